@@ -1,0 +1,126 @@
+"""Frames on their way to detect, and its answers."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.common import cloudevents, times
+from services.common.errors import Refused
+from services.common.message import Message, unique_attributes
+from services.common.topics import Source, camera_topic, parse_camera_topic
+
+FRAME_TYPE = "faceferry.frame.v1"
+JPEG = "image/jpeg"
+_MAX_SEQUENCE_DIGITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a camera.
+
+    Attributes:
+        source: which camera took it.
+        sequence: its number, unique within a run of capture; echoed in the answer.
+        time: when it was taken, UTC.
+        jpeg: the picture as the camera or capture encoded it.
+        paced: whether the source waits for the answer. A paced frame never goes stale, and its answer
+            comes only when forward has receipted all its faces.
+    """
+
+    source: Source
+    sequence: int
+    time: datetime
+    jpeg: bytes
+    paced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a frame: the ids of its faces, or why it was dropped."""
+
+    source: Source
+    sequence: int
+    faces: tuple[str, ...] = ()
+    dropped: str | None = None
+
+
+def encode_frame(frame: Frame) -> Message:
+    """Return the message that carries a frame."""
+    sequence = str(frame.sequence)
+    attributes = (
+        ("specversion", "1.0"),
+        ("type", FRAME_TYPE),
+        ("source", str(frame.source)),
+        ("id", sequence),
+        ("time", times.rfc3339(frame.time)),
+    )
+    return Message(
+        topic=camera_topic(frame.source, "frame"),
+        payload=frame.jpeg,
+        content_type=JPEG,
+        attributes=(*attributes, ("flow", "paced")) if frame.paced else attributes,
+        response_topic=camera_topic(frame.source, "done"),
+        correlation=sequence.encode(),
+    )
+
+
+def decode_frame(message: Message) -> Frame:
+    """Read a frame.
+
+    The answer goes to the camera's own `done` topic whatever the message says, so that nobody can have
+    detect publish elsewhere.
+
+    Raises:
+        Refused: the message is not a frame of the camera whose topic it came on.
+    """
+    source = parse_camera_topic(message.topic, "frame")
+    attributes = unique_attributes(message)
+    cloudevents.check_type(attributes, FRAME_TYPE)
+    cloudevents.check_source(attributes, source)
+    return Frame(
+        source=source,
+        sequence=_sequence(message.correlation),
+        time=times.parse_rfc3339(attributes.get("time", "")),
+        jpeg=message.payload,
+        paced=attributes.get("flow") == "paced",
+    )
+
+
+def encode_done(done: Done) -> Message:
+    """Return the message that answers a frame."""
+    body = {"dropped": done.dropped} if done.dropped else {"faces": list(done.faces)}
+    return Message(
+        topic=camera_topic(done.source, "done"),
+        payload=json.dumps(body, separators=(",", ":")).encode(),
+        content_type="application/json",
+        correlation=str(done.sequence).encode(),
+    )
+
+
+def decode_done(message: Message) -> Done:
+    """Read an answer.
+
+    Raises:
+        Refused: `bad_topic`, `bad_correlation` or `bad_json`.
+    """
+    source = parse_camera_topic(message.topic, "done")
+    sequence = _sequence(message.correlation)
+    match _load_object(message.payload):
+        case {"dropped": str(reason)}:
+            return Done(source, sequence, dropped=reason)
+        case {"faces": [*faces]} if all(isinstance(face, str) for face in faces):
+            return Done(source, sequence, faces=tuple(faces))
+    raise Refused("bad_json", "neither faces nor dropped")
+
+
+def _sequence(correlation: bytes | None) -> int:
+    if correlation is None or not correlation.isdigit() or len(correlation) > _MAX_SEQUENCE_DIGITS:
+        raise Refused("bad_correlation", "not a frame's number")
+    return int(correlation)
+
+
+def _load_object(payload: bytes) -> object:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise Refused("bad_json", str(error)) from error

@@ -1,0 +1,60 @@
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from services.common.errors import SetupError
+
+Check = Callable[[], str | None]
+"""Returns nothing while a dependency is fine, else why it is not."""
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def serve(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[None]:
+    """Answer `/healthz` (is the loop alive), `/readyz` (are the dependencies) and `/metrics`.
+
+    Args:
+        host: the address to listen on.
+        port: the port; 0 for any free one, which the log tells.
+        checks: each dependency by name.
+
+    Raises:
+        SetupError: the port is taken.
+    """
+    app = web.Application()
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz(checks))
+    app.router.add_get("/metrics", _metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise SetupError(f"cannot listen on {host}:{port} (FACEFERRY_HTTP_PORT): {error}") from error
+        log.info("health.listening", host=host, port=runner.addresses[0][1])
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+def _readyz(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def readyz(_request: web.Request) -> web.Response:
+        problems = {name: check() for name, check in checks.items()}
+        is_ready = not any(problems.values())
+        body = {"ready": is_ready, "checks": {name: why or "ok" for name, why in problems.items()}}
+        return web.json_response(body, status=200 if is_ready else 503)
+
+    return readyz
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})

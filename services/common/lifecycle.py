@@ -1,0 +1,65 @@
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+import uvloop
+
+from services.common.errors import SetupError
+
+EXIT_CRASHED = 1
+EXIT_SETUP = 2
+EXIT_KILLED = 130
+
+log = structlog.get_logger()
+
+
+def run(service: Coroutine[Any, Any, None]) -> int:
+    """Run a service until it ends, crashes or is told to stop; return the exit status.
+
+    SIGTERM and SIGINT cancel it once, so that it can say goodbye; a second one ends the process at once.
+    Whatever escapes a service ends it here, is logged whole, and its supervisor starts it again.
+    """
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_until_stopped(service))
+    except Exception as error:  # the one place where anything may arrive
+        if (problem := _setup_error(error)) is not None:
+            log.error("service.cannot_start", problem=str(problem))  # noqa: TRY400 - one clear line, no trace
+            return EXIT_SETUP
+        log.exception("service.crashed")
+        return EXIT_CRASHED
+
+
+async def _until_stopped(service: Coroutine[Any, Any, None]) -> int:
+    task = asyncio.create_task(service, name="service")
+    was_told = False
+
+    def stop(number: int) -> None:
+        nonlocal was_told
+        if was_told:
+            os._exit(EXIT_KILLED)
+        was_told = True
+        log.info("service.stopping", signal=signal.Signals(number).name)
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not was_told:
+            raise
+    return 0
+
+
+def _setup_error(error: BaseException) -> SetupError | None:
+    """Return the setup error within an error or a group of them."""
+    if isinstance(error, SetupError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _setup_error(inner))), None)
+    return None

@@ -1,0 +1,8 @@
+"""Metrics that more than one service has; each service declares its own in its `metrics.py`."""
+
+from prometheus_client import Counter, Gauge
+
+MQTT_LINK_UP = Gauge("faceferry_mqtt_link_up", "Whether the connection to a broker is up.", ["link"])
+MQTT_DROPPED = Counter(
+    "faceferry_mqtt_dropped_total", "MQTT messages dropped before a service saw them.", ["link", "reason"]
+)

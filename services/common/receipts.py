@@ -1,0 +1,67 @@
+"""Receipts: the next custodian says which faces it has safe."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from services.common.errors import Refused
+from services.common.faces import is_id
+from services.common.message import Message
+from services.common.topics import device_topic
+
+MAX_IDS = 256
+"""A longer list is sent as several receipts."""
+
+_MAX_PAYLOAD_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Ids that the sender has safe, and those that it will never take, with the reason."""
+
+    ids: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def encode_taken(device: str, ids: Iterable[str]) -> Message:
+    """Return forward's receipt: these faces are on its disk."""
+    return _encode(device, "taken", {"ids": list(ids)})
+
+
+def encode_stored(device: str, ids: Iterable[str], refused: Mapping[str, str]) -> Message:
+    """Return the store's receipt: these faces are in the bucket, and those never will be."""
+    return _encode(device, "stored", {"ids": list(ids), "refused": dict(refused)})
+
+
+def decode_receipt(message: Message) -> Receipt:
+    """Read a receipt of either kind.
+
+    Raises:
+        Refused: `too_large` or `bad_json`.
+    """
+    if len(message.payload) > _MAX_PAYLOAD_BYTES:
+        raise Refused("too_large", f"a receipt of {len(message.payload)} bytes")
+    try:
+        body = json.loads(message.payload)
+    except (ValueError, RecursionError) as error:
+        raise Refused("bad_json", str(error)) from error
+    match body:
+        case {"ids": [*ids], **rest}:
+            refused = rest.get("refused", {})
+            if all(map(is_id, ids)) and isinstance(refused, dict) and _is_reasons(refused):
+                return Receipt(frozenset(ids), refused)
+    raise Refused("bad_json", "not a receipt")
+
+
+def _encode(device: str, kind: str, body: object) -> Message:
+    return Message(
+        topic=device_topic(device, kind),
+        payload=json.dumps(body, separators=(",", ":")).encode(),
+        qos=1,
+        content_type="application/json",
+        attributes=(("specversion", "1.0"), ("type", f"faceferry.{kind}.v1")),
+    )
+
+
+def _is_reasons(refused: Mapping[object, object]) -> bool:
+    return all(is_id(face) and isinstance(reason, str) for face, reason in refused.items())

@@ -1,0 +1,183 @@
+"""Settings from the environment, prefix `FACEFERRY_`; a secret also from a file, `..._FILE`."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from services.common.logging import LogFormat, LogLevel
+from services.common.topics import is_name
+
+PREFIX = "FACEFERRY_"
+MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+def _device_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(f"{text!r} is no device name: lower-case letters, digits and '-', at most 63")
+    return text
+
+
+def _mqtt_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in MQTT_PORTS or not parts.hostname:
+        raise ValueError("an address such as mqtt://host:1883 or mqtts://user@host:8883 is wanted")
+    if parts.path not in ("", "/") or parts.query or parts.password:
+        raise ValueError("no path, query or password belongs here; the password has a setting of its own")
+    return text
+
+
+def _split_commas(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+DeviceName = Annotated[str, AfterValidator(_device_name)]
+MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
+CommaSeparated = BeforeValidator(_split_commas)
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads a secret's value from the file that `..._FILE` names, without its last line end."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the content of the field's file, if it is a secret and one is named."""
+        variable = f"{PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        if path is None or "SecretStr" not in str(field.annotation):
+            return None, field_name, False
+        try:
+            return Path(path).read_text().rstrip("\r\n"), field_name, False
+        except OSError as error:
+            _refuse([f"{variable}: {error}"])
+
+    def __call__(self) -> dict[str, Any]:
+        """Return all secrets that have a file."""
+        values = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Settings(BaseSettings):
+    """What every service reads."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", enable_decoding=False, env_ignore_empty=True
+    )
+
+    log_level: LogLevel = Field("info", description="the least severe level that is logged")
+    log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal")
+    http_host: str = Field("127.0.0.1", description="where /healthz, /readyz and /metrics listen")
+    http_port: int = Field(0, ge=0, le=65535, description="their port; 0: any free one, said in the log")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes these by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment first, then the secrets' files."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class DeviceSettings(Settings):
+    """What the services at the edge share."""
+
+    device: DeviceName = Field(
+        default_factory=socket.gethostname,
+        validate_default=True,
+        description="this device's name; default: the host's",
+    )
+    local_mqtt_url: MqttUrl = Field("mqtt://127.0.0.1:1883", description="the broker on this device")
+    local_mqtt_password: SecretStr | None = Field(None, description="its password, if it asks for one")
+
+
+class CloudSettings(Settings):
+    """What the services at both ends of the uplink share."""
+
+    cloud_mqtt_url: MqttUrl = Field(..., description="the broker in the cloud")
+    cloud_mqtt_password: SecretStr | None = Field(None, description="its password, if it asks for one")
+    cloud_ca_file: Path | None = Field(None, description="who vouches for the broker; default: the system's")
+    cloud_cert_file: Path | None = Field(None, description="our certificate (mutual TLS)")
+    cloud_key_file: Path | None = Field(None, description="its key")
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.cloud_cert_file is None) != (self.cloud_key_file is None):
+            raise ValueError("FACEFERRY_CLOUD_CERT_FILE and FACEFERRY_CLOUD_KEY_FILE go together")
+        for path in (self.cloud_ca_file, self.cloud_cert_file, self.cloud_key_file):
+            if path is not None and not os.access(path, os.R_OK):
+                raise ValueError(f"{path} cannot be read")
+        return self
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings: type[S], arguments: list[str] | None = None) -> S:
+    """Return the settings, or name each bad variable on standard error and exit with status 2.
+
+    Args:
+        settings: the service's class.
+        arguments: the command line without the program's name; `--help` lists the settings and exits.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments in (["--help"], ["-h"]):
+        sys.stdout.write(describe(settings))
+        raise SystemExit(0)
+    if arguments:
+        _refuse([f"unknown argument {arguments[0]!r}: settings come from the environment, see --help"])
+    try:
+        return settings()
+    except ValidationError as error:
+        _refuse([_explain(dict(problem)) for problem in error.errors()])
+
+
+def describe(settings: type[Settings]) -> str:
+    """Return the service's settings, one a line, with defaults and meaning."""
+    doc = (settings.__doc__ or "").strip()
+    lines = [doc, "", "Settings, from the environment:", ""]
+    for name, field in settings.model_fields.items():
+        is_secret = "SecretStr" in str(field.annotation)
+        default = "required" if field.is_required() else f"default {field.default!s}"
+        if field.default_factory is not None:
+            default = "default: see there"
+        if field.default is None:
+            default = "optional"
+        also = f" (or {PREFIX}{name.upper()}_FILE)" if is_secret else ""
+        lines.append(f"  {PREFIX}{name.upper()}{also}  [{default}]")
+        lines.append(f"      {field.description}")
+    return "\n".join(lines) + "\n"
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    variable = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+    message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+    return f"{variable}: {message}"
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    raise SystemExit(2)

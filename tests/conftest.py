@@ -1,0 +1,46 @@
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import SHARED, MosquittoServer
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[MosquittoServer]:
+    """A Mosquitto of the test's own, running."""
+    server = MosquittoServer(tmp_path).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder with the real clips."""
+    folder = SHARED / "data" / "video"
+    if not folder.is_dir():
+        skip("the real clips are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def s3_program() -> str:
+    """The path of a real S3 server program (versitygw)."""
+    if named := os.environ.get("FACEFERRY_TEST_S3_SERVER"):
+        return named
+    builder = SHARED / "images" / "s3-server"
+    if not builder.exists():
+        skip("no S3 server: name a versitygw program in FACEFERRY_TEST_S3_SERVER")
+    built = subprocess.run([builder], capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        skip(f"the S3 server could not be built: {built.stderr.strip()[-200:]}")
+    return built.stdout.strip()
+
+
+def skip(reason: str) -> None:
+    """Skip a test for what this machine lacks; in CI nothing may be lacking."""
+    if os.environ.get("FACEFERRY_TEST_NO_SKIPS"):
+        pytest.fail(f"may not be skipped here: {reason}")
+    pytest.skip(reason)
