@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -56,6 +59,131 @@ class MosquittoServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class S3Server:
+    """A real S3 server over a folder, which can be killed and started again on the same port."""
+
+    key = "test-key"
+    secret = "test-secret"  # noqa: S105 - it opens a folder of the test's own
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.port = free_port()
+        self.folder = folder / "s3"
+        self.folder.mkdir()
+        self._program = program
+        self._options = [*_metadata_options(folder), str(self.folder)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a store needs to get in."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "FACEFERRY_S3_ENDPOINT_URL": self.url,
+        }
+
+    def create_bucket(self, name: str) -> None:
+        """Make a bucket: to this server any folder under its own is one."""
+        (self.folder / name).mkdir()
+
+    def start(self) -> Self:
+        self._process = subprocess.Popen(
+            [self._program, "--quiet", "--port", f"127.0.0.1:{self.port}", "posix", *self._options],
+            env={"ROOT_ACCESS_KEY": self.key, "ROOT_SECRET_KEY": self.secret},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for_port(self.port)
+        return self
+
+    def kill(self) -> None:
+        """End it without a chance to save or say anything."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _metadata_options(folder: Path) -> list[str]:
+    """Say where versitygw may keep metadata: in extended attributes, where the file system has them."""
+    try:
+        os.setxattr(folder, "user.faceferry", b"1")
+    except OSError:
+        (folder / "s3-metadata").mkdir()
+        return ["--sidecar", str(folder / "s3-metadata")]
+    return []
+
+
+class ServiceProcess:
+    """One of our services as a process of its own, its log in a file."""
+
+    def __init__(self, name: str, folder: Path, settings: Mapping[str, str]) -> None:
+        self.name = name
+        self.http_port = free_port()
+        self.log_path = folder / f"{name}-{self.http_port}.log"
+        self._environment = {**os.environ, "FACEFERRY_HTTP_PORT": str(self.http_port), **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def resident_bytes(self) -> int:
+        resident: int = psutil.Process(self.pid).memory_info().rss
+        return resident
+
+    def start(self) -> Self:
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"services.{self.name}"],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it without a chance to save or say anything."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric's samples, as its own `/metrics` tells them."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [line for line in lines if re.match(rf"{name}(\{{| )", line)]
+        assert found, f"{self.name} has no metric {name}"
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
 def wait_for_port(port: int, timeout_s: float = 10.0) -> None:

@@ -11,6 +11,7 @@ from services.common.topics import Source, camera_topic, parse_camera_topic
 
 FRAME_TYPE = "faceferry.frame.v1"
 JPEG = "image/jpeg"
+UNSYNCHRONISED = ("clock", "unsynchronised")
 _MAX_SEQUENCE_DIGITS = 20
 
 
@@ -25,6 +26,8 @@ class Frame:
         jpeg: the picture as the camera or capture encoded it.
         paced: whether the source waits for the answer. A paced frame never goes stale, and its answer
             comes only when forward has receipted all its faces.
+        is_clock_synchronised: whether the clock behind `time` was right, as far as the kernel knew. On the
+            wire only a clock that was not is mentioned: `clock` `unsynchronised`.
     """
 
     source: Source
@@ -32,6 +35,7 @@ class Frame:
     time: datetime
     jpeg: bytes
     paced: bool = False
+    is_clock_synchronised: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +51,22 @@ class Done:
 def encode_frame(frame: Frame) -> Message:
     """Return the message that carries a frame."""
     sequence = str(frame.sequence)
-    attributes = (
+    attributes = [
         ("specversion", "1.0"),
         ("type", FRAME_TYPE),
         ("source", str(frame.source)),
         ("id", sequence),
         ("time", times.rfc3339(frame.time)),
-    )
+    ]
+    if frame.paced:
+        attributes.append(("flow", "paced"))
+    if not frame.is_clock_synchronised:
+        attributes.append(UNSYNCHRONISED)
     return Message(
         topic=camera_topic(frame.source, "frame"),
         payload=frame.jpeg,
         content_type=JPEG,
-        attributes=(*attributes, ("flow", "paced")) if frame.paced else attributes,
+        attributes=tuple(attributes),
         response_topic=camera_topic(frame.source, "done"),
         correlation=sequence.encode(),
     )
@@ -83,6 +91,7 @@ def decode_frame(message: Message) -> Frame:
         time=times.parse_rfc3339(attributes.get("time", "")),
         jpeg=message.payload,
         paced=attributes.get("flow") == "paced",
+        is_clock_synchronised=attributes.get("clock") != UNSYNCHRONISED[1],
     )
 
 

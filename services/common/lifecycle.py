@@ -2,7 +2,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
@@ -11,36 +11,55 @@ from services.common.errors import SetupError
 
 EXIT_CRASHED = 1
 EXIT_SETUP = 2
-EXIT_KILLED = 130
+EXIT_STOPPED = 130
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 def run(service: Coroutine[Any, Any, None]) -> int:
     """Run a service until it ends, crashes or is told to stop; return the exit status.
 
-    SIGTERM and SIGINT cancel it once, so that it can say goodbye; a second one ends the process at once.
     Whatever escapes a service ends it here, is logged whole, and its supervisor starts it again.
     """
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_until_stopped(service))
+        run_until_stopped(service)
     except Exception as error:  # the one place where anything may arrive
-        if (problem := _setup_error(error)) is not None:
+        if (problem := setup_error_in(error)) is not None:
             log.error("service.cannot_start", problem=str(problem))  # noqa: TRY400 - one clear line, no trace
             return EXIT_SETUP
         log.exception("service.crashed")
         return EXIT_CRASHED
+    return 0
 
 
-async def _until_stopped(service: Coroutine[Any, Any, None]) -> int:
-    task = asyncio.create_task(service, name="service")
+def run_until_stopped(main: Coroutine[Any, Any, T]) -> T | None:
+    """Run to the end and return the result; nothing when told to stop before.
+
+    SIGTERM and SIGINT cancel it once, so that it can say goodbye; a second one ends the process at once.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_stopped(main))
+
+
+def setup_error_in(error: BaseException) -> SetupError | None:
+    """Return the setup error within an error or a group of them, if there is one."""
+    if isinstance(error, SetupError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := setup_error_in(inner))), None)
+    return None
+
+
+async def _until_stopped(main: Coroutine[Any, Any, T]) -> T | None:
+    task = asyncio.create_task(main, name="main")
     was_told = False
 
     def stop(number: int) -> None:
         nonlocal was_told
         if was_told:
-            os._exit(EXIT_KILLED)
+            os._exit(EXIT_STOPPED)
         was_told = True
         log.info("service.stopping", signal=signal.Signals(number).name)
         task.cancel()
@@ -49,17 +68,8 @@ async def _until_stopped(service: Coroutine[Any, Any, None]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     try:
-        await task
+        return await task
     except asyncio.CancelledError:
         if not was_told:
             raise
-    return 0
-
-
-def _setup_error(error: BaseException) -> SetupError | None:
-    """Return the setup error within an error or a group of them."""
-    if isinstance(error, SetupError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for inner in error.exceptions if (found := _setup_error(inner))), None)
     return None

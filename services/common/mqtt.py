@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import secrets
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ class Link:
         self._client: aiomqtt.Client | None = None
         self._up = asyncio.Event()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._on_broker_has: dict[int, Callable[[], None]] = {}
+        self._on_acknowledged: dict[int, Callable[[], None]] = {}
         self._is_told_down = False
 
     async def __aenter__(self) -> Self:
@@ -207,13 +208,13 @@ class Link:
         """Wait until there is a connection."""
         await self._up.wait()
 
-    def publish(self, message: Message, on_broker_has: Callable[[], None] | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
         """Hand a message to the connection; it is on its way when this returns, no more.
 
         Args:
             message: what to publish.
-            on_broker_has: for QoS 1: called when the broker acknowledges it, never after the connection is
-                lost.
+            on_acknowledged: for QoS 1: called when the broker has answered, well or not; never after the
+                connection is lost.
 
         Raises:
             LinkDown: there is no connection; nothing was sent.
@@ -228,8 +229,8 @@ class Link:
         )
         if info.rc != 0:
             raise LinkDown(f"{self._broker.address}: {info.rc!r}")
-        if on_broker_has is not None and message.qos > 0:
-            self._on_broker_has[info.mid] = on_broker_has
+        if on_acknowledged is not None and message.qos > 0:
+            self._on_acknowledged[info.mid] = on_acknowledged
 
     async def _keep_connected(self) -> None:
         backoff = Backoff(0.1, 5.0)
@@ -268,7 +269,7 @@ class Link:
                 self.publish(self._will)
         self._client = None
         self._up.clear()
-        self._on_broker_has.clear()
+        self._on_acknowledged.clear()
         MQTT_LINK_UP.labels(self.name).set(0)
         if was_up and self._on_down is not None:
             self._on_down()
@@ -277,6 +278,7 @@ class Link:
             await client.__aexit__(None, None, None)
 
     def _become_up(self, client: aiomqtt.Client) -> None:
+        _send_at_once(client)
         self._client = client
         self._up.set()
         self._is_told_down = False
@@ -349,11 +351,11 @@ class Link:
         self._deliveries.put_nowait(Delivery(message, self, client, raw.mid))
 
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
-        then = self._on_broker_has.pop(mid, None)
+        then = self._on_acknowledged.pop(mid, None)
         if reason.is_failure:
             # Resends cover it, but somebody has to mend the access rules.
             _drops.count("refused_by_broker", self.name, code=str(reason))
-        elif then is not None:
+        if then is not None:
             then()
 
 
@@ -407,6 +409,13 @@ def _tls_context(broker: Broker) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise SetupError(f"the certificate files for {broker.address} cannot be used: {error}") from error
     return context
+
+
+def _send_at_once(client: aiomqtt.Client) -> None:
+    """Turn off Nagle's algorithm, which holds small messages for 40 ms against delayed acknowledgements."""
+    connection = client._client.socket()
+    if isinstance(connection, socket.socket):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _close_socket(client: aiomqtt.Client) -> None:

@@ -1,0 +1,16 @@
+from services.common import lifecycle
+from services.common.logging import configure_logging
+from services.common.settings import load
+from services.forward.service import serve
+from services.forward.settings import ForwardSettings
+
+
+def main() -> int:
+    """Run forward; return the exit status."""
+    settings = load(ForwardSettings)
+    configure_logging("forward", settings.log_level, settings.log_format)
+    return lifecycle.run(serve(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

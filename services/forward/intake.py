@@ -1,0 +1,32 @@
+"""From a message on the local broker to a face that may be taken into custody."""
+
+from datetime import datetime
+
+from services.common import images
+from services.common.errors import Refused
+from services.common.faces import Face, decode_face, mint
+from services.common.message import Message
+from services.common.topics import BARE_IMAGES, Source
+
+BARE_CAMERA = "test-topic"
+
+
+def admit(message: Message, device: str, arrived_at: datetime) -> Face:
+    """Return the face that a message carries; a bare image becomes one of camera `test-topic`.
+
+    Args:
+        message: what came on the local broker.
+        device: this device, the only one whose faces are taken.
+        arrived_at: the time of a bare image.
+
+    Raises:
+        Refused: it is no face, or not one of this device.
+    """
+    if message.topic == BARE_IMAGES:
+        info = images.inspect(message.payload)
+        size = {"framesize": f"{info.width}x{info.height}"}
+        return mint(Source(device, BARE_CAMERA), arrived_at, message.payload, info.content_type, size)
+    face = decode_face(message)
+    if face.source.device != device:
+        raise Refused("bad_topic", f"a face of {face.source}")
+    return face

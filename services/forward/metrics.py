@@ -1,0 +1,23 @@
+from prometheus_client import Counter, Gauge
+
+SPOOL_FACES = Gauge("faceferry_spool_faces", "Faces held on disk until the store has them.")
+SPOOL_BYTES = Gauge("faceferry_spool_bytes", "What the spool's database and its log take on disk.")
+SPOOL_MAX_BYTES = Gauge("faceferry_spool_max_bytes", "What they may take.")
+SPOOL_OLDEST_SECONDS = Gauge("faceferry_spool_oldest_seconds", "Age of the face held longest.")
+SPOOL_IS_FULL = Gauge("faceferry_spool_full", "Whether forward takes no face for want of room.")
+SPOOL_DAMAGED = Counter("faceferry_spool_damaged_total", "Spools found damaged and replaced.")
+QUARANTINE_FACES = Gauge("faceferry_quarantine_faces", "Faces the store has refused, kept for a look.")
+
+FACES_TAKEN = Counter("faceferry_forward_taken_total", "Faces receipted to detect.")
+FACES_STORED = Counter("faceferry_forward_stored_total", "Faces the store has receipted.")
+FACES_REFUSED = Counter(
+    "faceferry_forward_refused_total", "Faces the store has refused, by reason.", ["reason"]
+)
+FACES_SENT = Counter("faceferry_forward_sent_total", "Publications of faces, resends included.")
+FACES_RESENT = Counter("faceferry_forward_resent_total", "Publications of faces that were sent before.")
+DROPPED = Counter(
+    "faceferry_forward_dropped_total", "Messages that forward did not take, by reason.", ["reason"]
+)
+
+IN_FLIGHT_BYTES = Gauge("faceferry_forward_in_flight_bytes", "Bytes sent and not yet receipted.")
+WINDOW_BYTES = Gauge("faceferry_forward_window_bytes", "Bytes that may be in flight.")

@@ -1,0 +1,232 @@
+"""Which face to send next. No clock, no socket, no disk: time is an argument."""
+
+import heapq
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from services.forward.spooled import SpooledFace
+from services.forward.window import Departure, Window
+
+MOST_RESEND_S = 10.0
+FRESH_MAX_BYTES = 4 * 1024 * 1024
+"""New faces that wait for room in the window; what does not fit is read back from disk later."""
+BACKLOG_AHEAD_BYTES = 2 * 1024 * 1024
+"""Faces of the backlog that are read ahead."""
+BACKLOG_SHARE = 0.75
+"""How much of the window old faces may fill; the rest stays free for new ones."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """A face that was sent and has no receipt yet.
+
+    Attributes:
+        face: what was sent.
+        departure: what the window needs to learn from its receipt.
+        attempts: how often it was sent in this connection.
+        due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
+    """
+
+    face: SpooledFace
+    departure: Departure
+    attempts: int = 1
+    due_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A face to publish now.
+
+    Attributes:
+        face: what to publish.
+        is_again: whether it was sent before in this connection.
+        expiry_s: when brokers may forget this copy, for the next one is sent then.
+    """
+
+    face: SpooledFace
+    is_again: bool
+    expiry_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogRead:
+    """A part of the spool to read: faces after one sequence up to and with another.
+
+    Attributes:
+        epoch: the connection that asks; the answer to an earlier one is ignored.
+        after: where the last read ended.
+        until: the newest face that belongs to the backlog.
+        most_bytes: enough for one read.
+    """
+
+    epoch: int
+    after: int
+    until: int
+    most_bytes: int
+
+
+class _Queue:
+    """Faces in order, each once, with their weight."""
+
+    def __init__(self) -> None:
+        self._faces: OrderedDict[str, SpooledFace] = OrderedDict()
+        self.bytes = 0
+
+    def __contains__(self, face_id: str) -> bool:
+        return face_id in self._faces
+
+    def __bool__(self) -> bool:
+        return bool(self._faces)
+
+    def add(self, face: SpooledFace) -> None:
+        self._faces[face.id] = face
+        self.bytes += face.size_bytes
+
+    def pop(self) -> SpooledFace:
+        _, face = self._faces.popitem(last=False)
+        self.bytes -= face.size_bytes
+        return face
+
+    def discard(self, face_id: str) -> None:
+        if (face := self._faces.pop(face_id, None)) is not None:
+            self.bytes -= face.size_bytes
+
+
+class Outbox:
+    """Orders what is sent: new faces first, then those due again, then the backlog as it arrived.
+
+    The backlog stays on disk and is read in parts. It is all that was in the spool when the connection came
+    up, and what came since faster than the link takes it.
+
+    Args:
+        window: how many bytes may be under way.
+        resend_first_s: the first wait for a receipt, from the moment the broker has the face; doubled with
+            each try up to `MOST_RESEND_S`.
+        last_sequence: the newest face already in the spool; 0 for none.
+    """
+
+    def __init__(self, window: Window, resend_first_s: float, last_sequence: int = 0) -> None:
+        self._window = window
+        self._resend_first_s = resend_first_s
+        self._last_sequence = last_sequence
+        self._epoch = 0
+        self._is_up = False
+        self._is_reading = False
+        self._backlog_after = 0
+        self._backlog_end = last_sequence
+        self._forget()
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes sent and not yet receipted."""
+        return self._in_flight_bytes
+
+    def link_up(self) -> None:
+        """Start sending, with all that is in the spool as the backlog."""
+        self._forget()
+        self._is_up = True
+        self._window.forget()
+
+    def link_down(self) -> None:
+        """Stop sending. What was under way is in the spool, and the next connection sends it again."""
+        self._forget()
+
+    def offer(self, face: SpooledFace) -> None:
+        """Take a new face, whose way into the spool has begun."""
+        self._last_sequence = face.sequence
+        if face.id in self._in_flight or face.id in self._fresh or face.id in self._backlog:
+            return
+        if self._is_up and self._fresh.bytes + face.size_bytes <= FRESH_MAX_BYTES:
+            self._fresh.add(face)
+        else:
+            self._backlog_end = face.sequence
+
+    def next(self, now_s: float) -> Sending | None:
+        """Return what to publish now, which is under way from here on; nothing if all must wait."""
+        if self._fresh and self._has_room(1.0):
+            return self._depart(self._fresh.pop(), now_s)
+        if (flight := self._pop_due(now_s)) is not None:
+            flight.attempts += 1
+            return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight))
+        if self._backlog and self._has_room(BACKLOG_SHARE):
+            return self._depart(self._backlog.pop(), now_s)
+        return None
+
+    def next_due_s(self) -> float:
+        """Return when `next` should be asked again if nothing else happens; may be infinite."""
+        return self._timers[0][0] if self._timers else math.inf
+
+    def broker_has(self, face_id: str, now_s: float) -> None:
+        """Start to wait for the receipt. Before, the face may have been in a long queue to the broker."""
+        if (flight := self._in_flight.get(face_id)) is not None:
+            flight.due_s = now_s + self._wait_s(flight)
+            heapq.heappush(self._timers, (flight.due_s, face_id))
+
+    def settle(self, face_id: str, now_s: float) -> None:
+        """Forget a face: the store has said what became of it."""
+        self._fresh.discard(face_id)
+        self._backlog.discard(face_id)
+        flight = self._in_flight.pop(face_id, None)
+        if flight is None:
+            return
+        self._in_flight_bytes -= flight.face.size_bytes
+        # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
+        if flight.attempts == 1:
+            self._window.arrived(flight.departure, flight.face.size_bytes, now_s)
+
+    def wants_backlog(self) -> BacklogRead | None:
+        """Return what to read from the spool now, if anything; `backlog` must be called with it."""
+        is_enough = self._backlog.bytes * 2 > BACKLOG_AHEAD_BYTES
+        if not self._is_up or self._is_reading or is_enough or self._backlog_after >= self._backlog_end:
+            return None
+        self._is_reading = True
+        return BacklogRead(self._epoch, self._backlog_after, self._backlog_end, BACKLOG_AHEAD_BYTES)
+
+    def backlog(self, read: BacklogRead, faces: Iterable[SpooledFace]) -> None:
+        """Take what was read, in order; nothing means that there is no more."""
+        if read.epoch != self._epoch:
+            return
+        self._is_reading = False
+        self._backlog_after = read.until
+        for face in faces:
+            self._backlog_after = face.sequence
+            if face.id not in self._in_flight and face.id not in self._fresh:
+                self._backlog.add(face)
+
+    def _forget(self) -> None:
+        self._is_up = False
+        self._epoch += 1
+        self._in_flight: dict[str, Flight] = {}
+        self._in_flight_bytes = 0
+        self._timers: list[tuple[float, str]] = []
+        self._fresh = _Queue()
+        self._backlog = _Queue()
+        self._backlog_after = 0
+        self._backlog_end = self._last_sequence
+        self._is_reading = False
+
+    def _has_room(self, share: float) -> bool:
+        return self._in_flight_bytes < self._window.bytes * share
+
+    def _depart(self, face: SpooledFace, now_s: float) -> Sending:
+        is_limited = bool(self._fresh or self._backlog or self._is_reading)
+        flight = Flight(face, self._window.departs(now_s, is_limited=is_limited))
+        self._in_flight[face.id] = flight
+        self._in_flight_bytes += face.size_bytes
+        return Sending(face, is_again=False, expiry_s=self._wait_s(flight))
+
+    def _pop_due(self, now_s: float) -> Flight | None:
+        while self._timers and self._timers[0][0] <= now_s:
+            due_s, face_id = heapq.heappop(self._timers)
+            flight = self._in_flight.get(face_id)
+            # A timer outlives its face, or an earlier answer of the broker; only the flight knows.
+            if flight is not None and flight.due_s == due_s:
+                flight.due_s = math.inf
+                return flight
+        return None
+
+    def _wait_s(self, flight: Flight) -> int:
+        wait_s = self._resend_first_s * 2.0 ** min(flight.attempts - 1, 10)
+        return math.ceil(min(wait_s, MOST_RESEND_S))

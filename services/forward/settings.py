@@ -1,0 +1,38 @@
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from services.common.settings import CloudSettings, DeviceSettings
+
+MIB = 1024 * 1024
+
+
+class ForwardSettings(DeviceSettings, CloudSettings):
+    """forward: holds every face on disk until the store has it."""
+
+    spool_path: Path = Field(Path("spool"), description="the folder in which faces wait for the cloud")
+    spool_max_bytes: int = Field(
+        4096 * MIB,
+        ge=16 * MIB,
+        description="what that folder may hold, quarantine included; beyond it no face is taken",
+    )
+    spool_reserve_bytes: int = Field(
+        8 * MIB, ge=MIB, description="kept free on the disk for forward, so that a full disk never wedges it"
+    )
+    quarantine_max_bytes: int = Field(
+        256 * MIB, ge=0, description="what refused faces may take; beyond it the oldest of them goes, counted"
+    )
+    uplink_max_bytes_s: int = Field(0, ge=0, description="limit of the uplink in bytes a second; 0: none")
+    resend_first_s: float = Field(
+        2.0, gt=0, le=10, description="seconds without a receipt until a face is sent again; then doubled"
+    )
+
+    @model_validator(mode="after")
+    def _check_brokers(self) -> Self:
+        if self.local_mqtt_url == self.cloud_mqtt_url:
+            raise ValueError(
+                "FACEFERRY_CLOUD_MQTT_URL and FACEFERRY_LOCAL_MQTT_URL name the same broker: "
+                "forward would send every face to itself"
+            )
+        return self

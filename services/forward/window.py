@@ -1,0 +1,95 @@
+from dataclasses import dataclass
+
+QUEUE_S = 0.4
+"""How long the queue may be that we keep on the way. It fills the link whatever its jitter, and a new face
+overtakes no more than this."""
+PROBE_EVERY_S = 20.0
+RATE_EPOCH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What the window has to know of a face when its receipt comes back.
+
+    Attributes:
+        at_s: when it was sent, in seconds of a monotonic clock.
+        delivered_bytes: what had been receipted by then.
+        is_limited: whether there was more to send than the window let through.
+    """
+
+    at_s: float
+    delivered_bytes: int
+    is_limited: bool
+
+
+class Window:
+    """How many bytes may be under way, from what the receipts say of the link.
+
+    The window is what the link carries in one round trip and `QUEUE_S` more, after the model of BBR
+    (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 2016): delivery rate and round
+    trip are measured from receipts, and no loss or time-out is needed to find the limit. A fixed window
+    would starve a long fast link, or put seconds of old faces before a new one on a slow link.
+
+    Args:
+        least_bytes: never below this, so that two faces always fit.
+        most_bytes: never above this, for faces under way are held in memory.
+    """
+
+    def __init__(self, least_bytes: int = 128 * 1024, most_bytes: int = 16 * 1024 * 1024) -> None:
+        self._least_bytes = least_bytes
+        self._most_bytes = most_bytes
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: this is another connection, perhaps another link."""
+        self.bytes = self._least_bytes * 2
+        self._delivered_bytes = 0
+        self._best_rate = self._last_best_rate = 0.0
+        self._rate_epoch_s = 0.0
+        self._round_trip_s = float("inf")
+        self._round_trip_at_s = 0.0
+        self._is_probing = False
+        self._probe_started_s = self._drain_s = 0.0
+
+    def departs(self, now_s: float, *, is_limited: bool) -> Departure:
+        """Note that a face leaves."""
+        return Departure(now_s, self._delivered_bytes, is_limited)
+
+    def arrived(self, departure: Departure, size_bytes: int, now_s: float) -> None:
+        """Learn from the receipt of a face that was sent once."""
+        self._delivered_bytes += size_bytes
+        round_trip_s = max(now_s - departure.at_s, 1e-4)
+        self._learn_round_trip(round_trip_s, departure, now_s)
+        self._learn_rate((self._delivered_bytes - departure.delivered_bytes) / round_trip_s, departure, now_s)
+        if self._is_probing:
+            self.bytes = self._least_bytes
+            return
+        wanted = max(self._best_rate, self._last_best_rate) * (self._round_trip_s + QUEUE_S)
+        self.bytes = int(min(max(wanted, self._least_bytes), self._most_bytes))
+
+    def _learn_round_trip(self, round_trip_s: float, departure: Departure, now_s: float) -> None:
+        """Keep the shortest round trip; let the queue drain now and then to measure it afresh."""
+        if round_trip_s <= self._round_trip_s:
+            self._round_trip_s, self._round_trip_at_s = round_trip_s, now_s
+            self._is_probing = False
+        elif self._is_probing and departure.at_s > self._probe_started_s + self._drain_s:
+            # This one left when the queue was gone, so the link itself has become longer.
+            self._round_trip_s, self._round_trip_at_s = round_trip_s, now_s
+            self._is_probing = False
+        elif not self._is_probing and now_s - self._round_trip_at_s > PROBE_EVERY_S:
+            self._is_probing = True
+            self._probe_started_s = now_s
+            self._drain_s = round_trip_s
+
+    def _learn_rate(self, rate: float, departure: Departure, now_s: float) -> None:
+        """Keep the best rate of this epoch and of the one before, which is a sliding maximum for little.
+
+        A face that the window did not hold back tells what there was to send, not what the link carries: it
+        counts only if it is better than what is known.
+        """
+        if not departure.is_limited and rate <= max(self._best_rate, self._last_best_rate):
+            return
+        if now_s - self._rate_epoch_s > max(RATE_EPOCH_S, 2 * self._round_trip_s):
+            self._rate_epoch_s = now_s
+            self._last_best_rate, self._best_rate = self._best_rate, 0.0
+        self._best_rate = max(self._best_rate, rate)

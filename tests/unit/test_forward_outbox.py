@@ -1,0 +1,247 @@
+import math
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.common.message import Message
+from services.forward.outbox import FRESH_MAX_BYTES, MOST_RESEND_S, Outbox, Sending
+from services.forward.spooled import SpooledFace
+from services.forward.window import Window
+
+
+def face(sequence: int, size_bytes: int = 1_000) -> SpooledFace:
+    return SpooledFace(sequence, f"face-{sequence}", Message(topic="t", payload=bytes(size_bytes)))
+
+
+def outbox(*, window_bytes: int = 1_000_000, last_sequence: int = 0, is_up: bool = True) -> Outbox:
+    made = Outbox(Window(window_bytes // 2, window_bytes), 2.0, last_sequence)
+    if is_up:
+        made.link_up()
+    return made
+
+
+def sent(box: Outbox, now_s: float = 0.0) -> list[str]:
+    found = []
+    while (sending := box.next(now_s)) is not None:
+        found.append(sending.face.id)
+    return found
+
+
+def feed(box: Outbox, faces: Iterable[SpooledFace]) -> None:
+    read = box.wants_backlog()
+    assert read is not None
+    box.backlog(read, [each for each in faces if read.after < each.sequence <= read.until])
+
+
+def test_nothing_is_sent_while_the_link_is_down() -> None:
+    box = outbox(is_up=False)
+    box.offer(face(1))
+    assert sent(box) == []
+    assert box.wants_backlog() is None
+
+
+def test_what_came_while_the_link_was_down_is_read_back_in_order() -> None:
+    box = outbox(is_up=False, last_sequence=2)
+    box.offer(face(3))
+    box.link_up()
+    feed(box, map(face, [1, 2, 3]))
+    assert sent(box) == ["face-1", "face-2", "face-3"]
+    assert box.wants_backlog() is None
+
+
+def test_a_new_face_overtakes_the_backlog() -> None:
+    box = outbox(last_sequence=2)
+    feed(box, map(face, [1, 2]))
+    box.offer(face(3))
+    assert sent(box) == ["face-3", "face-1", "face-2"]
+
+
+def test_old_faces_leave_a_quarter_of_the_window_to_new_ones() -> None:
+    box = outbox(window_bytes=100_000, last_sequence=200)
+    feed(box, [face(sequence, 9_488) for sequence in range(1, 201)])  # 10,000 bytes each
+    assert len(sent(box)) == 8
+    box.offer(face(201, 9_488))
+    box.offer(face(202, 9_488))
+    assert sent(box) == ["face-201", "face-202"]
+
+
+def test_a_full_window_waits_for_receipts() -> None:
+    box = outbox(window_bytes=100_000)
+    for sequence in range(1, 20):
+        box.offer(face(sequence, 9_488))
+    under_way = sent(box)
+    assert len(under_way) == 10
+    for face_id in under_way:
+        box.settle(face_id, 0.1)
+    assert sent(box, 0.1) == [f"face-{sequence}" for sequence in range(11, 20)]
+
+
+def test_a_face_without_receipt_is_sent_again_ever_more_seldom() -> None:
+    box = outbox()
+    box.offer(face(1))
+    now_s, waits = 0.0, []
+    assert sent(box) == ["face-1"]
+    for _ in range(6):
+        box.broker_has("face-1", now_s)
+        due_s = box.next_due_s()
+        waits.append(due_s - now_s)
+        assert sent(box, due_s - 0.01) == []
+        now_s = due_s
+        assert sent(box, now_s) == ["face-1"]
+    assert waits == [2, 4, 8, MOST_RESEND_S, MOST_RESEND_S, MOST_RESEND_S]
+
+
+def test_a_face_in_the_queue_to_the_broker_is_not_sent_again() -> None:
+    box = outbox()
+    box.offer(face(1))
+    assert sent(box) == ["face-1"]
+    assert sent(box, 1_000.0) == []
+    assert box.next_due_s() == math.inf
+
+
+def test_copies_expire_when_the_next_one_is_sent() -> None:
+    box = outbox()
+    box.offer(face(1))
+    first = box.next(0.0)
+    assert first is not None
+    assert (first.is_again, first.expiry_s) == (False, 2)
+    box.broker_has("face-1", 0.0)
+    again = box.next(2.0)
+    assert isinstance(again, Sending)
+    assert (again.is_again, again.expiry_s) == (True, 4)
+
+
+def test_a_receipted_face_is_forgotten_wherever_it_waits() -> None:
+    box = outbox(last_sequence=1)
+    feed(box, [face(1)])
+    box.offer(face(2))
+    box.settle("face-1", 0.0)
+    box.settle("face-2", 0.0)
+    assert sent(box) == []
+    box.offer(face(3))
+    assert sent(box) == ["face-3"]
+    box.settle("face-3", 0.1)
+    assert box.in_flight_bytes == 0
+
+
+def test_the_answer_to_a_read_of_an_earlier_connection_is_ignored() -> None:
+    box = outbox(last_sequence=1)
+    read = box.wants_backlog()
+    assert read is not None
+    box.link_down()
+    box.link_up()
+    box.backlog(read, [face(1)])
+    assert sent(box) == []
+    feed(box, [face(1)])
+    assert sent(box) == ["face-1"]
+
+
+def test_what_is_too_much_to_wait_in_memory_becomes_backlog() -> None:
+    box = outbox(window_bytes=1_000)
+    faces = [face(sequence, 999_488) for sequence in range(1, 11)]
+    for each in faces:
+        box.offer(each)
+    assert sent(box) == ["face-1"]
+    read = box.wants_backlog()
+    assert read is not None
+    assert read.until == 10
+    assert FRESH_MAX_BYTES < 10 * 999_488
+
+
+class AnyOrderOfEvents(RuleBasedStateMachine):
+    """Whatever happens in whatever order, every face is sent until it is receipted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.sequence = 3
+        self.disk = {number: face(number, 30_000) for number in (1, 2, 3)}
+        self.under_way: set[str] = set()
+        self.is_up = False
+        self.box = Outbox(Window(60_000, 200_000), 2.0, self.sequence)
+
+    @rule()
+    def link_changes(self) -> None:
+        self.is_up = not self.is_up
+        (self.box.link_up if self.is_up else self.box.link_down)()
+        self.under_way.clear()
+
+    @rule(count=st.integers(1, 200))
+    def faces_come(self, count: int) -> None:
+        for _ in range(count):
+            self.sequence += 1
+            self.disk[self.sequence] = face(self.sequence, 30_000)
+            self.box.offer(self.disk[self.sequence])
+
+    @rule()
+    def an_old_face_comes_again(self) -> None:
+        # detect did not hear of its receipt; the spool ignores the insert.
+        if self.disk:
+            self.sequence += 1
+            again = next(iter(self.disk.values()))
+            self.box.offer(SpooledFace(self.sequence, again.id, again.message))
+
+    @rule()
+    def disk_is_read(self) -> None:
+        if (read := self.box.wants_backlog()) is not None:
+            rows = [each for at, each in sorted(self.disk.items()) if read.after < at <= read.until]
+            self.box.backlog(read, rows[:40])
+
+    @rule(seconds=st.floats(0.01, 20))
+    def sender_runs(self, seconds: float) -> None:
+        self.now_s += seconds
+        while (sending := self.box.next(self.now_s)) is not None:
+            self.under_way.add(sending.face.id)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), is_receipted=st.booleans())
+    def broker_answers(self, data: st.DataObject, is_receipted: bool) -> None:
+        face_id = data.draw(st.sampled_from(sorted(self.under_way)))
+        self.box.broker_has(face_id, self.now_s)
+        if is_receipted:
+            self.receipt(face_id)
+
+    def receipt(self, face_id: str) -> None:
+        self.box.settle(face_id, self.now_s)
+        self.under_way.discard(face_id)
+        self.disk = {at: each for at, each in self.disk.items() if each.id != face_id}
+
+    @invariant()
+    def bytes_under_way_are_bounded(self) -> None:
+        assert 0 <= self.box.in_flight_bytes <= 200_000 + 31_000
+
+    def teardown(self) -> None:
+        """With the link up and receipts coming, everything leaves the disk."""
+        if not self.is_up:
+            self.link_changes()
+        for _ in range(10_000):
+            if not self.disk:
+                break
+            self.disk_is_read()
+            self.sender_runs(1.0)
+            for face_id in sorted(self.under_way):
+                self.box.broker_has(face_id, self.now_s)
+                self.receipt(face_id)
+        assert not self.disk
+        assert self.box.in_flight_bytes == 0
+
+
+TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
+TestAnyOrderOfEvents.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_settling_twice_does_no_harm() -> None:
+    box = outbox()
+    box.offer(face(1))
+    assert sent(box) == ["face-1"]
+    box.settle("face-1", 0.1)
+    box.settle("face-1", 0.2)
+    assert box.in_flight_bytes == 0
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_an_empty_spool_has_no_backlog(is_up: bool) -> None:
+    assert outbox(is_up=is_up).wants_backlog() is None
