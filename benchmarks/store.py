@@ -1,0 +1,370 @@
+"""What storing a face costs: the store's writer, the whole service, and bare calls, side by side.
+
+    python -m benchmarks.store [--faces 2000] [--rounds 3] [--concurrency 32] [--s3-server PROGRAM] [--json]
+
+The same faces of about 20 kB, with the properties that detect gives them, go into a real S3 server
+(versitygw, over a folder of this machine) and into a folder. The ways take turns, and the median of the
+rounds counts. Processor time is that of the client, without the S3 server. Bare file writes are what the
+original homework's mounted bucket could reach at the very best; nothing of theirs is durable. Ends with
+status 1 if a claim does not hold.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aioboto3
+import cv2
+import numpy as np
+import psutil
+import uvloop
+from aiobotocore.config import AioConfig
+
+from services.common.faces import encode_face, mint
+from services.common.logging import configure_logging
+from services.common.message import Message
+from services.common.mqtt import Broker, Link
+from services.common.receipts import decode_receipt
+from services.common.topics import Source
+from services.store.admission import admit
+from services.store.availability import Availability
+from services.store.backends import open_store
+from services.store.objects import StoredObject
+from services.store.settings import ObjectStoreSettings
+from services.store.writer import Writer
+from tests.support import SHARED, MosquittoServer, S3Server
+
+DEVICE = "benchmark"
+WRITER_S3, WRITER_FOLDER = "store's writer to S3", "store's writer to a folder"
+SERVICE_S3, SERVICE_FOLDER = (
+    "store service to S3, broker included",
+    "store service to a folder, broker included",
+)
+BARE_AIOBOTO3, BARE_TUNED = "bare aioboto3 put loop", "bare aioboto3 put loop, without checks and checksums"
+FILES, FILES_SYNCED = "bare file writes", "bare file writes, each fsynced"
+
+Way = Callable[[Sequence[Message], str], Awaitable["Cost"]]
+"""Stores the faces of these messages under a prefix of its own."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took: seconds on the clock, and seconds of the processor."""
+
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one way did: medians over the rounds."""
+
+    way: str
+    faces_per_s: float
+    cpu_ms_per_face: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ratio that the project promises to reach, and what it was."""
+
+    text: str
+    ratio: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the ratio is at least its limit."""
+        return self.ratio >= self.limit
+
+
+class Ways:
+    """The ways of storing faces, all into the servers of one place.
+
+    Args:
+        place: a folder for everything.
+        s3: a running server with the bucket `faces`.
+        concurrency: writes at a time.
+    """
+
+    def __init__(self, place: Path, s3: S3Server, concurrency: int) -> None:
+        self._place = place
+        self._s3 = s3
+        self._concurrency = concurrency
+        self.all: dict[str, Way] = {
+            WRITER_S3: lambda messages, name: self._writer(messages, f"s3://faces/{name}"),
+            SERVICE_S3: lambda messages, name: self._service(messages, f"s3://faces/{name}"),
+            BARE_AIOBOTO3: lambda messages, name: self._aioboto3(messages, name, AioConfig()),
+            BARE_TUNED: lambda messages, name: self._aioboto3(messages, name, _tuned()),
+            WRITER_FOLDER: lambda messages, name: self._writer(messages, (place / name).as_uri()),
+            SERVICE_FOLDER: lambda messages, name: self._service(messages, (place / name).as_uri()),
+            FILES: lambda messages, name: self._files(messages, name, is_synced=False),
+            FILES_SYNCED: lambda messages, name: self._files(messages, name, is_synced=True),
+        }
+
+    async def _writer(self, messages: Sequence[Message], store_url: str) -> Cost:
+        stored = asyncio.Event()
+        waiting = len(messages)
+
+        def on_stored() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                stored.set()
+
+        settings = ObjectStoreSettings(store_url=store_url, s3_endpoint_url=self._s3.url)
+        async with open_store(settings) as objects:
+            await objects.verify()
+            writer = Writer(
+                objects, Availability(), concurrency=self._concurrency, max_waiting_bytes=sys.maxsize
+            )
+            started = _now()
+            async with writer:
+                for message in messages:
+                    writer.take(admit(message, datetime.now(UTC), 1 << 23), on_stored, on_stored)
+                await stored.wait()
+            return _since(started)
+
+    async def _service(self, messages: Sequence[Message], store_url: str) -> Cost:
+        broker = MosquittoServer(self._place).start()
+        topic = f"faceferry/{DEVICE}/stored"
+        try:
+            async with (
+                Link("cloud", Broker(broker.url), identity="benchmark", subscriptions=[topic]) as link,
+                self._running(broker.url, store_url) as service,
+            ):
+                await link.wait_up()
+                await _receipted(link, messages[:1])  # it is up, and has written once
+                before = service.cpu_times()
+                started = time.perf_counter()
+                await _receipted(link, messages[1:])
+                after = service.cpu_times()
+                cpu_s = after.user + after.system - before.user - before.system
+                return Cost(time.perf_counter() - started, cpu_s)
+        finally:
+            broker.kill()
+
+    @asynccontextmanager
+    async def _running(self, broker_url: str, store_url: str) -> AsyncIterator[psutil.Process]:
+        environment = {
+            **os.environ,
+            "FACEFERRY_CLOUD_MQTT_URL": broker_url,
+            "FACEFERRY_STORE_URL": store_url,
+            "FACEFERRY_S3_ENDPOINT_URL": self._s3.url,
+            "FACEFERRY_STORE_CONCURRENCY": str(self._concurrency),
+        }
+        with (self._place / "service.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services.store", env=environment, stderr=log
+            )
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def _aioboto3(self, messages: Sequence[Message], prefix: str, config: AioConfig) -> Cost:
+        items = _objects(messages)
+        client = aioboto3.Session().client(
+            "s3", endpoint_url=self._s3.url, region_name="us-east-1", config=config
+        )
+        async with client as s3:
+
+            async def put(item: StoredObject) -> None:
+                await s3.put_object(
+                    Bucket="faces",
+                    Key=f"{prefix}/{item.key}",
+                    Body=item.body,
+                    ContentType=item.content_type,
+                    Metadata=dict(item.metadata),
+                )
+
+            await put(items[0])
+            started = _now()
+            await _concurrently(put, items[1:], self._concurrency)
+            return _since(started)
+
+    async def _files(self, messages: Sequence[Message], name: str, *, is_synced: bool) -> Cost:
+        items = _objects(messages)
+        for folder in {(self._place / name / item.key).parent for item in items}:
+            folder.mkdir(parents=True, exist_ok=True)
+        started = _now()
+        for item in items:
+            with (self._place / name / item.key).open("wb") as file:
+                file.write(item.body)
+                if is_synced:
+                    file.flush()
+                    os.fsync(file.fileno())
+        return _since(started)
+
+
+def main() -> int:
+    """Print the figures and the claims; return the exit status."""
+    options = _options()
+    configure_logging("benchmark", "warning")
+    messages = _messages(options.faces)
+    with tempfile.TemporaryDirectory(prefix="faceferry-benchmark-") as folder:
+        s3 = S3Server(options.s3_server or _find_s3_server(), Path(folder)).start()
+        s3.create_bucket("faces")
+        os.environ |= {"AWS_ACCESS_KEY_ID": s3.key, "AWS_SECRET_ACCESS_KEY": s3.secret}
+        try:
+            ways = Ways(Path(folder), s3, options.concurrency)
+            figures = uvloop.run(_compare(ways.all, messages, options.rounds))
+        finally:
+            s3.kill()
+    claims = _claims(figures)
+    _show(figures, claims)
+    if options.json:
+        _say(json.dumps({"figures": [*map(asdict, figures)], "claims": [*map(asdict, claims)]}))
+    return 0 if all(claim.holds for claim in claims) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--faces", type=int, default=2_000, help="faces a round")
+    parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
+    parser.add_argument("--concurrency", type=int, default=32, help="writes at a time")
+    parser.add_argument("--s3-server", help="a versitygw program")
+    parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
+    return parser.parse_args()
+
+
+def _find_s3_server() -> str:
+    """Return the path of versitygw: named, installed, or built by the development environment."""
+    if found := os.environ.get("FACEFERRY_TEST_S3_SERVER") or shutil.which("versitygw"):
+        return found
+    builder = SHARED / "images" / "s3-server"
+    if not builder.exists():
+        raise SystemExit("no S3 server: name a versitygw program with --s3-server")
+    return subprocess.run([builder], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _messages(count: int) -> list[Message]:
+    """Return messages with distinct faces, as forward sends them."""
+    pixels = np.random.default_rng(5).integers(0, 256, (132, 132, 3), np.uint8)
+    encoded: bytes = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 87])[1].tobytes()
+    start = datetime.now(UTC)
+    known = {
+        "box": "812,240,132,132",
+        "framesize": "1920x1080",
+        "score": "0.912",
+        "landmarks": "840.1,290.2,902.3,288.8,870.0,320.5,846.2,341.9,898.4,340.0",
+        "sharpness": "213.4",
+        "detector": "yunet",
+    }
+    return [
+        encode_face(
+            mint(
+                Source(DEVICE, "front"),
+                start + timedelta(microseconds=number),
+                _numbered(encoded, number),
+                "image/jpeg",
+                known,
+            )
+        )
+        for number in range(count)
+    ]
+
+
+def _numbered(jpeg: bytes, number: int) -> bytes:
+    """Return the image with a comment segment, so that each is another."""
+    return jpeg[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8) + jpeg[2:]
+
+
+def _objects(messages: Sequence[Message]) -> list[StoredObject]:
+    return [admit(message, datetime.now(UTC), 1 << 23).item for message in messages]
+
+
+def _tuned() -> AioConfig:
+    return AioConfig(parameter_validation=False, request_checksum_calculation="when_required")
+
+
+async def _concurrently(
+    put: Callable[[StoredObject], Awaitable[None]], items: Sequence[StoredObject], concurrency: int
+) -> None:
+    remaining = iter(items)
+
+    async def work() -> None:
+        for item in remaining:
+            await put(item)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(concurrency):
+            tasks.create_task(work())
+
+
+async def _receipted(link: Link, messages: Sequence[Message]) -> None:
+    """Publish faces and return when all are receipted; what stays unanswered for a second is sent again."""
+    waiting = {dict(message.attributes)["id"]: message for message in messages}
+    while waiting:
+        for message in waiting.values():
+            link.publish(message)
+        try:
+            while waiting:
+                delivery = await asyncio.wait_for(anext(link), 1.0)
+                delivery.acknowledge()
+                for face_id in decode_receipt(delivery.message).ids:
+                    waiting.pop(face_id, None)
+        except TimeoutError:
+            pass
+
+
+async def _compare(ways: dict[str, Way], messages: Sequence[Message], rounds: int) -> list[Figure]:
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for turn in range(rounds):
+        for number, (name, way) in enumerate(ways.items()):
+            costs[name].append(await way(messages, f"way-{number}-round-{turn}"))
+    return [_figure(name, found, len(messages)) for name, found in costs.items()]
+
+
+def _figure(name: str, costs: list[Cost], faces: int) -> Figure:
+    wall_s = statistics.median(cost.wall_s for cost in costs)
+    cpu_s = statistics.median(cost.cpu_s for cost in costs)
+    return Figure(name, faces / wall_s, cpu_s / faces * 1000)
+
+
+def _claims(figures: Sequence[Figure]) -> list[Claim]:
+    rates = {figure.way: figure.faces_per_s for figure in figures}
+    return [
+        Claim(f"rate of {way} against {bare}", rates[way] / rates[bare], 0.85)
+        for way, bare in ((WRITER_S3, BARE_AIOBOTO3), (SERVICE_S3, BARE_AIOBOTO3), (SERVICE_S3, BARE_TUNED))
+    ]
+
+
+def _show(figures: Sequence[Figure], claims: Sequence[Claim]) -> None:
+    _say("| way | faces a second | CPU ms a face |\n|---|---:|---:|")
+    for figure in figures:
+        _say(f"| {figure.way} | {figure.faces_per_s:,.0f} | {figure.cpu_ms_per_face:.2f} |")
+    for claim in claims:
+        _say(f"{'holds' if claim.holds else 'FAILS'}  {claim.text}: {claim.ratio:.2f} (>= {claim.limit})")
+
+
+def _now() -> Cost:
+    return Cost(time.perf_counter(), time.process_time())
+
+
+def _since(started: Cost) -> Cost:
+    now = _now()
+    return Cost(now.wall_s - started.wall_s, now.cpu_s - started.cpu_s)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

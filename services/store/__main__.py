@@ -1,0 +1,16 @@
+from services.common import lifecycle
+from services.common.logging import configure_logging
+from services.common.settings import load
+from services.store.service import serve
+from services.store.settings import StoreSettings
+
+
+def main() -> int:
+    """Run the store service; return its exit status."""
+    settings = load(StoreSettings)
+    configure_logging("store", settings.log_level, settings.log_format)
+    return lifecycle.run(serve(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

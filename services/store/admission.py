@@ -1,0 +1,98 @@
+"""What is let into the store, and as what. Nothing here depends on how the bucket is doing."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from services.common import images, times
+from services.common.errors import Refused
+from services.common.faces import FACE_TYPE, Face, claimed_id, decode_face, mint
+from services.common.message import Message
+from services.common.topics import Source, is_own, parse_camera_topic
+from services.store.keys import FaceKey
+from services.store.objects import StoredObject
+
+UNKNOWN = Source("unknown", "unknown")
+"""Device and camera of an image that came without any properties."""
+
+# A camera's clock may be off by decades (a Pi without a battery, a file from 1904, QuickTime's epoch); what
+# lies outside is not a time at all. The store's own clock is not asked: a refusal is for ever.
+_FIRST = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A face that is to be stored.
+
+    Attributes:
+        face: the face.
+        item: what it is in the bucket.
+        is_bare: it came without properties, and nobody waits for its receipt.
+    """
+
+    face: Face
+    item: StoredObject
+    is_bare: bool
+
+
+def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
+    """Return what a message is to be stored as.
+
+    Args:
+        message: as it came in.
+        now: the arrival time, UTC, which bare images get their id from.
+        max_bytes: the largest image that is taken.
+
+    Raises:
+        Refused: the message can never be stored. See `decode_face` and `images.inspect` for reasons;
+            besides `too_large`, `bad_content_type`, `bad_time`.
+    """
+    if len(message.payload) > max_bytes:
+        raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
+    if is_own(message.topic):
+        face = decode_face(message)
+        _check_image(face)
+    else:
+        info = images.inspect(message.payload)
+        face = mint(UNKNOWN, now, message.payload, info.content_type, {})
+    if not _FIRST <= face.time < _LAST:
+        raise Refused("bad_time", times.rfc3339(face.time))
+    return Admitted(face, to_object(face), is_bare=not is_own(message.topic))
+
+
+def refusal_address(message: Message) -> tuple[str, str] | None:
+    """Return the device and the id that a refusal is to be told to, if the message names both."""
+    try:
+        device = parse_camera_topic(message.topic, "face").device
+    except Refused:
+        return None
+    face_id = claimed_id(message)
+    return (device, face_id) if face_id is not None else None
+
+
+def to_object(face: Face) -> StoredObject:
+    """Return a face as an object: its properties become metadata.
+
+    Runs of spaces become one space: HTTP and the signatures of S3 do not carry them faithfully.
+    """
+    attributes = {
+        "specversion": "1.0",
+        "type": FACE_TYPE,
+        "source": str(face.source),
+        "id": face.id,
+        "time": times.rfc3339(face.time),
+        **face.extensions,
+    }
+    tidy = {name: " ".join(value.split()) for name, value in attributes.items()}
+    return StoredObject(
+        key=str(FaceKey(face.source, face.id, face.content_type)),
+        body=face.image,
+        content_type=face.content_type,
+        metadata={name: value for name, value in tidy.items() if value},
+    )
+
+
+def _check_image(face: Face) -> None:
+    info = images.inspect(face.image)
+    if info.content_type != face.content_type:
+        raise Refused("bad_content_type", f"{info.content_type} that claims to be {face.content_type}")

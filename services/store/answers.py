@@ -1,0 +1,57 @@
+from collections.abc import Callable
+
+from services.common.batches import Batch
+from services.common.drops import Drops
+from services.common.message import Message
+from services.common.mqtt import LinkDown, PacketTooLarge
+from services.common.receipts import MAX_IDS, encode_stored
+from services.store.metrics import DROPPED, RECEIPTED
+
+Answer = tuple[str, str | None]
+"""A face's id, and the reason for which it was refused, if it was."""
+
+_drops = Drops(DROPPED, "store.receipt_dropped")
+
+
+class Answers:
+    """Tells each device, batch by batch, which of its faces are stored and which never will be.
+
+    What cannot be sent is dropped: the device sends its faces again and is answered again.
+
+    Args:
+        publish: sends a message, or raises `LinkDown` or `PacketTooLarge`.
+    """
+
+    def __init__(self, publish: Callable[[Message], None]) -> None:
+        self._publish = publish
+        # Only devices with answers due are here: names come from the network, so they must not pile up.
+        self._batches: dict[str, Batch[Answer]] = {}
+
+    def stored(self, device: str, face_id: str) -> None:
+        """Answer that a face is durable."""
+        self._add(device, (face_id, None))
+
+    def refused(self, device: str, face_id: str, reason: str) -> None:
+        """Answer that a face will never be taken."""
+        self._add(device, (face_id, reason))
+
+    def _add(self, device: str, answer: Answer) -> None:
+        batch = self._batches.get(device)
+        if batch is None:
+            batch = Batch(lambda answers: self._send(device, answers), most=MAX_IDS)
+            self._batches[device] = batch
+        batch.add(answer)
+
+    def _send(self, device: str, answers: list[Answer]) -> None:
+        del self._batches[device]
+        stored = dict.fromkeys(face_id for face_id, reason in answers if reason is None)
+        refused = {face_id: reason for face_id, reason in answers if reason is not None}
+        try:
+            self._publish(encode_stored(device, stored, refused))
+        except LinkDown:
+            _drops.count("receipt_link_down", device=device)
+        except PacketTooLarge:
+            _drops.count("receipt_too_large", device=device)
+        else:
+            RECEIPTED.labels("stored").inc(len(stored))
+            RECEIPTED.labels("refused").inc(len(refused))

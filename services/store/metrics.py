@@ -1,0 +1,25 @@
+from prometheus_client import Counter, Gauge, Histogram
+
+PUTS = Counter(
+    "faceferry_store_puts_total",
+    "Faces made durable, by outcome: created, or existing where the store had it already.",
+    ["outcome"],
+)
+PUT_SECONDS = Histogram(
+    "faceferry_store_put_seconds",
+    "How long a successful write took.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+RETRIES = Counter("faceferry_store_retries_total", "Writes that failed and are tried again.", ["reason"])
+REFUSED = Counter("faceferry_store_refused_total", "Messages that can never be stored.", ["reason"])
+DROPPED = Counter("faceferry_store_dropped_total", "Faces and receipts left to be sent again.", ["reason"])
+COPIES = Counter("faceferry_store_copies_total", "Faces that came again while they were being written.")
+RECEIPTED = Counter("faceferry_store_receipted_total", "Faces that a receipt was sent for.", ["kind"])
+WAITING_FACES = Gauge("faceferry_store_waiting_faces", "Faces in memory, not stored yet.")
+WAITING_BYTES = Gauge("faceferry_store_waiting_bytes", "Bytes of images in memory, not stored yet.")
+AVAILABLE = Gauge("faceferry_store_available", "Whether the bucket or folder takes writes.")
+CAPTURE_TO_STORE_SECONDS = Histogram(
+    "faceferry_capture_to_store_seconds",
+    "From the moment a frame was taken until its face was durable.",
+    buckets=(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600, 3600, 86400),
+)

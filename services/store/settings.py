@@ -1,0 +1,61 @@
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from services.common.settings import CloudSettings, CommaSeparated, Settings
+from services.store.locations import parse_location
+
+_MIB = 1024 * 1024
+
+
+def _store_url(text: str) -> str:
+    parse_location(text)
+    return text
+
+
+class ObjectStoreSettings(Settings):
+    """Where the faces lie: what anybody who reads or writes them needs to know."""
+
+    store_url: Annotated[str, AfterValidator(_store_url)] = Field(
+        ..., description="s3://bucket/prefix or file:///path"
+    )
+    s3_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="an S3 server of your own; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS's",
+    )
+    s3_path_style: bool | None = Field(
+        None,
+        description="true: the bucket goes into the path; false: into the host name; default: true with an "
+        "endpoint URL, else false",
+    )
+    s3_timeout_s: float = Field(10.0, gt=0, description="seconds that one request may take")
+
+
+class StoreSettings(CloudSettings, ObjectStoreSettings):
+    """Puts the faces that come in from the cloud broker into a bucket or a folder."""
+
+    store_topics: Annotated[tuple[str, ...], CommaSeparated] = Field(
+        ("faceferry/+/+/face", "test_topic"),
+        min_length=1,
+        description="topic filters, separated by commas; replicas share them",
+    )
+    store_concurrency: int = Field(32, ge=1, le=1024, description="writes at a time")
+    store_receive_maximum: int = Field(
+        256, ge=1, le=65_535, description="faces that the broker may hand over before the first is stored"
+    )
+    store_max_face_bytes: int = Field(
+        8 * _MIB, ge=1024, le=256 * _MIB, description="the largest image that is taken, in bytes"
+    )
+    store_max_waiting_bytes: int = Field(
+        128 * _MIB,
+        ge=1024,
+        description="bytes of images in memory until they are stored; what comes beyond it is left to be "
+        "sent again",
+    )
+
+    @model_validator(mode="after")
+    def _check_room(self) -> Self:
+        if self.store_max_waiting_bytes < self.store_max_face_bytes:
+            raise ValueError("FACEFERRY_STORE_MAX_WAITING_BYTES is less than one face may have")
+        return self

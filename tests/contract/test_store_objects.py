@@ -1,0 +1,130 @@
+"""What the store expects of whatever keeps its objects, tried on the real things."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from services.store.backends import open_store
+from services.store.objects import PROBE, NoSuchObject, ObjectStore, StoredObject
+from services.store.settings import ObjectStoreSettings
+from tests.storing import jpeg
+from tests.support import S3Server
+
+DAY = "dt=2026-01-31"
+FRONT = f"{DAY}/device=porch/camera=front"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectStoreSettings]:
+    """Settings of an empty store."""
+    if request.param == "folder":
+        yield ObjectStoreSettings(store_url=(tmp_path / "new" / "faces").as_uri())
+        return
+    server = S3Server(request.getfixturevalue("s3_program"), tmp_path).start()
+    server.create_bucket("faces")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield ObjectStoreSettings(store_url="s3://faces/some/prefix")
+    server.kill()
+
+
+@pytest.fixture
+async def objects(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore]:
+    """A store that has been verified."""
+    async with verified(settings) as objects:
+        yield objects
+
+
+@asynccontextmanager
+async def verified(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore]:
+    async with open_store(settings) as objects:
+        await objects.verify()
+        yield objects
+
+
+def item(name: str = "a.jpg", body: bytes = jpeg()) -> StoredObject:
+    metadata = {"box": "1,2,3,4", "score": "0.9", "odd": '"quotes" & <angles>; %20'}
+    return StoredObject(f"{FRONT}/{name}", body, "image/jpeg", metadata)
+
+
+async def keys(objects: ObjectStore, folder: str) -> list[str]:
+    return sorted([entry.key async for entry in objects.entries(folder)])
+
+
+async def test_an_object_comes_back_with_all_that_is_known_of_it(objects: ObjectStore) -> None:
+    assert await objects.put(item())
+    assert await objects.get(item().key) == item()
+
+
+async def test_an_empty_and_a_large_object_come_back(objects: ObjectStore) -> None:
+    for body in (b"", bytes(range(256)) * 40_000):
+        await objects.put(item(f"{len(body)}.jpg", body))
+        assert (await objects.get(f"{FRONT}/{len(body)}.jpg")).body == body
+
+
+async def test_a_second_put_of_a_key_changes_nothing(objects: ObjectStore) -> None:
+    assert await objects.put(item())
+    assert not await objects.put(item())
+    assert await keys(objects, DAY) == [item().key]
+
+
+async def test_of_many_puts_of_a_key_at_once_each_is_right_and_one_is_first(objects: ObjectStore) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        puts = [tasks.create_task(objects.put(item())) for _ in range(16)]
+    assert any(put.result() for put in puts)
+    assert await objects.get(item().key) == item()
+    assert await keys(objects, "") == sorted([PROBE.key, item().key])
+
+
+async def test_another_process_sees_what_was_put(settings: ObjectStoreSettings) -> None:
+    async with verified(settings) as objects:
+        await objects.put(item())
+    async with verified(settings) as objects:
+        assert not await objects.put(item())
+        assert await objects.get(item().key) == item()
+
+
+async def test_what_is_not_there_is_said_to_be_missing(objects: ObjectStore) -> None:
+    with pytest.raises(NoSuchObject):
+        await objects.get(item().key)
+    assert await keys(objects, DAY) == []
+    assert await objects.folders(DAY) == []
+
+
+async def test_entries_have_keys_and_sizes_and_stay_within_their_folder(objects: ObjectStore) -> None:
+    sizes = {f"{number}.jpg": number * 100 for number in range(5)}
+    for name, size in sizes.items():
+        await objects.put(item(name, bytes(size)))
+    neighbour = StoredObject(f"{FRONT}-2/a.jpg", b"x", "image/jpeg", {})
+    await objects.put(neighbour)
+    found = {entry.key: entry.size_bytes async for entry in objects.entries(FRONT)}
+    assert found == {f"{FRONT}/{name}": size for name, size in sizes.items()}
+    assert neighbour.key in await keys(objects, DAY)
+
+
+async def test_listing_goes_beyond_one_page(objects: ObjectStore) -> None:
+    wanted = [f"{number:04}.jpg" for number in range(1_050)]
+    for start in range(0, len(wanted), 50):
+        async with asyncio.TaskGroup() as tasks:
+            for name in wanted[start : start + 50]:
+                tasks.create_task(objects.put(item(name, b"x")))
+    assert await keys(objects, FRONT) == [f"{FRONT}/{name}" for name in wanted]
+
+
+async def test_folders_are_those_of_one_level_in_order(objects: ObjectStore) -> None:
+    for day in ("dt=2026-01-02", "dt=2025-12-31", "dt=2026-01-01"):
+        await objects.put(StoredObject(f"{day}/device=porch/camera=front/a.jpg", b"x", "image/jpeg", {}))
+    assert await objects.folders("") == ["dt=2025-12-31", "dt=2026-01-01", "dt=2026-01-02"]
+    assert await objects.folders("dt=2026-01-01") == ["dt=2026-01-01/device=porch"]
+
+
+async def test_verify_writes_the_same_probe_each_time(settings: ObjectStoreSettings) -> None:
+    for _ in range(2):
+        async with verified(settings) as objects:
+            assert await keys(objects, "") == [PROBE.key]
+            assert await objects.get(PROBE.key) == PROBE
