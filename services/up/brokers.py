@@ -37,6 +37,7 @@ def loopback_config(port: int) -> str:
             f"listener {port} 127.0.0.1",
             "allow_anonymous true",
             "persistence false",
+            "set_tcp_nodelay true",
             f"max_packet_size {MAX_PACKET_BYTES}",
             "max_inflight_messages 1000",
             "max_queued_messages 4000",

@@ -1,0 +1,83 @@
+"""The `faceferry` command."""
+
+import argparse
+import importlib
+import os
+import sys
+from typing import cast
+
+from services.common.errors import SetupError
+from services.common.lifecycle import EXIT_SETUP, setup_error_in
+from services.common.logging import configure_logging
+
+SERVICES = {
+    "capture": "take frames from cameras and recordings",
+    "detect": "find the faces in frames",
+    "forward": "hold faces on disk and bring them to the cloud",
+    "store": "put faces into the bucket or folder",
+}
+COMMANDS = {
+    "up": "run all services and both brokers on this machine",
+    "faces": "list what is stored, newest first",
+    "cameras": "list this machine's cameras, with the line to put into the configuration",
+    "models": "list, fetch or verify the detector's models",
+    "spool": "show what waits for the cloud, and what the store has refused",
+    "doctor": "check what is needed, and say how to mend what is missing",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status.
+
+    Each command is a module of `services.commands` with `add_arguments` and `run`, and is imported only when
+    it is asked for: an image holds one service's packages, not all.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments else ""
+    if name in SERVICES:
+        return _run_service(name, arguments[1:])
+    if name not in COMMANDS:
+        return _explain(name)
+    parser = argparse.ArgumentParser(prog=f"faceferry {name}", description=COMMANDS[name])
+    importlib.import_module(f"services.commands.{name}").add_arguments(parser)
+    options = parser.parse_args(arguments[1:])
+    configure_logging("faceferry", "warning", "console")
+    return _run_command(options)
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    try:
+        return cast("int", options.run(options))
+    except (SetupError, BaseExceptionGroup) as error:
+        if (problem := setup_error_in(error)) is None:
+            raise
+        print(f"faceferry: {problem}", file=sys.stderr)
+        return EXIT_SETUP
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run_service(name: str, arguments: list[str]) -> int:
+    """Run one service, which reads its settings from the environment and knows no argument but --help."""
+    sys.argv = [f"faceferry {name}", *arguments]
+    return cast("int", importlib.import_module(f"services.{name}.__main__").main())
+
+
+def _explain(name: str) -> int:
+    is_asked = name in ("", "-h", "--help")
+    out = sys.stdout if is_asked else sys.stderr
+    if not is_asked:
+        print(f"faceferry: there is no command {name!r}\n", file=out)
+    print("usage: faceferry COMMAND [--help]\n", file=out)
+    for command, does in COMMANDS.items():
+        print(f"  {command:9} {does}", file=out)
+    print("\none service each, with settings from the environment:\n", file=out)
+    for service, does in SERVICES.items():
+        print(f"  {service:9} {does}", file=out)
+    return 0 if name in ("-h", "--help") else EXIT_SETUP
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

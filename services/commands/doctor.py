@@ -1,0 +1,144 @@
+"""Checks what a run on this machine needs, and says how to mend what is missing."""
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.errors import SetupError
+from services.up.plan import DEFAULT_STORE, store_url
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        is_fine: whether it can stay as it is.
+        text: what is there, or what is wrong and how to mend it.
+        is_needed: whether nothing works without it.
+    """
+
+    is_fine: bool
+    text: str
+    is_needed: bool = True
+
+
+Check = Callable[[], Awaitable[Finding]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `faceferry doctor`."""
+    parser.add_argument(
+        "--store", metavar="URL_OR_PATH", help=f"default: FACEFERRY_STORE_URL, else {DEFAULT_STORE}"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print each finding; return 1 when something needed is missing."""
+    store = options.store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE
+    return asyncio.run(_run(store))
+
+
+async def _run(store: str) -> int:
+    async def check_store() -> Finding:
+        return await _store(store_url(store))
+
+    checks: dict[str, Check] = {
+        "python": _python,
+        "broker": _broker,
+        "ffmpeg": _ffmpeg,
+        "detector": _detector,
+        "cameras": _cameras,
+        "store": check_store,
+        "clock": _clock,
+    }
+    status = 0
+    for name, check in checks.items():
+        finding = await _carefully(check)
+        mark = "ok  " if finding.is_fine else ("MEND" if finding.is_needed else "note")
+        print(f"{mark} {name:9} {finding.text}")
+        if finding.is_needed and not finding.is_fine:
+            status = 1
+    return status
+
+
+async def _carefully(check: Check) -> Finding:
+    try:
+        return await check()
+    except SetupError as error:
+        return Finding(is_fine=False, text=str(error))
+    except ImportError as error:
+        return Finding(is_fine=False, text=f"{error.name} is not installed: pip install 'faceferry[all]'")
+
+
+async def _python() -> Finding:
+    return Finding(is_fine=True, text=f"{platform.python_version()} at {sys.executable}")
+
+
+async def _broker() -> Finding:
+    from services.up.brokers import find_mosquitto  # noqa: PLC0415
+
+    return Finding(is_fine=True, text=find_mosquitto())
+
+
+async def _ffmpeg() -> Finding:
+    from services.capture.ffmpeg import find_ffmpeg  # noqa: PLC0415
+
+    return Finding(is_fine=True, text=find_ffmpeg())
+
+
+async def _detector() -> Finding:
+    import onnxruntime  # noqa: PLC0415
+
+    from services.detect.models import list_models  # noqa: PLC0415
+
+    named = os.environ.get("FACEFERRY_MODEL_DIR")
+    ready = [found for found in list_models(Path(named) if named else None) if found.state == "ok"]
+    providers = ", ".join(onnxruntime.get_available_providers())
+    if ready:
+        return Finding(is_fine=True, text=f"yunet at {ready[0].path}; providers: {providers}")
+    return Finding(
+        is_fine=False,
+        is_needed=False,
+        text="no YuNet model: it is downloaded at the first start; without internet put it into "
+        "FACEFERRY_MODEL_DIR (`faceferry models` names the address), else haar finds far fewer faces",
+    )
+
+
+async def _cameras() -> Finding:
+    from services.capture.machine import cameras_of_this_machine  # noqa: PLC0415
+
+    cameras = cameras_of_this_machine()
+    if not cameras:
+        return Finding(
+            is_fine=False, is_needed=False, text="none on this machine; network cameras are named by URL"
+        )
+    problems = [f"{camera.url}: {camera.problem}" for camera in cameras if camera.problem]
+    if problems:
+        return Finding(is_fine=False, is_needed=False, text="; ".join(problems))
+    return Finding(is_fine=True, text=", ".join(f"{camera.url} ({camera.name})" for camera in cameras))
+
+
+async def _store(url: str) -> Finding:
+    from services.up.checks import check_store  # noqa: PLC0415
+
+    await check_store(url)
+    return Finding(is_fine=True, text=f"{url} can be written")
+
+
+async def _clock() -> Finding:
+    from services.capture.clock import is_synchronised  # noqa: PLC0415
+
+    if is_synchronised():
+        return Finding(is_fine=True, text="synchronised")
+    return Finding(
+        is_fine=False,
+        is_needed=False,
+        text="not synchronised: faces will be marked so; start a time service (systemd-timesyncd, chrony)",
+    )

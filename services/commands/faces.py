@@ -1,0 +1,67 @@
+import argparse
+import asyncio
+import json
+from itertools import count
+
+from services.common.errors import SetupError
+from services.store.backends import open_store
+from services.store.listing import StoredFace, newest_first
+from services.store.objects import StoreUnavailable
+from services.store.settings import ObjectStoreSettings
+from services.up.plan import DEFAULT_STORE, store_url
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `faceferry faces`."""
+    parser.add_argument(
+        "--store",
+        metavar="URL_OR_PATH",
+        help=f"default: FACEFERRY_STORE_URL, else {DEFAULT_STORE}, where `up` puts them",
+    )
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="at most; 0: all; default: 20")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List what is stored, newest first."""
+    asyncio.run(_list(_settings(options.store), options.limit, is_json=options.json))
+    return 0
+
+
+async def _list(settings: ObjectStoreSettings, limit: int, *, is_json: bool) -> None:
+    try:
+        async with open_store(settings) as objects:
+            numbers = count(1)
+            async for face in newest_first(objects):
+                print(_as_json(face) if is_json else _as_line(face))
+                if next(numbers) == limit:
+                    break
+    except StoreUnavailable as error:
+        raise SetupError(f"{settings.store_url} cannot be read: {error}") from error
+
+
+def _settings(store: str | None) -> ObjectStoreSettings:
+    if store is not None:
+        return ObjectStoreSettings(store_url=store_url(store))
+    try:
+        return ObjectStoreSettings()
+    except ValueError:
+        return ObjectStoreSettings(store_url=store_url(DEFAULT_STORE))
+
+
+def _as_line(face: StoredFace) -> str:
+    return f"{face.time:%Y-%m-%d %H:%M:%S.%f} {face.device}/{face.camera} {face.bytes:>8} {face.key}"
+
+
+def _as_json(face: StoredFace) -> str:
+    return json.dumps(
+        {
+            "id": face.id,
+            "time": face.time.isoformat(),
+            "device": face.device,
+            "camera": face.camera,
+            "bytes": face.bytes,
+            "key": face.key,
+        }
+    )

@@ -1,0 +1,53 @@
+import argparse
+import os
+
+from services.common.lifecycle import run_until_stopped
+from services.up.plan import DEFAULT_STORE, Request
+from services.up.run import up
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `faceferry up`."""
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH_OR_URL",
+        help="a video file, a device, an RTSP or HTTP URL; may be given several times; "
+        "default: the first camera of this machine, else a short demonstration clip",
+    )
+    parser.add_argument(
+        "--store",
+        default=DEFAULT_STORE,
+        metavar="URL_OR_PATH",
+        help="a folder, or s3://bucket/prefix (with AWS_* and FACEFERRY_S3_* settings); default: %(default)s",
+    )
+    parser.add_argument("--once", action="store_true", help="play files once, each frame of them, then end")
+    parser.add_argument("--json", action="store_true", help="close with one JSON object on standard output")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="with --once: seconds in which something must move; default: %(default)s",
+    )
+    parser.add_argument(
+        "--detector",
+        choices=("auto", "yunet", "haar"),
+        default=os.environ.get("FACEFERRY_DETECTOR", "auto"),
+        help="default: %(default)s",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run everything until it is done, or until Ctrl-C."""
+    request = Request(
+        sources=options.source,
+        store=options.store,
+        is_once=options.once,
+        is_json=options.json,
+        timeout_s=options.timeout,
+        detector=options.detector,
+    )
+    return run_until_stopped(up(request)) or 0

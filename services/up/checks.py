@@ -1,0 +1,25 @@
+"""What is checked before anything is started."""
+
+import asyncio
+
+from services.common.errors import SetupError
+from services.store.backends import open_store
+from services.store.objects import StoreUnavailable
+from services.store.settings import ObjectStoreSettings
+
+TIMEOUT_S = 20.0
+
+
+async def check_store(url: str) -> None:
+    """Return if the store can be written.
+
+    Raises:
+        SetupError: it cannot; one line that says why.
+    """
+    try:
+        async with asyncio.timeout(TIMEOUT_S), open_store(ObjectStoreSettings(store_url=url)) as objects:
+            await objects.verify()
+    except ValueError as error:
+        raise SetupError(f"--store {url}: s3://bucket/prefix or file:///path is wanted") from error
+    except (StoreUnavailable, TimeoutError) as error:
+        raise SetupError(f"--store {url} cannot be written: {str(error) or 'no answer'}") from error

@@ -1,0 +1,70 @@
+"""What a person sees: the services' lines, merged, and a progress line below them."""
+
+import json
+import sys
+from typing import TextIO
+
+_COLOURS = {"capture": 36, "detect": 35, "forward": 33, "store": 32, "local": 34, "cloud": 34, "up": 37}
+_LEVEL_COLOURS = {"warning": 33, "error": 31, "critical": 31}
+_LEFT_OUT = {"service", "level", "timestamp", "event"}
+
+
+def render(name: str, line: str, *, is_coloured: bool) -> str:
+    """Return one line for people from a service's line, which is JSON if it is a log event."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    level = ""
+    if isinstance(event, dict) and "event" in event:
+        level = str(event.get("level", ""))
+        details = " ".join(f"{key}={value}" for key, value in event.items() if key not in _LEFT_OUT)
+        line = f"{event['event']} {details}".rstrip()
+        if level in _LEVEL_COLOURS:
+            line = f"{level}: {line}"
+    if not is_coloured:
+        return f"{name:8}| {line}"
+    if level in _LEVEL_COLOURS:
+        line = f"\x1b[{_LEVEL_COLOURS[level]}m{line}\x1b[0m"
+    return f"\x1b[{_COLOURS.get(name, 37)}m{name:8}|\x1b[0m {line}"
+
+
+def problem_of(line: str) -> str:
+    """Return the sentence for the user within a service's last line before it gave up."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line
+    return str(event.get("problem", line)) if isinstance(event, dict) else line
+
+
+class Console:
+    """Writes lines to a stream and, on a terminal, keeps one progress line below them."""
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self.is_terminal = stream.isatty()
+        self._progress = ""
+
+    def line(self, name: str, line: str) -> None:
+        """Write what a service has said."""
+        text = render(name, line, is_coloured=self.is_terminal)
+        if self._progress:
+            self._stream.write(f"\r\x1b[K{text}\n{self._progress}")
+        else:
+            self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def progress(self, text: str) -> None:
+        """Replace the progress line; nothing but on a terminal."""
+        if self.is_terminal and text != self._progress:
+            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.flush()
+            self._progress = text
+
+    def close(self) -> None:
+        """Leave the progress line behind as it is."""
+        if self._progress:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._progress = ""

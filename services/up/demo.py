@@ -1,0 +1,54 @@
+"""A short clip with a face, for machines without a camera."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from services.capture.ffmpeg import find_ffmpeg
+from services.common.errors import SetupError
+
+FRAMES = 180
+_PANS_AND_ZOOMS = (
+    "scale=1280:-2,zoompan="
+    "z='1.3+0.25*sin(2*PI*on/90)':"
+    "x='(iw-iw/zoom)*(0.5+0.35*sin(2*PI*on/120))':"
+    "y='(ih-ih/zoom)*(0.25+0.15*sin(2*PI*on/60))':"
+    f"d={FRAMES}:s=640x480:fps=15"
+)
+
+
+def demo_clip(folder: Path) -> Path:
+    """Return a clip of slow pans and zooms over a public-domain portrait, made if it is not there.
+
+    The portrait (Rear Admiral Grace Hopper, U.S. Navy) comes with matplotlib as sample data.
+
+    Raises:
+        SetupError: matplotlib or ffmpeg is missing.
+    """
+    clip = folder / "demo.mp4"
+    if clip.exists():
+        return clip
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = clip.with_name(f"demo-{os.getpid()}.mp4")
+    command = [str(find_ffmpeg()), "-v", "error", "-y", "-i", str(_portrait()), "-vf", _PANS_AND_ZOOMS]
+    made = subprocess.run(
+        [*command, "-frames:v", str(FRAMES), "-pix_fmt", "yuv420p", str(unfinished)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        raise SetupError(f"ffmpeg could not make the demonstration clip: {made.stderr.strip()[-300:]}")
+    unfinished.replace(clip)
+    return clip
+
+
+def _portrait() -> Path:
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - only here, and only if there is no camera
+    except ImportError as error:
+        raise SetupError(
+            "no camera was found, and the demonstration clip needs matplotlib: "
+            "pip install 'faceferry[demo]', or name a --source"
+        ) from error
+    return Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg"

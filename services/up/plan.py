@@ -1,0 +1,172 @@
+"""What a run on this machine consists of: from what the user asked for to programs and their settings."""
+
+import hashlib
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from services.capture.cameras import Camera, parse_camera, to_url
+from services.common.errors import SetupError
+from services.common.topics import NAME_PATTERN, is_name
+from services.up.supervisor import Program
+
+SERVICES = ("store", "forward", "detect", "capture")
+"""In the order of their start: whoever takes something is there before whoever brings it."""
+
+DEFAULT_STORE = "faceferry-data/faces"
+
+_NAMED = re.compile(rf"({NAME_PATTERN})=(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        sources: paths, URLs or `name=` either.
+        store: a URL or a folder's path.
+        is_once: play files once, every frame of them, and end.
+        is_json: close with one JSON object on standard output.
+        timeout_s: give up when nothing has moved for so long.
+        detector: `auto`, `yunet` or `haar`.
+    """
+
+    sources: Sequence[str]
+    store: str
+    is_once: bool
+    is_json: bool
+    timeout_s: float
+    detector: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where everything of one run is.
+
+    Attributes:
+        device: this device's name.
+        cameras: each camera as `FACEFERRY_CAMERAS` says it.
+        store_url: where the faces go.
+        folder: where the spool and the journal are; the same for each run with the same store, so that faces
+            of a run that was cut short still arrive.
+        local_port: of the broker on the device's side, and
+        cloud_port: of the one in the cloud's place.
+        http_ports: of the services, by name.
+        detector: which one is asked for.
+    """
+
+    device: str
+    cameras: tuple[str, ...]
+    store_url: str
+    folder: Path
+    local_port: int
+    cloud_port: int
+    http_ports: Mapping[str, int]
+    detector: str
+
+    @property
+    def local_url(self) -> str:
+        """The broker that cameras and detect speak to."""
+        return f"mqtt://127.0.0.1:{self.local_port}"
+
+    @property
+    def cloud_url(self) -> str:
+        """The broker in the cloud's place."""
+        return f"mqtt://127.0.0.1:{self.cloud_port}"
+
+    @property
+    def journal_path(self) -> Path:
+        """Where capture notes the answers to paced frames."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def spool_path(self) -> Path:
+        """Where forward holds the faces."""
+        return self.folder / "spool"
+
+
+def camera_settings(sources: Sequence[str], *, is_once: bool) -> tuple[str, ...]:
+    """Return one `name=URL?option=value` a source; those without a name become `camera`, `camera-2`, ...
+
+    Raises:
+        SetupError: a source cannot be understood, or cannot be played once.
+    """
+    settings = []
+    for number, source in enumerate(sources, start=1):
+        named = _NAMED.fullmatch(source)
+        name = named[1] if named else ("camera" if number == 1 else f"camera-{number}")
+        setting = f"{name}={to_url(named[2] if named else source)}"
+        if is_once:
+            setting = _paced(setting)
+        parse_camera(setting)
+        settings.append(setting)
+    return tuple(settings)
+
+
+def _paced(setting: str) -> str:
+    camera: Camera = parse_camera(setting)
+    if camera.scheme != "file":
+        raise SetupError(f"--once plays files; {camera.name!r} is none and has no end")
+    return setting if camera.options.paced else f"{setting}{'&' if '?' in setting else '?'}paced=1"
+
+
+def store_url(store: str) -> str:
+    """Return the URL of a store given as one or as a folder's path."""
+    return store if "://" in store else f"file://{quote(str(Path(store).absolute()))}"
+
+
+def state_folder(url: str, environment: Mapping[str, str]) -> Path:
+    """Return the folder of the runs into one store."""
+    home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "faceferry" / f"up-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+
+
+def device_name(environment: Mapping[str, str]) -> str:
+    """Return the device's name: the setting, else one made of the host's name."""
+    if named := environment.get("FACEFERRY_DEVICE"):
+        return named
+    name = re.sub("[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-")[:63]
+    return name if is_name(name) else "this-device"
+
+
+def programs(plan: Plan, environment: Mapping[str, str], mosquitto: str) -> list[Program]:
+    """Return what to run, in the order of the start."""
+    brokers = [
+        Program(name, [mosquitto, "-c", str(plan.folder / f"{name}.conf")], environment)
+        for name in ("cloud", "local")
+    ]
+    return brokers + [
+        Program(
+            name,
+            [sys.executable, "-m", f"services.{name}"],
+            {
+                **environment,
+                **_settings(plan),
+                "FACEFERRY_HTTP_PORT": str(plan.http_ports[name]),
+            },
+        )
+        for name in SERVICES
+    ]
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    return {
+        "FACEFERRY_DEVICE": plan.device,
+        "FACEFERRY_LOCAL_MQTT_URL": plan.local_url,
+        "FACEFERRY_CLOUD_MQTT_URL": plan.cloud_url,
+        "FACEFERRY_CAMERAS": "\n".join(plan.cameras),
+        "FACEFERRY_JOURNAL_PATH": str(plan.journal_path),
+        "FACEFERRY_DETECTOR": plan.detector,
+        "FACEFERRY_SPOOL_PATH": str(plan.spool_path),
+        "FACEFERRY_STORE_URL": plan.store_url,
+        "FACEFERRY_LOG_FORMAT": "json",
+        "FACEFERRY_HTTP_HOST": "127.0.0.1",
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+        ),
+    }

@@ -1,0 +1,160 @@
+"""All four services and both brokers on this machine, as children of one process."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from services.capture.cameras import parse_camera
+from services.capture.check import check_source
+from services.capture.machine import first_camera
+from services.common.errors import SetupError
+from services.store.backends import open_store
+from services.store.listing import FaceName, which_are_stored
+from services.store.settings import ObjectStoreSettings
+from services.up import once
+from services.up.brokers import find_mosquitto, free_port, loopback_config
+from services.up.checks import check_store
+from services.up.console import Console
+from services.up.demo import demo_clip
+from services.up.journal import Journal
+from services.up.plan import (
+    SERVICES,
+    Plan,
+    Request,
+    camera_settings,
+    device_name,
+    programs,
+    state_folder,
+    store_url,
+)
+from services.up.supervisor import inherited, running
+
+EXIT_INCOMPLETE = 1
+
+
+async def up(request: Request) -> int:
+    """Run everything until it is done (`--once`) or cancelled; return the exit status.
+
+    Raises:
+        SetupError: something only the user can mend.
+    """
+    console = Console()
+    environment = inherited()
+    mosquitto = find_mosquitto()
+    url = store_url(request.store)
+    folder = state_folder(url, environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    cameras = camera_settings(request.sources or [_default_source(console, folder)], is_once=request.is_once)
+    for camera in cameras:
+        await check_source(parse_camera(camera))
+    await check_store(url)
+    with _alone(folder, url):
+        plan = Plan(
+            device=device_name(environment),
+            cameras=cameras,
+            store_url=url,
+            folder=folder,
+            local_port=free_port(),
+            cloud_port=free_port(),
+            http_ports={name: free_port() for name in SERVICES},
+            detector=request.detector,
+        )
+        _prepare(plan)
+        _introduce(console, plan)
+        async with running(programs(plan, environment, mosquitto), console.line):
+            if request.is_once:
+                return await _run_once(request, plan, console)
+            await asyncio.Event().wait()
+    return 0
+
+
+async def _run_once(request: Request, plan: Plan, console: Console) -> int:
+    began_s = time.monotonic()
+    journal = Journal(plan.journal_path, [parse_camera(camera).name for camera in plan.cameras])
+
+    def progress(seen: Journal, waiting: int) -> None:
+        console.progress(_progress_text(seen, waiting, time.monotonic() - began_s))
+
+    try:
+        await once.finish(journal, plan.spool_path, request.timeout_s, progress)
+    except once.NothingMoves as error:
+        console.line("up", f"error: {error}")
+        return EXIT_INCOMPLETE
+    finally:
+        console.close()
+    detector = await once.detector_of(plan.http_ports["detect"])
+    outcome = await _outcome(plan, journal, time.monotonic() - began_s, detector)
+    if request.is_json:
+        sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
+        sys.stdout.flush()
+    console.line(
+        "up",
+        f"{outcome.frames} frames, {outcome.faces} faces, {outcome.stored} stored, {outcome.refused} refused "
+        f"in {outcome.seconds:.1f} s: {outcome.store}",
+    )
+    return 0 if outcome.is_complete else EXIT_INCOMPLETE
+
+
+async def _outcome(plan: Plan, journal: Journal, seconds: float, detector: str) -> once.Outcome:
+    faces = {FaceName(plan.device, camera, face_id) for face_id, camera in journal.faces.items()}
+    async with open_store(ObjectStoreSettings(store_url=plan.store_url)) as objects:
+        stored = await which_are_stored(objects, faces)
+    spool = once.held(plan.spool_path)
+    refused = spool.refused if spool is not None else frozenset()
+    return once.Outcome(
+        frames=journal.frames,
+        faces=len(faces),
+        stored=len(stored),
+        refused=sum(face.id in refused for face in faces),
+        seconds=round(seconds, 3),
+        detector=detector,
+        store=plan.store_url,
+    )
+
+
+def _progress_text(journal: Journal, waiting: int, elapsed_s: float) -> str:
+    total = journal.all_frames
+    text = f"{journal.frames}{f' of {total}' if total is not None else ''} frames, {len(journal.faces)} faces"
+    if waiting:
+        text += f", {waiting} on their way"
+    if total and journal.frames:
+        left_s = elapsed_s * (total - journal.frames) / journal.frames
+        text += f", {left_s:.0f} s left"
+    return text
+
+
+def _default_source(console: Console, folder: Path) -> str:
+    if (camera := first_camera()) is not None:
+        console.line("up", f"using the camera {camera.name}: {camera.url}")
+        return camera.url
+    console.line("up", "no camera found: playing a short demonstration clip (name another with --source)")
+    return str(demo_clip(folder.parent))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, url: str) -> Iterator[None]:
+    """Keep two runs from using one spool and one journal."""
+    with (folder / "up.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SetupError(f"another `faceferry up` is already filling {url}") from error
+        yield
+
+
+def _prepare(plan: Plan) -> None:
+    (plan.folder / "local.conf").write_text(loopback_config(plan.local_port))
+    (plan.folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))
+    plan.journal_path.unlink(missing_ok=True)
+
+
+def _introduce(console: Console, plan: Plan) -> None:
+    for camera in plan.cameras:
+        console.line("up", f"camera {parse_camera(camera).name}")
+    console.line("up", f"faces go to {plan.store_url}")
+    console.line("up", f"local broker {plan.local_url}, cloud broker {plan.cloud_url}")
