@@ -37,7 +37,7 @@ def _device_name(text: str) -> str:
 
 def _mqtt_url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in MQTT_PORTS or not parts.hostname:
+    if parts.scheme not in MQTT_PORTS or not parts.hostname or parts.port == 0:
         raise ValueError("an address such as mqtt://host:1883 or mqtts://user@host:8883 is wanted")
     if parts.path not in ("", "/") or parts.query or parts.password:
         raise ValueError("no path, query or password belongs here; the password has a setting of its own")

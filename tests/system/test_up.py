@@ -28,6 +28,23 @@ from services.common.mqtt import Broker, Link
 from tests.conftest import skip
 from tests.support import SHARED, S3Server, eventually
 
+
+@dataclass(frozen=True)
+class Clip:
+    """A real clip, with how many frames it has and how many faces are in view in them."""
+
+    name: str
+    frames: int
+    faces: int
+
+
+CLIPS = [
+    Clip("book.mkv", 109, 109),
+    Clip("classroom.mp4", 45, 180),
+    Clip("face-demographics-walking-and-pause.mp4", 41, 123),
+    Clip("head-pose-face-detection-female-and-male.mp4", 56, 112),
+    Clip("empty-room.mp4", 201, 0),
+]
 PARTS = ("capture", "detect", "forward", "store", "local", "cloud")
 
 
@@ -82,29 +99,20 @@ def images(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-@pytest.mark.parametrize(
-    ("clip", "frames", "faces"),
-    [
-        ("book.mkv", 109, 109),
-        ("classroom.mp4", 45, 180),
-        ("face-demographics-walking-and-pause.mp4", 41, 123),
-        ("head-pose-face-detection-female-and-male.mp4", 56, 112),
-        ("empty-room.mp4", 201, 0),
-    ],
-)
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
 def test_every_face_of_a_clip_is_stored_once(
-    tmp_path: Path, environment: dict[str, str], clips: Path, clip: str, frames: int, faces: int
+    tmp_path: Path, environment: dict[str, str], clips: Path, clip: Clip
 ) -> None:
     store = tmp_path / "faces"
-    first = play(environment, f"file://{store}", clips / clip)
+    first = play(environment, f"file://{store}", clips / clip.name)
     assert first.status == 0, first.log
-    assert first.summary["frames"] == frames
-    assert abs(first.summary["faces"] - faces) <= 2
+    assert first.summary["frames"] == clip.frames
+    assert abs(first.summary["faces"] - clip.faces) <= 2
     assert first.summary["stored"] == first.summary["faces"] == len(images(store))
     assert first.summary["refused"] == 0
     assert first.summary["detector"] == "yunet"
     before = images(store)
-    again = play(environment, f"file://{store}", clips / clip)
+    again = play(environment, f"file://{store}", clips / clip.name)
     assert again.status == 0, again.log
     assert images(store) == before
 
@@ -163,7 +171,7 @@ def part_of(process: psutil.Process) -> str | None:
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
         line = process.cmdline()
         for name in PARTS:
-            if line[-1:] == [f"services.{name}"] or line[-1:] and line[-1].endswith(f"/{name}.conf"):
+            if line and (line[-1] == f"services.{name}" or line[-1].endswith(f"/{name}.conf")):
                 return name
     return None
 
@@ -385,13 +393,13 @@ def test_what_cannot_work_is_said_in_one_line_with_status_2(
 
 
 def test_without_a_broker_program_it_says_how_to_get_one(tmp_path: Path) -> None:
-    code = "import services.up.brokers as b, sys; b.shutil.which = lambda *a, **k: None; from services.cli import main"
+    code = (
+        "import services.up.brokers as brokers, sys; brokers.shutil.which = lambda *a, **k: None; "
+        "from services.cli import main; "
+        f"sys.exit(main(['up', '--source', 'test://', '--store', '{tmp_path}']))"
+    )
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"{code}; sys.exit(main(['up', '--source', 'test://', '--store', '{tmp_path}']))",
-        ],
+        [sys.executable, "-c", code],
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -1,0 +1,63 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common import times
+from services.common.errors import Refused
+from services.common.frames import Done, Frame, decode_done, decode_frame, encode_done, encode_frame
+from services.common.message import Message
+from services.common.topics import Source
+
+FRONT = Source("porch", "front")
+TIME = times.parse_rfc3339("2026-01-31T23:59:59.000007Z")
+
+
+def refusal(message: Message) -> str:
+    with pytest.raises(Refused) as caught:
+        (decode_done if message.topic.endswith("/done") else decode_frame)(message)
+    return caught.value.reason
+
+
+@given(
+    sequence=st.integers(0, 10**19), jpeg=st.binary(), is_paced=st.booleans(), is_synchronised=st.booleans()
+)
+def test_a_frame_survives_the_wire(
+    *, sequence: int, jpeg: bytes, is_paced: bool, is_synchronised: bool
+) -> None:
+    frame = Frame(FRONT, sequence, TIME, jpeg, is_paced, is_synchronised)
+    assert decode_frame(encode_frame(frame)) == frame
+
+
+def test_a_frame_asks_for_the_answer_on_its_camera_s_topic() -> None:
+    message = encode_frame(Frame(FRONT, 7, TIME, b""))
+    assert message.topic == "faceferry/porch/front/frame"
+    assert message.response_topic == "faceferry/porch/front/done"
+    assert message.correlation == b"7"
+    assert message.qos == 0
+
+
+@pytest.mark.parametrize(
+    "done", [Done(FRONT, 7), Done(FRONT, 7, faces=("a", "b")), Done(FRONT, 7, dropped="stale")]
+)
+def test_an_answer_survives_the_wire(done: Done) -> None:
+    assert decode_done(encode_done(done)) == done
+
+
+@pytest.mark.parametrize("correlation", [None, b"", b"-1", b"x", b"1" * 21, "٣".encode()])
+def test_a_frame_without_a_number_is_refused(correlation: bytes | None) -> None:
+    message = dataclasses.replace(encode_frame(Frame(FRONT, 7, TIME, b"")), correlation=correlation)
+    assert refusal(message) == "bad_correlation"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"null", b"[]", b"{}", b'{"faces": [1]}', b'{"faces": {}}', b"\xff", b"[" * 100_000]
+)
+def test_an_answer_that_says_nothing_is_refused(payload: bytes) -> None:
+    assert refusal(dataclasses.replace(encode_done(Done(FRONT, 7)), payload=payload)) == "bad_json"
+
+
+@given(st.binary(max_size=200), st.sampled_from(["frame", "done"]))
+def test_garbage_is_refused_and_never_crashes(payload: bytes, kind: str) -> None:
+    assert refusal(Message(topic=f"faceferry/porch/front/{kind}", payload=payload))

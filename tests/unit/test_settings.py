@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from services.common.settings import CloudSettings, DeviceSettings, Settings, load
+
+
+class Example(DeviceSettings, CloudSettings):
+    """example: does nothing."""
+
+    width_px: int = Field(640, ge=1, description="of something, in pixels")
+    token: SecretStr | None = Field(None, description="opens it")
+
+
+@pytest.fixture(autouse=True)
+def enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEFERRY_DEVICE", "porch")
+    monkeypatch.setenv("FACEFERRY_CLOUD_MQTT_URL", "mqtts://porch@cloud.example")
+
+
+def problems(capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        load(Example, [])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_every_bad_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FACEFERRY_WIDTH_PX", "wide")
+    monkeypatch.setenv("FACEFERRY_DEVICE", "Front Porch")
+    monkeypatch.delenv("FACEFERRY_CLOUD_MQTT_URL")
+    said = problems(capsys)
+    assert "FACEFERRY_WIDTH_PX: " in said
+    assert "FACEFERRY_DEVICE: 'Front Porch' is no device name" in said
+    assert "FACEFERRY_CLOUD_MQTT_URL: is not set" in said
+
+
+def test_a_secret_comes_from_its_file_and_stays_out_of_sight(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("open sesame\n")
+    monkeypatch.setenv("FACEFERRY_TOKEN_FILE", str(tmp_path / "token"))
+    settings = load(Example, [])
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "open sesame"
+    assert "sesame" not in repr(settings)
+
+
+def test_a_secret_s_missing_file_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FACEFERRY_TOKEN_FILE", "/does/not/exist")
+    assert "FACEFERRY_TOKEN_FILE" in problems(capsys)
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FACEFERRY_LOCAL_MQTT_URL", "mqtt://user:hunter2@host")
+    said = problems(capsys)
+    assert "FACEFERRY_LOCAL_MQTT_URL" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "url", ["host:1883", "http://host", "mqtt://", "mqtt://host/path", "mqtt://host:port"]
+)
+def test_what_is_no_broker_s_address_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("FACEFERRY_LOCAL_MQTT_URL", url)
+    assert "FACEFERRY_LOCAL_MQTT_URL" in problems(capsys)
+
+
+def test_certificate_and_key_go_together(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FACEFERRY_CLOUD_CERT_FILE", str(tmp_path))
+    assert "FACEFERRY_CLOUD_KEY_FILE" in problems(capsys)
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load(Example, ["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "FACEFERRY_WIDTH_PX  [default 640]\n      of something, in pixels" in said
+    assert "FACEFERRY_CLOUD_MQTT_URL  [required]" in said
+    assert "FACEFERRY_TOKEN (or FACEFERRY_TOKEN_FILE)  [optional]" in said
+
+
+def test_unknown_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load(Settings, ["--width", "3"])
+    assert stopped.value.code == 2
+    assert "--width" in capsys.readouterr().err

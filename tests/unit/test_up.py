@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from services.common.errors import SetupError
+from services.up.console import problem_of, render
+from services.up.journal import Journal
+from services.up.plan import camera_settings, device_name, state_folder, store_url
+
+
+def write(path: Path, *entries: object) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in entries)
+
+
+def test_journal_counts_frames_and_distinct_faces(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, ["front", "yard"])
+    journal.follow()
+    assert (journal.frames, journal.all_frames, journal.is_finished) == (0, None, False)
+    write(path, {"source": "front", "frames": 2}, {"source": "front", "frame": 0, "faces": ["a", "b"]})
+    journal.follow()
+    assert journal.all_frames is None
+    write(path, {"source": "yard", "frames": 1}, {"source": "yard", "frame": 0, "faces": ["c"]})
+    write(path, {"source": "front", "frame": 1, "faces": ["b"]})
+    journal.follow()
+    assert (journal.frames, journal.all_frames) == (3, 3)
+    assert journal.faces == {"a": "front", "b": "front", "c": "yard"}
+    write(path, {"source": "front", "finished": True, "frames": 2})
+    journal.follow()
+    assert not journal.is_finished
+    write(path, {"source": "yard", "finished": True, "frames": 1})
+    journal.follow()
+    assert journal.is_finished
+
+
+def test_journal_starts_over_with_capture(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, ["front"])
+    write(path, {"source": "front", "frames": 9}, {"source": "front", "frame": 0, "faces": ["a"]})
+    journal.follow()
+    path.write_text("")
+    write(path, {"source": "front", "frames": 9})
+    journal.follow()
+    assert (journal.frames, journal.faces) == (0, {})
+
+
+def test_journal_waits_for_the_end_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, ["front"])
+    path.write_text('{"source": "front", "fra')
+    journal.follow()
+    with path.open("a") as file:
+        file.write('me": 0, "faces": []}\n')
+    journal.follow()
+    assert journal.frames == 1
+
+
+def test_sources_without_a_name_are_numbered(tmp_path: Path) -> None:
+    clip = str(tmp_path / "a b?.mp4")
+    settings = camera_settings([clip, f"yard={clip}", "rtsp://host/x"], is_once=False)
+    encoded = f"file://{tmp_path}/a%20b%3F.mp4"
+    assert settings == (f"camera={encoded}", f"yard={encoded}", "camera-3=rtsp://host/x")
+
+
+def test_once_plays_files_paced_and_nothing_else() -> None:
+    assert camera_settings(["/x.mp4"], is_once=True) == ("camera=file:///x.mp4?paced=1",)
+    assert camera_settings(["file:///x.mp4?fps=5"], is_once=True) == ("camera=file:///x.mp4?fps=5&paced=1",)
+    assert camera_settings(["file:///x.mp4?paced=1"], is_once=True) == ("camera=file:///x.mp4?paced=1",)
+    with pytest.raises(SetupError, match="plays files"):
+        camera_settings(["rtsp://host/x"], is_once=True)
+
+
+def test_runs_into_one_store_share_their_state() -> None:
+    assert store_url("/a b") == "file:///a%20b"
+    assert store_url("s3://bucket/x") == "s3://bucket/x"
+    home = {"XDG_STATE_HOME": "/state"}
+    assert state_folder("file:///x", home) == state_folder("file:///x", home)
+    assert state_folder("file:///x", home) != state_folder("file:///y", home)
+
+
+def test_device_is_named_by_the_setting_first() -> None:
+    assert device_name({"FACEFERRY_DEVICE": "porch"}) == "porch"
+    assert device_name({})
+
+
+def test_a_log_event_reads_as_a_line_for_people() -> None:
+    event = (
+        '{"service": "store", "event": "store.face_stored", "level": "info", "timestamp": "x", "id": "abc"}'
+    )
+    assert render("store", event, is_coloured=False) == "store   | store.face_stored id=abc"
+    assert "\x1b[32m" in render("store", event, is_coloured=True)
+    assert render("local", "plain words", is_coloured=False) == "local   | plain words"
+    assert render("store", "[1]", is_coloured=False) == "store   | [1]"
+
+
+def test_the_last_line_of_a_service_tells_the_problem() -> None:
+    assert problem_of('{"event": "service.cannot_start", "problem": "no model"}') == "no model"
+    assert problem_of("FACEFERRY_X: is not set") == "FACEFERRY_X: is not set"
