@@ -37,12 +37,12 @@ from services.common.logging import configure_logging
 from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.receipts import decode_receipt
+from services.common.storage.backends import open_store
+from services.common.storage.objects import StoredObject
+from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
 from services.store.admission import admit
 from services.store.availability import Availability
-from services.store.backends import open_store
-from services.store.objects import StoredObject
-from services.store.settings import ObjectStoreSettings
 from services.store.writer import Writer
 from tests.support import SHARED, MosquittoServer, S3Server
 

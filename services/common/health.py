@@ -5,7 +5,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from services.common.errors import SetupError
+from services.common.listening import listening
 
 Check = Callable[[], str | None]
 """Returns nothing while a dependency is fine, else why it is not."""
@@ -29,17 +29,9 @@ async def serve(host: str, port: int, checks: Mapping[str, Check]) -> AsyncItera
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz(checks))
     app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise SetupError(f"cannot listen on {host}:{port} (FACEFERRY_HTTP_PORT): {error}") from error
-        log.info("health.listening", host=host, port=runner.addresses[0][1])
+    async with listening(app, host, port, "FACEFERRY_HTTP_PORT") as actual_port:
+        log.info("health.listening", host=host, port=actual_port)
         yield
-    finally:
-        await runner.cleanup()
 
 
 async def _healthz(_request: web.Request) -> web.Response:

@@ -3,9 +3,9 @@
 import asyncio
 
 from services.common.errors import SetupError
-from services.store.backends import open_store
-from services.store.objects import StoreUnavailable
-from services.store.settings import ObjectStoreSettings
+from services.common.storage.backends import open_store
+from services.common.storage.objects import StoreUnavailable
+from services.common.storage.settings import ObjectStoreSettings
 
 TIMEOUT_S = 20.0
 

@@ -13,9 +13,9 @@ from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.machine import first_camera
 from services.common.errors import SetupError
-from services.store.backends import open_store
-from services.store.listing import FaceName, which_are_stored
-from services.store.settings import ObjectStoreSettings
+from services.common.storage.backends import open_store
+from services.common.storage.listing import FaceName, which_are_stored
+from services.common.storage.settings import ObjectStoreSettings
 from services.up import once
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_store

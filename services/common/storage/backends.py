@@ -1,0 +1,20 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.common.storage.folder import FolderStore
+from services.common.storage.locations import Folder, parse_location
+from services.common.storage.objects import ObjectStore
+from services.common.storage.s3 import S3Settings, S3Store
+from services.common.storage.settings import ObjectStoreSettings
+
+
+@asynccontextmanager
+async def open_store(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore]:
+    """Open the folder or bucket that the settings name; nothing in it is touched before `verify`."""
+    location = parse_location(settings.store_url)
+    if isinstance(location, Folder):
+        with FolderStore(location.path) as folder:
+            yield folder
+    else:
+        access = S3Settings(settings.s3_endpoint_url, settings.s3_path_style, settings.s3_timeout_s)
+        yield S3Store(location, access)

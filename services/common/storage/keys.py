@@ -1,0 +1,86 @@
+"""Where a face lies under the store's URL: `dt=YYYY-MM-DD/device={device}/camera={camera}/{id}.jpg`.
+
+The date is that of the capture, in UTC, never that of the arrival: a face has one key however late it comes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.common import times
+from services.common.errors import Refused
+from services.common.faces import SUFFIXES, is_id
+from services.common.topics import Source, is_name
+
+
+@dataclass(frozen=True, slots=True)
+class FaceKey:
+    """What a key tells.
+
+    Attributes:
+        source: the camera.
+        id: the face's id.
+        content_type: `image/jpeg` or `image/png`.
+    """
+
+    source: Source
+    id: str
+    content_type: str
+
+    @property
+    def time(self) -> datetime:
+        """When the frame was taken, UTC."""
+        return id_time(self.id)
+
+    def __str__(self) -> str:
+        return f"{source_folder(self.source, self.id)}/{self.id}{SUFFIXES[self.content_type]}"
+
+
+def day_folder(day: str) -> str:
+    """Return where the faces of a day lie, `day` being `YYYY-MM-DD`."""
+    return f"dt={day}"
+
+
+def source_folder(source: Source, face_id: str) -> str:
+    """Return where a camera's faces of one day lie: the day that a face's id names."""
+    return camera_folder(source, f"{face_id[:4]}-{face_id[4:6]}-{face_id[6:8]}")
+
+
+def camera_folder(source: Source, day: str) -> str:
+    """Return where a camera's faces of a day lie, `day` being `YYYY-MM-DD`."""
+    return f"{day_folder(day)}/device={source.device}/camera={source.camera}"
+
+
+def parse_key(key: str) -> FaceKey | None:
+    """Return what a key tells, or nothing where it is not a face's."""
+    match key.split("/"):
+        case [_, device, camera, name]:
+            found = _from_parts(device.removeprefix("device="), camera.removeprefix("camera="), name)
+            return found if found is not None and str(found) == key else None
+    return None
+
+
+def id_time(face_id: str) -> datetime:
+    """Return the time that an id starts with.
+
+    Raises:
+        Refused: `bad_time`, where its digits are no time.
+    """
+    text = face_id
+    date = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
+    return times.parse_rfc3339(f"{date}T{text[9:11]}:{text[11:13]}:{text[13:23]}")
+
+
+def _from_parts(device: str, camera: str, name: str) -> FaceKey | None:
+    for content_type, suffix in SUFFIXES.items():
+        face_id = name.removesuffix(suffix)
+        if face_id != name and is_id(face_id) and is_name(device) and is_name(camera):
+            return FaceKey(Source(device, camera), face_id, content_type) if _has_time(face_id) else None
+    return None
+
+
+def _has_time(face_id: str) -> bool:
+    try:
+        id_time(face_id)
+    except Refused:
+        return False
+    return True

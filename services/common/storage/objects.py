@@ -1,0 +1,103 @@
+"""The interface to whatever keeps the objects: a bucket, a folder."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.common.errors import FaceferryError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object with what is known about it.
+
+    Attributes:
+        key: its name under the store's URL.
+        body: its content.
+        content_type: of the body.
+        metadata: names in lower-case letters and digits, values in printable ASCII without runs of spaces.
+    """
+
+    key: str
+    body: bytes
+    content_type: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a listing: its key and size."""
+
+    key: str
+    size_bytes: int
+
+
+class StoreUnavailable(FaceferryError):
+    """The store cannot be used just now; it may help to try again.
+
+    Args:
+        reason: a short constant such as `forbidden`; a metric label.
+        detail: what exactly went wrong, for a log line; no secrets.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class NoSuchObject(FaceferryError):
+    """There is no object of this key."""
+
+
+class ObjectStore(Protocol):
+    """Keeps objects. A key always means the same content, so whoever comes second has nothing to do.
+
+    Every method raises `StoreUnavailable` where trying again may help.
+    """
+
+    async def verify(self) -> None:
+        """Write a probe, to learn what can be learned before the first face comes.
+
+        Raises:
+            SetupError: it can never work as it is set up.
+        """
+
+    async def put(self, item: StoredObject) -> bool:
+        """Make an object durable; return whether it is known to be new.
+
+        When this returns, neither a crash nor a power cut on the store's side loses the object.
+        """
+
+    async def get(self, key: str) -> StoredObject:
+        """Return an object.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+
+    def entries(self, folder: str) -> AsyncIterator[Entry]:
+        """Yield what lies under a folder (no `/` at its end; `""` for everything), in no certain order."""
+
+    def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
+        """Yield what lies directly within a folder, in the order of the names.
+
+        Args:
+            folder: one that holds objects and no folders.
+            after: only names greater than this; `""` for no bound.
+            before: only names less than this; `""` for no bound.
+        """
+
+    async def folders(self, folder: str) -> list[str]:
+        """Return the paths of the folders directly within a folder, in order."""
+
+    async def link(self, key: str, valid_s: int) -> str | None:
+        """Return an address that anybody may read an object at for so long; nothing where there is none."""
+
+
+PROBE = StoredObject(
+    ".faceferry/probe",
+    b"Faceferry writes this at each start.\n",
+    "text/plain",
+    {"type": "faceferry.probe.v1"},
+)

@@ -1,0 +1,16 @@
+from services.common import lifecycle
+from services.common.logging import configure_logging
+from services.common.settings import load
+from services.detect.service import serve
+from services.detect.settings import DetectSettings
+
+
+def main() -> int:
+    """Run detect; return the exit status."""
+    settings = load(DetectSettings)
+    configure_logging("detect", settings.log_level, settings.log_format)
+    return lifecycle.run(serve(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,200 @@
+"""Geometry: from a frame to the detector's canvas and back, and from a detection to a crop."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+STRIDES = (8, 16, 32)
+MOST_ENLARGED = 2.0
+"""A frame smaller than the detection size is scaled up at most so much: beyond it there is nothing to see."""
+NMS_OVERLAP = 0.3
+"""The threshold of `cv2.FaceDetectorYN`: boxes that overlap more are one face."""
+
+LEAST_SHRUNK = 0.97
+"""A picture is made smaller by so much at most where that saves 32 rows: 16:9 at 640 pixels becomes
+626x352 on a canvas of 640x352, which costs a twelfth less than 640x360 on 640x384."""
+
+_MULTIPLE = 32
+_MAX_CANDIDATES = 5_000
+
+
+class Rectangle(NamedTuple):
+    """Whole pixels: left and top edge, width and height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How a frame lies on the detector's canvas: scaled, at the top left, the rest black.
+
+    Attributes:
+        source_width, source_height: the frame, in pixels.
+        width, height: the scaled frame.
+        canvas_width, canvas_height: the canvas; multiples of 32, as the network's strides want them.
+    """
+
+    source_width: int
+    source_height: int
+    width: int
+    height: int
+    canvas_width: int
+    canvas_height: int
+
+    @classmethod
+    def fit(cls, source_width: int, source_height: int, size: int) -> Self:
+        """Return the letterbox whose scaled frame is about `size` pixels on the long side; 0: not scaled."""
+        scale = _scale(source_width, source_height, size) if size else 1.0
+        width = max(1, round(source_width * scale))
+        height = max(1, round(source_height * scale))
+        return cls(source_width, source_height, width, height, padded(width), padded(height))
+
+    @property
+    def to_source(self) -> Floats:
+        """Return what x and y on the canvas are multiplied by for pixels of the source frame: (2,) float32.
+
+        The two differ a little, for each side is rounded to whole pixels by itself.
+        """
+        return np.array([self.source_width / self.width, self.source_height / self.height], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Faces in a picture, in its pixels, best first.
+
+    Attributes:
+        boxes: (N, 4) float32, left, top, width, height.
+        scores: (N,) float32, 0..1; none where the detector gives no score.
+        landmarks: (N, 5, 2) float32, x and y of the right eye, left eye, nose tip and right and left corner
+            of the mouth (right and left are the person's own); none where the detector gives none.
+    """
+
+    boxes: Floats
+    scores: Floats | None = None
+    landmarks: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def scaled(self, factors: Floats) -> "Detections":
+        """Return the same faces with every x and y multiplied by the two `factors`."""
+        landmarks = None if self.landmarks is None else self.landmarks * factors
+        return Detections(self.boxes * np.tile(factors, 2), self.scores, landmarks)
+
+    def at_least(self, pixels: float) -> "Detections":
+        """Return the faces whose box is at least `pixels` wide and high."""
+        return self.selected(np.flatnonzero(self.boxes[:, 2:].min(axis=1, initial=np.inf) >= pixels))
+
+    def selected(self, indices: npt.NDArray[np.intp]) -> "Detections":
+        """Return the faces at these indices, in their order."""
+        scores = None if self.scores is None else self.scores[indices]
+        landmarks = None if self.landmarks is None else self.landmarks[indices]
+        return Detections(self.boxes[indices], scores, landmarks)
+
+
+def _scale(width: int, height: int, size: int) -> float:
+    scale = min(size / max(width, height), MOST_ENLARGED)
+    short = min(width, height)
+    saving = short * scale // _MULTIPLE * _MULTIPLE / short
+    return saving if saving >= scale * LEAST_SHRUNK else scale
+
+
+def padded(pixels: int) -> int:
+    """Return the next multiple of 32."""
+    return -(-pixels // _MULTIPLE) * _MULTIPLE
+
+
+def decode_yunet(outputs: list[Floats], canvas_width: int, threshold: float) -> Detections:
+    """Return the candidates that YuNet's outputs hold, in pixels of the canvas, in no order.
+
+    After `FaceDetectorYNImpl::postProcess` of OpenCV 4 (modules/objdetect/src/face_detect.cpp): each cell of
+    each stride's grid is a candidate; its score is the geometric mean of class and objectness.
+
+    Args:
+        outputs: of one picture: cls (n, 1) for strides 8, 16, 32, then obj (n, 1), bbox (n, 4) and
+            kps (n, 10) alike.
+        canvas_width: of the picture, a multiple of 32.
+        threshold: the least score, 0..1.
+    """
+    classes, objects, boxes, landmarks = (outputs[at : at + len(STRIDES)] for at in range(0, 12, 3))
+    squares = [(kinds * things)[:, 0] for kinds, things in zip(classes, objects, strict=True)]
+    cells = [np.flatnonzero(square >= threshold * threshold) for square in squares]
+    counts = [len(cell) for cell in cells]
+    if not any(counts):
+        return Detections(
+            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
+        )
+    # Few cells pass: gathered first, they are computed all at once.
+    stride = np.repeat(np.array(STRIDES, np.float32), counts)[:, None]
+    corners = np.concatenate(
+        [_corners(cell, canvas_width // each) for cell, each in zip(cells, STRIDES, strict=True)]
+    )
+    box = _gather(boxes, cells)
+    sizes = np.exp(box[:, 2:]) * stride
+    starts = (corners + box[:, :2]) * stride - sizes / 2
+    points = (_gather(landmarks, cells).reshape(-1, 5, 2) + corners[:, None]) * stride[:, None]
+    scores = np.sqrt(np.minimum(_gather(squares, cells), 1))
+    return Detections(np.hstack([starts, sizes]), scores, points)
+
+
+def _corners(cells: npt.NDArray[np.intp], columns: int) -> Floats:
+    """Return column and row (n, 2) of a grid's cells."""
+    return np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
+
+
+def _gather(levels: list[Floats], cells: list[npt.NDArray[np.intp]]) -> Floats:
+    return np.concatenate([level[cell] for level, cell in zip(levels, cells, strict=True)])
+
+
+def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Detections:
+    """Keep the best of the boxes that overlap each other (greedy non-maximum suppression).
+
+    Args:
+        found: with scores, all above 0.
+        most: how many to keep; 0 for all.
+        overlap: intersection over union above which two boxes are one face.
+
+    Returns:
+        Best first. Equal scores are ordered by box, so that the outcome never depends on the order given.
+    """
+    assert found.scores is not None
+    x, y, width, height = found.boxes.T
+    order = np.lexsort((height, width, y, x, -found.scores))[:_MAX_CANDIDATES]
+    # OpenCV keeps the order of equal scores; written in numpy this takes five times as long.
+    boxes: Any = found.boxes[order]  # its type stubs know lists only
+    scores: Any = found.scores[order]
+    kept = np.array(cv2.dnn.NMSBoxes(boxes, scores, 0.0, overlap), np.intp)
+    return found.selected(order[kept][: most or None])
+
+
+def clip_box(box: Floats, frame_width: int, frame_height: int) -> Rectangle | None:
+    """Return a box in whole pixels within the frame; nothing if it lies outside of it."""
+    return _clip(box, 0.0, frame_width, frame_height)
+
+
+def crop_rectangle(box: Floats, margin: float, frame_width: int, frame_height: int) -> Rectangle | None:
+    """Return what to cut for a box: `margin` of its size more on each side, never beyond the frame."""
+    return _clip(box, margin, frame_width, frame_height)
+
+
+def _clip(box: Floats, margin: float, frame_width: int, frame_height: int) -> Rectangle | None:
+    x, y, width, height = (float(value) for value in box)
+    left = _within(x - margin * width, frame_width)
+    top = _within(y - margin * height, frame_height)
+    right = _within(x + width + margin * width, frame_width)
+    bottom = _within(y + height + margin * height, frame_height)
+    if right <= left or bottom <= top:
+        return None
+    return Rectangle(left, top, right - left, bottom - top)
+
+
+def _within(position: float, limit: int) -> int:
+    return round(min(max(position, 0.0), float(limit)))

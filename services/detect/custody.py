@@ -1,0 +1,154 @@
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from services.common.faces import Face
+from services.common.frames import Done, Frame
+from services.common.topics import Source
+
+FIRST_RESEND_S = 1.0
+MOST_RESEND_S = 10.0
+OVERHEAD_BYTES = 1_024
+"""What a face takes beside its image: names, numbers, and Python's objects around them."""
+
+
+class FrameKey(NamedTuple):
+    """What tells one frame from another, over restarts of capture too."""
+
+    source: Source
+    sequence: int
+    time: datetime
+
+    @classmethod
+    def of(cls, frame: Frame) -> "FrameKey":
+        """Return the key of a frame."""
+        return cls(frame.source, frame.sequence, frame.time)
+
+
+class Sending(NamedTuple):
+    """A face to publish now, and the seconds until it is published again."""
+
+    face: Face
+    expiry_s: int
+
+
+@dataclass(slots=True)
+class _Held:
+    face: Face
+    since_s: float
+    due_s: float
+    tries: int = 0
+    frames: set[FrameKey] = field(default_factory=set)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.face.image) + OVERHEAD_BYTES
+
+
+@dataclass(slots=True)
+class _Waiting:
+    faces: tuple[str, ...]
+    missing: set[str]
+
+
+class Custody:
+    """Faces that forward has not receipted yet, and the paced frames that wait for them.
+
+    A face leaves by its receipt and in no other way. Whoever fills it looks at `is_full` first.
+
+    Args:
+        max_bytes: when this much is held, it is full.
+        max_faces: when so many are held, it is full.
+    """
+
+    def __init__(self, max_bytes: int, max_faces: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_faces = max_faces
+        self._held: dict[str, _Held] = {}
+        self._waiting: dict[FrameKey, _Waiting] = {}
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more frames may be taken."""
+        return len(self._held) >= self._max_faces or self.size_bytes >= self._max_bytes
+
+    def oldest_s(self, now_s: float) -> float:
+        """Return for how long the oldest face has been held, in seconds."""
+        oldest = next(iter(self._held.values()), None)
+        return now_s - oldest.since_s if oldest is not None else 0.0
+
+    def is_waiting(self, frame: Frame) -> bool:
+        """Say whether this very frame is known and will be answered when its faces are receipted."""
+        return FrameKey.of(frame) in self._waiting
+
+    def hold(self, frame: Frame, faces: Sequence[Face], now_s: float) -> list[Sending]:
+        """Take custody of a frame's faces; return those that were not held before, to be published.
+
+        A paced frame with faces is remembered until all of them are receipted.
+        """
+        fresh = {face.id: face for face in faces if face.id not in self._held}
+        for face in fresh.values():
+            held = _Held(face, since_s=now_s, due_s=now_s)
+            self._held[face.id] = held
+            self.size_bytes += held.size_bytes
+        if frame.paced and faces:
+            self._remember(FrameKey.of(frame), tuple(dict.fromkeys(face.id for face in faces)))
+        return [_send(self._held[face], now_s) for face in fresh]
+
+    def release(self, receipted: Iterable[str]) -> list[Done]:
+        """Let go of what forward has safe; return the answers to the paced frames that are complete now."""
+        answers: list[Done] = []
+        for face_id in receipted:
+            held = self._held.pop(face_id, None)
+            if held is None:
+                continue
+            self.size_bytes -= held.size_bytes
+            answers += filter(None, (self._complete(key, face_id) for key in held.frames))
+        return answers
+
+    def due(self, now_s: float, most_bytes: int) -> list[Sending]:
+        """Return the faces to publish again now, the oldest first, about `most_bytes` of them at most."""
+        sendings = []
+        for held in self._held.values():
+            if most_bytes <= 0:
+                break
+            if held.due_s <= now_s:
+                sendings.append(_send(held, now_s))
+                most_bytes -= held.size_bytes
+        return sendings
+
+    def start_over(self, now_s: float) -> None:
+        """Make every face due now: the connection is new, and what went over the old one may be lost."""
+        for held in self._held.values():
+            held.tries = 0
+            held.due_s = now_s
+
+    def _complete(self, key: FrameKey, face_id: str) -> Done | None:
+        """Return the answer to a frame if this was the last of its faces."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return None
+        waiting.missing.discard(face_id)
+        if waiting.missing:
+            return None
+        del self._waiting[key]
+        return Done(key.source, key.sequence, faces=waiting.faces)
+
+    def _remember(self, key: FrameKey, ids: tuple[str, ...]) -> None:
+        self._waiting[key] = _Waiting(ids, set(ids))
+        for face_id in ids:
+            self._held[face_id].frames.add(key)
+
+
+def _send(held: _Held, now_s: float) -> Sending:
+    interval_s = min(MOST_RESEND_S, FIRST_RESEND_S * 2**held.tries)
+    # Far enough for the cap; a number that grows for weeks is of no use.
+    held.tries = min(held.tries + 1, 8)
+    held.due_s = now_s + interval_s
+    return Sending(held.face, math.ceil(interval_s))

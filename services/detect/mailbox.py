@@ -1,0 +1,82 @@
+from collections import OrderedDict
+from typing import NamedTuple
+
+from services.common.frames import Frame
+from services.common.topics import Source
+
+MAX_PACED = 64
+"""Paced frames of one camera that may wait; capture has far fewer unanswered."""
+
+
+class Dropped(NamedTuple):
+    """A frame that is not worked on, and why.
+
+    Attributes:
+        is_final: whether capture is told. It is not where it shall send the frame again.
+    """
+
+    frame: Frame
+    reason: str
+    is_final: bool = True
+
+
+class Mailbox:
+    """Frames that wait for a worker: a bounded number, cameras in turn.
+
+    Of a live camera only the newest frame waits. Paced frames wait in order.
+
+    Args:
+        max_cameras: cameras that may have frames waiting at once; frames of others are dropped.
+    """
+
+    def __init__(self, max_cameras: int) -> None:
+        self._max_cameras = max_cameras
+        self._cameras: OrderedDict[Source, list[Frame]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._cameras.values()))
+
+    def put(self, frame: Frame) -> list[Dropped]:
+        """Let a frame wait; return those that do not wait because of it."""
+        waiting = self._cameras.get(frame.source)
+        if waiting is None:
+            if len(self._cameras) >= self._max_cameras:
+                return [Dropped(frame, "too_many_cameras", is_final=not frame.paced)]
+            waiting = self._cameras[frame.source] = []
+        return _put_paced(waiting, frame) if frame.paced else _put_live(waiting, frame)
+
+    def take(self) -> Frame | None:
+        """Return the oldest frame of the camera whose turn it is, if any waits."""
+        if not self._cameras:
+            return None
+        source, waiting = self._cameras.popitem(last=False)
+        frame = waiting.pop(0)
+        if waiting:
+            self._cameras[source] = waiting
+        return frame
+
+    def take_live(self) -> list[Frame]:
+        """Return all live frames; paced ones go on waiting."""
+        live = [frame for waiting in self._cameras.values() for frame in waiting if not frame.paced]
+        for frame in live:
+            self._cameras[frame.source].remove(frame)
+            if not self._cameras[frame.source]:
+                del self._cameras[frame.source]
+        return live
+
+
+def _put_paced(waiting: list[Frame], frame: Frame) -> list[Dropped]:
+    if any(other.sequence == frame.sequence and other.time == frame.time for other in waiting):
+        return [Dropped(frame, "repeated", is_final=False)]
+    if len(waiting) >= MAX_PACED:
+        return [Dropped(frame, "mailbox_full", is_final=False)]
+    waiting.append(frame)
+    return []
+
+
+def _put_live(waiting: list[Frame], frame: Frame) -> list[Dropped]:
+    older = [other for other in waiting if not other.paced]
+    for other in older:
+        waiting.remove(other)
+    waiting.append(frame)
+    return [Dropped(other, "superseded") for other in older]

@@ -1,0 +1,30 @@
+"""What detect counts and measures."""
+
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+DETECTOR = Info("faceferry_detect_detector", "The detector in use, what it runs on, and its model.")
+FRAMES = Counter("faceferry_detect_frames_total", "Frames worked on to the end.")
+FRAMES_DROPPED = Counter(
+    "faceferry_detect_frames_dropped_total", "Frames not worked on, or found to be no picture.", ["reason"]
+)
+MESSAGES_REFUSED = Counter(
+    "faceferry_detect_messages_refused_total", "Messages that are neither a frame nor a receipt.", ["reason"]
+)
+FACES = Counter("faceferry_detect_faces_total", "Faces found.")
+STAGE_SECONDS = Histogram(
+    "faceferry_detect_stage_seconds",
+    "Time for one frame: decode (reduced), detect, cut (full decode and crops).",
+    ["stage"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+)
+FRAME_AGE_SECONDS = Histogram(
+    "faceferry_detect_frame_age_seconds",
+    "Age of a live frame when its faces are published.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+FRAMES_WAITING = Gauge("faceferry_detect_frames_waiting", "Frames that wait for a thread.")
+FRAMES_IN_WORK = Gauge("faceferry_detect_frames_in_work", "Frames that a thread works on.")
+CUSTODY_FACES = Gauge("faceferry_detect_custody_faces", "Faces held until forward receipts them.")
+CUSTODY_BYTES = Gauge("faceferry_detect_custody_bytes", "Bytes of the faces held.")
+CUSTODY_OLDEST_SECONDS = Gauge("faceferry_detect_custody_oldest_seconds", "For how long the oldest is held.")
+FACES_RESENT = Counter("faceferry_detect_faces_resent_total", "Faces published again for want of a receipt.")

@@ -1,0 +1,214 @@
+"""The models: where they come from, and where they are."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from services.common.errors import FaceferryError, SetupError
+
+TIMEOUT_S = 20.0
+_CHUNK_BYTES = 64 * 1024
+_BASE = (
+    "https://raw.githubusercontent.com/ShiqiYu/libfacedetection.train/"
+    "0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx/"
+)
+
+log = structlog.get_logger()
+
+State = Literal["ok", "missing", "corrupted"]
+Progress = Callable[[int, int], None]
+"""Takes the bytes that are there and the bytes that there will be."""
+
+
+class ModelUnavailable(FaceferryError):
+    """A model is nowhere here and could not be downloaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model file, pinned.
+
+    Attributes:
+        name: what users call it.
+        url: where it is downloaded from.
+        sha256: what it must be, in hex.
+        size_bytes: how large it is.
+        note: what it is good for.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    size_bytes: int
+    note: str
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the address, which is also the file's name in every folder."""
+        return self.url.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model and what there is of it on this machine."""
+
+    model: Model
+    state: State
+    path: Path | None = None
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model(
+            "yunet_n",
+            _BASE + "yunet_n_dynamic.onnx",
+            "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+            322_906,
+            "the default: finds the most (WIDER FACE hard 0.811)",
+        ),
+        Model(
+            "yunet_s",
+            _BASE + "yunet_s_dynamic.onnx",
+            "daede24002cc8590f457998cc5e6c9e8b82f45f6bd969506a8913cd4ed10a2d3",
+            237_823,
+            "smaller and a little faster, sees less (WIDER FACE hard 0.768)",
+        ),
+    )
+}
+"""github.com/ShiqiYu/libfacedetection.train, Apache 2.0; the accuracies are its authors'."""
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for downloaded models; it need not exist."""
+    home = os.environ.get("HOME") or tempfile.gettempdir()  # a container's user may have none
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "faceferry" / "models"
+
+
+def search_folders(model_dir: Path | None) -> list[Path]:
+    """Return where models are looked for, in order: `FACEFERRY_MODEL_DIR`, then the user's cache."""
+    return [*([model_dir] if model_dir else []), cache_folder()]
+
+
+def list_models(model_dir: Path | None = None) -> list[Found]:
+    """Return every model and whether it is there and sound."""
+    return [find(model, search_folders(model_dir)) for model in MODELS.values()]
+
+
+def find(model: Model, folders: Sequence[Path]) -> Found:
+    """Return the first sound file of a model; else the first corrupted one; else that it is missing."""
+    corrupted: Path | None = None
+    for path in (folder / model.file_name for folder in folders):
+        match verify(model, path):
+            case "ok":
+                return Found(model, "ok", path)
+            case "corrupted":
+                corrupted = corrupted or path
+    return Found(model, "corrupted" if corrupted else "missing", corrupted)
+
+
+def verify(model: Model, path: Path) -> State:
+    """Say whether a file is this model, byte for byte."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "corrupted"
+    return "ok" if digest == model.sha256 else "corrupted"
+
+
+def locate(name: str, model_dir: Path | None = None) -> tuple[str, Path]:
+    """Return a model's name and file; download it if need be.
+
+    Args:
+        name: of a model in `MODELS`, or the path of any ONNX file of the YuNet family.
+        model_dir: searched first.
+
+    Raises:
+        SetupError: neither a name nor a file.
+        ModelUnavailable: it could not be downloaded.
+    """
+    model = MODELS.get(name)
+    if model is None:
+        path = Path(name)
+        if not path.is_file():
+            raise SetupError(f"FACEFERRY_MODEL: {name!r} is neither a file nor one of {', '.join(MODELS)}")
+        return _plain_name(path), path
+    found = find(model, search_folders(model_dir))
+    if found.state == "ok" and found.path is not None:
+        return model.name, found.path
+    if found.state == "corrupted":
+        log.warning("detect.model_corrupted", model=name, path=str(found.path))
+    return model.name, fetch(model, cache_folder())
+
+
+def fetch(model: Model, folder: Path, progress: Progress | None = None) -> Path:
+    """Download a model into a folder, whole and verified or not at all; return its path.
+
+    A file of that name is replaced.
+
+    Raises:
+        ModelUnavailable: no connection, an answer that is not the model, or a folder that cannot be written.
+    """
+    path = folder / model.file_name
+    log.info("detect.model_download", model=model.name, url=model.url, path=str(path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _unfinished(folder) as (unfinished, descriptor):
+            _download(model, descriptor, progress or _show_progress)
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ModelUnavailable(f"{model.url}: {error}") from error
+    return path
+
+
+@contextlib.contextmanager
+def _unfinished(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield a file of our own beside the final one; remove it unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".download-")
+    try:
+        yield Path(name), descriptor
+    finally:
+        os.close(descriptor)
+        Path(name).unlink(missing_ok=True)
+
+
+def _download(model: Model, descriptor: int, progress: Progress) -> None:
+    digest = hashlib.sha256()
+    size = 0
+    with urllib.request.urlopen(model.url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the address is pinned
+        while chunk := answer.read(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > model.size_bytes:
+                raise ModelUnavailable(f"{model.url}: longer than {model.size_bytes} bytes: not the model")
+            digest.update(chunk)
+            os.write(descriptor, chunk)
+            progress(size, model.size_bytes)
+    if digest.hexdigest() != model.sha256:
+        raise ModelUnavailable(f"{model.url}: the digest of what came is not {model.sha256}")
+    os.fsync(descriptor)
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\rdownloading the model: {done * 100 // total} %{end}")
+        sys.stderr.flush()
+
+
+def _plain_name(path: Path) -> str:
+    """Return a file's name in the letters that a property and a label may have."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in path.stem)[:64]

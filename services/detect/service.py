@@ -1,0 +1,229 @@
+"""Frames in, faces and answers out."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import cv2
+import structlog
+
+from services.common import health
+from services.common.drops import Drops
+from services.common.errors import Refused
+from services.common.faces import Face, encode_face
+from services.common.frames import Done, Frame, decode_frame, encode_done
+from services.common.message import Message
+from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
+from services.common.receipts import decode_receipt
+from services.common.topics import device_topic
+from services.detect import metrics, threads
+from services.detect.custody import Custody, FrameKey, Sending
+from services.detect.detectors import Detector, open_detector
+from services.detect.freshness import Freshness
+from services.detect.mailbox import Dropped, Mailbox
+from services.detect.pipeline import Pipeline
+from services.detect.settings import DetectSettings
+
+TICK_S = 0.1
+RESEND_BYTES_PER_TICK = 4 * 1024 * 1024
+"""40 MB/s: what is held after an outage comes back without flooding the broker's queues."""
+GOODBYE_S = 2.0
+"""For so long are receipts awaited after the order to stop."""
+
+log = structlog.get_logger()
+_frames_dropped = Drops(metrics.FRAMES_DROPPED, "detect.frame_dropped")
+_refused = Drops(metrics.MESSAGES_REFUSED, "detect.message_refused")
+
+
+async def serve(settings: DetectSettings) -> None:
+    """Turn frames into faces until cancelled."""
+    # One thread works on one frame; OpenCV's own threads would only get in each other's way.
+    cv2.setNumThreads(1)
+    async with _opened(settings) as detector:
+        service = Service(settings, detector)
+        checks = {"broker": service.link.why_not_ready, "custody": service.why_not_ready}
+        async with health.serve(settings.http_host, settings.http_port, checks), service.link:
+            try:
+                await service.run()
+            finally:
+                await service.say_goodbye()
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: DetectSettings) -> AsyncIterator[Detector]:
+    """Open the detector off the event loop: its model may have to be downloaded."""
+    opening = open_detector(settings)
+    detector = await asyncio.to_thread(opening.__enter__)
+    try:
+        metrics.DETECTOR.info(
+            {"detector": detector.kind, "provider": detector.provider, "model": detector.name}
+        )
+        log.info("detect.ready", detector=detector.kind, provider=detector.provider, model=detector.name)
+        yield detector
+    finally:
+        await asyncio.to_thread(opening.__exit__, None, None, None)
+
+
+class Service:
+    """The parts of detect, wired together.
+
+    Everything here runs in the event loop, save `Pipeline.find_faces`, which runs in the pool's threads.
+    """
+
+    def __init__(self, settings: DetectSettings, detector: Detector) -> None:
+        self._pipeline = Pipeline(detector, settings)
+        self._mailbox = Mailbox(settings.max_cameras)
+        self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)
+        self._custody = Custody(settings.max_custody_bytes, settings.max_custody_faces)
+        self._idle = settings.threads or threads.default_count(threads.usable_cores())
+        self._pool = ThreadPoolExecutor(self._idle, "detect.frame")
+        self._in_work: set[FrameKey] = set()
+        self.link = Link(
+            "local",
+            Broker.local(settings),
+            identity=f"detect-{settings.device}",
+            subscriptions=(
+                f"$share/detect/faceferry/{settings.device}/+/frame",
+                device_topic(settings.device, "taken"),
+            ),
+            on_up=self._start_over,
+        )
+        log.info("detect.threads", threads=self._idle)
+
+    def why_not_ready(self) -> str | None:
+        """Return nothing while faces are receipted, else what is wrong (see `health.Check`)."""
+        if self._custody.is_full:
+            return f"full: forward has not receipted {len(self._custody)} faces"
+        return None
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._receive(), name="detect.receive")
+            self._tasks.create_task(self._resend(), name="detect.resend")
+
+    async def say_goodbye(self) -> None:
+        """Wait a moment for the receipts of what is held; the rest is lost with this process."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                while len(self._custody) and self.link.is_up:
+                    delivery = await anext(self.link)
+                    delivery.acknowledge()
+                    self._take_receipt(delivery.message)
+        if len(self._custody):
+            log.warning("detect.faces_abandoned", faces=len(self._custody))
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _receive(self) -> None:
+        async for delivery in self.link:
+            delivery.acknowledge()
+            if delivery.message.topic.endswith("/frame"):
+                self._take_frame(delivery.message)
+            else:
+                self._take_receipt(delivery.message)
+            self._dispatch()
+
+    def _take_frame(self, message: Message) -> None:
+        try:
+            frame = decode_frame(message)
+        except Refused as refusal:
+            _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
+            return
+        if frame.paced and (FrameKey.of(frame) in self._in_work or self._custody.is_waiting(frame)):
+            # Capture asks again for what it will be told; the answer needs no second detection.
+            self._drop([Dropped(frame, "repeated", is_final=False)])
+        else:
+            self._drop(self._mailbox.put(frame))
+
+    def _take_receipt(self, message: Message) -> None:
+        if not message.topic.endswith("/taken"):
+            return
+        try:
+            receipt = decode_receipt(message)
+        except Refused as refusal:
+            _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
+            return
+        for done in self._custody.release(receipt.ids):
+            self._answer(done)
+
+    def _dispatch(self) -> None:
+        """Give waiting frames to idle threads."""
+        if self._custody.is_full:
+            self._drop(Dropped(frame, "custody_full") for frame in self._mailbox.take_live())
+        while self._idle and not self._custody.is_full and (frame := self._mailbox.take()) is not None:
+            if self._freshness.is_stale(frame, datetime.now(UTC), time.monotonic()):
+                self._drop([Dropped(frame, "stale")])
+                continue
+            self._idle -= 1
+            self._in_work.add(FrameKey.of(frame))
+            self._tasks.create_task(self._work(frame), name="detect.work")
+
+    async def _work(self, frame: Frame) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            faces = await loop.run_in_executor(self._pool, self._pipeline.find_faces, frame)
+        except Refused as refusal:
+            self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
+        else:
+            self._deliver(frame, faces)
+        self._idle += 1
+        self._in_work.discard(FrameKey.of(frame))
+        self._dispatch()
+
+    def _deliver(self, frame: Frame, faces: list[Face]) -> None:
+        self._publish(self._custody.hold(frame, faces, time.monotonic()))
+        metrics.FRAMES.inc()
+        metrics.FACES.inc(len(faces))
+        for face in faces:
+            log.info("detect.face_found", id=face.id)
+        if not self._custody.is_waiting(frame):
+            self._answer(Done(frame.source, frame.sequence, faces=tuple(face.id for face in faces)))
+        if not frame.paced:
+            metrics.FRAME_AGE_SECONDS.observe((datetime.now(UTC) - frame.time).total_seconds())
+
+    async def _resend(self) -> None:
+        """Publish again what is due, and keep the gauges."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s = time.monotonic()
+            if self.link.is_up:
+                due = self._custody.due(now_s, RESEND_BYTES_PER_TICK)
+                metrics.FACES_RESENT.inc(len(due))
+                self._publish(due)
+            metrics.CUSTODY_FACES.set(len(self._custody))
+            metrics.CUSTODY_BYTES.set(self._custody.size_bytes)
+            metrics.CUSTODY_OLDEST_SECONDS.set(self._custody.oldest_s(now_s))
+            metrics.FRAMES_WAITING.set(len(self._mailbox))
+            metrics.FRAMES_IN_WORK.set(len(self._in_work))
+
+    def _start_over(self) -> None:
+        self._custody.start_over(time.monotonic())
+
+    def _publish(self, sendings: Iterable[Sending]) -> None:
+        """Publish faces; one that cannot go now stays held and is due again later."""
+        for face, expiry_s in sendings:
+            try:
+                self.link.publish(encode_face(face, expiry_s=expiry_s))
+            except LinkDown:
+                return
+            except PacketTooLarge as error:
+                log.error(  # noqa: TRY400 - one clear line
+                    "detect.face_too_large",
+                    face=face.id,
+                    problem=str(error),
+                    advice="raise the broker's max_packet_size, or lower FACEFERRY_MAX_CROP_BYTES",
+                )
+
+    def _drop(self, dropped: Iterable[Dropped], **context: object) -> None:
+        for frame, reason, is_final in dropped:
+            _frames_dropped.count(reason, camera=str(frame.source), **context)
+            if is_final:
+                self._answer(Done(frame.source, frame.sequence, dropped=reason))
+
+    def _answer(self, done: Done) -> None:
+        # Without a connection capture's window frees itself: live by its timeout, paced by asking again.
+        with contextlib.suppress(LinkDown):
+            self.link.publish(encode_done(done))

@@ -1,0 +1,66 @@
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from services.common.settings import CommaSeparated, DeviceSettings
+from services.detect.providers import ProviderName
+
+
+class DetectSettings(DeviceSettings):
+    """detect: finds faces in the frames of all cameras of a device."""
+
+    detector: Literal["auto", "yunet", "haar"] = Field(
+        "auto", description="yunet, haar, or auto: yunet if its model can be had, else haar with a warning"
+    )
+    model: str = Field("yunet_n", description="yunet_n, yunet_s, or the path of an ONNX file of that family")
+    model_dir: Path | None = Field(None, description="where models are looked for before the user's cache")
+    providers: Annotated[tuple[ProviderName, ...], CommaSeparated] = Field(
+        ("auto",),
+        min_length=1,
+        description="ONNX Runtime's execution providers in order: tensorrt, cuda, cpu; auto: cuda if this "
+        "ONNX Runtime has it, else cpu; one that is named and missing is an error",
+    )
+    detection_size_px: int = Field(
+        640,
+        ge=0,
+        le=8192,
+        description="the long side of the picture in which faces are looked for, in pixels; smaller frames "
+        "are enlarged, at most twice; 0: full size, for small faces in wide scenes",
+    )
+    score_threshold: float = Field(
+        0.7, gt=0, le=1, description="the least score of a face, 0 to 1; haar has no scores"
+    )
+    min_face_px: int = Field(0, ge=0, description="the least width and height of a face in pixels; 0: any")
+    max_faces: int = Field(200, ge=0, le=10_000, description="faces of one frame, the best first; 0: all")
+    crop_margin: float = Field(
+        0.25, ge=0, le=4, description="how much more than the face is cut on each side, in parts of its size"
+    )
+    crop_format: Literal["jpeg", "png"] = Field(
+        "jpeg", description="jpeg, or png: lossless, ten times larger"
+    )
+    crop_quality: int = Field(95, ge=1, le=100, description="of a JPEG crop, 1 to 100")
+    max_crop_bytes: int = Field(
+        1_500_000,
+        ge=16_384,
+        description="a larger crop is halved in size until it fits, for brokers refuse large packets",
+    )
+    threads: int = Field(
+        0, ge=0, le=256, description="frames worked on at once; 0: 1 on one core, 2 on 2, 3 on 4, 9 on 12"
+    )
+    max_custody_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1,
+        description="faces in memory that forward has not receipted; when they take more, no frame is taken",
+    )
+    max_custody_faces: int = Field(10_000, ge=1, description="the same as a number of faces")
+    max_cameras: int = Field(256, ge=1, description="cameras that may have frames waiting at once")
+    frame_max_age_s: float = Field(
+        2.0, ge=0, description="live frames older than this are dropped, in seconds; 0: never"
+    )
+
+    @model_validator(mode="after")
+    def _check_providers(self) -> Self:
+        if "auto" in self.providers and len(self.providers) > 1:
+            raise ValueError("FACEFERRY_PROVIDERS: auto stands alone")
+        return self

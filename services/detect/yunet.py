@@ -1,0 +1,165 @@
+"""YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023) in ONNX Runtime."""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import structlog
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from services.common.errors import SetupError
+from services.detect import providers
+from services.detect.batcher import Batcher, Run
+from services.detect.boxes import Detections, Floats, decode_yunet, padded, suppress
+from services.detect.pictures import Picture
+
+MAX_BATCH = 16
+_KEPT_CANVASES = 8
+_OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
+_LOAD_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+log = structlog.get_logger()
+
+
+class YuNet:
+    """Finds faces; may be called from several threads at once. See `open_yunet`.
+
+    Attributes:
+        run: the bare network.
+    """
+
+    kind = "yunet"
+
+    def __init__(self, name: str, provider: str, run: Run, *, threshold: float, most: int) -> None:
+        self.name = name
+        self.provider = provider
+        self.run = run
+        self._threshold = threshold
+        self._most = most
+        self._local = threading.local()
+
+    def detect(self, picture: Picture) -> Detections:
+        """Return the faces in a picture that has the size at which the network shall see it.
+
+        Args:
+            picture: not modified.
+        """
+        canvas = self._canvas(*picture.shape[:2])
+        canvas.draw(picture)
+        outputs = [output[0] for output in self.run(canvas.pixels)]
+        return suppress(decode_yunet(outputs, canvas.pixels.shape[3], self._threshold), self._most)
+
+    def _canvas(self, height: int, width: int) -> "_Canvas":
+        """Return this thread's canvas for pictures of a size."""
+        canvases: OrderedDict[tuple[int, int], _Canvas] = self._local.__dict__.setdefault(
+            "canvases", OrderedDict()
+        )
+        canvas = canvases.pop(key := (height, width), None) or _Canvas(height, width)
+        canvases[key] = canvas
+        if len(canvases) > _KEPT_CANVASES:
+            canvases.popitem(last=False)
+        return canvas
+
+
+class _Canvas:
+    """What the network sees for pictures of one size: kept, for new memory costs a page fault for each 4 KiB.
+
+    Attributes:
+        pixels: (1, 3, H, W) float32, 0..255, BGR; sides multiples of 32; black beside the picture.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.pixels = np.zeros((1, 3, padded(height), padded(width)), np.float32)
+        self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+        self._views = [self.pixels[0, channel, :height, :width] for channel in range(3)]
+
+    def draw(self, picture: Picture) -> None:
+        """Put a picture of the canvas's size into its place."""
+        # OpenCV takes the channels apart faster than numpy, numpy makes them floats faster than OpenCV.
+        cv2.split(picture, self._planes)
+        for view, plane in zip(self._views, self._planes, strict=True):
+            view[:] = plane
+
+
+@contextlib.contextmanager
+def open_yunet(
+    model: Path, name: str, wanted: tuple[str, ...], cache: Path, *, threshold: float, most: int
+) -> Iterator[YuNet]:
+    """Load a model of the YuNet family.
+
+    Args:
+        model: an ONNX file with dynamic height and width.
+        name: what faces say of where they come from.
+        wanted: execution providers, see `providers.choose`.
+        cache: a folder where providers may keep what they built.
+        threshold: the least score.
+        most: faces in a picture; 0 for all.
+
+    Raises:
+        SetupError: the file is no such model, or a provider is missing.
+    """
+    chosen = providers.choose(wanted, ort.get_available_providers())
+    is_asked_for = wanted != ("auto",)
+    session, provider = _open_session(model, chosen, cache, is_asked_for=is_asked_for)
+    _check_model(session, model)
+
+    def run(pictures: Floats) -> list[Floats]:
+        outputs: list[Floats] = session.run(_OUTPUTS, {input_name: pictures})
+        return outputs
+
+    input_name = session.get_inputs()[0].name
+    with contextlib.ExitStack() as stack:
+        # A CPU gains nothing from batches: each thread runs its own picture on one core.
+        runner = run if provider == "cpu" else stack.enter_context(Batcher(run, MAX_BATCH).running())
+        yield YuNet(name, provider, runner, threshold=threshold, most=most)
+
+
+def _open_session(
+    model: Path, chosen: list[str], cache: Path, *, is_asked_for: bool
+) -> tuple[ort.InferenceSession, str]:
+    for name in chosen:
+        try:
+            session = _session(model, chosen[chosen.index(name) :], cache)
+            providers.check_in_use(name, session.get_providers())
+        except SetupError as error:
+            if is_asked_for or name == chosen[-1]:
+                raise
+            log.warning("detect.provider_unusable", provider=name, problem=str(error))
+        else:
+            return session, name
+    raise SetupError("this ONNX Runtime has no execution provider that Faceferry knows")
+
+
+def _session(model: Path, names: list[str], cache: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(
+            str(model), options, providers=providers.with_options(names, cache, MAX_BATCH)
+        )
+    except _LOAD_ERRORS as error:
+        raise SetupError(f"{model} cannot be loaded: {str(error).splitlines()[0][:200]}") from error
+
+
+def _check_model(session: Any, model: Path) -> None:
+    inputs, outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
+    if len(inputs) != 1 or not outputs.issuperset(_OUTPUTS):
+        raise SetupError(f"{model} is no model of the YuNet family: its outputs have other names")
+    if any(isinstance(side, int) for side in inputs[0].shape[2:]):
+        raise SetupError(f"{model} takes one size only: a model with dynamic height and width is needed")

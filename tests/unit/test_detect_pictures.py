@@ -1,0 +1,141 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.errors import Refused
+from services.common.images import inspect
+from services.detect import pictures
+from services.detect.pictures import Jpeg, Picture
+
+NOISE = np.random.default_rng(1).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+SMOOTH = np.asarray(cv2.GaussianBlur(NOISE, (0, 0), 3), np.uint8)
+JPEG = pictures.encode_jpeg(SMOOTH, 90)
+REASONS = {"not_an_image", "bad_image", "truncated_image", "bad_dimensions", "bad_content_type"}
+
+
+def encoded(*parameters: int) -> bytes:
+    return cv2.imencode(".jpg", SMOOTH, list(parameters))[1].tobytes()
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(Refused) as caught:
+        Jpeg.open(data).decode()
+    return caught.value.reason
+
+
+def difference(picture: Picture) -> float:
+    return float(np.abs(picture.astype(int) - SMOOTH).mean())
+
+
+SAMPLINGS = (
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_every_colour_sampling_is_decoded(sampling: int) -> None:
+    assert difference(Jpeg.open(encoded(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling)).decode()) < 5
+
+
+def test_progressive_and_restart_markers_are_decoded() -> None:
+    assert difference(Jpeg.open(encoded(cv2.IMWRITE_JPEG_PROGRESSIVE, 1)).decode()) < 5
+    assert difference(Jpeg.open(encoded(cv2.IMWRITE_JPEG_RST_INTERVAL, 1)).decode()) < 5
+
+
+def test_grey_is_decoded_to_three_channels() -> None:
+    grey = cv2.imencode(".jpg", SMOOTH[:, :, 0])[1].tobytes()
+    assert Jpeg.open(grey).decode().shape == (96, 128, 3)
+
+
+def test_opencv_decodes_what_libjpeg_turbo_has_no_name_for() -> None:
+    jpeg = Jpeg(JPEG, 128, 96, is_plain=False)
+    assert difference(jpeg.decode()) < 5
+    assert jpeg.decode(32, 24).shape == (24, 32, 3)
+    assert jpeg.decode(33, 24).shape == (48, 64, 3)
+
+
+def test_opencv_is_given_no_garbage_to_shout_about(capfd: pytest.CaptureFixture[str]) -> None:
+    refusal(b"\xff\xd8\xff" + bytes(1_000))
+    assert capfd.readouterr().err == ""
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_reduced_picture_is_never_below_what_was_asked_for(width: int, height: int) -> None:
+    picture = Jpeg.open(JPEG).decode(width, height)
+    assert picture.shape[1] >= min(width, 128)
+    assert picture.shape[0] >= min(height, 96)
+    assert picture.shape[1] <= 128
+
+
+def test_quarter_of_the_size_is_decoded_at_a_quarter() -> None:
+    assert Jpeg.open(JPEG).decode(32, 24).shape == (24, 32, 3)
+
+
+def test_missing_end_marker_and_padding_behind_it_are_forgiven() -> None:
+    whole = Jpeg.open(JPEG).decode()
+    assert np.array_equal(Jpeg.open(JPEG[:-2]).decode(), whole)
+    assert np.array_equal(Jpeg.open(JPEG + bytes(4096)).decode(), whole)
+
+
+def test_picture_that_ends_early_is_refused() -> None:
+    assert {refusal(JPEG[:end]) for end in range(len(JPEG) - 200)} <= REASONS
+    assert refusal(JPEG[: len(JPEG) // 2]) == "truncated_image"
+
+
+def test_absurd_claim_is_refused_before_a_pixel_is_decoded() -> None:
+    header = JPEG.index(b"\xff\xc0")
+    absurd = JPEG[: header + 5] + b"\xff\xff\xff\xff" + JPEG[header + 9 :]
+    with pytest.raises(Refused, match="bad_dimensions"):
+        Jpeg.open(absurd)
+
+
+def test_png_is_no_frame() -> None:
+    assert refusal(pictures.encode_png(SMOOTH)) == "bad_content_type"
+
+
+@given(st.binary(), st.sampled_from([b"", b"\xff\xd8\xff", JPEG[:300], JPEG[: len(JPEG) // 2]]))
+def test_garbage_is_refused_or_decoded_and_never_crashes(garbage: bytes, start: bytes) -> None:
+    try:
+        picture = Jpeg.open(start + garbage).decode()
+    except Refused as error:
+        assert error.reason in REASONS  # noqa: PT017 - both outcomes are right
+    else:
+        assert picture.shape == (96, 128, 3)
+
+
+@given(st.lists(st.tuples(st.integers(2, len(JPEG) - 1), st.integers(0, 255)), min_size=1, max_size=8))
+def test_flipped_bytes_are_refused_or_decoded_and_never_crash(changes: list[tuple[int, int]]) -> None:
+    damaged = bytearray(JPEG)
+    for position, value in changes:
+        damaged[position] = value
+    try:
+        jpeg = Jpeg.open(bytes(damaged))
+        assert jpeg.decode().shape == (jpeg.height, jpeg.width, 3)
+    except Refused as error:
+        assert error.reason in REASONS  # noqa: PT017 - both outcomes are right
+
+
+def test_encoders_are_deterministic_and_make_what_the_store_takes() -> None:
+    part = NOISE[10:60, 20:90]
+    assert pictures.encode_jpeg(part, 95) == pictures.encode_jpeg(part.copy(), 95)
+    assert inspect(pictures.encode_jpeg(part, 95)).width == 70
+    decoded = cv2.imdecode(np.frombuffer(pictures.encode_png(part), np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert np.array_equal(decoded, part)
+
+
+def test_blurred_face_is_less_sharp_at_every_size() -> None:
+    for size in (64, 128, 400):
+        sharp = pictures.resize(NOISE, size, size)
+        blurred = np.asarray(cv2.GaussianBlur(sharp, (0, 0), size / 40), np.uint8)
+        assert pictures.sharpness(blurred) < pictures.sharpness(sharp) / 2
+
+
+def test_flat_picture_has_no_sharpness() -> None:
+    assert pictures.sharpness(np.full((1, 1, 3), 7, np.uint8)) == 0
