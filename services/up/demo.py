@@ -8,11 +8,12 @@ from services.capture.ffmpeg import find_ffmpeg
 from services.common.errors import SetupError
 
 FRAMES = 180
+# A 4:3 part of the upright portrait, for zoompan would stretch it; enlarged, for it moves by whole pixels.
 _PANS_AND_ZOOMS = (
-    "scale=1280:-2,zoompan="
-    "z='1.3+0.25*sin(2*PI*on/90)':"
-    "x='(iw-iw/zoom)*(0.5+0.35*sin(2*PI*on/120))':"
-    "y='(ih-ih/zoom)*(0.25+0.15*sin(2*PI*on/60))':"
+    "crop=iw:iw*3/4:0:ih*0.04,scale=2560:-2,zoompan="
+    "z='1.2-0.2*cos(2*PI*on/180)':"
+    "x='(iw-iw/zoom)*(0.5+0.3*sin(2*PI*on/120))':"
+    "y='(ih-ih/zoom)*(0.4+0.3*sin(2*PI*on/90))':"
     f"d={FRAMES}:s=640x480:fps=15"
 )
 

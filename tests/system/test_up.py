@@ -166,6 +166,15 @@ def test_a_clip_goes_into_a_real_bucket(
         server.kill()
 
 
+def test_without_a_camera_it_plays_a_demonstration(tmp_path: Path, environment: dict[str, str]) -> None:
+    if list(Path("/dev").glob("video*")):
+        skip("this machine has a camera")
+    result = play(environment, str(tmp_path / "faces"))
+    assert result.status == 0, result.log
+    assert "playing a short demonstration clip" in result.log
+    assert result.summary["frames"] == result.summary["stored"] == 180
+
+
 def part_of(process: psutil.Process) -> str | None:
     """Return which of `PARTS` a child of `up` is."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
