@@ -1,0 +1,136 @@
+"""The whole of Faceferry as processes whose time and memory are measured."""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from services.common import times
+from services.up.brokers import find_mosquitto, free_port, loopback_config
+from services.up.journal import Journal
+from services.up.once import held
+from services.up.plan import SERVICES, Plan, programs
+
+PARTS = ("capture", "local", "detect", "forward", "cloud", "store")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a part has taken: processor seconds with its children's, and resident bytes of its own."""
+
+    cpu_s: float
+    resident_bytes: int
+
+
+class Rig:
+    """Brokers and services, started and still running.
+
+    Attributes:
+        journal: what capture notes of paced sources.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, environment: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.journal = Journal(plan.journal_path, [camera.partition("=")[0] for camera in plan.cameras])
+        for program in programs(plan, environment, find_mosquitto()):
+            with (folder / f"{program.name}.log").open("wb") as log:
+                self._processes[program.name] = subprocess.Popen(
+                    program.arguments,
+                    env=program.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what each part has taken so far."""
+        return {name: _usage(process.pid) for name, process in self._processes.items()}
+
+    def finish(self, timeout_s: float = 300.0) -> None:
+        """Wait until all paced frames are answered and the spool is empty."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            self.journal.follow()
+            spool = held(self._plan.spool_path)
+            if self.journal.is_finished and spool is not None and spool.faces == 0:
+                return
+            time.sleep(0.01)
+        raise TimeoutError("the pipeline did not finish")
+
+    def stored(self) -> list[float]:
+        """Return for each stored face how long it took from the frame to the bucket's answer, in seconds."""
+        latencies = []
+        for line in (self._folder / "store.log").read_text().splitlines():
+            if "store.face_stored" in line:
+                event = json.loads(line)
+                face = event["id"]
+                stamp = f"{face[:4]}-{face[4:6]}-{face[6:8]}T{face[9:11]}:{face[11:13]}:{face[13:23]}"
+                at = datetime.fromisoformat(event["timestamp"])
+                latencies.append((at - times.parse_rfc3339(stamp)).total_seconds())
+        return latencies
+
+    def stop(self) -> None:
+        """End every process."""
+        for process in reversed(self._processes.values()):
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextlib.contextmanager
+def running(folder: Path, cameras: tuple[str, ...], store_url: str, **settings: str) -> Iterator[Rig]:
+    """Run all services and both brokers in a folder of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        device="bench",
+        cameras=cameras,
+        store_url=store_url,
+        folder=folder,
+        local_port=free_port(),
+        cloud_port=free_port(),
+        http_ports={name: free_port() for name in SERVICES},
+        detector="yunet",
+    )
+    (folder / "local.conf").write_text(loopback_config(plan.local_port))
+    (folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))
+    rig = Rig(plan, folder, {**os.environ, **settings})
+    try:
+        yield rig
+    finally:
+        rig.stop()
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Return the value below which a share of all lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def median(values: list[float]) -> float:
+    """Return the middle value."""
+    return statistics.median(values) if values else float("nan")
+
+
+def _usage(pid: int) -> Usage:
+    process = psutil.Process(pid)
+    spent = process.cpu_times()
+    # Children that have ended count in their parent's `children_*`; those that run are asked themselves.
+    cpu_s = spent.user + spent.system + spent.children_user + spent.children_system
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own = child.cpu_times()
+            cpu_s += own.user + own.system
+    return Usage(cpu_s, process.memory_info().rss)
