@@ -72,5 +72,6 @@ def test_window_stays_within_its_bounds() -> None:
     drain(Link(1e9, 0.001), window, 5)
     assert window.bytes == 1_000_000
     window.forget()
-    drain(Link(1e5, 0.001), window, 200)
+    # One face in 100 s: what the link carries in that time and a little more is less than the least.
+    window.arrived(window.departs(0.0, is_limited=True), FACE_BYTES, 100.0)
     assert window.bytes == 100_000

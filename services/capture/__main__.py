@@ -1,0 +1,16 @@
+from services.capture.service import serve
+from services.capture.settings import CaptureSettings
+from services.common import lifecycle
+from services.common.logging import configure_logging
+from services.common.settings import load
+
+
+def main() -> int:
+    """Run capture; return its exit status."""
+    settings = load(CaptureSettings)
+    configure_logging("capture", settings.log_level, settings.log_format)
+    return lifecycle.run(serve(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,233 @@
+"""Which cameras there are and how to treat them, as `FACEFERRY_CAMERAS` says it."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from services.common.errors import SetupError
+from services.common.topics import NAME_PATTERN, is_name
+
+SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "csi", "rpicam", "exec", "test")
+MAX_SIDE_PX = 16_384
+
+# URLs and commands may hold commas, so a comma separates only where `name=scheme://` or `name=exec:`
+# follows. A line end always does.
+_SEPARATOR = re.compile(rf"\s*\n\s*|\s*,\s*(?={NAME_PATTERN}=(?:exec:|[a-z][a-z0-9+.-]*://))")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to treat one camera; nothing means: as it comes.
+
+    Attributes:
+        size: what a camera is asked for; what larger pictures are scaled down to.
+        fps: frames per second, at most.
+        format: what the source delivers: for `v4l2` a pixel format's name (`mjpeg`, `yuyv422`), for `exec`
+            `multipart` (default), `jpeg` or `y4m`, elsewhere `mjpeg` to pass frames through unlooked-at.
+        quality: of JPEG that is encoded here, 1 to 100.
+        rotate: clockwise, in degrees: 0, 90, 180 or 270.
+        paced: whether a file waits for the answer to each of its frames.
+        loop: whether a file starts over at its end.
+        hwaccel: ffmpeg's name of a hardware decoder (`auto`, `cuda`, `vaapi`, ...).
+        transport: `tcp` or `udp`, for RTSP.
+        threads: that decode; 0: as many as ffmpeg likes.
+    """
+
+    size: Size | None = None
+    fps: float | None = None
+    format: str | None = None
+    quality: int | None = None
+    rotate: int = 0
+    paced: bool = False
+    loop: bool = False
+    hwaccel: str | None = None
+    transport: str = "tcp"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """One camera of this device.
+
+    Attributes:
+        name: as in topics.
+        scheme: one of `SCHEMES`.
+        url: where it is, without our options, with its credentials: never to be logged.
+        options: how to treat it.
+    """
+
+    name: str
+    scheme: str
+    url: str
+    options: Options
+
+    @property
+    def place(self) -> str:
+        """What stands behind the scheme: a path, a number, or a command."""
+        rest = self.url.partition(":")[2]
+        return rest if self.scheme == "exec" else unquote(rest.removeprefix("//"))
+
+
+def parse_cameras(text: str) -> tuple[Camera, ...]:
+    """Read `name=URL?option=value&...`, separated by commas or line ends.
+
+    A comma separates only where another `name=scheme://` (or `name=exec:`) follows it.
+
+    Raises:
+        SetupError: naming the part that cannot be understood, without credentials.
+    """
+    cameras = tuple(parse_camera(part) for part in _SEPARATOR.split(text.strip(" \t\r\n,")) if part)
+    names = [camera.name for camera in cameras]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise SetupError(f"two cameras are named {min(repeated)!r}")
+    return cameras
+
+
+def parse_camera(text: str) -> Camera:
+    """Read one `name=URL?option=value&...`.
+
+    Raises:
+        SetupError: naming what is wrong, without credentials.
+    """
+    name, equals, url = text.strip().partition("=")
+    if not equals or not is_name(name):
+        raise SetupError(
+            f"{name[:80]!r} is no camera name: lower-case letters, digits and '-', then '=' and a URL"
+        )
+    scheme = match[1] if (match := _SCHEME.match(url)) else ""
+    if scheme not in SCHEMES or (scheme != "exec" and not url.startswith(f"{scheme}://")):
+        raise SetupError(f"camera {name!r}: the URL starts with none of {', '.join(SCHEMES)}")
+    url, pairs = _split_command(url) if scheme == "exec" else _split_query(url)
+    options = dict(_parse_option(name, *pair) for pair in pairs)
+    return _checked(Camera(name, scheme, url, Options(**options)), options)
+
+
+def to_url(place: str) -> str:
+    """Return the URL of what a user pointed at: a URL stays, a device is a camera, else it is a file."""
+    if _SCHEME.match(place):
+        return place
+    if re.fullmatch(r"/dev/video\d+", place):
+        return f"v4l2://{place}"
+    return f"file://{quote(str(Path(place).absolute()))}"
+
+
+def _split_query(url: str) -> tuple[str, list[tuple[str, str]]]:
+    """Take our options out of a URL's query; what else is in it belongs to the camera and stays."""
+    before, mark, query = url.partition("?")
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    ours = [(name, unquote(value)) for name, _, value in pairs if name in _OPTIONS]
+    theirs = "&".join(name + equals + value for name, equals, value in pairs if name not in _OPTIONS)
+    return (f"{before}{mark}{theirs}" if theirs else before), ours
+
+
+def _split_command(url: str) -> tuple[str, list[tuple[str, str]]]:
+    """Take the options off a command: they are its last word, if that starts with `?`."""
+    command, space, last = url.rstrip().rpartition(" ")
+    if not space or not last.startswith("?"):
+        return url, []
+    pairs = (part.partition("=") for part in last[1:].split("&"))
+    return command.rstrip(), [(name, unquote(value)) for name, _, value in pairs]
+
+
+def _parse_option(camera: str, name: str, value: str) -> tuple[str, Any]:
+    if name not in _OPTIONS:
+        raise SetupError(
+            f"camera {camera!r}: there is no option {name[:40]!r}; there are {', '.join(_OPTIONS)}"
+        )
+    meaning, parse = _OPTIONS[name]
+    try:
+        return name, parse(value)
+    except (ValueError, KeyError):
+        raise SetupError(f"camera {camera!r}: {name}={value[:40]} is not {meaning}") from None
+
+
+def _checked(camera: Camera, given: Iterable[str]) -> Camera:
+    if foreign := set(given) - _TAKEN.get(camera.scheme, _DECODED):
+        takes = ", ".join(sorted(_TAKEN.get(camera.scheme, _DECODED)))
+        raise SetupError(f"camera {camera.name!r}: {camera.scheme} takes no {min(foreign)}, but {takes}")
+    if camera.options.paced and camera.options.loop:
+        raise SetupError(f"camera {camera.name!r}: a paced file plays once; take loop or paced away")
+    if camera.scheme == "rpicam" and camera.options.rotate not in (0, 180):
+        raise SetupError(f"camera {camera.name!r}: rpicam can rotate by 180 degrees only")
+    if camera.scheme == "exec":
+        _check_command(camera)
+    return camera
+
+
+def _check_command(camera: Camera) -> None:
+    try:
+        words = shlex.split(camera.place)
+    except ValueError as error:
+        raise SetupError(f"camera {camera.name!r}: the command cannot be split into words: {error}") from None
+    if not words:
+        raise SetupError(f"camera {camera.name!r}: exec: wants a command")
+    if camera.options.format not in (None, "multipart", "jpeg", "y4m"):
+        raise SetupError(f"camera {camera.name!r}: exec: delivers multipart, jpeg or y4m")
+
+
+def _size(text: str) -> Size:
+    width, height = (int(side) for side in text.split("x"))
+    if not (16 <= width <= MAX_SIDE_PX and 16 <= height <= MAX_SIDE_PX):
+        raise ValueError(text)
+    return Size(width, height)
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    return {choice: choice for choice in choices}.__getitem__
+
+
+def _between(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not low <= (value := float(text)) <= high:
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,20}", text, re.ASCII):
+        raise ValueError(text)
+    return text
+
+
+_FLAG = {"1": True, "0": False, "true": True, "false": False}.__getitem__
+_OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "size": ("a size such as 1280x720", _size),
+    "fps": ("a number of frames per second, 0.01 to 1000", _between(0.01, 1000)),
+    "format": ("a format's name", _word),
+    "quality": ("a JPEG quality from 1 to 100", lambda text: int(_between(1, 100)(text))),
+    "rotate": ("0, 90, 180 or 270", {"0": 0, "90": 90, "180": 180, "270": 270}.__getitem__),
+    "paced": ("0 or 1", _FLAG),
+    "loop": ("0 or 1", _FLAG),
+    "hwaccel": ("a hardware decoder's name", _word),
+    "threads": ("a number of threads, 0 to 64", lambda text: int(_between(0, 64)(text))),
+    "transport": ("tcp or udp", _one_of("tcp", "udp")),
+}
+_DECODED = frozenset({"size", "fps", "format", "quality", "rotate", "hwaccel", "threads"})
+_TAKEN = {
+    "file": _DECODED | {"paced", "loop"},
+    "rtsp": _DECODED | {"transport"},
+    "rtsps": _DECODED | {"transport"},
+    "csi": frozenset({"size", "fps", "quality", "rotate"}),
+    "rpicam": frozenset({"size", "fps", "quality", "rotate"}),
+    "test": frozenset({"size", "fps", "quality"}),
+    "exec": frozenset({"fps", "format", "quality"}),
+}
+"""What a source can do; to ask it for more is an error, not ignored."""

@@ -1,0 +1,83 @@
+"""Whether a source can be opened, told before anything is started."""
+
+import asyncio
+from pathlib import Path
+
+from services.capture.cameras import Camera
+from services.capture.child import CameraUnavailable
+from services.capture.ffmpeg import find_ffmpeg
+from services.capture.metrics import Tally
+from services.capture.pictures import Picture
+from services.capture.program import Program
+from services.capture.recording import survey
+from services.capture.sources import Site
+from services.capture.watch import Ending, Patience
+from services.capture.words import redact, secrets_of
+from services.common.errors import SetupError
+
+TIMEOUT_S = 10.0
+
+_ADVICE = {
+    "file": "name a video file that ffmpeg can play",
+    "v4l2": "`faceferry cameras` lists the cameras of this machine",
+    "rtsp": "is the address right, the camera on, and are user and password those of the camera?",
+    "rtsps": "is the address right, the camera on, and are user and password those of the camera?",
+    "http": "does the address show a moving picture in a browser?",
+    "https": "does the address show a moving picture in a browser?",
+    "csi": "does `gst-launch-1.0 nvarguscamerasrc ! fakesink` work?",
+    "rpicam": "does `rpicam-hello` work?",
+    "exec": "the command has to write multipart JPEG to its standard output (or ?format=jpeg, ?format=y4m)",
+    "test": "is this ffmpeg a complete one?",
+}
+
+
+async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    """Return if a camera can be opened and delivers a picture.
+
+    Args:
+        camera: which one.
+        ffmpeg: the program to use; see `find_ffmpeg`.
+        timeout_s: how long it may take, in seconds.
+
+    Raises:
+        SetupError: it cannot; one line that says what to do, without credentials.
+    """
+    site = Site(ffmpeg=find_ffmpeg(ffmpeg))
+    try:
+        if camera.scheme == "file":
+            await survey(site.ffmpeg, Path(camera.place))
+            return
+        ending = await _until_first_picture(
+            Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
+        )
+    except CameraUnavailable as error:
+        raise SetupError(_line(camera, str(error))) from error
+    if ending is not None:
+        silence = f"no picture within {timeout_s:g} s" if ending.reason == "silent" else ""
+        raise SetupError(_line(camera, silence or ending.words or f"its program ended with {ending.status}"))
+
+
+async def _until_first_picture(program: Program) -> Ending | None:
+    """Return nothing if there was a picture, else how the program ended."""
+    seen = asyncio.Event()
+
+    async def on_picture(_picture: Picture) -> None:
+        seen.set()
+        await asyncio.Event().wait()  # until cancelled: no other is wanted
+
+    run = asyncio.create_task(program.run(on_picture), name="capture.check")
+    sight = asyncio.create_task(seen.wait(), name="capture.check_seen")
+    try:
+        await asyncio.wait({run, sight}, return_when=asyncio.FIRST_COMPLETED)
+        return None if seen.is_set() else await run
+    finally:
+        run.cancel()
+        sight.cancel()
+        await asyncio.wait({run, sight})
+
+
+def _line(camera: Camera, problem: str) -> str:
+    where = redact(camera.url, secrets_of(camera.url))
+    return (
+        f"camera {camera.name!r} ({where}) cannot be opened: {problem.rstrip('.')}; {_ADVICE[camera.scheme]}"
+    )

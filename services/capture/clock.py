@@ -1,0 +1,39 @@
+import ctypes
+import functools
+from collections.abc import Callable
+
+_TIME_ERROR = 5
+_TIMEX_BYTES = 256  # struct timex is smaller everywhere
+
+
+def is_synchronised() -> bool:
+    """Say whether the kernel takes the clock to be right; adjtimex(2). True where it does not tell.
+
+    A Raspberry Pi without a battery clock wakes up in the past, and believes it until a time server answers.
+    """
+    adjtimex = _adjtimex()
+    # All zero: nothing is changed, only asked.
+    return adjtimex is None or adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES)) != _TIME_ERROR
+
+
+@functools.cache
+def _adjtimex() -> Callable[[object], int] | None:
+    function: Callable[[object], int] | None = getattr(ctypes.CDLL(None), "adjtimex", None)
+    return function
+
+
+class ClockCheck:
+    """Remembers the kernel's word for a while, for frames ask it more often than it changes."""
+
+    def __init__(self, ask: Callable[[], bool] = is_synchronised, keep_s: float = 5.0) -> None:
+        self._ask = ask
+        self._keep_s = keep_s
+        self._asked_s = float("-inf")
+        self._answer = True
+
+    def is_synchronised(self, now_s: float) -> bool:
+        """Say whether the clock is right, as far as is known; `now_s` is of a steady clock."""
+        if now_s - self._asked_s >= self._keep_s:
+            self._asked_s = now_s
+            self._answer = self._ask()
+        return self._answer

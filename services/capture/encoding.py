@@ -1,0 +1,66 @@
+"""Pictures to JPEG with libjpeg-turbo, which lets go of the interpreter's lock meanwhile."""
+
+import numpy as np
+import simplejpeg
+
+from services.capture.fit import Fit, Level
+from services.capture.pictures import Jpeg, Picture, Planes
+from services.common.errors import Refused
+
+
+def encode(picture: Picture, quality: int, reduction: int = 1) -> bytes:
+    """Return a picture as JPEG of a quality (1 to 100), its sides divided by 1, 2, 4 or 8.
+
+    Raises:
+        Refused: `not_a_jpeg`: what the camera sent cannot be decoded.
+    """
+    if isinstance(picture, Jpeg):
+        return _recode(picture.data, quality, reduction)
+    even = _even(picture)
+    data: bytes = simplejpeg.encode_jpeg_yuv_planes(even.y, even.u, even.v, quality=quality)
+    return data if reduction == 1 else _recode(data, quality, reduction)
+
+
+def encode_within(picture: Picture, quality: int, fit: Fit, limit_bytes: int) -> bytes:
+    """Return a picture as JPEG of at most `limit_bytes`, stepping down as far as that takes.
+
+    Raises:
+        Refused: `too_large`: even the worst is larger; `not_a_jpeg`.
+    """
+    while len(data := _encode_at(picture, quality, fit.level)) > limit_bytes:
+        if not fit.step_down():
+            raise Refused("too_large", f"{len(data)} bytes, {limit_bytes} allowed")
+    fit.note(len(data), limit_bytes)
+    return data
+
+
+def _encode_at(picture: Picture, quality: int, level: Level) -> bytes:
+    if level.is_untouched and isinstance(picture, Jpeg):
+        return picture.data
+    best = quality if level.quality is None else min(quality, level.quality)
+    return encode(picture, best, level.reduction)
+
+
+def _even(picture: Planes) -> Planes:
+    """Return a picture without its last row or column where that makes a side odd.
+
+    libjpeg-turbo takes it for granted that the brightness is padded to whole chroma samples, and would read
+    past the end of a plane that is not.
+    """
+    height, width = (side - side % 2 for side in picture.y.shape)
+    if picture.y.shape == (height, width):
+        return picture
+    u, v = (plane[: height // 2, : width // 2] for plane in (picture.u, picture.v))
+    return Planes(*(np.ascontiguousarray(plane) for plane in (picture.y[:height, :width], u, v)))
+
+
+def _recode(data: bytes, quality: int, reduction: int) -> bytes:
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        pixels = simplejpeg.decode_jpeg(
+            data, "BGR", min_height=-(-height // reduction), min_width=-(-width // reduction)
+        )
+    except ValueError as error:
+        raise Refused("not_a_jpeg", str(error)) from error
+    encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="BGR", colorsubsampling="420")
+    return encoded

@@ -1,0 +1,58 @@
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from services.common.errors import SetupError
+
+
+class Journal:
+    """Notes what became of the frames of paced files, one JSON object a line, for whoever audits a run.
+
+    `{"source": "front", "frames": 109}` when a file's length is known, `{"source": "front", "frame": 0,
+    "faces": [...]}` for each answer (with `"dropped": reason` where it is no picture), `{"source": "front",
+    "finished": true, "frames": 109}` after the last.
+    """
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+    def length(self, camera: str, frames: int) -> None:
+        """Note how many frames a file has."""
+        self._write({"source": camera, "frames": frames})
+
+    def answer(self, camera: str, frame: int, faces: Sequence[str]) -> None:
+        """Note the faces of a frame, all of which forward has safe."""
+        self._write({"source": camera, "frame": frame, "faces": list(faces)})
+
+    def dropped(self, camera: str, frame: int, reason: str) -> None:
+        """Note a frame in which nobody will ever find a face, for it is no picture."""
+        self._write({"source": camera, "frame": frame, "faces": [], "dropped": reason})
+
+    def finished(self, camera: str, frames: int) -> None:
+        """Note that every frame of a file is answered."""
+        self._write({"source": camera, "finished": True, "frames": frames})
+
+    def _write(self, entry: object) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+
+
+@contextmanager
+def open_journal(path: Path | None) -> Iterator[Journal]:
+    """Start a journal anew; without a path, one that keeps nothing.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
+    if path is None:
+        yield Journal(None)
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"FACEFERRY_JOURNAL_PATH: {error}") from error
+    with file:
+        yield Journal(file)

@@ -1,0 +1,117 @@
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.capture.clock import ClockCheck
+from services.capture.developer import Developer
+from services.capture.metrics import Tally
+from services.capture.outlet import Outlet
+from services.capture.pictures import Jpeg, Picture
+from services.capture.rate import RateLimit
+from services.capture.window import LiveWindow
+from services.common import times
+from services.common.errors import Refused
+from services.common.frames import Frame, encode_frame
+from services.common.mqtt import LinkDown, PacketTooLarge
+
+_MOST_DELAY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture and when it was taken, UTC."""
+
+    picture: Picture
+    time: datetime
+
+
+class LiveFlow:
+    """Hands a live camera's newest frames to detect, and drops what detect has no time for.
+
+    Args:
+        outlet: where they go.
+        window: how many may be on their way.
+        rate: how many a second.
+        developer: makes them JPEG.
+        tally: counts.
+    """
+
+    def __init__(
+        self, outlet: Outlet, window: LiveWindow[Shot], rate: RateLimit, developer: Developer, tally: Tally
+    ) -> None:
+        self._outlet = outlet
+        self._window = window
+        self._rate = rate
+        self._developer = developer
+        self._tally = tally
+        self._clock = ClockCheck()
+        self._wake = asyncio.Event()
+        outlet.on_change(self._link_changed)
+
+    async def on_picture(self, picture: Picture) -> None:
+        """Take a picture from the camera; never waits."""
+        self._tally.frames.inc()
+        if not self._rate.admits(time.monotonic()):
+            self._tally.drop("rate_limit")
+            return
+        taken_s = _taken_unix_s(picture, time.time())
+        if self._window.offer(Shot(picture, times.from_unix_s(taken_s))):
+            self._tally.drop("replaced")
+        self._wake.set()
+
+    async def receive(self) -> None:
+        """Free the places of answered frames, for ever."""
+        async for done in self._outlet.answers():
+            self._window.answer(done.sequence)
+            self._wake.set()
+
+    async def send(self) -> None:
+        """Send frames as their places become free, for ever."""
+        while True:
+            self._wake.clear()
+            self._tally.drop("unanswered", self._window.expire(time.monotonic()))
+            while self._outlet.is_up and (taken := self._window.take(time.monotonic())) is not None:
+                await self._send_one(*taken)
+            self._tally.in_flight.set(self._window.in_flight)
+            await wait_until(self._wake, self._window.next_deadline_s)
+
+    def _link_changed(self) -> None:
+        """Give up what was on its way, for it is lost with the connection."""
+        self._tally.drop("link_lost", self._window.lose())
+        self._wake.set()
+
+    async def _send_one(self, sequence: int, shot: Shot) -> None:
+        try:
+            jpeg = await self._developer.develop(shot.picture, self._outlet.max_frame_bytes)
+            self._outlet.publish(encode_frame(self._frame(sequence, shot.time, jpeg)))
+        except Refused as error:
+            self._give_up(sequence, error.reason)
+        except PacketTooLarge:
+            self._give_up(sequence, "too_large")
+        except LinkDown:
+            self._give_up(sequence, "link_lost")
+
+    def _give_up(self, sequence: int, reason: str) -> None:
+        if self._window.release(sequence):
+            self._tally.drop(reason)
+
+    def _frame(self, sequence: int, taken: datetime, jpeg: bytes) -> Frame:
+        is_synchronised = self._clock.is_synchronised(time.monotonic())
+        return Frame(self._outlet.source, sequence, taken, jpeg, is_clock_synchronised=is_synchronised)
+
+
+async def wait_until(event: asyncio.Event, deadline_s: float | None) -> None:
+    """Wait for an event, or for a moment of the steady clock if that comes first."""
+    try:
+        async with asyncio.timeout(None if deadline_s is None else max(0.0, deadline_s - time.monotonic())):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _taken_unix_s(picture: Picture, now_s: float) -> float:
+    """Return when a picture was taken: what the source says, if that can be true, else now."""
+    taken_s = picture.taken_unix_s if isinstance(picture, Jpeg) else None
+    is_plausible = taken_s is not None and 0 <= now_s - taken_s <= _MOST_DELAY_S
+    return taken_s if taken_s is not None and is_plausible else now_s

@@ -1,0 +1,51 @@
+from prometheus_client import Counter, Enum, Gauge
+
+from services.common.drops import Drops
+
+STATES = ["offline", "online", "stalled"]
+
+FRAMES = Counter("faceferry_capture_frames_total", "Frames that came from a camera.", ["camera"])
+PUBLISHED = Counter("faceferry_capture_published_total", "Frames sent to detect, resends too.", ["camera"])
+ANSWERED = Counter("faceferry_capture_answered_total", "Answers from detect, drops too.", ["camera"])
+DROPPED = Counter(
+    "faceferry_capture_dropped_total", "Frames that were dropped, by reason.", ["camera", "reason"]
+)
+SKIPPED = Counter(
+    "faceferry_capture_skipped_total",
+    "Times that bytes from a camera were skipped because they were no frame, by reason.",
+    ["camera", "reason"],
+)
+STARTS = Counter("faceferry_capture_starts_total", "Starts of a camera's program.", ["camera"])
+STATE = Enum("faceferry_capture_state", "What a camera does just now.", ["camera"], states=STATES)
+IN_FLIGHT = Gauge("faceferry_capture_in_flight", "Frames that detect has not answered yet.", ["camera"])
+
+
+class Tally:
+    """One camera's metrics.
+
+    Args:
+        camera: its name.
+    """
+
+    def __init__(self, camera: str) -> None:
+        self._camera = camera
+        self._drops = Drops(DROPPED, "capture.frame_dropped")
+        self._skips = Drops(SKIPPED, "capture.bytes_skipped")
+        self.frames = FRAMES.labels(camera)
+        self.published = PUBLISHED.labels(camera)
+        self.answered = ANSWERED.labels(camera)
+        self.starts = STARTS.labels(camera)
+        self.in_flight = IN_FLIGHT.labels(camera)
+        self.state = STATE.labels(camera)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count dropped frames."""
+        for _ in range(count):
+            self._drops.count(reason, self._camera, camera=self._camera)
+
+    def skip(self, skipped: dict[str, int]) -> None:
+        """Count what a reader skipped since the last look, and clear it there."""
+        for reason, count in skipped.items():
+            for _ in range(count):
+                self._skips.count(reason, self._camera, camera=self._camera)
+        skipped.clear()

@@ -1,0 +1,128 @@
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from services.capture.metrics import Tally
+from services.common.drops import Drops
+from services.common.errors import Refused
+from services.common.frames import Done, decode_done
+from services.common.message import Message
+from services.common.metrics import MQTT_DROPPED
+from services.common.mqtt import Broker, Link, LinkDown
+from services.common.topics import Source, camera_topic
+
+PACKET_MARGIN_BYTES = 1024
+"""What a frame's topic and properties take in its packet, at most."""
+
+log = structlog.get_logger()
+_drops = Drops(MQTT_DROPPED, "capture.answer_refused")
+
+
+class Outlet:
+    """A camera's own connection to the broker: its frames and its state go out, answers come in.
+
+    Each camera has one of its own because MQTT has one last will for each connection.
+
+    Args:
+        broker: the broker on this device.
+        source: which camera.
+        tally: counts.
+    """
+
+    def __init__(self, broker: Broker, source: Source, tally: Tally) -> None:
+        self.source = source
+        self._tally = tally
+        self._state = "offline"
+        self._on_change: Callable[[], None] = lambda: None
+        self._link = Link(
+            f"local/{source.camera}",
+            broker,
+            identity=f"capture-{source.device}-{source.camera}",
+            subscriptions=[camera_topic(source, "done")],
+            will=self._status("offline"),
+            on_up=self._up,
+            on_down=self._down,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._link.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._link.__aexit__(kind, error, trace)
+
+    def on_change(self, then: Callable[[], None]) -> None:
+        """Have `then` called when the connection is there, and when it is lost."""
+        self._on_change = then
+
+    @property
+    def is_up(self) -> bool:
+        """Whether frames can go out."""
+        return self._link.is_up
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """How large a JPEG the broker takes."""
+        return self._link.max_packet_bytes - PACKET_MARGIN_BYTES
+
+    def why_not_ready(self) -> str | None:
+        """Return nothing while the connection is there, else what is wrong."""
+        return self._link.why_not_ready()
+
+    def publish(self, message: Message) -> None:
+        """Send a frame.
+
+        Raises:
+            LinkDown: nothing was sent.
+            PacketTooLarge: nothing was sent.
+        """
+        self._link.publish(message)
+        self._tally.published.inc()
+
+    def say(self, state: str, **context: object) -> None:
+        """Tell everybody that the camera is `online`, `stalled` or `offline`, if that is news.
+
+        Args:
+            state: one of the three.
+            context: for the log.
+        """
+        if state == self._state:
+            return
+        self._state = state
+        self._tally.state.state(state)
+        tell = log.info if state == "online" else log.warning
+        tell(f"capture.camera_{state}", camera=self.source.camera, **context)
+        self._say_state()
+
+    async def answers(self) -> AsyncIterator[Done]:
+        """Yield detect's answers, over however many connections."""
+        async for delivery in self._link:
+            delivery.acknowledge()
+            try:
+                done = decode_done(delivery.message)
+            except Refused as error:
+                _drops.count(error.reason, f"local/{self.source.camera}", detail=error.detail)
+                continue
+            self._tally.answered.inc()
+            yield done
+
+    def _up(self) -> None:
+        self._say_state()
+        self._on_change()
+
+    def _down(self) -> None:
+        self._on_change()
+
+    def _say_state(self) -> None:
+        if self._link.is_up:
+            try:
+                self._link.publish(self._status(self._state))
+            except LinkDown:
+                return  # said when the link is back
+
+    def _status(self, state: str) -> Message:
+        return Message(topic=camera_topic(self.source, "status"), payload=state.encode(), qos=1, retain=True)

@@ -1,0 +1,152 @@
+import asyncio
+import time
+from collections.abc import Callable
+
+from services.capture.developer import Developer
+from services.capture.journal import Journal
+from services.capture.live import wait_until
+from services.capture.metrics import Tally
+from services.capture.outlet import Outlet
+from services.capture.pictures import Picture
+from services.capture.recording import Recording
+from services.capture.watch import Ending
+from services.capture.window import PacedWindow
+from services.common.errors import Refused
+from services.common.frames import Done, Frame, encode_frame
+from services.common.message import Message
+from services.common.mqtt import LinkDown, PacketTooLarge
+
+RETRIED = frozenset({"custody_full", "mailbox_full", "too_many_cameras"})
+"""Reasons to drop a frame that pass. Any other is about the frame itself, and would come again for ever."""
+
+
+class PacedFlow:
+    """Hands a recording's frames to detect as fast as it answers, and leaves none without an answer.
+
+    Args:
+        outlet: where they go.
+        recording: when they were taken.
+        fps: frames for each second of the recording, at most.
+        window: those on their way.
+        developer: makes them JPEG.
+        tally: counts.
+        journal: where answers are noted.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        recording: Recording,
+        *,
+        fps: float | None,
+        window: PacedWindow,
+        developer: Developer,
+        tally: Tally,
+        journal: Journal,
+    ) -> None:
+        self._outlet = outlet
+        self._recording = recording
+        self._chosen = recording.chosen(fps) if fps else None
+        self._window = window
+        self._developer = developer
+        self._tally = tally
+        self._journal = journal
+        self._read = 0
+        self._stuck_at = 0
+        self._handled = 0
+        self._noted = 0
+        self._wake = asyncio.Event()
+        self._moved = asyncio.Event()
+        outlet.on_change(self._link_changed)
+
+    def start(self) -> None:
+        """Note the file's length."""
+        chosen = self._recording.media_s if self._chosen is None else self._chosen
+        self._journal.length(self._outlet.source.camera, len(chosen))
+
+    def is_read(self, ending: Ending) -> bool:
+        """Say whether the file has been read to its end; if not, it is read from its start again.
+
+        A file that twice ends with an error at the same frame has nothing behind it.
+        """
+        is_stuck = ending.status is not None and self._read > 0 and self._read == self._stuck_at
+        self._stuck_at, self._read = self._read, 0
+        return is_stuck or (ending.status == 0 and ending.pictures > 0)
+
+    async def on_picture(self, picture: Picture) -> None:
+        """Take the file's next picture; wait until it is on its way."""
+        number, self._read = self._read, self._read + 1
+        if number < self._handled:
+            return
+        self._tally.frames.inc()
+        if self._chosen is None or number in self._chosen:
+            await self._until(lambda: self._outlet.is_up and not self._window.is_full)
+            await self._add(number, picture)
+        self._handled = number + 1
+
+    async def finish(self) -> None:
+        """Wait for the last answer, and note that it came."""
+        await self._until(lambda: self._window.is_empty)
+        self._journal.finished(self._outlet.source.camera, self._noted)
+
+    async def receive(self) -> None:
+        """Let go of answered frames, for ever."""
+        async for done in self._outlet.answers():
+            if done.dropped in RETRIED:
+                self._window.reject(done.sequence, time.monotonic())
+            elif self._window.answer(done.sequence):
+                self._note(done)
+            self._announce()
+
+    async def send(self) -> None:
+        """Send frames, and send them again, for ever."""
+        while True:
+            self._wake.clear()
+            if self._outlet.is_up:
+                for message in self._window.take_due(time.monotonic()):
+                    self._send_one(message)
+            self._tally.in_flight.set(self._window.in_flight)
+            await wait_until(self._wake, self._window.next_due_s if self._outlet.is_up else None)
+
+    async def _add(self, number: int, picture: Picture) -> None:
+        try:
+            jpeg = await self._developer.develop(picture, self._outlet.max_frame_bytes)
+        except Refused as error:
+            self._note(Done(self._outlet.source, number, dropped=error.reason))
+            return
+        taken = self._recording.time(number)
+        frame = Frame(self._outlet.source, number, taken, jpeg, paced=True)
+        self._window.add(number, encode_frame(frame), time.monotonic())
+        self._announce()
+
+    def _note(self, done: Done) -> None:
+        camera = self._outlet.source.camera
+        self._noted += 1
+        if done.dropped is None:
+            self._journal.answer(camera, done.sequence, done.faces)
+        else:
+            self._tally.drop(done.dropped)
+            self._journal.dropped(camera, done.sequence, done.dropped)
+
+    def _send_one(self, message: Message) -> None:
+        try:
+            self._outlet.publish(message)
+        except LinkDown:
+            return  # all are due again when the link is back
+        except PacketTooLarge:
+            # The broker that is back takes less than the one before. It stays here, and due.
+            self._tally.drop("too_large")
+
+    def _link_changed(self) -> None:
+        """Have all sent again: what was on its way is lost with the connection."""
+        self._window.make_due(time.monotonic())
+        self._announce()
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _announce(self) -> None:
+        self._wake.set()
+        self._moved.set()

@@ -1,0 +1,125 @@
+import asyncio
+import os
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from services.capture.cameras import Camera
+from services.capture.developer import Developer
+from services.capture.ffmpeg import find_ffmpeg, has_filter
+from services.capture.journal import Journal, open_journal
+from services.capture.live import LiveFlow, Shot
+from services.capture.metrics import Tally
+from services.capture.outlet import Outlet
+from services.capture.paced import PacedFlow
+from services.capture.program import Program
+from services.capture.rate import RateLimit
+from services.capture.settings import CaptureSettings
+from services.capture.sources import Site
+from services.capture.supervision import keep_running, keep_surveying
+from services.capture.watch import Ending, Patience
+from services.capture.window import LiveWindow, PacedWindow
+from services.common import health
+from services.common.mqtt import Broker
+from services.common.topics import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What all cameras share."""
+
+    settings: CaptureSettings
+    site: Site
+    threads: Executor
+    journal: Journal
+
+
+async def serve(settings: CaptureSettings) -> None:
+    """Take frames from every camera and hand them to detect until cancelled.
+
+    Raises:
+        SetupError: ffmpeg is missing, or the journal cannot be written.
+    """
+    ffmpeg = find_ffmpeg(settings.ffmpeg)
+    site = Site(ffmpeg, has_zscale=await asyncio.to_thread(has_filter, ffmpeg, "zscale"))
+    with (
+        open_journal(settings.journal_path) as journal,
+        ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="encode") as threads,
+    ):
+        equipment = Equipment(settings, site, threads, journal)
+        stations = [Station(camera, equipment) for camera in settings.cameras]
+        checks = {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
+        async with health.serve(settings.http_host, settings.http_port, checks), asyncio.TaskGroup() as tasks:
+            for station in stations:
+                tasks.create_task(station.run(), name=f"capture.{station.name}")
+
+
+class Station:
+    """One camera, from its program to the broker.
+
+    Args:
+        camera: which one, and how.
+        equipment: what it shares with the others.
+    """
+
+    def __init__(self, camera: Camera, equipment: Equipment) -> None:
+        settings = equipment.settings
+        self.name = camera.name
+        self._camera = camera
+        self._settings = settings
+        self._site = equipment.site
+        self._journal = equipment.journal
+        self._tally = Tally(camera.name)
+        self.outlet = Outlet(Broker.local(settings), Source(settings.device, camera.name), self._tally)
+        self._developer = Developer(
+            camera.name, camera.options.quality or settings.jpeg_quality, equipment.threads
+        )
+
+    async def run(self) -> None:
+        """Hand frames on for ever; at a recording's end, wait: a container would only be started again."""
+        async with self.outlet, asyncio.TaskGroup() as tasks:
+            if self._camera.options.paced:
+                await self._play(tasks)
+            else:
+                await self._follow(tasks)
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        # Numbers that no earlier run has used: a late answer to that one's frame must not free a place.
+        first = time.time_ns() // 1000
+        window = LiveWindow[Shot](self._settings.frames_in_flight, self._settings.frame_timeout_s, first)
+        rate = RateLimit(self._camera.options.fps)
+        flow = LiveFlow(self.outlet, window, rate, self._developer, self._tally)
+        self._connect(tasks, flow)
+        await keep_running(self._program(self._site), self.outlet, flow.on_picture, self._is_played)
+        self.outlet.say("offline", why="the recording has come to its end")
+
+    async def _play(self, tasks: asyncio.TaskGroup) -> None:
+        recording = await keep_surveying(self._site.ffmpeg, self._camera, self.outlet)
+        window = PacedWindow(self._settings.frames_in_flight, self._settings.frame_timeout_s)
+        flow = PacedFlow(
+            self.outlet,
+            recording,
+            fps=self._camera.options.fps,
+            window=window,
+            developer=self._developer,
+            tally=self._tally,
+            journal=self._journal,
+        )
+        self._connect(tasks, flow)
+        flow.start()
+        program = self._program(replace(self._site, codec=recording.codec))
+        await keep_running(program, self.outlet, flow.on_picture, flow.is_read)
+        await flow.finish()
+        self.outlet.say("offline", why="the recording has come to its end")
+
+    def _connect(self, tasks: asyncio.TaskGroup, flow: LiveFlow | PacedFlow) -> None:
+        tasks.create_task(flow.send(), name=f"capture.{self.name}.send")
+        tasks.create_task(flow.receive(), name=f"capture.{self.name}.receive")
+
+    def _program(self, site: Site) -> Program:
+        patience = Patience(self._settings.start_timeout_s, self._settings.stall_timeout_s)
+        return Program(self._camera, site, patience, self._tally)
+
+    def _is_played(self, ending: Ending) -> bool:
+        """Say whether a file has come to its end; a camera never does."""
+        return self._camera.scheme == "file" and ending.status == 0 and ending.pictures > 0

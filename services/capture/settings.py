@@ -1,0 +1,56 @@
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from services.capture.cameras import Camera, parse_cameras
+from services.common.errors import SetupError
+from services.common.settings import DeviceSettings
+
+
+def _cameras(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        cameras = parse_cameras(value)
+    except SetupError as error:
+        raise ValueError(str(error)) from None
+    if not cameras:
+        raise ValueError("names no camera; `faceferry cameras` lists those of this machine")
+    return cameras
+
+
+class CaptureSettings(DeviceSettings):
+    """Capture: takes frames from cameras and recordings and hands them to detect."""
+
+    cameras: Annotated[tuple[Camera, ...], BeforeValidator(_cameras)] = Field(
+        ...,
+        repr=False,  # it may hold passwords
+        description="name=URL?option=value&..., separated by line ends, commas before the next name=URL; "
+        "URLs: v4l2:///dev/video0 rtsp:// http:// file:///path csi://0 rpicam://0 test:// exec:command; "
+        "options: size=1280x720 fps=10 quality=85 rotate=90 format=mjpeg hwaccel=auto transport=udp "
+        "and for files paced=1 loop=1; those of exec: are its last word, ?option=value",
+    )
+    frames_in_flight: int = Field(4, ge=1, le=64, description="frames of one camera that may be unanswered")
+    frame_timeout_s: float = Field(
+        2.0,
+        gt=0,
+        le=60,
+        description="seconds until an unanswered frame is given up; until a paced one is sent again",
+    )
+    stall_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=600,
+        description="seconds without a frame until a camera's program is killed and started again",
+    )
+    start_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="seconds that a camera's program may take to its first frame"
+    )
+    jpeg_quality: int = Field(85, ge=1, le=100, description="of frames that capture encodes; 1 to 100")
+    ffmpeg: Path | None = Field(
+        None, description="the ffmpeg program; default: on PATH, else imageio-ffmpeg's"
+    )
+    journal_path: Path | None = Field(
+        None, description="where to note what became of each frame of a paced file, one JSON object a line"
+    )

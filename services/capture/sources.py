@@ -1,0 +1,259 @@
+"""From a camera's URL to the command line of the program that reads it."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.capture.cameras import Camera, Size
+from services.capture.jpegs import JpegReader
+from services.capture.multipart import MultipartReader
+from services.capture.pictures import Reader
+from services.capture.y4m import Y4mReader
+
+
+class Wire(StrEnum):
+    """What a camera's program writes to its standard output."""
+
+    MULTIPART = "multipart"
+    JPEG = "jpeg"
+    Y4M = "y4m"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A camera's program: its command line (which may hold a password), and what it writes."""
+
+    argv: tuple[str, ...]
+    wire: Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is known about a source, and the machine, when its program is about to start.
+
+    Attributes:
+        ffmpeg: the ffmpeg program.
+        rpicam: the Raspberry Pi camera program (`libcamera-vid` on older systems).
+        codec: what the source delivers, by ffmpeg's name, as far as that is known. A `v4l2` device is asked
+            for it, for
+        size: this, and
+        fps: this.
+        has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
+        is_hwaccel_off: whether hardware decoding has failed before.
+    """
+
+    ffmpeg: str
+    rpicam: str = "rpicam-vid"
+    codec: str | None = None
+    size: Size | None = None
+    fps: float | None = None
+    has_zscale: bool = False
+    is_hwaccel_off: bool = False
+
+
+def make_reader(wire: Wire) -> Reader:
+    """Return a fresh reader of what a program writes."""
+    readers: Mapping[Wire, Callable[[], Reader]] = {
+        Wire.MULTIPART: MultipartReader,
+        Wire.JPEG: JpegReader,
+        Wire.Y4M: Y4mReader,
+    }
+    return readers[wire]()
+
+
+def command(camera: Camera, site: Site) -> Command:
+    """Return the program that reads a camera. Pure: the same arguments give the same words."""
+    return _SOURCES[camera.scheme](camera, site)
+
+
+def needs_probe(camera: Camera) -> bool:
+    """Say whether only the source itself can tell what it delivers."""
+    return camera.scheme in _INPUTS and camera.options.format is None
+
+
+def probe_command(camera: Camera, site: Site) -> tuple[str, ...]:
+    """Return the words that have ffmpeg tell what a source delivers, in the manner of its `framecrc`."""
+    arguments = _INPUTS[camera.scheme](camera)
+    return (
+        *_before(site),
+        *arguments,
+        *["-map", "0:v:0", "-c", "copy", "-frames:v", "1", "-f", "framecrc", "pipe:1"],
+    )
+
+
+def _v4l2(camera: Camera, site: Site) -> Command:
+    options = camera.options
+    arguments = ["-f", "v4l2"]
+    if site.codec is not None:
+        arguments += ["-input_format", site.codec]
+    if site.size is not None:
+        arguments += ["-video_size", str(site.size)]
+    if site.fps is not None:
+        arguments += ["-framerate", f"{site.fps:g}"]
+    # A camera's own sizes are the limit; one that has none small enough is scaled down.
+    is_small = options.size is None or (site.size is not None and _fits(site.size, options.size))
+    return _ffmpeg(camera, site, [*arguments, "-i", camera.place], codec=site.codec, is_small=is_small)
+
+
+def _rtsp_input(camera: Camera) -> list[str]:
+    return [
+        *("-rtsp_transport", camera.options.transport),
+        # Microseconds; a read that hangs for ever after a reconnect is what users complain about most.
+        *("-timeout", "5000000"),
+        *("-fflags", "nobuffer", "-flags", "low_delay"),
+        # Microseconds too: ffmpeg looks at a stream for 5 s if it may, which every reconnect would cost.
+        *("-analyzeduration", "500000"),
+        *("-i", camera.url),
+    ]
+
+
+def _http_input(camera: Camera) -> list[str]:
+    return ["-rw_timeout", "5000000", "-i", camera.url]
+
+
+def _file_input(camera: Camera) -> list[str]:
+    options = camera.options
+    pace = [] if options.paced else ["-re"]
+    loop = ["-stream_loop", "-1"] if options.loop else []
+    # With "file:" before it, no character of a name means anything to ffmpeg.
+    return [*pace, *loop, "-i", f"file:{camera.place}"]
+
+
+def _opened_by_ffmpeg(camera: Camera, site: Site) -> Command:
+    return _ffmpeg(
+        camera,
+        site,
+        _INPUTS[camera.scheme](camera),
+        codec=camera.options.format or site.codec,
+        is_small=False,
+    )
+
+
+def _test(camera: Camera, site: Site) -> Command:
+    options = camera.options
+    size, fps = options.size or Size(1280, 720), options.fps or 10
+    # testsrc2 moves, and shows the running time and the frame's number.
+    arguments = ["-re", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={fps:g}"]
+    return _ffmpeg(camera, site, arguments, codec=None, is_small=True)
+
+
+def _csi(camera: Camera, _site: Site) -> Command:
+    options = camera.options
+    size, fps = options.size or Size(1280, 720), options.fps or 30
+    raw = f"video/x-raw(memory:NVMM),width={size.width},height={size.height},framerate={_fraction(fps)}"
+    # nvvidconv turns counter-clockwise: 1 is 90 degrees to the left, 2 is 180, 3 is 90 to the right.
+    flip = {0: 0, 90: 3, 180: 2, 270: 1}[options.rotate]
+    stages = (
+        ["nvarguscamerasrc", f"sensor-id={camera.place or 0}"],
+        [raw],
+        ["nvvidconv", f"flip-method={flip}"],
+        ["video/x-raw(memory:NVMM),format=I420"],
+        ["nvjpegenc", f"quality={options.quality or 85}"],
+        ["multipartmux", "boundary=faceferry"],
+        ["fdsink", "fd=1", "sync=false"],
+    )
+    return Command(("gst-launch-1.0", "-q", *_pipeline(stages)), Wire.MULTIPART)
+
+
+def _rpicam(camera: Camera, site: Site) -> Command:
+    options = camera.options
+    size, fps = options.size or Size(1280, 720), options.fps or 30
+    return Command(
+        (
+            *(site.rpicam, "--camera", camera.place or "0", "--timeout", "0", "--nopreview", "--flush"),
+            *("--codec", "mjpeg", "--quality", str(options.quality or 85)),
+            *("--width", str(size.width), "--height", str(size.height), "--framerate", f"{fps:g}"),
+            *("--rotation", str(options.rotate), "--output", "-"),
+        ),
+        Wire.JPEG,
+    )
+
+
+def _exec(camera: Camera, _site: Site) -> Command:
+    return Command(tuple(shlex.split(camera.place)), Wire(camera.options.format or Wire.MULTIPART))
+
+
+_INPUTS: Mapping[str, Callable[[Camera], list[str]]] = {
+    "rtsp": _rtsp_input,
+    "rtsps": _rtsp_input,
+    "http": _http_input,
+    "https": _http_input,
+    "file": _file_input,
+}
+_SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
+    **dict.fromkeys(_INPUTS, _opened_by_ffmpeg),
+    "v4l2": _v4l2,
+    "csi": _csi,
+    "rpicam": _rpicam,
+    "exec": _exec,
+    "test": _test,
+}
+
+
+def _before(site: Site) -> list[str]:
+    return [site.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+
+
+def _ffmpeg(
+    camera: Camera, site: Site, arguments: Sequence[str], *, codec: str | None, is_small: bool
+) -> Command:
+    """Return ffmpeg's words for an input.
+
+    Args:
+        camera: which camera.
+        site: what is known about it.
+        arguments: ffmpeg's for the input.
+        codec: what comes in.
+        is_small: whether it is known to be within the size limit.
+    """
+    options = camera.options
+    limit = None if is_small else options.size
+    words = _before(site)
+    is_jpeg_as_wanted = codec == "mjpeg" and options.quality is None and options.rotate == 0
+    if is_jpeg_as_wanted and limit is None:
+        output = ["-c:v", "copy", "-f", "mpjpeg"]
+        wire = Wire.MULTIPART
+    else:
+        if options.hwaccel is not None and not site.is_hwaccel_off:
+            words += ["-hwaccel", options.hwaccel]
+        # One thread decodes with a sixth less work than two, and without their frames of delay.
+        words += ["-threads", str(options.threads), "-filter_threads", "1"]
+        filters = _filters(limit, options.rotate, has_zscale=site.has_zscale)
+        output = ["-vf", filters, "-fps_mode", "passthrough", "-f", "yuv4mpegpipe"]
+        wire = Wire.Y4M
+    return Command((*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1"), wire)
+
+
+def _filters(limit: Size | None, rotate: int, *, has_zscale: bool) -> str:
+    """Return ffmpeg's filters: never larger than `limit`, turned, and in the full range that JFIF has.
+
+    The range alone is converted. Pictures after BT.709 keep their matrix and come out a shade off, as they do
+    with OpenCV: to convert that too costs as much as decoding.
+    """
+    chain = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}[rotate]
+    if limit is not None:
+        box = f"w='min(iw,{limit.width})':h='min(ih,{limit.height})':force_original_aspect_ratio=decrease"
+        chain = [*chain, f"scale={box}:force_divisible_by=2"]
+    planar = "format=yuv420p|yuvj420p"
+    # zscale does it in a third of the time, but is not in every ffmpeg.
+    full_range = (
+        [planar, "zscale=range=full", planar] if has_zscale else ["scale=out_range=pc", "format=yuv420p"]
+    )
+    return ",".join([*chain, *full_range])
+
+
+def _fits(size: Size, limit: Size) -> bool:
+    return size.width <= limit.width and size.height <= limit.height
+
+
+def _fraction(fps: float) -> str:
+    return f"{fps:g}/1" if fps == int(fps) else f"{round(fps * 1000)}/1000"
+
+
+def _pipeline(stages: Sequence[Sequence[str]]) -> list[str]:
+    """Join GStreamer's elements with the exclamation marks that gst-launch wants between them."""
+    words: list[str] = []
+    for stage in stages:
+        words += ["!", *stage] if words else stage
+    return words

@@ -1,0 +1,85 @@
+"""A camera's program is started, watched, and started again, for ever."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from services.capture.cameras import Camera
+from services.capture.child import CameraUnavailable
+from services.capture.outlet import Outlet
+from services.capture.pictures import Picture
+from services.capture.program import Program
+from services.capture.recording import Recording, survey
+from services.capture.watch import Ending
+from services.common.backoff import Backoff
+
+# Together with a program's start and a stream's first key frame this keeps a camera that is back from being
+# missed for longer than 5 s.
+FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 2.0
+
+log = structlog.get_logger()
+
+
+async def keep_running(
+    program: Program,
+    outlet: Outlet,
+    on_picture: Callable[[Picture], Awaitable[None]],
+    is_over: Callable[[Ending], bool],
+) -> None:
+    """Run a camera's program again and again until it has come to its proper end.
+
+    Args:
+        program: the camera's.
+        outlet: where the camera's state is told.
+        on_picture: gets each picture.
+        is_over: says whether an ending was the proper one.
+    """
+    backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
+    told = ""
+
+    async def hand_on(picture: Picture) -> None:
+        outlet.say("online")
+        await on_picture(picture)
+
+    while True:
+        ending = await _run(program, hand_on)
+        if is_over(ending):
+            return
+        outlet.say("stalled" if ending.reason == "stalled" else "offline", why=ending.reason)
+        if ending.pictures:
+            backoff.reset()
+        if (tells := f"{ending.reason} {ending.words}") != told:
+            told = tells
+            log.warning(
+                "capture.program_ended",
+                camera=outlet.source.camera,
+                reason=ending.reason,
+                status=ending.status,
+                frames=ending.pictures,
+                last_words=ending.words,
+            )
+        await asyncio.sleep(backoff.next_s())
+
+
+async def _run(program: Program, on_picture: Callable[[Picture], Awaitable[None]]) -> Ending:
+    try:
+        return await program.run(on_picture)
+    except CameraUnavailable as error:
+        return Ending("unavailable", None, 0, str(error))
+
+
+async def keep_surveying(ffmpeg: str, camera: Camera, outlet: Outlet) -> Recording:
+    """Return what a file holds, however long it takes until it is there."""
+    backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
+    told = ""
+    while True:
+        try:
+            return await survey(ffmpeg, Path(camera.place))
+        except CameraUnavailable as error:
+            if str(error) != told:
+                told = str(error)
+                log.warning("capture.file_unavailable", camera=camera.name, problem=told)
+            outlet.say("offline", why="unavailable")
+        await asyncio.sleep(backoff.next_s())

@@ -1,0 +1,162 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from services.capture.child import GRACE_S, Child, Pipe, run_child
+from services.capture.metrics import Tally
+from services.capture.pictures import Picture, Reader, StreamBroken
+from services.capture.sources import Command, make_reader
+from services.capture.words import LastWords, SizeChange
+
+_WORDS_CHUNK_BYTES = 4096
+# ffmpeg writes 32 KiB at a time. To wake for each costs a quarter of what encoding does; the pipe holds more.
+_GATHER_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a program may take to its first frame, and from one to the next; in seconds."""
+
+    start_timeout_s: float
+    stall_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a camera's program came to its end.
+
+    Attributes:
+        reason: `exited`, `silent` (no first frame in time), `stalled` (none after others), `broken` (its
+            output cannot be read) or `changed` (the pictures' size did).
+        status: its exit status, if it ended by itself.
+        pictures: how many it delivered.
+        words: the last it said, redacted.
+    """
+
+    reason: str
+    status: int | None
+    pictures: int
+    words: str
+
+
+async def watch(
+    command: Command,
+    on_picture: Callable[[Picture], Awaitable[None]],
+    *,
+    patience: Patience,
+    tally: Tally,
+    secrets: Iterable[str] = (),
+    may_change: bool = False,
+) -> Ending:
+    """Run a camera's program until it ends, falls silent or makes no sense; it is gone when this returns.
+
+    Args:
+        command: the program.
+        on_picture: gets each picture; while it waits nothing is read, and no silence is held against the
+            program.
+        patience: how long to wait for pictures.
+        tally: counts what is skipped.
+        secrets: what the last words must not tell.
+        may_change: whether to go on when the pictures' size changes: a recording would only start over.
+
+    Raises:
+        CameraUnavailable: it cannot be started.
+    """
+    words = LastWords(secrets)
+    async with run_child(command.argv) as child, asyncio.TaskGroup() as tasks:
+        watcher = _Watcher(child, make_reader(command.wire), on_picture, patience, tally)
+        on_change = _ignore if may_change else watcher.size_changed
+        listener = tasks.create_task(_listen(child.errors, words, on_change))
+        try:
+            reason = await watcher.run()
+            status = await child.ended(GRACE_S) if reason == "exited" else None
+            if status is not None:
+                await asyncio.wait([listener], timeout=GRACE_S)
+        finally:
+            listener.cancel()
+    return Ending(reason, status, watcher.pictures, words_and(words, watcher.problem))
+
+
+def words_and(words: LastWords, problem: str) -> str:
+    """Return what a program said last, and what was wrong with what it wrote."""
+    return " | ".join(part for part in (str(words), problem) if part)
+
+
+class _Watcher:
+    def __init__(
+        self,
+        child: Child,
+        reader: Reader,
+        on_picture: Callable[[Picture], Awaitable[None]],
+        patience: Patience,
+        tally: Tally,
+    ) -> None:
+        self.pictures = 0
+        self.problem = ""
+        self._output = child.output
+        self._reader = reader
+        self._on_picture = on_picture
+        self._patience = patience
+        self._tally = tally
+        self._is_changed = False
+        self._pause_s = 0.0
+
+    def size_changed(self) -> None:
+        self._is_changed = True
+
+    async def run(self) -> str:
+        """Read until there is a reason to stop; return it."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._patience.start_timeout_s
+        try:
+            while count := await self._read(deadline_s):
+                pictures = self._reader.received(count)
+                if self._reader.skipped:
+                    self._tally.skip(self._reader.skipped)
+                for picture in pictures:
+                    self.pictures += 1
+                    await self._on_picture(picture)
+                if self._is_changed:
+                    return "changed"
+                if pictures:
+                    deadline_s = loop.time() + self._patience.stall_timeout_s
+                elif loop.time() > deadline_s:
+                    return self._silence
+        except TimeoutError:
+            return self._silence
+        except StreamBroken as error:
+            self.problem = str(error)
+            return "broken"
+        return "exited"
+
+    @property
+    def _silence(self) -> str:
+        return "stalled" if self.pictures else "silent"
+
+    async def _read(self, deadline_s: float) -> int:
+        """Return how much more there is, 0 at the end; always lets the other cameras have a turn."""
+        view = self._reader.buffer()
+        if len(view) > _WORDS_CHUNK_BYTES:
+            await asyncio.sleep(self._pause_s)
+        if (count := self._output.read_now(view)) is None:
+            async with asyncio.timeout_at(deadline_s):
+                await self._output.readable()
+                await asyncio.sleep(_GATHER_S)
+                count = await self._output.read_into(view)
+        self._pause_s = 0.0 if count == len(view) else _GATHER_S
+        return count
+
+
+async def _listen(errors: Pipe, words: LastWords, on_change: Callable[[], None]) -> None:
+    chunk = bytearray(_WORDS_CHUNK_BYTES)
+    size = SizeChange()
+    while count := await errors.read_into(memoryview(chunk)):
+        for line in words.add(bytes(chunk[:count])):
+            if size.is_told_by(line):
+                on_change()
+        # Nor may one that never stops talking.
+        await asyncio.sleep(0)
+
+
+def _ignore() -> None:
+    """Go on: ffmpeg scales what comes to the size that it began with."""

@@ -1,0 +1,151 @@
+"""How many of a camera's frames may be on their way, and which: the flow of DESIGN.md, section 5."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.common.message import Message
+
+T = TypeVar("T")
+
+
+class LiveWindow(Generic[T]):
+    """Newest wins: at most `size` frames unanswered, and one that waits for a place among them.
+
+    A place frees itself `answer_timeout_s` after its frame went out unanswered. From then on only one frame
+    at a time goes out until an answer comes: a broker keeps all that it is given for a detect that hangs.
+
+    Args:
+        size: frames in flight.
+        answer_timeout_s: for how long an answer is waited for.
+        first: the first frame's sequence number.
+    """
+
+    def __init__(self, size: int, answer_timeout_s: float, first: int = 0) -> None:
+        self._size = size
+        self._answer_timeout_s = answer_timeout_s
+        self._next = first
+        self._waiting: T | None = None
+        self._deadlines: dict[int, float] = {}
+        self._is_answered = True
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames are unanswered."""
+        return len(self._deadlines)
+
+    @property
+    def next_deadline_s(self) -> float | None:
+        """When `expire` has something to do next."""
+        return next(iter(self._deadlines.values()), None)
+
+    def offer(self, picture: T) -> bool:
+        """Let a picture wait; say whether it took the place of an older one, which is dropped."""
+        is_replacing = self._waiting is not None
+        self._waiting = picture
+        return is_replacing
+
+    def take(self, now_s: float) -> tuple[int, T] | None:
+        """Give out the picture that waits, with its sequence number, if there is one and a place for it."""
+        places = self._size if self._is_answered else 1
+        if self._waiting is None or len(self._deadlines) >= places:
+            return None
+        picture, self._waiting = self._waiting, None
+        sequence, self._next = self._next, self._next + 1
+        self._deadlines[sequence] = now_s + self._answer_timeout_s
+        return sequence, picture
+
+    def release(self, sequence: int) -> bool:
+        """Free the place of a frame that never went out; say whether it had one."""
+        return self._deadlines.pop(sequence, None) is not None
+
+    def answer(self, sequence: int) -> bool:
+        """Free the place of an answered frame; say whether it still had one."""
+        self._is_answered = self._is_answered or sequence in self._deadlines
+        return self.release(sequence)
+
+    def expire(self, now_s: float) -> int:
+        """Free the places of all frames that waited too long; return how many."""
+        late = [sequence for sequence, deadline_s in self._deadlines.items() if deadline_s <= now_s]
+        for sequence in late:
+            del self._deadlines[sequence]
+        self._is_answered = self._is_answered and not late
+        return len(late)
+
+    def lose(self) -> int:
+        """Free all places, for the broker is gone and the frames with it; return how many."""
+        lost = len(self._deadlines)
+        self._deadlines.clear()
+        return lost
+
+
+@dataclass(slots=True)
+class _Unanswered:
+    message: Message
+    due_s: float
+    pause_s: float
+
+
+class PacedWindow:
+    """Nothing is lost: a frame stays, and is sent again, until detect names its faces.
+
+    Args:
+        size: frames in flight.
+        first_pause_s: how long the first answer is waited for; doubled at each resend,
+        most_pause_s: up to this.
+    """
+
+    def __init__(self, size: int, first_pause_s: float, most_pause_s: float = 10.0) -> None:
+        self._size = size
+        self._first_pause_s = first_pause_s
+        self._most_pause_s = most_pause_s
+        self._frames: dict[int, _Unanswered] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the source has to wait."""
+        return len(self._frames) >= self._size
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every frame is answered."""
+        return not self._frames
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames are unanswered."""
+        return len(self._frames)
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When `take_due` has something to do next."""
+        return min((frame.due_s for frame in self._frames.values()), default=None)
+
+    def add(self, sequence: int, message: Message, now_s: float) -> None:
+        """Keep a frame, which is due at once. The caller sees to it that there is a place."""
+        self._frames[sequence] = _Unanswered(message, now_s, self._first_pause_s)
+
+    def take_due(self, now_s: float) -> deque[Message]:
+        """Return what is to be sent now, oldest first."""
+        due: deque[Message] = deque()
+        for frame in self._frames.values():
+            if frame.due_s <= now_s:
+                due.append(frame.message)
+                frame.due_s = now_s + frame.pause_s
+                frame.pause_s = min(self._most_pause_s, frame.pause_s * 2)
+        return due
+
+    def answer(self, sequence: int) -> bool:
+        """Let go of a frame whose faces are named; say whether it was still held."""
+        return self._frames.pop(sequence, None) is not None
+
+    def reject(self, sequence: int, now_s: float) -> None:
+        """Have a frame that detect dropped sent again, sooner than one that nobody answered."""
+        if (frame := self._frames.get(sequence)) is not None:
+            frame.due_s = min(frame.due_s, now_s + frame.pause_s / 8)
+
+    def make_due(self, now_s: float) -> None:
+        """Have everything sent again at once: the broker is new and knows nothing of it."""
+        for frame in self._frames.values():
+            frame.due_s = now_s
+            frame.pause_s = self._first_pause_s

@@ -1,0 +1,124 @@
+"""A real RTSP server, built from this folder with Go and kept in the user's cache."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Self
+
+from services.capture.ffmpeg import find_ffmpeg
+from services.up.brokers import free_port
+from tests.conftest import skip
+from tests.support import wait_for_port
+
+_SOURCES = Path(__file__).parent
+_BUILD_TIMEOUT_S = 100.0
+
+
+def build() -> str:
+    """Return the server program's path; build it if that has not been done."""
+    digest = hashlib.sha256()
+    for name in ("main.go", "go.mod", "go.sum"):
+        digest.update((_SOURCES / name).read_bytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceferry-tests"
+    program = cache / f"rtsp-server-{digest.hexdigest()[:16]}"
+    if not program.exists():
+        _compile(program)
+    return str(program)
+
+
+def _compile(program: Path) -> None:
+    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
+    if go is None:
+        skip("no RTSP server: it is built with Go, which is not installed")
+    assert go is not None
+    program.parent.mkdir(parents=True, exist_ok=True)
+    fresh = program.with_suffix(f".{os.getpid()}")
+    try:
+        built = subprocess.run(
+            [go, "build", "-trimpath", "-o", fresh, "."],
+            cwd=_SOURCES,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_BUILD_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        skip("no RTSP server: its build takes too long")
+    if built.returncode != 0:
+        skip(f"no RTSP server: it could not be built: {built.stderr.strip()[-200:]}")
+    fresh.rename(program)
+
+
+class RtspServer:
+    """The server, which can be frozen, killed and started again on the same port."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def url(self, path: str) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/{path}"
+
+    def start(self) -> Self:
+        self._process = subprocess.Popen(
+            [self._program, "-address", f"127.0.0.1:{self.port}"], stderr=subprocess.DEVNULL
+        )
+        wait_for_port(self.port)
+        return self
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Publisher:
+    """An IP camera: it sends a clip to the server, over and over, at its own pace."""
+
+    def __init__(self, clip: Path, url: str) -> None:
+        self._process = subprocess.Popen(
+            [
+                *(find_ffmpeg(), "-nostdin", "-loglevel", "error"),
+                *("-re", "-stream_loop", "-1", "-i", str(clip), "-c", "copy"),
+                *("-f", "rtsp", "-rtsp_transport", "tcp", url),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def as_camera_sends(clip: Path, folder: Path, size: str) -> Path:
+    """Return a clip as IP cameras encode: no B-frames, a key frame a second, of a size such as `640x360`."""
+    encoded = folder / f"{clip.stem}-{size}.mp4"
+    subprocess.run(
+        [
+            *(
+                find_ffmpeg(),
+                "-nostdin",
+                "-loglevel",
+                "error",
+                "-i",
+                str(clip),
+                "-an",
+                "-s",
+                size,
+                "-r",
+                "15",
+            ),
+            *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", str(encoded)),
+        ],
+        check=True,
+    )
+    return encoded

@@ -1,0 +1,95 @@
+import pytest
+
+from services.capture.cameras import Camera, Options, Size, parse_camera, parse_cameras, to_url
+from services.common.errors import SetupError
+
+
+def options(text: str) -> Options:
+    return parse_camera(text).options
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(SetupError) as caught:
+        parse_cameras(text)
+    return str(caught.value)
+
+
+def test_cameras_are_separated_by_commas_and_by_lines() -> None:
+    names = [camera.name for camera in parse_cameras("\n a=test://,b=test://?fps=5 ,\n c=csi://0\n")]
+    assert names == ["a", "b", "c"]
+
+
+def test_comma_separates_only_before_another_name_and_url() -> None:
+    first, second = parse_cameras(
+        "a=exec:ffmpeg -vf crop=9:9,scale=iw:ih -f mpjpeg -,b=rtsp://host/a,b?x=1,y=2"
+    )
+    assert first.place == "ffmpeg -vf crop=9:9,scale=iw:ih -f mpjpeg -"
+    assert second.url == "rtsp://host/a,b?x=1,y=2"
+
+
+def test_our_options_leave_the_url_and_the_cameras_own_stay() -> None:
+    camera = parse_camera("yard=rtsp://u:p@host/live?channel=1&fps=5&subtype=0&transport=udp")
+    assert camera.url == "rtsp://u:p@host/live?channel=1&subtype=0"
+    assert camera.options == Options(fps=5, transport="udp")
+
+
+def test_every_option_of_the_design_is_understood() -> None:
+    text = "front=v4l2:///dev/video0?format=mjpeg&size=1280x720&fps=30&quality=70&rotate=90&hwaccel=auto"
+    assert parse_camera(text) == Camera(
+        "front",
+        "v4l2",
+        "v4l2:///dev/video0",
+        Options(size=Size(1280, 720), fps=30, format="mjpeg", quality=70, rotate=90, hwaccel="auto"),
+    )
+    assert options("a=file:///x?paced=1").paced
+    assert options("a=file:///x?loop=1").loop
+
+
+def test_command_options_are_its_last_word() -> None:
+    camera = parse_camera("a=exec:curl 'http://cam/?fps=9' ?format=jpeg&fps=2")
+    assert camera.place == "curl 'http://cam/?fps=9'"
+    assert camera.options == Options(format="jpeg", fps=2)
+    assert parse_camera("a=exec:curl http://cam/?fps=9").options == Options()
+
+
+def test_file_name_may_hold_anything_that_is_quoted() -> None:
+    place = "/films/what? 50%,b=exec:x #1.mkv"
+    assert parse_cameras(f"a={to_url(place)}")[0].place == place
+
+
+def test_device_and_url_are_told_from_files() -> None:
+    assert to_url("/dev/video2") == "v4l2:///dev/video2"
+    assert to_url("rtsp://host/x") == "rtsp://host/x"
+    assert to_url("clip.mp4").startswith("file:///")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("test://", "camera name"),
+        ("Front=test://", "'Front'"),
+        ("a=ftp://host/x", "starts with none of"),
+        ("a=/dev/video0", "starts with none of"),
+        ("a=test://,a=csi://0", "two cameras are named 'a'"),
+        ("a=test://?fps=fast", "fps=fast"),
+        ("a=test://?fps=nan", "fps=nan"),
+        ("a=file:///x?size=1280", "size=1280"),
+        ("a=file:///x?size=0x0", "size=0x0"),
+        ("a=file:///x?rotate=45", "rotate=45"),
+        ("a=file:///x?paced=1&loop=1", "plays once"),
+        ("a=test://?paced=1", "test takes no paced"),
+        ("a=exec:cam ?size=9x9", "size=9x9"),
+        ("a=exec:cam ?speed=9", "no option 'speed'"),
+        ("a=exec:cam ?format=png", "multipart, jpeg or y4m"),
+        ("a=exec:cam 'open", "cannot be split"),
+        ("a=exec:", "wants a command"),
+        ("a=rpicam://0?rotate=90", "180"),
+    ],
+)
+def test_bad_camera_is_named_with_what_is_wrong(text: str, said: str) -> None:
+    assert said in refusal(text)
+
+
+def test_no_password_is_repeated() -> None:
+    assert "secret" not in refusal("a=rtsp://u:secret@host/x?size=no")
+    assert "secret" not in refusal("a=ftp://u:secret@host/x")

@@ -1,0 +1,205 @@
+"""The windows, the rate limit and the quality: each with time as an argument."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.capture.fit import CALM_FRAMES, LEVELS, Fit
+from services.capture.rate import RateLimit
+from services.capture.window import LiveWindow, PacedWindow
+from services.common.message import Message
+
+TIMEOUT_S = 2.0
+
+
+def live(size: int = 4) -> LiveWindow[str]:
+    return LiveWindow(size, TIMEOUT_S, first=100)
+
+
+def fill(window: LiveWindow[str], now_s: float = 0.0) -> list[int]:
+    """Offer pictures until none is taken any more; return the numbers of those that were."""
+    taken = []
+    for number in range(20):
+        window.offer(f"picture {number}")
+        if (out := window.take(now_s)) is None:
+            break
+        taken.append(out[0])
+    return taken
+
+
+def test_no_more_than_the_window_is_unanswered() -> None:
+    window = live()
+    assert fill(window) == [100, 101, 102, 103]
+    assert window.in_flight == 4
+
+
+def test_newest_replaces_the_one_that_waits() -> None:
+    window = live(1)
+    fill(window)
+    assert window.offer("newest")
+    assert window.answer(100)
+    assert window.take(0.1) == (101, "newest")
+    assert window.take(0.1) is None
+
+
+def test_answer_frees_one_place_once() -> None:
+    window = live()
+    fill(window)
+    assert window.answer(101)
+    assert not window.answer(101)
+    assert window.in_flight == 3
+
+
+def test_answer_to_an_earlier_runs_frame_frees_nothing() -> None:
+    window = live()
+    fill(window)
+    assert not window.answer(7)
+    assert window.in_flight == 4
+
+
+def test_place_frees_itself_when_no_answer_comes_in_time() -> None:
+    window = live()
+    fill(window, 10.0)
+    assert window.next_deadline_s == 12.0
+    assert window.expire(11.999) == 0
+    assert window.expire(12.0) == 4
+    assert window.in_flight == 0
+
+
+def test_while_nobody_answers_one_frame_goes_out_at_a_time() -> None:
+    window = live()
+    fill(window, 0.0)
+    window.expire(TIMEOUT_S)
+    assert len(fill(window, TIMEOUT_S)) == 1
+    window.expire(2 * TIMEOUT_S)
+    (probe,) = fill(window, 2 * TIMEOUT_S)
+    window.answer(probe)
+    assert len(fill(window, 2 * TIMEOUT_S)) == 4
+
+
+def test_lost_connection_frees_all_places() -> None:
+    window = live()
+    fill(window)
+    assert window.lose() == 4
+    assert len(fill(window)) == 4
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.just(("offer", 0)),
+            st.tuples(st.just("answer"), st.integers(100, 130)),
+            st.tuples(st.just("wait"), st.integers(0, 3)),
+        ),
+        max_size=80,
+    )
+)
+def test_window_is_never_exceeded_and_no_number_goes_out_twice(events: list[tuple[str, int]]) -> None:
+    window, now_s, numbers = live(), 0.0, []
+    for kind, value in events:
+        if kind == "offer":
+            window.offer("picture")
+        elif kind == "answer":
+            window.answer(value)
+        else:
+            now_s += value
+            window.expire(now_s)
+        if (out := window.take(now_s)) is not None:
+            numbers.append(out[0])
+        assert window.in_flight <= 4
+    assert numbers == sorted(set(numbers))
+
+
+def message(number: int) -> Message:
+    return Message(topic=f"frame/{number}")
+
+
+def paced(frames: int) -> PacedWindow:
+    window = PacedWindow(4, TIMEOUT_S)
+    for number in range(frames):
+        window.add(number, message(number), 0.0)
+    return window
+
+
+def test_paced_frames_go_out_once_and_again_with_growing_pauses() -> None:
+    window, now_s = paced(1), 0.0
+    times: list[float] = []
+    while len(times) < 6:
+        if window.take_due(now_s):
+            times.append(now_s)
+        assert window.next_due_s is not None
+        now_s = window.next_due_s
+    assert times == [0, 2, 6, 14, 24, 34]
+
+
+def test_paced_source_waits_while_the_window_is_full() -> None:
+    window = paced(4)
+    assert (window.is_full, window.is_empty) == (True, False)
+    assert window.answer(2)
+    assert (window.is_full, window.is_empty) == (False, False)
+
+
+def test_dropped_paced_frame_is_sent_again_soon_and_never_given_up() -> None:
+    window = paced(1)
+    window.take_due(0.0)
+    window.reject(0, 0.1)
+    assert not window.take_due(0.11)
+    assert list(window.take_due(1.0)) == [message(0)]
+    assert not window.is_empty
+
+
+def test_new_connection_gets_every_unanswered_frame_at_once_in_order() -> None:
+    window = paced(3)
+    window.take_due(0.0)
+    window.answer(1)
+    window.make_due(0.5)
+    assert list(window.take_due(0.5)) == [message(0), message(2)]
+
+
+@given(st.floats(0.5, 60), st.floats(0.5, 60), st.integers(0, 2**32))
+def test_rate_limit_is_kept_and_used(source_fps: float, limit_fps: float, seed: int) -> None:
+    limit, seconds = RateLimit(limit_fps), 60
+    frames = [
+        number / source_fps + (hash((seed, number)) % 100) / 100 * 0.1 / source_fps
+        for number in range(int(source_fps * seconds))
+    ]
+    passed = sum(map(limit.admits, frames))
+    assert passed <= limit_fps * seconds * 1.01 + 2
+    # A source that is a little faster than the limit gives at worst every other picture.
+    assert passed >= min(source_fps, limit_fps) * seconds * 0.49 - 2
+
+
+def test_a_third_of_thirty_frames_a_second_is_ten() -> None:
+    limit = RateLimit(10)
+    assert sum(limit.admits(number / 30) for number in range(300)) == 100
+
+
+def test_camera_at_the_limit_loses_nothing_to_jitter() -> None:
+    limit = RateLimit(10)
+    assert all(limit.admits(number / 10 + (0.02 if number % 2 else 0)) for number in range(100))
+
+
+def test_no_limit_lets_all_through() -> None:
+    assert all(RateLimit(None).admits(0.0) for _ in range(10))
+
+
+def test_quality_steps_down_to_the_last_level_and_then_says_no() -> None:
+    fit = Fit()
+    assert fit.level.is_untouched
+    steps = 0
+    while fit.step_down():
+        steps += 1
+    assert steps == len(LEVELS) - 1
+    assert fit.level == LEVELS[-1]
+
+
+def test_quality_comes_back_after_a_calm_while_only() -> None:
+    fit = Fit()
+    fit.step_down()
+    for _ in range(CALM_FRAMES - 1):
+        fit.note(100, 1000)
+    fit.note(900, 1000)
+    for _ in range(CALM_FRAMES - 1):
+        fit.note(100, 1000)
+    assert fit.level == LEVELS[1]
+    fit.note(100, 1000)
+    assert fit.level == LEVELS[0]

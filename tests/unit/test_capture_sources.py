@@ -1,0 +1,146 @@
+import pytest
+
+from services.capture.cameras import Size, parse_camera
+from services.capture.sources import Command, Site, Wire, command, needs_probe, probe_command
+
+SITE = Site("ffmpeg", has_zscale=True)
+BEFORE = "ffmpeg -nostdin -hide_banner -nostats -loglevel level+info"
+COPY = "-map 0:v:0 -c:v copy -f mpjpeg -flush_packets 1 pipe:1"
+ONE_THREAD = "-threads 1 -filter_threads 1"
+FULL_RANGE = "format=yuv420p|yuvj420p,zscale=range=full,format=yuv420p|yuvj420p"
+RTSP = "-timeout 5000000 -fflags nobuffer -flags low_delay -analyzeduration 500000 -i"
+
+CSI = (
+    "gst-launch-1.0 -q nvarguscamerasrc sensor-id=1 ! "
+    "video/x-raw(memory:NVMM),width=1920,height=1080,framerate=30/1 ! nvvidconv flip-method=2 ! "
+    "video/x-raw(memory:NVMM),format=I420 ! nvjpegenc quality=80 ! "
+    "multipartmux boundary=faceferry ! fdsink fd=1 sync=false"
+)
+RPICAM = (
+    "libcamera-vid --camera 0 --timeout 0 --nopreview --flush --codec mjpeg --quality 85 "
+    "--width 1280 --height 720 --framerate 15 --rotation 0 --output -"
+)
+
+
+def raw(filters: str = FULL_RANGE) -> str:
+    return f"-map 0:v:0 -vf {filters} -fps_mode passthrough -f yuv4mpegpipe -flush_packets 1 pipe:1"
+
+
+def run(camera: str, site: Site = SITE) -> Command:
+    return command(parse_camera(f"a={camera}"), site)
+
+
+@pytest.mark.parametrize(
+    ("camera", "site", "words", "wire"),
+    [
+        (
+            "v4l2:///dev/video0?fps=30",
+            Site("ffmpeg", codec="mjpeg", size=Size(1280, 720), fps=30.0),
+            f"{BEFORE} -f v4l2 -input_format mjpeg -video_size 1280x720 -framerate 30 -i /dev/video0 {COPY}",
+            Wire.MULTIPART,
+        ),
+        (
+            "v4l2:///dev/video1",
+            Site("ffmpeg", codec="yuyv422", size=Size(640, 480), has_zscale=True),
+            f"{BEFORE} {ONE_THREAD} -f v4l2 -input_format yuyv422 -video_size 640x480 -i /dev/video1 {raw()}",
+            Wire.Y4M,
+        ),
+        (
+            "rtsp://u:p@host/live",
+            SITE,
+            f"{BEFORE} {ONE_THREAD} -rtsp_transport tcp {RTSP} rtsp://u:p@host/live {raw()}",
+            Wire.Y4M,
+        ),
+        (
+            "rtsp://host/live?transport=udp&format=mjpeg",
+            SITE,
+            f"{BEFORE} -rtsp_transport udp {RTSP} rtsp://host/live {COPY}",
+            Wire.MULTIPART,
+        ),
+        (
+            "http://host/mjpg?size=640x480",
+            Site("ffmpeg", codec="mjpeg", has_zscale=True),
+            f"{BEFORE} {ONE_THREAD} -rw_timeout 5000000 -i http://host/mjpg "
+            + raw(
+                "scale=w='min(iw,640)':h='min(ih,480)':force_original_aspect_ratio=decrease"
+                f":force_divisible_by=2,{FULL_RANGE}"
+            ),
+            Wire.Y4M,
+        ),
+        (
+            "http://host/mjpg",
+            Site("ffmpeg", codec="mjpeg"),
+            f"{BEFORE} -rw_timeout 5000000 -i http://host/mjpg {COPY}",
+            Wire.MULTIPART,
+        ),
+        (
+            "file:///a%20b.mp4?paced=1",
+            SITE,
+            f"{BEFORE} {ONE_THREAD} -i file:/a~b.mp4 {raw()}",
+            Wire.Y4M,
+        ),
+        (
+            "file:///x.mp4?loop=1&rotate=90&hwaccel=vaapi&threads=0",
+            Site("ffmpeg"),
+            f"{BEFORE} -hwaccel vaapi -threads 0 -filter_threads 1 -re -stream_loop -1 -i file:/x.mp4 "
+            + raw("transpose=clock,scale=out_range=pc,format=yuv420p"),
+            Wire.Y4M,
+        ),
+        (
+            "file:///x.mp4?hwaccel=vaapi",
+            Site("ffmpeg", is_hwaccel_off=True, has_zscale=True),
+            f"{BEFORE} {ONE_THREAD} -re -i file:/x.mp4 {raw()}",
+            Wire.Y4M,
+        ),
+        (
+            "test://?fps=5&size=640x360",
+            SITE,
+            f"{BEFORE} {ONE_THREAD} -re -f lavfi -i testsrc2=size=640x360:rate=5 {raw()}",
+            Wire.Y4M,
+        ),
+        (
+            "csi://1?size=1920x1080&fps=30&quality=80&rotate=180",
+            SITE,
+            CSI,
+            Wire.MULTIPART,
+        ),
+        (
+            "rpicam://0?size=1280x720&fps=15",
+            Site("ffmpeg", rpicam="libcamera-vid"),
+            RPICAM,
+            Wire.JPEG,
+        ),
+        ("exec:sh -c 'a | b' ?format=y4m", SITE, "sh -c a~|~b", Wire.Y4M),
+        ("exec:my-camera --fast", SITE, "my-camera --fast", Wire.MULTIPART),
+    ],
+)
+def test_every_kind_of_camera_has_its_program(camera: str, site: Site, words: str, wire: Wire) -> None:
+    assert run(camera, site) == Command(split(words), wire)
+
+
+def split(words: str) -> tuple[str, ...]:
+    """Split at spaces; `~` is a space within a word."""
+    return tuple(word.replace("~", " ") for word in words.split(" "))
+
+
+@pytest.mark.parametrize("change", ["quality=50", "rotate=180"])
+def test_jpeg_that_is_to_be_changed_is_decoded(change: str) -> None:
+    site = Site("ffmpeg", codec="mjpeg", size=Size(640, 480))
+    assert run("v4l2:///dev/video0", site).wire is Wire.MULTIPART
+    assert run(f"v4l2:///dev/video0?{change}", site).wire is Wire.Y4M
+
+
+def test_device_without_a_small_size_is_scaled_down() -> None:
+    site = Site("ffmpeg", codec="mjpeg", size=Size(640, 480))
+    assert run("v4l2:///dev/video0?size=640x480", site).wire is Wire.MULTIPART
+    assert "min(iw,320)" in " ".join(run("v4l2:///dev/video0?size=320x240", site).argv)
+
+
+def test_only_what_ffmpeg_opens_is_asked_for_its_codec() -> None:
+    assert needs_probe(parse_camera("a=http://host/x"))
+    assert not needs_probe(parse_camera("a=http://host/x?format=mjpeg"))
+    assert not needs_probe(parse_camera("a=test://"))
+    words = probe_command(parse_camera("a=rtsp://host/x"), SITE)
+    assert " ".join(words) == (
+        f"{BEFORE} -rtsp_transport tcp {RTSP} rtsp://host/x -map 0:v:0 -c copy -frames:v 1 -f framecrc pipe:1"
+    )
