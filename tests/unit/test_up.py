@@ -14,25 +14,26 @@ def write(path: Path, *entries: object) -> None:
         file.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
+def seen(journal: Journal) -> tuple[int, int | None, bool]:
+    """Return frames answered, frames in all, and whether every source has finished."""
+    journal.follow()
+    return journal.frames, journal.all_frames, journal.is_finished
+
+
 def test_journal_counts_frames_and_distinct_faces(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal(path, ["front", "yard"])
-    journal.follow()
-    assert (journal.frames, journal.all_frames, journal.is_finished) == (0, None, False)
+    assert seen(journal) == (0, None, False)
     write(path, {"source": "front", "frames": 2}, {"source": "front", "frame": 0, "faces": ["a", "b"]})
-    journal.follow()
-    assert journal.all_frames is None
+    assert seen(journal) == (1, None, False)
     write(path, {"source": "yard", "frames": 1}, {"source": "yard", "frame": 0, "faces": ["c"]})
     write(path, {"source": "front", "frame": 1, "faces": ["b"]})
-    journal.follow()
-    assert (journal.frames, journal.all_frames) == (3, 3)
+    assert seen(journal) == (3, 3, False)
     assert journal.faces == {"a": "front", "b": "front", "c": "yard"}
     write(path, {"source": "front", "finished": True, "frames": 2})
-    journal.follow()
-    assert not journal.is_finished
+    assert seen(journal) == (3, 3, False)
     write(path, {"source": "yard", "finished": True, "frames": 1})
-    journal.follow()
-    assert journal.is_finished
+    assert seen(journal) == (3, 3, True)
 
 
 def test_journal_starts_over_with_capture(tmp_path: Path) -> None:
