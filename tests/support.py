@@ -24,10 +24,13 @@ SHARED = Path(__file__).parents[2] / "shared"
 class MosquittoServer:
     """A real Mosquitto that can be killed and started again on the same port."""
 
-    def __init__(self, folder: Path, extra_config: str = "") -> None:
+    def __init__(
+        self, folder: Path, extra_config: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.config = folder / f"mosquitto-{self.port}.conf"
         self.config.write_text(loopback_config(self.port) + extra_config)
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,7 +49,10 @@ class MosquittoServer:
 
     def start(self) -> Self:
         self._process = subprocess.Popen(
-            [find_mosquitto(), "-c", str(self.config)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [find_mosquitto(), "-c", str(self.config)],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         wait_for_port(self.port)
         return self
@@ -156,6 +162,11 @@ class ServiceProcess:
             )
         return self
 
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended; nothing while it runs, or was not started."""
+        return self._process.poll() if self._process is not None else None
+
     def wait(self, timeout_s: float = 20.0) -> int:
         """Wait until it ends by itself; return its exit status."""
         assert self._process is not None
@@ -181,8 +192,8 @@ class ServiceProcess:
         """Return the sum of a metric's samples, as its own `/metrics` tells them."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
+        assert any(line.startswith(f"# TYPE {name} ") for line in lines), f"{self.name} has no metric {name}"
         found = [line for line in lines if re.match(rf"{name}(\{{| )", line)]
-        assert found, f"{self.name} has no metric {name}"
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from services.common.errors import SetupError
-from services.common.topics import NAME_PATTERN, is_name
+from services.common.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
 
 SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "csi", "rpicam", "exec", "test")
 MAX_SIDE_PX = 16_384
@@ -110,6 +110,8 @@ def parse_camera(text: str) -> Camera:
         raise SetupError(
             f"{name[:80]!r} is no camera name: lower-case letters, digits and '-', then '=' and a URL"
         )
+    if name in RESERVED_CAMERAS:
+        raise SetupError(f"a camera cannot be named {name!r}: that topic is the service's")
     scheme = match[1] if (match := _SCHEME.match(url)) else ""
     if scheme not in SCHEMES or (scheme != "exec" and not url.startswith(f"{scheme}://")):
         raise SetupError(f"camera {name!r}: the URL starts with none of {', '.join(SCHEMES)}")

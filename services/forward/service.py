@@ -26,6 +26,9 @@ from services.forward.window import Window
 from services.forward.writer import Answers, Delete, Quarantine, SpoolWriter
 
 METRICS_EVERY_S = 1.0
+CAMERA_STATES = frozenset({b"online", b"stalled", b"offline"})
+MAX_CAMERAS = 1_000
+"""Whose states are kept for the next connection."""
 
 log = structlog.get_logger()
 
@@ -173,6 +176,7 @@ class Forwarder:
         for face in faces:
             self._answer(face)
             self._taken.add(face.id)
+            log.info("forward.face_taken", id=face.id)
         metrics.FACES_TAKEN.inc(len(faces))
 
     def _not_written(self, faces: list[SpooledFace]) -> None:
@@ -254,7 +258,11 @@ class Forwarder:
 
     def _relay_status(self, message: Message) -> None:
         parse_camera_topic(message.topic, "status")
-        status = Message(topic=message.topic, payload=message.payload[:32], qos=1, retain=True)
+        if message.topic == self._own_status or message.payload not in CAMERA_STATES:
+            raise Refused("bad_status", repr(message.payload[:32]))
+        if message.topic not in self._statuses and len(self._statuses) >= MAX_CAMERAS:
+            raise Refused("too_many_cameras", message.topic)
+        status = Message(topic=message.topic, payload=message.payload, qos=1, retain=True)
         self._statuses[message.topic] = status
         with contextlib.suppress(LinkDown):
             self.cloud.publish(status)

@@ -292,6 +292,10 @@ async def test_camera_states_are_relayed_and_its_own_is_told(
         detect.link.publish(Message(topic=status, payload=b"online", qos=1, retain=True))
         await eventually(lambda: store.statuses.get(status) == b"online")
         own = f"faceferry/{DEVICE}/forward/status"
+        detect.link.publish(Message(topic=own, payload=b"offline", qos=1))
+        detect.link.publish(Message(topic=status, payload=b"<script>", qos=1))
+        await eventually(lambda: forward.metric("faceferry_forward_dropped_total") == 2)
+        assert store.statuses[status] == b"online"
         await eventually(lambda: store.statuses.get(own) == b"online")
         forward.signal(signal.SIGKILL)
         await eventually(lambda: store.statuses.get(own) == b"offline", 30)
