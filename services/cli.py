@@ -15,6 +15,7 @@ SERVICES = {
     "detect": "find the faces in frames",
     "forward": "hold faces on disk and bring them to the cloud",
     "store": "put faces into the bucket or folder",
+    "gallery": "show what is stored, in a browser",
 }
 COMMANDS = {
     "up": "run all services and both brokers on this machine",
@@ -22,6 +23,7 @@ COMMANDS = {
     "cameras": "list this machine's cameras, with the line to put into the configuration",
     "models": "list, fetch or verify the detector's models",
     "spool": "show what waits for the cloud, and what the store has refused",
+    "pki": "make and revoke the certificates of the broker, the store and the devices",
     "doctor": "check what is needed, and say how to mend what is missing",
 }
 

@@ -1,9 +1,15 @@
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from aiohttp import web
+
+from services.capture import viewfinder
 from services.capture.cameras import Camera
 from services.capture.developer import Developer
 from services.capture.ffmpeg import find_ffmpeg, has_filter
@@ -17,9 +23,11 @@ from services.capture.rate import RateLimit
 from services.capture.settings import CaptureSettings
 from services.capture.sources import Site
 from services.capture.supervision import keep_running, keep_surveying
+from services.capture.viewfinder import Viewfinder
 from services.capture.watch import Ending, Patience
 from services.capture.window import LiveWindow, PacedWindow
-from services.common import health
+from services.common import health, lock
+from services.common.access import Guard, is_loopback
 from services.common.mqtt import Broker
 from services.common.topics import Source
 
@@ -38,7 +46,7 @@ async def serve(settings: CaptureSettings) -> None:
     """Take frames from every camera and hand them to detect until cancelled.
 
     Raises:
-        SetupError: ffmpeg is missing, or the journal cannot be written.
+        SetupError: ffmpeg is missing, or the journal or the lock cannot be written.
     """
     ffmpeg = find_ffmpeg(settings.ffmpeg)
     site = Site(ffmpeg, has_zscale=await asyncio.to_thread(has_filter, ffmpeg, "zscale"))
@@ -48,10 +56,27 @@ async def serve(settings: CaptureSettings) -> None:
     ):
         equipment = Equipment(settings, site, threads, journal)
         stations = [Station(camera, equipment) for camera in settings.cameras]
-        checks = {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
-        async with health.serve(settings.http_host, settings.http_port, checks), asyncio.TaskGroup() as tasks:
-            for station in stations:
-                tasks.create_task(station.run(), name=f"capture.{station.name}")
+        # A standby is healthy: it has no dependency until the cameras are its own.
+        checks: dict[str, health.Check] = {}
+        routes = _live(stations, settings)
+        async with (
+            health.serve(settings.http_host, settings.http_port, checks, routes),
+            _alone(settings.lock_path),
+        ):
+            checks |= {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
+            async with asyncio.TaskGroup() as tasks:
+                for station in stations:
+                    tasks.create_task(station.run(), name=f"capture.{station.name}")
+
+
+def _live(stations: Sequence["Station"], settings: CaptureSettings) -> list[web.RouteDef]:
+    guard = Guard(settings.live_token.get_secret_value()) if settings.live_token else None
+    finders = {station.name: station.viewfinder for station in stations}
+    return viewfinder.routes(finders, guard, is_loopback=is_loopback(settings.http_host))
+
+
+def _alone(folder: Path | None) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if folder is None else lock.hold(folder, "capture")
 
 
 class Station:
@@ -71,9 +96,9 @@ class Station:
         self._journal = equipment.journal
         self._tally = Tally(camera.name)
         self.outlet = Outlet(Broker.local(settings), Source(settings.device, camera.name), self._tally)
-        self._developer = Developer(
-            camera.name, camera.options.quality or settings.jpeg_quality, equipment.threads
-        )
+        quality = camera.options.quality or settings.jpeg_quality
+        self._developer = Developer(camera.name, quality, equipment.threads)
+        self.viewfinder = Viewfinder(Developer(camera.name, quality, equipment.threads))
 
     async def run(self) -> None:
         """Hand frames on for ever; at a recording's end, wait: a container would only be started again."""
@@ -90,7 +115,9 @@ class Station:
         rate = RateLimit(self._camera.options.fps)
         flow = LiveFlow(self.outlet, window, rate, self._developer, self._tally)
         self._connect(tasks, flow)
-        await keep_running(self._program(self._site), self.outlet, flow.on_picture, self._is_played)
+        await keep_running(
+            self._program(self._site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
+        )
         self.outlet.say("offline", why="the recording has come to its end")
 
     async def _play(self, tasks: asyncio.TaskGroup) -> None:
@@ -108,7 +135,7 @@ class Station:
         self._connect(tasks, flow)
         flow.start()
         program = self._program(replace(self._site, codec=recording.codec))
-        await keep_running(program, self.outlet, flow.on_picture, flow.is_read)
+        await keep_running(program, self.outlet, self.viewfinder.beside(flow.on_picture), flow.is_read)
         await flow.finish()
         self.outlet.say("offline", why="the recording has come to its end")
 

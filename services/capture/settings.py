@@ -1,9 +1,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 
 from services.capture.cameras import Camera, parse_cameras
+from services.common.access import MIN_TOKEN_LENGTH
 from services.common.errors import SetupError
 from services.common.settings import DeviceSettings
 
@@ -48,8 +49,20 @@ class CaptureSettings(DeviceSettings):
         10.0, gt=0, le=600, description="seconds that a camera's program may take to its first frame"
     )
     jpeg_quality: int = Field(85, ge=1, le=100, description="of frames that capture encodes; 1 to 100")
+    live_token: SecretStr | None = Field(
+        None,
+        min_length=MIN_TOKEN_LENGTH,
+        description="what one has to know to see the live pictures at /live on the HTTP port, as a bearer "
+        "token or as a password; without one they are shown on this machine alone, where the port listens "
+        "on loopback",
+    )
     ffmpeg: Path | None = Field(
         None, description="the ffmpeg program; default: on PATH, else imageio-ffmpeg's"
+    )
+    lock_path: Path | None = Field(
+        None,
+        description="a folder; of all captures that name the same one, one takes frames and the others stand "
+        "by; default: nobody stands by",
     )
     journal_path: Path | None = Field(
         None, description="where to note what became of each frame of a paced file, one JSON object a line"

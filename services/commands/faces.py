@@ -4,10 +4,10 @@ import json
 from itertools import count
 
 from services.common.errors import SetupError
-from services.store.backends import open_store
-from services.store.listing import StoredFace, newest_first
-from services.store.objects import StoreUnavailable
-from services.store.settings import ObjectStoreSettings
+from services.common.storage.backends import open_store
+from services.common.storage.listing import StoredFace, newest_first
+from services.common.storage.objects import StoreUnavailable
+from services.common.storage.settings import ObjectStoreSettings
 from services.up.plan import DEFAULT_STORE, store_url
 
 

@@ -1,5 +1,6 @@
 """Who may look: a token, or the session that it was exchanged for. No clock is read here."""
 
+import base64
 import hashlib
 import hmac
 from dataclasses import dataclass, field
@@ -33,6 +34,20 @@ class Guard:
         """Say whether an `Authorization` header bears the token (RFC 6750)."""
         scheme, _, token = authorization.partition(" ")
         return scheme.lower() == "bearer" and self.knows(token.strip())
+
+    def accepts(self, authorization: str) -> bool:
+        """Say whether an `Authorization` header has the token: as a bearer, or as a password (RFC 7617).
+
+        Browsers and players know how to ask for a password; whose it is does not matter.
+        """
+        scheme, _, encoded = authorization.partition(" ")
+        if scheme.lower() != "basic":
+            return self.bears(authorization)
+        try:
+            _user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        except ValueError:
+            return False
+        return self.knows(password)
 
     def session(self, now_s: float) -> str:
         """Return what a browser keeps instead of the token, good for `SESSION_S` from `now_s` (Unix time)."""

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
@@ -14,13 +14,16 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def serve(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[None]:
+async def serve(
+    host: str, port: int, checks: Mapping[str, Check], routes: Iterable[web.RouteDef] = ()
+) -> AsyncIterator[None]:
     """Answer `/healthz` (is the loop alive), `/readyz` (are the dependencies) and `/metrics`.
 
     Args:
         host: the address to listen on.
         port: the port; 0 for any free one, which the log tells.
         checks: each dependency by name.
+        routes: what the service answers besides.
 
     Raises:
         SetupError: the port is taken.
@@ -29,6 +32,7 @@ async def serve(host: str, port: int, checks: Mapping[str, Check]) -> AsyncItera
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz(checks))
     app.router.add_get("/metrics", _metrics)
+    app.router.add_routes(routes)
     async with listening(app, host, port, "FACEFERRY_HTTP_PORT") as actual_port:
         log.info("health.listening", host=host, port=actual_port)
         yield

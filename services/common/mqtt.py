@@ -171,6 +171,7 @@ class Link:
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._on_acknowledged: dict[int, Callable[[], None]] = {}
         self._is_told_down = False
+        MQTT_LINK_UP.labels(name).set(0)  # one that never comes up is down, not unknown
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -243,6 +244,7 @@ class Link:
                         "mqtt.link_down", link=self.name, broker=self._broker.address, error=str(error)
                     )
                     self._is_told_down = True
+            _raise_if_cancelled()
             await asyncio.sleep(backoff.next_s())
 
     async def _connect_and_stay(self, backoff: Backoff) -> None:
@@ -252,6 +254,7 @@ class Link:
             await client.__aenter__()
             try:
                 await self._subscribe(client)
+                _raise_if_cancelled()
                 self._become_up(client)
                 backoff.reset()
                 await asyncio.wait([client._disconnected])
@@ -259,7 +262,7 @@ class Link:
             finally:
                 await self._leave(client)
         finally:
-            _close_socket(client)
+            client.close()
 
     async def _leave(self, client: aiomqtt.Client) -> None:
         was_up = self.is_up
@@ -287,13 +290,13 @@ class Link:
         if self._on_up is not None:
             self._on_up()
 
-    def _make_client(self) -> aiomqtt.Client:
+    def _make_client(self) -> "_Client":
         parts = urlsplit(self._broker.url)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.ReceiveMaximum = self._receive_maximum
         properties.SessionExpiryInterval = 0
         will = self._will
-        client = aiomqtt.Client(
+        client = _Client(
             parts.hostname or "",
             parts.port or MQTT_PORTS[parts.scheme],
             username=unquote(parts.username) if parts.username else None,
@@ -359,6 +362,26 @@ class Link:
             then()
 
 
+class _Client(aiomqtt.Client):
+    """A client that leaves no socket open, whenever it is given up.
+
+    aiomqtt closes none after a failed or cancelled attempt to connect, and it connects in a thread, which
+    goes on after a cancellation and has its socket later.
+    """
+
+    _is_over = False
+
+    def close(self) -> None:
+        """Close the socket, now or as soon as there is one."""
+        self._is_over = True
+        if self._client.socket() is not None:
+            self._client._sock_close()
+
+    def _client_connect(self) -> None:
+        super()._client_connect()
+        self._loop.call_soon_threadsafe(lambda: self.close() if self._is_over else None)
+
+
 def _to_properties(message: Message) -> Properties:
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if message.attributes:
@@ -418,7 +441,11 @@ def _send_at_once(client: aiomqtt.Client) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _close_socket(client: aiomqtt.Client) -> None:
-    """Close what aiomqtt leaves open after a failed or cancelled connection attempt."""
-    if client._client.socket() is not None:
-        client._client._sock_close()
+def _raise_if_cancelled() -> None:
+    """Raise a cancellation that was lost.
+
+    `asyncio.wait_for` of Python 3.11, on which aiomqtt waits, forgets one that comes just as it ends.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

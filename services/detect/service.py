@@ -75,6 +75,7 @@ class Service:
 
     def __init__(self, settings: DetectSettings, detector: Detector) -> None:
         self._pipeline = Pipeline(detector, settings)
+        self._faces_found = metrics.FACES.labels(detector.kind)
         self._mailbox = Mailbox(settings.max_cameras)
         self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)
         self._custody = Custody(settings.max_custody_bytes, settings.max_custody_faces)
@@ -176,7 +177,7 @@ class Service:
     def _deliver(self, frame: Frame, faces: list[Face]) -> None:
         self._publish(self._custody.hold(frame, faces, time.monotonic()))
         metrics.FRAMES.inc()
-        metrics.FACES.inc(len(faces))
+        self._faces_found.inc(len(faces))
         for face in faces:
             log.info("detect.face_found", id=face.id)
         if not self._custody.is_waiting(frame):

@@ -7,9 +7,9 @@ from services.common import images, times
 from services.common.errors import Refused
 from services.common.faces import FACE_TYPE, Face, claimed_id, decode_face, mint
 from services.common.message import Message
+from services.common.storage.keys import FaceKey
+from services.common.storage.objects import StoredObject
 from services.common.topics import Source, is_own, parse_camera_topic
-from services.store.keys import FaceKey
-from services.store.objects import StoredObject
 
 UNKNOWN = Source("unknown", "unknown")
 """Device and camera of an image that came without any properties."""

@@ -1,7 +1,7 @@
 import structlog
 
+from services.common.storage.objects import StoreUnavailable
 from services.store.metrics import AVAILABLE
-from services.store.objects import StoreUnavailable
 
 log = structlog.get_logger()
 

@@ -6,12 +6,12 @@ from services.common.backoff import Backoff
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Delivery, Link
+from services.common.storage.backends import open_store
+from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.store.admission import Admitted, admit, refusal_address
 from services.store.answers import Answers
 from services.store.availability import Availability
-from services.store.backends import open_store
 from services.store.metrics import REFUSED
-from services.store.objects import ObjectStore, StoreUnavailable
 from services.store.settings import StoreSettings
 from services.store.writer import FIRST_RETRY_S, LAST_RETRY_S, Writer
 

@@ -9,6 +9,7 @@ import structlog
 
 from services.common.backoff import Backoff
 from services.common.drops import Drops
+from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.store.admission import Admitted
 from services.store.availability import Availability
 from services.store.metrics import (
@@ -21,7 +22,6 @@ from services.store.metrics import (
     WAITING_BYTES,
     WAITING_FACES,
 )
-from services.store.objects import ObjectStore, StoreUnavailable
 from services.store.waiting import Arrival, Waiting
 
 FIRST_RETRY_S = 0.2

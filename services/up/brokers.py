@@ -50,9 +50,12 @@ def loopback_config(port: int) -> str:
     )
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listens on just now."""
+def free_port(preferred: int = 0) -> int:
+    """Return a loopback port that nobody listens on just now: the preferred one, if it is free."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port

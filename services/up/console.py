@@ -4,7 +4,16 @@ import json
 import sys
 from typing import TextIO
 
-_COLOURS = {"capture": 36, "detect": 35, "forward": 33, "store": 32, "local": 34, "cloud": 34, "up": 37}
+_COLOURS = {
+    "capture": 36,
+    "detect": 35,
+    "forward": 33,
+    "store": 32,
+    "local": 34,
+    "cloud": 34,
+    "gallery": 32,
+    "up": 37,
+}
 _LEVEL_COLOURS = {"warning": 33, "error": 31, "critical": 31}
 _LEFT_OUT = {"service", "level", "timestamp", "event"}
 

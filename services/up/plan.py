@@ -18,6 +18,9 @@ from services.up.supervisor import Program
 SERVICES = ("store", "forward", "detect", "capture")
 """In the order of their start: whoever takes something is there before whoever brings it."""
 
+GALLERY = "gallery"
+"""Last of all, and only where there is time to look: a run over recordings ends by itself."""
+
 DEFAULT_STORE = "faceferry-data/faces"
 
 _NAMED = re.compile(rf"({NAME_PATTERN})=(.+)", re.DOTALL)
@@ -58,6 +61,7 @@ class Plan:
         cloud_port: of the one in the cloud's place.
         http_ports: of the services, by name.
         detector: which one is asked for.
+        gallery_port: where the faces can be looked at; 0 where nobody will.
     """
 
     device: str
@@ -68,6 +72,17 @@ class Plan:
     cloud_port: int
     http_ports: Mapping[str, int]
     detector: str
+    gallery_port: int = 0
+
+    @property
+    def gallery_url(self) -> str:
+        """The page with the faces."""
+        return f"http://127.0.0.1:{self.gallery_port}/"
+
+    @property
+    def live_url(self) -> str:
+        """The page with what the cameras see."""
+        return f"http://127.0.0.1:{self.http_ports['capture']}/live"
 
     @property
     def local_url(self) -> str:
@@ -150,7 +165,7 @@ def programs(plan: Plan, environment: Mapping[str, str], mosquitto: str) -> list
                 "FACEFERRY_HTTP_PORT": str(plan.http_ports[name]),
             },
         )
-        for name in SERVICES
+        for name in (*SERVICES, *([GALLERY] if plan.gallery_port else []))
     ]
 
 
@@ -164,6 +179,7 @@ def _settings(plan: Plan) -> dict[str, str]:
         "FACEFERRY_DETECTOR": plan.detector,
         "FACEFERRY_SPOOL_PATH": str(plan.spool_path),
         "FACEFERRY_STORE_URL": plan.store_url,
+        "FACEFERRY_GALLERY_PORT": str(plan.gallery_port),
         "FACEFERRY_LOG_FORMAT": "json",
         "FACEFERRY_HTTP_HOST": "127.0.0.1",
         "PYTHONPATH": os.pathsep.join(

@@ -6,7 +6,7 @@ import fcntl
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from services.capture.cameras import parse_camera
@@ -23,6 +23,7 @@ from services.up.console import Console
 from services.up.demo import demo_clip
 from services.up.journal import Journal
 from services.up.plan import (
+    GALLERY,
     SERVICES,
     Plan,
     Request,
@@ -35,6 +36,7 @@ from services.up.plan import (
 from services.up.supervisor import inherited, running
 
 EXIT_INCOMPLETE = 1
+GALLERY_PORT = 8000
 
 
 async def up(request: Request) -> int:
@@ -61,8 +63,9 @@ async def up(request: Request) -> int:
             folder=folder,
             local_port=free_port(),
             cloud_port=free_port(),
-            http_ports={name: free_port() for name in SERVICES},
+            http_ports={name: free_port() for name in (*SERVICES, GALLERY)},
             detector=request.detector,
+            gallery_port=0 if request.is_once else free_port(_gallery_port(environment)),
         )
         _prepare(plan)
         _introduce(console, plan)
@@ -153,8 +156,16 @@ def _prepare(plan: Plan) -> None:
     plan.journal_path.unlink(missing_ok=True)
 
 
+def _gallery_port(environment: Mapping[str, str]) -> int:
+    """Return the port that the gallery is to have if it is free: the same each time can be bookmarked."""
+    named = environment.get("FACEFERRY_GALLERY_PORT", "")
+    return int(named) if named.isdigit() and int(named) < 65_536 else GALLERY_PORT
+
+
 def _introduce(console: Console, plan: Plan) -> None:
     for camera in plan.cameras:
         console.line("up", f"camera {parse_camera(camera).name}")
     console.line("up", f"faces go to {plan.store_url}")
+    if plan.gallery_port:
+        console.line("up", f"look at the faces at {plan.gallery_url}, and at the cameras at {plan.live_url}")
     console.line("up", f"local broker {plan.local_url}, cloud broker {plan.cloud_url}")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.common.errors import SetupError
-from services.store.folder import OLD_S, FolderStore
-from services.store.objects import StoredObject, StoreUnavailable
+from services.common.storage.folder import OLD_S, FolderStore
+from services.common.storage.objects import StoredObject, StoreUnavailable
 from tests.storing import images_in, jpeg
 
 ITEM = StoredObject("dt=2026-01-31/device=porch/camera=front/a.jpg", jpeg(), "image/jpeg", {"box": "1,2,3,4"})

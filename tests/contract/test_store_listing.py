@@ -7,11 +7,11 @@ import pytest
 
 from services.common import faces
 from services.common.faces import Face
+from services.common.storage.folder import FolderStore
+from services.common.storage.listing import FaceName, StoredFace, newest_first, which_are_stored
+from services.common.storage.objects import Entry, StoredObject
 from services.common.topics import Source
 from services.store.admission import to_object
-from services.store.folder import FolderStore
-from services.store.listing import FaceName, StoredFace, newest_first, which_are_stored
-from services.store.objects import Entry, StoredObject
 from tests.storing import PORCH, TIME, jpeg
 
 GARDEN = Source("garden", "back")

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from yarl import URL
 
-from services.store.backends import open_store
-from services.store.objects import PROBE, NoSuchObject, ObjectStore, StoredObject
-from services.store.settings import ObjectStoreSettings
+from services.common.storage.backends import open_store
+from services.common.storage.objects import PROBE, Entry, NoSuchObject, ObjectStore, StoredObject
+from services.common.storage.settings import ObjectStoreSettings
 from tests.storing import jpeg
 from tests.support import S3Server
 
@@ -121,6 +123,33 @@ async def test_folders_are_those_of_one_level_in_order(objects: ObjectStore) -> 
         await objects.put(StoredObject(f"{day}/device=porch/camera=front/a.jpg", b"x", "image/jpeg", {}))
     assert await objects.folders("") == ["dt=2025-12-31", "dt=2026-01-01", "dt=2026-01-02"]
     assert await objects.folders("dt=2026-01-01") == ["dt=2026-01-01/device=porch"]
+
+
+async def test_a_part_of_a_folder_comes_in_order_and_within_its_bounds(objects: ObjectStore) -> None:
+    names = [f"{number:02}.jpg" for number in range(20)]
+    for name in reversed(names):
+        await objects.put(item(name, name.encode()))
+    await objects.put(StoredObject(f"{FRONT}-2/05.jpg", b"x", "image/jpeg", {}))
+
+    async def within(after: str = "", before: str = "") -> list[Entry]:
+        return [entry async for entry in objects.within(FRONT, after=after, before=before)]
+
+    assert await within() == [Entry(f"{FRONT}/{name}", len(name)) for name in names]
+    assert [entry.key for entry in await within("04.jpg", "08.jpg")] == [f"{FRONT}/{n}" for n in names[5:8]]
+    assert [entry.key for entry in await within("18")] == [f"{FRONT}/{n}" for n in names[18:]]
+    assert await within("5") == []
+    assert [entry async for entry in objects.within("dt=1999-01-01/device=a/camera=b")] == []
+
+
+async def test_a_link_leads_to_the_object_for_whoever_has_it(objects: ObjectStore) -> None:
+    await objects.put(item())
+    link = await objects.link(item().key, 60)
+    if link is None:
+        return  # a folder has no addresses
+    async with aiohttp.ClientSession() as session, session.get(URL(link, encoded=True)) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "image/jpeg"
+        assert await answer.read() == item().body
 
 
 async def test_verify_writes_the_same_probe_each_time(settings: ObjectStoreSettings) -> None:

@@ -6,9 +6,9 @@ import pytest
 from aiohttp import web
 
 from services.common.errors import SetupError
-from services.store.locations import Bucket
-from services.store.objects import PROBE, StoredObject, StoreUnavailable
-from services.store.s3 import S3Settings, S3Store, addressing
+from services.common.storage.locations import Bucket
+from services.common.storage.objects import PROBE, StoredObject, StoreUnavailable
+from services.common.storage.s3 import S3Settings, S3Store, addressing
 from services.up.brokers import free_port
 from tests.storing import jpeg
 from tests.support import S3Server

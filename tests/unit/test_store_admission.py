@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from services.common import faces
 from services.common.errors import Refused
 from services.common.message import Message
+from services.common.storage.keys import parse_key
 from services.store.admission import admit, refusal_address
-from services.store.keys import parse_key
 from tests.storing import HOSTILE, PORCH, TIME, face, jpeg, message_of, png, with_attribute
 
 MAX_BYTES = 100_000

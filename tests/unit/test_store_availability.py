@@ -1,7 +1,7 @@
 from structlog.testing import capture_logs
 
+from services.common.storage.objects import StoreUnavailable
 from services.store.availability import Availability
-from services.store.objects import StoreUnavailable
 
 
 def test_it_is_not_ready_before_it_has_worked_once() -> None:

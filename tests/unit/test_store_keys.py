@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.faces import mint_id
+from services.common.storage.keys import FaceKey, parse_key
 from services.common.topics import Source
-from services.store.keys import FaceKey, parse_key
 from tests.storing import PORCH, TIME
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)

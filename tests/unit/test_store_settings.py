@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from services.common.settings import load
-from services.store.locations import Bucket, Folder, parse_location
-from services.store.settings import ObjectStoreSettings, StoreSettings
+from services.common.storage.locations import Bucket, Folder, parse_location
+from services.common.storage.settings import ObjectStoreSettings
+from services.store.settings import StoreSettings
 
 
 @pytest.fixture(autouse=True)

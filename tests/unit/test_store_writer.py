@@ -6,10 +6,10 @@ import pytest
 
 from services.common import faces
 from services.common.message import Message
+from services.common.storage.objects import Entry, StoredObject, StoreUnavailable
 from services.store import writer as module
 from services.store.admission import admit
 from services.store.availability import Availability
-from services.store.objects import Entry, StoredObject, StoreUnavailable
 from services.store.writer import Writer
 from tests.storing import TIME, face
 
@@ -57,7 +57,13 @@ class Bucket:
     def entries(self, folder: str) -> AsyncIterator[Entry]:
         raise NotImplementedError
 
+    def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
+        raise NotImplementedError
+
     async def folders(self, folder: str) -> list[str]:
+        raise NotImplementedError
+
+    async def link(self, key: str, valid_s: int) -> str | None:
         raise NotImplementedError
 
 

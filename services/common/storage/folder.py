@@ -183,8 +183,7 @@ class FolderStore:
 
     def _names(self, folder: str, after: str, before: str) -> list[str]:
         try:
-            with os.scandir(self._root / folder) as found:
-                names = [entry.name for entry in found if entry.is_file()]
+            names = os.listdir(self._root / folder)  # noqa: PTH208 - a name is wanted, not a path each
         except FileNotFoundError:
             return []
         return sorted(

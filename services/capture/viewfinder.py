@@ -1,0 +1,185 @@
+"""What a camera sees, for whoever aims it: the newest picture as a still, and as multipart JPEG.
+
+Nothing is encoded while nobody looks; what is passed through is never encoded at all.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
+
+from aiohttp import web
+
+from services.capture.developer import Developer
+from services.capture.pictures import Picture
+from services.common.access import Guard, is_own_name
+from services.common.errors import Refused
+
+MAX_LOOKERS = 8
+"""Streams at a time, of all cameras together."""
+MAX_FPS = 10.0
+MAX_BYTES = 8 * 1024 * 1024
+FRESH_S = 2.0
+"""An older picture is not shown as what the camera sees now."""
+PATIENCE_S = 5.0
+"""For so long is the next picture waited for."""
+PATH = "/live"
+
+_BOUNDARY = "faceferry"
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+OnPicture = Callable[[Picture], Awaitable[None]]
+
+
+class Viewfinder:
+    """Holds a camera's newest picture.
+
+    Args:
+        developer: makes it JPEG when somebody looks; one of its own, for lookers must not lower the quality
+            of what detect gets.
+    """
+
+    def __init__(self, developer: Developer) -> None:
+        self._developer = developer
+        self._picture: Picture | None = None
+        self._came_s = 0.0
+        self._news = asyncio.Condition()
+        self._lookers = 0
+
+    def beside(self, on_picture: OnPicture) -> OnPicture:
+        """Return what hands each picture on and keeps it here until the next."""
+
+        async def keep(picture: Picture) -> None:
+            self._picture, self._came_s = picture, time.monotonic()
+            if self._lookers:
+                async with self._news:
+                    self._news.notify_all()
+            await on_picture(picture)
+
+        return keep
+
+    async def next(self, *, after: Picture | None) -> Picture:
+        """Return the newest picture, as soon as there is a fresh one other than `after`."""
+        if after is None and time.monotonic() - self._came_s > FRESH_S:
+            after = self._picture
+        self._lookers += 1
+        try:
+            async with self._news:
+                await self._news.wait_for(lambda: self._picture is not after and self._picture is not None)
+        finally:
+            self._lookers -= 1
+        assert self._picture is not None
+        return self._picture
+
+    async def still(self, after: Picture | None = None) -> tuple[Picture, bytes]:
+        """Return the newest picture that is not `after`, and its JPEG.
+
+        Raises:
+            Refused: the camera's picture cannot be made a JPEG.
+        """
+        picture = await self.next(after=after)
+        return picture, await self._developer.develop(picture, MAX_BYTES)
+
+
+def routes(
+    finders: Mapping[str, Viewfinder], guard: Guard | None, *, is_loopback: bool
+) -> list[web.RouteDef]:
+    """Return `/live`, `/live/{camera}.jpg` and `/live/{camera}.mjpeg`.
+
+    Args:
+        finders: each camera's, by name.
+        guard: knows the token, if there is one.
+        is_loopback: only this machine can ask; otherwise nothing is shown without a token.
+    """
+    gate = _Gate(guard, is_loopback=is_loopback)
+    screen = _Screen(finders)
+    return [
+        web.get(PATH, gate(screen.index)),
+        web.get(PATH + "/{camera}.jpg", gate(screen.still), allow_head=False),
+        web.get(PATH + "/{camera}.mjpeg", gate(screen.stream), allow_head=False),
+    ]
+
+
+class _Gate:
+    def __init__(self, guard: Guard | None, *, is_loopback: bool) -> None:
+        self._guard = guard
+        self._is_loopback = is_loopback
+
+    def __call__(
+        self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if self._guard is not None:
+                if not self._guard.accepts(request.headers.get("Authorization", "")):
+                    wanted = {"WWW-Authenticate": 'Basic realm="faceferry, the token as password"'}
+                    raise web.HTTPUnauthorized(headers=wanted, text="a token is wanted\n")
+            elif not self._is_loopback:
+                raise web.HTTPForbidden(
+                    text="FACEFERRY_LIVE_TOKEN is not set: nothing is shown beyond this machine\n"
+                )
+            elif not is_own_name(request.host):
+                raise web.HTTPMisdirectedRequest(text="this is for this machine alone\n")
+            return await handler(request)
+
+        return guarded
+
+
+class _Screen:
+    def __init__(self, finders: Mapping[str, Viewfinder]) -> None:
+        self._finders = finders
+        self._streams = 0
+
+    async def index(self, _request: web.Request) -> web.Response:
+        names = [escape(name) for name in self._finders]
+        items = "".join(
+            f'<h1>{name}</h1><p><img src="{PATH}/{name}.mjpeg" alt="What {name} sees"></p>' for name in names
+        )
+        text = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Live</title>{items}</html>'
+        policy = {"Content-Security-Policy": "default-src 'none'; img-src 'self'; frame-ancestors 'none'"}
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS | policy)
+
+    async def still(self, request: web.Request) -> web.Response:
+        finder = self._finder(request)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                _picture, jpeg = await finder.still()
+        except (TimeoutError, Refused):
+            raise web.HTTPServiceUnavailable(text="the camera gives no picture\n", headers=_HEADERS) from None
+        return web.Response(body=jpeg, content_type="image/jpeg", headers=_HEADERS)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        finder = self._finder(request)
+        if self._streams >= MAX_LOOKERS:
+            raise web.HTTPServiceUnavailable(text="too many are looking\n", headers=_HEADERS)
+        self._streams += 1
+        try:
+            return await _play(request, finder)
+        finally:
+            self._streams -= 1
+
+    def _finder(self, request: web.Request) -> Viewfinder:
+        finder = self._finders.get(request.match_info["camera"])
+        if finder is None:
+            raise web.HTTPNotFound(text="there is no such camera\n", headers=_HEADERS)
+        return finder
+
+
+async def _play(request: web.Request, finder: Viewfinder) -> web.StreamResponse:
+    """Send picture after picture, the newest each time, as fast as the looker takes them."""
+    kind = {"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"}
+    response = web.StreamResponse(headers=_HEADERS | kind)
+    await response.prepare(request)
+    picture: Picture | None = None
+    with contextlib.suppress(ConnectionError, Refused):  # the looker has gone, or the camera has gone mad
+        while True:
+            began_s = time.monotonic()
+            picture, jpeg = await finder.still(after=picture)
+            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            await response.write(head.encode() + jpeg + b"\r\n")
+            await asyncio.sleep(max(0.0, 1 / MAX_FPS - (time.monotonic() - began_s)))
+    return response

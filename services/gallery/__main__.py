@@ -1,0 +1,16 @@
+from services.common import lifecycle
+from services.common.logging import configure_logging
+from services.common.settings import load
+from services.gallery.service import serve
+from services.gallery.settings import GallerySettings
+
+
+def main() -> int:
+    """Run the gallery service; return its exit status."""
+    settings = load(GallerySettings)
+    configure_logging("gallery", settings.log_level, settings.log_format)
+    return lifecycle.run(serve(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,118 @@
+"""What stands before every page: who may look, and what a browser may do with the answer."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from services.common.access import SESSION_S, Guard, is_own_name
+from services.common.drops import Drops
+from services.gallery.metrics import REFUSED
+
+COOKIE = "faceferry_gallery"
+MAX_FORM_BYTES = 4_096
+_OPEN_PATHS = frozenset({"/login", "/robots.txt"})
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SAFETY: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_drops = Drops(REFUSED, "gallery.request_refused")
+
+
+def add_safety(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return an answer's headers with those that bind the browser; what the answer says itself stands."""
+    return {"Cache-Control": "no-store", **_SAFETY, **headers}
+
+
+def gate(guard: Guard | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
+    """Return an application that lets nobody further without the token.
+
+    Args:
+        guard: knows it; nothing where only this machine can reach the page.
+        ask_for_token: returns the page that asks for it, and is told whether a wrong one was given.
+    """
+
+    @web.middleware
+    async def binding(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except web.HTTPException as answer:
+            answer.headers.update(add_safety(answer.headers))
+            raise
+        if not response.prepared:
+            response.headers.update(add_safety(response.headers))
+        return response
+
+    @web.middleware
+    async def admitting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if guard is None:
+            if not is_own_name(request.host):
+                _drops.count("foreign_host", host=request.host[:100])
+                raise web.HTTPMisdirectedRequest(text="this page is for this machine alone\n")
+        elif request.path not in _OPEN_PATHS and not _is_let_in(request, guard):
+            return _refuse(request, ask_for_token)
+        return await handler(request)
+
+    app = web.Application(middlewares=[binding, admitting], client_max_size=MAX_FORM_BYTES)
+    app.router.add_get("/robots.txt", _robots)
+    if guard is not None:
+        app.router.add_post("/login", _login(guard, ask_for_token))
+        app.router.add_post("/logout", _logout)
+    return app
+
+
+def _is_let_in(request: web.Request, guard: Guard) -> bool:
+    if guard.bears(request.headers.get("Authorization", "")):
+        return True
+    return guard.admits(request.cookies.get(COOKIE, ""), time.time())
+
+
+def _refuse(request: web.Request, ask_for_token: Callable[[bool], web.Response]) -> web.Response:
+    if "text/html" in request.headers.get("Accept", "") and request.method == "GET":
+        return ask_for_token(False)
+    return web.Response(
+        status=401, text="a token is wanted\n", headers={"WWW-Authenticate": 'Bearer realm="faceferry"'}
+    )
+
+
+def _login(guard: Guard, ask_for_token: Callable[[bool], web.Response]) -> Handler:
+    async def login(request: web.Request) -> web.StreamResponse:
+        token = (await request.post()).get("token", "")
+        if not isinstance(token, str) or not guard.knows(token.strip()):
+            _drops.count("wrong_token", remote=request.remote)
+            return ask_for_token(True)
+        answer = web.HTTPSeeOther("/")
+        answer.set_cookie(
+            COOKIE,
+            guard.session(time.time()),
+            max_age=SESSION_S,
+            httponly=True,
+            samesite="Strict",
+            # A proxy that ends TLS for us says so; whoever lies here only hurts the own cookie.
+            secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
+            path="/",
+        )
+        raise answer
+
+    return login
+
+
+async def _logout(_request: web.Request) -> web.StreamResponse:
+    answer = web.HTTPSeeOther("/")
+    answer.del_cookie(COOKIE, path="/")
+    raise answer
+
+
+async def _robots(_request: web.Request) -> web.Response:
+    return web.Response(text="User-agent: *\nDisallow: /\n")

@@ -1,0 +1,15 @@
+from prometheus_client import Counter, Gauge, Histogram
+
+ANSWER_SECONDS = Histogram(
+    "faceferry_gallery_answer_seconds",
+    "Until an answer was ready, by what was asked for; events last and are left out.",
+    ["page"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+REFUSED = Counter("faceferry_gallery_refused_total", "Requests that were refused, by reason.", ["reason"])
+DROPPED = Counter("faceferry_gallery_dropped_total", "News that no page was told of, by reason.", ["reason"])
+ANNOUNCED = Counter("faceferry_gallery_announced_total", "Stored faces that open pages were told of.")
+VIEWERS = Gauge("faceferry_gallery_viewers", "Open pages that are told of new faces.")
+STORE_AVAILABLE = Gauge(
+    "faceferry_gallery_store_available", "Whether the last look into the store went well."
+)

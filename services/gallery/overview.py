@@ -1,0 +1,88 @@
+"""The devices with their cameras: what each does, what it saw last, and how much in the last 24 hours."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from services.common.storage.keys import FaceKey
+from services.common.topics import Source
+from services.gallery import chart
+from services.gallery.album import Album
+from services.gallery.counts import Counts
+from services.gallery.presence import Presence
+
+PATIENCE_S = 0.5
+"""For so long may the page wait for a camera's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """One camera.
+
+    Attributes:
+        source: which one.
+        state: `online`, `offline`, `stalled` or `unknown`.
+        last: its newest face, if it has one on the days that are looked at.
+        bars: its faces an hour over the last 24 hours, the present hour last; nothing while they are counted.
+        summary: the same in words.
+    """
+
+    source: Source
+    state: str
+    last: FaceKey | None
+    bars: list[chart.Bar] | None
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device: its name, the state of its link to the cloud, and its cameras."""
+
+    name: str
+    state: str
+    cameras: list[Camera]
+
+
+async def survey(album: Album, counts: Counts, presence: Presence, now: datetime) -> list[Device]:
+    """Return all devices that have said something, or have faces of these two days or the newest day."""
+    today = now.astimezone(UTC).date()
+    days = await _days(album, today)
+    stored = {source for day in days for source in await album.sources(day)}
+    sources = sorted(stored | presence.cameras.keys())
+    lasts = await asyncio.gather(*(album.last(source, days) for source in sources))
+    numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in sources))
+    states = presence.cameras
+    cameras = [
+        _camera(source, states.get(source, "unknown"), last, by_hour, now.hour + 1)
+        for source, last, by_hour in zip(sources, lasts, numbers, strict=True)
+    ]
+    names = sorted({source.device for source in sources} | presence.devices)
+    return [
+        Device(name, presence.device(name), [camera for camera in cameras if camera.source.device == name])
+        for name in names
+    ]
+
+
+async def _days(album: Album, today: date) -> list[date]:
+    """Return the days that are looked at, the newest first."""
+    stored = await album.days()
+    wanted = {today, today - timedelta(days=1), *stored[-1:]}
+    return sorted(wanted & set(stored), reverse=True)
+
+
+def _camera(
+    source: Source, state: str, last: FaceKey | None, by_hour: list[int] | None, first_hour: int
+) -> Camera:
+    if by_hour is None:
+        return Camera(source, state, last, None, "still being counted")
+    return Camera(source, state, last, chart.bars(by_hour, first_hour), chart.summary(by_hour))
+
+
+async def last_24_hours(counts: Counts, source: Source, now: datetime) -> list[int] | None:
+    """Return a camera's faces in each of the last 24 hours, the present hour last; nothing while counted."""
+    today = now.date()
+    before = await counts.within([source], today - timedelta(days=1), PATIENCE_S)
+    after = await counts.within([source], today, PATIENCE_S)
+    if before is None or after is None:
+        return None
+    return [*before, *after][now.hour + 1 : now.hour + 25]

@@ -1,0 +1,70 @@
+"""What is known of one face, in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.common import images
+from services.common.errors import Refused
+from services.common.storage.objects import StoredObject
+
+_TIMES = " \N{MULTIPLICATION SIGN} "
+_SAID_ELSEWHERE = frozenset(
+    {"specversion", "type", "source", "id", "time", "score", "box", "framesize", "sharpness"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Portrait:
+    """One face's particulars; each is text as stored, to be escaped where it is shown.
+
+    Attributes:
+        size: of the image in pixels, such as `96 x 128`; nothing if it cannot be told.
+        score: how sure the detector was, 0 to 1, as stored.
+        place: where it was in the frame.
+        sharpness: as stored.
+        others: what else is known of it, by name.
+    """
+
+    size: str | None
+    score: str | None
+    place: str | None
+    sharpness: str | None
+    others: Mapping[str, str]
+
+
+def describe(item: StoredObject) -> Portrait:
+    """Return what an object says of its face."""
+    known = item.metadata
+    return Portrait(
+        size=_size(item.body),
+        score=_score(known.get("score")),
+        place=_place(known.get("box"), known.get("framesize")),
+        sharpness=known.get("sharpness"),
+        others={name: value for name, value in sorted(known.items()) if name not in _SAID_ELSEWHERE},
+    )
+
+
+def _size(body: bytes) -> str | None:
+    try:
+        info = images.inspect(body)
+    except Refused:
+        return None
+    return f"{info.width}{_TIMES}{info.height} px"
+
+
+def _score(text: str | None) -> str | None:
+    try:
+        return f"{100 * float(text):.1f} %" if text is not None else None
+    except ValueError:
+        return text
+
+
+def _place(box: str | None, framesize: str | None) -> str | None:
+    """Return `320 x 410 px at 88, 120 in a frame of 1920 x 1080 px` for `88,120,320,410`."""
+    if box is None:
+        return None
+    match box.split(","):
+        case [x, y, width, height]:
+            frame = f" in a frame of {framesize.replace('x', _TIMES)} px" if framesize else ""
+            return f"{width}{_TIMES}{height} px at {x}, {y}{frame}"
+    return box

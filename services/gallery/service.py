@@ -1,0 +1,105 @@
+import asyncio
+
+import structlog
+from aiohttp import web
+
+from services.common import health
+from services.common.access import Guard
+from services.common.drops import Drops
+from services.common.errors import Refused
+from services.common.listening import listening
+from services.common.message import Message
+from services.common.mqtt import Broker, Link
+from services.common.receipts import decode_receipt
+from services.common.storage.backends import open_store
+from services.common.topics import ROOT, is_name
+from services.gallery.arrivals import Arrivals
+from services.gallery.counts import Counts
+from services.gallery.gate import gate
+from services.gallery.looks import Looks
+from services.gallery.metrics import REFUSED
+from services.gallery.pages import Assets, Pages
+from services.gallery.presence import Presence
+from services.gallery.settings import GallerySettings
+from services.gallery.site import Sight, Site, arrival_news, status_news
+from services.gallery.viewers import Viewers
+
+ANNOUNCE_EVERY_S = 1.0
+
+log = structlog.get_logger()
+_drops = Drops(REFUSED, "gallery.message_refused")
+
+
+async def serve(settings: GallerySettings) -> None:
+    """Show what is stored until cancelled.
+
+    Raises:
+        SetupError: a port that is taken, or certificates that cannot be used.
+    """
+    link = Link(
+        "cloud",
+        Broker.cloud(settings),
+        identity="gallery",
+        subscriptions=[f"{ROOT}/+/stored", f"{ROOT}/+/+/status"],
+    )
+    looks = Looks()
+    checks = {"cloud": link.why_not_ready, "store": looks.why_not_ready}
+    async with open_store(settings) as objects, health.serve(settings.http_host, settings.http_port, checks):
+        viewers = Viewers(settings.gallery_max_viewers)
+        sight = Sight(objects, looks, Presence(), viewers, Counts(objects))
+        arrivals = Arrivals(objects, lambda faces: viewers.tell(arrival_news(faces)))
+        app = make_app(settings, sight)
+        async with listening(
+            app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT"
+        ) as port:
+            log.info("gallery.listening", address=f"http://{settings.gallery_host}:{port}/")
+            try:
+                async with link, asyncio.TaskGroup() as tasks:
+                    tasks.create_task(arrivals.run(ANNOUNCE_EVERY_S), name="gallery.arrivals")
+                    tasks.create_task(listen(link, sight, arrivals), name="gallery.listen")
+            finally:
+                viewers.dismiss()
+                await sight.counts.close()
+
+
+def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
+    """Return the application: the gate, and the pages behind it."""
+    token = settings.gallery_token.get_secret_value() if settings.gallery_token else None
+    guard = Guard(token) if token else None
+    assets = Assets()
+    pages = Pages(assets, is_guarded=guard is not None)
+    app = gate(guard, pages.ask_for_token)
+    Site(settings, sight, assets, pages).add_to(app)
+    return app
+
+
+async def listen(link: Link, sight: Sight, arrivals: Arrivals) -> None:
+    """Follow what the broker says of stored faces and of the cameras."""
+    async for delivery in link:
+        delivery.acknowledge()
+        try:
+            _take(delivery.message, sight, arrivals)
+        except Refused as refusal:
+            topic = delivery.message.topic[:200]
+            _drops.count(refusal.reason, topic=topic, detail=refusal.detail)
+
+
+def _take(message: Message, sight: Sight, arrivals: Arrivals) -> None:
+    if message.topic.endswith("/status"):
+        status = sight.presence.note(message.topic, message.payload)
+        if status is not None:
+            sight.viewers.tell(status_news(status))
+    elif len(sight.viewers):
+        arrivals.note(_device(message.topic), decode_receipt(message).ids)
+
+
+def _device(topic: str) -> str:
+    """Return the device of a `stored` topic.
+
+    Raises:
+        Refused: `bad_topic`.
+    """
+    match topic.split("/"):
+        case [root, device, "stored"] if root == ROOT and is_name(device):
+            return device
+    raise Refused("bad_topic", topic[:200])

@@ -1,0 +1,37 @@
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from services.common.access import MIN_TOKEN_LENGTH, is_loopback
+from services.common.settings import CloudSettings
+from services.common.storage.settings import ObjectStoreSettings
+
+
+class GallerySettings(CloudSettings, ObjectStoreSettings):
+    """Shows the faces that are stored, in a browser; reads only."""
+
+    gallery_host: str = Field(
+        "127.0.0.1", description="where the page listens; the rest of the network: 0.0.0.0"
+    )
+    gallery_port: int = Field(8000, ge=0, le=65535, description="its port; 0: any free one, said in the log")
+    gallery_token: SecretStr | None = Field(
+        None,
+        description=f"what one has to know to look, {MIN_TOKEN_LENGTH} characters or more; "
+        "required where the page listens beyond this machine",
+    )
+    gallery_page_faces: int = Field(60, ge=1, le=500, description="faces on a page")
+    gallery_max_viewers: int = Field(64, ge=1, description="open pages that are told of new faces")
+    gallery_link_s: int = Field(
+        300, ge=1, le=604_800, description="seconds that a link into the bucket is good for"
+    )
+
+    @model_validator(mode="after")
+    def _check_token(self) -> Self:
+        token = self.gallery_token.get_secret_value() if self.gallery_token else ""
+        if token and len(token) < MIN_TOKEN_LENGTH:
+            raise ValueError(f"FACEFERRY_GALLERY_TOKEN has less than {MIN_TOKEN_LENGTH} characters")
+        if not token and not is_loopback(self.gallery_host):
+            raise ValueError(
+                f"FACEFERRY_GALLERY_TOKEN (or _FILE) is not set, and the page listens on {self.gallery_host}"
+            )
+        return self

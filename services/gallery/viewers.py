@@ -1,0 +1,65 @@
+"""Open pages, each with the news that it has not been told yet (server-sent events)."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.common.drops import Drops
+from services.gallery.metrics import DROPPED, VIEWERS
+
+MAX_UNTOLD = 100
+"""News that wait for one page; beyond it the oldest is dropped and counted: the page may be loaded again."""
+
+_drops = Drops(DROPPED, "gallery.news_dropped")
+
+
+class TooManyViewers(Exception):
+    """No further page can be told of news."""
+
+
+class Viewers:
+    """Tells every open page.
+
+    Args:
+        most: pages at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._untold: set[asyncio.Queue[str | None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._untold)
+
+    def tell(self, news: str) -> None:
+        """Hand on one event as it goes over the wire."""
+        for untold in self._untold:
+            if untold.full():
+                untold.get_nowait()
+                _drops.count("slow_viewer")
+            untold.put_nowait(news)
+
+    def dismiss(self) -> None:
+        """Have every page's stream end."""
+        for untold in self._untold:
+            if untold.full():
+                untold.get_nowait()
+            untold.put_nowait(None)
+
+    @contextmanager
+    def joined(self) -> Iterator[asyncio.Queue[str | None]]:
+        """Add a page; yield its queue of events, in which nothing means the end.
+
+        Raises:
+            TooManyViewers: there is no room.
+        """
+        if len(self._untold) >= self._most:
+            raise TooManyViewers
+        untold: asyncio.Queue[str | None] = asyncio.Queue(MAX_UNTOLD)
+        self._untold.add(untold)
+        VIEWERS.set(len(self))
+        try:
+            yield untold
+        finally:
+            self._untold.discard(untold)
+            VIEWERS.set(len(self))

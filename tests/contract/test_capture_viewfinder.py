@@ -1,0 +1,165 @@
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.capture import viewfinder
+from services.capture.developer import Developer
+from services.capture.pictures import Jpeg, Picture, Planes
+from services.capture.viewfinder import Viewfinder
+from services.common import images
+from services.common.access import Guard
+from services.up.brokers import free_port
+from tests.capture_rig import CaptureProcess
+from tests.storing import jpeg
+from tests.support import MosquittoServer, eventually
+
+TOKEN = "sixteen letters!"  # noqa: S105 - of no door
+Client = TestClient[Any, Any]
+
+
+@pytest.fixture
+def finder() -> Iterator[Viewfinder]:
+    with ThreadPoolExecutor(1) as threads:
+        yield Viewfinder(Developer("front", 85, threads))
+
+
+async def nothing(_picture: Picture) -> None:
+    pass
+
+
+@asynccontextmanager
+async def looking(
+    finder: Viewfinder, guard: Guard | None = None, *, is_loopback: bool = True
+) -> AsyncIterator[Client]:
+    app = web.Application()
+    app.add_routes(viewfinder.routes({"front": finder}, guard, is_loopback=is_loopback))
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def show(finder: Viewfinder, picture: Picture) -> None:
+    await finder.beside(nothing)(picture)
+
+
+async def status(client: Client, path: str, headers: Mapping[str, str] | None = None) -> int:
+    async with client.get(path, headers=headers) as answer:
+        return answer.status
+
+
+async def test_a_still_is_the_newest_picture_as_the_camera_made_it(finder: Viewfinder) -> None:
+    async with looking(finder) as client:
+        for number in range(3):
+            await show(finder, Jpeg(jpeg(number)))
+        async with client.get("/live/front.jpg") as answer:
+            assert await answer.read() == jpeg(2)
+            assert answer.content_type == "image/jpeg"
+            assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_decoded_picture_is_encoded_for_whoever_looks(finder: Viewfinder) -> None:
+    planes = [np.full(shape, 128, np.uint8) for shape in ((48, 64), (24, 32), (24, 32))]
+    async with looking(finder) as client:
+        await show(finder, Planes(*planes))
+        async with client.get("/live/front.jpg") as answer:
+            info = images.inspect(await answer.read())
+    assert (info.width, info.height) == (64, 48)
+
+
+async def test_a_stream_goes_on_with_each_new_picture(finder: Viewfinder) -> None:
+    async with looking(finder) as client, client.get("/live/front.mjpeg") as answer:
+        assert answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=faceferry"
+        for number in range(3):
+            await show(finder, Jpeg(jpeg(number)))
+            head = await answer.content.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"--faceferry\r\n")
+            found = re.search(rb"Content-Length: (\d+)", head)
+            assert found is not None
+            assert await answer.content.readexactly(int(found[1]) + 2) == jpeg(number) + b"\r\n"
+
+
+async def test_a_picture_that_is_old_is_not_shown_as_new(
+    finder: Viewfinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewfinder, "FRESH_S", 0.0)
+    monkeypatch.setattr(viewfinder, "PATIENCE_S", 0.05)
+    await show(finder, Jpeg(jpeg()))
+    async with looking(finder) as client:
+        assert await status(client, "/live/front.jpg") == 503
+        asking = asyncio.create_task(status(client, "/live/front.jpg"))
+        while not asking.done():
+            await show(finder, Jpeg(jpeg(1)))
+            await asyncio.sleep(0.005)
+        assert asking.result() == 200
+
+
+async def test_an_unknown_camera_is_not_found_and_too_many_lookers_are_told(
+    finder: Viewfinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewfinder, "MAX_LOOKERS", 1)
+    async with looking(finder) as client:
+        assert await status(client, "/live/back.jpg") == 404
+        async with client.get("/live/front.mjpeg"):
+            assert await status(client, "/live/front.mjpeg") == 503
+
+
+async def test_without_a_token_only_this_machine_sees_anything(finder: Viewfinder) -> None:
+    await show(finder, Jpeg(jpeg()))
+    async with looking(finder, is_loopback=False) as client:
+        for path in ("/live", "/live/front.jpg", "/live/front.mjpeg"):
+            assert await status(client, path) == 403
+    async with looking(finder) as client:
+        assert await status(client, "/live/front.jpg", {"Host": "evil.example"}) == 421
+        assert await status(client, "/live/front.jpg", {"Host": "localhost:1"}) == 200
+
+
+@pytest.mark.parametrize("is_loopback", [True, False])
+async def test_with_a_token_it_is_asked_for_everywhere(finder: Viewfinder, is_loopback: bool) -> None:
+    await show(finder, Jpeg(jpeg()))
+    basic = base64.b64encode(f"me:{TOKEN}".encode()).decode()
+    wrong = base64.b64encode(b"me:" + TOKEN[1:].encode()).decode()
+    async with looking(finder, Guard(TOKEN), is_loopback=is_loopback) as client:
+        for path in ("/live", "/live/front.jpg"):
+            for header in ("", "Basic", f"Basic {wrong}", "Basic %%%", "Bearer x", f"Bearer {basic}"):
+                assert await status(client, path, {"Authorization": header}) == 401
+            for header in (f"Basic {basic}", f"Bearer {TOKEN}"):
+                assert await status(client, path, {"Authorization": header}) == 200
+
+
+async def test_capture_shows_what_its_camera_sees_without_any_broker(
+    tmp_path: Path, broker: MosquittoServer
+) -> None:
+    broker.kill()
+    port = free_port()
+    capture = CaptureProcess(tmp_path, broker.url, "front=test://?size=320x240&fps=10", http_port=port)
+    try:
+        found: list[bytes] = []
+
+        async def ask() -> None:
+            import aiohttp  # noqa: PLC0415
+
+            async with aiohttp.ClientSession() as session:
+                while not found:
+                    try:
+                        async with session.get(f"http://127.0.0.1:{port}/live/front.jpg") as answer:
+                            if answer.status == 200:
+                                found.append(await answer.read())
+                    except aiohttp.ClientError:
+                        await asyncio.sleep(0.1)
+
+        asking = asyncio.create_task(ask())
+        await eventually(lambda: found, 20)
+        await asking
+        info = images.inspect(found[0])
+        assert (info.width, info.height) == (320, 240)
+    finally:
+        capture.kill()

@@ -1,0 +1,236 @@
+import itertools
+import random
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.common.faces import Face
+from services.common.storage.backends import open_store
+from services.common.storage.folder import FolderStore
+from services.common.storage.keys import FaceKey, camera_folder
+from services.common.storage.objects import Entry, ObjectStore
+from services.common.storage.settings import ObjectStoreSettings
+from services.common.topics import Source
+from services.gallery import reading
+from services.gallery.album import Album
+from services.gallery.counts import Counts
+from services.gallery.selection import Selection
+from services.store.admission import to_object
+from tests.seeing import CAMERAS, NOON, fill, scattered, taken
+from tests.support import S3Server
+
+DAY = NOON.date()
+
+
+class Watched(FolderStore):
+    """Counts what is listed."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.listings = 0
+        self.keys = 0
+
+    async def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
+        self.listings += 1
+        async for entry in super().within(folder, after=after, before=before):
+            self.keys += 1
+            yield entry
+
+    def entries(self, folder: str) -> AsyncIterator[Entry]:
+        raise AssertionError(f"all of {folder} was listed")
+
+    async def folders(self, folder: str) -> list[str]:
+        self.listings += 1
+        return await super().folders(folder)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "faces"
+
+
+@pytest.fixture
+def watched(root: Path) -> Iterator[Watched]:
+    with Watched(root) as store:
+        yield store
+
+
+async def walk(album: Album, start: Selection, count: int) -> list[FaceKey]:
+    """Follow `older` to the end of the day."""
+    found: list[FaceKey] = []
+    at: Selection | None = start
+    while at is not None:
+        page = await album.page(at, count)
+        found += page.faces
+        at = page.older
+    return found
+
+
+def ids(faces: list[Face]) -> list[str]:
+    return [face.id for face in sorted(faces, key=lambda face: face.id, reverse=True)]
+
+
+async def test_paging_shows_every_face_once_newest_first(root: Path, watched: Watched) -> None:
+    faces = scattered(500)
+    fill(root, faces)
+    assert [key.id for key in await walk(Album(watched), Selection(), 60)] == ids(faces)
+
+
+async def test_paging_back_up_leads_to_the_same_pages(root: Path, watched: Watched) -> None:
+    fill(root, scattered(200))
+    album = Album(watched)
+    down = [await album.page(Selection(), 60)]
+    while (older := down[-1].older) is not None:
+        down.append(await album.page(older, 60))
+    page = down[-1]
+    for above in reversed(down[:-1]):
+        assert page.newer is not None
+        page = await album.page(page.newer, 60)
+        assert page.faces == above.faces
+        assert page.older is not None
+    assert page.newer is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_camera_or_a_device_alone_is_what_is_left_without_the_others(
+    root: Path, watched: Watched, seed: int
+) -> None:
+    faces = scattered(150, seed=seed)
+    fill(root, faces)
+    album = Album(watched)
+    yard = await walk(album, Selection("porch", "yard", DAY), 20)
+    assert [key.id for key in yard] == ids([face for face in faces if face.source == CAMERAS[1]])
+    porch = await walk(album, Selection("porch", None, DAY), 20)
+    assert [key.id for key in porch] == ids([face for face in faces if face.source.device == "porch"])
+
+
+async def test_the_newest_of_a_camera_are_found_days_back(root: Path, watched: Watched) -> None:
+    fill(root, [taken(NOON - timedelta(days=day), CAMERAS[day == 9]) for day in range(12)])
+    page = await Album(watched).page(Selection("porch", "yard"), 60)
+    assert page.day == DAY - timedelta(days=9)
+    assert [key.source for key in page.faces] == [CAMERAS[1]]
+    assert page.day_before == DAY - timedelta(days=10)
+    assert page.day_after == DAY - timedelta(days=8)
+
+
+async def test_an_empty_store_has_an_empty_page(watched: Watched) -> None:
+    page = await Album(watched).page(Selection(), 60)
+    assert (page.day, page.faces, page.older, page.newer) == (None, [], None, None)
+
+
+async def test_a_page_costs_the_same_however_full_the_bucket_is(root: Path, watched: Watched) -> None:
+    fill(root, scattered(300))
+    await Album(watched).page(Selection(), 60)
+    alone = (watched.listings, watched.keys)
+    fill(root, scattered(3_000, days=20, seed=2)[: -3_000 // 20 - 300])
+    watched.listings = watched.keys = 0
+    page = await Album(watched).page(Selection(), 60)
+    assert page.day == DAY
+    assert (watched.listings, watched.keys) == alone
+
+
+async def test_a_page_of_a_crowded_day_lists_a_few_hundred_keys(root: Path, watched: Watched) -> None:
+    moments = [NOON.replace(hour=0) + timedelta(seconds=8 * step) for step in range(10_000)]
+    fill(root, [taken(at) for at in moments])
+    album = Album(watched)
+    page = await album.page(Selection(day=DAY, before="20260314T170000.000000Z"), 60)
+    assert len(page.faces) == 60
+    assert watched.keys <= 900 + 60  # a look of 15 minutes has 112 keys, one that is wider by eight 900
+
+
+async def test_a_burst_is_looked_at_in_shorter_spans(root: Path, watched: Watched) -> None:
+    fill(root, [taken(NOON + timedelta(milliseconds=step)) for step in range(6_000)])
+    folder = camera_folder(CAMERAS[0], DAY.isoformat())
+    found = await reading.latest(watched, folder, DAY, before=None, count=10)
+    assert [key.time for key in found] == [NOON + timedelta(milliseconds=5_999 - step) for step in range(10)]
+    assert watched.keys < 3 * reading.MOST_AT_A_LOOK
+
+
+async def test_neighbours_are_next_to_a_face_on_its_camera(root: Path, watched: Watched) -> None:
+    faces = scattered(60)
+    fill(root, faces)
+    album = Album(watched)
+    of_camera = [face for face in faces if face.source == CAMERAS[0]]
+    for older, here, newer in zip(of_camera, of_camera[1:], of_camera[2:], strict=False):
+        found = await album.neighbours(FaceKey(here.source, here.id, here.content_type))
+        assert [key.id for key in found if key] == [newer.id, older.id]
+    first = of_camera[0]
+    assert (await album.neighbours(FaceKey(first.source, first.id, first.content_type)))[1] is None
+
+
+async def test_hours_are_counted_and_a_page_does_not_wait_for_them(root: Path, watched: Watched) -> None:
+    faces = scattered(300)
+    fill(root, faces)
+    counts = Counts(watched)
+    expected = [sum(face.time.hour == hour for face in faces) for hour in range(24)]
+    assert await counts.within(CAMERAS, DAY, 10.0) == expected
+    watched.listings = 0
+    assert await counts.within(CAMERAS, DAY, 0.0) == expected
+    assert watched.listings == 0
+    impatient = Counts(watched)
+    assert await impatient.within(CAMERAS, DAY, 0.0) is None
+    await impatient.close()
+    await counts.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    offsets=st.lists(st.integers(0, 86_399), max_size=40),
+    cursor=st.integers(0, 86_399),
+    count=st.integers(1, 12),
+)
+async def test_what_lies_before_a_moment_is_found_wherever_it_lies(
+    tmp_path_factory: pytest.TempPathFactory, offsets: list[int], cursor: int, count: int
+) -> None:
+    root = tmp_path_factory.mktemp("day")
+    midnight = NOON.replace(hour=0)
+    faces = [taken(midnight + timedelta(seconds=offset)) for offset in set(offsets)]
+    fill(root, faces)
+    before = f"{midnight + timedelta(seconds=cursor):%Y%m%dT%H%M%S}.000000Z"
+    with FolderStore(root) as objects:
+        folder = camera_folder(CAMERAS[0], DAY.isoformat())
+        found = await reading.latest(objects, folder, DAY, before=before, count=count)
+    assert [key.id for key in found] == [face_id for face_id in ids(faces) if face_id < before][:count]
+
+
+async def test_a_bucket_is_paged_like_a_folder(
+    s3_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = S3Server(s3_program, tmp_path).start()
+    server.create_bucket("faces")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    faces = scattered(150)
+    try:
+        async with open_store(ObjectStoreSettings(store_url="s3://faces/some/prefix")) as objects:
+            await _put_all(objects, faces)
+            assert [key.id for key in await walk(Album(objects), Selection(), 40)] == ids(faces)
+            last = await walk(Album(objects), Selection("lobby", "desk", DAY), 7)
+            assert all(one.id > other.id for one, other in itertools.pairwise(last))
+            assert await Album(objects).sources(DAY) == tuple(sorted(CAMERAS))
+    finally:
+        server.kill()
+
+
+async def _put_all(objects: ObjectStore, faces: list[Face]) -> None:
+    for face in random.Random(3).sample(faces, len(faces)):
+        await objects.put(to_object(face))
+
+
+async def test_names_that_are_no_cameras_are_passed_over(root: Path, watched: Watched) -> None:
+    fill(root, [taken(NOON)])
+    for odd in (
+        f"dt={DAY}/device=<script>",
+        f"dt={DAY}/device=porch/camera=..a",
+        "dt=20260314",
+        "dt=x",
+        "tmp",
+    ):
+        (root / odd).mkdir(parents=True)
+    page = await Album(watched).page(Selection(), 60)
+    assert page.sources == (Source("porch", "front"),)
+    assert await Album(watched).days() == [DAY]

@@ -1,0 +1,82 @@
+"""What the tests of the gallery share: a store full of faces, and the gallery over it."""
+
+import json
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from aiohttp.test_utils import TestClient, TestServer
+
+from services.common import faces, times
+from services.common.faces import Face
+from services.common.storage.folder import FolderStore
+from services.common.storage.objects import ObjectStore
+from services.common.topics import Source
+from services.gallery.counts import Counts
+from services.gallery.looks import Looks
+from services.gallery.presence import Presence
+from services.gallery.service import make_app
+from services.gallery.settings import GallerySettings
+from services.gallery.site import Sight
+from services.gallery.viewers import Viewers
+from services.store.admission import to_object
+from tests.storing import jpeg
+
+TOKEN = "a token of the test's own"  # noqa: S105 - it guards a test's folder
+NOON = times.parse_rfc3339("2026-03-14T12:00:00.000000Z")
+CAMERAS = (Source("porch", "front"), Source("porch", "yard"), Source("lobby", "desk"))
+
+
+def taken(at: datetime, source: Source = CAMERAS[0], number: int = 0) -> Face:
+    """A face out of a frame of that time."""
+    known = {"box": "1,2,3,4", "framesize": "640x480", "score": "0.912", "sharpness": "88"}
+    return faces.mint(source, at, jpeg(number), "image/jpeg", known)
+
+
+def scattered(count: int, *, days: int = 1, seed: int = 1) -> list[Face]:
+    """Faces of three cameras over so many days up to `NOON`'s, oldest first."""
+    chance = random.Random(seed)
+    first = NOON.replace(hour=0) - timedelta(days=days - 1)
+    span_us = days * 24 * 3600 * 1_000_000
+    moments = [first + timedelta(microseconds=chance.randrange(span_us)) for _ in range(count)]
+    found = [taken(at, chance.choice(CAMERAS), chance.randrange(50)) for at in moments]
+    return sorted(found, key=lambda face: face.id)
+
+
+def fill(root: Path, items: Iterable[Face]) -> None:
+    """Put faces into a folder as the store would, without its care for power cuts."""
+    for face in items:
+        item = to_object(face)
+        path = root / item.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(item.body)
+        about = {"content_type": item.content_type, "metadata": dict(item.metadata)}
+        path.with_suffix(".json").write_text(json.dumps(about))
+
+
+def settings_for(root: Path, **others: object) -> GallerySettings:
+    """Settings of a gallery over a folder."""
+    values = {"store_url": root.as_uri(), "cloud_mqtt_url": "mqtt://127.0.0.1:1", **others}
+    return GallerySettings.model_validate(values)
+
+
+@asynccontextmanager
+async def visiting(
+    objects: ObjectStore, settings: GallerySettings
+) -> AsyncIterator[tuple[TestClient, Sight]]:  # type: ignore[type-arg]
+    """A client of the gallery's pages, and what they look at."""
+    sight = Sight(objects, Looks(), Presence(), Viewers(settings.gallery_max_viewers), Counts(objects))
+    async with TestClient(TestServer(make_app(settings, sight))) as client:
+        yield client, sight
+        sight.viewers.dismiss()
+        await sight.counts.close()
+
+
+@asynccontextmanager
+async def visiting_folder(root: Path, **others: object) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
+    """A client of the gallery's pages over a folder."""
+    with FolderStore(root) as objects:
+        async with visiting(objects, settings_for(root, **others)) as (client, _sight):
+            yield client
