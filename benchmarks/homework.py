@@ -15,8 +15,10 @@ from pathlib import Path
 
 import cv2
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 TOPIC = "test_topic"
+CASCADE = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
 
 
 def receive(port: int, folder: Path, is_subscribed: threading.Event) -> mqtt.Client:
@@ -31,7 +33,7 @@ def receive(port: int, folder: Path, is_subscribed: threading.Event) -> mqtt.Cli
         (folder / f"face_{written}.png").write_bytes(message.payload)
         written += 1
 
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = on_connect
     client.on_subscribe = lambda *_: is_subscribed.set()
     client.on_message = on_message
@@ -42,8 +44,8 @@ def receive(port: int, folder: Path, is_subscribed: threading.Event) -> mqtt.Cli
 
 def detect(clip: str, port: int) -> tuple[int, int]:
     """Find faces in every frame and publish them; return the number of frames and of faces."""
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    cascade = cv2.CascadeClassifier(str(CASCADE))
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", port)
     client.loop_start()
     capture = cv2.VideoCapture(clip)

@@ -94,6 +94,11 @@ class S3Server:
             "FACEFERRY_S3_ENDPOINT_URL": self.url,
         }
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def create_bucket(self, name: str) -> None:
         """Make a bucket: to this server any folder under its own is one."""
         (self.folder / name).mkdir()
