@@ -1,0 +1,102 @@
+import argparse
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.pki.folder import Owner, PkiFolder
+
+CONTAINER_USER = Owner(10001, 10001)
+"""Who the containers run as by default."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `faceferry pki`."""
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("secrets"),
+        metavar="FOLDER",
+        help="where all of it lies; default: secrets, which compose/cloud takes it from",
+    )
+    parser.add_argument(
+        "--owner",
+        type=_owner,
+        default=CONTAINER_USER,
+        metavar="UID:GID",
+        help="who the containers run as: theirs are the keys in the bundles, and those of the broker and the "
+        "store if root makes them; default: 10001:10001",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    init = actions.add_parser("init", help="make the authority, the broker's and the store's certificates")
+    init.add_argument(
+        "--host",
+        action="append",
+        required=True,
+        metavar="NAME_OR_IP",
+        help="under which devices reach the broker; may be given more than once",
+    )
+    device = actions.add_parser("device", help="make a device's certificate, and the bundle to copy to it")
+    device.add_argument("name", metavar="NAME", help="its FACEFERRY_DEVICE")
+    revoke = actions.add_parser("revoke", help="let a device in no more")
+    revoke.add_argument("name", metavar="NAME")
+    renew = actions.add_parser("renew", help="replace a certificate before it expires")
+    renew.add_argument("name", metavar="NAME", help="a device's, _server or _store")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make, replace and revoke certificates."""
+    folder = PkiFolder(options.folder, options.owner)
+    actions = {"init": _init, "device": _device, "revoke": _revoke, "renew": _renew}
+    actions[options.action](folder, options, datetime.now(UTC))
+    return 0
+
+
+def _init(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+    folder.init(options.host, now)
+    print(f"made in {folder.path}: the authority, and the broker's and the store's certificates")
+    print("ca.key signs for every device: keep a copy of it elsewhere, and best of all only there")
+    if os.geteuid() != 0:
+        print(f"the keys are yours, so compose/cloud/.env needs {_user_lines()}")
+    print("next: faceferry pki device NAME, for each device")
+
+
+def _device(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+    print(_how_to_install(folder.add_device(options.name, now), options.name))
+
+
+def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+    folder.revoke(options.name, now)
+    print(f"revoked {options.name}: it is let in until the broker has read the list and its connection ends")
+    print("now, in compose/cloud: docker compose restart broker")
+
+
+def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+    made = folder.renew(options.name, now)
+    match options.name:
+        case "_server":
+            print(f"renewed {made}; now, in compose/cloud: docker compose restart broker")
+        case "_store":
+            print(f"renewed {made}; now, in compose/cloud: docker compose restart store")
+        case _:
+            print(_how_to_install(made, options.name))
+            print("then, there: docker compose restart forward")
+
+
+def _how_to_install(bundle: Path, name: str) -> str:
+    return (
+        f"copy {bundle} to {name}, and there, in compose/edge:\n"
+        f"    mkdir -p -m 700 secrets && sudo tar -xpf {bundle.name} -C secrets --numeric-owner\n"
+        "then delete the bundle in both places: it holds the device's key"
+    )
+
+
+def _user_lines() -> str:
+    return f"FACEFERRY_UID={os.getuid()} and FACEFERRY_GID={os.getgid()}"
+
+
+def _owner(text: str) -> Owner:
+    uid, separator, gid = text.partition(":")
+    if not uid.isdecimal() or (separator and not gid.isdecimal()):
+        raise argparse.ArgumentTypeError("numbers are wanted, UID:GID")
+    return Owner(int(uid), int(gid or uid))

@@ -1,0 +1,291 @@
+"""Who is let in by the cloud's broker, and what they may do there."""
+
+import io
+import socket
+import ssl
+import tarfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import paho.mqtt.client as paho
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from services.pki import certificates
+from services.pki.certificates import Identity
+from tests.containers.engine import ROOT, Project
+from tests.containers.site import Site
+
+pytestmark = pytest.mark.timeout(200)
+
+CONNECT = bytes.fromhex("10 10 0004 4d515454 05 02 003c 00 0003 616263")  # MQTT 5, clean start, client "abc"
+WAIT_S = 5.0
+SILENCE_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def broker(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The cloud's broker with certificates, nothing else."""
+    site.pki.add_device("yard", site.now)
+    folder = tmp_path_factory.mktemp("cloud")
+    with Project([ROOT / "compose/cloud/compose.yaml"], site.cloud_settings(), folder) as project:
+        project.up("broker")
+        yield project
+
+
+def context(site: Site, folder: Path, identity: Identity | None) -> ssl.SSLContext:
+    """TLS as a client with this certificate would speak it."""
+    made = ssl.create_default_context(cafile=site.cloud / "ca.crt")
+    if identity is not None:
+        pair = folder / "pair.pem"
+        key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pair.write_bytes(key + identity.certificate.public_bytes(Encoding.PEM))
+        made.load_cert_chain(pair)
+    return made
+
+
+def is_let_in(site: Site, tls: ssl.SSLContext | None) -> bool:
+    """Say whether an MQTT connection is granted, over TLS or plain."""
+    plain = socket.create_connection(("localhost", site.mqtt_port), WAIT_S)
+    try:
+        with tls.wrap_socket(plain, server_hostname="localhost") if tls else plain as link:
+            link.sendall(CONNECT)
+            answer = link.recv(64)
+    except (ssl.SSLError, ConnectionError):
+        return False
+    return answer[:1] == b"\x20" and answer[3] == 0
+
+
+def device(site: Site, name: str, **given: Any) -> Identity:
+    return certificates.issue_client(site.pki._authority(), name, given.pop("now", site.now), **given)
+
+
+class Peer:
+    """Somebody with a connection to the broker."""
+
+    def __init__(
+        self, site: Site, tls: ssl.SSLContext, user: str | None = None, password: str | None = None
+    ) -> None:
+        self.heard: list[str] = []
+        self._answers: dict[int, ReasonCode] = {}
+        self._answered = threading.Condition()
+        self._connected = threading.Event()
+        self._client = client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        client.tls_set_context(tls)
+        if user is not None:
+            client.username_pw_set(user, password)
+        client.on_connect = lambda *_: self._connected.set()
+        client.on_message = lambda _client, _data, message: self.heard.append(message.topic)
+        client.on_publish = self._on_publish
+        client.on_subscribe = lambda _client, _data, mid, codes, _properties: self._answer(mid, codes[0])
+        client.connect("localhost", site.mqtt_port)
+
+    def __enter__(self) -> Self:
+        self._client.loop_start()
+        assert self._connected.wait(WAIT_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def listens(self, topic: str) -> Self:
+        """Ask for a topic, whatever the broker says to it: what counts is what is heard."""
+        mid = self._client.subscribe(topic, 1)[1]
+        assert mid is not None
+        self._wait(mid)
+        return self
+
+    def may_write(self, topic: str) -> bool:
+        """Publish, and say whether the broker took it."""
+        return not self._wait(self._client.publish(topic, b"x", 1).mid).is_failure
+
+    def _wait(self, mid: int) -> ReasonCode:
+        with self._answered:
+            assert self._answered.wait_for(lambda: mid in self._answers, WAIT_S)
+            return self._answers.pop(mid)
+
+    def _answer(self, mid: int, code: ReasonCode) -> None:
+        with self._answered:
+            self._answers[mid] = code
+            self._answered.notify_all()
+
+    def _on_publish(
+        self, _client: object, _data: object, mid: int, code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        self._answer(mid, code)
+
+
+@pytest.fixture
+def peer(site: Site, tmp_path: Path) -> Any:
+    """Connects under a name, with a certificate for it."""
+    return lambda name: Peer(site, context(site, tmp_path, device(site, name)))
+
+
+def test_a_device_with_its_certificate_is_let_in(broker: Project, site: Site, tmp_path: Path) -> None:
+    assert broker.containers()
+    assert is_let_in(site, context(site, tmp_path, device(site, "porch")))
+
+
+@pytest.mark.usefixtures("broker")
+def test_nobody_is_let_in_without_a_certificate(site: Site, tmp_path: Path) -> None:
+    assert not is_let_in(site, context(site, tmp_path, None))
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_certificate_of_another_authority_is_refused(site: Site, tmp_path: Path) -> None:
+    other = certificates.make_authority(site.now)
+    assert not is_let_in(site, context(site, tmp_path, certificates.issue_client(other, "porch", site.now)))
+
+
+@pytest.mark.usefixtures("broker")
+def test_an_expired_certificate_is_refused(site: Site, tmp_path: Path) -> None:
+    expired = device(site, "porch", now=site.now - timedelta(days=10), lifetime=timedelta(days=9))
+    assert not is_let_in(site, context(site, tmp_path, expired))
+
+
+@pytest.mark.usefixtures("broker")
+def test_the_brokers_own_certificate_lets_nobody_in(site: Site, tmp_path: Path) -> None:
+    server = certificates.issue_server(site.pki._authority(), ["localhost"], site.now)
+    assert not is_let_in(site, context(site, tmp_path, server))
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_plain_connection_is_refused(site: Site) -> None:
+    assert not is_let_in(site, None)
+
+
+@pytest.mark.usefixtures("broker")
+def test_old_tls_is_refused(site: Site, tmp_path: Path) -> None:
+    old = context(site, tmp_path, device(site, "porch"))
+    # Without the second line our own library would refuse, and nothing would have been asked of the broker.
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    assert not is_let_in(site, old)
+
+
+def test_a_revoked_certificate_is_refused_after_a_restart(
+    broker: Project, site: Site, tmp_path: Path
+) -> None:
+    site.pki.add_device("stolen", site.now)
+    stolen = (site.cloud / "devices/stolen.tar").read_bytes()
+    pair = tmp_path / "pair.pem"
+    pair.write_bytes(b"".join(part_of(stolen, name) for name in ("device.key", "device.crt")))
+    tls = ssl.create_default_context(cafile=site.cloud / "ca.crt")
+    tls.load_cert_chain(pair)
+    assert is_let_in(site, tls)
+    site.pki.revoke("stolen", site.now)
+    broker("restart", "broker")
+    broker.up("broker")
+    assert not is_let_in(site, tls)
+    assert is_let_in(site, context(site, tmp_path, device(site, "porch")))
+
+
+def part_of(bundle: bytes, name: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(bundle)) as files:
+        content = files.extractfile(name)
+        assert content is not None
+        return content.read()
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_device_writes_under_its_own_name_only(peer: Any) -> None:
+    with peer("_store") as store, peer("yard") as yard, peer("porch") as porch:
+        store.listens("faceferry/+/+/face")
+        assert porch.may_write("faceferry/porch/front/face")
+        assert porch.may_write("faceferry/porch/front/status")
+        assert porch.may_write("faceferry/porch/forward/status")
+        assert not porch.may_write("faceferry/yard/front/face")
+        assert not porch.may_write("faceferry/yard/front/status")
+        assert not porch.may_write("faceferry/porch/stored")
+        assert not porch.may_write("faceferry/yard/stored")
+        assert not porch.may_write("test_topic")
+        assert yard.may_write("faceferry/yard/front/face")
+        time.sleep(SILENCE_S)
+        assert sorted(store.heard) == ["faceferry/porch/front/face", "faceferry/yard/front/face"]
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_device_reads_its_own_receipts_only(peer: Any) -> None:
+    with peer("_store") as store, peer("yard") as yard, peer("porch") as porch:
+        porch.listens("#").listens("faceferry/+/stored").listens("faceferry/yard/stored")
+        porch.listens("faceferry/+/+/face").listens("$share/store/faceferry/+/+/face").listens("$SYS/#")
+        assert store.may_write("faceferry/porch/stored")
+        assert store.may_write("faceferry/yard/stored")
+        assert yard.may_write("faceferry/yard/front/face")
+        time.sleep(SILENCE_S)
+        assert set(porch.heard) == {"faceferry/porch/stored"}
+
+
+@pytest.mark.usefixtures("broker")
+def test_the_store_reads_faces_and_writes_receipts_and_nothing_else(peer: Any) -> None:
+    with peer("_store") as store, peer("porch") as porch:
+        store.listens("#")
+        assert not store.may_write("faceferry/porch/front/face")
+        assert not store.may_write("faceferry/_store/front/face")
+        assert not store.may_write("faceferry/_store/front/status")
+        assert not store.may_write("test_topic")
+        assert porch.may_write("faceferry/porch/front/status")
+        assert porch.may_write("faceferry/porch/front/face")
+        time.sleep(SILENCE_S)
+        assert store.heard == ["faceferry/porch/front/face"]
+
+
+def test_test_topic_opens_to_the_one_that_is_named(broker: Project, peer: Any) -> None:
+    broker.configure(FACEFERRY_TEST_TOPIC="yard")
+    broker.up("broker")
+    with peer("_store") as store, peer("yard") as yard, peer("porch") as porch:
+        store.listens("test_topic")
+        assert not porch.may_write("test_topic")
+        assert yard.may_write("test_topic")
+        time.sleep(SILENCE_S)
+        assert store.heard == ["test_topic"]
+
+
+@pytest.fixture(scope="module")
+def password_broker(
+    broker: Project, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    """The same with user names and passwords, on the same port."""
+    broker("down", "--timeout", "2")
+    site.write_passwords({"porch": "over-the-sea", "_store": "under-the-bridge"})
+    files = [ROOT / "compose/cloud/compose.yaml", ROOT / "compose/cloud/passwords.yaml"]
+    with Project(files, site.cloud_settings(), tmp_path_factory.mktemp("passwords")) as project:
+        project.up("broker")
+        yield project
+
+
+@pytest.mark.usefixtures("password_broker")
+def test_with_passwords_nobody_is_anonymous_nor_plain(site: Site, tmp_path: Path) -> None:
+    assert not is_let_in(site, context(site, tmp_path, None))
+    assert not is_let_in(site, context(site, tmp_path, device(site, "porch")))
+    assert not is_let_in(site, None)
+
+
+@pytest.mark.usefixtures("password_broker")
+def test_with_passwords_the_same_rules_hold(site: Site, tmp_path: Path) -> None:
+    tls = context(site, tmp_path, None)
+    with (
+        Peer(site, tls, "_store", "under-the-bridge") as store,
+        Peer(site, tls, "porch", "over-the-sea") as porch,
+    ):
+        store.listens("faceferry/+/+/face")
+        assert porch.may_write("faceferry/porch/front/face")
+        assert not porch.may_write("faceferry/yard/front/face")
+        time.sleep(SILENCE_S)
+        assert store.heard == ["faceferry/porch/front/face"]
+    refused = Peer(site, tls, "porch", "wrong")
+    refused._client.loop_start()
+    time.sleep(SILENCE_S)
+    assert not refused._client.is_connected()
+    refused.__exit__()

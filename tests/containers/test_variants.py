@@ -1,0 +1,59 @@
+"""The other ways to run it: everything on one machine, and passwords in place of certificates."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.up.brokers import free_port
+from tests.containers.bucket import Bucket
+from tests.containers.engine import IMAGES, ROOT, Project, until
+from tests.containers.site import Site
+
+pytestmark = [pytest.mark.timeout(200), pytest.mark.usefixtures("images")]
+
+LEAST_FACES = 178
+
+
+def test_the_development_file_needs_one_command(clips: Path, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"FACEFERRY_CLIP": str(clips / "classroom.mp4"), "FACEFERRY_S3_PORT": str(port)}
+    bucket = Bucket(port, {"AWS_ACCESS_KEY_ID": "faceferry", "AWS_SECRET_ACCESS_KEY": "for-trying-out"})
+    with Project([ROOT / "compose/dev.compose.yaml", our_images(tmp_path)], settings, tmp_path) as project:
+        project.up()
+        until(lambda: len(bucket.ids()) >= LEAST_FACES, 60)
+
+
+def our_images(folder: Path) -> Path:
+    """Return a compose file with the names that our images have here; the development file has its own."""
+    services = {
+        "capture": "capture",
+        "detect": "detect",
+        "forward": "forward",
+        "store": "store",
+        "bucket": "store",
+    }
+    path = folder / "images.json"
+    named = {name: {"image": f"{IMAGES}/{image}:test"} for name, image in services.items()}
+    path.write_text(json.dumps({"services": named}))
+    return path
+
+
+def test_faces_arrive_with_passwords(site: Site, clips: Path, tmp_path: Path) -> None:
+    site.write_passwords({"porch": "over-the-sea", "_store": "under-the-bridge"})
+    # None of these is wanted then.
+    for secret in (site.cloud / "store.key", site.cloud / "crl.pem", site.edge / "device.key"):
+        secret.unlink()
+    url = f"mqtts://porch@{site.host}:{site.mqtt_port}"
+    compose = ROOT / "compose"
+    clouds = [compose / "cloud/compose.yaml", compose / "cloud/passwords.yaml"]
+    edges = [compose / "edge/compose.yaml", compose / "edge/passwords.yaml"]
+    settings = {**site.edge_settings(clips), "FACEFERRY_CLOUD_MQTT_URL": url}
+    keys = {"AWS_SHARED_CREDENTIALS_FILE": str(site.cloud / "aws-credentials")}
+    with (
+        Project(clouds, site.cloud_settings(), tmp_path) as cloud,
+        Project(edges, settings, tmp_path) as edge,
+    ):
+        cloud.up()
+        edge.up()
+        until(lambda: len(Bucket(site.s3_port, keys).ids()) >= LEAST_FACES, 60)
