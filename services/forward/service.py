@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.common import health
+from services.common import health, lock
 from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.errors import Refused
@@ -15,7 +15,8 @@ from services.common.message import Message
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt, encode_taken
 from services.common.topics import BARE_IMAGES, ROOT, device_topic, parse_camera_topic
-from services.forward import lock, metrics
+from services.forward import metrics
+from services.forward.database import SpoolFull
 from services.forward.intake import admit
 from services.forward.limit import TokenBucket
 from services.forward.outbox import BacklogRead, Outbox, Sending
@@ -26,6 +27,8 @@ from services.forward.window import Window
 from services.forward.writer import Answers, Delete, Quarantine, SpoolWriter
 
 METRICS_EVERY_S = 1.0
+DELETE_DELAY_S = 0.2
+DISK_POLL_S = 1.0
 CAMERA_STATES = frozenset({b"online", b"stalled", b"offline"})
 MAX_CAMERAS = 1_000
 """Whose states are kept for the next connection."""
@@ -40,9 +43,10 @@ async def serve(settings: ForwardSettings) -> None:
     checks: dict[str, health.Check] = {}
     async with (
         health.serve(settings.http_host, settings.http_port, checks),
-        lock.hold(settings.spool_path),
+        lock.hold(settings.spool_path, "spool"),
     ):
-        spool = Spool(settings.spool_path, settings.spool_reserve_bytes)
+        checks["spool"] = lambda: "the disk is full"
+        spool = await open_spool(settings)
         forwarder = Forwarder(settings, spool)
         checks["local_broker"] = forwarder.local.why_not_ready
         checks["cloud_broker"] = forwarder.cloud.why_not_ready
@@ -53,6 +57,19 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(forwarder.receive_receipts(), name="forward.receipts")
             tasks.create_task(forwarder.send(), name="forward.send")
             tasks.create_task(forwarder.measure(), name="forward.measure")
+
+
+async def open_spool(settings: ForwardSettings) -> Spool:
+    """Open the spool; wait where the disk has not even the room for that."""
+    was_told = False
+    while True:
+        try:
+            return Spool(settings.spool_path, settings.spool_reserve_bytes)
+        except SpoolFull as error:
+            if not was_told:
+                log.error("spool.waits_for_room", error=str(error))  # noqa: TRY400 - foreseen
+                was_told = True
+        await asyncio.sleep(DISK_POLL_S)
 
 
 class Forwarder:
@@ -74,6 +91,8 @@ class Forwarder:
         self._statuses: dict[str, Message] = {}
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[str] = Batch(self._publish_taken, most=MAX_IDS)
+        # Letting go is not urgent: together it costs a commit a while, alone one a face.
+        self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
         self._own_status = device_topic(device, "forward/status")
         self.local = Link(
             "local",
@@ -198,11 +217,15 @@ class Forwarder:
         with contextlib.suppress(LinkDown):
             self.local.publish(encode_taken(self._settings.device, ids))
 
+    def _delete(self, ids: list[str]) -> None:
+        for face_id in ids:
+            self.writer.put(Delete(face_id))
+
     def _settle(self, receipt: Receipt) -> None:
         now_s = time.monotonic()
         for face_id in receipt.ids:
             self._outbox.settle(face_id, now_s)
-            self.writer.put(Delete(face_id))
+            self._stored.add(face_id)
         for face_id, reason in receipt.refused.items():
             log.error("forward.face_refused", id=face_id, reason=reason)
             metrics.FACES_REFUSED.labels(reason).inc()

@@ -42,7 +42,7 @@ class Spool:
     """The folder in which faces wait: a database, and a reserve of disk space.
 
     For one thread; every method waits for the disk. One process at a time may have a spool open, see
-    `lock.hold`.
+    `common.lock.hold`.
 
     Args:
         folder: where it is.
@@ -50,7 +50,7 @@ class Spool:
 
     Raises:
         SetupError: the folder cannot be written, or a newer version's spool is in it.
-        SpoolFull: there is no room for an empty database.
+        SpoolFull: there is no room to open it, even without the reserve.
     """
 
     def __init__(self, folder: Path, reserve_bytes: int) -> None:
@@ -174,6 +174,17 @@ class Spool:
         self._quarantined = self._count("quarantine")
 
     def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except SpoolFull:
+            if not self.has_reserve:
+                raise
+            # Even to be read a database takes room: for the index of its log.
+            log.error("spool.disk_full")  # noqa: TRY400 - foreseen
+            self._reserve.unlink(missing_ok=True)
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
         try:
             return database.connect(self._path)
         except SpoolDamaged as error:

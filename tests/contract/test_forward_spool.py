@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -11,8 +12,10 @@ from services.common.errors import SetupError
 from services.common.faces import encode_face, mint
 from services.common.times import from_unix_s
 from services.common.topics import Source
+from services.forward import service
 from services.forward.database import SpoolDamaged, SpoolFull
 from services.forward.outbox import BacklogRead
+from services.forward.settings import ForwardSettings
 from services.forward.spool import DATABASE, Spool, prepare
 from services.forward.spooled import SpooledFace
 from tests.conftest import skip
@@ -173,6 +176,42 @@ def test_a_full_disk_still_lets_faces_go(small_disk: Path) -> None:
     assert spool.has_reserve
     spool.write([face(5_000)], [], {})
     spool.close()
+
+
+def take_all_room(folder: Path) -> Path:
+    disk = os.statvfs(folder)
+    with (folder / "filler").open("wb") as filler:
+        os.posix_fallocate(filler.fileno(), 0, disk.f_bavail * disk.f_frsize)
+    return folder / "filler"
+
+
+async def test_where_a_spool_cannot_even_be_opened_forward_waits_for_room(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "DISK_POLL_S", 0.02)
+    filler = take_all_room(small_disk)
+    settings = ForwardSettings(cloud_mqtt_url="mqtt://cloud", device="dev", spool_path=small_disk)
+    opening = asyncio.create_task(service.open_spool(settings))
+    await asyncio.wait([opening], timeout=0.2)
+    assert not opening.done()
+    filler.unlink()
+    async with asyncio.timeout(10):
+        (await opening).close()
+
+
+def test_a_spool_opens_on_a_full_disk_with_the_room_of_its_reserve(small_disk: Path) -> None:
+    spool = Spool(small_disk, RESERVE_BYTES)
+    spool.write([face(1)], [], {})
+    spool.close()
+    take_all_room(small_disk)
+    spool = Spool(small_disk, RESERVE_BYTES)
+    try:
+        (held,) = spool.read(EVERYTHING)
+        assert not spool.has_reserve
+        spool.write([], [held.id], {})
+        assert spool.state().faces == 0
+    finally:
+        spool.close()
 
 
 def test_room_is_given_back_to_the_disk(folder: Path) -> None:

@@ -1,0 +1,245 @@
+"""What `Link` promises, against a real broker."""
+
+import asyncio
+import contextlib
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from services.common import mqtt
+from services.common.message import Message
+from services.common.metrics import MQTT_DROPPED
+from services.common.mqtt import MAX_WAITING, Broker, Delivery, Link, LinkDown, PacketTooLarge
+from services.up.brokers import MAX_PACKET_BYTES
+from tests.custody.proxy import Mode, Proxy
+from tests.support import MosquittoServer, eventually
+
+TOPIC = "link/test"
+CONNACK = bytes([0x20, 3, 0, 0, 0])
+
+
+def link_to(
+    url: str, name: str = "contract", *, receive_maximum: int = 64, will: Message | None = None
+) -> Link:
+    return Link(
+        name, Broker(url), identity=name, subscriptions=[TOPIC], receive_maximum=receive_maximum, will=will
+    )
+
+
+@asynccontextmanager
+async def pair(broker: MosquittoServer, receive_maximum: int = 64) -> AsyncIterator[tuple[Link, Link]]:
+    """A publisher and a subscriber, both connected."""
+    publisher = Link("publisher", Broker(broker.url), identity="publisher")
+    async with publisher, link_to(broker.url, receive_maximum=receive_maximum) as subscriber:
+        await publisher.wait_up()
+        await subscriber.wait_up()
+        yield publisher, subscriber
+
+
+def send(link: Link, *payloads: bytes, qos: int = 1) -> None:
+    for payload in payloads:
+        link.publish(Message(topic=TOPIC, payload=payload, qos=qos))
+
+
+async def received(link: Link, timeout_s: float = 10.0) -> Delivery:
+    async with asyncio.timeout(timeout_s):
+        return await anext(link)
+
+
+async def nothing_comes(link: Link) -> bool:
+    try:
+        await received(link, timeout_s=0.5)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def restart(broker: MosquittoServer, *links: Link) -> None:
+    broker.kill()
+    for link in links:
+        await eventually(lambda: not link.is_up)  # noqa: B023
+    broker.start()
+    for link in links:
+        await link.wait_up()
+
+
+async def test_all_that_a_message_carries_arrives(broker: MosquittoServer) -> None:
+    message = Message(
+        topic=TOPIC,
+        payload=bytes(range(256)),
+        qos=1,
+        content_type="image/jpeg",
+        attributes=(("id", "1"), ("twice", "a"), ("twice", "b")),
+        response_topic="answer/here",
+        correlation=b"\x00\xff",
+    )
+    async with pair(broker) as (publisher, subscriber):
+        publisher.publish(message)
+        assert (await received(subscriber)).message == message
+
+
+async def test_after_a_restart_of_the_broker_it_is_back_under_a_new_name_and_subscribed(
+    broker: MosquittoServer,
+) -> None:
+    async with pair(broker) as (publisher, subscriber):
+        assert subscriber._client is not None
+        before = subscriber._client.identifier
+        await restart(broker, publisher, subscriber)
+        assert subscriber._client.identifier != before
+        send(publisher, b"again")
+        assert (await received(subscriber)).message.payload == b"again"
+
+
+async def test_beyond_the_receive_maximum_nothing_comes_until_one_is_acknowledged(
+    broker: MosquittoServer,
+) -> None:
+    async with pair(broker, receive_maximum=2) as (publisher, subscriber):
+        send(publisher, b"1", b"2", b"3", b"4")
+        first, second = await received(subscriber), await received(subscriber)
+        assert await nothing_comes(subscriber)
+        second.acknowledge()
+        assert (await received(subscriber)).message.payload == b"3"
+        assert await nothing_comes(subscriber)
+        first.acknowledge()
+        assert (await received(subscriber)).message.payload == b"4"
+
+
+async def test_an_acknowledgement_of_an_earlier_connection_hits_no_message_of_this_one(
+    broker: MosquittoServer,
+) -> None:
+    async with pair(broker, receive_maximum=1) as (publisher, subscriber):
+        send(publisher, b"old")
+        old = await received(subscriber)
+        await restart(broker, publisher, subscriber)
+        send(publisher, b"new", b"next")
+        new = await received(subscriber)
+        assert new._packet_id == old._packet_id
+        old.acknowledge()
+        assert await nothing_comes(subscriber)
+        new.acknowledge()
+        assert (await received(subscriber)).message.payload == b"next"
+
+
+async def test_what_nobody_reads_at_qos_0_is_dropped_and_counted(broker: MosquittoServer) -> None:
+    count = MAX_WAITING + 300
+    dropped = MQTT_DROPPED.labels("contract", "queue_full")
+    before = dropped._value.get()
+    async with pair(broker) as (publisher, subscriber):
+        for number in range(count):
+            send(publisher, str(number).encode(), qos=0)
+        await eventually(lambda: dropped._value.get() - before == count - MAX_WAITING)
+        kept = [await received(subscriber) for _ in range(MAX_WAITING)]
+        assert [int(each.message.payload) for each in kept] == list(range(MAX_WAITING))
+        assert await nothing_comes(subscriber)
+
+
+WILL = Message(topic=TOPIC, payload=b"gone", qos=1)
+_HOLDER = f"""
+import asyncio, sys
+from services.common.message import Message
+from services.common.mqtt import Broker, Link
+
+async def main():
+    will = Message(topic={TOPIC!r}, payload=b"gone", qos=1)
+    async with Link("holder", Broker(sys.argv[1]), identity="holder", will=will) as link:
+        await link.wait_up()
+        print("up", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_the_will_of_a_killed_process_is_published_by_the_broker(broker: MosquittoServer) -> None:
+    async with pair(broker) as (_, subscriber):
+        holder = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _HOLDER, broker.url, stdout=PIPE, stderr=DEVNULL
+        )
+        assert holder.stdout is not None
+        while (line := await holder.stdout.readline()) != b"up\n":
+            assert line
+        holder.kill()
+        await holder.wait()
+        assert (await received(subscriber)).message.payload == b"gone"
+
+
+async def test_a_link_that_is_closed_publishes_its_will_itself_and_once(broker: MosquittoServer) -> None:
+    async with pair(broker) as (_, subscriber):
+        async with link_to(broker.url, "holder", will=WILL) as holder:
+            await holder.wait_up()
+        assert (await received(subscriber)).message.payload == b"gone"
+        assert await nothing_comes(subscriber)
+
+
+async def test_a_packet_beyond_the_broker_s_limit_is_not_sent(broker: MosquittoServer) -> None:
+    """Mosquitto tells its `max_packet_size` in CONNACK, and closes the connection on what is larger."""
+    async with pair(broker) as (publisher, subscriber):
+        assert publisher.max_packet_bytes == MAX_PACKET_BYTES
+        with pytest.raises(PacketTooLarge):
+            send(publisher, bytes(MAX_PACKET_BYTES))
+        send(publisher, bytes(MAX_PACKET_BYTES - 1_000))
+        assert len((await received(subscriber)).message.payload) == MAX_PACKET_BYTES - 1_000
+        assert publisher.is_up
+
+
+async def test_without_a_connection_publishing_says_so() -> None:
+    async with link_to("mqtt://127.0.0.1:1") as link:
+        with pytest.raises(LinkDown):
+            send(link, b"x")
+
+
+async def test_a_link_that_goes_nowhere_is_noticed_and_replaced(
+    broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packets vanish and nothing is ever reset: only the keep-alive, here of 2 s, can tell."""
+    monkeypatch.setattr(mqtt, "KEEP_ALIVE_S", 2)
+    async with Proxy(broker.port) as proxy, link_to(f"mqtt://127.0.0.1:{proxy.port}") as link:
+        await link.wait_up()
+        proxy.mode = Mode.SWALLOW
+        await eventually(lambda: not link.is_up, 3 * mqtt.KEEP_ALIVE_S + 2)
+        proxy.mode = Mode.PASS
+        async with asyncio.timeout(30):
+            await link.wait_up()
+
+
+def sockets_to(port: int) -> list[object]:
+    """Connections that this process has open to a port."""
+    return [each for each in psutil.Process().net_connections() if each.raddr and each.raddr.port == port]
+
+
+@pytest.mark.parametrize("delay_ms", [*range(0, 12, 1), 15, 20, 30, 50])
+async def test_cancelled_while_it_connects_it_leaves_no_socket(
+    broker: MosquittoServer, delay_ms: int
+) -> None:
+    async with link_to(broker.url):
+        await asyncio.sleep(delay_ms / 1000)
+    await eventually(lambda: not sockets_to(broker.port))
+
+
+@pytest.mark.parametrize("answer", [b"", CONNACK[:2], CONNACK])
+async def test_cancelled_while_it_waits_for_an_answer_it_leaves_no_socket(answer: bytes) -> None:
+    """The peer takes the connection and falls silent: before CONNACK, within it, before SUBACK."""
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        await writer.drain()
+        asked.set()
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        async with link_to(f"mqtt://127.0.0.1:{port}"):
+            await asked.wait()
+            await asyncio.sleep(0.1)
+            assert sockets_to(port)
+        await eventually(lambda: not sockets_to(port))
+        assert not [task for task in asyncio.all_tasks() if "mqtt" in task.get_name()]

@@ -1,0 +1,39 @@
+"""Known faces, each distinct: what goes in can be told from its number alone."""
+
+import random
+
+from services.common.faces import Face, mint
+from services.common.times import from_unix_s
+from services.common.topics import Source
+from tests.storing import jpeg
+
+DEVICE = "porch"
+CAMERAS = tuple(Source(DEVICE, camera) for camera in ("front", "back", "yard"))
+_FIRST_S = 1_750_000_000
+_FRAME_S = 1 / 30
+_SIZES_BYTES = (500, 2_000, 6_000, 20_000)
+
+
+def known_face(seed: int, number: int, size_bytes: int | None = None) -> Face:
+    """Return face `number` of a run: a real JPEG, carrying random bytes in a comment segment."""
+    rng = random.Random(f"{seed}/{number}")
+    size_bytes = size_bytes or rng.choice(_SIZES_BYTES)
+    known = {
+        "box": f"{number % 640},{number % 480},32,32",
+        "framesize": "1920x1080",
+        "score": f"{rng.uniform(0.7, 1):.3f}",
+        "landmarks": " ".join(f"{rng.uniform(0, 1000):.1f}" for _ in range(10)),
+        "detector": "yunet",
+    }
+    time = from_unix_s(_FIRST_S + number // 2 * _FRAME_S)
+    return mint(rng.choice(CAMERAS), time, _with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
+
+
+def key_of(face: Face) -> str:
+    """Return where a face must lie in the bucket, as DESIGN.md has it and not as the store computes it."""
+    return f"dt={face.time:%Y-%m-%d}/device={face.source.device}/camera={face.source.camera}/{face.id}.jpg"
+
+
+def _with_comment(comment: bytes) -> bytes:
+    image = jpeg(0)
+    return image[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + image[2:]

@@ -1,0 +1,51 @@
+"""Not one face lost, not one stored twice, whatever is killed, cut or full: the short form.
+
+`python -m benchmarks.custody` is the long one. A seed may be given in FACEFERRY_TEST_SEED; the timing of
+processes is not in it.
+"""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import skip
+from tests.custody.faults import kinds
+from tests.custody.rig import rig
+from tests.custody.run import run
+
+pytestmark = pytest.mark.long
+
+FACES = 2_000
+LEAST_FAULTS = 40
+SECONDS = 70
+
+
+def a_seed() -> int:
+    """The seed asked for, or any."""
+    return int(os.environ.get("FACEFERRY_TEST_SEED", random.SystemRandom().randrange(1_000_000)))
+
+
+@pytest.mark.timeout(280)
+async def test_every_face_is_stored_once_whatever_is_killed_cut_or_full(
+    tmp_path: Path, s3_program: str
+) -> None:
+    seed = a_seed()
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    report = await run(tmp_path, s3_program, seed, faces=FACES, faults=LEAST_FAULTS + 4, seconds=SECONDS)
+    print(report.as_text())  # noqa: T201
+    assert report.is_perfect
+    assert report.faces == FACES
+    assert report.faults.total() >= LEAST_FAULTS
+    assert report.resent_local > 0
+    assert report.resent_uplink > 0
+    assert not any(report.crashes.values())
+
+
+async def test_this_machine_can_make_every_kind_of_fault(tmp_path: Path, s3_program: str) -> None:
+    async with rig(tmp_path, s3_program) as stage:
+        missing = dict(stage.missing)
+        without = [fault.name for fault in kinds(stage) if fault.needs in missing]
+    if missing:
+        skip(f"{', '.join(without)}: {'; '.join(missing.values())}")
