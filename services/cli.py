@@ -4,7 +4,7 @@ import argparse
 import importlib
 import os
 import sys
-from typing import cast
+from typing import NoReturn, cast
 
 from services.common.errors import SetupError
 from services.common.lifecycle import EXIT_SETUP, setup_error_in
@@ -81,5 +81,16 @@ def _explain(name: str) -> int:
     return 0 if name in ("-h", "--help") else EXIT_SETUP
 
 
+def run() -> NoReturn:
+    """Run the command line and end the process without ado.
+
+    obstore's threads may still speak to the interpreter while it takes itself apart, which aborts it.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

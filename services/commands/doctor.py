@@ -94,9 +94,8 @@ async def _ffmpeg() -> Finding:
 
 
 async def _detector() -> Finding:
+    from services.detect.models import list_models  # noqa: PLC0415, I001 - before onnxruntime: see its package
     import onnxruntime  # noqa: PLC0415
-
-    from services.detect.models import list_models  # noqa: PLC0415
 
     named = os.environ.get("FACEFERRY_MODEL_DIR")
     ready = [found for found in list_models(Path(named) if named else None) if found.state == "ok"]
