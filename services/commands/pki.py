@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_owner,
         default=CONTAINER_USER,
         metavar="UID:GID",
-        help="who the containers run as: theirs are the keys in the bundles, and those of the broker and the "
-        "store if root makes them; default: 10001:10001",
+        help="who the containers run as: theirs are the keys in the bundles, and those of the broker, the "
+        "store and the gallery if root makes them; default: 10001:10001",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    init = actions.add_parser("init", help="make the authority, the broker's and the store's certificates")
+    init = actions.add_parser("init", help="make the authority, and the certificates of the cloud's side")
     init.add_argument(
         "--host",
         action="append",
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     revoke = actions.add_parser("revoke", help="let a device in no more")
     revoke.add_argument("name", metavar="NAME")
     renew = actions.add_parser("renew", help="replace a certificate before it expires")
-    renew.add_argument("name", metavar="NAME", help="a device's, _server or _store")
+    renew.add_argument("name", metavar="NAME", help="a device's, _server, _store or _gallery")
     parser.set_defaults(run=run)
 
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _init(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
     folder.init(options.host, now)
-    print(f"made in {folder.path}: the authority, and the broker's and the store's certificates")
+    print(f"made in {folder.path}: the authority, and certificates of broker, store and gallery")
     print("ca.key signs for every device: keep a copy of it elsewhere, and best of all only there")
     if os.geteuid() != 0:
         print(f"the keys are yours, so compose/cloud/.env needs {_user_lines()}")
@@ -76,8 +76,8 @@ def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Non
     match options.name:
         case "_server":
             print(f"renewed {made}; now, in compose/cloud: docker compose restart broker")
-        case "_store":
-            print(f"renewed {made}; now, in compose/cloud: docker compose restart store")
+        case "_store" | "_gallery" as service:
+            print(f"renewed {made}; now, in compose/cloud: docker compose restart {service[1:]}")
         case _:
             print(_how_to_install(made, options.name))
             print("then, there: docker compose restart forward")

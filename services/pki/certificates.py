@@ -16,6 +16,8 @@ from services.common.topics import is_name
 
 STORE = "_store"
 """The store's identity; no device can have it, for `_` starts no device's name."""
+GALLERY = "_gallery"
+"""The gallery's, likewise."""
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 SERVER_LIFETIME = timedelta(days=825)
@@ -49,12 +51,12 @@ def make_authority(now: datetime) -> Identity:
 def issue_client(
     authority: Identity, name: str, now: datetime, lifetime: timedelta = CLIENT_LIFETIME
 ) -> Identity:
-    """Return a new certificate with which a device, or the store, comes to the broker.
+    """Return a new certificate with which a device, the store or the gallery comes to the broker.
 
     Raises:
-        SetupError: `name` is neither a device's name nor the store's identity.
+        SetupError: `name` is neither a device's name nor the store's or the gallery's identity.
     """
-    if name != STORE:
+    if name not in (STORE, GALLERY):
         check_device_name(name)
     purpose = ExtendedKeyUsageOID.CLIENT_AUTH
     return _issue(authority, name, purpose=purpose, hosts=(), now=now, lifetime=lifetime)

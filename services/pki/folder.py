@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from services.common.errors import SetupError
 from services.pki import certificates
-from services.pki.certificates import STORE, Identity
+from services.pki.certificates import GALLERY, STORE, Identity
 
 INSIDE = ("broker", "localhost", "127.0.0.1")
-"""What the broker is called besides: by the store beside it, and by whoever tries it on its own machine."""
+"""What the broker is called besides: by the services beside it, and by who tries it on its own machine."""
+
+_SERVICES = {STORE: "store", GALLERY: "gallery"}
 
 _SECRET = 0o600
 _PUBLIC = 0o644
@@ -40,7 +42,7 @@ class PkiFolder:
     """The authority's folder, laid out as the compose files expect it.
 
     - `ca.crt`, `ca.key`, `crl.pem`: the authority, and what it has revoked;
-    - `server.crt`, `server.key`, `store.crt`, `store.key`: the broker's and the store's;
+    - `server.crt`, `server.key`: the broker's; and in the same way `store` and `gallery`;
     - `devices/NAME.crt`, and `devices/NAME.tar`: a device's, and with its key for the device itself. The
       key lies nowhere else.
 
@@ -54,22 +56,22 @@ class PkiFolder:
         self._owner = owner
 
     def init(self, hosts: Sequence[str], now: datetime) -> None:
-        """Make the authority, the broker's and the store's certificates, and an empty list of revocations.
+        """Make the authority, the certificates of the cloud's side, and an empty list of revocations.
 
         Raises:
             SetupError: one of the files is there already, or a host's name cannot be one.
         """
         authority = certificates.make_authority(now)
         server = certificates.issue_server(authority, list(dict.fromkeys([*hosts, *INSIDE])), now)
-        store = certificates.issue_client(authority, STORE, now)
         revocations = certificates.make_revocations(authority, [], now)
         files = {
             "ca.key": _key_pem(authority),
             "ca.crt": _pem(authority.certificate),
             "crl.pem": revocations.public_bytes(Encoding.PEM),
             **_pair("server", server),
-            **_pair("store", store),
         }
+        for name, stem in _SERVICES.items():
+            files |= _pair(stem, certificates.issue_client(authority, name, now))
         self._make_folder(self.path)
         self._refuse_existing(files)
         for name, content in files.items():
@@ -106,8 +108,10 @@ class PkiFolder:
     def renew(self, name: str, now: datetime) -> Path:
         """Replace a certificate before it expires; the old one stays valid until then.
 
+        An authority that is older than the gallery gets the gallery's first one so.
+
         Args:
-            name: a device's, `_store` or `_server`.
+            name: a device's, `_store`, `_gallery` or `_server`.
             now: when.
 
         Returns:
@@ -120,8 +124,10 @@ class PkiFolder:
             old = x509.load_pem_x509_certificate(self._read("server.crt"))
             identity = certificates.issue_server(self._authority(), certificates.hosts_of(old), now)
             return self._replace_pair("server", identity)
-        if name == STORE:
-            return self._replace_pair("store", certificates.issue_client(self._authority(), STORE, now))
+        if name in _SERVICES:
+            return self._replace_pair(
+                _SERVICES[name], certificates.issue_client(self._authority(), name, now)
+            )
         self._set_aside(name, self._device_certificate(name), "renewed")
         return self.add_device(name, now)
 
@@ -197,7 +203,7 @@ class PkiFolder:
 
 
 def _is_for_containers(name: str) -> bool:
-    return name.lstrip(".") in ("server.key", "store.key")
+    return name.lstrip(".") in ("server.key", *(f"{stem}.key" for stem in _SERVICES.values()))
 
 
 def _mode(name: str) -> int:

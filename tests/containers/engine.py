@@ -1,5 +1,6 @@
 """A real container engine, and our images in it."""
 
+import http.client
 import json
 import os
 import subprocess
@@ -147,6 +148,17 @@ class Project:
 def service_of(container: Mapping[str, Any]) -> str:
     name: str = container["Config"]["Labels"]["com.docker.compose.service"]
     return name
+
+
+def ask(port: int, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Ask what a container serves on this machine's own address; return the status and what is answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=dict(headers))
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
 def until(claim: Callable[[], object], timeout_s: float, told: Callable[[], str] = lambda: "") -> float:

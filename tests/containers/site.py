@@ -72,5 +72,7 @@ class Site:
             )
             assert made.returncode == 0, made.stderr
         (self.cloud / "passwords").chmod(0o644)
-        (self.cloud / "store-password").write_text(words["_store"] + "\n")
+        for service in ("store", "gallery"):
+            if f"_{service}" in words:
+                (self.cloud / f"{service}-password").write_text(words[f"_{service}"] + "\n")
         (self.edge / "password").write_text(words[DEVICE] + "\n")

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.timeout(200)
 CONNECT = bytes.fromhex("10 10 0004 4d515454 05 02 003c 00 0003 616263")  # MQTT 5, clean start, client "abc"
 WAIT_S = 5.0
 SILENCE_S = 1.0
+PASSWORDS = {"porch": "over-the-sea", "_store": "under-the-bridge", "_gallery": "in-the-stalls"}
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,29 @@ def test_the_store_reads_faces_and_writes_receipts_and_nothing_else(peer: Any) -
         assert store.heard == ["faceferry/porch/front/face"]
 
 
+@pytest.mark.usefixtures("broker")
+def test_the_gallery_reads_receipts_and_states_and_writes_nothing(peer: Any) -> None:
+    with peer("_gallery") as gallery, peer("_store") as store, peer("porch") as porch:
+        gallery.listens("#").listens("faceferry/+/stored").listens("faceferry/+/+/status")
+        gallery.listens("faceferry/+/+/face").listens("$share/store/faceferry/+/+/face").listens("$SYS/#")
+        for topic in (
+            "faceferry/porch/front/face",
+            "faceferry/porch/front/status",
+            "faceferry/porch/stored",
+            "faceferry/_gallery/front/face",
+            "faceferry/_gallery/front/status",
+            "faceferry/_gallery/stored",
+            "test_topic",
+        ):
+            assert not gallery.may_write(topic), topic
+        assert porch.may_write("faceferry/porch/front/face")
+        assert porch.may_write("faceferry/porch/front/status")
+        assert store.may_write("faceferry/porch/stored")
+        assert store.may_write("faceferry/_gallery/stored")
+        time.sleep(SILENCE_S)
+        assert set(gallery.heard) == {"faceferry/porch/front/status", "faceferry/porch/stored"}
+
+
 def test_test_topic_opens_to_the_one_that_is_named(broker: Project, peer: Any) -> None:
     broker.configure(FACEFERRY_TEST_TOPIC="yard")
     broker.up("broker")
@@ -258,7 +282,7 @@ def password_broker(
 ) -> Iterator[Project]:
     """The same with user names and passwords, on the same port."""
     broker("down", "--timeout", "2")
-    site.write_passwords({"porch": "over-the-sea", "_store": "under-the-bridge"})
+    site.write_passwords(PASSWORDS)
     files = [ROOT / "compose/cloud/compose.yaml", ROOT / "compose/cloud/passwords.yaml"]
     with Project(files, site.cloud_settings(), tmp_path_factory.mktemp("passwords")) as project:
         project.up("broker")
@@ -276,14 +300,19 @@ def test_with_passwords_nobody_is_anonymous_nor_plain(site: Site, tmp_path: Path
 def test_with_passwords_the_same_rules_hold(site: Site, tmp_path: Path) -> None:
     tls = context(site, tmp_path, None)
     with (
-        Peer(site, tls, "_store", "under-the-bridge") as store,
-        Peer(site, tls, "porch", "over-the-sea") as porch,
+        Peer(site, tls, "_store", PASSWORDS["_store"]) as store,
+        Peer(site, tls, "_gallery", PASSWORDS["_gallery"]) as gallery,
+        Peer(site, tls, "porch", PASSWORDS["porch"]) as porch,
     ):
         store.listens("faceferry/+/+/face")
+        gallery.listens("#")
         assert porch.may_write("faceferry/porch/front/face")
         assert not porch.may_write("faceferry/yard/front/face")
+        assert store.may_write("faceferry/porch/stored")
+        assert not gallery.may_write("faceferry/porch/stored")
         time.sleep(SILENCE_S)
         assert store.heard == ["faceferry/porch/front/face"]
+        assert gallery.heard == ["faceferry/porch/stored"]
     refused = Peer(site, tls, "porch", "wrong")
     refused._client.loop_start()
     time.sleep(SILENCE_S)

@@ -1,15 +1,29 @@
 """What needs no running container."""
 
 import itertools
+import json
 import os
 import subprocess
+from collections.abc import Sequence
 
 import pytest
 
 from tests.containers.engine import ROOT, start_engine
 
-EDGE = [(), ("gpu.yaml",), ("jetson.yaml",), ("passwords.yaml",), ("gpu.yaml", "passwords.yaml")]
-CLOUD = list(itertools.product([(), ("passwords.yaml",)], [(), ("--profile", "selfhost")]))
+
+def any_of(*names: str) -> list[tuple[str, ...]]:
+    """Every selection of names, none of them included."""
+    return [some for count in range(len(names) + 1) for some in itertools.combinations(names, count)]
+
+
+# A device has one kind of GPU, or none.
+EDGE_FILES = [
+    (*gpu, *others)
+    for gpu in [(), ("gpu.yaml",), ("jetson.yaml",)]
+    for others in any_of("passwords.yaml", "live.yaml")
+]
+EDGE = list(itertools.product(EDGE_FILES, any_of("metrics")))
+CLOUD = list(itertools.product(any_of("passwords.yaml"), any_of("selfhost", "gallery", "metrics")))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,18 +47,49 @@ def assert_clean(done: subprocess.CompletedProcess[str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("files", EDGE)
-def test_edge_files_are_clean_with_the_example_settings(files: tuple[str, ...]) -> None:
-    named = [part for file in ("compose.yaml", *files) for part in ("-f", file)]
-    assert_clean(config("edge", "--env-file", ".env.example", *named))
+def named(files: Sequence[str], profiles: Sequence[str]) -> list[str]:
+    given = [part for file in ("compose.yaml", *files) for part in ("-f", file)]
+    return ["--env-file", ".env.example", *given, *(part for one in profiles for part in ("--profile", one))]
 
 
-@pytest.mark.parametrize(("files", "profile"), CLOUD)
-def test_cloud_files_are_clean_with_the_example_settings(
-    files: tuple[str, ...], profile: tuple[str, ...]
+@pytest.mark.parametrize(("files", "profiles"), EDGE)
+def test_edge_files_are_clean_with_the_example_settings(
+    files: tuple[str, ...], profiles: tuple[str, ...]
 ) -> None:
-    named = [part for file in ("compose.yaml", *files) for part in ("-f", file)]
-    assert_clean(config("cloud", "--env-file", ".env.example", *named, *profile))
+    assert_clean(config("edge", *named(files, profiles)))
+
+
+@pytest.mark.parametrize(("files", "profiles"), CLOUD)
+def test_cloud_files_are_clean_with_the_example_settings(
+    files: tuple[str, ...], profiles: tuple[str, ...]
+) -> None:
+    assert_clean(config("cloud", *named(files, profiles)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "profiles", "files"),
+    [("edge", ("metrics",), ("live.yaml",)), ("cloud", ("selfhost", "gallery", "metrics"), ())],
+)
+def test_every_container_is_confined_and_what_shows_faces_or_figures_is_for_this_machine_alone(
+    folder: str, profiles: tuple[str, ...], files: tuple[str, ...]
+) -> None:
+    """Of those that other tests run, they also ask the engine."""
+    told = subprocess.run(
+        ["docker", "compose", *named(files, profiles), "config", "--format", "json"],
+        cwd=ROOT / "compose" / folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    services = json.loads(told.stdout)["services"]
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["user"].split(":")[0] not in ("", "0", "root"), name
+        assert int(service["mem_limit"]) > 0, name
+        if name != "broker":
+            assert {port["host_ip"] for port in service.get("ports", ())} <= {"127.0.0.1"}, name
 
 
 def test_dev_file_is_clean() -> None:

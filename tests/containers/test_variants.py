@@ -1,18 +1,20 @@
-"""The other ways to run it: everything on one machine, and passwords in place of certificates."""
+"""The other ways to run it: everything on one machine, passwords in place of certificates, live pictures."""
 
 import json
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from services.up.brokers import free_port
 from tests.containers.bucket import Bucket
-from tests.containers.engine import IMAGES, ROOT, Project, until
+from tests.containers.engine import IMAGES, ROOT, Project, ask, until
 from tests.containers.site import Site
 
 pytestmark = [pytest.mark.timeout(200), pytest.mark.usefixtures("images")]
 
 LEAST_FACES = 178
+JPEG = b"\xff\xd8\xff"
 
 
 def test_the_development_file_needs_one_command(clips: Path, tmp_path: Path) -> None:
@@ -57,3 +59,18 @@ def test_faces_arrive_with_passwords(site: Site, clips: Path, tmp_path: Path) ->
         cloud.up()
         edge.up()
         until(lambda: len(Bucket(site.s3_port, keys).ids()) >= LEAST_FACES, 60)
+
+
+def test_live_pictures_are_shown_to_whoever_knows_the_token(site: Site, clips: Path, tmp_path: Path) -> None:
+    token, port = "what-one-has-to-know", free_port()
+    with_token = {"Authorization": f"Bearer {token}"}
+    (site.edge / "live-token").write_text(token + "\n")
+    settings = site.edge_settings(clips) | {
+        "FACEFERRY_CAMERAS": "front=file:///recordings/classroom.mp4?loop=1",
+        "FACEFERRY_LIVE_PORT": str(port),
+    }
+    files = [ROOT / "compose/edge/compose.yaml", ROOT / "compose/edge/live.yaml"]
+    with Project(files, settings, tmp_path) as edge:
+        edge.up("capture")
+        assert ask(port, "/live/front.jpg", {})[0] == HTTPStatus.UNAUTHORIZED
+        until(lambda: ask(port, "/live/front.jpg", with_token)[1].startswith(JPEG), 30)

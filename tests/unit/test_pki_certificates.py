@@ -54,7 +54,13 @@ def test_a_client_is_named_and_is_no_server() -> None:
     client.verify_directly_issued_by(AUTHORITY.certificate)
     assert common_name(client) == "porch"
     assert purposes(client) == [ExtendedKeyUsageOID.CLIENT_AUTH]
-    assert common_name(certificates.issue_client(AUTHORITY, certificates.STORE, NOW).certificate) == "_store"
+
+
+@pytest.mark.parametrize("name", [certificates.STORE, certificates.GALLERY])
+def test_a_service_has_a_name_that_no_device_can_have(name: str) -> None:
+    assert common_name(certificates.issue_client(AUTHORITY, name, NOW).certificate) == name
+    with pytest.raises(SetupError):
+        certificates.check_device_name(name)
 
 
 def test_a_server_is_no_client() -> None:

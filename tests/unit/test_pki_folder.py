@@ -64,7 +64,7 @@ def test_keys_are_secret_and_certificates_are_not(pki: PkiFolder) -> None:
 def test_what_root_makes_for_containers_is_theirs_and_the_authority_is_not(pki: PkiFolder) -> None:
     owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in pki.path.glob("*.key")}
     theirs = (CONTAINERS.uid, CONTAINERS.gid)
-    assert owners == {"ca.key": (0, 0), "server.key": theirs, "store.key": theirs}
+    assert owners == {"ca.key": (0, 0), "gallery.key": theirs, "server.key": theirs, "store.key": theirs}
 
 
 def test_the_broker_is_also_known_to_the_store_beside_it(pki: PkiFolder) -> None:
@@ -106,7 +106,7 @@ def test_one_file_of_an_authority_is_enough_to_stop(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"server.key": b"mine"}
 
 
-@pytest.mark.parametrize("name", ["../porch", "Porch", "", "a/b", "_store", "_server", "."])
+@pytest.mark.parametrize("name", ["../porch", "Porch", "", "a/b", "_store", "_gallery", "_server", "."])
 def test_a_bad_name_touches_nothing(pki: PkiFolder, name: str) -> None:
     before = contents(pki.path)
     for act in (pki.add_device, pki.revoke):
@@ -136,7 +136,13 @@ def test_a_device_that_is_unknown_cannot_be_revoked(pki: PkiFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("porch", "devices/porch.crt"), ("_server", "server.crt"), ("_store", "store.crt")]
+    ("name", "file"),
+    [
+        ("porch", "devices/porch.crt"),
+        ("_server", "server.crt"),
+        ("_store", "store.crt"),
+        ("_gallery", "gallery.crt"),
+    ],
 )
 def test_a_renewed_certificate_lives_longer_and_the_old_one_is_not_revoked(
     pki: PkiFolder, name: str, file: str
@@ -150,11 +156,20 @@ def test_a_renewed_certificate_lives_longer_and_the_old_one_is_not_revoked(
     assert revoked(pki) == set()
 
 
+def test_an_authority_older_than_the_gallery_gets_its_certificate_by_renewal(pki: PkiFolder) -> None:
+    made = {name: pki.path / name for name in ("gallery.crt", "gallery.key")}
+    for path in made.values():
+        path.unlink()
+    assert pki.renew("_gallery", LATER) == made["gallery.crt"]
+    assert all(path.exists() for path in made.values())
+
+
 def test_the_command_says_what_to_do_next(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     assert "pki device NAME" in command("--folder", folder, "init", "--host", "cloud.example.org").stdout
     assert "tar -xpf porch.tar" in command("--folder", folder, "device", "porch").stdout
     assert "docker compose restart broker" in command("--folder", folder, "revoke", "porch").stdout
+    assert "docker compose restart gallery" in command("--folder", folder, "renew", "_gallery").stdout
 
 
 def test_the_command_ends_with_status_2_and_one_line_when_it_cannot(tmp_path: Path) -> None:
