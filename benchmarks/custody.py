@@ -1,6 +1,6 @@
 """The custody proof in its long form: known faces, and everything that can fail, failing at random.
 
-    python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 110] [--seconds 190]
+    python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 110] [--seconds 150]
         [--s3-server PROGRAM] [--json FILE] [--markdown FILE]
 
 A driver in detect's place publishes faces, each of its own; forward, store, both brokers, the link, the
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faces", type=int, default=7_000, help="in each run")
     parser.add_argument("--faults", type=int, default=110, help="in each run")
     parser.add_argument(
-        "--seconds", type=float, default=190.0, help="how long the faces of a run take to go in"
+        "--seconds", type=float, default=150.0, help="how long the faces of a run take to go in"
     )
     parser.add_argument("--s3-server", help="a versitygw program")
     parser.add_argument("--json", type=Path, help="write the figures here")
