@@ -1,9 +1,20 @@
+import re
+
+
 class FaceferryError(Exception):
     """The root of every error this project raises."""
 
 
 class SetupError(FaceferryError):
     """Something that only the user can mend: said in one line, exit status 2."""
+
+
+_REASON = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
+
+
+def is_reason(text: object) -> bool:
+    """Say whether `text` may be a reason: it becomes a metric's label, and comes over the network too."""
+    return isinstance(text, str) and _REASON.fullmatch(text) is not None
 
 
 class Refused(FaceferryError):

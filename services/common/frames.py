@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.common import cloudevents, times
-from services.common.errors import Refused
+from services.common.errors import Refused, is_reason
 from services.common.message import Message, unique_attributes
 from services.common.topics import Source, camera_topic, parse_camera_topic
 
@@ -115,7 +115,7 @@ def decode_done(message: Message) -> Done:
     source = parse_camera_topic(message.topic, "done")
     sequence = _sequence(message.correlation)
     match _load_object(message.payload):
-        case {"dropped": str(reason)}:
+        case {"dropped": reason} if is_reason(reason):
             return Done(source, sequence, dropped=reason)
         case {"faces": [*faces]} if all(isinstance(face, str) for face in faces):
             return Done(source, sequence, faces=tuple(faces))

@@ -3,6 +3,7 @@
 JPEG after ITU-T T.81 annex B, PNG after the W3C recommendation (third edition).
 """
 
+import itertools
 import re
 import struct
 import zlib
@@ -14,6 +15,9 @@ MAX_PIXELS = 64_000_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_FILL = re.compile(rb"\xff+")
+_MAX_SEGMENTS = 10_000
+"""Nothing real has as many; a large image made of nothing else would keep the reader busy for seconds."""
 # Within a scan 0xFF 0x00 is a stuffed byte and D0 to D7 are restart markers: neither ends it.
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
@@ -50,15 +54,13 @@ def inspect(image: bytes) -> ImageInfo:
 def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
     info: ImageInfo | None = None
     position = 2
-    while True:
+    for number in itertools.count():
         marker, position = _marker(image, position)
         if marker == _EOI:
             break
-        if position + 2 > len(image):
-            raise Refused("truncated_image", "ends within a segment")
-        length = int.from_bytes(image[position : position + 2])
-        if length < 2 or position + length > len(image):
-            raise Refused("truncated_image", "ends within a segment")
+        if number >= _MAX_SEGMENTS:
+            raise Refused("bad_image", f"more than {_MAX_SEGMENTS} segments")
+        length = _segment_bytes(image, position)
         if marker in _START_OF_FRAME:
             if length < 8:
                 raise Refused("bad_image", "short frame header")
@@ -75,11 +77,19 @@ def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
     return info, position
 
 
+def _segment_bytes(image: bytes, position: int) -> int:
+    """Return how long the segment at `position` is, its length field included."""
+    length = int.from_bytes(image[position : position + 2])
+    if length < 2 or position + length > len(image):
+        raise Refused("truncated_image", "ends within a segment")
+    return length
+
+
 def _marker(image: bytes, position: int) -> tuple[int, int]:
     """Return the marker at `position` (fill bytes skipped) and where its segment starts."""
     start = position
-    while position < len(image) and image[position] == 0xFF:
-        position += 1
+    if (fill := _FILL.match(image, position)) is not None:
+        position = fill.end()
     if position >= len(image):
         raise Refused("truncated_image", "no end marker")
     if position == start or image[position] in (0x00, _SOI):
@@ -90,7 +100,11 @@ def _marker(image: bytes, position: int) -> tuple[int, int]:
 def _png(image: bytes) -> tuple[ImageInfo, int]:
     info: ImageInfo | None = None
     position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(image):
+    for number in itertools.count():
+        if position + 12 > len(image):
+            break
+        if number >= _MAX_SEGMENTS:
+            raise Refused("bad_image", f"more than {_MAX_SEGMENTS} chunks")
         length, kind = struct.unpack_from(">I4s", image, position)
         end = position + 12 + length
         if end > len(image):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.common.errors import Refused
+from services.common.errors import Refused, is_reason
 from services.common.faces import is_id
 from services.common.message import Message
 from services.common.topics import device_topic
@@ -64,4 +64,4 @@ def _encode(device: str, kind: str, body: object) -> Message:
 
 
 def _is_reasons(refused: Mapping[object, object]) -> bool:
-    return all(is_id(face) and isinstance(reason, str) for face, reason in refused.items())
+    return all(is_id(face) and is_reason(reason) for face, reason in refused.items())

@@ -133,21 +133,22 @@ def select(connection: sqlite3.Connection, after: int, until: int) -> Generator[
         yield from map(_from_row, cursor)
 
 
-def rescue(connection: sqlite3.Connection) -> list[SpooledFace]:
-    """Return what can still be read of a damaged database, from both ends towards the damage.
+def rescue(connection: sqlite3.Connection) -> Iterator[SpooledFace]:
+    """Yield what can still be read of a damaged database, from both ends towards the damage.
 
     A face's id proves its content, so nothing is taken for a face that is none.
     """
-    found: dict[str, SpooledFace] = {}
+    found: set[str] = set()
     for order in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.DatabaseError, ValueError):
+        with contextlib.suppress(sqlite3.DatabaseError):
             for row in connection.execute(f"SELECT {_COLUMNS} FROM faces ORDER BY sequence {order}"):  # noqa: S608 - constants
-                face = _from_row(row)
+                face = _from_damaged_row(row)
+                if face is None:
+                    continue
                 if face.id in found:
                     break
-                if _is_sound(face):
-                    found[face.id] = face
-    return sorted(found.values(), key=lambda face: face.sequence)
+                found.add(face.id)
+                yield face
 
 
 def _configure(connection: sqlite3.Connection) -> None:
@@ -171,8 +172,13 @@ def _from_row(row: tuple[int, str, str, str, str, bytes]) -> SpooledFace:
     return SpooledFace(sequence, face_id, message)
 
 
-def _is_sound(face: SpooledFace) -> bool:
+def _from_damaged_row(row: tuple[int, str, str, str, str, bytes]) -> SpooledFace | None:
+    """Return a row's face, if that is what it holds: damage puts anything into any column."""
+    types = (int, str, str, str, str, bytes)
+    if not all(isinstance(value, kind) for value, kind in zip(row, types, strict=True)):
+        return None
     try:
-        return decode_face(face.message).id == face.id
-    except Refused:
-        return False
+        face = _from_row(row)
+        return face if decode_face(face.message).id == face.id else None
+    except (Refused, ValueError, TypeError):
+        return None

@@ -286,6 +286,8 @@ class Forwarder:
         if message.topic not in self._statuses and len(self._statuses) >= MAX_CAMERAS:
             raise Refused("too_many_cameras", message.topic)
         status = Message(topic=message.topic, payload=message.payload, qos=1, retain=True)
+        if self._statuses.get(message.topic) == status:
+            return
         self._statuses[message.topic] = status
         with contextlib.suppress(LinkDown):
             self.cloud.publish(status)

@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import os
 import sqlite3
 import time
@@ -16,6 +17,9 @@ from services.forward.spooled import SpooledFace
 
 DATABASE = "spool.db"
 RESERVE = "reserve"
+REPLACEMENT = "replacement.db"
+_SUFFIXES = ("", "-wal", "-shm")
+_COPIED_AT_ONCE = 64
 _VACUUM_PAGES = 2_000
 
 log = structlog.get_logger()
@@ -57,10 +61,12 @@ class Spool:
         self._path = folder / DATABASE
         self._reserve = folder / RESERVE
         self._reserve_bytes = reserve_bytes
+        self._finish_replacement()
         self._connection = self._open()
-        self._inode = self._path.stat().st_ino
-        self._faces = self._count("faces")
-        self._quarantined = self._count("quarantine")
+        try:
+            self._take_stock()
+        except SpoolDamaged:
+            self.replace()
         self._keep_reserve()
 
     def close(self) -> None:
@@ -169,9 +175,7 @@ class Spool:
             SpoolFull: there is no room for it.
         """
         self._replace(self._connection, "damaged or missing")
-        self._inode = self._path.stat().st_ino
-        self._faces = self._count("faces")
-        self._quarantined = self._count("quarantine")
+        self._take_stock()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -193,17 +197,41 @@ class Spool:
             return self._connection
 
     def _replace(self, damaged: sqlite3.Connection, why: str) -> None:
-        rescued = database.rescue(damaged)
+        # The copy first, whole and on disk: until it is, the damaged one is all there is.
+        rescued = self._copy(damaged)
         damaged.close()
         moved_to = self._move_aside()
+        self._finish_replacement()
         self._connection = database.connect(self._path)
-        with translated(), self._connection:
-            database.insert(self._connection, rescued, time.time())
-        log.error("spool.replaced", why=why, rescued=len(rescued), moved_to=moved_to)
+        log.error("spool.replaced", why=why, rescued=rescued, moved_to=moved_to)
+
+    def _copy(self, damaged: sqlite3.Connection) -> int:
+        """Write all faces that can be read into the replacement; return how many."""
+        for suffix in _SUFFIXES:
+            self._path.with_name(REPLACEMENT + suffix).unlink(missing_ok=True)
+        rescued = 0
+        with contextlib.closing(database.connect(self._path.with_name(REPLACEMENT))) as replacement:
+            faces = database.rescue(damaged)
+            while some := list(itertools.islice(faces, _COPIED_AT_ONCE)):
+                with translated(), replacement:
+                    rescued += database.insert(replacement, some, time.time())
+            with translated():
+                replacement.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return rescued
+
+    def _finish_replacement(self) -> None:
+        """Put a replacement in place where there is nothing else: what a crash in between would leave."""
+        replacement = self._path.with_name(REPLACEMENT)
+        if self._path.exists() or not replacement.exists():
+            return
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(FileNotFoundError):
+                replacement.with_name(REPLACEMENT + suffix).rename(self._path.with_name(DATABASE + suffix))
+        _sync(self._path.parent)
 
     def _move_aside(self) -> str:
         prefix = f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}-"
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in reversed(_SUFFIXES):
             path = self._path.with_name(DATABASE + suffix)
             with contextlib.suppress(FileNotFoundError):
                 path.rename(path.with_name(prefix + path.name))
@@ -219,6 +247,11 @@ class Spool:
             self._reserve.unlink(missing_ok=True)
             log.warning("spool.no_reserve", error=str(error))
 
+    def _take_stock(self) -> None:
+        self._inode = self._path.stat().st_ino
+        self._faces = self._count("faces")
+        self._quarantined = self._count("quarantine")
+
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -230,6 +263,14 @@ class Spool:
     def _pragma(self, name: str) -> int:
         (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
         return int(value)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _free_bytes(folder: Path) -> int:

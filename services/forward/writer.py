@@ -45,7 +45,7 @@ Order = SpooledFace | Delete | Quarantine | BacklogRead
 
 @dataclass(slots=True)
 class _Batch:
-    inserts: dict[str, SpooledFace] = field(default_factory=dict)
+    inserts: list[SpooledFace] = field(default_factory=list)
     deletes: dict[str, None] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -119,7 +119,8 @@ class SpoolWriter:
                 for order in orders:
                     match order:
                         case SpooledFace():
-                            batch.inserts[order.id] = order
+                            # Copies of one face too: each has a delivery that waits for its answer.
+                            batch.inserts.append(order)
                         case Delete():
                             batch.deletes[order.face_id] = None
                         case Quarantine():
@@ -149,7 +150,7 @@ class SpoolWriter:
         if not batch:
             return
         # What is stored before it was written need not be written at all.
-        inserts = [face for face in batch.inserts.values() if face.id not in batch.deletes]
+        inserts = [face for face in batch.inserts if face.id not in batch.deletes]
         try:
             self._write(inserts, batch)
         except SpoolFull:
@@ -157,10 +158,10 @@ class SpoolWriter:
             inserts = []
         else:
             self.is_full = False
-        written = [face for face in batch.inserts.values() if face.id in batch.deletes]
+        written = [face for face in batch.inserts if face.id in batch.deletes]
         if inserts or written:
             self._answer(self._answers.written, [*inserts, *written])
-        self.state = self._spool.state()
+        self._look()
 
     def _write(self, inserts: list[SpooledFace], batch: _Batch) -> None:
         if not self._spool.is_in_place():
@@ -194,6 +195,13 @@ class SpoolWriter:
             self._replace()
             return self._spool.read(read)
 
+    def _look(self) -> None:
+        try:
+            self.state = self._spool.state()
+        except SpoolDamaged:
+            self._replace()
+            self.state = self._spool.state()
+
     def _replace(self) -> None:
         SPOOL_DAMAGED.inc()
         self._spool.replace()
@@ -203,8 +211,11 @@ class SpoolWriter:
         if now_s - self._tidied_s < TIDY_EVERY_S:
             return
         self._tidied_s = now_s
-        self._spool.tidy()
-        self.state = self._spool.state()
+        try:
+            self._spool.tidy()
+        except SpoolDamaged:
+            self._replace()
+        self._look()
         if self.is_full and self._spool.has_reserve:
             log.info("spool.disk_has_room")
             self.is_full = False

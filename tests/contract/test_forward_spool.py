@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ from services.forward import service
 from services.forward.database import SpoolDamaged, SpoolFull
 from services.forward.outbox import BacklogRead
 from services.forward.settings import ForwardSettings
-from services.forward.spool import DATABASE, Spool, prepare
+from services.forward.spool import DATABASE, REPLACEMENT, Spool, prepare
 from services.forward.spooled import SpooledFace
 from tests.conftest import skip
 
@@ -146,6 +147,41 @@ def test_a_damaged_database_is_replaced_and_what_can_be_read_is_kept(folder: Pat
     damaged.write([face(31)], [], {})
     assert damaged.read(EVERYTHING)[-1].sequence == 31
     damaged.close()
+
+
+def test_a_replacement_that_was_cut_short_is_finished_or_done_again(folder: Path) -> None:
+    """Whatever a crash leaves behind while a damaged database is replaced, the faces are found."""
+    faces = [face(number) for number in range(1, 21)]
+    spool = Spool(folder, RESERVE_BYTES)
+    spool.write(faces, [], {})
+    spool.close()
+    shutil.copy(folder / DATABASE, folder / REPLACEMENT)
+    (folder / DATABASE).rename(folder / "damaged-by-test-spool.db")  # moved aside, and then killed
+    again = Spool(folder, RESERVE_BYTES)
+    assert again.read(EVERYTHING) == faces
+    again.close()
+    (folder / REPLACEMENT).write_bytes(b"half a copy")  # killed while copying: the old one is still there
+    again = Spool(folder, RESERVE_BYTES)
+    again.replace()
+    assert again.read(EVERYTHING) == faces
+    again.close()
+
+
+def test_damage_that_counting_meets_is_no_crash_loop(folder: Path) -> None:
+    faces = [face(number) for number in range(1, 21)]
+    spool = Spool(folder, RESERVE_BYTES)
+    spool.write(faces, [], {})
+    spool.close()
+    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as database:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_faces_1'"
+        (page,) = database.execute(query).fetchone()
+    with (folder / DATABASE).open("r+b") as file:
+        file.seek((page - 1) * 8192)
+        file.write(b"\xa5" * 8192)
+    again = Spool(folder, RESERVE_BYTES)
+    found = again.read(EVERYTHING)
+    assert found == faces
+    again.close()
 
 
 def test_a_deleted_database_is_noticed_and_its_faces_are_written_again(folder: Path) -> None:

@@ -243,3 +243,14 @@ async def test_cancelled_while_it_waits_for_an_answer_it_leaves_no_socket(answer
             assert sockets_to(port)
         await eventually(lambda: not sockets_to(port))
         assert not [task for task in asyncio.all_tasks() if "mqtt" in task.get_name()]
+
+
+async def test_a_mark_that_paho_objects_to_costs_no_connection(broker: MosquittoServer) -> None:
+    """MQTT 5 allows U+FEFF (1.5.4); paho would drop the connection over it, for ever if it is retained."""
+    marked = Message(topic=TOPIC, payload=b"1", qos=1, retain=True, attributes=(("box", "\ufeff1"),))
+    async with Link("publisher", Broker(broker.url), identity="publisher") as publisher:
+        await publisher.wait_up()
+        publisher.publish(marked)
+        async with link_to(broker.url) as subscriber:
+            assert (await received(subscriber)).message.attributes == marked.attributes
+            assert subscriber.is_up
