@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from services.common import times
+from services.common.storage.keys import id_time
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.journal import Journal
 from services.up.once import held
@@ -73,10 +73,8 @@ class Rig:
         for line in (self._folder / "store.log").read_text().splitlines():
             if "store.face_stored" in line:
                 event = json.loads(line)
-                face = event["id"]
-                stamp = f"{face[:4]}-{face[4:6]}-{face[6:8]}T{face[9:11]}:{face[11:13]}:{face[13:23]}"
                 at = datetime.fromisoformat(event["timestamp"])
-                latencies.append((at - times.parse_rfc3339(stamp)).total_seconds())
+                latencies.append((at - id_time(event["id"])).total_seconds())
         return latencies
 
     def stop(self) -> None:
