@@ -1,0 +1,84 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from services.common.publish import PublishProperties, read_properties
+
+# paho reads no control characters, though MQTT 5 allows them.
+texts = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs", "Cc", "Cn"]), max_size=300)
+texts_for_paho = texts.filter(lambda text: "\ufeff" not in text)
+
+
+def properties(text: st.SearchStrategy[str]) -> st.SearchStrategy[PublishProperties]:
+    return st.builds(
+        PublishProperties,
+        content_type=st.none() | text,
+        attributes=st.lists(st.tuples(text, text), max_size=12).map(tuple),
+        response_topic=st.none() | text,
+        correlation=st.none() | st.binary(max_size=300),
+        expiry_s=st.none() | st.integers(1, 2**32 - 1),
+    )
+
+
+@given(properties(texts), st.binary(max_size=20), st.binary(max_size=20))
+def test_what_is_packed_is_read_again_wherever_it_stands(
+    written: PublishProperties, before: bytes, payload: bytes
+) -> None:
+    packet = before + written.pack() + payload
+    read, end = read_properties(packet, len(before))
+    assert read == written
+    assert packet[end:] == payload
+
+
+@given(properties(texts_for_paho))
+def test_paho_reads_what_is_packed(written: PublishProperties) -> None:
+    theirs = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    theirs.unpack(written.pack())  # type: ignore[no-untyped-call]
+    assert getattr(theirs, "ContentType", None) == written.content_type
+    assert tuple(getattr(theirs, "UserProperty", ())) == written.attributes
+    assert getattr(theirs, "ResponseTopic", None) == written.response_topic
+    assert getattr(theirs, "CorrelationData", None) == written.correlation
+    assert getattr(theirs, "MessageExpiryInterval", None) == written.expiry_s
+
+
+def test_what_nobody_needs_is_read_over() -> None:
+    theirs = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    theirs.PayloadFormatIndicator = 1
+    theirs.TopicAlias = 300
+    theirs.SubscriptionIdentifier = [1, 268_435_455]
+    theirs.UserProperty = ("name", "value")
+    packed = bytes(theirs.pack())  # type: ignore[no-untyped-call]
+    assert read_properties(packed, 0) == (PublishProperties(attributes=(("name", "value"),)), len(packed))
+
+
+@given(st.binary(max_size=60), st.integers(0, 70))
+def test_anything_else_is_malformed_and_nothing_worse(packet: bytes, start: int) -> None:
+    try:
+        _, end = read_properties(packet, start)
+    except ValueError:
+        return
+    assert start < end <= len(packet)
+
+
+@given(properties(texts).filter(lambda written: written != PublishProperties()), st.data())
+def test_a_packet_that_ends_early_is_malformed(written: PublishProperties, data: st.DataObject) -> None:
+    packed = written.pack()
+    with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
+        read_properties(packed[: data.draw(st.integers(0, len(packed) - 1))], 0)
+
+
+@pytest.mark.parametrize(
+    "once",
+    [
+        PublishProperties(content_type="1"),
+        PublishProperties(response_topic="1"),
+        PublishProperties(correlation=b"1"),
+        PublishProperties(expiry_s=1),
+    ],
+)
+def test_a_property_that_stands_there_twice_is_malformed(once: PublishProperties) -> None:
+    body = once.pack()[1:]
+    with pytest.raises(ValueError, match="twice"):
+        read_properties(bytes([2 * len(body)]) + body + body, 0)
