@@ -3,7 +3,6 @@ from concurrent.futures import Executor
 
 import structlog
 
-from services.capture.encoding import encode_within
 from services.capture.fit import Fit
 from services.capture.pictures import Jpeg, Picture
 
@@ -34,6 +33,8 @@ class Developer:
         level = self._fit.level
         if isinstance(picture, Jpeg) and level.is_untouched and len(picture.data) <= limit_bytes:
             return picture.data
+        from services.capture.encoding import encode_within  # noqa: PLC0415 - brings numpy, see `pictures`
+
         loop = asyncio.get_running_loop()
         jpeg = await loop.run_in_executor(
             self._threads, encode_within, picture, self._quality, self._fit, limit_bytes

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from services.common.errors import FaceferryError
 
-Plane: TypeAlias = NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# numpy takes 12 MB, and only cameras whose pictures are encoded here need it: what handles planes loads it.
+Plane: TypeAlias = "NDArray[np.uint8]"
 
 MAX_JPEG_BYTES = 32 * 1024 * 1024
 """A 64 megapixel JPEG of high quality; more than this is not waited for."""

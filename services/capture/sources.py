@@ -9,7 +9,6 @@ from services.capture.cameras import Camera, Size
 from services.capture.jpegs import JpegReader
 from services.capture.multipart import MultipartReader
 from services.capture.pictures import Reader
-from services.capture.y4m import Y4mReader
 
 
 class Wire(StrEnum):
@@ -54,12 +53,15 @@ class Site:
 
 def make_reader(wire: Wire) -> Reader:
     """Return a fresh reader of what a program writes."""
-    readers: Mapping[Wire, Callable[[], Reader]] = {
-        Wire.MULTIPART: MultipartReader,
-        Wire.JPEG: JpegReader,
-        Wire.Y4M: Y4mReader,
-    }
-    return readers[wire]()
+    match wire:
+        case Wire.MULTIPART:
+            return MultipartReader()
+        case Wire.JPEG:
+            return JpegReader()
+        case Wire.Y4M:
+            from services.capture.y4m import Y4mReader  # noqa: PLC0415 - brings numpy, see `pictures`
+
+            return Y4mReader()
 
 
 def command(camera: Camera, site: Site) -> Command:

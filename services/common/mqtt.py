@@ -12,6 +12,7 @@ import math
 import secrets
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -372,19 +373,36 @@ class Link:
 
 
 class _Client(aiomqtt.Client):
-    """A client that leaves no socket open, whenever it is given up.
+    """A client that leaves no socket open, whenever it is given up, and writes without asking first.
 
     aiomqtt closes none after a failed or cancelled attempt to connect, and it connects in a thread, which
-    goes on after a cancellation and has its socket later.
+    goes on after a cancellation and has its socket later. For each packet it asks the event loop to say when
+    the socket can be written, which takes seven system calls; but it nearly always can.
     """
 
-    _is_over = False
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._thread = threading.get_ident()
+        self._is_over = False
 
     def close(self) -> None:
         """Close the socket, now or as soon as there is one."""
         self._is_over = True
         if self._client.socket() is not None:
             self._client._sock_close()
+
+    def _on_socket_register_write(self, client: Any, userdata: object, sock: Any) -> None:
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._write, client, userdata, sock)
+        else:  # while it connects
+            super()._on_socket_register_write(client, userdata, sock)
+
+    def _write(self, client: Any, userdata: object, sock: Any) -> None:
+        if client.socket() is not sock:
+            return
+        client.loop_write()
+        if client.want_write():
+            super()._on_socket_register_write(client, userdata, sock)
 
     def _client_connect(self) -> None:
         super()._client_connect()

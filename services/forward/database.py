@@ -122,6 +122,17 @@ def delete(connection: sqlite3.Connection, face_ids: list[str]) -> int:
     ).rowcount
 
 
+def size_and_age(connection: sqlite3.Connection) -> tuple[int, float | None]:
+    """Return the bytes that the database uses, and since when the oldest face is held, if there is one."""
+    # In one statement: each gives up the interpreter's lock and has to get it back.
+    (size, held_since) = connection.execute(
+        "SELECT (page_count - freelist_count) * page_size,"
+        " (SELECT held_since FROM faces ORDER BY sequence LIMIT 1)"
+        " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+    ).fetchone()
+    return int(size), held_since
+
+
 def select(connection: sqlite3.Connection, after: int, until: int) -> Generator[SpooledFace, None, None]:
     """Yield faces in order of arrival, from behind `after` up to and with `until`."""
     cursor = connection.execute(

@@ -82,15 +82,11 @@ class Spool:
     def state(self) -> SpoolState:
         """Return what is held. Cheap: nothing is counted anew."""
         with translated():
-            oldest = self._connection.execute(
-                "SELECT held_since FROM faces ORDER BY sequence LIMIT 1"
-            ).fetchone()
-            pages = self._pragma("page_count") - self._pragma("freelist_count")
-            size = pages * self._pragma("page_size")
+            size, oldest_at_s = database.size_and_age(self._connection)
         log_path = self._path.with_name(f"{DATABASE}-wal")
         with contextlib.suppress(FileNotFoundError):
             size += log_path.stat().st_size
-        return SpoolState(self._faces, self._quarantined, size, oldest[0] if oldest else None)
+        return SpoolState(self._faces, self._quarantined, size, oldest_at_s)
 
     def write(self, inserts: list[SpooledFace], deletes: list[str], refused: dict[str, str]) -> None:
         """Commit one batch. When this returns, it has reached the disk.
@@ -259,10 +255,6 @@ class Spool:
         with translated():
             (count,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - constants
         return int(count)
-
-    def _pragma(self, name: str) -> int:
-        (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
-        return int(value)
 
 
 def _sync(folder: Path) -> None:

@@ -1,7 +1,5 @@
-import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +73,3 @@ class Report:
             f" ended by themselves: {self.crashes}\n{faults}\n"
             f"  {times}" + "".join(f"\n  left out, {each}" for each in self.missing.values())
         )
-
-
-def as_json(reports: Sequence[Report]) -> str:
-    """Return reports for programs."""
-    return json.dumps([{**asdict(report), "faults": report.faults} for report in reports], indent=2) + "\n"
-
-
-def as_markdown(reports: Sequence[Report]) -> str:
-    """Return reports as two tables: what became of the faces, and the faults by kind."""
-    lines = [
-        "| seed | faces | faults | lost | duplicates | bytes differ | sent again | median | longest |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {each.seed} | {each.faces} | {len(each.events)} | {each.lost} | {each.duplicates} |"
-        f" {each.differing} | {each.resent_uplink} | {each.typical_s:.2f} s | {each.longest_s:.1f} s |"
-        for each in reports
-    ]
-    names = sorted({name for each in reports for name in each.faults})
-    lines += ["", "| fault | times |", "|---|---:|"]
-    lines += [f"| {name} | {sum(each.faults[name] for each in reports)} |" for name in names]
-    return "\n".join(lines) + "\n"
