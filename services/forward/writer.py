@@ -77,15 +77,13 @@ class SpoolWriter:
     Args:
         spool: owned by the writer from now on.
         quarantine_max_bytes: what refused faces may take.
-        answers: where it answers.
     """
 
-    def __init__(self, spool: Spool, quarantine_max_bytes: int, answers: Answers) -> None:
+    def __init__(self, spool: Spool, quarantine_max_bytes: int) -> None:
         self.state: SpoolState = spool.state()
         self.is_full = False
         self._spool = spool
         self._quarantine_max_bytes = quarantine_max_bytes
-        self._answers = answers
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._carried = _Batch()
@@ -95,12 +93,16 @@ class SpoolWriter:
         """Order a face to be inserted, deleted or moved aside, or a part of the backlog to be read."""
         self._orders.put(order)
 
-    async def run(self) -> None:
+    async def run(self, answers: Answers) -> None:
         """Work until cancelled, then finish what was ordered.
+
+        Args:
+            answers: where it answers.
 
         Raises:
             sqlite3.Error: the disk fails in a way that only a restart may mend.
         """
+        self._answers = answers
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="spool") as pool:
             work = loop.run_in_executor(pool, self._work)

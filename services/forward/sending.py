@@ -1,0 +1,160 @@
+"""From the outbox to the cloud, and the store's receipts back."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+
+import structlog
+
+from services.common.batches import Batch
+from services.common.drops import Drops
+from services.common.errors import Refused
+from services.common.message import Message
+from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
+from services.common.receipts import MAX_IDS, Receipt, decode_receipt
+from services.common.topics import device_topic
+from services.forward import metrics
+from services.forward.limit import TokenBucket
+from services.forward.outbox import BacklogRead, Outbox, Sending
+from services.forward.relay import Relay
+from services.forward.settings import ForwardSettings
+from services.forward.spooled import SpooledFace
+from services.forward.window import Window
+from services.forward.writer import Delete, Quarantine, SpoolWriter
+
+DELETE_DELAY_S = 0.2
+
+log = structlog.get_logger()
+
+
+class Sender:
+    """Sends faces until the store has receipted them, and then lets go of them.
+
+    Args:
+        settings: forward's.
+        writer: reads the backlog, and deletes and quarantines faces.
+        last_sequence: the newest face already in the spool.
+    """
+
+    def __init__(self, settings: ForwardSettings, writer: SpoolWriter, last_sequence: int) -> None:
+        self._writer = writer
+        self._window = Window()
+        self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
+        self._limit = TokenBucket(settings.uplink_max_bytes_s)
+        self._wake = asyncio.Event()
+        self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
+        # Letting go is not urgent: together it costs a commit a while, alone one a face.
+        self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
+        self._own_status = device_topic(settings.device, "forward/status")
+        self.link = Link(
+            "cloud",
+            Broker.cloud(settings),
+            identity=f"forward-{settings.device}",
+            subscriptions=[device_topic(settings.device, "stored")],
+            receive_maximum=256,
+            will=self._status(b"offline"),
+            on_up=self._link_up,
+            on_down=self._link_down,
+        )
+        self.relay = Relay(self.link.publish, self._own_status)
+
+    def offer(self, face: SpooledFace) -> None:
+        """Take a new face, whose way into the spool has begun."""
+        self._outbox.offer(face)
+        self._wake.set()
+
+    def backlog_read(self, read: BacklogRead, faces: list[SpooledFace]) -> None:
+        """Take a part of the backlog."""
+        self._outbox.backlog(read, faces)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish what the outbox gives out, whenever something may have changed, until cancelled."""
+        while True:
+            self._wake.clear()
+            wait_s = self._send_what_may_go()
+            if (read := self._outbox.wants_backlog()) is not None:
+                self._writer.put(read)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+
+    async def receive_receipts(self) -> None:
+        """Let go of what the store has said it has, until cancelled."""
+        async for delivery in self.link:
+            try:
+                self._settle(decode_receipt(delivery.message))
+            except Refused as error:
+                self._drops.count(error.reason, topic=delivery.message.topic[:200], detail=error.detail)
+            delivery.acknowledge()
+
+    def measure(self) -> None:
+        """Set the gauges."""
+        metrics.IN_FLIGHT_BYTES.set(self._outbox.in_flight_bytes)
+        metrics.WINDOW_BYTES.set(self._window.bytes)
+
+    def _send_what_may_go(self) -> float | None:
+        """Publish until all must wait; return for how many seconds at most, nothing for until woken."""
+        while True:
+            now_s = time.monotonic()
+            if (wait_s := self._limit.wait_s(now_s)) > 0:
+                return wait_s
+            sending = self._outbox.next(now_s)
+            if sending is None:
+                due_s = self._outbox.next_due_s()
+                return None if due_s == float("inf") else max(0.0, due_s - now_s)
+            self._publish(sending)
+
+    def _publish(self, sending: Sending) -> None:
+        face = sending.face
+        message = dataclasses.replace(face.message, expiry_s=sending.expiry_s)
+        try:
+            self.link.publish(message, lambda: self._broker_has(face.id))
+        except LinkDown:
+            return  # the link tells us itself, and all that is under way is sent again
+        except PacketTooLarge as error:
+            log.error("forward.face_too_large", id=face.id, error=str(error))  # noqa: TRY400 - foreseen
+            self._refused(face.id, "packet_too_large")
+            return
+        self._limit.spend(face.size_bytes)
+        metrics.FACES_SENT.inc()
+        if sending.is_again:
+            metrics.FACES_RESENT.inc()
+
+    def _broker_has(self, face_id: str) -> None:
+        self._outbox.broker_has(face_id, time.monotonic())
+        self._wake.set()
+
+    def _settle(self, receipt: Receipt) -> None:
+        now_s = time.monotonic()
+        for face_id in receipt.ids:
+            self._outbox.settle(face_id, now_s)
+            self._stored.add(face_id)
+        metrics.FACES_STORED.inc(len(receipt.ids))
+        for face_id, reason in receipt.refused.items():
+            log.error("forward.face_refused", id=face_id, reason=reason)
+            self._refused(face_id, reason)
+        self._wake.set()
+
+    def _refused(self, face_id: str, reason: str) -> None:
+        metrics.FACES_REFUSED.labels(reason).inc()
+        self._outbox.settle(face_id, time.monotonic())
+        self._writer.put(Quarantine(face_id, reason))
+
+    def _delete(self, ids: list[str]) -> None:
+        for face_id in ids:
+            self._writer.put(Delete(face_id))
+
+    def _link_up(self) -> None:
+        self.link.publish(self._status(b"online"))
+        self.relay.start_over()
+        self._outbox.link_up()
+        self._wake.set()
+
+    def _link_down(self) -> None:
+        self._outbox.link_down()
+        self._wake.set()
+
+    def _status(self, payload: bytes) -> Message:
+        return Message(topic=self._own_status, payload=payload, qos=1, retain=True)

@@ -1,0 +1,104 @@
+from collections.abc import Callable
+
+import pytest
+
+from services.common.errors import Refused
+from services.common.message import Message
+from services.common.mqtt import LinkDown
+from services.forward import relay
+from services.forward.relay import Relay
+
+OWN = "faceferry/porch/forward/status"
+
+
+class Cloud:
+    """Takes messages, and has them acknowledged when told to."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.sent: list[Message] = []
+        self._waiting: list[Callable[[], None]] = []
+
+    def publish(self, message: Message, on_acknowledged: Callable[[], None]) -> None:
+        if not self.is_up:
+            raise LinkDown("cloud")
+        self.sent.append(message)
+        self._waiting.append(on_acknowledged)
+
+    def acknowledge(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for then in waiting:
+            then()
+
+    @property
+    def said(self) -> list[tuple[str, bytes]]:
+        said = [(message.topic.split("/")[2], message.payload) for message in self.sent]
+        self.sent.clear()
+        return said
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    return Cloud()
+
+
+@pytest.fixture
+def states(cloud: Cloud) -> Relay:
+    return Relay(cloud.publish, OWN)
+
+
+def status(payload: bytes, camera: str = "front") -> Message:
+    return Message(topic=f"faceferry/porch/{camera}/status", payload=payload, retain=True)
+
+
+def test_a_state_goes_on_once(states: Relay, cloud: Cloud) -> None:
+    states.take(status(b"online"))
+    cloud.acknowledge()
+    states.take(status(b"online"))
+    assert cloud.said == [("front", b"online")]
+
+
+def test_one_that_flaps_has_one_state_under_way_and_ends_with_its_last(states: Relay, cloud: Cloud) -> None:
+    for _ in range(500):
+        states.take(status(b"online"))
+        states.take(status(b"stalled"))
+    states.take(status(b"online", "yard"))
+    assert cloud.said == [("front", b"online"), ("yard", b"online")]
+    cloud.acknowledge()
+    assert cloud.said == [("front", b"stalled")]
+    cloud.acknowledge()
+    assert cloud.said == []
+
+
+def test_a_new_connection_hears_all_states(states: Relay, cloud: Cloud) -> None:
+    states.take(status(b"online"))
+    cloud.is_up = False
+    states.take(status(b"offline"))
+    states.take(status(b"online", "yard"))
+    cloud.is_up = True
+    cloud.sent.clear()
+    states.start_over()
+    assert cloud.said == [("front", b"offline"), ("yard", b"online")]
+
+
+def test_what_is_no_state_of_a_camera_is_refused(states: Relay, cloud: Cloud) -> None:
+    bad = [
+        Message(topic=OWN, payload=b"online"),
+        Message(topic="faceferry/porch/front/face", payload=b"online"),
+        status(b"on fire"),
+        status(b""),
+    ]
+    for message in bad:
+        with pytest.raises(Refused):
+            states.take(message)
+    assert cloud.sent == []
+
+
+def test_invented_cameras_do_not_pile_up(states: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MAX_CAMERAS", 2)
+    states.take(status(b"online", "a"))
+    states.take(status(b"online", "b"))
+    states.take(status(b"offline", "a"))
+    with pytest.raises(Refused) as caught:
+        states.take(status(b"online", "c"))
+    assert caught.value.reason == "too_many_cameras"
