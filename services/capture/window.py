@@ -8,12 +8,18 @@ from services.common.message import Message
 
 T = TypeVar("T")
 
+KNOCK_S = 0.25
+"""For so long the first answer is waited for, and twice as long each time that none comes: detect may not be
+connected yet, and then what went out is gone.
+"""
+
 
 class LiveWindow(Generic[T]):
     """Newest wins: at most `size` frames unanswered, and one that waits for a place among them.
 
-    A place frees itself `answer_timeout_s` after its frame went out unanswered. From then on only one frame
-    at a time goes out until an answer comes: a broker keeps all that it is given for a detect that hangs.
+    A place frees itself `answer_timeout_s` after its frame went out unanswered. From then on, and at first,
+    only one frame at a time goes out until an answer comes: a broker keeps all that it is given for a detect
+    that hangs.
 
     Args:
         size: frames in flight.
@@ -27,7 +33,7 @@ class LiveWindow(Generic[T]):
         self._next = first
         self._waiting: T | None = None
         self._deadlines: dict[int, float] = {}
-        self._is_answered = True
+        self._expect_nobody()
 
     @property
     def in_flight(self) -> int:
@@ -52,7 +58,7 @@ class LiveWindow(Generic[T]):
             return None
         picture, self._waiting = self._waiting, None
         sequence, self._next = self._next, self._next + 1
-        self._deadlines[sequence] = now_s + self._answer_timeout_s
+        self._deadlines[sequence] = now_s + self._patience_s
         return sequence, picture
 
     def release(self, sequence: int) -> bool:
@@ -61,22 +67,30 @@ class LiveWindow(Generic[T]):
 
     def answer(self, sequence: int) -> bool:
         """Free the place of an answered frame; say whether it still had one."""
-        self._is_answered = self._is_answered or sequence in self._deadlines
-        return self.release(sequence)
+        if is_held := self.release(sequence):
+            self._is_answered, self._patience_s = True, self._answer_timeout_s
+        return is_held
 
     def expire(self, now_s: float) -> int:
         """Free the places of all frames that waited too long; return how many."""
         late = [sequence for sequence, deadline_s in self._deadlines.items() if deadline_s <= now_s]
         for sequence in late:
             del self._deadlines[sequence]
-        self._is_answered = self._is_answered and not late
+        if late:
+            self._is_answered = False
+            self._patience_s = min(self._answer_timeout_s, 2 * self._patience_s)
         return len(late)
 
     def lose(self) -> int:
         """Free all places, for the broker is gone and the frames with it; return how many."""
         lost = len(self._deadlines)
         self._deadlines.clear()
+        self._expect_nobody()
         return lost
+
+    def _expect_nobody(self) -> None:
+        self._is_answered = False
+        self._patience_s = min(KNOCK_S, self._answer_timeout_s)
 
 
 @dataclass(slots=True)
@@ -91,7 +105,7 @@ class PacedWindow:
 
     Args:
         size: frames in flight.
-        first_pause_s: how long the first answer is waited for; doubled at each resend,
+        first_pause_s: how long an answer is waited for; doubled at each resend,
         most_pause_s: up to this.
     """
 
@@ -100,6 +114,7 @@ class PacedWindow:
         self._first_pause_s = first_pause_s
         self._most_pause_s = most_pause_s
         self._frames: dict[int, _Unanswered] = {}
+        self._expect_nobody()
 
     @property
     def is_full(self) -> bool:
@@ -123,7 +138,7 @@ class PacedWindow:
 
     def add(self, sequence: int, message: Message, now_s: float) -> None:
         """Keep a frame, which is due at once. The caller sees to it that there is a place."""
-        self._frames[sequence] = _Unanswered(message, now_s, self._first_pause_s)
+        self._frames[sequence] = _Unanswered(message, now_s, self._pause_s)
 
     def take_due(self, now_s: float) -> deque[Message]:
         """Return what is to be sent now, oldest first."""
@@ -137,6 +152,7 @@ class PacedWindow:
 
     def answer(self, sequence: int) -> bool:
         """Let go of a frame whose faces are named; say whether it was still held."""
+        self._pause_s = self._first_pause_s
         return self._frames.pop(sequence, None) is not None
 
     def reject(self, sequence: int, now_s: float) -> None:
@@ -146,6 +162,10 @@ class PacedWindow:
 
     def make_due(self, now_s: float) -> None:
         """Have everything sent again at once: the broker is new and knows nothing of it."""
+        self._expect_nobody()
         for frame in self._frames.values():
             frame.due_s = now_s
-            frame.pause_s = self._first_pause_s
+            frame.pause_s = self._pause_s
+
+    def _expect_nobody(self) -> None:
+        self._pause_s = min(KNOCK_S, self._first_pause_s)

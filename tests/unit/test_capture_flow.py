@@ -5,14 +5,23 @@ from hypothesis import strategies as st
 
 from services.capture.fit import CALM_FRAMES, LEVELS, Fit
 from services.capture.rate import RateLimit
-from services.capture.window import LiveWindow, PacedWindow
+from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
 from services.common.message import Message
 
 TIMEOUT_S = 2.0
 
 
+def unheard() -> LiveWindow[str]:
+    return LiveWindow(4, TIMEOUT_S, first=100)
+
+
 def live(size: int = 4) -> LiveWindow[str]:
-    return LiveWindow(size, TIMEOUT_S, first=100)
+    """Return a window whose first frame somebody has answered; the next one is number 100."""
+    window: LiveWindow[str] = LiveWindow(size, TIMEOUT_S, first=99)
+    window.offer("first")
+    window.take(0.0)
+    window.answer(99)
+    return window
 
 
 def fill(window: LiveWindow[str], now_s: float = 0.0) -> list[int]:
@@ -76,11 +85,33 @@ def test_while_nobody_answers_one_frame_goes_out_at_a_time() -> None:
     assert len(fill(window, 2 * TIMEOUT_S)) == 4
 
 
-def test_lost_connection_frees_all_places() -> None:
+def test_before_the_first_answer_one_frame_knocks_with_growing_pauses() -> None:
+    window, now_s = unheard(), 0.0
+    out_s: list[float] = []
+    while len(out_s) < 6:
+        if fill(window, now_s):
+            out_s.append(now_s)
+        assert window.in_flight == 1
+        assert window.next_deadline_s is not None
+        now_s = window.next_deadline_s
+        window.expire(now_s)
+    assert out_s == [0, KNOCK_S, 3 * KNOCK_S, 7 * KNOCK_S, 15 * KNOCK_S, 15 * KNOCK_S + TIMEOUT_S]
+
+
+def test_the_first_answer_opens_the_window() -> None:
+    window = unheard()
+    (knock,) = fill(window)
+    window.answer(knock)
+    assert len(fill(window)) == 4
+    assert window.next_deadline_s == TIMEOUT_S
+
+
+def test_lost_connection_frees_all_places_and_the_next_one_is_knocked_at() -> None:
     window = live()
     fill(window)
     assert window.lose() == 4
-    assert len(fill(window)) == 4
+    assert len(fill(window)) == 1
+    assert window.next_deadline_s == KNOCK_S
 
 
 @given(
@@ -114,7 +145,9 @@ def message(number: int) -> Message:
 
 
 def paced(frames: int) -> PacedWindow:
+    """Return a window in which somebody has answered a frame before these."""
     window = PacedWindow(4, TIMEOUT_S)
+    window.answer(-1)
     for number in range(frames):
         window.add(number, message(number), 0.0)
     return window
@@ -129,6 +162,20 @@ def test_paced_frames_go_out_once_and_again_with_growing_pauses() -> None:
         assert window.next_due_s is not None
         now_s = window.next_due_s
     assert times == [0, 2, 6, 14, 24, 34]
+
+
+def test_paced_frames_are_sent_again_soon_until_somebody_has_answered() -> None:
+    window = PacedWindow(4, TIMEOUT_S)
+    for number in range(2):
+        window.add(number, message(number), 0.0)
+    window.take_due(0.0)
+    assert window.next_due_s == KNOCK_S
+    window.take_due(KNOCK_S)
+    window.answer(0)
+    window.add(2, message(2), 1.0)
+    window.take_due(1.0)
+    window.answer(1)
+    assert window.next_due_s == 1.0 + TIMEOUT_S
 
 
 def test_paced_source_waits_while_the_window_is_full() -> None:
@@ -153,6 +200,7 @@ def test_new_connection_gets_every_unanswered_frame_at_once_in_order() -> None:
     window.answer(1)
     window.make_due(0.5)
     assert list(window.take_due(0.5)) == [message(0), message(2)]
+    assert window.next_due_s == 0.5 + KNOCK_S
 
 
 @given(st.floats(0.5, 60), st.floats(0.5, 60), st.integers(0, 2**32))
