@@ -4,7 +4,6 @@ from contextlib import asynccontextmanager
 from services.common.storage.folder import FolderStore
 from services.common.storage.locations import Folder, parse_location
 from services.common.storage.objects import ObjectStore
-from services.common.storage.s3 import S3Settings, S3Store
 from services.common.storage.settings import ObjectStoreSettings
 
 
@@ -16,5 +15,8 @@ async def open_store(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore
         with FolderStore(location.path) as folder:
             yield folder
     else:
+        # Loaded only where there is a bucket: it takes a tenth of a second and some megabytes.
+        from services.common.storage.s3 import S3Settings, S3Store  # noqa: PLC0415
+
         access = S3Settings(settings.s3_endpoint_url, settings.s3_path_style, settings.s3_timeout_s)
         yield S3Store(location, access)
