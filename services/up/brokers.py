@@ -1,12 +1,18 @@
 """What a Mosquitto needs to serve one half of a pipeline on this machine."""
 
 import os
+import random
 import shutil
 import socket
+from pathlib import Path
 
 from services.common.errors import SetupError
 
 MAX_PACKET_BYTES = 8 * 1024 * 1024
+
+_LOWEST_PORT = 10_000
+_TRIES = 100
+_CONNECTIONS_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def find_mosquitto() -> str:
@@ -51,11 +57,32 @@ def loopback_config(port: int) -> str:
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return a loopback port that nobody listens on just now: the preferred one, if it is free."""
+    """Return a loopback port that nobody listens on just now: the preferred one, if it is free.
+
+    Else it is one below those that the system gives to connections: until it is used, services connect to
+    their brokers, and one of them could be given just this one.
+    """
+    below = range(_LOWEST_PORT, _first_of_connections())
+    for port in (preferred, *random.sample(below, min(_TRIES, len(below)))):
+        if port and _is_free(port):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        any_port: int = probe.getsockname()[1]
+    return any_port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", preferred))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+            return False
+    return True
+
+
+def _first_of_connections() -> int:
+    try:
+        return int(_CONNECTIONS_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return _LOWEST_PORT
