@@ -4,9 +4,8 @@
 
 Off: the four services and both brokers, a recording, a folder. On: besides these the gallery, with a page
 open that loads the image of every face that it is told of; each service scraped every 5 s, as by a
-Prometheus in a hurry, and asked every 5 s whether it is ready. Both in turn, the same number of times; the
-medians are compared. Start-up is left out, for services last; whoever scrapes and looks is left out, for
-they are elsewhere. Ends with status 1 where the rise is more than a twentieth.
+Prometheus in a hurry, and asked every 5 s whether it is ready. Start-up is left out, for services last;
+whoever scrapes and looks is left out, for they are elsewhere.
 """
 
 import argparse
@@ -25,13 +24,22 @@ from pathlib import Path
 import aiohttp
 import psutil
 
+from benchmarks.report.alone import alone
+from benchmarks.report.findings import Cell, Figure, Part, Table
 from services.capture.ffmpeg import find_ffmpeg
 from services.up.brokers import free_port
-from tests.support import MosquittoServer, ServiceProcess
+from tests.support import SHARED, MosquittoServer, ServiceProcess
 
 ASKED_EVERY_S = 5.0
-AT_MOST = 0.05
+MOST_TIMES_OFF = 1.05
 BASE = ("store", "forward", "detect")
+ABOUT = """
+{clip}, {repeats} times over, with {faces} faces in all, through the four services and both brokers into a
+folder; {runs} times with nobody looking and {runs} times, in turns, with everything on: the gallery, with a
+page open that loads the image of every face, and each service scraped, and asked whether it is ready, every
+5 s. The figures are processor milliseconds a face, of all processes together; medians. Start-up is left out,
+for services last, and so is whoever scrapes and looks, for they are elsewhere.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,9 @@ async def run_once(clip: Path, *, is_watched: bool) -> Run:
             if is_watched:
                 await stack.enter_async_context(_watching(services, settings["FACEFERRY_GALLERY_PORT"]))
             pids = {each: services[each].pid for each in names}
-            pids |= {f"broker-{number}": broker.pid for number, broker in enumerate(brokers)}
+            pids |= {
+                f"{name} broker": broker.pid for name, broker in zip(("local", "cloud"), brokers, strict=True)
+            }
             before_s = {each: _cpu_s(pid) for each, pid in pids.items()}
             stack.callback(services["capture"].start().kill)
             faces = await _play(folder)
@@ -170,38 +180,74 @@ def lengthened(clip: Path, repeats: int, folder: Path) -> Path:
     return long
 
 
-def report(off: Sequence[Run], on: Sequence[Run]) -> float:
-    """Print both; return by which part the cost rises."""
-    medians = [statistics.median(run.ms_a_face for run in runs) for runs in (off, on)]
-    for name, runs, median in zip(("off", "on"), (off, on), medians, strict=True):
-        each = ", ".join(f"{run.ms_a_face:.2f}" for run in runs)
-        print(
-            f"{name:>4}: {median:.2f} ms of processor time a face (median of {each}), {runs[0].faces} faces"
-        )
-    part = statistics.median(run.cpu_s["gallery"] for run in on) * 1000 / on[0].faces
-    rise = medians[1] / medians[0] - 1
-    print(f"rise: {rise:+.1%} (the gallery alone: {part / medians[0]:.1%})")
-    return rise
-
-
-def main() -> int:
-    """Measure; return 1 where looking on costs more than it may."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    shared = Path(__file__).parents[2] / "shared"
-    parser.add_argument("--clip", type=Path, default=shared / "data" / "video" / "classroom.mp4")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=20, help="how often the clip is played in a run")
-    options = parser.parse_args()
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(shared / "models"))
+def play_in_turns(clip: Path, repeats: int, runs: int) -> tuple[list[Run], list[Run]]:
+    """Return the runs with everything off, and with everything on."""
     off: list[Run] = []
     on: list[Run] = []
     with tempfile.TemporaryDirectory() as name:
-        clip = lengthened(options.clip.resolve(), options.repeats, Path(name))
-        for _ in range(options.runs):
-            off.append(asyncio.run(run_once(clip, is_watched=False)))
-            on.append(asyncio.run(run_once(clip, is_watched=True)))
-    return int(report(off, on) > AT_MOST)
+        long = lengthened(clip.resolve(), repeats, Path(name))
+        for _ in range(runs):
+            off.append(asyncio.run(run_once(long, is_watched=False)))
+            on.append(asyncio.run(run_once(long, is_watched=True)))
+    return off, on
+
+
+def table(off: Sequence[Run], on: Sequence[Run]) -> Table:
+    """Return what each process has taken, and all together."""
+    return Table(
+        "Processor time a face",
+        ("process", "off, ms", "on, ms"),
+        (
+            *((name, _ms_a_face(off, name), _ms_a_face(on, name)) for name in sorted(on[0].cpu_s)),
+            ("all together", _all_ms_a_face(off), _all_ms_a_face(on)),
+            ("the least of all runs", *(min(run.ms_a_face for run in runs) for runs in (off, on))),
+            ("the most of all runs", *(max(run.ms_a_face for run in runs) for runs in (off, on))),
+        ),
+    )
+
+
+def rise(off: Sequence[Run], on: Sequence[Run]) -> Figure:
+    """Return by how much the cost rises."""
+    gallery = statistics.median(1000 * run.cpu_s["gallery"] / run.faces for run in on)
+    return Figure(
+        "CPU a face with everything on, times that with everything off",
+        _all_ms_a_face(on) / _all_ms_a_face(off),
+        "less",
+        MOST_TIMES_OFF,
+        limits=f"The gallery, which reads and hands out each face's image, takes"
+        f" {gallery / _all_ms_a_face(off):.1%} of what everything else takes.",
+    )
+
+
+def _all_ms_a_face(runs: Sequence[Run]) -> float:
+    return statistics.median(run.ms_a_face for run in runs)
+
+
+def _ms_a_face(runs: Sequence[Run], name: str) -> Cell:
+    if name not in runs[0].cpu_s:
+        return None
+    return statistics.median(1000 * run.cpu_s[name] / run.faces for run in runs)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is played, and how often."""
+    parser.add_argument("--clip", type=Path, default=SHARED / "data" / "video" / "classroom.mp4")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=20, help="how often the clip is played in a run")
+
+
+def measure(options: argparse.Namespace) -> Part:
+    """Play the clip with everything off and on."""
+    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
+    off, on = play_in_turns(options.clip, options.repeats, options.runs)
+    return Part(
+        "observability",
+        "Looking on: metrics, logs and the gallery",
+        ABOUT.format(clip=options.clip.name, repeats=options.repeats, faces=off[0].faces, runs=options.runs),
+        (rise(off, on),),
+        (table(off, on),),
+    )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(__doc__, measure, add_options))

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from services.up.once import held
 from services.up.plan import SERVICES, Plan, programs
 
 PARTS = ("capture", "local", "detect", "forward", "cloud", "store")
+_DROPPED = re.compile(r'^faceferry_\w*dropped_total\{.*?reason="(\w+)".*?\} (\S+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,40 @@ class Rig:
         """Return what each part has taken so far."""
         return {name: _usage(process.pid) for name, process in self._processes.items()}
 
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Wait until a condition holds, which is asked for often.
+
+        Raises:
+            RuntimeError: a part has ended; its last words are in the message.
+            TimeoutError: it did not come to hold.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    words = (self._folder / f"{name}.log").read_text()[-2_000:]
+                    raise RuntimeError(f"{name} ended with status {process.returncode}: {words}")
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+            time.sleep(0.005)
+
+    def wait_first_frame(self) -> None:
+        """Wait until the first paced frame is answered."""
+        self.wait("the first frame", lambda: self._followed().frames > 0)
+
     def finish(self, timeout_s: float = 300.0) -> None:
         """Wait until all paced frames are answered and the spool is empty."""
-        deadline_s = time.monotonic() + timeout_s
-        while time.monotonic() < deadline_s:
-            self.journal.follow()
-            spool = held(self._plan.spool_path)
-            if self.journal.is_finished and spool is not None and spool.faces == 0:
-                return
-            time.sleep(0.01)
-        raise TimeoutError("the pipeline did not finish")
+        self.wait("an empty pipeline", self._is_done, timeout_s)
+
+    def dropped(self) -> dict[str, int]:
+        """Return how many frames capture and detect have dropped, by reason."""
+        counts: dict[str, int] = {}
+        for service in ("capture", "detect"):
+            url = f"http://127.0.0.1:{self._plan.http_ports[service]}/metrics"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                for reason, count in _DROPPED.findall(answer.read().decode()):
+                    counts[reason] = counts.get(reason, 0) + int(float(count))
+        return counts
 
     def stored(self) -> list[float]:
         """Return for each stored face how long it took from the frame to the bucket's answer, in seconds."""
@@ -87,6 +114,16 @@ class Rig:
             except subprocess.TimeoutExpired:
                 process.kill()
 
+    def _followed(self) -> Journal:
+        self.journal.follow()
+        return self.journal
+
+    def _is_done(self) -> bool:
+        if not self._followed().is_finished:
+            return False
+        spool = held(self._plan.spool_path)
+        return spool is not None and spool.faces == 0
+
 
 @contextlib.contextmanager
 def running(folder: Path, cameras: tuple[str, ...], store_url: str, **settings: str) -> Iterator[Rig]:
@@ -104,11 +141,21 @@ def running(folder: Path, cameras: tuple[str, ...], store_url: str, **settings: 
     )
     (folder / "local.conf").write_text(loopback_config(plan.local_port))
     (folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))
-    rig = Rig(plan, folder, {**os.environ, **settings})
+    rig = Rig(plan, folder, {**os.environ, "PYTHONPATH": _hidden(folder), **settings})
     try:
         yield rig
     finally:
         rig.stop()
+
+
+def _hidden(folder: Path) -> str:
+    """Return a folder that, first in Python's path, hides what developers have installed and users have not.
+
+    structlog loads rich wherever it finds it, which is 3 MB of each service.
+    """
+    (folder / "hidden").mkdir()
+    (folder / "hidden" / "rich.py").write_text("raise ImportError('not in a user's environment')\n")
+    return os.pathsep.join(filter(None, (str(folder / "hidden"), os.environ.get("PYTHONPATH"))))
 
 
 def quantile(values: list[float], share: float) -> float:

@@ -1,27 +1,23 @@
 """What storing a face costs: the store's writer, the whole service, and bare calls, side by side.
 
-    python -m benchmarks.store [--faces 2000] [--rounds 3] [--concurrency 32] [--s3-server PROGRAM] [--json]
+    python -m benchmarks.store [--faces 2000] [--rounds 3] [--concurrency 32] [--s3-server PROGRAM]
 
 The same faces of about 20 kB, with the properties that detect gives them, go into a real S3 server
 (versitygw, over a folder of this machine) and into a folder. The ways take turns, and the median of the
 rounds counts. Processor time is that of the client, without the S3 server. Bare file writes are what the
-original homework's mounted bucket could reach at the very best; nothing of theirs is durable. Ends with
-status 1 if a claim does not hold.
+original homework's mounted bucket could reach at the very best; nothing of theirs is durable.
 """
 
 import argparse
 import asyncio
-import json
 import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,6 +28,9 @@ import psutil
 import uvloop
 from aiobotocore.config import AioConfig
 
+from benchmarks.report.alone import alone
+from benchmarks.report.findings import Figure, Part, Table
+from benchmarks.servers import S3_BUCKET, s3_server
 from services.common.faces import encode_face, mint
 from services.common.logging import configure_logging
 from services.common.message import Message
@@ -44,7 +43,7 @@ from services.common.topics import Source
 from services.store.admission import admit
 from services.store.availability import Availability
 from services.store.writer import Writer
-from tests.support import SHARED, MosquittoServer, S3Server
+from tests.support import MosquittoServer, S3Server
 
 DEVICE = "benchmark"
 WRITER_S3, WRITER_FOLDER = "store's writer to S3", "store's writer to a folder"
@@ -54,12 +53,24 @@ SERVICE_S3, SERVICE_FOLDER = (
 )
 BARE_AIOBOTO3, BARE_TUNED = "bare aioboto3 put loop", "bare aioboto3 put loop, without checks and checksums"
 FILES, FILES_SYNCED = "bare file writes", "bare file writes, each fsynced"
+PAIRS = ((WRITER_S3, BARE_AIOBOTO3), (SERVICE_S3, BARE_AIOBOTO3), (SERVICE_S3, BARE_TUNED))
+FOLDER_PAIRS = ((WRITER_FOLDER, FILES_SYNCED), (SERVICE_FOLDER, FILES_SYNCED))
+ABOUT = """\
+{faces} faces of about 20 kB, distinct, with the properties that detect gives them, into a real S3 server
+(versitygw, over a folder of this machine) and into a folder, {concurrency} at a time. The ways take
+turns, and the median of {rounds} rounds counts. Processor time is that of the client: the store's own
+process, without the S3 server and the brokers. The service's rate is from publishing the faces over MQTT
+to the last receipt. Bare file writes go one after the other, durable only where each is fsynced; the
+store fsyncs the properties beside each face and their folder as well."""
+LIMITS = """\
+The S3 server runs on the same machine and takes processor time from whoever writes to it; the whole
+service shares it with the broker and with the publisher of the faces besides."""
 
 Way = Callable[[Sequence[Message], str], Awaitable["Cost"]]
 """Stores the faces of these messages under a prefix of its own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What it took: seconds on the clock, and seconds of the processor."""
 
@@ -67,27 +78,16 @@ class Cost:
     cpu_s: float
 
 
-@dataclass(frozen=True)
-class Figure:
+@dataclass(frozen=True, slots=True)
+class Result:
     """What one way did: medians over the rounds."""
 
-    way: str
     faces_per_s: float
     cpu_ms_per_face: float
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A ratio that the project promises to reach, and what it was."""
-
-    text: str
-    ratio: float
-    limit: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the ratio is at least its limit."""
-        return self.ratio >= self.limit
+Results = dict[str, Result]
+"""By way."""
 
 
 class Ways:
@@ -95,7 +95,7 @@ class Ways:
 
     Args:
         place: a folder for everything.
-        s3: a running server with the bucket `faces`.
+        s3: a running server.
         concurrency: writes at a time.
     """
 
@@ -104,8 +104,8 @@ class Ways:
         self._s3 = s3
         self._concurrency = concurrency
         self.all: dict[str, Way] = {
-            WRITER_S3: lambda messages, name: self._writer(messages, f"s3://faces/{name}"),
-            SERVICE_S3: lambda messages, name: self._service(messages, f"s3://faces/{name}"),
+            WRITER_S3: lambda messages, name: self._writer(messages, f"s3://{S3_BUCKET}/{name}"),
+            SERVICE_S3: lambda messages, name: self._service(messages, f"s3://{S3_BUCKET}/{name}"),
             BARE_AIOBOTO3: lambda messages, name: self._aioboto3(messages, name, AioConfig()),
             BARE_TUNED: lambda messages, name: self._aioboto3(messages, name, _tuned()),
             WRITER_FOLDER: lambda messages, name: self._writer(messages, (place / name).as_uri()),
@@ -138,10 +138,12 @@ class Ways:
             return _since(started)
 
     async def _service(self, messages: Sequence[Message], store_url: str) -> Cost:
-        broker = MosquittoServer(self._place).start()
+        broker = MosquittoServer(self._place)
         topic = f"faceferry/{DEVICE}/stored"
         try:
+            broker.start()
             async with (
+                asyncio.timeout(600),  # a service that has died would be waited for without end
                 Link("cloud", Broker(broker.url), identity="benchmark", subscriptions=[topic]) as link,
                 self._running(broker.url, store_url) as service,
             ):
@@ -162,7 +164,6 @@ class Ways:
             **os.environ,
             "FACEFERRY_CLOUD_MQTT_URL": broker_url,
             "FACEFERRY_STORE_URL": store_url,
-            "FACEFERRY_S3_ENDPOINT_URL": self._s3.url,
             "FACEFERRY_STORE_CONCURRENCY": str(self._concurrency),
         }
         with (self._place / "service.log").open("ab") as log:
@@ -172,7 +173,8 @@ class Ways:
         try:
             yield psutil.Process(process.pid)
         finally:
-            process.kill()
+            if process.returncode is None:
+                process.kill()
             await process.wait()
 
     async def _aioboto3(self, messages: Sequence[Message], prefix: str, config: AioConfig) -> Cost:
@@ -184,7 +186,7 @@ class Ways:
 
             async def put(item: StoredObject) -> None:
                 await s3.put_object(
-                    Bucket="faces",
+                    Bucket=S3_BUCKET,
                     Key=f"{prefix}/{item.key}",
                     Body=item.body,
                     ContentType=item.content_type,
@@ -210,47 +212,34 @@ class Ways:
         return _since(started)
 
 
-def main() -> int:
-    """Print the figures and the claims; return the exit status."""
-    options = _options()
-    configure_logging("benchmark", "warning")
-    messages = _messages(options.faces)
-    with tempfile.TemporaryDirectory(prefix="faceferry-benchmark-") as folder:
-        s3 = S3Server(options.s3_server or _find_s3_server(), Path(folder)).start()
-        s3.create_bucket("faces")
-        os.environ |= {"AWS_ACCESS_KEY_ID": s3.key, "AWS_SECRET_ACCESS_KEY": s3.secret}
-        try:
-            ways = Ways(Path(folder), s3, options.concurrency)
-            figures = uvloop.run(_compare(ways.all, messages, options.rounds))
-        finally:
-            s3.kill()
-    claims = _claims(figures)
-    _show(figures, claims)
-    if options.json:
-        _say(json.dumps({"figures": [*map(asdict, figures)], "claims": [*map(asdict, claims)]}))
-    return 0 if all(claim.holds for claim in claims) else 1
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be chosen here."""
     parser.add_argument("--faces", type=int, default=2_000, help="faces a round")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
     parser.add_argument("--concurrency", type=int, default=32, help="writes at a time")
     parser.add_argument("--s3-server", help="a versitygw program")
-    parser.add_argument("--json", action="store_true", help="the figures as one JSON object on the last line")
-    return parser.parse_args()
 
 
-def _find_s3_server() -> str:
-    """Return the path of versitygw: named, installed, or built by the development environment."""
-    if found := os.environ.get("FACEFERRY_TEST_S3_SERVER") or shutil.which("versitygw"):
-        return found
-    builder = SHARED / "images" / "s3-server"
-    if not builder.exists():
-        raise SystemExit("no S3 server: name a versitygw program with --s3-server")
-    return subprocess.run([builder], capture_output=True, text=True, check=True).stdout.strip()
+def measure(options: argparse.Namespace) -> Part:
+    """Measure every way of storing faces."""
+    configure_logging("benchmark", "warning")
+    with (
+        tempfile.TemporaryDirectory(prefix="faceferry-benchmark-") as folder,
+        s3_server(Path(folder), options.s3_server) as s3,
+    ):
+        if s3 is None:
+            raise SystemExit("no S3 server: name a versitygw program with --s3-server")
+        os.environ |= s3.environment  # the writer and the bare calls run in this process
+        ways = Ways(Path(folder), s3, options.concurrency)
+        results = uvloop.run(_compare(ways.all, _messages(options.faces), options.rounds))
+    about = ABOUT.format(faces=options.faces, concurrency=options.concurrency, rounds=options.rounds)
+    return Part(
+        "store",
+        "Store: faces of 20 kB into a real S3 server",
+        about,
+        figures=tuple(_figures(results)),
+        tables=(_table(results),),
+    )
 
 
 def _messages(count: int) -> list[Message]:
@@ -323,34 +312,32 @@ async def _receipted(link: Link, messages: Sequence[Message]) -> None:
             pass
 
 
-async def _compare(ways: dict[str, Way], messages: Sequence[Message], rounds: int) -> list[Figure]:
+async def _compare(ways: dict[str, Way], messages: Sequence[Message], rounds: int) -> Results:
     costs: dict[str, list[Cost]] = {name: [] for name in ways}
     for turn in range(rounds):
         for number, (name, way) in enumerate(ways.items()):
             costs[name].append(await way(messages, f"way-{number}-round-{turn}"))
-    return [_figure(name, found, len(messages)) for name, found in costs.items()]
+    return {name: _result(found, len(messages)) for name, found in costs.items()}
 
 
-def _figure(name: str, costs: list[Cost], faces: int) -> Figure:
+def _result(costs: Sequence[Cost], faces: int) -> Result:
     wall_s = statistics.median(cost.wall_s for cost in costs)
     cpu_s = statistics.median(cost.cpu_s for cost in costs)
-    return Figure(name, faces / wall_s, cpu_s / faces * 1000)
+    return Result(faces / wall_s, cpu_s / faces * 1000)
 
 
-def _claims(figures: Sequence[Figure]) -> list[Claim]:
-    rates = {figure.way: figure.faces_per_s for figure in figures}
-    return [
-        Claim(f"rate of {way} against {bare}", rates[way] / rates[bare], 0.85)
-        for way, bare in ((WRITER_S3, BARE_AIOBOTO3), (SERVICE_S3, BARE_AIOBOTO3), (SERVICE_S3, BARE_TUNED))
-    ]
+def _figures(results: Results) -> Iterator[Figure]:
+    for way, bare in PAIRS:
+        ratio = results[way].faces_per_s / results[bare].faces_per_s
+        yield Figure(f"rate of {way} against {bare}", ratio, "more", 0.85, limits=LIMITS)
+    for way, bare in (*PAIRS, *FOLDER_PAIRS):
+        ratio = results[way].cpu_ms_per_face / results[bare].cpu_ms_per_face
+        yield Figure(f"CPU a face of {way} against {bare}", ratio, "less")
 
 
-def _show(figures: Sequence[Figure], claims: Sequence[Claim]) -> None:
-    _say("| way | faces a second | CPU ms a face |\n|---|---:|---:|")
-    for figure in figures:
-        _say(f"| {figure.way} | {figure.faces_per_s:,.0f} | {figure.cpu_ms_per_face:.2f} |")
-    for claim in claims:
-        _say(f"{'holds' if claim.holds else 'FAILS'}  {claim.text}: {claim.ratio:.2f} (>= {claim.limit})")
+def _table(results: Results) -> Table:
+    rows = tuple((way, result.faces_per_s, result.cpu_ms_per_face) for way, result in results.items())
+    return Table("What each way did", ("way", "faces/s", "CPU ms a face"), rows)
 
 
 def _now() -> Cost:
@@ -362,9 +349,5 @@ def _since(started: Cost) -> Cost:
     return Cost(now.wall_s - started.wall_s, now.cpu_s - started.cpu_s)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(__doc__, measure, add_options))

@@ -1,0 +1,145 @@
+"""The three ways over a clip: Faceferry's, the original homework's, and bare calls without any messages."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.rig import PARTS, Usage, quantile, running
+from tests.support import MosquittoServer, S3Server
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run over a clip took.
+
+    Attributes:
+        frames: that were worked on while the time was taken.
+        faces: that were stored.
+        seconds: from the first frame to the last stored face.
+        cpu_ms: processor time by part; the S3 server is `s3`.
+    """
+
+    frames: int
+    faces: int
+    seconds: float
+    cpu_ms: Mapping[str, float]
+
+    @property
+    def frames_per_s(self) -> float:
+        """How fast it went."""
+        return self.frames / self.seconds
+
+    @property
+    def cpu_ms_a_frame(self) -> float:
+        """Processor milliseconds a frame, of all parts but the S3 server."""
+        return sum(cost for part, cost in self.cpu_ms.items() if part != "s3") / self.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How it went with a camera that does not wait.
+
+    Attributes:
+        frames: that the camera delivered.
+        faces: that were stored.
+        latencies_s: of each stored face, from its frame to the bucket's answer.
+        dropped: frames by reason.
+        cpu_ms: processor time by part.
+        resident_mb: memory by part, at the end.
+    """
+
+    frames: float
+    faces: int
+    latencies_s: list[float]
+    dropped: Mapping[str, int]
+    cpu_ms: Mapping[str, float]
+    resident_mb: Mapping[str, float]
+
+    def latency_ms(self, share: float) -> float:
+        """Return the latency that a share of all faces stays below."""
+        return quantile(self.latencies_s, share) * 1e3
+
+
+def flat_out(video: Path, folder: Path, s3: S3Server | None) -> Cost:
+    """Play a clip paced through everything; the first frame starts the clock."""
+    url, settings = _store(folder, s3)
+    with running(folder, (f"front={video.as_uri()}?paced=1",), url, **settings) as rig:
+        rig.wait_first_frame()
+        before, began_s, first = rig.usage(), time.monotonic(), rig.journal.frames
+        s3_before = _cpu_ms(s3)
+        rig.finish()
+        seconds, cpu_ms = time.monotonic() - began_s, _difference_ms(before, rig.usage())
+        if s3 is not None:
+            cpu_ms["s3"] = _cpu_ms(s3) - s3_before
+        return Cost(rig.journal.frames - first, len(rig.journal.faces), seconds, cpu_ms)
+
+
+def live(video: Path, folder: Path, seconds: float, s3: S3Server | None = None) -> Live:
+    """Play a clip over and over as a camera of 30 frames a second, and look on for a while."""
+    url, settings = _store(folder, s3)
+    with running(folder, (f"front={video.as_uri()}?loop=1",), url, **settings) as rig:
+        rig.wait("a stored face", lambda: bool(rig.stored()))
+        time.sleep(2)
+        before, faces_before, dropped_before = rig.usage(), len(rig.stored()), rig.dropped()
+        time.sleep(seconds)
+        after, latencies_s = rig.usage(), rig.stored()[faces_before:]
+        dropped = {reason: count - dropped_before.get(reason, 0) for reason, count in rig.dropped().items()}
+    return Live(
+        frames=30 * seconds,
+        faces=len(latencies_s),
+        latencies_s=latencies_s,
+        dropped={reason: count for reason, count in dropped.items() if count},
+        cpu_ms=_difference_ms(before, after),
+        resident_mb={part: after[part].resident_bytes / 1e6 for part in PARTS},
+    )
+
+
+def homework(video: Path, folder: Path) -> Cost:
+    """Run the homework's way over a clip, its broker included."""
+    (folder / "faces").mkdir(parents=True)
+    broker = MosquittoServer(folder).start()
+    try:
+        told = _told("benchmarks.homework", video, broker.port, folder / "faces")
+        spent = psutil.Process(broker.pid).cpu_times()
+    finally:
+        broker.kill()
+    cpu_ms = {"homework": told["cpu_s"] * 1e3, "broker": (spent.user + spent.system) * 1e3}
+    return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], cpu_ms)
+
+
+def floor(video: Path, folder: Path) -> Cost:
+    """Do the same work by bare calls, in a process of its own."""
+    folder.mkdir(parents=True)
+    told = _told("benchmarks.floor", video, folder)
+    return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], {"floor": told["cpu_s"] * 1e3})
+
+
+def _store(folder: Path, s3: S3Server | None) -> tuple[str, dict[str, str]]:
+    if s3 is None:
+        return f"file://{folder / 'faces'}", {}
+    return f"s3://bench/{folder.relative_to(folder.anchor)}", s3.environment
+
+
+def _told(module: str, *arguments: object) -> dict[str, float]:
+    """Run a module to its end and return what it prints."""
+    words = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
+
+
+def _difference_ms(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, float]:
+    return {part: (after[part].cpu_s - before[part].cpu_s) * 1e3 for part in PARTS}
+
+
+def _cpu_ms(server: S3Server | None) -> float:
+    if server is None:
+        return 0.0
+    spent = psutil.Process(server.pid).cpu_times()
+    return float(spent.user + spent.system) * 1e3
