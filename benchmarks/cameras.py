@@ -1,6 +1,5 @@
 """Several cameras on one host, and what that costs."""
 
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +37,19 @@ class Watched:
         return sum(self.cpu_ms.values())
 
 
-def watch(cameras: int, seconds: float) -> Watched:
-    """Run the pipeline with so many cameras and measure it."""
+def watch(cameras: int, seconds: float, folder: Path) -> Watched:
+    """Run the pipeline with so many cameras in an empty folder and measure it."""
     source = f"{clip(ONE_FACE, 'mjpeg', '640x480', fps=FRAMES_A_S).as_uri()}?loop=1"
     names = tuple(f"camera-{number}={source}" for number in range(cameras))
-    with tempfile.TemporaryDirectory(prefix="faceferry-") as made:
-        folder = Path(made)
-        with running(folder, names, f"file://{folder / 'faces'}") as rig:
-            rig.wait("a second's faces", lambda: len(rig.stored()) >= FRAMES_A_S * cameras)
-            time.sleep(WARM_UP_S)
-            dropped_before, faces_before = rig.dropped(), len(rig.stored())
-            psutil.cpu_percent()
-            before = rig.usage()
-            time.sleep(seconds)
-            after, busy = rig.usage(), psutil.cpu_percent() / 100
-            stored_s, dropped = rig.stored()[faces_before:], rig.dropped()
+    with running(folder, names, f"file://{folder / 'faces'}") as rig:
+        rig.wait("a second's faces", lambda: len(rig.stored()) >= FRAMES_A_S * cameras)
+        time.sleep(WARM_UP_S)
+        dropped_before, faces_before = rig.dropped(), len(rig.stored())
+        psutil.cpu_percent()
+        before = rig.usage()
+        time.sleep(seconds)
+        after, busy = rig.usage(), psutil.cpu_percent() / 100
+        stored_s, dropped = rig.stored()[faces_before:], rig.dropped()
     frames = cameras * FRAMES_A_S * seconds
     return Watched(
         {part: (after[part].cpu_s - before[part].cpu_s) * 1e3 / frames for part in PARTS},

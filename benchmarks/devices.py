@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import resource
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -74,14 +73,20 @@ class Site:
         }
 
 
-async def cost_of(devices: int, replicas: int, seconds: float) -> Cost:
+async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> Cost:
     """Measure with so many simulated devices, which share one rate, and so many stores.
+
+    Args:
+        devices: how many are simulated.
+        replicas: how many stores there are.
+        seconds: for how long to measure.
+        folder: an empty one. All that it holds at the end is best left until nothing is measured any more:
+            to remove it keeps the file system busy for half a minute.
 
     Raises:
         NotReceipted: a face is missing at the end.
     """
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faceferry-")))
         site = await stack.enter_async_context(_site(folder, replicas))
         faces, real_faces = Ledger(), Ledger()
         names = [f"device-{number:04}" for number in range(devices)]

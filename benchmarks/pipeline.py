@@ -11,6 +11,7 @@ medians count. Ends with status 1 if a bound is not kept.
 import argparse
 import os
 import resource
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,14 +91,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> Part:
     """Run everything."""
     os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
-    with tempfile.TemporaryDirectory(prefix="faceferry-") as name, s3_server(Path(name)) as s3:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="faceferry-") as made, s3_server(Path(made)) as s3:
+        folder = Path(made)
         costs: defaultdict[str, list[Cost]] = defaultdict(list)
         scenes = list(_scenes(is_quick=options.quick))
         for number in range(options.rounds):
             for scene in scenes:
                 for way, run in _ways(scene, s3).items():
-                    costs[f"{scene.name}, {way}"].append(run(folder / f"{number}-{len(costs)}"))
+                    name = f"{scene.name}, {way}"
+                    print(f"round {number + 1}: {name}", file=sys.stderr)
+                    costs[name].append(run(folder / f"{number} {name}"))
         lives = _lives(folder, s3, options.live_s)
     return Part(
         "pipeline",

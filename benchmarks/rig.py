@@ -154,7 +154,7 @@ def _hidden(folder: Path) -> str:
     structlog loads rich wherever it finds it, which is 3 MB of each service.
     """
     (folder / "hidden").mkdir()
-    (folder / "hidden" / "rich.py").write_text("raise ImportError('not in a user's environment')\n")
+    (folder / "hidden" / "rich.py").write_text("raise ImportError\n")
     return os.pathsep.join(filter(None, (str(folder / "hidden"), os.environ.get("PYTHONPATH"))))
 
 

@@ -1,6 +1,6 @@
 """How cost grows as work grows: more cameras on one host, and more devices with one store.
 
-    python -m benchmarks.scale [--rounds 3] [--seconds 10] [--cameras 1,2,4,8] [--devices 1,10,100,1000]
+    python -m benchmarks.scale [--rounds 2] [--seconds 10] [--cameras 1,2,4,8] [--devices 1,10,100,1000]
         [--stores 1,2] [--json FILE]
 
 Cameras: the whole pipeline, each camera a looped recording played at its own speed. Devices: one broker, one
@@ -11,8 +11,11 @@ and not queueing. Ends with status 1 if a bound is not kept, or if a face has no
 
 import argparse
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import uvloop
@@ -43,7 +46,7 @@ Found = Mapping[tuple[int, int], Sequence[Cost]]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this part's options."""
-    parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
+    parser.add_argument("--rounds", type=int, default=2, help="the median of so many counts")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--cameras", type=_counts, default="1,2,4,8", help="how many, one after the other")
     parser.add_argument("--devices", type=_counts, default="1,10,100,1000", help="how many, likewise")
@@ -55,8 +58,14 @@ def measure(options: argparse.Namespace) -> Part:
     configure_logging("benchmark", "error", "console")
     allow_connections(max(options.devices))
     ways = [(devices, stores) for stores in options.stores for devices in options.devices]
-    cameras = _in_turns(options.cameras, options.rounds, lambda count: watch(count, options.seconds))
-    devices = _in_turns(ways, options.rounds, lambda way: uvloop.run(cost_of(*way, options.seconds)))
+    with tempfile.TemporaryDirectory(prefix="faceferry-") as name:
+        scratch = partial(_new_folder, Path(name))
+        cameras = _in_turns(
+            options.cameras, options.rounds, lambda count: watch(count, options.seconds, scratch())
+        )
+        devices = _in_turns(
+            ways, options.rounds, lambda way: uvloop.run(cost_of(*way, options.seconds, scratch()))
+        )
     return Part(
         name="scale",
         title="What grows as work grows",
@@ -70,12 +79,17 @@ def measure(options: argparse.Namespace) -> Part:
 def _in_turns(
     ways: Sequence[Key], rounds: int, measured: Callable[[Key], Measured]
 ) -> dict[Key, list[Measured]]:
+    """Measure all ways in each round, in every other round the last one first."""
     found: defaultdict[Key, list[Measured]] = defaultdict(list)
     for number in range(rounds):
-        for way in ways:
+        for way in ways if number % 2 == 0 else reversed(ways):
             print(f"round {number + 1}: {way}", file=sys.stderr)
             found[way].append(measured(way))
     return found
+
+
+def _new_folder(scratch: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=scratch))
 
 
 def _device_figures(found: Found) -> list[Figure]:

@@ -162,6 +162,7 @@ def programs(plan: Plan, environment: Mapping[str, str], mosquitto: str) -> list
             {
                 **environment,
                 **_settings(plan),
+                "PYTHONPATH": _python_path(environment),
                 "FACEFERRY_HTTP_PORT": str(plan.http_ports[name]),
             },
         )
@@ -182,7 +183,9 @@ def _settings(plan: Plan) -> dict[str, str]:
         "FACEFERRY_GALLERY_PORT": str(plan.gallery_port),
         "FACEFERRY_LOG_FORMAT": "json",
         "FACEFERRY_HTTP_HOST": "127.0.0.1",
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
-        ),
     }
+
+
+def _python_path(environment: Mapping[str, str]) -> str:
+    """Return where the services find this package, installed or not, and what was there before."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")]))
