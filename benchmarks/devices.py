@@ -72,6 +72,17 @@ class Site:
             "cloud": _usage(self.cloud.pid),
         }
 
+    def check(self) -> None:
+        """Raise what a service that has ended said last.
+
+        Raises:
+            RuntimeError: one has ended.
+        """
+        for service in (*self.stores, self.forward):
+            if service.exit_status is not None:
+                words = service.log[-2_000:]
+                raise RuntimeError(f"{service.name} ended with status {service.exit_status}: {words}")
+
 
 async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> Cost:
     """Measure with so many simulated devices, which share one rate, and so many stores.
@@ -86,27 +97,22 @@ async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> 
     Raises:
         NotReceipted: a face is missing at the end.
     """
-    async with AsyncExitStack() as stack:
-        site = await stack.enter_async_context(_site(folder, replicas))
+    async with _site(folder, replicas) as site, asyncio.TaskGroup() as tasks:
         faces, real_faces = Ledger(), Ledger()
         names = [f"device-{number:04}" for number in range(devices)]
         fleet = [Device(name, ("cloud", site.cloud.url), faces) for name in names]
         camera = Device(REAL_DEVICE, ("local", site.local.url), real_faces)
-        await _connect([*fleet, camera], stack)
-        async with asyncio.TaskGroup() as tasks:
-            receiving = [tasks.create_task(device.receive()) for device in (*fleet, camera)]
-            publishing = [
-                tasks.create_task(_publish(fleet, FACES_A_S)),
-                tasks.create_task(_publish([camera], REAL_FACES_A_S)),
-            ]
-            # At its first face each device gets a folder, once in each store; later faces are what counts.
-            await asyncio.sleep(max(WARM_UP_S, 2.0 * replicas * devices / FACES_A_S))
-            cost = await _measure(site, faces, real_faces, seconds)
-            _cancel(publishing)
-            missing = await _wait_for_receipts(site, faces, real_faces)
-            _cancel(receiving)
-    if missing:  # raised here, for each link would wrap it in a group of its own
-        raise NotReceipted(f"{missing} faces from {devices} devices")
+        connected = await _connect([*fleet, camera], tasks)
+        publishing = [
+            tasks.create_task(_publish(fleet, FACES_A_S)),
+            tasks.create_task(_publish([camera], REAL_FACES_A_S)),
+        ]
+        # At its first face each device gets a folder, once in each store; later faces are what counts.
+        await asyncio.sleep(max(WARM_UP_S, 2.0 * replicas * devices / FACES_A_S))
+        cost = await _measure(site, faces, real_faces, seconds)
+        _cancel(publishing)
+        await _wait_for_receipts(site, faces, real_faces)
+        _cancel(connected)
     return cost
 
 
@@ -147,12 +153,14 @@ def _tells(service: ServiceProcess, links: int) -> Callable[[], bool]:
     return lambda: service.log.count("mqtt.link_up") >= links
 
 
-async def _connect(devices: Sequence[Device], stack: AsyncExitStack) -> None:
+async def _connect(devices: Sequence[Device], tasks: asyncio.TaskGroup) -> list["asyncio.Task[None]"]:
+    connected = []
     for start in range(0, len(devices), CONNECT_AT_ONCE):
-        for device in devices[start : start + CONNECT_AT_ONCE]:
-            await stack.enter_async_context(device.link)
-        for device in devices[start : start + CONNECT_AT_ONCE]:
+        some = devices[start : start + CONNECT_AT_ONCE]
+        connected += [tasks.create_task(device.run()) for device in some]
+        for device in some:
             await device.link.wait_up()
+    return connected
 
 
 async def _publish(devices: Sequence[Device], faces_a_s: float) -> None:
@@ -186,16 +194,16 @@ async def _measure(site: Site, faces: Ledger, real_faces: Ledger, seconds: float
     )
 
 
-async def _wait_for_receipts(site: Site, faces: Ledger, real_faces: Ledger) -> int:
-    """Return how many faces have no receipt after a while."""
-
+async def _wait_for_receipts(site: Site, faces: Ledger, real_faces: Ledger) -> None:
     def missing() -> int:
+        site.check()
         at_forward = real_faces.published - _stored(site.forward)
         return faces.waiting + max(real_faces.waiting, at_forward)
 
     with contextlib.suppress(TimeoutError):
         await eventually(lambda: missing() == 0, RECEIPT_S)
-    return missing()
+    if (count := missing()) > 0:
+        raise NotReceipted(f"{count} of {faces.published + real_faces.published} faces")
 
 
 def _stored(forward: ServiceProcess) -> int:

@@ -38,6 +38,7 @@ OVER_FLOOR = 1.5
 LIVE_P50_MS, LIVE_P99_MS = 60.0, 150.0
 RESIDENT_MB = {"capture": 60.0, "forward": 80.0, "detect": 300.0}
 CODECS = {"MJPEG": "mjpeg", "H.264": "h264"}
+ONE_PROCESS = "one process"
 LARGE, SMALL = "1920x1080", "640x480"
 ABOUT = """
 Flat out, every frame of a clip is played paced through all four services and both brokers; CPU counts all
@@ -234,16 +235,15 @@ def _memory_table(lives: Mapping[str, Live]) -> Table:
 
 def _plot(costs: Costs) -> Plot:
     scenes = [f"mixed {LARGE} {codec}" for codec in CODECS]
-    series: dict[str, list[Point]] = {part: [] for part in (*PARTS, "one process")}
+    series: dict[str, list[Point]] = {name: [] for name in (ONE_PROCESS, *PARTS)}
     for scene in scenes:
         for way in ("homework", "folder", "floor"):
             runs = costs[f"{scene}, {way}"]
             label = f"{scene.removeprefix('mixed ')}, {'Faceferry' if way == 'folder' else way}"
-            if way == "folder":
-                for part in PARTS:
-                    series[part].append((label, _part_ms(runs, part)))
-            else:
-                series["one process"].append((label, median([run.cpu_ms_a_frame for run in runs])))
+            is_ours = way == "folder"
+            series[ONE_PROCESS].append((label, 0.0 if is_ours else _cpu_ms(costs, scene, way)))
+            for part in PARTS if is_ours else ():
+                series[part].append((label, _part_ms(runs, part)))
     title = "CPU a frame: the homework's way, Faceferry, and bare calls"
     return Plot(
         "pipeline",

@@ -87,11 +87,12 @@ class Device:
         self._ledger.note_published(face.id)
         self.link.publish(encode_face(face))
 
-    async def receive(self) -> None:
-        """Note receipts until cancelled."""
-        async for delivery in self.link:
-            delivery.acknowledge()
-            self._ledger.note_receipt(decode_receipt(delivery.message).ids)
+    async def run(self) -> None:
+        """Be connected and note receipts until cancelled."""
+        async with self.link:
+            async for delivery in self.link:
+                delivery.acknowledge()
+                self._ledger.note_receipt(decode_receipt(delivery.message).ids)
 
 
 def new_face(source: Source, number: int) -> Face:

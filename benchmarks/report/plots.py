@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.findings import Plot
 
-COLOURS = ("#2f6f9f", "#e08e45", "#5f9e6e", "#b55d60", "#857aab", "#8c8c8c")
+COLOURS = ("#2f6f9f", "#e08e45", "#5f9e6e", "#b55d60", "#857aab", "#8c8c8c", "#d4b942")
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: smaller, and a reader can search for it
     "svg.hashsalt": "faceferry",  # the same figures give the same file

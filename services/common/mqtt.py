@@ -2,7 +2,8 @@
 
 aiomqtt brings paho-mqtt's protocol engine onto the event loop. Three things that it leaves to paho are
 taken from there: acknowledgement by the application, the broker's limits out of its CONNACK, and the
-reason codes of PUBACK.
+reason codes of PUBACK. Two are done in their place: publications are read and written by `publish`, and
+written to the socket at once (docs/decisions/0008).
 """
 
 import asyncio
