@@ -30,7 +30,7 @@ class LiveWindow(Generic[T]):
     def __init__(self, size: int, answer_timeout_s: float, first: int = 0) -> None:
         self._size = size
         self._answer_timeout_s = answer_timeout_s
-        self._next = first
+        self._first = self._next = first
         self._waiting: T | None = None
         self._deadlines: dict[int, float] = {}
         self._expect_nobody()
@@ -67,9 +67,10 @@ class LiveWindow(Generic[T]):
 
     def answer(self, sequence: int) -> bool:
         """Free the place of an answered frame; say whether it still had one."""
-        if is_held := self.release(sequence):
+        if self._first <= sequence < self._next:
+            # A late answer frees no place, but somebody is there, and slow.
             self._is_answered, self._patience_s = True, self._answer_timeout_s
-        return is_held
+        return self.release(sequence)
 
     def expire(self, now_s: float) -> int:
         """Free the places of all frames that waited too long; return how many."""
@@ -152,7 +153,7 @@ class PacedWindow:
 
     def answer(self, sequence: int) -> bool:
         """Let go of a frame whose faces are named; say whether it was still held."""
-        self._pause_s = self._first_pause_s
+        self._note_answered()
         return self._frames.pop(sequence, None) is not None
 
     def reject(self, sequence: int, now_s: float) -> None:
@@ -169,3 +170,9 @@ class PacedWindow:
 
     def _expect_nobody(self) -> None:
         self._pause_s = min(KNOCK_S, self._first_pause_s)
+
+    def _note_answered(self) -> None:
+        if self._pause_s < self._first_pause_s:
+            self._pause_s = self._first_pause_s
+            for frame in self._frames.values():
+                frame.pause_s = max(frame.pause_s, self._pause_s)

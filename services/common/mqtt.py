@@ -401,9 +401,12 @@ class _Client(aiomqtt.Client):
     def _write(self, client: Any, userdata: object, sock: Any) -> None:
         if client.socket() is not sock:
             return
-        client.loop_write()
-        if client.want_write():
-            super()._on_socket_register_write(client, userdata, sock)
+        try:
+            client.loop_write()
+        finally:
+            # What is left, or what went wrong, is for aiomqtt's own callback, which ends a broken connection.
+            if client.socket() is sock and client.want_write():
+                super()._on_socket_register_write(client, userdata, sock)
 
     def _client_connect(self) -> None:
         super()._client_connect()

@@ -11,6 +11,7 @@ from typing import Any
 _PAYLOAD_FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION = 1, 2, 3, 8, 9
 _SUBSCRIPTION_ID, _TOPIC_ALIAS, _USER = 11, 35, 38
 _MOST_VARINT_BYTES = 4
+_MOST_BYTES = 65_536
 
 Buffer = bytes | bytearray
 
@@ -48,7 +49,8 @@ class PublishProperties:
 def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]:
     """Read the properties that begin at `start` of a packet; return them and where the payload begins.
 
-    Properties that nobody here needs are read over. U+FEFF is welcome in texts: MQTT 5 allows it (1.5.4),
+    Properties that nobody here needs are read over. More than 64 KiB of them are not looked at: no message
+    of ours has as many, and they would take seconds. U+FEFF is welcome in texts: MQTT 5 allows it (1.5.4),
     brokers pass it on, and paho would drop the connection over it, for ever if the message is retained.
 
     Raises:
@@ -59,6 +61,8 @@ def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]
     block = packet[:end]
     if len(block) < end:
         raise ValueError("the properties are longer than the packet")
+    if length > _MOST_BYTES:
+        return PublishProperties(), end
     found: dict[int, Any] = {}
     attributes = []
     while at < end:

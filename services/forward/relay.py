@@ -19,7 +19,8 @@ Publish = Callable[[Message, Callable[[], None]], None]
 class Relay:
     """Keeps the last state of each camera, and sends it on.
 
-    One at a time is under way for a camera: one that flaps must not fill a slow link.
+    One at a time is under way for a camera, until the broker has it: one that flaps must not fill a slow
+    link. What a broker refuses is not sent again before it changes or there is a new connection.
 
     Args:
         publish: sends to the cloud.

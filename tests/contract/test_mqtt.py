@@ -254,3 +254,20 @@ async def test_a_mark_that_paho_objects_to_costs_no_connection(broker: Mosquitto
         async with link_to(broker.url) as subscriber:
             assert (await received(subscriber)).message.attributes == marked.attributes
             assert subscriber.is_up
+
+
+async def test_a_broker_that_dies_while_much_is_sent_leaves_no_error_in_the_loop(
+    broker: MosquittoServer,
+) -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    async with pair(broker) as (publisher, subscriber):
+        for _ in range(5):
+            send(publisher, *[bytes(100_000)] * 20)
+            broker.kill()
+            with contextlib.suppress(LinkDown):
+                while True:  # into a socket that the broker has already left
+                    send(publisher, bytes(100_000))
+                    await asyncio.sleep(0)
+            await restart(broker, publisher, subscriber)
+    assert errors == []

@@ -58,6 +58,20 @@ def test_answer_frees_one_place_once() -> None:
     assert window.in_flight == 3
 
 
+def test_a_late_answer_frees_nothing_but_opens_the_window() -> None:
+    window = unheard()
+    (knock,) = fill(window)
+    window.expire(KNOCK_S)
+    assert not window.answer(knock)
+    assert len(fill(window, KNOCK_S)) == 4
+
+
+def test_answer_to_an_earlier_runs_frame_opens_nothing() -> None:
+    window = unheard()
+    assert not window.answer(7)
+    assert len(fill(window)) == 1
+
+
 def test_answer_to_an_earlier_runs_frame_frees_nothing() -> None:
     window = live()
     fill(window)
@@ -173,8 +187,7 @@ def test_paced_frames_are_sent_again_soon_until_somebody_has_answered() -> None:
     window.take_due(KNOCK_S)
     window.answer(0)
     window.add(2, message(2), 1.0)
-    window.take_due(1.0)
-    window.answer(1)
+    assert list(window.take_due(1.0)) == [message(1), message(2)]
     assert window.next_due_s == 1.0 + TIMEOUT_S
 
 

@@ -53,6 +53,11 @@ def test_what_nobody_needs_is_read_over() -> None:
     assert read_properties(packed, 0) == (PublishProperties(attributes=(("name", "value"),)), len(packed))
 
 
+def test_thousands_of_properties_are_not_looked_at() -> None:
+    packed = PublishProperties(attributes=(("a", "b"),) * 20_000).pack()
+    assert read_properties(packed + b"image", 0) == (PublishProperties(), len(packed))
+
+
 @given(st.binary(max_size=60), st.integers(0, 70))
 def test_anything_else_is_malformed_and_nothing_worse(packet: bytes, start: int) -> None:
     try:
