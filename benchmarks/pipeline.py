@@ -39,6 +39,8 @@ LIVE_P50_MS, LIVE_P99_MS = 60.0, 150.0
 RESIDENT_MB = {"capture": 60.0, "forward": 80.0, "detect": 300.0}
 CODECS = {"MJPEG": "mjpeg", "H.264": "h264"}
 ONE_PROCESS = "one process"
+SHOWN = {part: f"{part} broker" if part in ("local", "cloud") else part for part in PARTS}
+"""What each part is called in a picture."""
 LARGE, SMALL = "1920x1080", "640x480"
 ABOUT = """
 Flat out, every frame of a clip is played paced through all four services and both brokers; CPU counts all
@@ -235,7 +237,7 @@ def _memory_table(lives: Mapping[str, Live]) -> Table:
 
 def _plot(costs: Costs) -> Plot:
     scenes = [f"mixed {LARGE} {codec}" for codec in CODECS]
-    series: dict[str, list[Point]] = {name: [] for name in (ONE_PROCESS, *PARTS)}
+    series: dict[str, list[Point]] = {name: [] for name in (ONE_PROCESS, *SHOWN.values())}
     for scene in scenes:
         for way in ("homework", "folder", "floor"):
             runs = costs[f"{scene}, {way}"]
@@ -243,7 +245,7 @@ def _plot(costs: Costs) -> Plot:
             is_ours = way == "folder"
             series[ONE_PROCESS].append((label, 0.0 if is_ours else _cpu_ms(costs, scene, way)))
             for part in PARTS if is_ours else ():
-                series[part].append((label, _part_ms(runs, part)))
+                series[SHOWN[part]].append((label, _part_ms(runs, part)))
     title = "CPU a frame: the homework's way, Faceferry, and bare calls"
     return Plot(
         "pipeline",

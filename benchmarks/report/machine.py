@@ -27,7 +27,7 @@ def describe() -> dict[str, str]:
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{memory_gib:.0f} GiB",
-        "Linux": platform.release(),
+        "Linux": platform.release().partition("-")[0],
         "Python": platform.python_version(),
         "Mosquitto": _version([find_mosquitto(), "-h"]),
         "ffmpeg": _version([find_ffmpeg(), "-version"]),
@@ -42,5 +42,5 @@ def _processor() -> str:
 
 def _version(command: list[str]) -> str:
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = re.search(r"version (\S+)", told)
+    found = re.search(r"version ([^\s-]+)", told)
     return found[1] if found else "unknown"

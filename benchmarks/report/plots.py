@@ -28,7 +28,7 @@ def draw(plot: Plot, folder: Path) -> Path:
         axes = figure.subplots()
         (_draw_bars if plot.kind == "bars" else _draw_lines)(axes, plot)
         axes.set_title(plot.title, loc="left", fontsize=11)
-        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
         figure.savefig(path, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
     # The backend ends lines with blanks, which no file of this project has.
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
@@ -53,7 +53,7 @@ def _draw_bars(axes: Any, plot: Plot) -> None:
         axes.text(end, name, f" {end:.3g}", va="center", fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel(plot.y)
-    axes.margins(x=0.1)
+    axes.set_xlim(0, 1.1 * max(ends.values()))
 
 
 def _draw_lines(axes: Any, plot: Plot) -> None:
