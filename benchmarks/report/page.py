@@ -11,6 +11,7 @@ Made by `python -m benchmarks`. Each part also runs alone, by the command under 
 status 1 where a bound is not kept; `python -m benchmarks --compare docs/benchmarks/results.json` runs all
 again and says what has become worse. Ratios are from one run, in which the ways take turns, and medians of
 several rounds. The machines are shared and noisy: read the ratios, not the milliseconds.
+[Where the time goes](benchmarks/profile.md) has the profile behind what is missed.
 """
 
 
