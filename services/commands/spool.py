@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from services.common.errors import SetupError
+from services.forward.database import connect_to_read
 from services.forward.spool import DATABASE
 from services.up.plan import DEFAULT_STORE, state_folder, store_url
 
@@ -61,7 +62,7 @@ def look(folder: Path, now_s: float) -> Contents:
     """
     path = folder / DATABASE
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with closing(connect_to_read(path)) as database:
             faces, size, oldest = database.execute(
                 "SELECT count(*), coalesce(sum(length(payload)), 0), min(held_since) FROM faces"
             ).fetchone()

@@ -86,6 +86,11 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(path: Path, timeout_s: float = 5.0) -> sqlite3.Connection:
+    """Open a spool's database for a look that disturbs nobody; the errors are SQLite's own."""
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=timeout_s)
+
+
 def insert(connection: sqlite3.Connection, faces: list[SpooledFace], now_s: float) -> int:
     """Add faces, except those that are there; return how many that were. The caller commits."""
     rows = [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from services.common.durable import sync_folder
 from services.common.errors import SetupError
 from services.forward import database
 from services.forward.database import SpoolDamaged, SpoolFull, translated
@@ -188,7 +189,7 @@ class Spool:
         try:
             return database.connect(self._path)
         except SpoolDamaged as error:
-            with contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as damaged:
+            with contextlib.closing(database.connect_to_read(self._path)) as damaged:
                 self._replace(damaged, str(error))
             return self._connection
 
@@ -223,7 +224,7 @@ class Spool:
         for suffix in _SUFFIXES:
             with contextlib.suppress(FileNotFoundError):
                 replacement.with_name(REPLACEMENT + suffix).rename(self._path.with_name(DATABASE + suffix))
-        _sync(self._path.parent)
+        sync_folder(self._path.parent)
 
     def _move_aside(self) -> str:
         prefix = f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}-"
@@ -255,14 +256,6 @@ class Spool:
         with translated():
             (count,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - constants
         return int(count)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -103,9 +103,8 @@ class SpoolWriter:
             sqlite3.Error: the disk fails in a way that only a restart may mend.
         """
         self._answers = answers
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="spool") as pool:
-            work = loop.run_in_executor(pool, self._work)
+            work = self._loop.run_in_executor(pool, self._work)
             try:
                 await asyncio.shield(work)
             except asyncio.CancelledError:

@@ -5,11 +5,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import aiohttp
 
+from services.forward.database import connect_to_read
+from services.forward.spool import DATABASE
 from services.up.journal import Journal
 
 POLL_S = 0.1
@@ -62,16 +65,13 @@ class NothingMoves(Exception):
 
 def held(spool: Path) -> Held | None:
     """Return what a spool holds, from a look into its database; nothing if there is none yet."""
-    path = spool / "spool.db"
+    path = spool / DATABASE
     if not path.exists():
         return None
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)
-        try:
+        with closing(connect_to_read(path, timeout_s=1.0)) as connection:
             (faces,) = connection.execute("SELECT count(*) FROM faces").fetchone()
             refused = connection.execute("SELECT id FROM quarantine").fetchall()
-        finally:
-            connection.close()
     except sqlite3.OperationalError:
         return None  # just being made, or replaced
     return Held(faces, frozenset(face_id for (face_id,) in refused))

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from services.common.durable import sync_folder
 from services.common.errors import SetupError
 from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
 
@@ -121,7 +122,7 @@ class FolderStore:
         try:
             if target.exists():
                 # Whoever linked it may have died before the link was durable.
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
                 return False
             return self._write_both(target, item)
         except FileNotFoundError:
@@ -134,7 +135,7 @@ class FolderStore:
             written.replace(target.with_suffix(".json"))
         with self._temporary(item.body) as written:
             is_new = _place(written, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return is_new
 
     @contextlib.contextmanager
@@ -158,7 +159,7 @@ class FolderStore:
             return
         folder.mkdir(parents=True, exist_ok=True)
         for above in folder.parents:
-            _sync_folder(above)
+            sync_folder(above)
             if above == self._root.parent:
                 break
         if len(self._durable_folders) > 10_000:
@@ -219,11 +220,3 @@ def _place(written: Path, target: Path) -> bool:
             raise
         written.replace(target)  # what it may replace is the same, byte for byte
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
