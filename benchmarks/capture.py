@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 
+from benchmarks.clips import FOUR_FACES, VIDEOS
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
 from services.capture.cameras import parse_camera, to_url
@@ -52,7 +53,7 @@ decides."""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what can be chosen here."""
-    shared = Path(__file__).parents[2] / "shared" / "data" / "video" / "classroom.mp4"
+    shared = VIDEOS / FOUR_FACES[0]
     parser.add_argument(
         "clip",
         nargs="?",

@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 from services.capture.ffmpeg import find_ffmpeg
+from tests.support import SHARED
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "video"
+VIDEOS = SHARED / "data" / "video"
 CROWD = (
     "classroom.mp4",
     "face-demographics-walking-and-pause.mp4",
@@ -68,7 +69,7 @@ def _made(title: str, names: tuple[str, ...], graph: str, codec: str, fps: int) 
     if made.exists():
         return made
     cache.mkdir(parents=True, exist_ok=True)
-    inputs = [part for name in names for part in ("-i", str(SHARED / name))]
+    inputs = [part for name in names for part in ("-i", str(VIDEOS / name))]
     unfinished = made.with_name(f"{os.getpid()}-{made.name}")
     options = ["-filter_complex", graph, "-r", str(fps), *encode]
     subprocess.run([find_ffmpeg(), "-v", "error", "-y", *inputs, *options, unfinished], check=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.clips import CROWD, VIDEOS
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Cell, Figure, Part, Table
 from services.common.frames import Frame
@@ -35,13 +36,8 @@ from services.detect.pictures import Jpeg, Picture, encode_jpeg, resize
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 from services.detect.yunet import YuNet
+from tests.support import SHARED
 
-SHARED = Path(__file__).parents[2] / "shared"
-CLIPS = (
-    "classroom.mp4",
-    "face-demographics-walking-and-pause.mp4",
-    "head-pose-face-detection-female-and-male.mp4",
-)
 SIZES = ((640, 384), (1920, 1080))
 REFERENCE_MODEL = "yunet_n_640_640.onnx"
 """OpenCV 4 cannot load the model with dynamic sides."""
@@ -97,7 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=5, help="of so many times a frame is handled the fastest counts"
     )
     parser.add_argument("--threads", type=int, default=threads.usable_cores(), help="how many `all` is")
-    parser.add_argument("--videos", type=Path, default=SHARED / "data" / "video", help="where the clips are")
+    parser.add_argument("--videos", type=Path, default=VIDEOS, help="where the clips are")
     default = Path(os.environ.get("FACEFERRY_MODEL_DIR") or SHARED / "models")
     parser.add_argument("--model-dir", type=Path, default=default, help="where the models are")
 
@@ -130,7 +126,7 @@ def measure(options: argparse.Namespace) -> Part:
 
 def _jpegs(videos: Path, count: int, width: int, height: int) -> list[bytes]:
     """Return frames spread evenly over the clips, as JPEGs of this size."""
-    frames = [frame for clip in CLIPS for frame in _read(videos / clip)]
+    frames = [frame for clip in CROWD for frame in _read(videos / clip)]
     starts = [index * len(frames) // count for index in range(count)]
     noise = np.random.default_rng(5).normal(0, 2, (height, width, 3))
     if width < 2 * frames[0].shape[1]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.rig import Usage
+from benchmarks.rig import Usage, usage_of
 from benchmarks.simulated import Device, Ledger
 from tests.support import MosquittoServer, ServiceProcess, eventually
 
@@ -64,12 +64,12 @@ class Site:
 
     def usage(self) -> dict[str, Usage]:
         """Return what each part has taken so far, all stores as one."""
-        stores = [_usage(store.pid) for store in self.stores]
+        stores = [usage_of(store.pid) for store in self.stores]
         cpu_s, resident = sum(one.cpu_s for one in stores), sum(one.resident_bytes for one in stores)
         return {
             "store": Usage(cpu_s, resident),
-            "forward": _usage(self.forward.pid),
-            "cloud": _usage(self.cloud.pid),
+            "forward": usage_of(self.forward.pid),
+            "cloud": usage_of(self.cloud.pid),
         }
 
     def check(self) -> None:
@@ -213,9 +213,3 @@ def _stored(forward: ServiceProcess) -> int:
 def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
     for task in tasks:
         task.cancel()
-
-
-def _usage(pid: int) -> Usage:
-    process = psutil.Process(pid)
-    spent = process.cpu_times()
-    return Usage(spent.user + spent.system, process.memory_info().rss)

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-import psutil
 
+from benchmarks.clips import FOUR_FACES, VIDEOS
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Cell, Figure, Part, Table
+from benchmarks.rig import usage_of
 from services.capture.ffmpeg import find_ffmpeg
 from services.up.brokers import free_port
 from tests.support import SHARED, MosquittoServer, ServiceProcess
@@ -75,11 +76,11 @@ async def run_once(clip: Path, *, is_watched: bool) -> Run:
             pids |= {
                 f"{name} broker": broker.pid for name, broker in zip(("local", "cloud"), brokers, strict=True)
             }
-            before_s = {each: _cpu_s(pid) for each, pid in pids.items()}
+            before_s = {each: usage_of(pid).cpu_s for each, pid in pids.items()}
             stack.callback(services["capture"].start().kill)
             faces = await _play(folder)
             pids["capture"] = services["capture"].pid
-            cpu_s = {each: _cpu_s(pid) - before_s.get(each, 0.0) for each, pid in pids.items()}
+            cpu_s = {each: usage_of(pid).cpu_s - before_s.get(each, 0.0) for each, pid in pids.items()}
         return Run(cpu_s, faces)
 
 
@@ -122,14 +123,6 @@ async def _play(folder: Path) -> int:
 def _faces_in(journal: Path) -> int:
     entries = [json.loads(line) for line in journal.read_text().splitlines()]
     return len({face for entry in entries for face in entry.get("faces", [])})
-
-
-def _cpu_s(pid: int) -> float:
-    """Return the processor time of a process and of all that it has started."""
-    process = psutil.Process(pid)
-    times = [process.cpu_times(), *(child.cpu_times() for child in process.children(recursive=True))]
-    ended = times[0].children_user + times[0].children_system
-    return ended + sum(each.user + each.system for each in times)
 
 
 @asynccontextmanager
@@ -231,7 +224,7 @@ def _ms_a_face(runs: Sequence[Run], name: str) -> Cell:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what is played, and how often."""
-    parser.add_argument("--clip", type=Path, default=SHARED / "data" / "video" / "classroom.mp4")
+    parser.add_argument("--clip", type=Path, default=VIDEOS / FOUR_FACES[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=20, help="how often the clip is played in a run")
 

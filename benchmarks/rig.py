@@ -57,7 +57,7 @@ class Rig:
 
     def usage(self) -> dict[str, Usage]:
         """Return what each part has taken so far."""
-        return {name: _usage(process.pid) for name, process in self._processes.items()}
+        return {name: usage_of(process.pid) for name, process in self._processes.items()}
 
     def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until a condition holds, which is asked for often.
@@ -169,7 +169,8 @@ def median(values: list[float]) -> float:
     return statistics.median(values) if values else float("nan")
 
 
-def _usage(pid: int) -> Usage:
+def usage_of(pid: int) -> Usage:
+    """Return what a process has taken so far."""
     process = psutil.Process(pid)
     spent = process.cpu_times()
     # Children that have ended count in their parent's `children_*`; those that run are asked themselves.

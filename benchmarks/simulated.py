@@ -83,7 +83,7 @@ class Device:
 
     def publish(self, number: int) -> None:
         """Publish a face, different for each number."""
-        face = new_face(self._source, number)
+        face = new_face(self._source, number, datetime.now(UTC))
         self._ledger.note_published(face.id)
         self.link.publish(encode_face(face))
 
@@ -95,11 +95,11 @@ class Device:
                 self._ledger.note_receipt(decode_receipt(delivery.message).ids)
 
 
-def new_face(source: Source, number: int) -> Face:
-    """Return a face of 20 kB taken now, with the properties that detect gives it."""
+def new_face(source: Source, number: int, taken: datetime) -> Face:
+    """Return a face of 20 kB, different for each number, with the properties that detect gives it."""
     image = _picture()
     image = image[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8) + image[2:]
-    return mint(source, datetime.now(UTC), image, "image/jpeg", _KNOWN)
+    return mint(source, taken, image, "image/jpeg", _KNOWN)
 
 
 @cache

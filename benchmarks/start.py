@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from benchmarks.clips import FOUR_FACES
-from benchmarks.clips import SHARED as CLIPS
+from benchmarks.clips import FOUR_FACES, VIDEOS
 from benchmarks.containers import (
     BROKERS,
     CONNECTED,
@@ -113,7 +112,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this part's options."""
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many counts")
     parser.add_argument("--compose-rounds", type=int, default=2, help="likewise; 0: no containers")
-    parser.add_argument("--clip", type=Path, default=CLIPS / FOUR_FACES[0], help="with a face at its start")
+    parser.add_argument("--clip", type=Path, default=VIDEOS / FOUR_FACES[0], help="with a face at its start")
 
 
 def measure(options: argparse.Namespace) -> Part:

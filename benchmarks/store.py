@@ -22,8 +22,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aioboto3
-import cv2
-import numpy as np
 import psutil
 import uvloop
 from aiobotocore.config import AioConfig
@@ -31,7 +29,8 @@ from aiobotocore.config import AioConfig
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
 from benchmarks.servers import S3_BUCKET, s3_server
-from services.common.faces import encode_face, mint
+from benchmarks.simulated import new_face
+from services.common.faces import encode_face
 from services.common.logging import configure_logging
 from services.common.message import Message
 from services.common.mqtt import Broker, Link
@@ -244,34 +243,11 @@ def measure(options: argparse.Namespace) -> Part:
 
 def _messages(count: int) -> list[Message]:
     """Return messages with distinct faces, as forward sends them."""
-    pixels = np.random.default_rng(5).integers(0, 256, (132, 132, 3), np.uint8)
-    encoded: bytes = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 87])[1].tobytes()
-    start = datetime.now(UTC)
-    known = {
-        "box": "812,240,132,132",
-        "framesize": "1920x1080",
-        "score": "0.912",
-        "landmarks": "840.1,290.2,902.3,288.8,870.0,320.5,846.2,341.9,898.4,340.0",
-        "sharpness": "213.4",
-        "detector": "yunet",
-    }
+    source, start = Source(DEVICE, "front"), datetime.now(UTC)
     return [
-        encode_face(
-            mint(
-                Source(DEVICE, "front"),
-                start + timedelta(microseconds=number),
-                _numbered(encoded, number),
-                "image/jpeg",
-                known,
-            )
-        )
+        encode_face(new_face(source, number, start + timedelta(microseconds=number)))
         for number in range(count)
     ]
-
-
-def _numbered(jpeg: bytes, number: int) -> bytes:
-    """Return the image with a comment segment, so that each is another."""
-    return jpeg[:2] + b"\xff\xfe\x00\x0a" + number.to_bytes(8) + jpeg[2:]
 
 
 def _objects(messages: Sequence[Message]) -> list[StoredObject]:

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from benchmarks.rig import PARTS, Usage, quantile, running
+from benchmarks.rig import PARTS, Usage, quantile, running, usage_of
+from benchmarks.servers import S3_BUCKET
 from tests.support import MosquittoServer, S3Server
 
 
@@ -106,10 +105,10 @@ def homework(video: Path, folder: Path) -> Cost:
     broker = MosquittoServer(folder).start()
     try:
         told = _told("benchmarks.homework", video, broker.port, folder / "faces")
-        spent = psutil.Process(broker.pid).cpu_times()
+        broker_ms = usage_of(broker.pid).cpu_s * 1e3
     finally:
         broker.kill()
-    cpu_ms = {"homework": told["cpu_s"] * 1e3, "broker": (spent.user + spent.system) * 1e3}
+    cpu_ms = {"homework": told["cpu_s"] * 1e3, "broker": broker_ms}
     return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], cpu_ms)
 
 
@@ -123,7 +122,7 @@ def floor(video: Path, folder: Path) -> Cost:
 def _store(folder: Path, s3: S3Server | None) -> tuple[str, dict[str, str]]:
     if s3 is None:
         return f"file://{folder / 'faces'}", {}
-    return f"s3://bench/{folder.relative_to(folder.anchor)}", s3.environment
+    return f"s3://{S3_BUCKET}/{folder.relative_to(folder.anchor)}", s3.environment
 
 
 def _told(module: str, *arguments: object) -> dict[str, float]:
@@ -139,7 +138,4 @@ def _difference_ms(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> d
 
 
 def _cpu_ms(server: S3Server | None) -> float:
-    if server is None:
-        return 0.0
-    spent = psutil.Process(server.pid).cpu_times()
-    return float(spent.user + spent.system) * 1e3
+    return 0.0 if server is None else usage_of(server.pid).cpu_s * 1e3

@@ -25,11 +25,9 @@ def as_page(records: Sequence[Record]) -> str:
     ]
     summary = ["## At a glance", "", "| part | figure | measured | bound | |", "|---|---|---:|---:|---|"]
     summary += [f"| {part.name} {_row(figure)}" for part, figure in bounded]
-    return "\n".join([_HEAD, *summary, "", *map(_section, records), *_machines(records)])
-
-
-def _section(record: Record) -> str:
-    return as_markdown(record.part)
+    return "\n".join(
+        [_HEAD, *summary, "", *(as_markdown(record.part) for record in records), *_machines(records)]
+    )
 
 
 def _machines(records: Sequence[Record]) -> list[str]:
