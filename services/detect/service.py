@@ -36,6 +36,7 @@ GOODBYE_S = 2.0
 log = structlog.get_logger()
 _frames_dropped = Drops(metrics.FRAMES_DROPPED, "detect.frame_dropped")
 _refused = Drops(metrics.MESSAGES_REFUSED, "detect.message_refused")
+_faces_refused = Drops(metrics.FACES_REFUSED, "detect.face_refused")
 
 
 async def serve(settings: DetectSettings) -> None:
@@ -147,7 +148,9 @@ class Service:
         except Refused as refusal:
             _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
             return
-        for done in self._custody.release(receipt.ids):
+        for face_id in filter(self._custody.__contains__, receipt.refused):
+            _faces_refused.count(receipt.refused[face_id], id=face_id)
+        for done in self._custody.release([*receipt.ids, *receipt.refused]):
             self._answer(done)
 
     def _dispatch(self) -> None:
