@@ -123,6 +123,11 @@ def connect_to_read(path: Path, timeout_s: float = 5.0) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
 
 
+def connect_to_write(path: Path) -> sqlite3.Connection:
+    """Open a spool's database beside the forward that uses it, to ask for something; errors are SQLite's."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+
+
 def keep_index_of_others(connection: sqlite3.Connection, device: str) -> None:
     """Keep an index of the rows that are not on this device's topics.
 

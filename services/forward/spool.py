@@ -224,9 +224,16 @@ class Spool:
         return None
 
     def make_room(self) -> None:
-        """Give the reserve's room to the database, and bring its log in."""
-        replacement.bound_damaged(self._path.parent, 0)
-        self._reserve.release()
+        """Give the reserve's room to the database, and bring its log in.
+
+        Raises:
+            SpoolUnwritable: the disk is not full, it takes no writes.
+        """
+        try:
+            replacement.bound_damaged(self._path.parent, 0)
+            self._reserve.release()
+        except OSError as error:
+            raise SpoolUnwritable(str(error)) from error
         with contextlib.suppress(SpoolFull), translated():
             self._checkpoint()
 

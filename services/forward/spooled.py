@@ -77,12 +77,16 @@ def _to_pairs(found: object) -> tuple[tuple[str, str], ...]:
     Raises:
         ValueError: they are none. Lone surrogates among them: JSON may spell them, MQTT cannot carry them.
     """
-    if not isinstance(found, list):
-        raise ValueError("no list of properties")
-    for pair in found:
-        match pair:
-            case [str() as name, str() as value]:
-                (name + value).encode()
-            case _:
-                raise ValueError("no property")
-    return tuple((name, value) for name, value in found)
+    pairs: list[tuple[str, str]] = []
+    match found:
+        case [*properties]:
+            for each in properties:
+                match each:
+                    case [str() as name, str() as value]:
+                        (name + value).encode()
+                        pairs.append((name, value))
+                    case _:
+                        raise ValueError("no property")
+        case _:
+            raise ValueError("no list of properties")
+    return tuple(pairs)

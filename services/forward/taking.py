@@ -108,7 +108,8 @@ class Taker:
         spooled = SpooledFace(self._writer.next_sequence(), face.id, encode_face(face))
         if not self._has_room(spooled.size_bytes):
             # detect holds the face until it is taken and sends it again; only a bare image ends here.
-            self._note_budget(spooled.size_bytes)
+            if self._writer.problem is None:
+                self._note_budget(spooled.size_bytes)
             self._drops.count("spool_full", id=face.id)
             delivery.acknowledge()
             return

@@ -322,10 +322,12 @@ class SpoolWriter:
 
     def _note_trouble(self, error: SpoolFull | SpoolUnwritable) -> None:
         if isinstance(error, SpoolFull):
-            self._note("the disk is full")
-            self._spool.make_room()
-        else:
-            self._note(f"the spool cannot be written: {error}")
+            try:
+                self._spool.make_room()
+            except SpoolUnwritable as worse:
+                error = worse
+        is_full = isinstance(error, SpoolFull)
+        self._note("the disk is full" if is_full else f"the spool cannot be written: {error}")
 
     def _note(self, problem: str | None) -> None:
         if problem is not None and self.problem is None:
