@@ -219,6 +219,25 @@ async def test_hostile_frames_are_answered_with_a_reason_and_crash_nothing(
     assert process.stop() == 0
 
 
+async def test_a_face_that_forward_never_takes_is_let_go_and_counted(
+    start: Start, broker: MosquittoServer, book: list[bytes]
+) -> None:
+    process = start()
+    async with Driver(broker.url).running() as driver, asyncio.timeout(30):
+        await ready(process)
+        driver.takes = False
+        driver.send(frame(book[0]))
+        await eventually(lambda: driver.faces)
+        assert not driver.dones
+        refused = {driver.faces[0].id: "id_mismatch", "20250101T000000.000000Z-" + "0" * 32: "unknown"}
+        driver.link.publish(encode_taken("porch", [], refused))
+        await eventually(lambda: driver.dones)
+        await eventually(lambda: process.metric("faceferry_detect_custody_faces") == 0)
+        assert process.metric("faceferry_detect_faces_refused_total") == 1
+        assert "detect.face_refused" in process.log
+    assert process.stop() == 0
+
+
 async def test_face_is_published_again_until_it_is_receipted(
     start: Start, broker: MosquittoServer, book: list[bytes]
 ) -> None:
