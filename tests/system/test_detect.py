@@ -375,7 +375,7 @@ async def test_a_broker_with_little_room_gets_smaller_crops_and_detect_goes_on(
     narrow.config.write_text(re.sub("max_packet_size .*", "max_packet_size 60000", text))
     narrow.start()
     try:
-        process = start(local_mqtt_url=narrow.url, crop_format="png")
+        process = start(local_mqtt_url=narrow.url, crop_format="png", crop_margin="4")
         async with Driver(narrow.url).running() as driver, asyncio.timeout(60):
             await ready(process)
             await driver.play([jpeg for jpeg in book[:20] if len(jpeg) < 50_000])
