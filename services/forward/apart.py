@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from services.common.drops import Drops
 from services.forward import metrics
+from services.forward.orders import PutBack, SetAside
 from services.forward.rows import DAMAGED, OTHER_DEVICE, Request
-from services.forward.writer import PutBack, SetAside, SpoolWriter
+from services.forward.writer import SpoolWriter
 
 TOO_LARGE = "packet_too_large"
 TRY_AGAIN_EVERY_S = 300.0

@@ -17,12 +17,13 @@ from services.common.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, Apart
 from services.forward.limit import TokenBucket
+from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
 from services.forward.relay import Relay
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
 from services.forward.window import Window
-from services.forward.writer import Delete, Quarantine, SpoolWriter
+from services.forward.writer import SpoolWriter
 
 DELETE_DELAY_S = 0.2
 

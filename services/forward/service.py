@@ -8,9 +8,10 @@ import structlog
 from services.common import health, lock
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
+from services.forward.folder import prepare
 from services.forward.sending import Sender
 from services.forward.settings import ForwardSettings
-from services.forward.spool import Spool, prepare
+from services.forward.spool import Spool
 from services.forward.taking import Taker
 from services.forward.writer import Answers, SpoolWriter
 

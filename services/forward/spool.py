@@ -1,6 +1,5 @@
 import contextlib
 import itertools
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from services.common.errors import FaceferryError, SetupError
 from services.forward import database, replacement, rows
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
+from services.forward.folder import Folder
 from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.reserve import Reserve
 from services.forward.rows import Place, Request
@@ -25,10 +24,6 @@ _TIGHT_STEPS = 16
 _MOST_BAD_AT_ONCE = 256
 
 log = structlog.get_logger()
-
-
-class SpoolTaken(FaceferryError):
-    """The folder is gone, or another one than it was: what is held here is not the spool any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class Spool:
 
     def __init__(self, folder: Path, reserve_bytes: int, device: str) -> None:
         self._path = folder / DATABASE
-        self._folder = _identity(folder)
+        self._folder = Folder(folder)
         self._reserve = Reserve(folder / RESERVE, reserve_bytes)
         self._device = device
         self._is_exclusive = False
@@ -248,7 +243,7 @@ class Spool:
             SpoolDamaged: the database is broken; call `replace`.
             SpoolTaken: the folder was replaced.
         """
-        self._see_folder()
+        self._folder.see(is_empty=self._faces == 0)
         with contextlib.suppress(SpoolFull), translated():
             for _ in range(_TIGHT_STEPS if is_tight else 1):
                 # As a script, for `execute` takes a single step of it, which is a single page.
@@ -278,7 +273,7 @@ class Spool:
             SpoolFull, SpoolUnwritable: there is no room for it; nothing has changed.
             SpoolTaken: the folder was replaced.
         """
-        self._see_folder()
+        self._folder.see(is_empty=self._faces == 0)
         replacement.replace(self._path, self._connection, why, self.next_sequence)
         self._connection = self._connect()
         self._take_stock()
@@ -317,18 +312,6 @@ class Spool:
         self._connection.close()
         self._connection = self._open()
 
-    def _see_folder(self) -> None:
-        """See that the folder is still the one that is held; a new one may be another process's."""
-        try:
-            folder = _identity(self._path.parent)
-        except OSError as error:
-            if self._faces == 0:
-                raise SpoolTaken(f"{self._path.parent} is gone") from error
-            # What is in the open files can still be sent.
-            raise SpoolUnwritable(str(error)) from error
-        if folder != self._folder:
-            raise SpoolTaken(f"{self._path.parent} was replaced by another folder")
-
     def _set_rows_aside(self, bad: Mapping[int, str]) -> None:
         """Set rows aside; without room for it they are passed over, and met again at the next try."""
         if not bad:
@@ -354,22 +337,3 @@ class Spool:
 
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
-def prepare(folder: Path) -> None:
-    """Make the spool's folder, and see that it can be written.
-
-    Raises:
-        SetupError: it cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SetupError(f"FACEFERRY_SPOOL_PATH: {folder} cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SetupError(f"FACEFERRY_SPOOL_PATH: {folder} cannot be written")

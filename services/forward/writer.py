@@ -2,21 +2,20 @@
 
 import asyncio
 import contextlib
-import itertools
 import math
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.metrics import DROPPED, SPOOL_DAMAGED
+from services.forward.orders import Batch, Delete, Order, PutBack, Quarantine, SetAside
 from services.forward.outbox import BacklogPart, BacklogRead
-from services.forward.rows import Place, Request
 from services.forward.spool import Changes, Spool, SpoolState
 from services.forward.spooled import SpooledFace
 
@@ -33,75 +32,6 @@ _LET_GO_AT_ONCE = 32
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """The store has this face."""
-
-    face_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """The store will never take this face."""
-
-    face_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """This face cannot be delivered as things are."""
-
-    face_id: str
-    reason: str
-
-
-@dataclass(slots=True)
-class PutBack:
-    """Faces that are apart are to go back among those that wait.
-
-    Attributes:
-        request: which.
-        number: of a person's request, to be answered when all are back.
-        most: how many of them, at most; nothing for all.
-        places: where those are that are still to go; found when their turn comes.
-    """
-
-    request: Request
-    number: int | None = None
-    most: int | None = None
-    places: list[Place] | None = None
-
-
-Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead
-
-
-@dataclass(slots=True)
-class _Batch:
-    inserts: list[SpooledFace] = field(default_factory=list)
-    deletes: dict[str, None] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    aside: dict[str, str] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.inserts or self.deletes or self.refused or self.aside)
-
-    def take_over(self, other: "_Batch") -> None:
-        """Add what another one was to let go or to move."""
-        self.deletes |= other.deletes
-        self.refused |= other.refused
-        self.aside |= other.aside
-
-    def pieces(self, most: int) -> "list[_Batch]":
-        """Return what it lets go or moves in parts of so many faces."""
-        parts = [_Batch(deletes=dict.fromkeys(some)) for some in _chunks(self.deletes, most)]
-        parts += [_Batch(refused=dict(some)) for some in _chunks(self.refused.items(), most)]
-        return parts + [_Batch(aside=dict(some)) for some in _chunks(self.aside.items(), most)]
-
-    def changes(self, inserts: list[SpooledFace]) -> Changes:
-        return Changes(inserts, list(self.deletes), self.refused, self.aside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +79,7 @@ class SpoolWriter:
         self._quarantine_max_bytes = quarantine_max_bytes
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._carried = _Batch()
+        self._carried = Batch()
         self._postponed: list[Order] = []
         self._asked: set[int] = set()
         self._tidied_s = -math.inf
@@ -189,7 +119,7 @@ class SpoolWriter:
             self._tidy_when_due()
             while True:
                 orders = self._next_orders()
-                batch, self._carried = self._carried, _Batch()
+                batch, self._carried = self._carried, Batch()
                 for order in orders:
                     batch = self._sort(order, batch)
                 self._commit(batch)
@@ -197,7 +127,7 @@ class SpoolWriter:
                     return
                 self._tidy_when_due()
 
-    def _sort(self, order: Order | None, batch: _Batch) -> _Batch:
+    def _sort(self, order: Order | None, batch: Batch) -> Batch:
         """Add an order to the batch; or commit that, and do what cannot be part of one."""
         match order:
             case SpooledFace():
@@ -212,7 +142,7 @@ class SpoolWriter:
             case BacklogRead() | PutBack():
                 self._commit(batch)
                 self._do_now(order)
-                return _Batch()
+                return Batch()
         return batch
 
     def _next_orders(self) -> list[Order | None]:
@@ -227,7 +157,7 @@ class SpoolWriter:
                     size_bytes += orders[-1].size_bytes
         return orders
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: Batch) -> None:
         if not batch:
             return
         # What is stored before it was written need not be written at all.
@@ -258,7 +188,7 @@ class SpoolWriter:
             return False
         return True
 
-    def _let_go(self, batch: _Batch) -> None:
+    def _let_go(self, batch: Batch) -> None:
         """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
 
         Whatever was carried so far would be too much for one commit on a disk that has little room.
@@ -362,9 +292,3 @@ class SpoolWriter:
     def _answer(self, answer: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone at the very end
             self._loop.call_soon_threadsafe(answer, *arguments)
-
-
-def _chunks(items: Iterable[T], most: int) -> Iterator[list[T]]:
-    left = iter(items)
-    while some := list(itertools.islice(left, most)):
-        yield some

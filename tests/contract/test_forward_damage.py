@@ -15,11 +15,12 @@ from services.common.durable import sync_folder
 from services.common.errors import SetupError
 from services.forward import replacement
 from services.forward.database import SpoolDamaged
+from services.forward.folder import prepare
+from services.forward.orders import Delete
 from services.forward.replacement import COMPLETE, MAKING, damaged_files
 from services.forward.rows import Request
-from services.forward.spool import DATABASE, Changes, Spool, prepare
+from services.forward.spool import DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
-from services.forward.writer import Delete
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face, writing
 from tests.support import eventually
 

@@ -9,10 +9,11 @@ import pytest
 
 from services.forward import service
 from services.forward.database import SpoolFull
+from services.forward.orders import Delete, Quarantine, SetAside
 from services.forward.settings import ForwardSettings
 from services.forward.spool import Changes, Spool
 from services.forward.spooled import SpooledFace
-from services.forward.writer import Delete, Quarantine, SetAside, SpoolWriter
+from services.forward.writer import SpoolWriter
 from tests.forward_rig import (
     DEVICE,
     EVERYTHING,

@@ -7,8 +7,9 @@ import pytest
 
 from services.common.errors import SetupError
 from services.forward.database import connect_to_read
+from services.forward.folder import SpoolTaken, prepare
 from services.forward.outbox import BacklogPart, BacklogRead
-from services.forward.spool import DATABASE, Changes, Spool, SpoolTaken, prepare
+from services.forward.spool import DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face
 

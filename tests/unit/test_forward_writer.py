@@ -7,10 +7,11 @@ import pytest
 
 from services.common.message import Message
 from services.forward import rows
+from services.forward.folder import prepare
+from services.forward.orders import Delete, PutBack, Quarantine, SetAside
 from services.forward.rows import Request
-from services.forward.spool import DATABASE, prepare
+from services.forward.spool import DATABASE
 from services.forward.spooled import SpooledFace
-from services.forward.writer import Delete, PutBack, Quarantine, SetAside
 from tests.forward_rig import EVERYTHING, face, writing
 from tests.support import eventually
 
@@ -47,7 +48,7 @@ async def test_what_is_set_aside_is_kept_and_comes_back_behind_all_others(folder
         assert writer.state.faces == 9
         writer.put(PutBack(Request(reason="not_authorized")))
         await eventually(lambda: writer.state.faces == 99)
-        assert writer.state.set_aside == {}
+        await eventually(lambda: writer.state.set_aside == {})
         assert writer.state.quarantined == 1
         writer.put(EVERYTHING)
         await eventually(lambda: answered.parts)
@@ -64,7 +65,7 @@ async def test_one_of_a_reason_can_be_tried_for_all(folder: Path) -> None:
         writer.put(PutBack(Request(reason="not_authorized"), most=1))
         await eventually(lambda: answered.tried)
         assert answered.tried == [("not_authorized", [made[0].id])]
-        assert writer.state.set_aside == {"not_authorized": 2}
+        await eventually(lambda: writer.state.set_aside == {"not_authorized": 2})
 
 
 async def test_what_people_ask_for_is_done_while_forward_runs_and_once_it_starts(folder: Path) -> None:
