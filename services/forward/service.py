@@ -71,7 +71,7 @@ async def open_spool(settings: ForwardSettings) -> Spool:
 
 def tell_of_others(spool: Spool, device: str) -> None:
     """Say plainly that there are faces that cannot be delivered from here, if there are."""
-    if topics := spool.others():
+    if topics := spool.others:
         log.error(
             "spool.holds_faces_of_others",
             device=device,

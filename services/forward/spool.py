@@ -110,6 +110,11 @@ class Spool:
             (last,) = self._connection.execute("SELECT max(sequence) FROM faces").fetchone()
         return int(last or 0)
 
+    @property
+    def others(self) -> list[str]:
+        """The topics, a few of them, of faces that were not this device's when it was opened."""
+        return self._others
+
     def state(self) -> SpoolState:
         """Return what is held. Cheap: nothing is counted anew."""
         with translated():
@@ -118,15 +123,6 @@ class Spool:
         with contextlib.suppress(FileNotFoundError):
             size += log_path.stat().st_size
         return SpoolState(self._faces, self._quarantined, dict(+self._aside), size, oldest_at_s)
-
-    def others(self) -> list[str]:
-        """Return the topics, a few of them, of faces that are not this device's."""
-        condition = database.not_of(self._device)
-        with translated():
-            found = self._connection.execute(
-                f"SELECT DISTINCT CAST(topic AS BLOB) FROM faces WHERE {condition} LIMIT 10"  # noqa: S608 - a name
-            ).fetchall()
-        return [topic.decode(errors="replace")[:200] for (topic,) in found]
 
     def write(self, changes: Changes) -> None:
         """Commit one batch. When this returns, it has reached the disk.
@@ -323,12 +319,22 @@ class Spool:
             log.error("forward.faces_set_aside", reason=reason, faces=count)
 
     def _take_stock(self) -> int:
-        """Count what is there; return the newest face's place."""
+        """Look at all that is looked at on the way; return the newest face's place."""
         self._inode = self._path.stat().st_ino
         with translated():
             (self._faces,) = self._connection.execute("SELECT count(*) FROM faces").fetchone()
             self._count_apart()
+        self._others = self._find_others()
+        self.state()
         return self.last_sequence()
+
+    def _find_others(self) -> list[str]:
+        condition = database.not_of(self._device)
+        with translated():
+            found = self._connection.execute(
+                f"SELECT DISTINCT CAST(topic AS BLOB) FROM faces WHERE {condition} LIMIT 10"  # noqa: S608 - a name
+            ).fetchall()
+        return [topic.decode(errors="replace")[:200] for (topic,) in found]
 
     def _count_apart(self) -> None:
         (self._quarantined,) = self._connection.execute("SELECT count(*) FROM quarantine").fetchone()
