@@ -209,12 +209,18 @@ class S3Store:
         async with self._looked:
             until, seen = self._seen.get(kind, (0.0, told))
             if time.monotonic() < until:
-                return replace(seen, detail=told.detail)
+                return seen
             looked = await self._look(item, way, told)
             if looked is not None:
-                self._seen[kind] = (time.monotonic() + LOOK_AGAIN_S, looked)
-                self._quiet_until = time.monotonic() + (looked.retry_after_s or 0.0)
+                self._remember(kind, looked)
             return looked
+
+    def _remember(self, kind: str, looked: Trouble) -> None:
+        """Spare those who meet the same trouble a look of their own, for a while."""
+        now = time.monotonic()
+        quiet_s = looked.retry_after_s
+        self._quiet_until = now + (quiet_s or 0.0)
+        self._seen[kind] = (now + (LOOK_AGAIN_S if quiet_s is None else max(quiet_s, 1.0)), looked)
 
     async def _look(self, item: StoredObject, way: Way, told: Trouble) -> Trouble | None:
         try:

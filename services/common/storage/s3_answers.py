@@ -76,7 +76,9 @@ def lost_attributes(sent: StoredObject, found: StoredObject) -> set[str] | None:
 def trouble_in(answer: Answer) -> Trouble:
     """Return what an answer says that is no success, or only looks like one."""
     if answer.status in (429, 503):
-        return Trouble("throttled", _told(answer), retry_after_s(answer.headers))
+        quiet_s = retry_after_s(answer.headers)
+        asked = "it names no time" if quiet_s is None else f"it asks to be left alone for {quiet_s:g} s"
+        return Trouble("throttled", asked, quiet_s)
     if 300 <= answer.status < 400:
         return _redirected(answer)
     return Trouble("bad_answer", _told(answer))

@@ -1,7 +1,9 @@
 """obstore's clients of one bucket: how it is addressed, what each request says beside the object."""
 
 import os
+import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import aioboto3
@@ -9,13 +11,14 @@ from botocore.exceptions import BotoCoreError
 from obstore.store import S3Store as Client
 
 from services.common.errors import SetupError
-from services.common.storage.locations import Bucket
+from services.common.storage.locations import Bucket, check_endpoint
 from services.common.storage.s3_credentials import Keys
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential
 
 _DEFAULT_REGION = "us-east-1"
+_REGION = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class Clients:
             config=config,
             client_options={
                 "allow_http": self._allows_http,
-                "timeout": f"{self._access.timeout_s}s",
-                "connect_timeout": f"{min(self._access.timeout_s, 5.0)}s",
+                "timeout": timedelta(seconds=self._access.timeout_s),
+                "connect_timeout": timedelta(seconds=min(self._access.timeout_s, 5.0)),
             },
             retry_config={"max_retries": 0},
             credential_provider=lambda: credential,
@@ -153,11 +156,21 @@ def _trust_authorities() -> None:
 
 
 def _endpoint_from_environment() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if url := os.environ.get(name):
+            try:
+                return check_endpoint(url)
+            except ValueError as error:
+                raise SetupError(f"{name}: {error}") from error
+    return None
 
 
 def _region() -> str:
     try:
-        return aioboto3.Session().region_name or _DEFAULT_REGION
-    except BotoCoreError as error:
-        raise SetupError(f"the AWS settings cannot be used: {error}") from error
+        region = aioboto3.Session().region_name or _DEFAULT_REGION
+    except (BotoCoreError, OSError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise SetupError(f"the AWS settings cannot be used: {words}") from error
+    if _REGION.fullmatch(region) is None:
+        raise SetupError("AWS_DEFAULT_REGION: a region is written with letters, digits and '-'")
+    return region

@@ -82,6 +82,8 @@ _STALE_KEYS = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"}
 )
 _CAUSE = re.compile(r'(?:message|error): "([^"\\]{1,200})"|InvalidCertificate\(\s*(\w{1,60})')
+_NOT_HTTP = re.compile(r"(?:Parse\(\s*(\w{1,30}))|(MissingContentLength|InvalidListResponse)")
+_SHORTEST_SECRET = 8
 _MOST_WORDS = 4_000
 
 
@@ -110,7 +112,7 @@ def detail(error: Exception, secrets: Iterable[str] = ()) -> str:
     """
     text = str(error)
     found = _ANSWER.search(text)
-    cause = None if found else _CAUSE.search(text)
+    cause = None if found else (_CAUSE.search(text) or _NOT_HTTP.search(text))
     asked = text[: found.start(3)] if found else text.partition("\n")[0][:300]
     region = expected_region(error)
     parts = [
@@ -118,7 +120,7 @@ def detail(error: Exception, secrets: Iterable[str] = ()) -> str:
         code(error),
         message(error),
         f"the bucket is in region {region}" if region else "",
-        (cause[1] or cause[2]) if cause else "",
+        next(filter(None, cause.groups()), "") if cause else "",
     ]
     return hide(": ".join(part for part in parts if part), secrets)
 
@@ -126,7 +128,8 @@ def detail(error: Exception, secrets: Iterable[str] = ()) -> str:
 def hide(text: str, secrets: Iterable[str]) -> str:
     """Return a text without the secrets in it."""
     for secret in secrets:
-        text = text.replace(secret, "***") if secret else text
+        # What is shorter is no secret, and stands in many a word.
+        text = text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
     return text
 
 

@@ -3,7 +3,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from services.common.settings import Settings
-from services.common.storage.locations import parse_location
+from services.common.storage.locations import check_endpoint, parse_location
 
 
 def _store_url(text: str) -> str:
@@ -17,9 +17,8 @@ class ObjectStoreSettings(Settings):
     store_url: Annotated[str, AfterValidator(_store_url)] = Field(
         ..., description="s3://bucket/prefix or file:///path"
     )
-    s3_endpoint_url: str | None = Field(
+    s3_endpoint_url: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
         None,
-        pattern=r"^https?://",
         description="an S3 server of your own; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS's",
     )
     s3_path_style: bool | None = Field(
