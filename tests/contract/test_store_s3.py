@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import structlog
 
@@ -17,7 +18,7 @@ from services.common.storage.s3_credentials import MOST_REFUSALS
 from services.up.brokers import free_port
 from tests.odd_s3 import Manner, OddBucket, OddKeys, Reply, Request, error, page, tag
 from tests.storing import jpeg
-from tests.support import S3Server
+from tests.support import S3Server, eventually
 
 ITEM = StoredObject("dt=2026-01-31/device=porch/camera=front/a.jpg", jpeg(), "image/jpeg", {"box": "1,2,3,4"})
 FACES = Bucket("faces", "some/prefix")
@@ -578,6 +579,72 @@ async def test_credentials_come_from_wherever_botocore_looks(
     assert await open_bucket(odd.url).put(ITEM)
 
 
+@pytest.mark.parametrize("program", ["sleep 600", "echo x", "/nonexistent", "false", "echo {}"])
+async def test_a_program_that_gives_no_keys_is_told_and_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, odd: OddBucket, program: str
+) -> None:
+    file = _credentials_file(monkeypatch, tmp_path, "A")
+    file.write_text(f"[cloud]\ncredential_process = {program}\n")
+    children = set(psutil.Process().children())
+    async with asyncio.timeout(5):
+        found = await failure(open_bucket(odd.url, timeout_s=0.5))
+    assert found.reason == "no_credentials"
+    await eventually(lambda: not any(child.is_running() for child in _running(children)), 5)
+
+
+async def test_a_program_may_give_the_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, odd: OddBucket
+) -> None:
+    file = _credentials_file(monkeypatch, tmp_path, "A")
+    (tmp_path / "keys").write_text('{"Version": 1, "AccessKeyId": "P", "SecretAccessKey": "test-secret"}')
+    file.write_text(f"[cloud]\ncredential_process = cat {tmp_path}/keys\n")
+    assert await open_bucket(odd.url).put(ITEM)
+    assert odd.puts[-1].access_key == "P"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[cloud]\naws_access_key_id = a\n", b"\xff\xfe", b"aws_access_key_id = a\n", b"[cloud\n"],
+)
+async def test_a_file_that_is_being_written_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, odd: OddBucket, content: bytes
+) -> None:
+    file = _credentials_file(monkeypatch, tmp_path, "A")
+    store = open_bucket(odd.url)
+    whole = file.read_bytes()
+    file.write_bytes(content)
+    assert (await failure(store)).reason == "no_credentials"
+    file.write_bytes(whole)
+    assert await store.put(ITEM)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(500, body=b"boom"),
+        Reply(body=b"<html>"),
+        Reply(body=b"{}"),
+        Reply(body=b"[]"),
+        Reply(body=b"null"),
+        Reply(body=b'{"AccessKeyId": "A", "SecretAccessKey": "s", "Token": "t", "Expiration": "soon"}'),
+        Reply(
+            body=b'{"AccessKeyId": "A", "SecretAccessKey": "s", "Token": "t", "Expiration": "2001-01-01T0Z"}'
+        ),
+        Reply(body=b'{"AccessKeyId": 1, "SecretAccessKey": 2, "Token": 3, "Expiration": 4}'),
+        Reply(raw=b"SSH-2.0\r\n"),
+    ],
+)
+async def test_whoever_gives_no_keys_ends_no_service(
+    monkeypatch: pytest.MonkeyPatch, odd: OddBucket, reply: Reply
+) -> None:
+    async with OddKeys() as keys:
+        _use(keys, monkeypatch)
+        keys.odd = reply
+        found = await failure(open_bucket(odd.url))
+        assert found.reason == "no_credentials"
+        assert len(found.detail.splitlines()) == 1
+
+
 async def test_a_profile_that_does_not_exist_is_the_user_s_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     with pytest.raises(SetupError, match="no-such-profile"):
@@ -599,6 +666,10 @@ def _credentials_file(monkeypatch: pytest.MonkeyPatch, folder: Path, key: str) -
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     monkeypatch.setenv("AWS_PROFILE", "cloud")
     return file
+
+
+def _running(before: set[psutil.Process]) -> list[psutil.Process]:
+    return [child for child in set(psutil.Process().children()) - before if child.name() == "sleep"]
 
 
 def _refusing(access_key: str, reply: Reply) -> Manner:

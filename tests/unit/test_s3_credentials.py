@@ -9,9 +9,8 @@ from services.common.storage.s3_credentials import (
     REFUSALS_WITHIN_S,
     STATIC_FOR_S,
     CredentialKeeper,
-    Found,
-    Keys,
 )
+from services.common.storage.s3_keys import Found, Keys
 
 HOUR_S = 3600.0
 DENIED = StoreUnavailable("no_credentials", "denied")

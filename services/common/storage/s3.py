@@ -24,6 +24,7 @@ log = structlog.get_logger()
 LOOK_AGAIN_S = 10.0
 """Seconds for which what a look has shown is taken to be so still."""
 PROBE_AGAIN_S = 30.0
+"""Seconds after which a bucket that rejects a write is asked anew for what it wants."""
 
 
 class S3Store:

@@ -1,27 +1,18 @@
 """The keys to a bucket: kept while they are good, and renewed before they are not."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import aioboto3
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
 
 from services.common.backoff import Backoff
 from services.common.storage.objects import StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from aiobotocore.credentials import AioCredentials
+from services.common.storage.s3_keys import Found, Keys, find_keys, silence
 
 log = structlog.get_logger()
 
@@ -35,50 +26,6 @@ REFUSALS_WITHIN_S = 60.0
 _MOST_AHEAD_S = 600.0
 _SHORTEST_S = 5.0
 """For how long keys are tried at least, even those that our clock says are no good: theirs may be right."""
-_FOREIGN = (
-    BotoCoreError,
-    ClientError,
-    OSError,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    AttributeError,
-)
-"""What botocore raises where a file, a program or a service gives it something else than credentials."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """What a request is signed with.
-
-    Attributes:
-        access_key_id: the name of the key.
-        secret_access_key: never to be told.
-        token: never to be told either; temporary keys have one.
-    """
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be told."""
-        return (self.secret_access_key, self.token or "")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Keys as they were found.
-
-    Attributes:
-        keys: the keys.
-        lifetime_s: seconds that they are good for from now; nothing where they have no end.
-    """
-
-    keys: Keys
-    lifetime_s: float | None = None
 
 
 class CredentialKeeper:
@@ -107,6 +54,7 @@ class CredentialKeeper:
         self._good_until = self._renew_from = 0.0
         self._finding: asyncio.Task[StoreUnavailable | None] | None = None
         self._between_failures = Backoff(_SHORTEST_S, 60.0)
+        self._is_told = False
         self._refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
 
     async def current(self) -> Keys:
@@ -169,7 +117,7 @@ class CredentialKeeper:
             async with asyncio.timeout(self._timeout_s):
                 found = await _on_a_thread(lambda: self._find(self._timeout_s))
         except TimeoutError:
-            return self._failed(StoreUnavailable("no_credentials", _silence(self._timeout_s)))
+            return self._failed(StoreUnavailable("no_credentials", silence(self._timeout_s)))
         except StoreUnavailable as error:
             return self._failed(error)
         self._take(found)
@@ -184,52 +132,17 @@ class CredentialKeeper:
             self._good_until = now + max(lifetime_s, _SHORTEST_S)
             self._renew_from = now + lifetime_s - min(_MOST_AHEAD_S, lifetime_s / 4)
         self._keys = found.keys
+        self._is_told = False
         self._between_failures.reset()
 
     def _failed(self, error: StoreUnavailable) -> StoreUnavailable:
         now = self._clock()
         self._renew_from = now + self._between_failures.next_s()
-        if self._keys is not None and now < self._good_until:
+        if self._keys is not None and now < self._good_until and not self._is_told:
             left_s = None if self._good_until == float("inf") else round(self._good_until - now)
             log.warning("store.credentials_not_renewed", detail=error.detail, good_for_s=left_s)
+            self._is_told = True
         return error
-
-
-def find_keys(timeout_s: float) -> Found:
-    """Return what botocore finds, wherever it looks; takes a while and may ask other services.
-
-    Args:
-        timeout_s: how long the services may take.
-
-    Raises:
-        StoreUnavailable: `no_credentials`.
-    """
-    _silence_botocore()
-    try:
-        found = asyncio.run(_ask_botocore(timeout_s))
-    except TimeoutError as error:
-        raise StoreUnavailable("no_credentials", _silence(timeout_s)) from error
-    except _FOREIGN as error:
-        raise StoreUnavailable("no_credentials", f"{type(error).__name__}: {error}"[:500]) from error
-    if found is None:
-        raise StoreUnavailable("no_credentials", "none found in AWS_*, the AWS files or the instance")
-    for name in ("access_key_id", "secret_access_key", "token"):
-        if not _is_header_value(getattr(found.keys, name) or "x"):
-            raise StoreUnavailable("no_credentials", f"the {name} found has characters that no key has")
-    return found
-
-
-async def _ask_botocore(timeout_s: float) -> Found | None:
-    async with asyncio.timeout(timeout_s):
-        # The stubs say that what is found is not awaited; it is.
-        credentials = await cast("Awaitable[AioCredentials | None]", aioboto3.Session().get_credentials())
-        frozen = await credentials.get_frozen_credentials() if credentials is not None else None
-    if frozen is None or not frozen.access_key or not frozen.secret_key:
-        return None
-    # Only those that can be refreshed have an end, and botocore tells it nobody.
-    expiry: datetime | None = getattr(credentials, "_expiry_time", None)
-    lifetime_s = None if expiry is None else (expiry - datetime.now(UTC)).total_seconds()
-    return Found(Keys(frozen.access_key, frozen.secret_key, frozen.token), lifetime_s)
 
 
 async def _on_a_thread(work: Callable[[], Found]) -> Found:
@@ -256,17 +169,3 @@ async def _on_a_thread(work: Callable[[], Found]) -> Found:
 
     threading.Thread(target=run, name="storage.credentials", daemon=True).start()
     return await outcome
-
-
-def _silence_botocore() -> None:
-    """Keep botocore from writing a traceback for each try: its errors are told in our own words."""
-    for name in ("botocore", "aiobotocore"):
-        logging.getLogger(f"{name}.credentials").disabled = True
-
-
-def _is_header_value(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
-
-
-def _silence(timeout_s: float) -> str:
-    return f"whoever gives them has not answered for {timeout_s:g} s"

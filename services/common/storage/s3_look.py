@@ -7,6 +7,7 @@ face.
 
 import base64
 import hashlib
+import io
 import os
 import ssl
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from yarl import URL
 from services.common.errors import FaceferryError
 from services.common.storage.objects import StoredObject
 from services.common.storage.s3_answers import Answer
-from services.common.storage.s3_credentials import Keys
+from services.common.storage.s3_keys import Keys
 
 _START_BYTES = 16_384
 
@@ -50,19 +51,16 @@ async def look(write: Write, keys: Keys, timeout_s: float) -> Answer | None:
     Raises:
         Cut: the answer ended before its headers did, or was no HTTP.
     """
-    is_tls = write.url.startswith("https:")
-    # Made for each look: the authorities may be given by a variable that is set after Python's start.
-    tls = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE")) if is_tls else True
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=True, auto_decompress=False) as session,
             session.put(
                 URL(write.url, encoded=True),
-                data=write.item.body,
+                data=io.BytesIO(write.item.body),  # aiohttp warns of bytes that are large
                 headers=_signed_headers(write, keys),
                 allow_redirects=False,
-                ssl=tls,
+                ssl=_trusted(write.url),
             ) as answer,
         ):
             headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -80,6 +78,12 @@ async def look(write: Write, keys: Keys, timeout_s: float) -> Answer | None:
 
 class Cut(FaceferryError):
     """What came is not an answer, or not a whole one."""
+
+
+def _trusted(url: str) -> ssl.SSLContext | bool:
+    if not url.startswith("https:"):
+        return True
+    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
 
 
 async def _start(answer: aiohttp.ClientResponse) -> bytes:
