@@ -233,6 +233,13 @@ async def test_encryption_is_asked_for_as_set(odd: OddBucket) -> None:
     }
 
 
+@pytest.mark.parametrize("algorithm", ["AES256", "aws:kms", "aws:kms:dsse"])
+async def test_each_encryption_is_asked_for_in_the_words_of_s3(odd: OddBucket, algorithm: str) -> None:
+    store = open_bucket(odd.url, encryption=Encryption(algorithm))
+    await store.verify()
+    assert odd.puts[-1].headers["x-amz-server-side-encryption"] == algorithm
+
+
 # Conditional writes
 
 

@@ -128,6 +128,7 @@ async def test_a_silent_giver_of_keys_is_told_once_keys_are_wanted(
         ("AWS_ENDPOINT_URL", "http://h?x"),
         ("AWS_DEFAULT_REGION", "a b"),
         ("AWS_PROFILE", "none-such"),
+        ("AWS_S3_EXPRESS", "maybe"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_status_2(name: str, value: str, tmp_path: Path) -> None:

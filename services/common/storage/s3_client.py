@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aioboto3
 from botocore.exceptions import BotoCoreError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from services.common.errors import SetupError
@@ -86,6 +87,7 @@ class Clients:
         self._keys: Keys | None = None
         self._made: dict[bool, Client] = {}
         _trust_authorities()
+        self._make(Keys("", ""), has_checksum=False)  # what cannot be is told at start, not at the first face
 
     def get(self, keys: Keys, *, has_checksum: bool) -> Client:
         """Return the client that signs with these keys and says the body's SHA-256, or does not."""
@@ -104,18 +106,23 @@ class Clients:
             "expires_at": None,
         }
         config: S3Config = {**self._config, **({"checksum_algorithm": "SHA256"} if has_checksum else {})}
-        return Client(
-            self._bucket.name,
-            prefix=self._bucket.prefix or None,
-            config=config,
-            client_options={
-                "allow_http": self._allows_http,
-                "timeout": timedelta(seconds=self._access.timeout_s),
-                "connect_timeout": timedelta(seconds=min(self._access.timeout_s, 5.0)),
-            },
-            retry_config={"max_retries": 0},
-            credential_provider=lambda: credential,
-        )
+        try:
+            return Client(
+                self._bucket.name,
+                prefix=self._bucket.prefix or None,
+                config=config,
+                client_options={
+                    "allow_http": self._allows_http,
+                    "timeout": timedelta(seconds=self._access.timeout_s),
+                    "connect_timeout": timedelta(seconds=min(self._access.timeout_s, 5.0)),
+                },
+                retry_config={"max_retries": 0},
+                credential_provider=lambda: credential,
+            )
+        except (BaseError, ValueError) as error:
+            # obstore reads AWS_* too, more of them than botocore.
+            words = str(error).partition("\n")[0]
+            raise SetupError(f"the AWS settings cannot be used: {words}") from error
 
 
 def addressing(bucket: str, endpoint: str | None, *, is_path_style: bool | None) -> "S3Config":
