@@ -34,13 +34,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, or `raw` bytes in its place, after which the connection ends."""
+    """An answer, or `raw` bytes in its place, after which the connection ends, unless it `stays_open`."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     raw: bytes | None = None
     after_s: float = 0.0
+    stays_open: bool = False
 
 
 Manner = Callable[[Request], Reply | None]
@@ -102,7 +103,7 @@ class OddServer:
         if reply.raw is not None:
             writer.write(reply.raw)
             await writer.drain()
-            return False
+            return reply.stays_open
         writer.write(_encode(reply, has_body=method != "HEAD"))
         await writer.drain()
         return True

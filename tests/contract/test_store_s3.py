@@ -378,6 +378,17 @@ async def test_a_bucket_with_another_s_objects_or_metadata_is_none(odd: OddBucke
     assert (await failed_probe(odd)).reason == "bad_answer"
 
 
+async def test_a_page_without_an_end_is_not_read_to_it(odd: OddBucket) -> None:
+    store = await verified(odd)
+    length = 1 << 40
+    head = f'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: {length}\r\n\r\n'
+    odd.manner = lambda _: Reply(raw=head.encode() + bytes(1_000_000), stays_open=True)
+    async with asyncio.timeout(3):
+        found = await failure(store)
+    assert found.reason == "bad_answer"
+    assert "it is not there" in found.detail
+
+
 async def test_a_server_that_keeps_no_metadata_is_taken_and_said(odd: OddBucket) -> None:
     odd.manner = on("GET", Reply(headers={"ETag": '"1"'}, body=PROBE.body))
     with structlog.testing.capture_logs() as logs:

@@ -177,7 +177,8 @@ class S3Store:
     async def _is_held(self, item: StoredObject) -> bool | None:
         """Say whether the bucket holds an object; nothing where it lets nobody see."""
         try:
-            found = await self.get(item.key)
+            with self._requests.translated():
+                found = await self._requests.get(item.key, len(item.body))
         except NoSuchObject:
             return False
         except StoreUnavailable as error:
@@ -220,7 +221,7 @@ class S3Store:
         """Spare those who meet the same trouble a look of their own, for a while."""
         now = time.monotonic()
         quiet_s = looked.retry_after_s
-        self._quiet_until = now + (quiet_s or 0.0)
+        self._quiet_until = max(self._quiet_until, now + (quiet_s or 0.0))
         self._seen[kind] = (now + (LOOK_AGAIN_S if quiet_s is None else max(quiet_s, 1.0)), looked)
 
     async def _look(self, item: StoredObject, way: Way, told: Trouble) -> Trouble | None:

@@ -100,7 +100,7 @@ async def _is_condition_honoured(requests: Requests, way: Way) -> bool:
 
 async def _read_back(requests: Requests, *, is_tag_digest: bool) -> StoredObject | None:
     try:
-        found = await requests.get(PROBE.key)
+        found = await requests.get(PROBE.key, len(PROBE.body))
     except NoSuchObject as error:
         raise StoreUnavailable("bad_answer", "the probe was taken, and is not there") from error
     except FOREIGN as error:

@@ -20,7 +20,7 @@ from services.common.storage.s3_keys import Keys
 from services.common.storage.s3_look import Write, look
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, PutResult
+    from obstore import GetResult, ObjectMeta, PutResult
 
 Mode = Literal["create", "overwrite"]
 FOREIGN = (BaseError, FileNotFoundError)
@@ -75,8 +75,12 @@ class Requests:
 
         return await self._signed(send, has_checksum=way.has_checksum, is_write=True)
 
-    async def get(self, key: str) -> StoredObject:
+    async def get(self, key: str, most_bytes: int | None = None) -> StoredObject:
         """Read an object.
+
+        Args:
+            key: its key.
+            most_bytes: where to stop when it goes on behind them: who knows what answers.
 
         Raises:
             NoSuchObject: there is none.
@@ -86,7 +90,11 @@ class Requests:
             found = await obstore.get_async(client, key)
             metadata = {str(name): str(value) for name, value in found.attributes.items()}
             content_type = metadata.pop("Content-Type", "application/octet-stream")
-            return StoredObject(key, bytes(await found.bytes_async()), content_type, metadata)
+            if most_bytes is None:
+                body = bytes(await found.bytes_async())
+            else:
+                body = await _beginning(found, most_bytes)
+            return StoredObject(key, body, content_type, metadata)
 
         try:
             return await self._signed(read)
@@ -153,3 +161,12 @@ class Requests:
         keys = await self._credentials.current()
         self._secrets = keys.secrets
         return keys
+
+
+async def _beginning(found: "GetResult", most_bytes: int) -> bytes:
+    body = b""
+    async for chunk in found.stream(min_chunk_size=65_536):
+        body += bytes(chunk)
+        if len(body) > most_bytes:
+            break
+    return body
