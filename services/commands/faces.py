@@ -1,9 +1,13 @@
 import argparse
 import asyncio
 import json
+import os
 from itertools import count
 
+from pydantic import ValidationError
+
 from services.common.errors import SetupError
+from services.common.settings import explain
 from services.common.storage.backends import open_store
 from services.common.storage.listing import StoredFace, newest_first
 from services.common.storage.objects import StoreUnavailable
@@ -42,12 +46,11 @@ async def _list(settings: ObjectStoreSettings, limit: int, *, is_json: bool) -> 
 
 
 def _settings(store: str | None) -> ObjectStoreSettings:
-    if store is not None:
-        return ObjectStoreSettings(store_url=store_url(store))
+    url = store_url(store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
     try:
-        return ObjectStoreSettings()
-    except ValueError:
-        return ObjectStoreSettings(store_url=store_url(DEFAULT_STORE))
+        return ObjectStoreSettings(store_url=url)
+    except ValidationError as error:
+        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
 
 
 def _as_line(face: StoredFace) -> str:

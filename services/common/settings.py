@@ -151,7 +151,7 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
     try:
         return settings()
     except ValidationError as error:
-        _refuse([_explain(dict(problem)) for problem in error.errors()])
+        _refuse([explain(dict(problem)) for problem in error.errors()])
 
 
 def describe(settings: type[Settings]) -> str:
@@ -171,7 +171,8 @@ def describe(settings: type[Settings]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _explain(problem: dict[str, Any]) -> str:
+def explain(problem: dict[str, Any]) -> str:
+    """Return what is wrong with a setting, in one line: one of the problems of a `ValidationError`."""
     variable = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
     message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
     return f"{variable}: {message}"

@@ -2,7 +2,10 @@
 
 import asyncio
 
+from pydantic import ValidationError
+
 from services.common.errors import SetupError
+from services.common.settings import explain
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
@@ -19,7 +22,7 @@ async def check_store(url: str) -> None:
     try:
         async with asyncio.timeout(TIMEOUT_S), open_store(ObjectStoreSettings(store_url=url)) as objects:
             await objects.verify()
-    except ValueError as error:
-        raise SetupError(f"--store {url}: s3://bucket/prefix or file:///path is wanted") from error
+    except ValidationError as error:
+        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
     except (StoreUnavailable, TimeoutError) as error:
         raise SetupError(f"--store {url} cannot be written: {str(error) or 'no answer'}") from error

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from services.capture.cameras import Camera, parse_camera, to_url
 from services.common.errors import SetupError
+from services.common.storage.locations import parse_location
 from services.common.topics import NAME_PATTERN, is_name
 from services.up.supervisor import Program
 
@@ -131,8 +132,18 @@ def _paced(setting: str) -> str:
 
 
 def store_url(store: str) -> str:
-    """Return the URL of a store given as one or as a folder's path."""
-    return store if "://" in store else f"file://{quote(str(Path(store).absolute()))}"
+    """Return the URL of a store given as one or as a folder's path.
+
+    Raises:
+        SetupError: it cannot be one; one line that says why.
+    """
+    try:
+        url = store if "://" in store else f"file://{quote(str(Path(store).absolute()))}"
+        parse_location(url)
+    except ValueError as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
+        raise SetupError(f"the store {store!a} cannot be used: {why}") from error
+    return url
 
 
 def state_folder(url: str, environment: Mapping[str, str]) -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import SetupError
+from services.common.storage.locations import Folder, parse_location
 from services.up.console import problem_of, render
 from services.up.journal import Journal
 from services.up.plan import camera_settings, device_name, state_folder, store_url
@@ -76,6 +77,15 @@ def test_once_plays_files_paced_and_nothing_else() -> None:
 def test_runs_into_one_store_share_their_state() -> None:
     assert store_url("/a b") == "file:///a%20b"
     assert store_url("s3://bucket/x") == "s3://bucket/x"
+    assert parse_location(store_url("/a#b?c%")) == Folder(Path("/a#b?c%"))
+
+
+@pytest.mark.parametrize("store", ["/x/caf\udce9", "/x/a\nb", "file:///x/a#b", "s3://b/../x", "gs://b\udce9"])
+def test_a_store_that_cannot_be_is_refused_in_one_line(store: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        store_url(store)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).isascii()
     home = {"XDG_STATE_HOME": "/state"}
     assert state_folder("file:///x", home) == state_folder("file:///x", home)
     assert state_folder("file:///x", home) != state_folder("file:///y", home)

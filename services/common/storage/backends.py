@@ -16,7 +16,14 @@ async def open_store(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore
             yield folder
     else:
         # Loaded only where there is a bucket: it takes a tenth of a second and some megabytes.
-        from services.common.storage.s3 import S3Settings, S3Store  # noqa: PLC0415
+        from services.common.storage.s3 import S3Store  # noqa: PLC0415
+        from services.common.storage.s3_client import Encryption, S3Settings  # noqa: PLC0415
 
-        access = S3Settings(settings.s3_endpoint_url, settings.s3_path_style, settings.s3_timeout_s)
-        yield S3Store(location, access)
+        encryption = Encryption(
+            settings.s3_server_side_encryption, settings.s3_kms_key_id, settings.s3_bucket_key
+        )
+        access = S3Settings(
+            settings.s3_endpoint_url, settings.s3_path_style, settings.s3_timeout_s, encryption
+        )
+        async with S3Store(location, access) as bucket:
+            yield bucket

@@ -38,12 +38,14 @@ class StoreUnavailable(FaceferryError):
     Args:
         reason: a short constant such as `forbidden`; a metric label.
         detail: what exactly went wrong, for a log line; no secrets.
+        retry_after_s: seconds for which the store asked to be left alone, if it did.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 class NoSuchObject(FaceferryError):
@@ -57,7 +59,7 @@ class ObjectStore(Protocol):
     """
 
     async def verify(self) -> None:
-        """Write a probe, to learn what can be learned before the first face comes.
+        """Write a probe and read it back, to learn what can be learned before the first face comes.
 
         Raises:
             SetupError: it can never work as it is set up.

@@ -1,40 +1,30 @@
-import os
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, cast
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
 
-import aioboto3
 import obstore
 import structlog
-from botocore.exceptions import BotoCoreError
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
-from obstore.store import S3Store as Client
 
-from services.common.errors import SetupError
 from services.common.storage import s3_errors
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
-
-if TYPE_CHECKING:
-    from aiobotocore.credentials import AioCredentials
-    from obstore.store import S3Config, S3Credential
+from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
+from services.common.storage.s3_client import S3Settings
+from services.common.storage.s3_look import Cut
+from services.common.storage.s3_probe import probe
+from services.common.storage.s3_requests import FOREIGN, Requests, Way
 
 log = structlog.get_logger()
 
-_DEFAULT_REGION = "us-east-1"
-Mode = Literal["create", "overwrite"]
-_REREAD_AFTER = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True)
-class S3Settings:
-    """How a bucket is reached: see `ObjectStoreSettings`."""
-
-    endpoint_url: str | None = None
-    is_path_style: bool | None = None
-    timeout_s: float = 10.0
+LOOK_AGAIN_S = 10.0
+"""Seconds for which what a look has shown is taken to be so still."""
+PROBE_AGAIN_S = 30.0
+"""Seconds after which a bucket that rejects a write is asked anew for what it wants."""
 
 
 class S3Store:
@@ -43,79 +33,90 @@ class S3Store:
     The requests are obstore's (Rust), which costs a quarter of botocore's processor time; credentials and
     region are found by botocore, wherever it looks for them. Retries are the caller's.
 
+    A write is believed when the server says the MD5 of the body for its ETag, which only a bucket can.
+    Whatever else it says, the object is looked up: a login page and a proxy's error page say 200 too.
+
+    Use it as an async context manager, or leave it to the end of the process.
+
     Args:
         bucket: name and prefix.
         access: how it is reached.
     """
 
     def __init__(self, bucket: Bucket, access: S3Settings) -> None:
-        endpoint = access.endpoint_url or _endpoint_from_environment()
-        config: S3Config = {
-            "region": _region(),
-            **addressing(bucket.name, endpoint, is_path_style=access.is_path_style),
-        }
-        _trust_authorities()
-        self._client = Client(
-            bucket.name,
-            prefix=bucket.prefix or None,
-            config=config,
-            client_options={
-                "allow_http": bool(endpoint and endpoint.startswith("http:")),
-                "timeout": f"{access.timeout_s}s",
-                "connect_timeout": f"{min(access.timeout_s, 5.0)}s",
-            },
-            retry_config={"max_retries": 0},
-            credential_provider=_credentials,
-        )
-        self._mode: Mode = "create"
+        self._requests = Requests(bucket, access)
+        self._way = Way()
+        self._is_tag_digest = False
+        self._quiet_until = 0.0
+        self._probed_at = float("-inf")
+        self._looked = asyncio.Lock()
+        self._seen: dict[str, tuple[float, Trouble]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._requests.close()
 
     async def verify(self) -> None:
-        """Write a probe, and see whether the server honours `If-None-Match: *`.
+        """Write a probe and read it back, and see which headers the server takes.
 
-        Where it does not, objects are overwritten, with what they hold already.
+        Where it does not honour `If-None-Match: *`, objects are overwritten, with what they hold already. A
+        checksum is left out only where the server refuses it.
         """
-        with _translated():
-            await self._send(PROBE, "overwrite")
-            self._mode = "create" if await self._is_condition_honoured() else "overwrite"
-        log.info("store.bucket_probed", mode=self._mode)
+        self._check_quiet()
+        self._probed_at = time.monotonic()
+        try:
+            found = await probe(self._requests)
+        except FOREIGN as error:
+            trouble = await self._understand(error, PROBE, Way("overwrite", self._way.has_checksum))
+            raise _unavailable(trouble) from error
+        self._way, self._is_tag_digest = found.way, found.is_tag_digest
+        log.info(
+            "store.bucket_probed",
+            mode=found.way.mode,
+            checksum="sha256" if found.way.has_checksum else "none",
+            checked_by="digest" if found.is_tag_digest else "lookup",
+            is_readable=found.is_readable,
+        )
+        if found.lost:
+            log.warning("store.metadata_lost", names=list(found.lost))
 
     async def put(self, item: StoredObject) -> bool:
         """Write an object; S3 answers when it is durable."""
-        with _translated():
-            try:
-                await self._send(item, self._mode)
-            except AlreadyExistsError as error:
-                # obstore says so on 409 too, when another write of the same key is under way and may fail.
-                if s3_errors.status(error) != "412":
-                    raise
-                return False
-        return True
+        self._check_quiet()
+        if await self._write(item, self._way):
+            return True
+        is_held = await self._is_held(item)
+        if is_held:
+            return False
+        # It says that there is one and has none, or another, or does not let us see. What is written
+        # cannot be wrong, for the key names its content.
+        if not await self._write(item, replace(self._way, mode="overwrite")):
+            raise StoreUnavailable("bad_answer", f"{item.key} is said to be there, and is not")
+        return is_held is False
 
     async def get(self, key: str) -> StoredObject:
         """Read an object."""
-        with _translated():
-            try:
-                found = await obstore.get_async(self._client, key)
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise
-                raise NoSuchObject(key) from error
-            metadata = {str(name): str(value) for name, value in found.attributes.items()}
-            content_type = metadata.pop("Content-Type", "application/octet-stream")
-            return StoredObject(key, bytes(await found.bytes_async()), content_type, metadata)
+        with self._requests.translated():
+            return await self._requests.get(key)
 
     async def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder, a thousand for each request."""
-        with _translated():
-            async for page in obstore.list(self._client, prefix=folder or None, chunk_size=1_000):
+        with self._requests.translated():
+            client = await self._requests.client()
+            async for page in obstore.list(client, prefix=folder or None, chunk_size=1_000):
                 for found in page:
                     yield Entry(found["path"], found["size"])
 
     async def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
         """Yield what lies directly within a folder, in order: S3 starts the listing where it is told to."""
         offset = f"{folder}/{after}" if after else None
-        with _translated():
-            async for page in obstore.list(self._client, prefix=folder, offset=offset, chunk_size=1_000):
+        with self._requests.translated():
+            client = await self._requests.client()
+            async for page in obstore.list(client, prefix=folder, offset=offset, chunk_size=1_000):
                 for found in page:
                     if before and found["path"] >= f"{folder}/{before}":
                         return
@@ -123,94 +124,128 @@ class S3Store:
 
     async def folders(self, folder: str) -> list[str]:
         """Return the folders within a folder."""
-        with _translated():
-            found = await obstore.list_with_delimiter_async(self._client, prefix=folder or None)
+        with self._requests.translated():
+            client = await self._requests.client()
+            found = await obstore.list_with_delimiter_async(client, prefix=folder or None)
             return sorted(path for path in found["common_prefixes"] if not path.startswith("."))
 
     async def link(self, key: str, valid_s: int) -> str | None:
         """Return a presigned address of an object."""
-        with _translated():
-            return await obstore.sign_async(self._client, "GET", key, timedelta(seconds=valid_s))
+        with self._requests.translated():
+            client = await self._requests.client()
+            return await obstore.sign_async(client, "GET", key, timedelta(seconds=valid_s))
 
-    async def _send(self, item: StoredObject, mode: Mode) -> None:
-        await obstore.put_async(
-            self._client,
-            item.key,
-            item.body,
-            attributes={"Content-Type": item.content_type, **item.metadata},
-            mode=mode,
-            use_multipart=False,
-        )
-
-    async def _is_condition_honoured(self) -> bool:
+    async def _write(self, item: StoredObject, way: Way) -> bool:
+        """Write an object; return whether it was, for the server may say that there is one already."""
         try:
-            await self._send(PROBE, "create")
-        except AlreadyExistsError as error:
-            if s3_errors.status(error) != "412":
-                raise
-            return True
-        except GenericError as error:
-            if s3_errors.status(error) == "501":
-                return False  # such a server knows nothing of conditions
-            raise
+            e_tag = (await self._requests.put(item, way))["e_tag"]
+        except FOREIGN as error:
+            if s3_errors.is_existing(error):
+                return False
+            if not s3_errors.is_without_e_tag(error):
+                await self._fail(error, item, way)
+                return True
+            e_tag = None
+        if not is_digest(e_tag, item.body):
+            await self._look_up(item, e_tag)
+        return True
+
+    async def _look_up(self, item: StoredObject, e_tag: str | None) -> None:
+        """Return if the bucket holds what a doubtful answer was given for.
+
+        Raises:
+            StoreUnavailable: it does not, or that cannot be told.
+        """
+        told = f"{item.key} was answered with ETag {(e_tag or 'none')[:80]}, no digest of it"
+        try:
+            if not self._is_tag_digest and await self._has_tag(item, e_tag):
+                return
+            is_held = await self._is_held(item)
+        except StoreUnavailable as error:
+            raise StoreUnavailable("bad_answer", f"{told}; looking it up: {error}") from error
+        if not is_held:
+            what = "it cannot be looked up" if is_held is None else "it is not there"
+            raise StoreUnavailable("bad_answer", f"{told}; {what}")
+
+    async def _has_tag(self, item: StoredObject, e_tag: str | None) -> bool:
+        """Say whether the object is there with this ETag and the right size; costs less than reading it."""
+        with suppress(*FOREIGN):
+            found = await self._requests.head(item.key)
+            return found["size"] == len(item.body) and is_same_tag(found["e_tag"], e_tag)
         return False
 
+    async def _is_held(self, item: StoredObject) -> bool | None:
+        """Say whether the bucket holds an object; nothing where it lets nobody see."""
+        try:
+            with self._requests.translated():
+                found = await self._requests.get(item.key, len(item.body))
+        except NoSuchObject:
+            return False
+        except StoreUnavailable as error:
+            if error.reason == "forbidden":
+                return None
+            raise
+        return found.body == item.body
 
-def addressing(bucket: str, endpoint: str | None, *, is_path_style: bool | None) -> "S3Config":
-    """Return how the client is to address a bucket: in the path, or in the host name.
+    async def _fail(self, error: Exception, item: StoredObject, way: Way) -> None:
+        """Say what kept an object from being written.
 
-    Args:
-        bucket: its name.
-        endpoint: a server other than AWS's.
-        is_path_style: nothing said means yes on such a server, for few have a host name for each bucket.
-    """
-    if endpoint is None:
-        return {"virtual_hosted_style_request": not is_path_style}
-    if is_path_style is not False:
-        return {"endpoint": endpoint, "virtual_hosted_style_request": False}
-    scheme, host = endpoint.split("://", 1)
-    return {"endpoint": f"{scheme}://{bucket}.{host}", "virtual_hosted_style_request": True}
+        Raises:
+            StoreUnavailable: unless it has been written meanwhile, by a look at the answer.
+        """
+        trouble = await self._understand(error, item, way)
+        if trouble is None:
+            return
+        if trouble.reason == "rejected" and time.monotonic() - self._probed_at > PROBE_AGAIN_S:
+            with suppress(StoreUnavailable):
+                await self.verify()  # the bucket may ask for other headers by now
+        raise _unavailable(trouble) from error
+
+    async def _understand(self, error: Exception, item: StoredObject, way: Way) -> Trouble | None:
+        """Return what an error means; nothing where finding out has written the object."""
+        told = Trouble(s3_errors.reason(error), self._requests.detail(error))
+        is_cut = s3_errors.is_cut(error)
+        if not (is_cut or s3_errors.is_hiding_headers(error)):
+            return told
+        kind = "cut" if is_cut else (s3_errors.status(error) or "redirect")
+        async with self._looked:
+            until, seen = self._seen.get(kind, (0.0, told))
+            if time.monotonic() < until:
+                return seen
+            looked = await self._look(item, way, told)
+            if looked is not None:
+                self._remember(kind, looked)
+            return looked
+
+    def _remember(self, kind: str, looked: Trouble) -> None:
+        """Spare those who meet the same trouble a look of their own, for a while."""
+        now = time.monotonic()
+        quiet_s = looked.retry_after_s
+        self._quiet_until = max(self._quiet_until, now + (quiet_s or 0.0))
+        self._seen[kind] = (now + (LOOK_AGAIN_S if quiet_s is None else max(quiet_s, 1.0)), looked)
+
+    async def _look(self, item: StoredObject, way: Way, told: Trouble) -> Trouble | None:
+        try:
+            answer = await self._requests.look(item, way)
+        except Cut as error:
+            return Trouble("bad_answer", f"{told.detail}: the answer {error}")
+        if answer is None:
+            return told
+        if answer.status < 300:
+            return None if is_digest(answer.headers.get("etag"), item.body) else told
+        if answer.status < 400 or answer.status in (429, 503):
+            looked = trouble_in(answer)
+            return replace(looked, detail=f"{told.detail}: {looked.detail}")
+        return told
+
+    def _check_quiet(self) -> None:
+        left_s = self._quiet_until - time.monotonic()
+        if left_s > 0:
+            told = f"the server has asked to be left alone for {left_s:.0f} s more"
+            raise StoreUnavailable("throttled", told, left_s)
 
 
-async def _credentials() -> "S3Credential":
-    """Return what botocore finds, for five minutes: credentials may be rotated at any time."""
-    # The stubs say that what is found is not awaited; it is.
-    credentials = await cast("Awaitable[AioCredentials | None]", aioboto3.Session().get_credentials())
-    frozen = await credentials.get_frozen_credentials() if credentials is not None else None
-    if frozen is None or frozen.access_key is None or frozen.secret_key is None:
-        raise StoreUnavailable("no_credentials", "none found in AWS_*, the AWS files or the instance")
-    return {
-        "access_key_id": frozen.access_key,
-        "secret_access_key": frozen.secret_key,
-        "token": frozen.token,
-        "expires_at": datetime.now(UTC) + _REREAD_AFTER,
-    }
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (BaseError, FileNotFoundError, BotoCoreError) as error:
-        raise StoreUnavailable(s3_errors.reason(error), s3_errors.detail(error)) from error
-
-
-def _trust_authorities() -> None:
-    """Have `AWS_CA_BUNDLE` trusted, as botocore would.
-
-    obstore has no setting for it: the TLS library below reads `SSL_CERT_FILE` at its first connection.
-    Python's own TLS reads it too, but only when a context is made, and the link to the broker has made its.
-    """
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        os.environ.setdefault("SSL_CERT_FILE", bundle)
-
-
-def _endpoint_from_environment() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
-def _region() -> str:
-    try:
-        return aioboto3.Session().region_name or _DEFAULT_REGION
-    except BotoCoreError as error:
-        raise SetupError(f"the AWS settings cannot be used: {error}") from error
+def _unavailable(trouble: Trouble | None) -> StoreUnavailable:
+    if trouble is None:
+        return StoreUnavailable("unreachable", "an answer was lost, and the next one was good")
+    return StoreUnavailable(trouble.reason, trouble.detail, trouble.retry_after_s)

@@ -1,54 +1,226 @@
-"""What an error of obstore's means: it has few classes, and says the rest in its text."""
+"""What an error of obstore's means: it has few classes, and says the rest in its text.
 
+The texts are those of the minor version that is pinned; `tests/contract/test_store_s3_texts.py` states them
+against real answers.
+"""
+
+import html
 import re
+from collections.abc import Iterable
 
-from obstore.exceptions import UnauthenticatedError
-
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_ANSWER = re.compile(r"status code: (\d{3})([^\n:]*): ?(.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
+_ELEMENT = r"<{0}>\s*(?:<!\[CDATA\[)?([^<]*?)(?:\]\]>)?\s*</{0}>"
+_CODE = re.compile(_ELEMENT.format("Code"))
+_MESSAGE = re.compile(_ELEMENT.format("Message"))
+_REGIONS = (
+    re.compile(_ELEMENT.format("Region")),
+    re.compile(r"expecting '([\w-]{1,60})'"),
+    re.compile(r"expected: \d{8}/([\w-]{1,60})/s3/"),  # Garage's words
+    re.compile(r"<Endpoint>[^<]*\bs3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.[^<]*</Endpoint>"),
+)
+_REGION_CODES = frozenset(
+    {
+        "PermanentRedirect",
+        "TemporaryRedirect",
+        "Redirect",
+        "IllegalLocationConstraintException",
+        "IncorrectEndpoint",
+        "InvalidRegion",
+        "InvalidRegionName",
+    }
+)
+_REGION_WORDS = re.compile(
+    r"the region .*?is wrong|expecting '[\w-]+'|unexpected scope|valid region|wrong region", re.IGNORECASE
+)
 _REASONS = {
     "ExpiredToken": "expired_credentials",
+    "ExpiredTokenException": "expired_credentials",
     "TokenRefreshRequired": "expired_credentials",
     "RequestTimeTooSkewed": "clock_skew",
     "NoSuchBucket": "no_bucket",
+    "NoSuchKey": "bad_answer",  # to a write
     "SlowDown": "throttled",
+    "TooManyRequests": "throttled",
+    "Throttling": "throttled",
+    "QuotaExceeded": "full",
+    "InsufficientCapacity": "full",
+    "XMinioStorageFull": "full",
+    # S3 redirects with 301 and 307 only, and by no other way than for a region.
+    "301": "wrong_region",
+    "302": "bad_answer",
+    "303": "bad_answer",
+    "307": "wrong_region",
+    "304": "bad_answer",
+    "308": "wrong_region",
     "400": "rejected",
     "401": "forbidden",
     "403": "forbidden",
     "404": "no_bucket",
+    "405": "rejected",
     "409": "conflict",
+    "411": "rejected",
+    "412": "bad_answer",
     "429": "throttled",
     "503": "throttled",
+    "507": "full",
+    "511": "bad_answer",
 }
+_NOT_FROM_A_BUCKET = re.compile(
+    r"MissingEtag|MissingContentLength|MissingLastModified|InvalidMetadata|BadHeader|NotPartial"
+    r"|InvalidListResponse|\bParse\(|Header missing|kind: Redirect"
+)
+_WITHOUT_ANSWER = (
+    (re.compile("redirect without LOCATION"), "wrong_region"),
+    (_NOT_FROM_A_BUCKET, "bad_answer"),
+    (re.compile("InvalidCertificate"), "bad_certificate"),
+    (re.compile("TimedOut|kind: Timeout"), "timeout"),
+)
+_PAGE = re.compile(r"\s*<(?:!doctype html|html)", re.IGNORECASE)
+_PAGES_TELL_NOTHING = frozenset({"400", "404", "405"})
+"""Statuses that mean nothing of a bucket's where a page comes with them."""
+_STALE_KEYS = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"}
+)
 _CAUSE = re.compile(r'(?:message|error): "([^"\\]{1,200})"|InvalidCertificate\(\s*(\w{1,60})')
+_NOT_HTTP = re.compile(r"(?:Parse\(\s*(\w{1,30}))|(MissingContentLength|InvalidListResponse)")
+_SHORTEST_SECRET = 8
+_MOST_WORDS = 4_000
 
 
 def reason(error: Exception) -> str:
     """Return what was wrong in a word or two, as a metric label."""
     text = str(error)
-    code = _CODE.search(text)
-    if code is not None and code[1] in _REASONS:
-        return _REASONS[code[1]]
-    if (answer := status(error)) is not None:
-        return _REASONS.get(answer, "server_error")
-    if isinstance(error, UnauthenticatedError):
-        return "no_credentials"  # no request was made: see `s3`'s credentials
-    if "redirect without LOCATION" in text:
+    found, said = code(error), body(error)
+    if found in _REASONS:
+        return _REASONS[found]
+    if found in _REGION_CODES or (status(error) in ("400", "403") and _REGION_WORDS.search(message(error))):
         return "wrong_region"
-    if "InvalidCertificate" in text:
-        return "bad_certificate"
-    return "timeout" if "TimedOut" in text or "kind: Timeout" in text else "unreachable"
+    if (answer := status(error)) is not None:
+        is_page = answer in _PAGES_TELL_NOTHING and _PAGE.match(said) is not None
+        return "bad_answer" if is_page else _REASONS.get(answer, "server_error")
+    return next((why for pattern, why in _WITHOUT_ANSWER if pattern.search(text)), "unreachable")
 
 
-def detail(error: Exception) -> str:
-    """Return the first line and the innermost cause: what else there is may hold signatures."""
+def detail(error: Exception, secrets: Iterable[str] = ()) -> str:
+    """Return what was asked, and the server's own code and message, or the innermost cause, whole.
+
+    What else there is may hold signatures, and so do an error's other elements.
+
+    Args:
+        error: what obstore raised.
+        secrets: what must not be told, should the server repeat it.
+    """
     text = str(error)
-    code, cause = _CODE.search(text), _CAUSE.search(text)
-    parts = [text.partition("\n")[0][:300], code[1] if code else "", (cause[1] or cause[2]) if cause else ""]
-    return ": ".join(part for part in parts if part)
+    found = _ANSWER.search(text)
+    cause = None if found else (_CAUSE.search(text) or _NOT_HTTP.search(text))
+    asked = text[: found.start(3)] if found else text.partition("\n")[0][:300]
+    region = expected_region(error)
+    parts = [
+        asked.strip().rstrip(":"),
+        code(error),
+        message(error),
+        f"the bucket is in region {region}" if region else "",
+        next(filter(None, cause.groups()), "") if cause else "",
+    ]
+    return hide(": ".join(part for part in parts if part), secrets)
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without the secrets in it."""
+    for secret in secrets:
+        # What is shorter is no secret, and stands in many a word.
+        text = text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
+    return text
 
 
 def status(error: Exception) -> str | None:
-    """Return the HTTP status of the server's answer, if it gave one."""
-    found = _STATUS.search(str(error))
+    """Return the HTTP status of the server's answer, if it gave one that is no success."""
+    found = _ANSWER.search(str(error))
     return found[1] if found else None
+
+
+def body(error: Exception) -> str:
+    """Return the body of the server's answer, `""` where there is none."""
+    found = _ANSWER.search(str(error))
+    return found[3] if found else ""
+
+
+def code(error: Exception) -> str:
+    """Return the server's own `<Code>`, `""` where there is none."""
+    return _words(_CODE, body(error))
+
+
+def message(error: Exception) -> str:
+    """Return the server's own `<Message>`, `""` where there is none."""
+    return _words(_MESSAGE, body(error))
+
+
+def words(text: str) -> list[str]:
+    """Return code and message of an error's XML, as far as they are there."""
+    return [found for pattern in (_CODE, _MESSAGE) if (found := _words(pattern, text))]
+
+
+def expected_region(error: Exception) -> str | None:
+    """Return the region that the server would rather be asked in, where it says so."""
+    return region_in(body(error)) if reason(error) == "wrong_region" else None
+
+
+def region_in(text: str) -> str | None:
+    """Return the region that an answer's body names."""
+    plain = html.unescape(text)
+    return next((found[1] for pattern in _REGIONS if (found := pattern.search(plain)) and found[1]), None)
+
+
+def may_newer_keys_help(error: Exception, *, is_write: bool) -> bool:
+    """Say whether the server refused the keys, or may have: keys are renewed and rotated at any time.
+
+    Who may write need not be allowed to read, so there a plain 403 means nothing.
+    """
+    if code(error) in _STALE_KEYS:
+        return True
+    return is_write and status(error) in ("401", "403")
+
+
+def may_another_way_help(error: Exception) -> bool:
+    """Say whether a request may have been refused for a header of it that the server does not know.
+
+    The ways are many: 501 is Amazon's and Backblaze's, 400 and 405 those of gateways, 403 comes where a proxy
+    drops the header that was signed, 500 where nobody thought of it.
+    """
+    return reason(error) in ("rejected", "forbidden", "server_error") and code(error) != "InvalidAccessKeyId"
+
+
+def is_no_object(error: Exception) -> bool:
+    """Say whether 404 means the object, neither the bucket nor a page that somebody does not have."""
+    found = code(error)
+    return found != "NoSuchBucket" and (bool(found) or reason(error) != "bad_answer")
+
+
+def is_existing(error: Exception) -> bool:
+    """Say whether the server refused a write because there is such an object.
+
+    obstore says "already exists" on 409 too, when another write of the key is under way and may fail. 304 is
+    what some servers answer in place of 412.
+    """
+    return status(error) in ("304", "412")
+
+
+def is_without_e_tag(error: Exception) -> bool:
+    """Say whether the server answered well but for the ETag: perhaps it stored, perhaps it is no bucket."""
+    return "MissingEtag" in str(error)
+
+
+def is_hiding_headers(error: Exception) -> bool:
+    """Say whether what counts stood in the headers, which obstore tells nothing of."""
+    answer = status(error) or ""
+    return answer in ("429", "503") or answer.startswith("3") or "redirect without LOCATION" in str(error)
+
+
+def is_cut(error: Exception) -> bool:
+    """Say whether the connection ended before a whole answer was there."""
+    return "IncompleteMessage" in str(error)
+
+
+def _words(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return " ".join(html.unescape(found[1]).split())[:_MOST_WORDS] if found else ""

@@ -1,9 +1,9 @@
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from services.common.settings import Settings
-from services.common.storage.locations import parse_location
+from services.common.storage.locations import check_endpoint, parse_location
 
 
 def _store_url(text: str) -> str:
@@ -17,9 +17,8 @@ class ObjectStoreSettings(Settings):
     store_url: Annotated[str, AfterValidator(_store_url)] = Field(
         ..., description="s3://bucket/prefix or file:///path"
     )
-    s3_endpoint_url: str | None = Field(
+    s3_endpoint_url: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
         None,
-        pattern=r"^https?://",
         description="an S3 server of your own; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, else AWS's",
     )
     s3_path_style: bool | None = Field(
@@ -27,4 +26,25 @@ class ObjectStoreSettings(Settings):
         description="true: the bucket goes into the path; false: into the host name; default: true with an "
         "endpoint URL, else false",
     )
-    s3_timeout_s: float = Field(10.0, gt=0, description="seconds that one request may take")
+    s3_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="seconds that one request may take, or finding credentials"
+    )
+    s3_server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None, description="how the bucket is asked to encrypt what it is given; default: as it does by itself"
+    )
+    s3_kms_key_id: str | None = Field(
+        None,
+        pattern=r"^[\x21-\x7e]{1,2048}$",
+        description="the key for aws:kms and aws:kms:dsse; default: the account's own",
+    )
+    s3_bucket_key: bool | None = Field(
+        None, description="true: one key serves the whole bucket, which spares requests to KMS"
+    )
+
+    @model_validator(mode="after")
+    def _check_encryption(self) -> Self:
+        is_kms = self.s3_server_side_encryption in ("aws:kms", "aws:kms:dsse")
+        if not is_kms and (self.s3_kms_key_id is not None or self.s3_bucket_key is not None):
+            wanted = "FACEFERRY_S3_SERVER_SIDE_ENCRYPTION=aws:kms"
+            raise ValueError(f"FACEFERRY_S3_KMS_KEY_ID and FACEFERRY_S3_BUCKET_KEY want {wanted}")
+        return self

@@ -1,0 +1,127 @@
+"""What a server's answer to a write is worth: plain functions of what was sent and what came back."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from services.common.storage import s3_errors
+from services.common.storage.objects import StoredObject
+
+MOST_QUIET_S = 300.0
+"""Longest time in seconds for which a server is left alone because it asked for it."""
+
+_UNKNOWN_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,100})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A server's answer with all that obstore keeps to itself.
+
+    Attributes:
+        status: HTTP's.
+        headers: their names in lower case.
+        start: the beginning of the body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    start: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What an answer means, where it means that nothing is stored.
+
+    Attributes:
+        reason: a metric label.
+        detail: for a log line; no secrets.
+        retry_after_s: for how long the server wants to be left alone.
+    """
+
+    reason: str
+    detail: str
+    retry_after_s: float | None = None
+
+
+def is_digest(e_tag: str | None, body: bytes) -> bool:
+    """Say whether an ETag is the body's MD5: none but a server that has the whole body can say it."""
+    digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return bool(e_tag) and _bare(e_tag or "") == digest
+
+
+def is_same_tag(one: str | None, other: str | None) -> bool:
+    """Say whether two ETags are the same, however they are quoted."""
+    return bool(one) and bool(other) and _bare(one or "") == _bare(other or "")
+
+
+def lost_attributes(sent: StoredObject, found: StoredObject) -> set[str] | None:
+    """Return what of an object's metadata did not come back; nothing where something else came instead.
+
+    Some servers keep none, or no content type, and their objects are whole all the same. Another value is no
+    loss: it is another object, or no bucket.
+    """
+    lost = {name for name in sent.metadata if name not in found.metadata}
+    if any(found.metadata.get(name, value) != value for name, value in sent.metadata.items()):
+        return None
+    found_type = found.content_type.partition(";")[0].strip().lower()
+    if found_type in _UNKNOWN_TYPES:
+        return lost | {"content-type"}
+    return lost if found_type == sent.content_type else None
+
+
+def trouble_in(answer: Answer) -> Trouble:
+    """Return what an answer says that is no success, or only looks like one."""
+    if answer.status in (429, 503):
+        quiet_s = retry_after_s(answer.headers)
+        asked = "it names no time" if quiet_s is None else f"it asks to be left alone for {quiet_s:g} s"
+        return Trouble("throttled", asked, quiet_s)
+    if 300 <= answer.status < 400:
+        return _redirected(answer)
+    return Trouble("bad_answer", _told(answer))
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return how long a server wants to be left alone, in seconds; RFC 9110, 10.2.3.
+
+    A date is held against the server's own clock, for ours may be wrong.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MOST_QUIET_S)
+    then, now = _date(text), _date(headers.get("date", ""))
+    if then is None or now is None:
+        return None
+    return min(max((then - now).total_seconds(), 0.0), MOST_QUIET_S)
+
+
+def _redirected(answer: Answer) -> Trouble:
+    region = answer.headers.get("x-amz-bucket-region") or s3_errors.region_in(answer.start)
+    if region or "<Error>" in answer.start:
+        where = f": the bucket is in region {region}" if region else ""
+        return Trouble("wrong_region", _told(answer) + where)
+    to = answer.headers.get("location", "").partition("?")[0][:200]
+    return Trouble("bad_answer", f"{_told(answer)}: no bucket's redirect, to {to or 'nowhere'}")
+
+
+def _told(answer: Answer) -> str:
+    kind = answer.headers.get("content-type", "").partition(";")[0][:60]
+    title = _TITLE.search(answer.start)
+    words = s3_errors.words(answer.start)
+    parts = [f"{answer.status}", *words, "" if words else kind, " ".join(title[1].split()) if title else ""]
+    return ": ".join(part for part in parts if part)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
+def _bare(e_tag: str) -> str:
+    return e_tag.strip().removeprefix("W/").strip('"').lower()

@@ -1,0 +1,172 @@
+"""Single requests to a bucket, signed with the keys of the moment."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store as Client
+
+from services.common.storage import s3_errors
+from services.common.storage.locations import Bucket
+from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
+from services.common.storage.s3_answers import Answer
+from services.common.storage.s3_client import Clients, S3Settings
+from services.common.storage.s3_credentials import CredentialKeeper
+from services.common.storage.s3_keys import Keys
+from services.common.storage.s3_look import Write, look
+
+if TYPE_CHECKING:
+    from obstore import GetResult, ObjectMeta, PutResult
+
+Mode = Literal["create", "overwrite"]
+FOREIGN = (BaseError, FileNotFoundError)
+"""What obstore raises."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How objects are written, after what the server takes.
+
+    Attributes:
+        mode: `create` says `If-None-Match: *`.
+        has_checksum: whether a write says the body's SHA-256.
+    """
+
+    mode: Mode = "create"
+    has_checksum: bool = True
+
+
+class Requests:
+    """Does single requests. Unless it says otherwise, a method raises one of `FOREIGN`.
+
+    Args:
+        bucket: name and prefix.
+        access: how it is reached.
+    """
+
+    def __init__(self, bucket: Bucket, access: S3Settings) -> None:
+        self._access = access
+        self._clients = Clients(bucket, access)
+        self._credentials = CredentialKeeper(access.timeout_s)
+        self._secrets: tuple[str, ...] = ()
+
+    async def close(self) -> None:
+        """Stop what goes on in the background."""
+        await self._credentials.close()
+
+    async def put(self, item: StoredObject, way: Way) -> "PutResult":
+        """Write an object; return what the server says of it."""
+
+        async def send(client: Client) -> "PutResult":
+            return await obstore.put_async(
+                client,
+                item.key,
+                item.body,
+                attributes={"Content-Type": item.content_type, **item.metadata},
+                mode=way.mode,
+                use_multipart=False,
+            )
+
+        return await self._signed(send, has_checksum=way.has_checksum, is_write=True)
+
+    async def get(self, key: str, most_bytes: int | None = None) -> StoredObject:
+        """Read an object.
+
+        Args:
+            key: its key.
+            most_bytes: where to stop when it goes on behind them: who knows what answers.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+
+        async def read(client: Client) -> StoredObject:
+            found = await obstore.get_async(client, key)
+            metadata = {str(name): str(value) for name, value in found.attributes.items()}
+            content_type = metadata.pop("Content-Type", "application/octet-stream")
+            if most_bytes is None:
+                body = bytes(await found.bytes_async())
+            else:
+                body = await _beginning(found, most_bytes)
+            return StoredObject(key, body, content_type, metadata)
+
+        try:
+            return await self._signed(read)
+        except FileNotFoundError as error:
+            if not s3_errors.is_no_object(error):
+                raise
+            raise NoSuchObject(key) from error
+
+    async def head(self, key: str) -> "ObjectMeta":
+        """Return size and ETag of an object."""
+        return await self._signed(lambda client: obstore.head_async(client, key))
+
+    async def client(self) -> Client:
+        """Return a client for what is no single request."""
+        return self._clients.get(await self._current(), has_checksum=False)
+
+    async def look(self, item: StoredObject, way: Way) -> Answer | None:
+        """Write an object and return the answer with all that obstore keeps to itself, if one comes.
+
+        Raises:
+            Cut: only a part of one came.
+        """
+        keys = await self._current()
+        client = self._clients.get(keys, has_checksum=way.has_checksum)
+        url = await obstore.sign_async(client, "PUT", item.key, timedelta(minutes=1))
+        condition = {"If-None-Match": "*"} if way.mode == "create" else {}
+        headers = {**self._access.encryption.headers(), **condition}
+        write = Write(url.partition("?")[0], item, self._clients.region, headers, way.has_checksum)
+        return await look(write, keys, self._access.timeout_s)
+
+    def detail(self, error: Exception) -> str:
+        """Return what an error says, without secrets."""
+        return s3_errors.detail(error, self._secrets)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what obstore raises into `StoreUnavailable`."""
+        try:
+            yield
+        except FOREIGN as error:
+            raise StoreUnavailable(s3_errors.reason(error), self.detail(error)) from error
+
+    async def _signed(
+        self,
+        request: Callable[[Client], Awaitable[T]],
+        *,
+        has_checksum: bool = False,
+        is_write: bool = False,
+    ) -> T:
+        """Do a request; once more where its keys were refused and there are newer ones."""
+        keys = await self._current()
+        try:
+            return await request(self._clients.get(keys, has_checksum=has_checksum))
+        except FOREIGN as error:
+            if not s3_errors.may_newer_keys_help(error, is_write=is_write):
+                raise
+            newer = await self._credentials.newer_than(keys)
+            if newer is None:
+                raise
+            self._secrets = newer.secrets
+        return await request(self._clients.get(newer, has_checksum=has_checksum))
+
+    async def _current(self) -> Keys:
+        keys = await self._credentials.current()
+        self._secrets = keys.secrets
+        return keys
+
+
+async def _beginning(found: "GetResult", most_bytes: int) -> bytes:
+    body = b""
+    async for chunk in found.stream(min_chunk_size=65_536):
+        body += bytes(chunk)
+        if len(body) > most_bytes:
+            break
+    return body
