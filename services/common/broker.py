@@ -10,6 +10,17 @@ from services.common.errors import SetupError
 from services.common.settings import MQTT_PORTS, CloudSettings, DeviceSettings
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """A socket that is not left open by a handshake that fails, which paho forgets."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as it is called
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
     """Where a broker is and how to be let in.
@@ -78,6 +89,7 @@ class Broker:
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
+            context.sslsocket_class = _TlsSocket
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self.cert_file is not None:
                 context.load_cert_chain(self.cert_file, self.key_file)

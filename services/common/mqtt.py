@@ -9,7 +9,6 @@ written to the socket at once (docs/decisions/0008), and a connection that ends 
 import asyncio
 import contextlib
 import functools
-import logging
 import math
 import secrets
 import socket
@@ -33,6 +32,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from services.common.backoff import Backoff
 from services.common.broker import Broker as Broker  # noqa: PLC0414 - handed on: who links names a broker
 from services.common.drops import Drops
+from services.common.endings import TAKEN_OVER, Ear, NoBroker, why_lost, why_refused, words_of
 from services.common.errors import FaceferryError, Refused
 from services.common.greeting import CONNECT, add_password, why_no_broker
 from services.common.message import Message
@@ -57,8 +57,6 @@ MAX_WAITING = 512
 bounded by the receive maximum instead."""
 
 _MAX_PACKET_BYTES = 268_435_460  # the protocol's own limit
-_NEEDS_MQTT_5, _NOT_AUTHORISED, _TAKEN_OVER = 0x84, (0x86, 0x87), 0x8E
-_SILENT, _BROKE_THE_PROTOCOL = 0x8D, 0x82  # paho's own words for why it ended a connection
 
 T = TypeVar("T")
 
@@ -322,8 +320,6 @@ class Link:
         return client
 
     async def _subscribe(self, client: "_Client") -> None:
-        if not self._subscriptions:
-            return
         granted = await client.ask_for(self._subscriptions)
         for topic, code in zip(self._subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.is_failure:
@@ -366,22 +362,6 @@ class Link:
             then()
 
 
-class _NoBroker(ConnectionError):
-    """What answers is no MQTT broker."""
-
-
-class _Ear(logging.Logger):
-    """Hears what went wrong with the socket, which paho tells to its log alone."""
-
-    def __init__(self) -> None:
-        super().__init__("paho", logging.CRITICAL)
-        self.problem: OSError | None = None
-
-    def log(self, level: int, msg: object, *args: object, **_: Any) -> None:  # noqa: ARG002
-        if level >= logging.ERROR and args and isinstance(args[-1], OSError):
-            self.problem = args[-1]
-
-
 class _Client(aiomqtt.Client):
     """One connection, which knows why it ended, at whatever moment.
 
@@ -397,15 +377,17 @@ class _Client(aiomqtt.Client):
     def __init__(
         self, *arguments: Any, username: str | None = None, password: str | None = None, **options: Any
     ) -> None:
-        self._ear = _Ear()
+        self._ear = Ear()
         super().__init__(*arguments, username=username, password=password, logger=self._ear, **options)
         self.is_taken_over = False
         self._thread = threading.get_ident()
         self._is_over = False
-        self._awaited = ""
+        self._awaited = "CONNACK"
         self._has_lone_password = password is not None and username is None
         paho: Any = self._client
-        paho._sock_recv = functools.partial(self._receive_first, paho._sock_recv)
+        self._receive = paho._sock_recv
+        paho._sock_send = functools.partial(self._send_first, paho._sock_send)
+        paho._sock_recv = self._receive_first
         if password is not None and username is None:
             paho._packet_queue = functools.partial(_queue_with_password, paho._packet_queue, password)
 
@@ -422,7 +404,7 @@ class _Client(aiomqtt.Client):
             raise aiomqtt.MqttError(f"TLS: {error}") from error
         except (OSError, UnicodeError) as error:  # a host's name may be none that can be asked for
             raise aiomqtt.MqttError(str(error) or type(error).__name__) from error
-        await self._answer(self._connected, "CONNACK")
+        await self._answer(self._connected)
 
     async def ask_for(self, topics: Sequence[str]) -> tuple[int, ...] | list[ReasonCode]:
         """Subscribe to topic filters; return what was granted to each.
@@ -430,12 +412,17 @@ class _Client(aiomqtt.Client):
         Raises:
             aiomqtt.MqttError: no answer came.
         """
+        if not topics:
+            self._awaited = ""
+            return []
         options = SubscribeOptions(qos=1, noLocal=False)
         _, mid = self._client.subscribe([(topic, options) for topic in topics])
         granted: asyncio.Future[tuple[int, ...] | list[ReasonCode]] = self._loop.create_future()
         if mid is not None:  # else the connection is lost already
             self._pending_subscribes[mid] = granted
-        return await self._answer(granted, "SUBACK")
+        codes = await self._answer(granted)
+        self._awaited = ""
+        return codes
 
     async def ends(self, timeout_s: float | None = None) -> bool:
         """Wait for the connection's end; say whether it came in time."""
@@ -467,26 +454,37 @@ class _Client(aiomqtt.Client):
             if future.done():
                 future.exception()  # else asyncio complains that nobody looked
 
-    async def _answer(self, answer: "asyncio.Future[T]", name: str) -> T:
+    async def _answer(self, answer: "asyncio.Future[T]") -> T:
         """Return the broker's answer, or raise why none comes."""
-        self._awaited = name
         either: list[asyncio.Future[Any]] = [answer, self._disconnected]
         await asyncio.wait(either, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
-            self._awaited = ""
             return answer.result()
-        raise aiomqtt.MqttError(f"no {name} within {CONNECT_TIMEOUT_S:g} s" if self.is_alive else self.why)
+        raise aiomqtt.MqttError(
+            f"no {self._awaited} within {CONNECT_TIMEOUT_S:g} s" if self.is_alive else self.why
+        )
 
-    def _receive_first(self, receive: Callable[[int], bytes], size: int) -> bytes:
+    def _receive_first(self, size: int) -> bytes:
         """Receive in paho's place until the first byte has come, which tells whether this is a broker."""
-        data = receive(size)
+        data: bytes = self._receive(size)
         if data:
-            del self._client._sock_recv
+            del self._client._sock_recv, self._client._sock_send
             if why_no_broker(data) is not None:
                 with contextlib.suppress(OSError):
-                    data += receive(31)
-                raise _NoBroker(why_no_broker(data))
+                    data += self._receive(31)
+                raise NoBroker(why_no_broker(data))
         return data
+
+    def _send_first(self, send: Callable[[bytes], int], data: bytes) -> int:
+        """Send in paho's place until then: who closes on what is sent may have said why before."""
+        try:
+            return send(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            with contextlib.suppress(BlockingIOError):
+                self._receive_first(1)
+            raise
 
     def _on_connect(
         self,
@@ -497,13 +495,11 @@ class _Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         if reason_code.is_failure and not self._connected.done():
-            why = f"the broker refuses: {_words(reason_code, properties)}"
-            if reason_code.value == _NEEDS_MQTT_5:
-                why += "; one that speaks MQTT 5 is needed"
-            if reason_code.value in _NOT_AUTHORISED and self._has_lone_password:
-                why += "; a password was sent without a user, whom mqtt://user@host names"
+            words = words_of(reason_code, properties)
+            why = why_refused(reason_code.value, words, has_lone_password=self._has_lone_password)
             self._connected.set_exception(aiomqtt.MqttError(why))
         else:
+            self._awaited = "SUBACK"
             super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
@@ -517,22 +513,11 @@ class _Client(aiomqtt.Client):
         if self._disconnected.done():
             return
         if flags.is_disconnect_packet_from_server:
-            self.is_taken_over = reason_code.value == _TAKEN_OVER
-            why = f"the broker ended it: {_words(reason_code, properties)}"
+            self.is_taken_over = reason_code.value == TAKEN_OVER
+            why = f"the broker ended it: {words_of(reason_code, properties)}"
         else:
-            why = self._why_lost(reason_code)
+            why = why_lost(reason_code.value, self._awaited, self._ear.problem, int(self._client._keepalive))
         self._disconnected.set_exception(aiomqtt.MqttError(why))
-
-    def _why_lost(self, reason: ReasonCode) -> str:
-        problem = self._ear.problem
-        if isinstance(problem, _NoBroker):
-            return str(problem)
-        if reason.value == _BROKE_THE_PROTOCOL:
-            return "it does not speak MQTT 5"
-        if reason.value == _SILENT:
-            return f"nothing was heard of it for longer than the keep-alive of {self._client._keepalive} s"
-        why = f"closed before {self._awaited}" if self._awaited else "the connection was lost"
-        return why if problem is None else f"{why}: {problem}"
 
     async def _misc_loop(self) -> None:
         # Brokers wait one and a half times the keep-alive; to one of 1 s, aiomqtt's look each second is late.
@@ -566,12 +551,6 @@ def _mint(identity: str) -> str:
 def _queue_with_password(queue: Any, password: str, command: int, packet: bytearray, *rest: Any) -> Any:
     """Queue a packet for paho, which sends a password only beside a user."""
     return queue(command, add_password(packet, password) if command == CONNECT else packet, *rest)
-
-
-def _words(reason: ReasonCode, properties: Properties | None) -> str:
-    """Return what the broker says of a reason, with its own words if it has some."""
-    told = [getattr(properties, name, None) for name in ("ReasonString", "ServerReference")]
-    return ", ".join([str(reason), *(str(text)[:200] for text in told if text)])
 
 
 def _to_properties(message: Message) -> Any:
