@@ -37,7 +37,8 @@ def run(service: Coroutine[Any, Any, None]) -> int:
 def run_until_stopped(main: Coroutine[Any, Any, T]) -> T | None:
     """Run to the end and return the result; nothing when told to stop before.
 
-    SIGTERM and SIGINT cancel it once, so that it can say goodbye; a second one ends the process at once.
+    SIGTERM, SIGINT and, unless it is ignored (`nohup`), SIGHUP cancel it once, so that it can say goodbye; a
+    second one ends the process at once.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_stopped(main))
@@ -65,8 +66,9 @@ async def _until_stopped(main: Coroutine[Any, Any, T]) -> T | None:
         task.cancel()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop, number)
     try:
         return await task
     except asyncio.CancelledError:

@@ -43,7 +43,7 @@ class PublishProperties:
             body += _CORRELATION.to_bytes() + _binary(self.correlation)
         for name, value in self.attributes:
             body += _USER.to_bytes() + _binary(name.encode()) + _binary(value.encode())
-        return _varint(len(body)) + bytes(body)
+        return varint(len(body)) + bytes(body)
 
 
 def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]:
@@ -143,7 +143,8 @@ def _binary(data: bytes) -> bytes:
     return len(data).to_bytes(2) + data
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Return a number as MQTT writes lengths: seven bits a byte, the least first (1.5.5)."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

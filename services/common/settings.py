@@ -110,14 +110,18 @@ class DeviceSettings(Settings):
         description="this device's name; default: the host's",
     )
     local_mqtt_url: MqttUrl = Field("mqtt://127.0.0.1:1883", description="the broker on this device")
-    local_mqtt_password: SecretStr | None = Field(None, description="its password, if it asks for one")
+    local_mqtt_password: SecretStr | None = Field(
+        None, description="its password, if it asks for one; sent alone where the address names no user"
+    )
 
 
 class CloudSettings(Settings):
     """What the services at both ends of the uplink share."""
 
     cloud_mqtt_url: MqttUrl = Field(..., description="the broker in the cloud")
-    cloud_mqtt_password: SecretStr | None = Field(None, description="its password, if it asks for one")
+    cloud_mqtt_password: SecretStr | None = Field(
+        None, description="its password, if it asks for one; sent alone where the address names no user"
+    )
     cloud_ca_file: Path | None = Field(None, description="who vouches for the broker; default: the system's")
     cloud_cert_file: Path | None = Field(None, description="our certificate (mutual TLS)")
     cloud_key_file: Path | None = Field(None, description="its key")

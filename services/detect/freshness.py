@@ -1,30 +1,109 @@
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.common.frames import Frame
 from services.common.topics import Source
 
-UNBELIEVABLE_AGE_S = 60.0
-"""A camera never has so old frames one after the other: capture frees a slot after 2 s."""
+PROOF_S = 0.5
+"""For so long must a camera that is new be late by the same before its clock is held to be behind ours."""
 DISBELIEF_S = 5.0
-"""For so long must all frames of a camera be unbelievably old before its clock is held to be wrong."""
+"""The same for one whose clock we knew: it may have been stepped, but a queue is more likely."""
+SHRINKING_S = 0.2
+"""Ages that shrink by more meanwhile are a queue that drains: its frames are as old as they look."""
+MEMORY_S = 30.0
+"""The smallest age is remembered for once to twice as long, for clocks drift."""
+
+
+@dataclass(slots=True)
+class _Offset:
+    """How far a camera's clock is behind ours: the smallest age lately, for no frame comes before its time.
+
+    Attributes:
+        first_s: the age that it began with.
+        since_s: when it began.
+    """
+
+    first_s: float
+    since_s: float
+    _smallest_s: float = field(init=False)
+    _before_s: float = field(init=False, default=math.inf)
+    _renewed_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._smallest_s, self._renewed_s = self.first_s, self.since_s
+
+    @property
+    def seconds(self) -> float:
+        """The offset, if it is one."""
+        return min(self._smallest_s, self._before_s)
+
+    def note(self, age_s: float, now_s: float) -> None:
+        """Take a frame's age into account."""
+        if now_s - self._renewed_s >= MEMORY_S:
+            self._before_s, self._smallest_s, self._renewed_s = self._smallest_s, age_s, now_s
+        self._smallest_s = min(self._smallest_s, age_s)
+
+    def is_steady(self, for_s: float, now_s: float) -> bool:
+        """Say whether it has stood for so long."""
+        return now_s - self.since_s >= for_s
+
+    def is_shrinking(self, age_s: float) -> bool:
+        """Say whether an age is so much smaller that the earlier ones were those of a queue."""
+        return age_s < self.first_s - SHRINKING_S
 
 
 @dataclass(slots=True)
 class _Clock:
-    offset_s: float = 0.0
-    strange_since_s: float | None = None
+    """What is known of a camera's clock, and what speaks against it."""
+
+    offset: _Offset
+    is_proven: bool = False
+    rival: _Offset | None = None
+
+    @property
+    def offset_s(self) -> float:
+        """What to subtract from ages. A frame from the future proves at once that its clock is ahead."""
+        return self.offset.seconds if self.is_proven else min(0.0, self.offset.seconds)
+
+    def agrees(self, age_s: float, now_s: float) -> None:
+        """Take a frame that fits what is known."""
+        self.rival = None
+        if self.is_proven or not self.offset.is_shrinking(age_s):
+            self.offset.note(age_s, now_s)
+            self.is_proven = self.is_proven or self.offset.is_steady(PROOF_S, now_s)
+        else:
+            self.offset = _Offset(age_s, now_s)
+
+    def disagrees(self, age_s: float, max_age_s: float, now_s: float) -> None:
+        """Take a frame that is too late by what is known: a queue, or the clock was stepped."""
+        if 0 <= age_s <= max_age_s:  # a clock that was ahead and has been set right
+            self.offset, self.is_proven, self.rival = _Offset(age_s, now_s), False, None
+            return
+        rival = self.rival
+        if rival is None or rival.is_shrinking(age_s) or age_s > rival.seconds + max_age_s:
+            self.rival = _Offset(age_s, now_s)
+            return
+        rival.note(age_s, now_s)
+        if rival.is_steady(DISBELIEF_S, now_s):
+            self.offset, self.is_proven, self.rival = rival, True, None
 
 
 class Freshness:
     """Says which live frames are too old to be worth working on.
 
-    A frame's time comes from capture's clock, which may be stepped, or differ from ours. A frame from the
-    future is fresh. When a camera's frames have all been unbelievably old for a while, then its clock is
-    behind ours: from then on the age counts from there. So no step of any clock stops a camera for good.
+    A frame's time is of capture's clock, which may differ from ours (another host) or be stepped. So what is
+    too old is a frame that comes later than the camera's frames do: the smallest age seen lately is taken for
+    the difference of the clocks, as delays are estimated where only one way is seen. What is assumed:
+
+    - Until a camera has shown otherwise its clock agrees with ours, or is ahead. So of a camera whose clock
+      is behind the first `PROOF_S` are lost, and a queue that is there at the start is recognised.
+    - A queue drains: the ages of its frames shrink, by more than `SHRINKING_S` in that time. A delay that
+      never shrinks cannot be told from a clock that is behind, and is taken for one: better late than never.
+    - No step of any clock stops a camera for longer than `DISBELIEF_S`; one that makes ages less, not at all.
 
     Args:
-        max_age_s: the oldest that a frame may be; 0 for any age.
+        max_age_s: how much later than that a frame may be; 0 for any age.
         max_cameras: cameras that are remembered; the one least lately seen is forgotten.
     """
 
@@ -43,28 +122,16 @@ class Freshness:
         """
         if frame.paced or not self._max_age_s:
             return False
-        clock = self._clock(frame.source)
         age_s = (wall - frame.time).total_seconds()
-        if age_s <= self._max_age_s:
-            clock.offset_s, clock.strange_since_s = 0.0, None
-            return False
-        if 0 <= age_s - clock.offset_s <= self._max_age_s:
-            clock.strange_since_s = None
-            return False
-        return not self._is_clock_wrong(clock, age_s, now_s)
+        clock = self._clock(frame.source, age_s, now_s)
+        if age_s > clock.offset.seconds + self._max_age_s:
+            clock.disagrees(age_s, self._max_age_s, now_s)
+        else:
+            clock.agrees(age_s, now_s)
+        return age_s - clock.offset_s > self._max_age_s
 
-    def _is_clock_wrong(self, clock: _Clock, age_s: float, now_s: float) -> bool:
-        if age_s <= UNBELIEVABLE_AGE_S:
-            clock.strange_since_s = None
-        elif clock.strange_since_s is None:
-            clock.strange_since_s = now_s
-        elif now_s - clock.strange_since_s >= DISBELIEF_S:
-            clock.offset_s, clock.strange_since_s = age_s, None
-            return True
-        return False
-
-    def _clock(self, source: Source) -> _Clock:
-        clock = self._clocks.pop(source, None) or _Clock()
+    def _clock(self, source: Source, age_s: float, now_s: float) -> _Clock:
+        clock = self._clocks.pop(source, None) or _Clock(_Offset(age_s, now_s))
         self._clocks[source] = clock
         if len(self._clocks) > self._max_cameras:
             del self._clocks[next(iter(self._clocks))]

@@ -56,7 +56,10 @@ class DetectSettings(DeviceSettings):
     max_custody_faces: int = Field(10_000, ge=1, description="the same as a number of faces")
     max_cameras: int = Field(256, ge=1, description="cameras that may have frames waiting at once")
     frame_max_age_s: float = Field(
-        2.0, ge=0, description="live frames older than this are dropped, in seconds; 0: never"
+        2.0,
+        ge=0,
+        description="live frames that come this much later than their camera's others are dropped, in "
+        "seconds; 0: never",
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """What a person sees: the services' lines, merged, and a progress line below them."""
 
+import errno
 import json
 import sys
 from typing import TextIO
@@ -58,22 +59,25 @@ class Console:
     def line(self, name: str, line: str) -> None:
         """Write what a service has said."""
         text = render(name, line, is_coloured=self.is_terminal)
-        if self._progress:
-            self._stream.write(f"\r\x1b[K{text}\n{self._progress}")
-        else:
-            self._stream.write(f"{text}\n")
-        self._stream.flush()
+        self._write(f"\r\x1b[K{text}\n{self._progress}" if self._progress else f"{text}\n")
 
     def progress(self, text: str) -> None:
         """Replace the progress line; nothing but on a terminal."""
         if self.is_terminal and text != self._progress:
-            self._stream.write(f"\r\x1b[K{text}")
-            self._stream.flush()
+            self._write(f"\r\x1b[K{text}")
             self._progress = text
 
     def close(self) -> None:
         """Leave the progress line behind as it is."""
         if self._progress:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._write("\n")
             self._progress = ""
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            # A terminal that is closed: what has to be stopped now must not be left running over it.
+            if error.errno != errno.EIO:
+                raise

@@ -16,12 +16,13 @@ from services.common.errors import SetupError
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.settings import ObjectStoreSettings
-from services.up import once
+from services.up import once, sweep
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_store
 from services.up.console import Console
 from services.up.demo import demo_clip
 from services.up.journal import Journal
+from services.up.leash import leashed
 from services.up.plan import (
     GALLERY,
     SERVICES,
@@ -45,7 +46,11 @@ async def up(request: Request) -> int:
     Raises:
         SetupError: something only the user can mend.
     """
-    console = Console()
+    async with leashed() as mark:
+        return await _up(request, Console(), mark)
+
+
+async def _up(request: Request, console: Console, mark: str) -> int:
     environment = inherited()
     mosquitto = find_mosquitto()
     url = store_url(request.store)
@@ -54,6 +59,9 @@ async def up(request: Request) -> int:
     cameras = camera_settings(request.sources or [_default_source(console, folder)], is_once=request.is_once)
     for camera in cameras:
         await check_source(parse_camera(camera))
+    await asyncio.to_thread(
+        sweep.end, mark
+    )  # a camera's program may have left something that keeps the camera
     await check_store(url)
     with _alone(folder, url):
         plan = Plan(

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
+from services.up import sweep
 from services.up.console import problem_of
+from services.up.leash import marked, new_mark
 
 STOP_TIMEOUT_S = 5.0
 STEADY_S = 5.0
+LAST_WORDS_S = 1.0
 MAX_LINE_BYTES = 256 * 1024
 
 Sink = Callable[[str, str], None]
@@ -78,9 +81,10 @@ async def _keep(program: Program, sink: Sink, is_started: asyncio.Event) -> None
 
 async def _run(program: Program, sink: Sink, is_started: asyncio.Event) -> tuple[int, str]:
     """Run a program to its end; return its status and last line. Stop it when cancelled."""
+    mark = new_mark()
     process = await asyncio.create_subprocess_exec(
         *_bound_to_us(program.arguments),
-        env=dict(program.environment),
+        env=marked(program.environment, mark),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -90,19 +94,42 @@ async def _run(program: Program, sink: Sink, is_started: asyncio.Event) -> tuple
     )
     is_started.set()
     assert process.stdout is not None
-    last_line = ""
+    said = _Said(program.name, sink)
     try:
-        async for line in _lines(process.stdout):
-            last_line = line
-            sink(program.name, line)
-        return await process.wait(), last_line
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(said.listen(process.stdout), name=f"up.{program.name}.output")
+            # Its end, not that of its output, which a child that it has left behind may hold open.
+            status = await process.wait()
+            await asyncio.to_thread(sweep.end, mark)
+            await asyncio.wait([listening], timeout=LAST_WORDS_S)
+            listening.cancel()
+        return status, said.last
     finally:
-        await asyncio.shield(_stop(process))
+        await asyncio.shield(_end(process, mark))
+
+
+class _Said:
+    """Passes on what a program says, and keeps the last line."""
+
+    def __init__(self, name: str, sink: Sink) -> None:
+        self.last = ""
+        self._name = name
+        self._sink = sink
+
+    async def listen(self, output: asyncio.StreamReader) -> None:
+        async for line in _lines(output):
+            self.last = line
+            self._sink(self._name, line)
+
+
+async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
+    """Stop a program, and what it has left behind: a camera's program would keep the camera from the next."""
+    if process.returncode is None:
+        await _stop(process)
+    await asyncio.to_thread(sweep.end, mark)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
         process.send_signal(signal.SIGCONT)  # a stopped process would not hear it

@@ -76,9 +76,17 @@ class _Connection:
         self.writers = [client]
         # Bytes are missing from it, so it may never carry any again: its peers have to find out.
         self.is_poisoned = False
+        self.is_stranded = False
 
     def reset(self) -> None:
-        for writer in self.writers:
+        self._reset(self.writers)
+
+    def strand(self) -> None:
+        self.is_poisoned = self.is_stranded = True
+        self._reset(self.writers[:1])
+
+    def _reset(self, writers: list[asyncio.StreamWriter]) -> None:
+        for writer in writers:
             connection = writer.get_extra_info("socket")
             with contextlib.suppress(OSError, AttributeError):  # closed already, and then without a socket
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -143,6 +151,14 @@ class Proxy:
         for connection in list(self._connections):
             connection.reset()
 
+    def strand(self) -> None:
+        """Reset every client, and leave the server with a connection that never says anything more.
+
+        So it is for both when a client's address changes.
+        """
+        for connection in list(self._connections):
+            connection.strand()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(writer)
         self._connections.add(connection)
@@ -182,6 +198,8 @@ class Proxy:
         try:
             # The first to end is a side that has closed, after all its bytes were delivered.
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            if connection.is_stranded:
+                await asyncio.Event().wait()
         finally:
             for task in work:
                 task.cancel()

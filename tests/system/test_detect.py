@@ -179,6 +179,26 @@ async def test_stale_frame_is_dropped_and_one_from_the_future_is_not(
         assert driver.answers("ahead")[2].dropped is None
 
 
+@pytest.mark.parametrize("offset_s", [2.5, 30.0, 3600.0])
+async def test_camera_whose_clock_is_behind_loses_no_more_than_its_first_moments(
+    start: Start, broker: MosquittoServer, book: list[bytes], offset_s: float
+) -> None:
+    """It is on another host, without a time server."""
+    process = start()
+    async with Driver(broker.url).running() as driver, asyncio.timeout(30):
+        await ready(process)
+        for number in range(20):
+            driver.send(live(book[0], number, age_s=offset_s))
+            await eventually(lambda: number in driver.answers())  # noqa: B023
+            await asyncio.sleep(0.1)
+        dropped = [number for number, done in driver.answers().items() if done.dropped]
+        assert dropped == list(range(len(dropped)))
+        assert len(dropped) <= 8
+        driver.send(live(book[0], 99, age_s=offset_s + 3))
+        await eventually(lambda: 99 in driver.answers())
+        assert driver.answers()[99].dropped == "stale"
+
+
 async def test_backlog_of_a_stopped_detect_is_dropped_as_stale(
     start: Start, broker: MosquittoServer, book: list[bytes]
 ) -> None:

@@ -1,0 +1,37 @@
+"""What is said to and by a broker before it lets us in. Format: MQTT 5.0, sections 2.1, 3.1 and 3.2."""
+
+from services.common.publish import varint
+
+CONNECT, CONNACK, DISCONNECT = 0x10, 0x20, 0xE0
+_TLS_RECORDS = (0x15, 0x16)
+_PASSWORD_FLAG = 0x40
+_FLAGS_AT = 7  # behind the protocol's name and its version
+
+
+def add_password(connect: bytes | bytearray, password: str) -> bytes:
+    """Return a CONNECT packet that has no password with one at its end.
+
+    paho sends a password only beside a user; MQTT 5 allows it alone (3.1.2.9).
+
+    Args:
+        connect: the whole packet.
+        password: at most 65,535 bytes as UTF-8.
+    """
+    start = next(at for at in range(1, len(connect)) if connect[at] < 0x80) + 1
+    secret = password.encode()
+    body = bytearray(connect[start:]) + len(secret).to_bytes(2) + secret
+    body[_FLAGS_AT] |= _PASSWORD_FLAG
+    return bytes(connect[:1]) + varint(len(body)) + bytes(body)
+
+
+def why_no_broker(first: bytes) -> str | None:
+    """Return what is wrong with the first bytes that came in; nothing if a broker can have sent them.
+
+    Args:
+        first: at least one byte; more make a better sentence.
+    """
+    if first[0] in (CONNACK, DISCONNECT):
+        return None
+    if first[0] in _TLS_RECORDS and first[1:2] == b"\x03":
+        return "it answers in TLS: mqtts:// is wanted"
+    return f"it does not speak MQTT: it answers {first!r}"

@@ -1,0 +1,67 @@
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+
+from services.up import sweep
+
+RESTART_PAUSE_S = 0.5
+
+
+@contextlib.asynccontextmanager
+async def leashed() -> AsyncIterator[str]:
+    """Mark all that this process starts within the context; none of it outlives the context, or this process.
+
+    Whatever ends this process, SIGKILL included: another one watches it, and ends what carries the mark. The
+    mark is yielded.
+    """
+    mark, unmarked = new_mark(), dict(os.environ)
+    watcher = await _watch(mark, unmarked)
+    watching = asyncio.create_task(_keep_watching(watcher, mark, unmarked), name="up.leash")
+    os.environ |= marked(unmarked, mark)
+    try:
+        yield mark
+    finally:
+        del os.environ[sweep.MARK]
+        os.environ |= unmarked
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+def new_mark() -> str:
+    """Return a mark that nothing carries yet."""
+    return secrets.token_hex(16)
+
+
+def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:
+    """Return an environment with one more mark: a run within a run carries both."""
+    return {**environment, sweep.MARK: f"{environment.get(sweep.MARK, '')}:{mark}"}
+
+
+async def _keep_watching(watcher: Process, mark: str, environment: Mapping[str, str]) -> None:
+    while True:
+        try:
+            await watcher.wait()
+        finally:
+            assert watcher.stdin is not None
+            watcher.stdin.close()
+            await watcher.wait()
+        await asyncio.sleep(RESTART_PAUSE_S)
+        watcher = await _watch(mark, environment)
+
+
+async def _watch(mark: str, environment: Mapping[str, str]) -> Process:
+    # In a session of its own neither a terminal nor a signal to our group reaches it. It has no part in our
+    # output, whose reader would else wait for it.
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", sweep.__file__, mark),
+        env=environment,
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+        start_new_session=True,
+    )

@@ -1,0 +1,29 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.greeting import add_password, why_no_broker
+from services.common.publish import read_binary, varint
+
+
+@given(client_id=st.text(max_size=200), password=st.text(max_size=20_000))
+def test_a_password_is_added_to_a_packet_of_any_length(client_id: str, password: str) -> None:
+    name = client_id.encode()
+    body = b"\0\4MQTT\5\2\0\x0f\0" + len(name).to_bytes(2) + name
+    packet = add_password(b"\x10" + varint(len(body)) + body, password)
+    secret = password.encode()
+    changed = body[:7] + b"\x42" + body[8:]
+    length = varint(len(body) + 2 + len(secret))
+    assert packet[: 1 + len(length)] == b"\x10" + length
+    assert packet[1 + len(length) :].startswith(changed)
+    assert read_binary(packet, 1 + len(length) + len(changed)) == (secret, len(packet))
+
+
+@pytest.mark.parametrize("first", [b"\x20", b"\x20\x03\x00\x00\x00", b"\xe0\x01\x8b"])
+def test_what_a_broker_can_say_first_is_welcome(first: bytes) -> None:
+    assert why_no_broker(first) is None
+
+
+@given(st.binary(min_size=1, max_size=32).filter(lambda data: data[0] not in (0x20, 0xE0)))
+def test_all_else_is_no_broker(first: bytes) -> None:
+    assert why_no_broker(first)
