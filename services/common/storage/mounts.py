@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+FSTAB = Path("/etc/fstab")
+
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 _NOWHERE = Path("/")
 
@@ -45,7 +47,7 @@ def declared_mount_point(path: Path) -> Path:
         path: absolute, without symbolic links.
     """
     try:
-        points = parse_fstab(Path("/etc/fstab").read_bytes())
+        points = parse_fstab(FSTAB.read_bytes())
     except OSError:
         return _NOWHERE
     return max((point for point in points if path.is_relative_to(point)), key=_depth, default=_NOWHERE)
