@@ -117,7 +117,7 @@ class Condition:
         self._errors.pop(face_id, None)
         if is_new:
             self._written_s = now_s
-            if self._trouble is not None and self._trouble.reason != FULL:
+            if self._room_bytes == ROOM_BYTES:  # where it was full, a small face may have fitted in
                 self._went_well(now_s)
 
     def write_failed(self, face_id: str, size_bytes: int, error: StoreUnavailable, now_s: float) -> None:

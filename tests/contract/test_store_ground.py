@@ -134,6 +134,19 @@ async def test_a_link_to_a_disk_is_followed_to_its_mount_point(
         assert names_in(disk.point) == set()
 
 
+async def test_a_link_that_leads_elsewhere_is_followed(disk: Disk, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "link", tmp_path / "elsewhere"
+    root.symlink_to(disk.point)
+    elsewhere.mkdir()
+    with FolderStore(root) as store:
+        await store.verify()
+        root.unlink()
+        root.symlink_to(elsewhere)
+        await _until_it_works(store)
+        assert await store.put(item(1))
+        assert len(images_in(elsewhere)) == 1
+
+
 @pytest.mark.parametrize("is_noauto", [False, True])
 async def test_a_disk_of_fstab_that_was_never_mounted_is_waited_for(
     root: Path, point: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_noauto: bool

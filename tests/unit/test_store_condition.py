@@ -107,6 +107,16 @@ def test_reasons_that_alternate_are_one_outage() -> None:
     assert store.shown.count(None) == 1
 
 
+def test_full_is_not_forgotten_over_another_reason() -> None:
+    reasons = random.Random(4)
+    store = Store(lambda room: reasons.choice(["timeout", None]) if room == ROOM_BYTES else "full")
+    store.condition.write_failed("large", FACE_BYTES, StoreUnavailable("full"), store.now_s)
+    for _ in range(20):
+        store.run(2, faces=True)
+        store.condition.check_failed(StoreUnavailable("unreachable"), store.now_s)
+    assert store.shown.count(None) == 1
+
+
 def test_copies_that_need_no_room_do_not_end_full() -> None:
     store = Store(lambda room: "full" if room > ROOM_BYTES else None)
     store.condition.write_failed("new", FACE_BYTES, StoreUnavailable("full"), store.now_s)

@@ -112,11 +112,12 @@ class Ground:
         return StoreUnavailable(reason, f"the store in {self._path} is not there any more")
 
     def _why_not_mounted(self, folder: int) -> str | None:
-        here = mount_point(folder)
-        declared = declared_mount_point(Path(os.path.realpath(self._path)))
+        here, path = mount_point(folder), Path(os.path.realpath(self._path))
+        declared = declared_mount_point(path)
         if is_above(here, declared):
             return f"nothing is mounted at {declared}, which /etc/fstab names"
-        if is_above(here, self._mounted_at):
+        # Who has a link lead elsewhere means it.
+        if is_above(here, self._mounted_at) and path.is_relative_to(self._mounted_at):
             return f"what the store lay on is not mounted at {self._mounted_at} any more"
         return None
 
