@@ -108,13 +108,13 @@ def test_reasons_that_alternate_are_one_outage() -> None:
 
 
 def test_full_is_not_forgotten_over_another_reason() -> None:
-    reasons = random.Random(4)
-    store = Store(lambda room: reasons.choice(["timeout", None]) if room == ROOM_BYTES else "full")
-    store.condition.write_failed("large", FACE_BYTES, StoreUnavailable("full"), store.now_s)
-    for _ in range(20):
-        store.run(2, faces=True)
-        store.condition.check_failed(StoreUnavailable("unreachable"), store.now_s)
-    assert store.shown.count(None) == 1
+    condition = Condition()
+    condition.write_failed("large", FACE_BYTES, StoreUnavailable("full"), 1.0)
+    condition.check_started(2.0)
+    condition.check_failed(StoreUnavailable("unreachable"), 2.0)
+    for now_s in (3.0, 4.0, 5.0):
+        condition.write_worked(f"small {now_s}", now_s, is_new=True)
+    assert condition.look(5.0) is not None
 
 
 def test_copies_that_need_no_room_do_not_end_full() -> None:
