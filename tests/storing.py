@@ -12,7 +12,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from services.common.faces import Face
 from services.common.message import Message
 from services.common.mqtt import Link
 from services.common.receipts import Receipt, decode_receipt
+from services.common.storage.objects import Entry, StoredObject, StoreUnavailable
 from services.common.topics import Source
 from services.up.brokers import free_port
 from tests.support import eventually
@@ -103,6 +105,66 @@ HOSTILE: dict[str, Callable[[random.Random], Message]] = {
     "PNG as JPEG": lambda _: message_of(png()),
     "no image type": lambda rng: message_of(jpeg(), rng.choice(["text/html", "image/svg+xml", "x" * 100])),
 }
+
+
+class Bucket:
+    """A bucket that does as it is told."""
+
+    check_every_s = 1.0
+
+    def __init__(self) -> None:
+        self.objects: dict[str, StoredObject] = {}
+        self.problems: list[str] = []
+        self.trouble: str | None = None
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+        self.puts = 0
+        self.on_put: Callable[[], None] = lambda: None
+        self.at_a_time = 0
+        self.most_at_a_time = 0
+
+    async def put(self, item: StoredObject) -> bool:
+        self.on_put()
+        with self._counted():
+            await self.is_open.wait()
+            await asyncio.sleep(0)
+        if self.problems:
+            raise StoreUnavailable(self.problems.pop(0))
+        is_new = item.key not in self.objects
+        self.objects[item.key] = item
+        return is_new
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.puts += 1
+        self.at_a_time += 1
+        self.most_at_a_time = max(self.most_at_a_time, self.at_a_time)
+        try:
+            yield
+        finally:
+            self.at_a_time -= 1
+
+    async def verify(self) -> None:
+        raise NotImplementedError
+
+    async def check(self, room_bytes: int) -> None:  # noqa: ARG002 - it has room
+        if self.trouble is not None:
+            raise StoreUnavailable(self.trouble)
+
+    async def get(self, key: str) -> StoredObject:
+        raise NotImplementedError
+
+    def entries(self, folder: str) -> AsyncIterator[Entry]:
+        raise NotImplementedError
+
+    def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
+        raise NotImplementedError
+
+    async def folders(self, folder: str) -> list[str]:
+        raise NotImplementedError
+
+    async def link(self, key: str, valid_s: int) -> str | None:
+        raise NotImplementedError
 
 
 class StoreProcess:

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from services.common.errors import Refused
 
 MAX_PIXELS = 64_000_000
+PADDING = b"\x00\xff\r\n"
+MAX_PADDING_BYTES = 64 * 1024
+"""What cameras and their drivers leave behind an image's end: the rest of a buffer, a protocol's line end.
+Capture lets the same pass."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -36,19 +40,39 @@ def inspect(image: bytes) -> ImageInfo:
 
     Raises:
         Refused: `not_an_image`, `bad_image` (broken structure), `truncated_image`, `trailing_bytes`
-            (something follows its end), or `bad_dimensions` (nothing, or more than `MAX_PIXELS`).
+            (more than padding follows its end), or `bad_dimensions` (nothing, or more than `MAX_PIXELS`).
     """
+    info, end = _measure(image)
+    behind_bytes = len(image) - end
+    if behind_bytes > MAX_PADDING_BYTES or image[end:].strip(PADDING):
+        raise Refused("trailing_bytes", f"{behind_bytes} bytes behind the end")
+    return info
+
+
+def trim(image: bytes) -> tuple[bytes, ImageInfo]:
+    """Return an image without what follows its end, whatever that is, with its type and size.
+
+    For images that have no id yet: one picture is to be one object, however its buffer was filled. Besides
+    padding these are a telephone's further pictures (MPF), its film of the moment, a maker's own notes: none
+    of them is the picture that a viewer shows.
+
+    Raises:
+        Refused: as `inspect`, but for `trailing_bytes`.
+    """
+    info, end = _measure(image)
+    return image[:end], info
+
+
+def _measure(image: bytes) -> tuple[ImageInfo, int]:
     if image.startswith(b"\xff\xd8\xff"):
         info, end = _jpeg(image)
     elif image.startswith(_PNG_SIGNATURE):
         info, end = _png(image)
     else:
         raise Refused("not_an_image", "neither JPEG nor PNG")
-    if end != len(image):
-        raise Refused("trailing_bytes", f"{len(image) - end} bytes behind the end")
     if not 0 < info.width * info.height <= MAX_PIXELS:
         raise Refused("bad_dimensions", f"{info.width}x{info.height}")
-    return info
+    return info, end
 
 
 def _jpeg(image: bytes) -> tuple[ImageInfo, int]:

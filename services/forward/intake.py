@@ -20,12 +20,15 @@ def admit(message: Message, device: str, arrived_at: datetime) -> Face:
         arrived_at: the time of a bare image.
 
     Raises:
-        Refused: it is no face, or not one of this device.
+        Refused: it is no face, not one of this device, or a bare image that is not new (`retained`).
     """
     if message.topic == BARE_IMAGES:
-        info = images.inspect(message.payload)
+        if message.retain:
+            # The broker keeps it, and hands it over at each connection: it would be a new face each time.
+            raise Refused("retained", "a bare image that the broker kept")
+        image, info = images.trim(message.payload)
         size = {"framesize": f"{info.width}x{info.height}"}
-        return mint(Source(device, BARE_CAMERA), arrived_at, message.payload, info.content_type, size)
+        return mint(Source(device, BARE_CAMERA), arrived_at, image, info.content_type, size)
     face = decode_face(message)
     if face.source.device != device:
         raise Refused("bad_topic", f"a face of {face.source}")

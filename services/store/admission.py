@@ -45,7 +45,8 @@ def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
 
     Raises:
         Refused: the message can never be stored. See `decode_face` and `images.inspect` for reasons;
-            besides `too_large`, `bad_content_type`, `bad_time`.
+            besides `too_large`, `bad_content_type`, `bad_time`, and `retained`: a bare image that the broker
+            kept is no new one. A face with an id is the same however often it comes.
     """
     if len(message.payload) > max_bytes:
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
@@ -53,8 +54,10 @@ def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
         face = decode_face(message)
         _check_image(face)
     else:
-        info = images.inspect(message.payload)
-        face = mint(UNKNOWN, now, message.payload, info.content_type, {})
+        if message.retain:
+            raise Refused("retained", "kept by the broker, and handed over at each connection")
+        image, info = images.trim(message.payload)
+        face = mint(UNKNOWN, now, image, info.content_type, {})
     if not _FIRST <= face.time < _LAST:
         raise Refused("bad_time", times.rfc3339(face.time))
     return Admitted(face, to_object(face), is_bare=not is_own(message.topic))

@@ -1,36 +1,107 @@
+import asyncio
+import time
+from collections.abc import Callable
+
 import structlog
 
-from services.common.storage.objects import StoreUnavailable
+from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.store.condition import Condition
 from services.store.metrics import AVAILABLE
+
+TICK_S = 0.25
+RETRY_AT_LEAST_EVERY_S = 2.5
+"""A face that alone cannot be written is tried again so often: `/readyz` is to know soon that it could."""
 
 log = structlog.get_logger()
 
 
 class Availability:
-    """Whether the bucket or folder takes writes just now; says so in the log when that changes."""
+    """Whether the bucket or folder takes writes just now; says so in the log when that changes.
 
-    def __init__(self) -> None:
+    What `/readyz`, the gauge and the log say is one thing: see `Condition` for how it is judged.
+
+    Args:
+        clock: seconds, steady.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._condition = Condition()
+        self._works_again = asyncio.Event()
         self._why_not: str | None = "not tried yet"
         # Reasons told since it last worked: under a flapping network they alternate with every try.
         self._told: set[str] = set()
         AVAILABLE.set(0)
 
-    def failed(self, error: StoreUnavailable) -> None:
-        """Note that the store could not be used; each reason is logged once an outage."""
-        if error.reason not in self._told:
-            log.warning("store.unavailable", reason=error.reason, detail=error.detail)
-        self._why_not = error.reason
-        self._told.add(error.reason)
-        AVAILABLE.set(0)
-
-    def worked(self) -> None:
-        """Note that the store could be used."""
-        if self._why_not is not None:
-            log.info("store.available")
-        self._why_not = None
-        self._told.clear()
-        AVAILABLE.set(1)
-
     def why_not_ready(self) -> str | None:
         """Return nothing while all is well, else what is wrong (see `health.Check`)."""
         return self._why_not
+
+    def verify_failed(self, error: StoreUnavailable) -> None:
+        """Note that the store could not be verified."""
+        self._show(error)
+
+    def verified(self) -> None:
+        """Note that the store has taken a probe."""
+        self._show(None)
+
+    def write_started(self, face_id: str) -> None:
+        """Note that a face is being written."""
+        self._condition.write_started(face_id, self._clock())
+
+    def write_worked(self, face_id: str, *, is_new: bool) -> None:
+        """Note that a face is stored, now or before."""
+        self._condition.write_worked(face_id, self._clock(), is_new=is_new)
+
+    def write_failed(self, face_id: str, size_bytes: int, error: StoreUnavailable) -> None:
+        """Note that a face could not be written, and will be tried again."""
+        self._condition.write_failed(face_id, size_bytes, error, self._clock())
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before a face is tried again: so long, or until the store works again."""
+        if not self._condition.is_in_trouble:
+            seconds = min(seconds, RETRY_AT_LEAST_EVERY_S)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._works_again.wait()
+        except TimeoutError:
+            return
+
+    async def watch(self, objects: ObjectStore) -> None:
+        """Look at the store itself when it is time to, until cancelled."""
+        while True:
+            if self._condition.is_check_due(self._clock(), objects.check_every_s):
+                await self._check(objects)
+            self._show(self._condition.look(self._clock()))
+            await asyncio.sleep(TICK_S)
+
+    async def _check(self, objects: ObjectStore) -> None:
+        limit_s = self._condition.check_limit_s(self._clock())
+        self._condition.check_started(self._clock())
+        try:
+            async with asyncio.timeout(limit_s):
+                await objects.check(self._condition.room_bytes)
+        except TimeoutError:
+            error = StoreUnavailable("timeout", f"no answer for {limit_s} s")
+            self._condition.check_failed(error, self._clock())
+        except StoreUnavailable as error:
+            self._condition.check_failed(error, self._clock())
+        else:
+            if self._condition.is_in_trouble:
+                self._wake()
+            self._condition.check_worked(self._clock())
+
+    def _wake(self) -> None:
+        self._works_again.set()
+        self._works_again = asyncio.Event()
+
+    def _show(self, error: StoreUnavailable | None) -> None:
+        if error is None:
+            if self._why_not is not None:
+                log.info("store.available")
+            self._told.clear()
+        elif error.reason not in self._told:
+            log.warning("store.unavailable", reason=error.reason, detail=error.detail)
+            self._told.add(error.reason)
+        self._why_not = None if error is None else error.reason
+        AVAILABLE.set(0 if error is not None else 1)

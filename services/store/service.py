@@ -13,7 +13,9 @@ from services.store.answers import Answers
 from services.store.availability import Availability
 from services.store.metrics import REFUSED
 from services.store.settings import StoreSettings
-from services.store.writer import FIRST_RETRY_S, LAST_RETRY_S, Writer
+from services.store.writer import FIRST_RETRY_S, Writer
+
+LAST_VERIFY_S = 3.0
 
 _drops = Drops(REFUSED, "store.face_refused")
 
@@ -36,7 +38,10 @@ async def serve(settings: StoreSettings) -> None:
         receive_maximum=settings.store_receive_maximum,
     )
     checks = {"cloud": link.why_not_ready, "store": availability.why_not_ready}
-    async with open_store(settings) as objects, health.serve(settings.http_host, settings.http_port, checks):
+    async with (
+        open_store(settings, may_make_folder=settings.store_make_folder) as objects,
+        health.serve(settings.http_host, settings.http_port, checks),
+    ):
         await verify(objects, availability)
         writer = Writer(
             objects,
@@ -44,7 +49,8 @@ async def serve(settings: StoreSettings) -> None:
             concurrency=settings.store_concurrency,
             max_waiting_bytes=settings.store_max_waiting_bytes,
         )
-        async with link, writer:
+        async with link, writer, asyncio.TaskGroup() as tasks:
+            tasks.create_task(availability.watch(objects), name="store.watch")
             await receive(link, writer, Answers(link.publish), settings.store_max_face_bytes)
 
 
@@ -54,14 +60,14 @@ async def verify(objects: ObjectStore, availability: Availability) -> None:
     Raises:
         SetupError: it never will.
     """
-    backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+    backoff = Backoff(FIRST_RETRY_S, LAST_VERIFY_S)
     while True:
         try:
             await objects.verify()
         except StoreUnavailable as error:
-            availability.failed(error)
+            availability.verify_failed(error)
         else:
-            availability.worked()
+            availability.verified()
             return
         await asyncio.sleep(backoff.next_s())
 

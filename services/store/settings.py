@@ -20,6 +20,11 @@ class StoreSettings(CloudSettings, ObjectStoreSettings):
     store_receive_maximum: int = Field(
         256, ge=1, le=65_535, description="faces that the broker may hand over before the first is stored"
     )
+    store_make_folder: bool = Field(
+        True,
+        description="false: a folder that holds no store yet (a disk that is mounted late) is waited for; "
+        "true: it becomes one",
+    )
     store_max_face_bytes: int = Field(
         8 * _MIB, ge=1024, le=256 * _MIB, description="the largest image that is taken, in bytes"
     )

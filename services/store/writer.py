@@ -90,19 +90,21 @@ class Writer:
 
     async def _put_until_durable(self, admitted: Admitted) -> bool:
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+        face_id = admitted.face.id
         while True:
             try:
                 async with self._slots:
                     started = perf_counter()
+                    self._availability.write_started(face_id)
                     is_new = await self._objects.put(admitted.item)
             except StoreUnavailable as error:
                 RETRIES.labels(error.reason).inc()
-                self._availability.failed(error)
+                self._availability.write_failed(face_id, len(admitted.item.body), error)
             else:
                 PUT_SECONDS.observe(perf_counter() - started)
-                self._availability.worked()
+                self._availability.write_worked(face_id, is_new=is_new)
                 return is_new
-            await asyncio.sleep(backoff.next_s())  # not in the slot: another face may fare better
+            await self._availability.pause(backoff.next_s())  # not in the slot: another face may fare better
 
     def _show_waiting(self) -> None:
         WAITING_FACES.set(len(self._waiting))

@@ -1,5 +1,7 @@
+import dataclasses
 import errno
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,12 +34,12 @@ class Disk:
             monkeypatch.setattr(os, name, self._noted(name, getattr(os, name)))
 
     def _noted(self, name: str, real: Any) -> Any:
-        def call(*arguments: Any) -> None:
-            target = Path(f"/proc/self/fd/{arguments[0]}").readlink() if name == "fsync" else arguments[1]
-            self.calls.append(f"{name} {'folder' if Path(target).is_dir() else 'file'}")
+        def call(subject: Any, *more: Any, **how: Any) -> None:
+            is_folder = name == "fsync" and Path(f"/proc/self/fd/{subject}").readlink().is_dir()
+            self.calls.append(f"{name} {'folder' if is_folder else 'file'}")
             if name in self.errors:
                 raise OSError(self.errors[name], os.strerror(self.errors[name]))
-            real(*arguments)
+            real(subject, *more, **how)
 
         return call
 
@@ -96,9 +98,10 @@ async def test_a_folder_that_was_removed_under_way_is_made_again(store: FolderSt
     await store.put(ITEM)
     day = tmp_path / "dt=2026-01-31"
     day.rename(tmp_path / "gone")
-    with pytest.raises(StoreUnavailable):
-        await store.put(ITEM)
     assert await store.put(ITEM)
+    shutil.rmtree(tmp_path / ".faceferry/tmp")
+    assert not await store.put(ITEM)
+    assert await store.put(dataclasses.replace(ITEM, key=f"{ITEM.key}-other.jpg"))
 
 
 async def test_only_old_leftovers_are_cleared_away(store: FolderStore, tmp_path: Path) -> None:

@@ -55,6 +55,26 @@ def test_bare_image_is_admitted_on_a_foreign_topic_only() -> None:
     assert refusal(Message(topic="faceferry/porch/front/face", payload=png())) == "no_properties"
 
 
+@pytest.mark.parametrize("behind", [b"\0" * 100, b"\r\n", jpeg(1)])
+def test_a_bare_image_is_stored_without_what_follows_its_end(behind: bytes) -> None:
+    plain = admit(Message(topic="test_topic", payload=jpeg()), TIME, MAX_BYTES)
+    padded = admit(Message(topic="test_topic", payload=jpeg() + behind), TIME, MAX_BYTES)
+    assert padded == plain
+
+
+def test_a_face_with_padding_is_stored_as_its_id_proves_it() -> None:
+    padded = message_of(jpeg() + b"\0" * 100)
+    assert admit(padded, TIME, MAX_BYTES).item.body == padded.payload
+    assert refusal(message_of(jpeg() + jpeg(1))) == "trailing_bytes"
+
+
+def test_a_bare_image_that_the_broker_kept_is_not_a_new_one() -> None:
+    kept = Message(topic="test_topic", payload=jpeg(), retain=True)
+    assert refusal(kept) == "retained"
+    message = dataclasses.replace(faces.encode_face(face()), retain=True)
+    assert admit(message, TIME, MAX_BYTES).face == face()
+
+
 def test_bare_message_that_is_no_image_is_refused() -> None:
     assert refusal(Message(topic="test_topic", payload=b"hello")) == "not_an_image"
 

@@ -1,70 +1,14 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from services.common import faces
 from services.common.message import Message
-from services.common.storage.objects import Entry, StoredObject, StoreUnavailable
 from services.store import writer as module
 from services.store.admission import admit
 from services.store.availability import Availability
 from services.store.writer import Writer
-from tests.storing import TIME, face
-
-
-class Bucket:
-    """A bucket that does as it is told."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, StoredObject] = {}
-        self.problems: list[str] = []
-        self.is_open = asyncio.Event()
-        self.is_open.set()
-        self.puts = 0
-        self.on_put: Callable[[], None] = lambda: None
-        self.at_a_time = 0
-        self.most_at_a_time = 0
-
-    async def put(self, item: StoredObject) -> bool:
-        self.on_put()
-        with self._counted():
-            await self.is_open.wait()
-            await asyncio.sleep(0)
-        if self.problems:
-            raise StoreUnavailable(self.problems.pop(0))
-        is_new = item.key not in self.objects
-        self.objects[item.key] = item
-        return is_new
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.puts += 1
-        self.at_a_time += 1
-        self.most_at_a_time = max(self.most_at_a_time, self.at_a_time)
-        try:
-            yield
-        finally:
-            self.at_a_time -= 1
-
-    async def verify(self) -> None:
-        raise NotImplementedError
-
-    async def get(self, key: str) -> StoredObject:
-        raise NotImplementedError
-
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
-        raise NotImplementedError
-
-    def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
-        raise NotImplementedError
-
-    async def folders(self, folder: str) -> list[str]:
-        raise NotImplementedError
-
-    async def link(self, key: str, valid_s: int) -> str | None:
-        raise NotImplementedError
+from tests.storing import TIME, Bucket, face
 
 
 class Sender:
@@ -128,16 +72,12 @@ async def test_copies_of_a_face_that_is_being_written_are_one_write(bucket: Buck
 
 
 async def test_trouble_is_retried_until_it_is_over(bucket: Bucket) -> None:
-    availability = Availability()
     bucket.problems = ["forbidden", "throttled", "throttled", "timeout", "no_bucket"]
-    states: list[str | None] = []
-    bucket.on_put = lambda: states.append(availability.why_not_ready())
-    async with Writer(bucket, availability, concurrency=1, max_waiting_bytes=10_000) as writer:
+    async with make_writer(bucket) as writer:
         sender = Sender(writer)
         sender.send(1)
         await sender.until_stored(1)
-    assert states == ["not tried yet", "forbidden", "throttled", "throttled", "timeout", "no_bucket"]
-    assert availability.why_not_ready() is None
+    assert (bucket.puts, bucket.problems) == (6, [])
 
 
 async def test_a_face_in_trouble_does_not_hold_up_the_others(

@@ -8,11 +8,18 @@ from services.common.storage.settings import ObjectStoreSettings
 
 
 @asynccontextmanager
-async def open_store(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore]:
-    """Open the folder or bucket that the settings name; nothing in it is touched before `verify`."""
+async def open_store(
+    settings: ObjectStoreSettings, *, may_make_folder: bool = True
+) -> AsyncIterator[ObjectStore]:
+    """Open the folder or bucket that the settings name; nothing in it is touched before `verify`.
+
+    Args:
+        settings: where it is.
+        may_make_folder: whether a folder that holds no store yet may become one; else it is waited for.
+    """
     location = parse_location(settings.store_url)
     if isinstance(location, Folder):
-        with FolderStore(location.path) as folder:
+        with FolderStore(location.path, may_make=may_make_folder) as folder:
             yield folder
     else:
         # Loaded only where there is a bucket: it takes a tenth of a second and some megabytes.

@@ -3,36 +3,43 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self, TypeVar
 
-from services.common.durable import sync_folder
 from services.common.errors import SetupError
-from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
+from services.common.storage import files
+from services.common.storage.ground import GONE, Ground
+from services.common.storage.objects import (
+    PROBE,
+    ROOM_AFTER_FULL_BYTES,
+    Entry,
+    NoSuchObject,
+    StoredObject,
+    StoreUnavailable,
+)
 
 WRITERS = 4
 """Threads. Each spends its time in fsync, which file systems do together for several."""
 OLD_S = 3600.0
 """Age in seconds at which a temporary file has no owner any more."""
+CHECK_LIMIT_S = 2.5
+"""A disk or a server of files that takes longer to write a small file does not work just now."""
 
 _SIZED_AT_ONCE = 128
-_TEMPORARY = Path(".faceferry/tmp")
 _HOPELESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP})
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _REASONS = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "full",
     errno.EACCES: "forbidden",
     errno.EPERM: "forbidden",
-    errno.EROFS: "forbidden",
+    errno.EROFS: "read_only",
     errno.EIO: "io_error",
+    errno.ENOENT: "removed",
 }
-_CONTENT_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
 T = TypeVar("T")
 
@@ -44,13 +51,20 @@ class FolderStore:
     linked into place, after its `.json`. Several processes may share a folder.
 
     Args:
-        root: the folder; made at `verify`.
+        root: the folder; made at `verify`, and made again when somebody removes it. See `Ground`.
+        may_make: whether it may be made; else it is waited for.
     """
 
-    def __init__(self, root: Path) -> None:
+    check_every_s = 2.0
+
+    def __init__(self, root: Path, *, may_make: bool = True) -> None:
         self._root = root
+        self._ground = Ground(root, may_make=may_make)
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="storage.folder")
-        self._durable_folders: set[Path] = set()
+        # A check is not to wait behind the faces.
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="storage.check")
+        self._durable_folders: set[str] = set()
+        self._is_gone = False
 
     def __enter__(self) -> Self:
         return self
@@ -59,10 +73,20 @@ class FolderStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._threads.shutdown()
+        self._checker.shutdown()
 
     async def verify(self) -> None:
-        """Make the folder, write a probe into it, and clear away what crashed processes left."""
+        """Find or make the folder, write a probe into it, and clear away what crashed processes left."""
         await self._run(self._verify)
+
+    async def check(self, room_bytes: int) -> None:
+        """Write a little and remove it again. A folder that is missed at two looks is made again."""
+        try:
+            async with asyncio.timeout(CHECK_LIMIT_S):
+                await self._run(lambda: self._check(room_bytes), self._checker)
+        except TimeoutError as error:
+            detail = f"{self._root} has not answered for {CHECK_LIMIT_S} s"
+            raise StoreUnavailable("timeout", detail) from error
 
     async def put(self, item: StoredObject) -> bool:
         """Write an object and make it durable."""
@@ -93,16 +117,17 @@ class FolderStore:
         """Return nothing: files have no address for others."""
         return None
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, "unreachable")
             raise StoreUnavailable(reason, str(error)) from error
 
     def _verify(self) -> None:
         try:
-            self._make_durable_folder(self._root / _TEMPORARY)
+            self._settle()
+            self._try_room(ROOM_AFTER_FULL_BYTES)
             self._clear_away()
             self._put(PROBE)
         except OSError as error:
@@ -110,58 +135,70 @@ class FolderStore:
                 raise
             raise SetupError(f"{self._root} cannot be written to (FACEFERRY_STORE_URL): {error}") from error
 
+    def _settle(self) -> None:
+        self._ground.settle()
+        self._durable_folders.clear()
+
     def _clear_away(self) -> None:
-        for path in (self._root / _TEMPORARY).iterdir():
+        for path in (self._root / files.TEMPORARY).iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > OLD_S:
                     path.unlink()
 
-    def _put(self, item: StoredObject) -> bool:
-        target = self._root / item.key
-        self._make_durable_folder(target.parent)
+    def _check(self, room_bytes: int) -> None:
         try:
-            if target.exists():
-                # Whoever linked it may have died before the link was durable.
-                sync_folder(target.parent)
-                return False
-            return self._write_both(target, item)
-        except FileNotFoundError:
-            self._durable_folders.clear()  # somebody has removed a folder that was known
-            raise
+            self._try_room(room_bytes)
+        except StoreUnavailable as error:
+            # At the second look: whoever is just removing the folder would find it filled again.
+            if error.reason not in GONE or not self._is_gone:
+                self._is_gone = error.reason in GONE
+                raise
+            self._settle()
+            self._try_room(room_bytes)
+        self._is_gone = False
 
-    def _write_both(self, target: Path, item: StoredObject) -> bool:
+    def _try_room(self, room_bytes: int) -> None:
+        self._in_root(lambda root: self._try_room_in(root, room_bytes))
+
+    def _try_room_in(self, root: int, room_bytes: int) -> None:
+        self._make_durable_folder(root, files.TEMPORARY)
+        files.try_room(root, room_bytes)
+
+    def _put(self, item: StoredObject) -> bool:
+        return self._in_root(lambda root: self._put_into(root, item))
+
+    def _in_root(self, work: Callable[[int], T]) -> T:
+        with self._ground.opened() as root:
+            try:
+                return work(root)
+            except FileNotFoundError:
+                self._durable_folders.clear()  # somebody has removed a folder that was known
+                return work(root)
+
+    def _put_into(self, root: int, item: StoredObject) -> bool:
+        key = PurePosixPath(item.key)
+        self._make_durable_folder(root, files.TEMPORARY)
+        self._make_durable_folder(root, str(key.parent))
+        if files.exists(root, item.key):
+            # Whoever linked it may have died before the link was durable.
+            files.sync_names(root, str(key.parent))
+            return False
         about = {"content_type": item.content_type, "metadata": dict(item.metadata)}
-        with self._temporary(json.dumps(about, indent=1).encode() + b"\n") as written:
-            written.replace(target.with_suffix(".json"))
-        with self._temporary(item.body) as written:
-            is_new = _place(written, target)
-        sync_folder(target.parent)
+        with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n") as written:
+            files.replace(root, written, str(key.with_suffix(".json")))
+        with files.temporary(root, item.body) as written:
+            is_new = files.place(root, written, item.key)
+        files.sync_names(root, str(key.parent))
         return is_new
 
-    @contextlib.contextmanager
-    def _temporary(self, content: bytes) -> Iterator[Path]:
-        path = self._root / _TEMPORARY / secrets.token_hex(16)
-        try:
-            with path.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    def _make_durable_folder(self, root: int, folder: str) -> None:
+        """Make a folder, so that it is not lost in a power cut.
 
-    def _make_durable_folder(self, folder: Path) -> None:
-        """Make a folder and those above it, so that none of them is lost in a power cut.
-
-        A folder that another process has just made may not be durable yet, hence once for each process.
+        One that another process has just made may not be durable yet, hence once for each process.
         """
         if folder in self._durable_folders:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        for above in folder.parents:
-            sync_folder(above)
-            if above == self._root.parent:
-                break
+        files.make_folders(root, folder)
         if len(self._durable_folders) > 10_000:
             self._durable_folders.clear()
         self._durable_folders.add(folder)
@@ -207,16 +244,3 @@ class FolderStore:
             for entry in path.iterdir()
             if entry.is_dir() and not entry.name.startswith(".")
         )
-
-
-def _place(written: Path, target: Path) -> bool:
-    """Give a written file its name; return whether nobody had it before."""
-    try:
-        os.link(written, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        written.replace(target)  # what it may replace is the same, byte for byte
-    return True

@@ -56,13 +56,25 @@ class ObjectStore(Protocol):
     """Keeps objects. A key always means the same content, so whoever comes second has nothing to do.
 
     Every method raises `StoreUnavailable` where trying again may help.
+
+    Attributes:
+        check_every_s: how often a check is worth what it costs while nothing else is written, in seconds.
     """
+
+    check_every_s: float
 
     async def verify(self) -> None:
         """Write a probe and read it back, to learn what can be learned before the first face comes.
 
         Raises:
             SetupError: it can never work as it is set up.
+        """
+
+    async def check(self, room_bytes: int) -> None:
+        """Return if objects can be written just now: by writing, for nothing else tells.
+
+        Args:
+            room_bytes: so much must fit in; ignored where room has no end.
         """
 
     async def put(self, item: StoredObject) -> bool:
@@ -96,6 +108,11 @@ class ObjectStore(Protocol):
     async def link(self, key: str, valid_s: int) -> str | None:
         """Return an address that anybody may read an object at for so long; nothing where there is none."""
 
+
+ROOM_BYTES = 64 * 1024
+"""With less room than this a store is full: hardly a face fits in."""
+ROOM_AFTER_FULL_BYTES = 256 * 1024
+"""A store that was full is so until this much fits in: it would come and go with each face otherwise."""
 
 PROBE = StoredObject(
     ".faceferry/probe",

@@ -1,0 +1,121 @@
+"""Files below an open folder, made so that a power cut leaves all of one or nothing.
+
+Names are relative to the folder's descriptor. As long as it is open, its file system cannot be unmounted, and
+nothing else can come to lie at the path: what is written goes where it was meant to go.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+OWN = ".faceferry"
+TEMPORARY = f"{OWN}/tmp"  # noqa: S108 - below the store's folder, not the system's
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+_NO_RESERVING = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_TRIAL_FILE_BYTES = 64 * 1024
+_MOST_TRIAL_FILES = 16
+
+
+def exists(root: int, name: str) -> bool:
+    """Say whether there is a file of this name."""
+    try:
+        os.stat(name, dir_fd=root)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sync_names(root: int, folder: str) -> None:
+    """Make the names in a folder durable: what was made, linked, renamed or removed there."""
+    descriptor = os.open(folder, OPEN_FOLDER, dir_fd=root)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(root: int, folder: str) -> None:
+    """Make a folder and those above it, and make them durable, whoever made them."""
+    path = PurePosixPath(folder)
+    for part in [*reversed(path.parents[:-1]), path]:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(part, dir_fd=root)
+    for part in path.parents:
+        sync_names(root, str(part))
+
+
+@contextlib.contextmanager
+def temporary(root: int, content: bytes) -> Iterator[str]:
+    """Write a durable file for the moment; yield its name."""
+    name = f"{TEMPORARY}/{secrets.token_hex(16)}"
+    try:
+        with open(_create(root, name), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield name
+    finally:
+        _remove(root, name)
+
+
+def place(root: int, written: str, target: str) -> bool:
+    """Give a written file its name; return whether nobody had it before."""
+    try:
+        os.link(written, target, src_dir_fd=root, dst_dir_fd=root)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        replace(root, written, target)  # what it may replace is the same, byte for byte
+    return True
+
+
+def replace(root: int, written: str, target: str) -> None:
+    """Give a written file a name, whoever had it before."""
+    os.replace(written, target, src_dir_fd=root, dst_dir_fd=root)
+
+
+def try_room(root: int, room_bytes: int) -> None:
+    """Return if there is room for so many bytes, in files of a usual size, which are then removed.
+
+    Where the file system can do that, room is reserved and not filled: it is asked every few seconds.
+    """
+    count = min(_MOST_TRIAL_FILES, max(1, room_bytes // _TRIAL_FILE_BYTES))
+    names = [f"{TEMPORARY}/{secrets.token_hex(16)}" for _ in range(count)]
+    try:
+        for name in names:
+            descriptor = _create(root, name)
+            try:
+                _reserve(descriptor, room_bytes // count)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    finally:
+        for name in names:
+            _remove(root, name)
+
+
+def _reserve(descriptor: int, size_bytes: int) -> None:
+    os.write(descriptor, b"Faceferry tries whether it can write.\n")
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in _NO_RESERVING:
+            raise
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(bytes(size_bytes))
+
+
+def _create(root: int, name: str) -> int:
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=root)
+
+
+def _remove(root: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=root)

@@ -1,0 +1,152 @@
+"""Whether the store takes writes, judged by what its checks and the writes of faces say.
+
+Times are seconds of the steady clock. A write that fails is a hint, and the check decides: it looks at the
+thing itself, and needs room as a face does, while a copy of a face that is stored needs none.
+"""
+
+from services.common.storage.objects import ROOM_AFTER_FULL_BYTES, ROOM_BYTES, StoreUnavailable
+
+FULL = "full"
+
+GOOD_IN_A_ROW = 2
+"""So many good checks end trouble."""
+FIRST_PAUSE_S = 0.5
+LAST_PAUSE_S = 3.0
+"""Between checks in trouble: growing, so that a long outage costs little."""
+HINT_PAUSE_S = 2.0
+"""Between checks that nothing but hints asks for."""
+STUCK_S = 3.0
+"""A face that fails for so long is trouble, however well the checks go: a single folder may be forbidden."""
+STUCK_HOLD_S = 1.5
+"""Where faces get stuck and through in turn, it is one trouble."""
+HANGING_S = 1.5
+"""A write that has no answer for so long asks for a check."""
+HANGING_LIMIT_S = 2.5
+TROUBLE_LIMIT_S = 5.0
+
+
+class Condition:
+    """What is known of a store."""
+
+    def __init__(self) -> None:
+        self._trouble: StoreUnavailable | None = None
+        self._trouble_since_s = 0.0
+        self._good = 0
+        self._good_at_s = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self._room_bytes = ROOM_BYTES
+        self._is_hinted = False
+        self._check_started_s = 0.0
+        self._checked_s = 0.0
+        self._written_s = 0.0
+        self._writing: dict[str, float] = {}
+        self._failing: dict[str, float] = {}
+        self._errors: dict[str, StoreUnavailable] = {}
+        self._stuck: StoreUnavailable | None = None
+        self._stuck_s = 0.0
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the store as a whole does not work; a face that is stuck alone is no such trouble."""
+        return self._trouble is not None
+
+    @property
+    def room_bytes(self) -> int:
+        """How much room the next check is to ask for."""
+        return self._room_bytes
+
+    def look(self, now_s: float) -> StoreUnavailable | None:
+        """Return nothing while all is well, else what is wrong."""
+        if self._trouble is not None:
+            return self._trouble
+        oldest = next(iter(self._failing.items()), None)
+        if oldest is not None and now_s - oldest[1] >= STUCK_S:
+            self._stuck, self._stuck_s = self._errors[oldest[0]], now_s
+        elif self._stuck is not None and now_s - self._stuck_s >= STUCK_HOLD_S:
+            self._stuck = None
+        return self._stuck
+
+    def is_check_due(self, now_s: float, every_s: float) -> bool:
+        """Say whether it is time to look.
+
+        Args:
+            now_s: the time.
+            every_s: how often to look while nothing else is known.
+        """
+        since_s = now_s - self._checked_s
+        if self._trouble is not None:
+            return since_s >= self._pause_s
+        if self._is_hinted or self._is_hanging(now_s):
+            return since_s >= min(HINT_PAUSE_S, every_s)
+        return min(since_s, now_s - self._written_s) >= every_s
+
+    def check_limit_s(self, now_s: float) -> float | None:
+        """Return how long the next check may take; nothing for as long as the store itself lets it."""
+        if self._trouble is not None:
+            return TROUBLE_LIMIT_S
+        return HANGING_LIMIT_S if self._is_hanging(now_s) else None
+
+    def check_started(self, now_s: float) -> None:
+        """Note that a check is under way."""
+        self._check_started_s = now_s
+        self._is_hinted = False
+
+    def check_worked(self, now_s: float) -> None:
+        """Note that a check went well."""
+        self._checked_s = now_s
+        if self._check_started_s >= self._trouble_since_s:
+            self._went_well(now_s)
+
+    def check_failed(self, error: StoreUnavailable, now_s: float) -> None:
+        """Note that a check failed; it is not believed at once where a face was stored meanwhile."""
+        self._checked_s = now_s
+        if error.reason != FULL and self._trouble is None and self._written_s > self._check_started_s:
+            self._is_hinted = True
+            return
+        self._pause_s = FIRST_PAUSE_S if self._trouble is None else min(LAST_PAUSE_S, 2 * self._pause_s)
+        self._fail(error, now_s)
+
+    def write_started(self, face_id: str, now_s: float) -> None:
+        """Note that a face is being written."""
+        self._writing[face_id] = now_s
+
+    def write_worked(self, face_id: str, now_s: float, *, is_new: bool) -> None:
+        """Note that a face is stored; one that was stored before proves nothing."""
+        self._writing.pop(face_id, None)
+        self._failing.pop(face_id, None)
+        self._errors.pop(face_id, None)
+        if is_new:
+            self._written_s = now_s
+            if self._room_bytes == ROOM_BYTES:  # where it was full, a small face may have fitted in
+                self._went_well(now_s)
+
+    def write_failed(self, face_id: str, size_bytes: int, error: StoreUnavailable, now_s: float) -> None:
+        """Note that a face could not be written, and will be tried again."""
+        self._writing.pop(face_id, None)
+        self._failing.setdefault(face_id, now_s)
+        self._errors[face_id] = error
+        self._is_hinted = True
+        if error.reason == FULL:
+            self._fail(error, now_s)
+            self._room_bytes = max(self._room_bytes, 2 * size_bytes)
+
+    def _fail(self, error: StoreUnavailable, now_s: float) -> None:
+        self._trouble, self._trouble_since_s, self._good = error, now_s, 0
+        if error.reason == FULL:
+            self._room_bytes = max(self._room_bytes, ROOM_AFTER_FULL_BYTES)
+
+    def _went_well(self, now_s: float) -> None:
+        if self._trouble is None or (self._good and now_s - self._good_at_s < FIRST_PAUSE_S):
+            return
+        self._good += 1
+        self._good_at_s = now_s
+        self._pause_s = FIRST_PAUSE_S
+        if self._good >= GOOD_IN_A_ROW:
+            self._trouble = self._stuck = None
+            self._room_bytes = ROOM_BYTES
+            self._failing.clear()
+            self._errors.clear()
+
+    def _is_hanging(self, now_s: float) -> bool:
+        oldest = next(iter(self._writing.values()), None)
+        return oldest is not None and now_s - max(oldest, self._written_s) >= HANGING_S
