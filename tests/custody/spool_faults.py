@@ -1,0 +1,179 @@
+"""What may happen to forward's spool: its disk, its files, its lock, its owner."""
+
+import asyncio
+import errno
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.custody import damage
+from tests.custody.comparison import objects_in
+from tests.custody.driver import WRONG_DEVICE
+from tests.custody.faces import DEVICE, known_face
+from tests.custody.happenings import Happening
+from tests.custody.rig import Rig
+
+PLANTED = 30
+SPOILT_AT_ONCE = 12
+FILL_AGAIN_S = 0.02
+GAP_TRIES = 40
+
+
+@asynccontextmanager
+async def disk_full(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+    """Fill the spool's disk once: what forward frees is its own again."""
+    filler = rig.spool / "filler"
+    _fill(filler)
+    yield
+    filler.unlink()
+
+
+@asynccontextmanager
+async def disk_full_for_long(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    """Fill it to the last byte, again and again, so that reserve and deletes are eaten; drain, full again."""
+    filler = rig.spool / "filler"
+    filling = asyncio.create_task(_keep_full(filler))
+    try:
+        yield
+    finally:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
+    filler.unlink()
+    await asyncio.sleep(rng.uniform(1, 6))
+    async with disk_full(rig, rng):
+        await asyncio.sleep(rng.uniform(1, 3))
+
+
+async def _keep_full(filler: Path) -> None:
+    while True:
+        _fill(filler)
+        await asyncio.sleep(FILL_AGAIN_S)
+
+
+def _fill(filler: Path) -> None:
+    for piece_bytes in (64 * 1024, 4 * 1024, 1):
+        try:
+            with filler.open("ab", buffering=0) as file:
+                while True:
+                    file.write(bytes(piece_bytes))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+
+@asynccontextmanager
+async def rows_spoilt_at_work(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    """Add damaged rows to the spool that forward is using."""
+    rows = _spoilt_rows(rig, rng)
+    for _ in range(GAP_TRIES):
+        try:
+            added = await asyncio.to_thread(damage.plant_in_gaps, _database(rig), rows, rng)
+        except sqlite3.DatabaseError as error:
+            _note(rig, f"no rows added: {error}")
+            break
+        if not (rows := rows[added:]):
+            break
+        await asyncio.sleep(0.1)
+    yield
+
+
+@asynccontextmanager
+async def spool_damaged(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    """Kill forward, add faces and damaged rows to its spool, damage the file, and start it again.
+
+    Whole faces are added so that there is always something to rescue. Damage is chosen so that it destroys
+    none of the faces that are only there; which of the others it does is known.
+    """
+    rig.parts["forward"].kill()
+    await asyncio.to_thread(_damage, rig, rng)
+    yield
+    rig.parts["forward"].start()
+
+
+def _damage(rig: Rig, rng: random.Random) -> None:
+    path = _database(rig)
+    number = len(rig.toll.planted)
+    planted = [known_face("planted", number + more) for more in range(PLANTED)]
+    try:
+        damage.plant(path, planted)
+        rig.toll.planted |= {face.id: face for face in planted}
+        damage.plant_in_gaps(path, _spoilt_rows(rig, rng), rng)
+        spare = _only_there(rig, path)
+        harmed = damage.harm(path, spare, rng)
+    except sqlite3.DatabaseError as error:
+        _note(rig, f"the spool could not be damaged: {error}")
+        return
+    rig.toll.destroyed |= harmed.destroyed
+    rig.toll.harms[harmed.kind] = rig.toll.harms.get(harmed.kind, 0) + 1
+
+
+def _only_there(rig: Rig, path: Path) -> set[str]:
+    """Return the ids of all that is in a spool and not in the bucket, but for what was planted."""
+    damage.settle(path)
+    held = {_text(row[0]) for row in damage.rows_of(path).values()}
+    stored = {Path(key).stem for key in objects_in(rig.objects)}
+    return held - stored - rig.toll.planted.keys() - rig.toll.spoilt
+
+
+def _spoilt_rows(rig: Rig, rng: random.Random) -> list[damage.Row]:
+    kinds = rng.choices(damage.SPOILT, k=SPOILT_AT_ONCE)
+    number = len(rig.toll.spoilt)
+    faces = [known_face("spoilt", number + more) for more in range(len(kinds))]
+    rig.toll.spoilt |= {face.id for face in faces}
+    return [damage.spoil(face, kind, rng) for face, kind in zip(faces, kinds, strict=True)]
+
+
+def second_forward(*, first_dies: bool) -> Happening:
+    """Delete the lock and what looks like one, and start a second forward on the same spool."""
+
+    @asynccontextmanager
+    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+        for path in rig.spool.glob("*lock*"):
+            path.unlink()
+        rig.standby.start()
+        if first_dies:
+            rig.parts["forward"].kill()
+        yield
+        rig.standby.kill()
+        if first_dies:
+            rig.parts["forward"].start()
+
+    return happens
+
+
+@asynccontextmanager
+async def wrong_device(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    """The edge is called something else for a while, detect's faces and forward, and is then called right.
+
+    The broker lets nobody write under another's name. With the cause mended, what was set aside is put back.
+    """
+    await _rename(rig, WRONG_DEVICE)
+    yield
+    if rng.random() < 0.5:
+        await _rename(rig, DEVICE)
+        await rig.requeue()
+        return
+    rig.parts["forward"].kill()
+    await rig.requeue()
+    await _rename(rig, DEVICE)
+
+
+async def _rename(rig: Rig, device: str) -> None:
+    forward = rig.services["forward"]
+    forward.kill()
+    forward.process._environment["FACEFERRY_DEVICE"] = rig.device = device
+    forward.start()
+
+
+def _database(rig: Rig) -> Path:
+    return rig.spool / damage.DATABASE
+
+
+def _note(rig: Rig, text: str) -> None:
+    rig.notes.append(text)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
