@@ -89,18 +89,23 @@ def rows_of(path: Path, places: Iterable[Place] | None = None) -> dict[Place, Ro
 def _places(connection: sqlite3.Connection) -> Iterator[Place]:
     """Yield the places of all rows, from both ends of each table towards what is damaged."""
     for table in TABLES:
-        for order in ("ASC", "DESC"):
+        for towards, order, start in ((">", "ASC", -(2**63)), ("<", "DESC", 2**63 - 1)):
+            query = f"SELECT rowid FROM {table} WHERE rowid {towards} ? ORDER BY rowid {order} LIMIT 1"  # noqa: S608 - constants
+            number = start
+            # One at a time: Python has asked for the next row before it hands out one, and where the next
+            # cannot be read this one is gone, too.
             with contextlib.suppress(sqlite3.DatabaseError):
-                for (number,) in connection.execute(f"SELECT rowid FROM {table} ORDER BY rowid {order}"):  # noqa: S608 - constants
+                while (found := connection.execute(query, (number,)).fetchone()) is not None:
+                    (number,) = found
                     yield table, number
 
 
-def plant(path: Path, faces: Iterable[Face]) -> None:
-    """Add whole faces behind all that are there; nobody has the database open."""
+def add(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows behind all that are there; nobody has the database open."""
     with opened(path) as connection:
         (last,) = connection.execute("SELECT coalesce(max(sequence), 0) FROM faces").fetchone()
-        for sequence, face in enumerate(faces, last + 1):
-            _insert(connection, sequence, as_row(face))
+        for sequence, row in enumerate(rows, last + 1):
+            _insert(connection, sequence, row)
 
 
 def plant_in_gaps(path: Path, rows: list[Row], rng: random.Random) -> int:

@@ -141,11 +141,11 @@ def _of_the_bucket() -> tuple[Fault, ...]:
 
 
 def _of_the_edge(full_s: tuple[float, float]) -> tuple[Fault, ...]:
-    beside, instead = (spool_faults.second_forward(first_dies=dies) for dies in (False, True))
+    beside, instead = spool_faults.second_forward_beside, spool_faults.second_forward_instead
     return (
         _fault("spool's disk full", "disk", spool_faults.disk_full, "forward", needs="disk"),
         _fault(FULL, "disk", spool_faults.disk_full_for_long, needs="disk", lasts_s=full_s),
-        _fault("lock deleted, a second forward beside", "forward disk", beside, lasts_s=_RESTARTED_S),
+        _fault("lock deleted, a second forward beside", "forward disk link", beside, lasts_s=_RESTARTED_S),
         _fault("lock deleted, a second forward instead", "forward disk", instead, lasts_s=_RESTARTED_S),
         _fault("clock a day back", "clock", clock_off(-1), needs="clock"),
         _fault("clock a day ahead", "clock", clock_off(1), needs="clock"),

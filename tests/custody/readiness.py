@@ -50,6 +50,23 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """When a fault was, in seconds of the monotonic clock.
+
+    Attributes:
+        began_s: it had begun.
+        healing_s: its healing began, and
+        ended_s: was done.
+        until_s: the watching ended; what comes until then counts as flicker.
+    """
+
+    began_s: float
+    healing_s: float
+    ended_s: float
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """How one service answered one fault.
 
@@ -58,7 +75,8 @@ class Verdict:
         service: whose answer it is.
         is_stopped: whether the fault stops its work.
         false_after_s: from the fault's start until it was seen not ready; nothing if it never was.
-        true_after_s: from the fault's end until it was seen ready for good; nothing if it was not.
+        true_after_s: from the fault's end until it was seen ready for good; nothing if it was not, and less
+            than nothing if it was before the healing began.
         changes: how often it went either way, the more frequent one counting.
         why: what it said first.
     """
@@ -76,17 +94,12 @@ class Verdict:
         """Whether it said in time what was so, and said it once."""
         is_in_time = self.false_after_s is not None and self.false_after_s <= NOTICED_S
         is_back = self.true_after_s is not None and self.true_after_s <= NOTICED_S
-        return (is_in_time or not self.is_stopped) and is_back and self.changes <= 1
+        lied = self.is_stopped and self.true_after_s is not None and self.true_after_s < 0
+        return (is_in_time or not self.is_stopped) and is_back and not lied and self.changes <= 1
 
 
 def judge(
-    fault: str,
-    stops: Collection[str],
-    watch: Mapping[str, Sequence[Change]],
-    *,
-    began_s: float,
-    ended_s: float,
-    until_s: float,
+    fault: str, stops: Collection[str], watch: Mapping[str, Sequence[Change]], span: Span
 ) -> list[Verdict]:
     """Return what each service said of one fault that happened alone, and was ready before.
 
@@ -94,41 +107,41 @@ def judge(
         fault: its name.
         stops: the services whose work it stops.
         watch: what was seen of each.
-        began_s: when it had begun.
-        ended_s: when it was over.
-        until_s: when the watching ended; what comes until then counts as flicker.
+        span: when it was.
     """
     return [
         _verdict(
             fault,
             name,
             name in stops,
-            [each for each in seen if began_s <= each.at_s <= until_s],
-            began_s,
-            ended_s,
+            [each for each in seen if span.began_s <= each.at_s <= span.until_s],
+            span,
         )
         for name, seen in watch.items()
     ]
 
 
-def _verdict(  # noqa: PLR0917 - each is what its type says
-    fault: str, service: str, is_stopped: bool, seen: Sequence[Change], began_s: float, ended_s: float
-) -> Verdict:
+def _verdict(fault: str, service: str, is_stopped: bool, seen: Sequence[Change], span: Span) -> Verdict:
     falls = [each for each in seen if not each.is_ready]
     rises = [each for each in seen if each.is_ready]
-    first_fall = falls[0] if falls else None
-    true_after_s: float | None = 0.0
-    if seen:
-        true_after_s = max(0.0, seen[-1].at_s - ended_s) if seen[-1].is_ready else None
+    fall = falls[0] if falls and falls[0].at_s <= span.healing_s else None
     return Verdict(
         fault,
         service,
         is_stopped,
-        first_fall.at_s - began_s if first_fall and first_fall.at_s <= ended_s else None,
-        true_after_s,
+        fall.at_s - span.began_s if fall else None,
+        _true_after_s(seen[-1], span) if seen else 0.0,
         max(len(falls), len(rises)),
-        first_fall.why if first_fall else "",
+        falls[0].why if falls else "",
     )
+
+
+def _true_after_s(last: Change, span: Span) -> float | None:
+    if not last.is_ready:
+        return None
+    if last.at_s < span.healing_s:
+        return last.at_s - span.healing_s
+    return max(0.0, last.at_s - span.ended_s)
 
 
 def _unready_share(seen: Sequence[Change], now_s: float) -> float:

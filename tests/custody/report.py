@@ -19,6 +19,7 @@ class Report:
     Attributes:
         seed: what all its chances came from.
         faces: published, each distinct.
+        unoffered: faces that could not even be published, for none was taken any more.
         events: the faults, in order.
         lost: faces receipted or not that are not in the bucket.
         lost_of_receipted: those of them that forward had said it has.
@@ -46,6 +47,7 @@ class Report:
 
     seed: int
     faces: int
+    unoffered: int
     events: tuple[Event, ...]
     lost: int
     lost_of_receipted: int
@@ -77,7 +79,7 @@ class Report:
     @property
     def is_perfect(self) -> bool:
         """Whether every face is in the bucket once, byte for byte, and nothing else is."""
-        return not (self.lost or self.duplicates or self.differing or self.unexpected)
+        return not (self.unoffered or self.lost or self.duplicates or self.differing or self.unexpected)
 
     def as_text(self) -> str:
         """Return it for people."""
@@ -85,7 +87,8 @@ class Report:
         faults = "\n".join(f"  {count:4}  {name}" for name, count in sorted(self.faults.items()))
         unready = " ".join(f"{name} {share:.0%}" for name, share in self.unready.items())
         return (
-            f"seed {self.seed}: {self.faces} faces, {len(self.events)} faults in {self.seconds:.0f} s:"
+            f"seed {self.seed}: {self.faces} faces ({self.unoffered} more could not be published),"
+            f" {len(self.events)} faults in {self.seconds:.0f} s:"
             f" {self.lost} lost ({self.lost_of_receipted} after a receipt), {self.duplicates} duplicates,"
             f" {self.differing} differing, {self.unexpected} unexpected\n"
             f"  published again by the driver {self.resent_local}, sent again by forward {self.resent_uplink}"

@@ -242,15 +242,18 @@ async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> Asyn
             yield made
 
 
-def access_rules(folder: Path) -> str:
+def access_rules(folder: Path, more: str = "") -> str:
     """Return what makes a broker let devices write under their own names alone, by the rules that we ship.
 
     Whoever has no name may do everything, as far as the broker goes: tests look and send as nobody.
+
+    Args:
+        folder: for its files.
+        more: rules behind those.
     """
     rules = folder / "acl"
-    rules.write_text(
-        f"topic readwrite #\n\n{SHIPPED_RULES.read_text()}\nuser {STORE}\ntopic read test_topic\n"
-    )
+    shipped = SHIPPED_RULES.read_text()
+    rules.write_text(f"topic readwrite #\n\n{shipped}\nuser {STORE}\ntopic read test_topic\n\n{more}")
     passwords = folder / "passwords"
     passwords.touch()
     for user in (DEVICE, STORE):

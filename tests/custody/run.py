@@ -67,14 +67,17 @@ async def run(
         happening = deck(rng, faults, stage, full_s, only)
         await ready(stage)
         async with watched(stage) as watch, asyncio.TaskGroup() as tasks:
-            tasks.create_task(driver.offer(range(faces), faces / seconds))
-            tasks.create_task(play(stage, happening, rng, happened, seconds / faults))
+            offering = tasks.create_task(driver.offer(range(faces), faces / seconds))
+            await play(stage, happening, rng, happened, seconds / faults)
+            # A forward that is wedged takes none, for ever; all else is healed by now.
+            await asyncio.wait([offering], timeout=seconds + QUIET_S)
+            offering.cancel()
         await quiet(stage, driver)
         expected = itertools.chain(driver.offered(), stage.toll.planted.values())
         found = await asyncio.to_thread(compare, stage.objects, expected, stage.toll.destroyed)
         _say_what_is_wrong(found)
         missed = await asyncio.to_thread(control.missed_by_the_judge, stage.objects, stage.toll, driver)
-        report = _report(seed, stage, driver, happened, found)
+        report = _report(seed, faces, stage, driver, happened, found)
         seconds = time.monotonic() - started_s
         return dataclasses.replace(report, seconds=seconds, control_missed=missed, unready=watch.unready())
 
@@ -183,7 +186,9 @@ def _say_what_is_wrong(found: Comparison) -> None:
             print(f"{name}: {key}")  # noqa: T201 - shown when the test fails
 
 
-def _report(seed: int, stage: Rig, driver: Driver, events: list[Event], found: Comparison) -> Report:
+def _report(  # noqa: PLR0917 - each is what its type says
+    seed: int, wanted: int, stage: Rig, driver: Driver, events: list[Event], found: Comparison
+) -> Report:
     ledger, toll = driver.ledger, stage.toll
     took_s = [
         stored_s - ledger.offered_at[ledger.numbers[face_id]]
@@ -193,6 +198,7 @@ def _report(seed: int, stage: Rig, driver: Driver, events: list[Event], found: C
     return Report(
         seed=seed,
         faces=len(ledger.offered_at),
+        unoffered=wanted - len(ledger.offered_at),
         events=tuple(events),
         lost=len(found.lost),
         lost_of_receipted=len({Path(key).stem for key in found.lost} & _receipted(driver, toll)),

@@ -12,7 +12,6 @@ from tests.custody import damage
 from tests.custody.comparison import objects_in
 from tests.custody.driver import WRONG_DEVICE
 from tests.custody.faces import DEVICE, known_face
-from tests.custody.happenings import Happening
 from tests.custody.rig import Rig
 
 PLANTED = 30
@@ -65,7 +64,7 @@ def _fill(filler: Path) -> None:
 
 @asynccontextmanager
 async def rows_spoilt_at_work(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-    """Add damaged rows to the spool that forward is using."""
+    """Add damaged rows to the spool that forward is using, and have it read what waits there."""
     rows = _spoilt_rows(rig, rng)
     for _ in range(GAP_TRIES):
         try:
@@ -76,6 +75,7 @@ async def rows_spoilt_at_work(rig: Rig, rng: random.Random) -> AsyncIterator[Non
         if not (rows := rows[added:]):
             break
         await asyncio.sleep(0.1)
+    rig.link.cut()
     yield
 
 
@@ -97,7 +97,7 @@ def _damage(rig: Rig, rng: random.Random) -> None:
     number = len(rig.toll.planted)
     planted = [known_face("planted", number + more) for more in range(PLANTED)]
     try:
-        damage.plant(path, planted)
+        damage.add(path, map(damage.as_row, planted))
         rig.toll.planted |= {face.id: face for face in planted}
         damage.plant_in_gaps(path, _spoilt_rows(rig, rng), rng)
         spare = _only_there(rig, path)
@@ -125,22 +125,37 @@ def _spoilt_rows(rig: Rig, rng: random.Random) -> list[damage.Row]:
     return [damage.spoil(face, kind, rng) for face, kind in zip(faces, kinds, strict=True)]
 
 
-def second_forward(*, first_dies: bool) -> Happening:
-    """Delete the lock and what looks like one, and start a second forward on the same spool."""
+@asynccontextmanager
+async def second_forward_beside(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+    """Delete the lock, start a second forward on the same spool, and kill both.
 
-    @asynccontextmanager
-    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-        for path in rig.spool.glob("*lock*"):
-            path.unlink()
-        rig.standby.start()
-        if first_dies:
-            rig.parts["forward"].kill()
-        yield
-        rig.standby.kill()
-        if first_dies:
-            rig.parts["forward"].start()
+    Meanwhile nothing gets to the cloud, so that what they receipt is on the disk or nowhere.
+    """
+    await rig.link.refuse()
+    _delete_lock(rig)
+    rig.standby.start()
+    yield
+    rig.standby.kill()
+    rig.parts["forward"].kill()
+    rig.parts["forward"].start()
+    await rig.link.listen()
 
-    return happens
+
+@asynccontextmanager
+async def second_forward_instead(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+    """Delete the lock, and have a second forward go on where the first was killed."""
+    _delete_lock(rig)
+    rig.standby.start()
+    rig.parts["forward"].kill()
+    yield
+    rig.standby.kill()
+    rig.parts["forward"].start()
+
+
+def _delete_lock(rig: Rig) -> None:
+    """Delete whatever looks like a lock."""
+    for path in rig.spool.glob("*lock*"):
+        path.unlink()
 
 
 @asynccontextmanager
