@@ -56,11 +56,11 @@ file* forward is killed; {planted} whole faces and some damaged rows are put int
 its header, its version, a page or its end. What no SQLite can find there any more, row by row, is what the
 fault destroyed. Damage is chosen so that it takes none of the faces that are only there; of those that were
 put there all others are demanded of the bucket. *Lock deleted*: whatever looks like a lock is removed from
-the spool's folder, and a second forward is started on it: beside the first while the link is cut, and then
-both are killed; or in the first one's place. *A wrong device name*: forward and its faces are called
-something that the cloud's broker does not let in; when it is right again, `faceferry spool requeue` puts them
-back. The clock is stepped a day under running processes (forward and its broker, or store and its broker) by
-libfaketime.
+the spool's folder, and a second forward is started on it: in the first one's place; or beside it, while the
+first hangs and then goes on, with the link cut until both are killed. *A wrong device name*: forward and its
+faces are called something that the cloud's broker does not let in; when it is right again, `faceferry spool
+requeue` puts them back. The clock is stepped a day under running processes (forward and its broker, or store
+and its broker) by libfaketime.
 """
 READINESS = """
 Each kind that stops a service's work, alone, for 8 to 12 s, while ten faces a second flow; `/readyz` of all

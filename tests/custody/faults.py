@@ -28,6 +28,8 @@ _QUICK_S = (0.2, 2.0)
 _TROUBLE_S = (1.0, 4.0)
 _RESTARTED_S = (3.0, 6.0)
 """Time enough for what was restarted to do its work."""
+_TURNS_S = (5.0, 8.0)
+"""Time enough for two to do theirs, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _of_the_edge(full_s: tuple[float, float]) -> tuple[Fault, ...]:
     return (
         _fault("spool's disk full", "disk", spool_faults.disk_full, "forward", needs="disk"),
         _fault(FULL, "disk", spool_faults.disk_full_for_long, needs="disk", lasts_s=full_s),
-        _fault("lock deleted, a second forward beside", "forward disk link", beside, lasts_s=_RESTARTED_S),
+        _fault("lock deleted, a second forward beside", "forward disk link local", beside, lasts_s=_TURNS_S),
         _fault("lock deleted, a second forward instead", "forward disk", instead, lasts_s=_RESTARTED_S),
         _fault("clock a day back", "clock", clock_off(-1), needs="clock"),
         _fault("clock a day ahead", "clock", clock_off(1), needs="clock"),

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import random
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,14 @@ from tests.custody import damage
 from tests.custody.comparison import objects_in
 from tests.custody.driver import WRONG_DEVICE
 from tests.custody.faces import DEVICE, known_face
-from tests.custody.rig import Rig
+from tests.custody.rig import Part, Rig
 
 PLANTED = 30
 SPOILT_AT_ONCE = 12
 FILL_AGAIN_S = 0.02
 GAP_TRIES = 40
+HANGS_S = 3.0
+"""Time enough for a second forward to start and to take faces."""
 
 
 @asynccontextmanager
@@ -127,18 +130,33 @@ def _spoilt_rows(rig: Rig, rng: random.Random) -> list[damage.Row]:
 
 @asynccontextmanager
 async def second_forward_beside(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-    """Delete the lock, start a second forward on the same spool, and kill both.
+    """Delete the lock and start a second forward on the same spool, while the first hangs and then goes on.
 
-    Meanwhile nothing gets to the cloud, so that what they receipt is on the disk or nowhere.
+    The local broker is killed in between, so that the first does not see what the second has taken. Nothing
+    gets to the cloud, and in the end both are killed: what they have receipted is on the disk or nowhere.
     """
+    first = rig.services["forward"]
     await rig.link.refuse()
     _delete_lock(rig)
+    first.process.signal(signal.SIGSTOP)
     rig.standby.start()
-    yield
+    waking = asyncio.create_task(_take_turns(rig, first))
+    try:
+        yield
+    finally:
+        await waking
     rig.standby.kill()
-    rig.parts["forward"].kill()
-    rig.parts["forward"].start()
+    first.kill()
+    first.start()
     await rig.link.listen()
+
+
+async def _take_turns(rig: Rig, first: Part) -> None:
+    await asyncio.sleep(HANGS_S)
+    rig.standby.kill()
+    rig.local.kill()
+    await asyncio.to_thread(rig.local.start)
+    first.process.signal(signal.SIGCONT)
 
 
 @asynccontextmanager
