@@ -72,17 +72,28 @@ def settle(path: Path) -> None:
 def rows_of(path: Path, places: Iterable[Place] | None = None) -> dict[Place, Row]:
     """Return every row that can be found, each by its number, in a file that nobody has open.
 
+    A file that was cut SQLite opens only where it may take the schema for damaged (`writable_schema`).
+
     Args:
         path: the file.
         places: where to look; all places that can be listed by default.
     """
+    wanted = None if places is None else list(places)
     found: dict[Place, Row] = {}
-    with opened(path, is_alone=True) as connection:
-        for table, number in list(_places(connection) if places is None else places):
-            with contextlib.suppress(sqlite3.DatabaseError):
-                query = f"SELECT id, topic, content_type, attributes, payload FROM {table} WHERE rowid = ?"  # noqa: S608 - constants
-                if (row := connection.execute(query, (number,)).fetchone()) is not None:
-                    found[table, number] = row
+    for is_tolerant in ("OFF", "ON"):
+        with opened(path, is_alone=True) as connection, contextlib.suppress(sqlite3.DatabaseError):
+            connection.execute(f"PRAGMA writable_schema = {is_tolerant}")
+            found |= _look(connection, _places(connection) if wanted is None else wanted)
+    return found
+
+
+def _look(connection: sqlite3.Connection, places: Iterable[Place]) -> dict[Place, Row]:
+    found: dict[Place, Row] = {}
+    for table, number in places:
+        with contextlib.suppress(sqlite3.DatabaseError):
+            query = f"SELECT id, topic, content_type, attributes, payload FROM {table} WHERE rowid = ?"  # noqa: S608 - constants
+            if (row := connection.execute(query, (number,)).fetchone()) is not None:
+                found[table, number] = row
     return found
 
 

@@ -71,6 +71,15 @@ def test_a_row_beside_a_damaged_page_is_found(spool: Path) -> None:
         spool.write_bytes(content)
 
 
+def test_of_a_file_that_was_cut_the_rest_is_still_found(spool: Path) -> None:
+    before = settled_rows(spool)
+    size_bytes = damage.page_bytes(spool)
+    with spool.open("r+b") as file:
+        file.truncate(spool.stat().st_size - 2 * size_bytes)
+    after = damage.rows_of(spool, before)
+    assert len(before) - 4 < sum(after.get(place) == row for place, row in before.items()) < len(before)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_damage_leaves_what_it_must_spare(spool: Path, seed: int) -> None:
     spare = {face.id for face in FACES[::5]}
