@@ -13,7 +13,7 @@ from services.common.batches import Batch
 from services.common.faces import Face, encode_face
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import MAX_IDS, encode_stored
-from services.forward.spool import Spool
+from services.forward.spool import Changes, Spool
 from services.forward.spooled import SpooledFace
 from tests.custody.faces import DEVICE, known_face
 from tests.custody.proxy import Proxy, Shape
@@ -135,10 +135,10 @@ async def edge_of(way: str, folder: Path, proxy: Proxy, backlog: Sequence[Face])
         local.start()
         stack.callback(local.kill)
         if way == OURS:
-            spool = Spool(_made(folder / "spool"), 8 * 1024 * 1024)
+            spool = Spool(_made(folder / "spool"), 8 * 1024 * 1024, DEVICE)
             for start in range(0, len(backlog), 64):
                 chunk = enumerate(backlog[start : start + 64], start + 1)
-                spool.write([SpooledFace(n, face.id, encode_face(face)) for n, face in chunk], [], {})
+                spool.write(Changes([SpooledFace(n, face.id, encode_face(face)) for n, face in chunk]))
             spool.close()
             forward = ServiceProcess("forward", folder, forward_settings(folder, local, proxy)).start()
             stack.callback(forward.kill)
@@ -208,7 +208,7 @@ async def _fill(link: Link, backlog: Sequence[Face]) -> None:
     """Publish the backlog into the local broker."""
     waiting = 0
 
-    def acknowledged() -> None:
+    def acknowledged(_refusal: str | None) -> None:
         nonlocal waiting
         waiting -= 1
 

@@ -5,6 +5,7 @@ import asyncio
 import os
 import platform
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ async def _run(store: str) -> int:
         "detector": _detector,
         "cameras": _cameras,
         "store": check_store,
+        "spool": _spool,
         "clock": _clock,
     }
     status = 0
@@ -129,6 +131,29 @@ async def _store(url: str) -> Finding:
 
     await check_store(url)
     return Finding(is_fine=True, text=f"{url} can be written")
+
+
+async def _spool() -> Finding:
+    from services.commands.spool import default_folder, look  # noqa: PLC0415
+    from services.forward.spool import DATABASE  # noqa: PLC0415
+
+    folder = default_folder()
+    if not (folder / DATABASE).exists():
+        return Finding(is_fine=True, text=f"none yet at {folder}")
+    contents = look(folder, time.time())
+    text = f"{contents.faces} faces wait at {folder}"
+    problems = [f"{count} set aside: {reason}" for reason, count in contents.set_aside.items()]
+    if contents.quarantined:
+        problems.append(f"{contents.quarantined} in quarantine")
+    if contents.damaged:
+        problems.append(
+            f"was damaged and replaced; look at the disk, then remove {', '.join(contents.damaged)}"
+        )
+    if problems:
+        return Finding(
+            is_fine=False, is_needed=False, text=f"{text}; {'; '.join(problems)} (`faceferry spool`)"
+        )
+    return Finding(is_fine=True, text=text)
 
 
 async def _clock() -> Finding:

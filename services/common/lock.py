@@ -1,9 +1,9 @@
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 
@@ -18,35 +18,50 @@ log = structlog.get_logger()
 async def hold(folder: Path, what: str) -> AsyncIterator[None]:
     """Hold a folder alone; wait while another process does, as its standby.
 
-    The kernel lets go of the lock when the process ends, however it ends.
+    It is the folder itself that is locked, not a file in it: somebody could delete that, and the next process
+    would make another and hold it too. The kernel lets go of the lock when the process ends, however it ends.
 
     Args:
         folder: it must exist.
         what: is held with it, for the log: `spool` makes `spool.standing_by`.
 
     Raises:
-        SetupError: the folder is not there, or cannot be written.
+        SetupError: the folder is not there, or its file system has no locks.
     """
-    with _opened(folder / "lock") as file:
-        event, was_told = f"{what}.standing_by", False
-        while not _try(file.fileno()):
-            if not was_told:
-                log.info(event, folder=str(folder))
-                was_told = True
-            await asyncio.sleep(POLL_S)
-        yield
+    event, was_told = f"{what}.standing_by", False
+    while True:
+        with held(folder) as is_ours:
+            if is_ours:
+                yield
+                return
+        if not was_told:
+            log.info(event, folder=str(folder))
+            was_told = True
+        await asyncio.sleep(POLL_S)
 
 
-def _opened(path: Path) -> BinaryIO:
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Try to hold a file or a folder alone for as long as the context lasts; yield whether it is ours.
+
+    Raises:
+        SetupError: it is not there, or its file system has no locks.
+    """
     try:
-        return path.open("ab")
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise SetupError(f"the lock cannot be opened: {error}") from error
+    try:
+        yield _lock(descriptor, path)
+    finally:
+        os.close(descriptor)
 
 
-def _try(descriptor: int) -> bool:
+def _lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise SetupError(f"{path} cannot be locked, as on some network disks: {error.strerror}") from error
     return True

@@ -58,6 +58,10 @@ log = structlog.get_logger()
 _drops = Drops(MQTT_DROPPED, "mqtt.message_dropped")
 
 
+Acknowledged = Callable[[str | None], None]
+"""Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ..."""
+
+
 class LinkDown(FaceferryError):
     """There is no connection to the broker just now."""
 
@@ -178,7 +182,7 @@ class Link:
         self._client: aiomqtt.Client | None = None
         self._up = asyncio.Event()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._on_acknowledged: dict[int, Callable[[], None]] = {}
+        self._on_acknowledged: dict[int, Acknowledged] = {}
         self._is_told_down = False
         MQTT_LINK_UP.labels(name).set(0)  # one that never comes up is down, not unknown
 
@@ -218,13 +222,13 @@ class Link:
         """Wait until there is a connection."""
         await self._up.wait()
 
-    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: Acknowledged | None = None) -> None:
         """Hand a message to the connection; it is on its way when this returns, no more.
 
         Args:
             message: what to publish.
-            on_acknowledged: for QoS 1: called when the broker has answered, well or not; never after the
-                connection is lost.
+            on_acknowledged: for QoS 1: called when the broker has answered, with the reason if it has refused
+                the message; never after the connection is lost.
 
         Raises:
             LinkDown: there is no connection; nothing was sent.
@@ -367,10 +371,9 @@ class Link:
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
         then = self._on_acknowledged.pop(mid, None)
         if reason.is_failure:
-            # Resends cover it, but somebody has to mend the access rules.
             _drops.count("refused_by_broker", self.name, code=str(reason))
         if then is not None:
-            then()
+            then(_as_reason(str(reason)) if reason.is_failure else None)
 
 
 class _Client(aiomqtt.Client):
@@ -463,6 +466,11 @@ def _decode_publish(
 
 
 paho_packets.decode_publish = _decode_publish
+
+
+def _as_reason(name: str) -> str:
+    """Return the name of an MQTT reason code as a metric's label."""
+    return name.lower().replace(" ", "_")
 
 
 def _packet_bytes(message: Message) -> int:

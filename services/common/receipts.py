@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from services.common.errors import Refused, is_reason
 from services.common.faces import is_id
@@ -11,6 +12,9 @@ from services.common.topics import device_topic
 
 MAX_IDS = 256
 """A longer list is sent as several receipts."""
+
+Answer = tuple[str, str | None]
+"""A face's id, and the reason for which it was refused, if it was."""
 
 _MAX_PAYLOAD_BYTES = 256 * 1024
 
@@ -23,9 +27,11 @@ class Receipt:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-def encode_taken(device: str, ids: Iterable[str]) -> Message:
-    """Return forward's receipt: these faces are on its disk."""
-    return _encode(device, "taken", {"ids": list(ids)})
+def encode_taken(
+    device: str, ids: Iterable[str], refused: Mapping[str, str] = MappingProxyType({})
+) -> Message:
+    """Return forward's receipt: these faces are on its disk, and those never will be."""
+    return _encode(device, "taken", {"ids": list(ids), "refused": dict(refused)})
 
 
 def encode_stored(device: str, ids: Iterable[str], refused: Mapping[str, str]) -> Message:

@@ -56,7 +56,8 @@ class _Waiting:
 class Custody:
     """Faces that forward has not receipted yet, and the paced frames that wait for them.
 
-    A face leaves by its receipt and in no other way. Whoever fills it looks at `is_full` first.
+    A face leaves by its receipt, which may be a refusal, and in no other way. Whoever fills it looks at
+    `is_full` first.
 
     Args:
         max_bytes: when this much is held, it is full.
@@ -72,6 +73,9 @@ class Custody:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __contains__(self, face_id: str) -> bool:
+        return face_id in self._held
 
     @property
     def is_full(self) -> bool:
@@ -102,7 +106,11 @@ class Custody:
         return [_send(self._held[face], now_s) for face in fresh]
 
     def release(self, receipted: Iterable[str]) -> list[Done]:
-        """Let go of what forward has safe; return the answers to the paced frames that are complete now."""
+        """Let go of what forward has safe, or never will have.
+
+        Returns:
+            the answers to the paced frames that are complete now.
+        """
         answers: list[Done] = []
         for face_id in receipted:
             held = self._held.pop(face_id, None)

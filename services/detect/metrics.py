@@ -27,4 +27,9 @@ FRAMES_IN_WORK = Gauge("faceferry_detect_frames_in_work", "Frames that a thread 
 CUSTODY_FACES = Gauge("faceferry_detect_custody_faces", "Faces held until forward receipts them.")
 CUSTODY_BYTES = Gauge("faceferry_detect_custody_bytes", "Bytes of the faces held.")
 CUSTODY_OLDEST_SECONDS = Gauge("faceferry_detect_custody_oldest_seconds", "For how long the oldest is held.")
+FACES_REFUSED = Counter(
+    "faceferry_detect_faces_refused_total",
+    "Faces that forward will never take, by reason; they are lost.",
+    ["reason"],
+)
 FACES_RESENT = Counter("faceferry_detect_faces_resent_total", "Faces published again for want of a receipt.")

@@ -20,8 +20,12 @@ class Pipeline:
     detector: Detector
     settings: DetectSettings
 
-    def find_faces(self, frame: Frame) -> list[Face]:
+    def find_faces(self, frame: Frame, most_bytes: int | None = None) -> list[Face]:
         """Return a frame's faces, best first. The same frame gives the same faces, byte for byte.
+
+        Args:
+            frame: the frame.
+            most_bytes: what the broker takes of a crop, where that is less than the setting allows.
 
         Raises:
             Refused: the frame is no picture that can be decoded; see `pictures.Jpeg`.
@@ -33,7 +37,9 @@ class Pipeline:
         with metrics.STAGE_SECONDS.labels("cut").time():
             # Decoded in full only now: most frames have no face in them.
             whole = picture if picture.shape[:2] == (jpeg.height, jpeg.width) else jpeg.decode()
-            faces = [self._cut(frame, whole, found, index) for index in range(len(found))]
+            bound = self.settings.max_crop_bytes
+            bound = bound if most_bytes is None else min(bound, most_bytes)
+            faces = [self._cut(frame, whole, found, index, bound) for index in range(len(found))]
         return [face for face in faces if face is not None]
 
     def detect(self, jpeg: Jpeg) -> tuple[Detections, Picture]:
@@ -50,7 +56,9 @@ class Pipeline:
             found = self.detector.detect(scaled).scaled(letterbox.to_source)
         return found.at_least(self.settings.min_face_px), picture
 
-    def _cut(self, frame: Frame, whole: Picture, found: Detections, index: int) -> Face | None:
+    def _cut(
+        self, frame: Frame, whole: Picture, found: Detections, index: int, most_bytes: int
+    ) -> Face | None:
         """Return one face; nothing if its box lies in the padding beside the picture."""
         height, width = whole.shape[:2]
         box = clip_box(found.boxes[index], width, height)
@@ -66,10 +74,10 @@ class Pipeline:
         }
         if not frame.is_clock_synchronised:
             extensions["clock"] = "unsynchronised"
-        image, content_type = self._encode(_within(whole, crop))
+        image, content_type = self._encode(_within(whole, crop), most_bytes)
         return mint(frame.source, frame.time, image, content_type, extensions)
 
-    def _encode(self, crop: Picture) -> tuple[bytes, str]:
+    def _encode(self, crop: Picture, most_bytes: int) -> tuple[bytes, str]:
         """Return the crop encoded, halved in size until brokers take it."""
         while True:
             if self.settings.crop_format == "png":
@@ -77,7 +85,7 @@ class Pipeline:
             else:
                 image, content_type = pictures.encode_jpeg(crop, self.settings.crop_quality), "image/jpeg"
             height, width = crop.shape[:2]
-            if len(image) <= self.settings.max_crop_bytes or min(width, height) < 2 * _LEAST_SIDE_PX:
+            if len(image) <= most_bytes or min(width, height) < 2 * _LEAST_SIDE_PX:
                 return image, content_type
             crop = pictures.shrink(crop)
 

@@ -30,12 +30,15 @@ from services.detect.settings import DetectSettings
 TICK_S = 0.1
 RESEND_BYTES_PER_TICK = 4 * 1024 * 1024
 """40 MB/s: what is held after an outage comes back without flooding the broker's queues."""
+PACKET_MARGIN_BYTES = 4 * 1024
+"""What a face's message has beside its image, at most."""
 GOODBYE_S = 2.0
 """For so long are receipts awaited after the order to stop."""
 
 log = structlog.get_logger()
 _frames_dropped = Drops(metrics.FRAMES_DROPPED, "detect.frame_dropped")
 _refused = Drops(metrics.MESSAGES_REFUSED, "detect.message_refused")
+_faces_refused = Drops(metrics.FACES_REFUSED, "detect.face_refused")
 
 
 async def serve(settings: DetectSettings) -> None:
@@ -147,7 +150,9 @@ class Service:
         except Refused as refusal:
             _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
             return
-        for done in self._custody.release(receipt.ids):
+        for face_id in filter(self._custody.__contains__, receipt.refused):
+            _faces_refused.count(receipt.refused[face_id], id=face_id)
+        for done in self._custody.release([*receipt.ids, *receipt.refused]):
             self._answer(done)
 
     def _dispatch(self) -> None:
@@ -165,7 +170,9 @@ class Service:
     async def _work(self, frame: Frame) -> None:
         loop = asyncio.get_running_loop()
         try:
-            faces = await loop.run_in_executor(self._pool, self._pipeline.find_faces, frame)
+            # What the broker does not take would stay here, and with enough of it no frame would be taken.
+            most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
+            faces = await loop.run_in_executor(self._pool, self._pipeline.find_faces, frame, most_bytes)
         except Refused as refusal:
             self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
         else:

@@ -1,20 +1,20 @@
-"""The spool's SQLite file: its schema, its rows, its errors."""
+"""The spool's SQLite file: its tables, how it is opened, its errors."""
 
 import contextlib
-import json
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from services.common.errors import FaceferryError, Refused, SetupError
-from services.common.faces import decode_face
-from services.common.message import Message
-from services.forward.spooled import SpooledFace
+from services.common.errors import FaceferryError, SetupError
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+SCHEMA_VERSION = 2
+COLUMNS = "id, topic, content_type, attributes, payload"
+"""What makes a face, the same in each table."""
+
+# In quarantine and set_aside anything may stand in a column: a damaged row is kept as it is.
+_TABLES = """
 BEGIN;
-CREATE TABLE faces (
+CREATE TABLE IF NOT EXISTS faces (
     sequence INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     held_since REAL NOT NULL,
@@ -23,7 +23,7 @@ CREATE TABLE faces (
     attributes TEXT NOT NULL,
     payload BLOB NOT NULL
 );
-CREATE TABLE quarantine (
+CREATE TABLE IF NOT EXISTS quarantine (
     id TEXT PRIMARY KEY,
     refused_at REAL NOT NULL,
     reason TEXT NOT NULL,
@@ -32,12 +32,32 @@ CREATE TABLE quarantine (
     attributes TEXT NOT NULL,
     payload BLOB NOT NULL
 );
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS set_aside (
+    number INTEGER PRIMARY KEY,
+    id TEXT,
+    since REAL NOT NULL,
+    reason TEXT NOT NULL,
+    topic TEXT,
+    content_type TEXT,
+    attributes TEXT,
+    payload BLOB
+);
+CREATE INDEX IF NOT EXISTS set_aside_reason ON set_aside (reason, id);
+CREATE TABLE IF NOT EXISTS requests (
+    number INTEGER PRIMARY KEY,
+    reason TEXT,
+    id TEXT,
+    device TEXT
+);
+PRAGMA user_version = 2;
 COMMIT;
 """
-_COLUMNS = "sequence, id, topic, content_type, attributes, payload"
+_MAGIC = b"SQLite format 3\0"
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNWRITABLE = frozenset(
+    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+)
 
 
 class SpoolFull(FaceferryError):
@@ -46,6 +66,10 @@ class SpoolFull(FaceferryError):
 
 class SpoolDamaged(FaceferryError):
     """The database cannot be read."""
+
+
+class SpoolUnwritable(FaceferryError):
+    """The disk does not take writes: it is read-only, or fails."""
 
 
 @contextlib.contextmanager
@@ -57,74 +81,74 @@ def translated() -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0)
         if code in _FULL:
             raise SpoolFull(str(error)) from error
-        if code & 0xFF in _DAMAGED:
+        if code & 0xFF in _DAMAGED or "malformed database schema" in str(error):
             raise SpoolDamaged(str(error)) from error
+        if code & 0xFF in _UNWRITABLE:
+            raise SpoolUnwritable(str(error)) from error
         raise
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, is_exclusive: bool = False) -> sqlite3.Connection:
     """Open a spool's database, made if it is missing; may be used from one thread at a time.
+
+    Args:
+        path: where it is.
+        is_exclusive: keep the index of its log in memory, and everybody else out: what a disk takes that has
+            not even the room for that index.
 
     Raises:
         SetupError: it was made by a newer version.
-        SpoolDamaged: it is no database.
+        SpoolDamaged: it is no database, or not a spool's.
         SpoolFull: there is no room to make one.
+        SpoolUnwritable: the disk does not let it be opened.
     """
-    connection = sqlite3.connect(path, check_same_thread=False)
+    _see_magic(path)
+    with translated():
+        connection = sqlite3.connect(path, check_same_thread=False)
     try:
         with translated():
+            if is_exclusive:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
             _configure(connection)
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                connection.executescript(_SCHEMA)
+            _bring_up_to_date(connection, path)
+            _check_tables(connection)
     except BaseException:
         connection.close()
         raise
-    if version > SCHEMA_VERSION:
-        connection.close()
-        raise SetupError(f"{path} was made by a newer version of Faceferry (schema {version})")
     return connection
 
 
 def connect_to_read(path: Path, timeout_s: float = 5.0) -> sqlite3.Connection:
     """Open a spool's database for a look that disturbs nobody; the errors are SQLite's own."""
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=timeout_s)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
 
 
-def insert(connection: sqlite3.Connection, faces: list[SpooledFace], now_s: float) -> int:
-    """Add faces, except those that are there; return how many that were. The caller commits."""
-    rows = [
-        (
-            face.sequence,
-            face.id,
-            now_s,
-            face.message.topic,
-            face.message.content_type or "",
-            json.dumps(face.message.attributes, separators=(",", ":")),
-            face.message.payload,
-        )
-        for face in faces
-    ]
-    return connection.executemany("INSERT OR IGNORE INTO faces VALUES (?, ?, ?, ?, ?, ?, ?)", rows).rowcount
+def connect_to_write(path: Path) -> sqlite3.Connection:
+    """Open a spool's database beside the forward that uses it, to ask for something; errors are SQLite's."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
 
 
-def quarantine(connection: sqlite3.Connection, refused: dict[str, str], now_s: float) -> int:
-    """Move faces aside, by id with the reason; return how many were there. The caller commits."""
-    rows = [(now_s, reason, face_id) for face_id, reason in refused.items()]
-    moved = connection.executemany(
-        "INSERT OR REPLACE INTO quarantine"
-        " SELECT id, ?, ?, topic, content_type, attributes, payload FROM faces WHERE id = ?",
-        rows,
-    ).rowcount
-    delete(connection, list(refused))
-    return moved
+def keep_index_of_others(connection: sqlite3.Connection, device: str) -> None:
+    """Keep an index of the rows that are not on this device's topics.
+
+    It is empty nearly always, and so costs nothing; but it tells at once, at each start, what would take a
+    walk through every face. It is made anew when the device gets another name.
+    """
+    name = f"faces_not_of_{device}"
+    made = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'faces\\_not\\_of\\_%' ESCAPE '\\'"
+    ).fetchall()
+    if made == [(name,)]:
+        return
+    with connection:
+        for (old,) in made:
+            connection.execute(f'DROP INDEX "{old}"')
+        connection.execute(f'CREATE INDEX "{name}" ON faces (sequence) WHERE {not_of(device)}')
 
 
-def delete(connection: sqlite3.Connection, face_ids: list[str]) -> int:
-    """Let faces go; return how many were there. The caller commits."""
-    return connection.executemany(
-        "DELETE FROM faces WHERE id = ?", [(face_id,) for face_id in face_ids]
-    ).rowcount
+def not_of(device: str) -> str:
+    """Return the condition of the index of others' rows; a device's name needs no quoting."""
+    return f"topic NOT GLOB 'faceferry/{device}/*'"
 
 
 def size_and_age(connection: sqlite3.Connection) -> tuple[int, float | None]:
@@ -138,63 +162,55 @@ def size_and_age(connection: sqlite3.Connection) -> tuple[int, float | None]:
     return int(size), held_since
 
 
-def select(connection: sqlite3.Connection, after: int, until: int) -> Generator[SpooledFace, None, None]:
-    """Yield faces in order of arrival, from behind `after` up to and with `until`."""
-    cursor = connection.execute(
-        f"SELECT {_COLUMNS} FROM faces"  # noqa: S608 - constants
-        " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
-        (after, until),
-    )
-    with contextlib.closing(cursor):
-        yield from map(_from_row, cursor)
-
-
-def rescue(connection: sqlite3.Connection) -> Iterator[SpooledFace]:
-    """Yield what can still be read of a damaged database, from both ends towards the damage.
-
-    A face's id proves its content, so nothing is taken for a face that is none.
-    """
-    found: set[str] = set()
-    for order in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.DatabaseError):
-            for row in connection.execute(f"SELECT {_COLUMNS} FROM faces ORDER BY sequence {order}"):  # noqa: S608 - constants
-                face = _from_damaged_row(row)
-                if face is None:
-                    continue
-                if face.id in found:
-                    break
-                found.add(face.id)
-                yield face
+# A face of 20 kB lies in 3 pages of 8 KiB.
+_WHEN_NEW = ("page_size = 8192", "auto_vacuum = INCREMENTAL")
+_ALWAYS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 512",
+    "journal_size_limit = 4194304",
+    "cache_size = -8192",
+)
 
 
 def _configure(connection: sqlite3.Connection) -> None:
-    # The first two only take effect on a new file. A face of 20 kB lies in 3 pages of 8 KiB.
-    for pragma in (
-        "page_size = 8192",
-        "auto_vacuum = INCREMENTAL",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "wal_autocheckpoint = 512",
-        "journal_size_limit = 4194304",
-        "cache_size = -8192",
-    ):
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    # Even to say again what is so already would write, and a full disk does not let it.
+    for pragma in _ALWAYS if pages else (*_WHEN_NEW, *_ALWAYS):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def _from_row(row: tuple[int, str, str, str, str, bytes]) -> SpooledFace:
-    sequence, face_id, topic, content_type, attributes, payload = row
-    pairs = tuple((str(name), str(value)) for name, value in json.loads(attributes))
-    message = Message(topic=topic, payload=payload, qos=1, content_type=content_type, attributes=pairs)
-    return SpooledFace(sequence, face_id, message)
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise SetupError(f"{path} was made by a newer version of Faceferry (schema {version})")
+    if version < SCHEMA_VERSION:
+        connection.executescript(_TABLES)
 
 
-def _from_damaged_row(row: tuple[int, str, str, str, str, bytes]) -> SpooledFace | None:
-    """Return a row's face, if that is what it holds: damage puts anything into any column."""
-    types = (int, str, str, str, str, bytes)
-    if not all(isinstance(value, kind) for value, kind in zip(row, types, strict=True)):
-        return None
+def _see_magic(path: Path) -> None:
+    """See that a file is a database before SQLite opens it, which deletes the log of one that is none."""
     try:
-        face = _from_row(row)
-        return face if decode_face(face.message).id == face.id else None
-    except (Refused, ValueError, TypeError):
-        return None
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SpoolUnwritable(str(error)) from error
+    if start not in (_MAGIC, b""):
+        raise SpoolDamaged("file is not a database")
+
+
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """See that the tables have our columns: a damaged schema may still be one to SQLite."""
+    try:
+        for table, own in (
+            ("faces", "sequence, held_since"),
+            ("quarantine", "refused_at, reason"),
+            ("set_aside", "number, since, reason"),
+        ):
+            connection.execute(f"SELECT {own}, {COLUMNS} FROM {table} LIMIT 0")  # noqa: S608 - constants
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        raise SpoolDamaged(str(error)) from error

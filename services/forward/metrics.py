@@ -7,6 +7,12 @@ SPOOL_OLDEST_SECONDS = Gauge("faceferry_spool_oldest_seconds", "Age of the face 
 SPOOL_IS_FULL = Gauge("faceferry_spool_full", "Whether forward takes no face for want of room.")
 SPOOL_DAMAGED = Counter("faceferry_spool_damaged_total", "Spools found damaged and replaced.")
 QUARANTINE_FACES = Gauge("faceferry_quarantine_faces", "Faces the store has refused, kept for a look.")
+SET_ASIDE_FACES = Gauge(
+    "faceferry_set_aside_faces",
+    "Faces that cannot be delivered as things are, kept apart, by reason.",
+    ["reason"],
+)
+SET_ASIDE = Counter("faceferry_forward_set_aside_total", "Times a face was set aside, by reason.", ["reason"])
 
 FACES_TAKEN = Counter("faceferry_forward_taken_total", "Faces receipted to detect.")
 FACES_STORED = Counter("faceferry_forward_stored_total", "Faces the store has receipted.")
@@ -21,3 +27,6 @@ DROPPED = Counter(
 
 IN_FLIGHT_BYTES = Gauge("faceferry_forward_in_flight_bytes", "Bytes sent and not yet receipted.")
 WINDOW_BYTES = Gauge("faceferry_forward_window_bytes", "Bytes that may be in flight.")
+STORE_SILENT = Gauge(
+    "faceferry_forward_store_silent", "Whether faces were sent and nothing at all was receipted since."
+)

@@ -3,13 +3,14 @@
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.forward.spooled import SpooledFace
 from services.forward.window import Departure, Window
 
 MOST_RESEND_S = 10.0
+MOST_KNOCK_S = 60.0
+"""How long a store that is silent for long is left alone between two knocks."""
 FRESH_MAX_BYTES = 4 * 1024 * 1024
 """New faces that wait for room in the window; what does not fit is read back from disk later."""
 BACKLOG_AHEAD_BYTES = 2 * 1024 * 1024
@@ -26,12 +27,14 @@ class Flight:
         face: what was sent.
         departure: what the window needs to learn from its receipt.
         attempts: how often it was sent in this connection.
+        asked_s: since when the broker has it.
         due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
     """
 
     face: SpooledFace
     departure: Departure
     attempts: int = 1
+    asked_s: float = -math.inf
     due_s: float = math.inf
 
 
@@ -67,6 +70,14 @@ class BacklogRead:
     most_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class BacklogPart:
+    """What was read of a spool: faces in order, and the place up to which it was looked at."""
+
+    faces: list[SpooledFace]
+    until: int
+
+
 class _Queue:
     """Faces in order, each once, with their weight."""
 
@@ -81,8 +92,9 @@ class _Queue:
         return bool(self._faces)
 
     def add(self, face: SpooledFace) -> None:
-        self._faces[face.id] = face
-        self.bytes += face.size_bytes
+        if face.id not in self._faces:
+            self._faces[face.id] = face
+            self.bytes += face.size_bytes
 
     def pop(self) -> SpooledFace:
         _, face = self._faces.popitem(last=False)
@@ -100,11 +112,17 @@ class Outbox:
     The backlog stays on disk and is read in parts. It is all that was in the spool when the connection came
     up, and what came since faster than the link takes it.
 
+    A store of which nothing at all is heard gets no more than one face at a time, with growing waits: that
+    finds it as soon as need be, and a metered uplink is not burnt by sending all that is under way for ever.
+
     Args:
         window: how many bytes may be under way.
         resend_first_s: the first wait for a receipt, from the moment the broker has the face; doubled with
             each try up to `MOST_RESEND_S`.
         last_sequence: the newest face already in the spool; 0 for none.
+
+    Attributes:
+        is_store_silent: whether faces were sent and nothing was receipted since.
     """
 
     def __init__(self, window: Window, resend_first_s: float, last_sequence: int = 0) -> None:
@@ -116,6 +134,9 @@ class Outbox:
         self._is_reading = False
         self._backlog_after = 0
         self._backlog_end = last_sequence
+        self._heard_s = -math.inf
+        self._knock_s = self._knock_wait_s = 0.0
+        self.is_store_silent = False
         self._forget()
 
     @property
@@ -135,43 +156,61 @@ class Outbox:
 
     def offer(self, face: SpooledFace) -> None:
         """Take a new face, whose way into the spool has begun."""
-        self._last_sequence = face.sequence
+        self._last_sequence = max(self._last_sequence, face.sequence)
         if face.id in self._in_flight or face.id in self._fresh or face.id in self._backlog:
             return
         if self._is_up and self._fresh.bytes + face.size_bytes <= FRESH_MAX_BYTES:
             self._fresh.add(face)
         else:
-            self._backlog_end = face.sequence
+            self._backlog_end = max(self._backlog_end, face.sequence)
+
+    def extend(self, last_sequence: int) -> None:
+        """Take what came into the spool in another way, up to this place, as part of the backlog."""
+        self._last_sequence = max(self._last_sequence, last_sequence)
+        self._backlog_end = max(self._backlog_end, last_sequence)
 
     def next(self, now_s: float) -> Sending | None:
         """Return what to publish now, which is under way from here on; nothing if all must wait."""
+        if self.is_store_silent:
+            return self._knock(now_s)
         if self._fresh and self._has_room(1.0):
             return self._depart(self._fresh.pop(), now_s)
         if (flight := self._pop_due(now_s)) is not None:
-            flight.attempts += 1
-            return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight))
+            if flight.asked_s >= self._heard_s:
+                self._fall_silent(now_s)
+            return self._again(flight)
         if self._backlog and self._has_room(BACKLOG_SHARE):
             return self._depart(self._backlog.pop(), now_s)
         return None
 
     def next_due_s(self) -> float:
         """Return when `next` should be asked again if nothing else happens; may be infinite."""
-        return self._timers[0][0] if self._timers else math.inf
+        due_s = self._timers[0][0] if self._timers else math.inf
+        if not self.is_store_silent:
+            return due_s
+        return max(due_s, self._knock_s) if self._in_flight else self._knock_s
 
     def broker_has(self, face_id: str, now_s: float) -> None:
         """Start to wait for the receipt. Before, the face may have been in a long queue to the broker."""
         if (flight := self._in_flight.get(face_id)) is not None:
-            flight.due_s = now_s + self._wait_s(flight)
-            heapq.heappush(self._timers, (flight.due_s, face_id))
+            flight.asked_s = now_s
+            self._set_due(flight, now_s + self._wait_s(flight))
 
-    def settle(self, face_id: str, now_s: float) -> None:
-        """Forget a face: the store has said what became of it."""
+    def withdraw(self, face_id: str) -> Flight | None:
+        """Forget a face: it is not to be sent."""
         self._fresh.discard(face_id)
         self._backlog.discard(face_id)
         flight = self._in_flight.pop(face_id, None)
+        if flight is not None:
+            self._in_flight_bytes -= flight.face.size_bytes
+        return flight
+
+    def settle(self, face_id: str, now_s: float) -> None:
+        """Forget a face: the store has said what became of it."""
+        flight = self.withdraw(face_id)
+        self._hear(now_s)
         if flight is None:
             return
-        self._in_flight_bytes -= flight.face.size_bytes
         # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
         if flight.attempts == 1:
             self._window.arrived(flight.departure, flight.face.size_bytes, now_s)
@@ -184,14 +223,13 @@ class Outbox:
         self._is_reading = True
         return BacklogRead(self._epoch, self._backlog_after, self._backlog_end, BACKLOG_AHEAD_BYTES)
 
-    def backlog(self, read: BacklogRead, faces: Iterable[SpooledFace]) -> None:
-        """Take what was read, in order; nothing means that there is no more."""
+    def backlog(self, read: BacklogRead, part: BacklogPart) -> None:
+        """Take what was read."""
         if read.epoch != self._epoch:
             return
         self._is_reading = False
-        self._backlog_after = read.until
-        for face in faces:
-            self._backlog_after = face.sequence
+        self._backlog_after = part.until
+        for face in part.faces:
             if face.id not in self._in_flight and face.id not in self._fresh:
                 self._backlog.add(face)
 
@@ -206,6 +244,47 @@ class Outbox:
         self._backlog_after = 0
         self._backlog_end = self._last_sequence
         self._is_reading = False
+
+    def _fall_silent(self, now_s: float) -> None:
+        self.is_store_silent = True
+        self._knock_wait_s = self._resend_first_s
+        self._note_knock(now_s)
+
+    def _knock(self, now_s: float) -> Sending | None:
+        """Return one face when it is time: the one longest under way, or any if none is."""
+        if now_s < self._knock_s:
+            return None
+        if not self._in_flight:
+            queue = self._fresh or self._backlog
+            sending = self._depart(queue.pop(), now_s) if queue else None
+        else:
+            flight = self._pop_due(now_s)
+            sending = self._again(flight) if flight is not None else None
+        if sending is not None:
+            self._note_knock(now_s)
+        return sending
+
+    def _note_knock(self, now_s: float) -> None:
+        self._knock_wait_s = min(self._knock_wait_s * 2, MOST_KNOCK_S)
+        self._knock_s = now_s + self._knock_wait_s
+
+    def _hear(self, now_s: float) -> None:
+        self._heard_s = now_s
+        if not self.is_store_silent:
+            return
+        self.is_store_silent = False
+        # It may be slow rather than new: what is under way gets the time for an answer before it goes again.
+        for flight in self._in_flight.values():
+            if flight.due_s < math.inf:
+                self._set_due(flight, now_s + self._resend_first_s)
+
+    def _set_due(self, flight: Flight, due_s: float) -> None:
+        flight.due_s = due_s
+        heapq.heappush(self._timers, (due_s, flight.face.id))
+
+    def _again(self, flight: Flight) -> Sending:
+        flight.attempts += 1
+        return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight))
 
     def _has_room(self, share: float) -> bool:
         return self._in_flight_bytes < self._window.bytes * share

@@ -12,8 +12,8 @@ MAX_CAMERAS = 1_000
 """Whose states are kept for the next connection."""
 
 
-Publish = Callable[[Message, Callable[[], None]], None]
-"""Sends a message and says later that the broker has it, or raises `LinkDown`; see `Link.publish`."""
+Publish = Callable[[Message, Callable[[str | None], None]], None]
+"""Sends a message and says later that the broker has answered, or raises `LinkDown`; see `Link.publish`."""
 
 
 class Relay:
@@ -61,7 +61,7 @@ class Relay:
             return
         state = self._states[topic]
         try:
-            self._publish(state, lambda: self._arrived(state))
+            self._publish(state, lambda _refusal: self._arrived(state))
         except LinkDown:
             return  # the next connection starts over
         self._under_way.add(topic)

@@ -15,13 +15,15 @@ from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.topics import device_topic
 from services.forward import metrics
+from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, Apart
 from services.forward.limit import TokenBucket
-from services.forward.outbox import BacklogRead, Outbox, Sending
+from services.forward.orders import Delete, Quarantine
+from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
 from services.forward.relay import Relay
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
 from services.forward.window import Window
-from services.forward.writer import Delete, Quarantine, SpoolWriter
+from services.forward.writer import SpoolWriter
 
 DELETE_DELAY_S = 0.2
 
@@ -41,6 +43,7 @@ class Sender:
         self._writer = writer
         self._window = Window()
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
+        self._apart = Apart(writer, self._outbox.withdraw)
         self._limit = TokenBucket(settings.uplink_max_bytes_s)
         self._wake = asyncio.Event()
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
@@ -64,10 +67,30 @@ class Sender:
         self._outbox.offer(face)
         self._wake.set()
 
-    def backlog_read(self, read: BacklogRead, faces: list[SpooledFace]) -> None:
+    def backlog_read(self, read: BacklogRead, part: BacklogPart) -> None:
         """Take a part of the backlog."""
-        self._outbox.backlog(read, faces)
+        self._outbox.backlog(read, part)
         self._wake.set()
+
+    async def try_again(self) -> None:
+        """Try now and then what could not be delivered before, until cancelled."""
+        while True:
+            await asyncio.sleep(TRY_AGAIN_EVERY_S)
+            if self.link.is_up:
+                self._apart.try_again(self.link.max_packet_bytes)
+
+    def put_back(self, last_sequence: int) -> None:
+        """Take what has come back among those that wait, up to this place."""
+        self._outbox.extend(last_sequence)
+        self._wake.set()
+
+    def tried(self, reason: str, ids: list[str]) -> None:
+        """Take note of faces that were put back to see whether others like them may be."""
+        self._apart.is_tried(reason, ids)
+
+    def why_not_ready(self) -> str | None:
+        """Return nothing while faces may go to the cloud, else what is wrong (see `health.Check`)."""
+        return self.link.why_not_ready() or self._apart.why_not_ready()
 
     async def run(self) -> None:
         """Publish what the outbox gives out, whenever something may have changed, until cancelled."""
@@ -93,6 +116,7 @@ class Sender:
         """Set the gauges."""
         metrics.IN_FLIGHT_BYTES.set(self._outbox.in_flight_bytes)
         metrics.WINDOW_BYTES.set(self._window.bytes)
+        metrics.STORE_SILENT.set(self._outbox.is_store_silent)
 
     def _send_what_may_go(self) -> float | None:
         """Publish until all must wait; return for how many seconds at most, nothing for until woken."""
@@ -110,20 +134,20 @@ class Sender:
         face = sending.face
         message = dataclasses.replace(face.message, expiry_s=sending.expiry_s)
         try:
-            self.link.publish(message, lambda: self._broker_has(face.id))
+            self.link.publish(message, lambda refusal: self._broker_answered(face.id, refusal))
         except LinkDown:
             return  # the link tells us itself, and all that is under way is sent again
         except PacketTooLarge as error:
-            log.error("forward.face_too_large", id=face.id, error=str(error))  # noqa: TRY400 - foreseen
-            self._refused(face.id, "packet_too_large")
+            self._apart.set_aside(face.id, TOO_LARGE, str(error))
             return
         self._limit.spend(face.size_bytes)
         metrics.FACES_SENT.inc()
         if sending.is_again:
             metrics.FACES_RESENT.inc()
 
-    def _broker_has(self, face_id: str) -> None:
-        self._outbox.broker_has(face_id, time.monotonic())
+    def _broker_answered(self, face_id: str, refusal: str | None) -> None:
+        if self._apart.broker_answered(face_id, refusal):
+            self._outbox.broker_has(face_id, time.monotonic())
         self._wake.set()
 
     def _settle(self, receipt: Receipt) -> None:
@@ -131,6 +155,7 @@ class Sender:
         for face_id in receipt.ids:
             self._outbox.settle(face_id, now_s)
             self._stored.add(face_id)
+            self._apart.stored(face_id)
         metrics.FACES_STORED.inc(len(receipt.ids))
         for face_id, reason in receipt.refused.items():
             log.error("forward.face_refused", id=face_id, reason=reason)
@@ -150,6 +175,7 @@ class Sender:
         self.link.publish(self._status(b"online"))
         self.relay.start_over()
         self._outbox.link_up()
+        self._apart.try_again(self.link.max_packet_bytes)
         self._wake.set()
 
     def _link_down(self) -> None:

@@ -7,10 +7,11 @@ import structlog
 
 from services.common import health, lock
 from services.forward import metrics
-from services.forward.database import SpoolFull
+from services.forward.database import SpoolFull, SpoolUnwritable
+from services.forward.folder import prepare
 from services.forward.sending import Sender
 from services.forward.settings import ForwardSettings
-from services.forward.spool import Spool, prepare
+from services.forward.spool import Spool
 from services.forward.taking import Taker
 from services.forward.writer import Answers, SpoolWriter
 
@@ -31,19 +32,27 @@ async def serve(settings: ForwardSettings) -> None:
     ):
         checks["spool"] = lambda: "the disk is full"
         spool = await open_spool(settings)
+        tell_of_others(spool, settings.device)
         last_sequence = spool.last_sequence()
         writer = SpoolWriter(spool, settings.quarantine_max_bytes)
         sender = Sender(settings, writer, last_sequence)
-        taker = Taker(settings, writer, last_sequence, offer=sender.offer, relay=sender.relay.take)
+        taker = Taker(settings, writer, offer=sender.offer, relay=sender.relay.take)
         checks["local_broker"] = taker.link.why_not_ready
-        checks["cloud_broker"] = sender.link.why_not_ready
+        checks["cloud_broker"] = sender.why_not_ready
         checks["spool"] = taker.why_no_room
-        answers = Answers(written=taker.written, full=taker.not_written, read=sender.backlog_read)
+        answers = Answers(
+            written=taker.written,
+            turned_away=taker.turned_away,
+            read=sender.backlog_read,
+            put_back=sender.put_back,
+            tried=sender.tried,
+        )
         async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run(answers), name="forward.spool")
             tasks.create_task(taker.run(), name="forward.take")
             tasks.create_task(sender.receive_receipts(), name="forward.receipts")
             tasks.create_task(sender.run(), name="forward.send")
+            tasks.create_task(sender.try_again(), name="forward.try_again")
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
 
 
@@ -52,23 +61,40 @@ async def open_spool(settings: ForwardSettings) -> Spool:
     was_told = False
     while True:
         try:
-            return Spool(settings.spool_path, settings.spool_reserve_bytes)
-        except SpoolFull as error:
+            return Spool(settings.spool_path, settings.spool_reserve_bytes, settings.device)
+        except (SpoolFull, SpoolUnwritable) as error:
             if not was_told:
                 log.error("spool.waits_for_room", error=str(error))  # noqa: TRY400 - foreseen
                 was_told = True
         await asyncio.sleep(DISK_POLL_S)
 
 
+def tell_of_others(spool: Spool, device: str) -> None:
+    """Say plainly that there are faces that cannot be delivered from here, if there are."""
+    if topics := spool.others:
+        log.error(
+            "spool.holds_faces_of_others",
+            device=device,
+            topics=topics,
+            advice="is FACEFERRY_DEVICE right? They are set aside, not lost: see `faceferry spool`",
+        )
+
+
 async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, sender: Sender) -> None:
     """Keep the gauges until cancelled."""
     metrics.SPOOL_MAX_BYTES.set(settings.spool_max_bytes)
+    reasons: set[str] = set()
     while True:
         state = writer.state
         metrics.SPOOL_FACES.set(state.faces)
         metrics.SPOOL_BYTES.set(state.bytes)
-        metrics.SPOOL_OLDEST_SECONDS.set(time.time() - state.oldest_at_s if state.oldest_at_s else 0)
+        metrics.SPOOL_OLDEST_SECONDS.set(
+            max(0.0, time.time() - state.oldest_at_s) if state.oldest_at_s else 0
+        )
         metrics.SPOOL_IS_FULL.set(taker.why_no_room() is not None)
         metrics.QUARANTINE_FACES.set(state.quarantined)
+        reasons |= state.set_aside.keys()
+        for reason in reasons:
+            metrics.SET_ASIDE_FACES.labels(reason).set(state.set_aside.get(reason, 0))
         sender.measure()
         await asyncio.sleep(METRICS_EVERY_S)

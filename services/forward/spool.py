@@ -1,27 +1,27 @@
 import contextlib
 import itertools
-import os
 import sqlite3
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
-from services.common.durable import sync_folder
-from services.common.errors import SetupError
-from services.forward import database
-from services.forward.database import SpoolDamaged, SpoolFull, translated
-from services.forward.outbox import BacklogRead
+from services.forward import database, replacement, rows
+from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
+from services.forward.folder import Folder
+from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.reserve import Reserve
+from services.forward.rows import Place, Request
 from services.forward.spooled import SpooledFace
 
 DATABASE = "spool.db"
 RESERVE = "reserve"
-REPLACEMENT = "replacement.db"
-_SUFFIXES = ("", "-wal", "-shm")
-_COPIED_AT_ONCE = 64
-_VACUUM_PAGES = 2_000
+_VACUUM_PAGES = 2_048
+_TIGHT_STEPS = 16
+_MOST_BAD_AT_ONCE = 256
 
 log = structlog.get_logger()
 
@@ -33,14 +33,33 @@ class SpoolState:
     Attributes:
         faces: how many wait for the store's receipt.
         quarantined: how many the store has refused.
-        bytes: what both take in the database, and its log.
+        set_aside: how many cannot be delivered as things are, by reason.
+        bytes: what all take in the database, and its log.
         oldest_at_s: since when the one held longest is held, Unix time; nothing if there is none.
     """
 
     faces: int
     quarantined: int
+    set_aside: Mapping[str, int]
     bytes: int
     oldest_at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """One batch of changes to a spool.
+
+    Attributes:
+        inserts: new faces; one that is held already stays as it is.
+        deletes: ids of faces to let go.
+        refused: ids of faces to move into quarantine, with the reason.
+        aside: ids of faces to set aside, with the reason.
+    """
+
+    inserts: Sequence[SpooledFace] = ()
+    deletes: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    aside: Mapping[str, str] = field(default_factory=dict)
 
 
 class Spool:
@@ -52,33 +71,49 @@ class Spool:
     Args:
         folder: where it is.
         reserve_bytes: room kept for deletes and a checkpoint, which a full disk would make fail as well.
+        device: this device, whose faces alone can be delivered from here.
 
     Raises:
-        SetupError: the folder cannot be written, or a newer version's spool is in it.
+        SetupError: a newer version's spool is in the folder.
         SpoolFull: there is no room to open it, even without the reserve.
+        SpoolUnwritable: the disk does not let it be opened.
     """
 
-    def __init__(self, folder: Path, reserve_bytes: int) -> None:
+    def __init__(self, folder: Path, reserve_bytes: int, device: str) -> None:
         self._path = folder / DATABASE
-        self._reserve = folder / RESERVE
-        self._reserve_bytes = reserve_bytes
-        self._finish_replacement()
+        self._folder = Folder(folder)
+        self._reserve = Reserve(folder / RESERVE, reserve_bytes)
+        self._device = device
+        self._is_exclusive = False
+        replacement.finish(self._path)
         self._connection = self._open()
         try:
-            self._take_stock()
-        except SpoolDamaged:
-            self.replace()
-        self._keep_reserve()
+            last_sequence = self._take_stock()
+        except SpoolDamaged as error:
+            replacement.replace(self._path, self._connection, str(error))
+            self._connection = self._connect()
+            last_sequence = self._take_stock()
+        self._sequences = itertools.count(last_sequence + 1)
+        self._reserve.keep()
 
     def close(self) -> None:
         """Close the database; what was committed stays."""
         self._connection.close()
+
+    def next_sequence(self) -> int:
+        """Return the place of the next face. May be called from any thread."""
+        return next(self._sequences)
 
     def last_sequence(self) -> int:
         """Return the newest face's place; 0 for an empty spool."""
         with translated():
             (last,) = self._connection.execute("SELECT max(sequence) FROM faces").fetchone()
         return int(last or 0)
+
+    @property
+    def others(self) -> list[str]:
+        """The topics, a few of them, of faces that were not this device's when it was opened."""
+        return self._others
 
     def state(self) -> SpoolState:
         """Return what is held. Cheap: nothing is counted anew."""
@@ -87,76 +122,138 @@ class Spool:
         log_path = self._path.with_name(f"{DATABASE}-wal")
         with contextlib.suppress(FileNotFoundError):
             size += log_path.stat().st_size
-        return SpoolState(self._faces, self._quarantined, size, oldest_at_s)
+        return SpoolState(self._faces, self._quarantined, dict(+self._aside), size, oldest_at_s)
 
-    def write(self, inserts: list[SpooledFace], deletes: list[str], refused: dict[str, str]) -> None:
+    def write(self, changes: Changes) -> None:
         """Commit one batch. When this returns, it has reached the disk.
-
-        Args:
-            inserts: new faces; one that is held already stays as it is.
-            deletes: ids of faces to let go.
-            refused: ids of faces to move into quarantine, with the reason.
 
         Raises:
             SpoolFull: nothing of the batch was done.
+            SpoolUnwritable: neither.
             SpoolDamaged: nothing of the batch is safe; call `replace`.
         """
         now_s = time.time()
         with translated(), self._connection:
-            added = database.insert(self._connection, inserts, now_s)
-            moved = database.quarantine(self._connection, refused, now_s)
-            gone = database.delete(self._connection, deletes)
-        self._faces += added - moved - gone
+            added = rows.insert(self._connection, changes.inserts, now_s)
+            moved = rows.quarantine(self._connection, changes.refused, now_s)
+            aside = rows.set_aside(self._connection, changes.aside, now_s)
+            gone = rows.delete(self._connection, changes.deletes)
+        self._faces += added - moved - gone - aside.total()
         self._quarantined += moved
+        self._aside += aside
 
-    def read(self, read: BacklogRead) -> list[SpooledFace]:
+    def read(self, read: BacklogRead) -> BacklogPart:
         """Return a part of the backlog: about `most_bytes` of it, at least one face if there is one.
+
+        Rows that hold no face of this device are set aside on the way.
 
         Raises:
             SpoolDamaged: the database is broken; call `replace`.
+            SpoolUnwritable: the disk does not give it.
         """
         faces: list[SpooledFace] = []
+        bad: dict[int, str] = {}
         weight = 0
-        with (
-            translated(),
-            contextlib.closing(database.select(self._connection, read.after, read.until)) as found,
-        ):
-            for face in found:
-                faces.append(face)
-                weight += face.size_bytes
-                if weight >= read.most_bytes:
+        until = read.until
+        with translated():
+            for sequence, face in rows.select(self._connection, read.after, read.until):
+                if face is None:
+                    bad[sequence] = rows.DAMAGED
+                elif not face.message.topic.startswith(f"faceferry/{self._device}/"):
+                    bad[sequence] = rows.OTHER_DEVICE
+                else:
+                    faces.append(face)
+                    weight += face.size_bytes
+                if weight >= read.most_bytes or len(bad) >= _MOST_BAD_AT_ONCE:
+                    until = sequence
                     break
-        return faces
+        self._set_rows_aside(bad)
+        return BacklogPart(faces, until)
 
-    def bound_quarantine(self, most_bytes: int) -> int:
-        """Let the oldest refused faces go until the rest weighs no more; return how many went."""
+    def bound_quarantine(self, most_bytes: int) -> list[str]:
+        """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
         with translated(), self._connection:
-            gone = self._connection.execute(
-                "DELETE FROM quarantine WHERE id IN (SELECT id FROM (SELECT id, sum(length(payload))"
-                " OVER (ORDER BY refused_at DESC, id) AS weight FROM quarantine) WHERE weight > ?)",
-                (most_bytes,),
-            ).rowcount
-        self._quarantined -= gone
+            gone = rows.bound_quarantine(self._connection, most_bytes)
+        self._quarantined -= len(gone)
         return gone
 
-    @property
-    def has_reserve(self) -> bool:
-        """Whether the reserve is there."""
-        return self._reserve.exists()
+    def requests(self) -> list[tuple[int, Request]]:
+        """Return what people have asked to go back, by the request's number."""
+        with translated():
+            return rows.requests(self._connection)
+
+    def find_apart(self, request: Request) -> list[Place]:
+        """Return where the faces are that a request means."""
+        with translated():
+            return rows.find_apart(self._connection, request)
+
+    def put_back(self, places: Sequence[Place], device: str | None) -> list[str]:
+        """Move faces that are apart back among those that wait; return their ids. See `rows.put_back`.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: none was moved.
+            SpoolDamaged: the database is broken; call `replace`.
+        """
+        with translated(), self._connection:
+            back = rows.put_back(self._connection, places, device, self.next_sequence, time.time())
+            self._count_apart()
+        self._faces += len(back)
+        return back
+
+    def answer(self, number: int) -> None:
+        """Forget a request: it is done."""
+        with translated(), self._connection:
+            rows.answer(self._connection, number)
+
+    def why_no_room(self) -> str | None:
+        """Return nothing while faces may be written, else why not.
+
+        None may be without the reserve: it would take the room that letting go of the others needs.
+        """
+        if not self._reserve.is_kept or not self._reserve.is_room_left():
+            return "the disk is full"
+        return None
 
     def make_room(self) -> None:
-        """Give the reserve's room to the database, and bring its log in."""
-        self._reserve.unlink(missing_ok=True)
+        """Give the reserve's room to the database, and bring its log in.
+
+        Raises:
+            SpoolUnwritable: the disk is not full, it takes no writes.
+        """
+        try:
+            replacement.bound_damaged(self._path.parent, 0)
+            self._reserve.release()
+        except OSError as error:
+            raise SpoolUnwritable(str(error)) from error
         with contextlib.suppress(SpoolFull), translated():
             self._checkpoint()
 
-    def tidy(self) -> None:
-        """Give room back to the disk, and keep the reserve again if there is enough."""
+    def tidy(self, *, is_tight: bool) -> None:
+        """Give room back to the disk, keep the reserve again if there is enough, and see that the disk works.
+
+        Args:
+            is_tight: there may be little room; so in small steps, for each takes some before it gives more.
+
+        Raises:
+            SpoolUnwritable: it takes no writes.
+            SpoolDamaged: the database is broken; call `replace`.
+            SpoolTaken: the folder was replaced.
+        """
+        self._folder.see(is_empty=self._faces == 0)
         with contextlib.suppress(SpoolFull), translated():
-            # As a script, for `execute` takes a single step of it, which is a single page.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-            self._checkpoint()
-        self._keep_reserve()
+            for _ in range(_TIGHT_STEPS if is_tight else 1):
+                # As a script, for `execute` takes a single step of it, which is a single page.
+                pages = _VACUUM_PAGES // _TIGHT_STEPS if is_tight else _VACUUM_PAGES
+                self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+                self._checkpoint()
+        try:
+            self._reserve.keep()
+            if self._reserve.is_kept:
+                self._reserve.touch()
+        except OSError as error:
+            raise SpoolUnwritable(str(error)) from error
+        if self._is_exclusive and self._reserve.is_kept:
+            self._share_again()
 
     def is_in_place(self) -> bool:
         """Say whether the database is still the file of its name, for people do delete files."""
@@ -165,113 +262,84 @@ class Spool:
         except FileNotFoundError:
             return False
 
-    def replace(self) -> None:
+    def replace(self, why: str) -> None:
         """Put a new database in the place of a damaged or missing one, with all faces that can be read.
 
         Raises:
-            SpoolFull: there is no room for it.
+            SpoolFull, SpoolUnwritable: there is no room for it; nothing has changed.
+            SpoolTaken: the folder was replaced.
         """
-        self._replace(self._connection, "damaged or missing")
+        self._folder.see(is_empty=self._faces == 0)
+        replacement.replace(self._path, self._connection, why, self.next_sequence)
+        self._connection = self._connect()
         self._take_stock()
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return self._connect()
+            return self._connect_or_replace()
         except SpoolFull:
-            if not self.has_reserve:
-                raise
             # Even to be read a database takes room: for the index of its log.
             log.error("spool.disk_full")  # noqa: TRY400 - foreseen
-            self._reserve.unlink(missing_ok=True)
+            self._reserve.release()
+        try:
+            return self._connect_or_replace()
+        except SpoolFull:
+            connection = database.connect(self._path, is_exclusive=True)
+            self._is_exclusive = True
+            return connection
+
+    def _connect_or_replace(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except SpoolDamaged as error:
+            replacement.replace(self._path, None, str(error))
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        try:
-            return database.connect(self._path)
-        except SpoolDamaged as error:
-            with contextlib.closing(database.connect_to_read(self._path)) as damaged:
-                self._replace(damaged, str(error))
-            return self._connection
+        connection = database.connect(self._path)
+        self._is_exclusive = False
+        # Without it they are met one by one, as they are read.
+        with contextlib.suppress(SpoolFull), translated():
+            database.keep_index_of_others(connection, self._device)
+        return connection
 
-    def _replace(self, damaged: sqlite3.Connection, why: str) -> None:
-        # The copy first, whole and on disk: until it is, the damaged one is all there is.
-        rescued = self._copy(damaged)
-        damaged.close()
-        moved_to = self._move_aside()
-        self._finish_replacement()
-        self._connection = database.connect(self._path)
-        log.error("spool.replaced", why=why, rescued=rescued, moved_to=moved_to)
+    def _share_again(self) -> None:
+        """Have the index of the log on the disk again, where others who look can see it."""
+        self._connection.close()
+        self._connection = self._open()
 
-    def _copy(self, damaged: sqlite3.Connection) -> int:
-        """Write all faces that can be read into the replacement; return how many."""
-        for suffix in _SUFFIXES:
-            self._path.with_name(REPLACEMENT + suffix).unlink(missing_ok=True)
-        rescued = 0
-        with contextlib.closing(database.connect(self._path.with_name(REPLACEMENT))) as replacement:
-            faces = database.rescue(damaged)
-            while some := list(itertools.islice(faces, _COPIED_AT_ONCE)):
-                with translated(), replacement:
-                    rescued += database.insert(replacement, some, time.time())
-            with translated():
-                replacement.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return rescued
-
-    def _finish_replacement(self) -> None:
-        """Put a replacement in place where there is nothing else: what a crash in between would leave."""
-        replacement = self._path.with_name(REPLACEMENT)
-        if self._path.exists() or not replacement.exists():
+    def _set_rows_aside(self, bad: Mapping[int, str]) -> None:
+        """Set rows aside; without room for it they are passed over, and met again at the next try."""
+        if not bad:
             return
-        for suffix in _SUFFIXES:
-            with contextlib.suppress(FileNotFoundError):
-                replacement.with_name(REPLACEMENT + suffix).rename(self._path.with_name(DATABASE + suffix))
-        sync_folder(self._path.parent)
+        with contextlib.suppress(SpoolFull, SpoolUnwritable), translated(), self._connection:
+            self._aside += rows.set_rows_aside(self._connection, bad, time.time())
+            self._faces -= len(bad)
+        for reason, count in Counter(bad.values()).items():
+            log.error("forward.faces_set_aside", reason=reason, faces=count)
 
-    def _move_aside(self) -> str:
-        prefix = f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}-"
-        for suffix in reversed(_SUFFIXES):
-            path = self._path.with_name(DATABASE + suffix)
-            with contextlib.suppress(FileNotFoundError):
-                path.rename(path.with_name(prefix + path.name))
-        return prefix + DATABASE
-
-    def _keep_reserve(self) -> None:
-        if self.has_reserve or _free_bytes(self._path.parent) < 2 * self._reserve_bytes:
-            return
-        try:
-            with self._reserve.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self._reserve_bytes)
-        except OSError as error:
-            self._reserve.unlink(missing_ok=True)
-            log.warning("spool.no_reserve", error=str(error))
-
-    def _take_stock(self) -> None:
+    def _take_stock(self) -> int:
+        """Look at all that is looked at on the way; return the newest face's place."""
         self._inode = self._path.stat().st_ino
-        self._faces = self._count("faces")
-        self._quarantined = self._count("quarantine")
+        with translated():
+            (self._faces,) = self._connection.execute("SELECT count(*) FROM faces").fetchone()
+            self._count_apart()
+        self._others = self._find_others()
+        self.state()
+        return self.last_sequence()
+
+    def _find_others(self) -> list[str]:
+        condition = database.not_of(self._device)
+        with translated():
+            found = self._connection.execute(
+                f"SELECT DISTINCT CAST(topic AS BLOB) FROM faces WHERE {condition} LIMIT 10"  # noqa: S608 - a name
+            ).fetchall()
+        return [topic.decode(errors="replace")[:200] for (topic,) in found]
+
+    def _count_apart(self) -> None:
+        (self._quarantined,) = self._connection.execute("SELECT count(*) FROM quarantine").fetchone()
+        by_reason = self._connection.execute("SELECT reason, count(*) FROM set_aside GROUP BY reason")
+        self._aside = Counter(dict(by_reason.fetchall()))
 
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _count(self, table: str) -> int:
-        with translated():
-            (count,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - constants
-        return int(count)
-
-
-def _free_bytes(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
-
-
-def prepare(folder: Path) -> None:
-    """Make the spool's folder, and see that it can be written.
-
-    Raises:
-        SetupError: it cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SetupError(f"FACEFERRY_SPOOL_PATH: {folder} cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SetupError(f"FACEFERRY_SPOOL_PATH: {folder} cannot be written")

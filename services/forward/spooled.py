@@ -1,6 +1,14 @@
+"""A face in forward's custody, and the row that it is on disk."""
+
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.errors import Refused
+from services.common.faces import decode_face
 from services.common.message import Message
+
+_OVERHEAD_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +28,65 @@ class SpooledFace:
     @property
     def size_bytes(self) -> int:
         """What it weighs on the way and on disk, nearly."""
-        return len(self.message.payload) + 512
+        return len(self.message.payload) + _OVERHEAD_BYTES
+
+
+def to_row(message: Message) -> tuple[str, str, str, bytes]:
+    """Return what is kept of a face's message beside its id: topic, content type, attributes, payload."""
+    attributes = json.dumps(message.attributes, separators=(",", ":"))
+    return message.topic, message.content_type or "", attributes, message.payload
+
+
+def from_row(sequence: int, row: Sequence[object]) -> SpooledFace | None:
+    """Return the face that a row holds, if it holds one: damage puts anything into any column.
+
+    A face's id proves its content, its camera and its time, so nothing is taken for a face that is none.
+
+    Args:
+        sequence: the row's place.
+        row: id, topic, content type, attributes and payload, as bytes: a damaged text may not be UTF-8.
+    """
+    match row:
+        case [
+            bytes() as face_id,
+            bytes() as topic,
+            bytes() as content_type,
+            bytes() as attributes,
+            bytes() as payload,
+        ]:
+            pass
+        case _:
+            return None
+    try:
+        message = Message(
+            topic=topic.decode(),
+            payload=payload,
+            qos=1,
+            content_type=content_type.decode(),
+            attributes=_to_pairs(json.loads(attributes)),
+        )
+        face = SpooledFace(sequence, face_id.decode(), message)
+        return face if decode_face(message).id == face.id else None
+    except (Refused, ValueError, RecursionError):
+        return None
+
+
+def _to_pairs(found: object) -> tuple[tuple[str, str], ...]:
+    """Return user properties as they were.
+
+    Raises:
+        ValueError: they are none. Lone surrogates among them: JSON may spell them, MQTT cannot carry them.
+    """
+    pairs: list[tuple[str, str]] = []
+    match found:
+        case [*properties]:
+            for each in properties:
+                match each:
+                    case [str() as name, str() as value]:
+                        (name + value).encode()
+                        pairs.append((name, value))
+                    case _:
+                        raise ValueError("no property")
+        case _:
+            raise ValueError("no list of properties")
+    return tuple(pairs)

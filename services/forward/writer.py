@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import math
 import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
-from services.forward.database import SpoolDamaged, SpoolFull
+from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.metrics import DROPPED, SPOOL_DAMAGED
-from services.forward.outbox import BacklogRead
-from services.forward.spool import Spool, SpoolState
+from services.forward.orders import Batch, Delete, Order, PutBack, Quarantine, SetAside
+from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.spool import Changes, Spool, SpoolState
 from services.forward.spooled import SpooledFace
 
 MAX_BATCH = 256
@@ -21,36 +24,14 @@ MAX_BATCH_BYTES = 2 * 1024 * 1024
 """More would let the log outgrow the reserve, which has to take it in on a full disk."""
 IDLE_S = 1.0
 TIDY_EVERY_S = 5.0
+TROUBLED_TIDY_EVERY_S = 1.0
+"""How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
+_PUT_BACK_AT_ONCE = 32
+_LET_GO_AT_ONCE = 32
 
 log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """The store has this face."""
-
-    face_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """The store will never take this face."""
-
-    face_id: str
-    reason: str
-
-
-Order = SpooledFace | Delete | Quarantine | BacklogRead
-
-
-@dataclass(slots=True)
-class _Batch:
-    inserts: list[SpooledFace] = field(default_factory=list)
-    deletes: dict[str, None] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.inserts) + len(self.deletes) + len(self.refused)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +40,17 @@ class Answers:
 
     Attributes:
         written: these faces are on disk, or already in the store.
-        full: these are not, for want of room.
+        turned_away: these are not, for the disk takes none.
         read: a part of the backlog.
+        put_back: faces have come back among those that wait, up to this place.
+        tried: some of them, with these ids, to see whether all that are apart for this reason may.
     """
 
     written: Callable[[list[SpooledFace]], None]
-    full: Callable[[list[SpooledFace]], None]
-    read: Callable[[BacklogRead, list[SpooledFace]], None]
+    turned_away: Callable[[list[SpooledFace]], None]
+    read: Callable[[BacklogRead, BacklogPart], None]
+    put_back: Callable[[int], None]
+    tried: Callable[[str, list[str]], None]
 
 
 class SpoolWriter:
@@ -74,24 +59,40 @@ class SpoolWriter:
     `put` never waits. What waits here is bounded by the caller, which holds at most the local link's receive
     maximum of faces without an answer.
 
+    While the disk is full or takes no writes, new faces are turned away, for they would eat the room that
+    letting go of the others needs; faces are read and sent as ever, and what cannot even be let go is tried
+    again. That ends only with the reserve restored.
+
     Args:
         spool: owned by the writer from now on.
         quarantine_max_bytes: what refused faces may take.
+
+    Attributes:
+        state: what the spool held after the last commit.
+        problem: why no face is taken just now; nothing while all is well.
     """
 
     def __init__(self, spool: Spool, quarantine_max_bytes: int) -> None:
         self.state: SpoolState = spool.state()
-        self.is_full = False
+        self.problem = spool.why_no_room()
         self._spool = spool
         self._quarantine_max_bytes = quarantine_max_bytes
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._carried = _Batch()
-        self._tidied_s = time.monotonic()
+        self._carried = Batch()
+        self._postponed: list[Order] = []
+        self._asked: set[int] = set()
+        self._tidied_s = -math.inf
+        if self.problem is not None:
+            log.error("spool.takes_no_faces", why=self.problem)
 
     def put(self, order: Order) -> None:
-        """Order a face to be inserted, deleted or moved aside, or a part of the backlog to be read."""
+        """Order a face to be inserted, let go or moved, or a part of the backlog to be read."""
         self._orders.put(order)
+
+    def next_sequence(self) -> int:
+        """Return the place of the next face."""
+        return self._spool.next_sequence()
 
     async def run(self, answers: Answers) -> None:
         """Work until cancelled, then finish what was ordered.
@@ -100,7 +101,8 @@ class SpoolWriter:
             answers: where it answers.
 
         Raises:
-            sqlite3.Error: the disk fails in a way that only a restart may mend.
+            sqlite3.Error: the database fails in a way that only a restart may mend.
+            SpoolTaken: the folder is another's now.
         """
         self._answers = answers
         with ThreadPoolExecutor(1, thread_name_prefix="spool") as pool:
@@ -114,26 +116,34 @@ class SpoolWriter:
 
     def _work(self) -> None:
         with contextlib.closing(self._spool):
+            self._tidy_when_due()
             while True:
                 orders = self._next_orders()
-                batch, self._carried = self._carried, _Batch()
+                batch, self._carried = self._carried, Batch()
                 for order in orders:
-                    match order:
-                        case SpooledFace():
-                            # Copies of one face too: each has a delivery that waits for its answer.
-                            batch.inserts.append(order)
-                        case Delete():
-                            batch.deletes[order.face_id] = None
-                        case Quarantine():
-                            batch.refused[order.face_id] = order.reason
-                        case BacklogRead():
-                            self._commit(batch)
-                            batch = _Batch()
-                            self._answer(self._answers.read, order, self._read(order))
+                    batch = self._sort(order, batch)
                 self._commit(batch)
                 if None in orders:
                     return
                 self._tidy_when_due()
+
+    def _sort(self, order: Order | None, batch: Batch) -> Batch:
+        """Add an order to the batch; or commit that, and do what cannot be part of one."""
+        match order:
+            case SpooledFace():
+                # Copies of one face too: each has a delivery that waits for its answer.
+                batch.inserts.append(order)
+            case Delete():
+                batch.deletes[order.face_id] = None
+            case Quarantine():
+                batch.refused[order.face_id] = order.reason
+            case SetAside():
+                batch.aside[order.face_id] = order.reason
+            case BacklogRead() | PutBack():
+                self._commit(batch)
+                self._do_now(order)
+                return Batch()
+        return batch
 
     def _next_orders(self) -> list[Order | None]:
         """Return what has been ordered, in order: a commit's worth, or nothing for a while."""
@@ -147,79 +157,137 @@ class SpoolWriter:
                     size_bytes += orders[-1].size_bytes
         return orders
 
-    def _commit(self, batch: _Batch) -> None:
+    def _commit(self, batch: Batch) -> None:
         if not batch:
             return
         # What is stored before it was written need not be written at all.
-        inserts = [face for face in batch.inserts if face.id not in batch.deletes]
-        try:
-            self._write(inserts, batch)
-        except SpoolFull:
-            self._make_room(inserts, batch)
-            inserts = []
+        stored = [face for face in batch.inserts if face.id in batch.deletes]
+        new = [face for face in batch.inserts if face.id not in batch.deletes]
+        if self.problem is None and self._write(batch.changes(new)):
+            stored = [*new, *stored]
+            new = []
         else:
-            self.is_full = False
-        written = [face for face in batch.inserts if face.id in batch.deletes]
-        if inserts or written:
-            self._answer(self._answers.written, [*inserts, *written])
+            self._let_go(batch)
+        if stored:
+            self._answer(self._answers.written, stored)
+        if new:
+            self._answer(self._answers.turned_away, new)
         self._look()
 
-    def _write(self, inserts: list[SpooledFace], batch: _Batch) -> None:
-        if not self._spool.is_in_place():
-            self._replace()
+    def _write(self, changes: Changes) -> bool:
+        """Say whether the changes are on disk; note what is wrong if they are not."""
         try:
-            self._spool.write(inserts, list(batch.deletes), batch.refused)
-        except SpoolDamaged:
-            self._replace()
-            self._spool.write(inserts, list(batch.deletes), batch.refused)
-        if batch.refused and (gone := self._spool.bound_quarantine(self._quarantine_max_bytes)):
-            DROPPED.labels("quarantine_full").inc(gone)
-            log.warning("forward.quarantine_full", gone=gone)
+            if not self._spool.is_in_place():
+                self._replace("missing")
+            self._mended(lambda: self._spool.write(changes))
+            if changes.refused and (gone := self._spool.bound_quarantine(self._quarantine_max_bytes)):
+                DROPPED.labels("quarantine_full").inc(len(gone))
+                log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
+        except (SpoolFull, SpoolUnwritable) as error:
+            self._note_trouble(error)
+            return False
+        return True
 
-    def _make_room(self, inserts: list[SpooledFace], batch: _Batch) -> None:
-        """Let go what may go, with the reserve's room; what cannot even be let go is tried again."""
-        if not self.is_full:
-            log.error("spool.disk_full")
-        self.is_full = True
-        self._spool.make_room()
-        try:
-            self._write([], batch)
-        except SpoolFull:
-            self._carried = _Batch(deletes=batch.deletes, refused=batch.refused)
-        if inserts:
-            self._answer(self._answers.full, inserts)
+    def _let_go(self, batch: Batch) -> None:
+        """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
 
-    def _read(self, read: BacklogRead) -> list[SpooledFace]:
+        Whatever was carried so far would be too much for one commit on a disk that has little room.
+        """
+        pieces = batch.pieces(_LET_GO_AT_ONCE)
+        for number, piece in enumerate(pieces):
+            if not self._write(piece.changes([])) and not self._write(piece.changes([])):
+                for left in pieces[number:]:
+                    self._carried.take_over(left)
+                return
+
+    def _do_now(self, order: BacklogRead | PutBack) -> None:
+        """Do what is not part of a batch; later, where the disk does not let it be done."""
         try:
-            return self._spool.read(read)
-        except SpoolDamaged:
-            self._replace()
-            return self._spool.read(read)
+            if isinstance(order, BacklogRead):
+                part = self._mended(lambda: self._spool.read(order))
+                self._answer(self._answers.read, order, part)
+            else:
+                self._put_back(order)
+        except (SpoolFull, SpoolUnwritable) as error:
+            self._note_trouble(error)
+            self._postponed.append(order)
+        self._look()
+
+    def _put_back(self, order: PutBack) -> None:
+        """Put some faces back and leave the others to another turn, so that new ones need not wait long."""
+        if order.places is None:
+            order.places = self._spool.find_apart(order.request)[: order.most]
+            if order.places:
+                log.info("forward.faces_put_back", faces=len(order.places))
+        some = order.places[:_PUT_BACK_AT_ONCE]
+        if some:
+            ids = self._mended(lambda: self._spool.put_back(some, order.request.device))
+            del order.places[: len(some)]
+            if order.most is not None and order.request.reason is not None:
+                self._answer(self._answers.tried, order.request.reason, ids)
+            self._answer(self._answers.put_back, self._spool.last_sequence())
+        if order.places:
+            self._orders.put(order)
+        elif order.number is not None:
+            self._spool.answer(order.number)
+            self._asked.discard(order.number)
 
     def _look(self) -> None:
-        try:
-            self.state = self._spool.state()
-        except SpoolDamaged:
-            self._replace()
-            self.state = self._spool.state()
+        with contextlib.suppress(SpoolFull, SpoolUnwritable):
+            self.state = self._mended(self._spool.state)
 
-    def _replace(self) -> None:
+    def _mended(self, work: Callable[[], T]) -> T:
+        """Do something, and do it again with a new database if this one turns out to be damaged."""
+        try:
+            return work()
+        except SpoolDamaged as error:
+            self._replace(str(error))
+            return work()
+
+    def _replace(self, why: str) -> None:
         SPOOL_DAMAGED.inc()
-        self._spool.replace()
+        self._spool.replace(why)
+        # Faces that could not be read before may be among those that can be now.
+        self._answer(self._answers.put_back, self._spool.last_sequence())
+
+    def _note_trouble(self, error: SpoolFull | SpoolUnwritable) -> None:
+        if isinstance(error, SpoolFull):
+            try:
+                self._spool.make_room()
+            except SpoolUnwritable as worse:
+                error = worse
+        is_full = isinstance(error, SpoolFull)
+        self._note("the disk is full" if is_full else f"the spool cannot be written: {error}")
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None and self.problem is None:
+            log.error("spool.takes_no_faces", why=problem)
+        elif problem is None and self.problem is not None:
+            log.info("spool.takes_faces")
+        self.problem = problem
 
     def _tidy_when_due(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._tidied_s < TIDY_EVERY_S:
+        if now_s - self._tidied_s < (TIDY_EVERY_S if self.problem is None else TROUBLED_TIDY_EVERY_S):
             return
         self._tidied_s = now_s
         try:
-            self._spool.tidy()
-        except SpoolDamaged:
-            self._replace()
-        self._look()
-        if self.is_full and self._spool.has_reserve:
-            log.info("spool.disk_has_room")
-            self.is_full = False
+            self._mended(lambda: self._spool.tidy(is_tight=self.problem is not None))
+            self._note(self._spool.why_no_room())
+            self._see_requests()
+            self._look()
+        except (SpoolFull, SpoolUnwritable) as error:
+            self._note_trouble(error)
+        postponed, self._postponed = self._postponed, []
+        for order in postponed:
+            self._orders.put(order)
+
+    def _see_requests(self) -> None:
+        """Order what people have asked for: they write it into the database, whether forward runs or not."""
+        for number, request in self._spool.requests():
+            if number not in self._asked:
+                self._asked.add(number)
+                self._orders.put(PutBack(request, number))
 
     def _answer(self, answer: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone at the very end

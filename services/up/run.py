@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.machine import first_camera
+from services.common import lock
 from services.common.errors import SetupError
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
@@ -142,11 +142,9 @@ def _default_source(console: Console, folder: Path) -> str:
 @contextlib.contextmanager
 def _alone(folder: Path, url: str) -> Iterator[None]:
     """Keep two runs from using one spool and one journal."""
-    with (folder / "up.lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SetupError(f"another `faceferry up` is already filling {url}") from error
+    with lock.held(folder) as is_ours:
+        if not is_ours:
+            raise SetupError(f"another `faceferry up` is already filling {url}")
         yield
 
 

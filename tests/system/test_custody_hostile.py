@@ -125,7 +125,7 @@ async def send(url: str, hostile: Iterable[Message]) -> None:
     """Publish at QoS 1, a few at a time, so that the broker's queues overflow nowhere."""
     sent = acknowledged = 0
 
-    def count() -> None:
+    def count(_refusal: str | None) -> None:
         nonlocal acknowledged
         acknowledged += 1
 

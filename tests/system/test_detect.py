@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -219,6 +220,25 @@ async def test_hostile_frames_are_answered_with_a_reason_and_crash_nothing(
     assert process.stop() == 0
 
 
+async def test_a_face_that_forward_never_takes_is_let_go_and_counted(
+    start: Start, broker: MosquittoServer, book: list[bytes]
+) -> None:
+    process = start()
+    async with Driver(broker.url).running() as driver, asyncio.timeout(30):
+        await ready(process)
+        driver.takes = False
+        driver.send(frame(book[0]))
+        await eventually(lambda: driver.faces)
+        assert not driver.dones
+        refused = {driver.faces[0].id: "id_mismatch", "20250101T000000.000000Z-" + "0" * 32: "unknown"}
+        driver.link.publish(encode_taken("porch", [], refused))
+        await eventually(lambda: driver.dones)
+        await eventually(lambda: process.metric("faceferry_detect_custody_faces") == 0)
+        assert process.metric("faceferry_detect_faces_refused_total") == 1
+        assert "detect.face_refused" in process.log
+    assert process.stop() == 0
+
+
 async def test_face_is_published_again_until_it_is_receipted(
     start: Start, broker: MosquittoServer, book: list[bytes]
 ) -> None:
@@ -344,3 +364,23 @@ async def test_what_only_the_user_can_mend_is_one_line_and_status_2(
     [line] = process.log.splitlines()
     assert says in line
     assert "Traceback" not in line
+
+
+async def test_a_broker_with_little_room_gets_smaller_crops_and_detect_goes_on(
+    start: Start, tmp_path: Path, book: list[bytes]
+) -> None:
+    """A crop that the broker does not take would be held for ever, and a few hundred of them stop detect."""
+    narrow = MosquittoServer(tmp_path, "")
+    text = narrow.config.read_text()
+    narrow.config.write_text(re.sub("max_packet_size .*", "max_packet_size 60000", text))
+    narrow.start()
+    try:
+        process = start(local_mqtt_url=narrow.url, crop_format="png", crop_margin="4")
+        async with Driver(narrow.url).running() as driver, asyncio.timeout(60):
+            await ready(process)
+            await driver.play([jpeg for jpeg in book[:20] if len(jpeg) < 50_000])
+            assert driver.faces
+            assert all(len(face.image) < 60_000 for face in driver.faces)
+        assert "detect.face_too_large" not in process.log
+    finally:
+        narrow.kill()

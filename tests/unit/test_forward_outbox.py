@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.message import Message
-from services.forward.outbox import FRESH_MAX_BYTES, MOST_RESEND_S, Outbox, Sending
+from services.forward.outbox import (
+    FRESH_MAX_BYTES,
+    MOST_KNOCK_S,
+    MOST_RESEND_S,
+    BacklogPart,
+    BacklogRead,
+    Outbox,
+    Sending,
+)
 from services.forward.spooled import SpooledFace
 from services.forward.window import Window
 
@@ -30,10 +38,16 @@ def sent(box: Outbox, now_s: float = 0.0) -> list[str]:
     return found
 
 
+def part(read: BacklogRead, faces: Iterable[SpooledFace], most: int = 1_000) -> BacklogPart:
+    """What a spool with these faces answers."""
+    found = [each for each in faces if read.after < each.sequence <= read.until]
+    return BacklogPart(found[:most], found[most - 1].sequence if len(found) >= most else read.until)
+
+
 def feed(box: Outbox, faces: Iterable[SpooledFace]) -> None:
     read = box.wants_backlog()
     assert read is not None
-    box.backlog(read, [each for each in faces if read.after < each.sequence <= read.until])
+    box.backlog(read, part(read, faces))
 
 
 def test_nothing_is_sent_while_the_link_is_down() -> None:
@@ -91,7 +105,110 @@ def test_a_face_without_receipt_is_sent_again_ever_more_seldom() -> None:
         assert sent(box, due_s - 0.01) == []
         now_s = due_s
         assert sent(box, now_s) == ["face-1"]
+    assert waits == [2, 4, 8, 16, 32, MOST_KNOCK_S]
+
+
+def test_a_face_that_alone_has_no_receipt_is_sent_again_every_ten_seconds_at_most() -> None:
+    box = outbox()
+    box.offer(face(1))
+    now_s, waits = 0.0, []
+    assert sent(box) == ["face-1"]
+    for number in range(2, 8):
+        box.broker_has("face-1", now_s)
+        due_s = box.next_due_s()
+        waits.append(due_s - now_s)
+        box.offer(face(number))
+        assert sent(box, now_s + 0.1) == [f"face-{number}"]
+        box.settle(f"face-{number}", now_s + 0.2)
+        now_s = due_s
+        assert sent(box, now_s) == ["face-1"]
     assert waits == [2, 4, 8, MOST_RESEND_S, MOST_RESEND_S, MOST_RESEND_S]
+
+
+def test_a_silent_store_is_sent_one_face_at_a_time_with_growing_waits() -> None:
+    """A window of 16 MiB every ten seconds is more than a hundred gigabytes a day."""
+    box = outbox(window_bytes=1_000_000)
+    for number in range(1, 101):
+        box.offer(face(number))
+    for face_id in sent(box):
+        box.broker_has(face_id, 0.0)
+    box.offer(face(101))
+    assert sent(box) == ["face-101"]
+    box.broker_has("face-101", 0.0)
+    day: list[str] = []
+    for now_s in range(1, 86_400):
+        for face_id in sent(box, now_s):
+            box.broker_has(face_id, now_s)
+            day.append(face_id)
+    assert box.is_store_silent
+    assert len(day) < 1_500
+    assert len(set(day[:100])) > 50  # one bad face must not be all that it is shown
+
+
+def test_new_faces_wait_while_the_store_is_silent_and_go_when_it_is_heard() -> None:
+    box = outbox()
+    box.offer(face(1))
+    assert sent(box) == ["face-1"]
+    box.broker_has("face-1", 0.0)
+    assert sent(box, 2.0) == ["face-1"]
+    box.offer(face(2))
+    assert sent(box, 2.1) == []
+    box.settle("face-1", 2.2)
+    assert sent(box, 2.2) == ["face-2"]
+
+
+def test_a_silent_store_is_asked_with_one_face_over_a_new_connection_too() -> None:
+    box = outbox(last_sequence=0)
+    for number in range(1, 11):
+        box.offer(face(number))
+    for face_id in sent(box):
+        box.broker_has(face_id, 0.0)
+    assert len(sent(box, 2.0)) == 1
+    box.link_down()
+    box.link_up()
+    feed(box, map(face, range(1, 11)))
+    assert len(sent(box, 10.0)) == 1
+    assert sent(box, 10.1) == []
+    box.settle("face-1", 10.2)
+    assert len(sent(box, 10.2)) == 9
+
+
+def test_what_is_under_way_has_time_for_an_answer_when_a_silent_store_is_heard() -> None:
+    box = outbox()
+    for number in (1, 2, 3):
+        box.offer(face(number))
+    for face_id in sent(box):
+        box.broker_has(face_id, 0.0)
+    assert sent(box, 5.0) == ["face-1"]
+    box.broker_has("face-1", 5.0)
+    box.settle("face-1", 6.0)
+    assert sent(box, 6.0) == []
+    assert sent(box, 8.0) == ["face-2", "face-3"]
+
+
+def test_a_withdrawn_face_makes_room_and_is_no_sign_of_the_store() -> None:
+    box = outbox()
+    box.offer(face(1))
+    box.offer(face(2))
+    for face_id in sent(box):
+        box.broker_has(face_id, 0.0)
+    assert sent(box, 2.0) == ["face-1"]
+    box.withdraw("face-1")
+    box.withdraw("face-2")
+    assert box.is_store_silent
+    assert box.in_flight_bytes == 0
+    box.offer(face(3))
+    assert sent(box, box.next_due_s()) == ["face-3"]
+
+
+def test_what_was_put_back_is_read_as_backlog() -> None:
+    box = outbox(last_sequence=1)
+    feed(box, [face(1)])
+    assert sent(box) == ["face-1"]
+    assert box.wants_backlog() is None
+    box.extend(3)
+    feed(box, map(face, [1, 2, 3]))
+    assert sent(box) == ["face-2", "face-3"]
 
 
 def test_a_face_in_the_queue_to_the_broker_is_not_sent_again() -> None:
@@ -133,7 +250,7 @@ def test_the_answer_to_a_read_of_an_earlier_connection_is_ignored() -> None:
     assert read is not None
     box.link_down()
     box.link_up()
-    box.backlog(read, [face(1)])
+    box.backlog(read, BacklogPart([face(1)], 1))
     assert sent(box) == []
     feed(box, [face(1)])
     assert sent(box) == ["face-1"]
@@ -187,14 +304,20 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     @rule()
     def disk_is_read(self) -> None:
         if (read := self.box.wants_backlog()) is not None:
-            rows = [each for at, each in sorted(self.disk.items()) if read.after < at <= read.until]
-            self.box.backlog(read, rows[:40])
+            self.box.backlog(read, part(read, [each for _, each in sorted(self.disk.items())], most=40))
 
     @rule(seconds=st.floats(0.01, 20))
     def sender_runs(self, seconds: float) -> None:
         self.now_s += seconds
         while (sending := self.box.next(self.now_s)) is not None:
             self.under_way.add(sending.face.id)
+
+    @rule(count=st.integers(1, 10))
+    def faces_are_put_back(self, count: int) -> None:
+        for _ in range(count):
+            self.sequence += 1
+            self.disk[self.sequence] = face(self.sequence, 30_000)
+        self.box.extend(self.sequence)
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), is_receipted=st.booleans())
@@ -221,7 +344,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             if not self.disk:
                 break
             self.disk_is_read()
-            self.sender_runs(1.0)
+            self.sender_runs(70.0 if self.box.is_store_silent else 1.0)
             for face_id in sorted(self.under_way):
                 self.box.broker_has(face_id, self.now_s)
                 self.receipt(face_id)

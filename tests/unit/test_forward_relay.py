@@ -17,9 +17,9 @@ class Cloud:
     def __init__(self) -> None:
         self.is_up = True
         self.sent: list[Message] = []
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[Callable[[str | None], None]] = []
 
-    def publish(self, message: Message, on_acknowledged: Callable[[], None]) -> None:
+    def publish(self, message: Message, on_acknowledged: Callable[[str | None], None]) -> None:
         if not self.is_up:
             raise LinkDown("cloud")
         self.sent.append(message)
@@ -28,7 +28,7 @@ class Cloud:
     def acknowledge(self) -> None:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
-            then()
+            then(None)
 
     @property
     def said(self) -> list[tuple[str, bytes]]:

@@ -1,0 +1,247 @@
+"""A new database in the place of a damaged one, with what can still be read of it.
+
+The copy is made whole under a name of its own first; giving it the name `COMPLETE` is the moment from which
+on it is what counts. A crash before leaves the damaged database where it was, a crash after is finished at
+the next start. Nothing else is renamed before that name is on the disk.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from services.common.durable import sync_folder
+from services.forward import database, salvage
+from services.forward.database import translated
+from services.forward.rows import AS_BYTES, DAMAGED, insert
+from services.forward.spooled import SpooledFace, from_row
+
+MAKING = "replacement.db"
+COMPLETE = "replacement-complete.db"
+MOST_DAMAGED = 2
+"""Damaged databases that are kept for a look."""
+
+_SUFFIXES = ("", "-wal", "-shm")
+_AT_ONCE = 64
+_TABLES = ("faces", "quarantine", "set_aside")
+
+log = structlog.get_logger()
+
+
+def replace(
+    path: Path,
+    damaged: sqlite3.Connection | None,
+    why: str,
+    next_sequence: Callable[[], int] | None = None,
+) -> None:
+    """Put a new database in the place of one, and move that aside.
+
+    Args:
+        path: the database's; it may be gone, and its connection still have it.
+        damaged: the connection to it, if it can be opened; closed here.
+        why: for the log.
+        next_sequence: gives a place to faces whose own may belong to another by now; by default they come
+            behind all others.
+
+    Raises:
+        SpoolFull: there is no room for the copy; nothing has changed.
+        SpoolUnwritable: the disk takes none; nothing has changed.
+    """
+    rescued = _copy(path, damaged, next_sequence)
+    if damaged is not None:
+        damaged.close()
+    path.with_name(MAKING).rename(path.with_name(COMPLETE))
+    sync_folder(path.parent)
+    moved_to = finish(path)
+    log.error("spool.replaced", why=why, moved_to=moved_to, rescued=dict(rescued))
+
+
+def finish(path: Path) -> str | None:
+    """Put a complete replacement in its place, if there is one; return the name of what stood there."""
+    complete = path.with_name(COMPLETE)
+    if not complete.exists():
+        return None
+    # Of the replacement's own time, so that a second try goes on with the same name.
+    made_at = datetime.fromtimestamp(complete.stat().st_mtime, UTC)
+    aside = f"damaged-{made_at:%Y%m%dT%H%M%S}-{path.name}"
+    for suffix in reversed(_SUFFIXES):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
+    # The old log must never lie beside the new database.
+    sync_folder(path.parent)
+    complete.rename(path)
+    sync_folder(path.parent)
+    bound_damaged(path.parent, MOST_DAMAGED)
+    return aside
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """Return the damaged databases that were moved aside, the newest last."""
+    return sorted(path for path in folder.glob("damaged-*") if not path.name.endswith(_SUFFIXES[1:]))
+
+
+def bound_damaged(folder: Path, most: int) -> None:
+    """Remove the oldest damaged databases: what could be read of them was rescued."""
+    files = damaged_files(folder)
+    for path in files[: max(0, len(files) - most)]:
+        for suffix in _SUFFIXES:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        log.warning("spool.damaged_removed", file=path.name)
+
+
+def _copy(
+    path: Path, damaged: sqlite3.Connection | None, next_sequence: Callable[[], int] | None
+) -> Counter[str]:
+    """Make the replacement; return how many rows it has of each table."""
+    making = path.with_name(MAKING)
+    for suffix in _SUFFIXES:
+        making.with_name(MAKING + suffix).unlink(missing_ok=True)
+    with contextlib.closing(database.connect(making)) as new:
+        copy = _Copy(new, next_sequence)
+        readings = [_Reading(damaged, table) for table in _TABLES] if damaged is not None else []
+        for reading in readings:
+            copy.take(reading.rows())
+        if not readings or not all(reading.is_whole for reading in readings):
+            copy.take(_salvaged(path))
+        with translated():
+            new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return copy.rows
+
+
+class _Row(NamedTuple):
+    """A row that was found: where, its place there, why it is apart if it is, and the columns of a face."""
+
+    table: str
+    place: int
+    reason: bytes | None
+    columns: Sequence[object]
+    is_live: bool = True
+
+
+class _Reading:
+    """What SQLite can still read of a table, from both ends towards the damage."""
+
+    def __init__(self, damaged: sqlite3.Connection, table: str) -> None:
+        self._damaged = damaged
+        self._table = table
+        self._found: set[int] = set()
+        self.is_whole = True
+
+    def rows(self) -> Iterator[_Row]:
+        yield from self._read("ASC")
+        if not self.is_whole:
+            yield from self._read("DESC")
+
+    def _read(self, order: str) -> Iterator[_Row]:
+        reason = "NULL" if self._table == "faces" else "CAST(reason AS BLOB)"
+        query = f"SELECT rowid, {reason}, {AS_BYTES} FROM {self._table} ORDER BY rowid {order}"  # noqa: S608 - constants
+        try:
+            for place, why, *columns in self._damaged.execute(query):
+                if place in self._found:
+                    return
+                self._found.add(place)
+                yield _Row(self._table, place, why, columns)
+        except sqlite3.DatabaseError:
+            self.is_whole = False
+
+
+def _salvaged(path: Path) -> Iterator[_Row]:
+    """Yield what the pages hold, which table it is of told by its shape; what was let go may be among it."""
+    for place, values in salvage.records(path):
+        match values:
+            case [None, face_id, _, topic, content_type, attributes, payload]:
+                columns = [face_id, topic, content_type, attributes, payload]
+                yield _Row("faces", place, None, columns, is_live=False)
+            case [bytes() as face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
+                columns = [face_id, topic, content_type, attributes, payload]
+                yield _Row("quarantine", place, reason, columns, is_live=False)
+            case [None, face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
+                columns = [face_id, topic, content_type, attributes, payload]
+                yield _Row("set_aside", place, reason, columns, is_live=False)
+
+
+class _Copy:
+    """Writes what was found into the new database, each face once.
+
+    Args:
+        new: the new database.
+        next_sequence: see `replace`.
+
+    Attributes:
+        rows: how many it has now, by table.
+    """
+
+    def __init__(self, new: sqlite3.Connection, next_sequence: Callable[[], int] | None) -> None:
+        self.rows = Counter[str]()
+        self._new = new
+        self._ids: set[str] = set()
+        self._last_sequence = 0
+        self._next_sequence = next_sequence or (lambda: self._last_sequence + 1)
+        self._now_s = time.time()
+
+    def take(self, found: Iterator[_Row]) -> None:
+        """Write all of it, some at a time: the log must not grow as large as the database."""
+        while some := list(itertools.islice(found, _AT_ONCE)):
+            with translated(), self._new:
+                for row in some:
+                    self._write(row)
+
+    def _write(self, row: _Row) -> None:
+        face = from_row(row.place, row.columns)
+        if face is None:
+            if row.is_live:
+                self._set_aside(row.columns, DAMAGED)
+            return
+        if face.id in self._ids:
+            return
+        self._ids.add(face.id)
+        if row.table == "faces":
+            self._insert(face if row.is_live else dataclasses.replace(face, sequence=self._next_sequence()))
+        elif row.table == "quarantine":
+            self._quarantine(face, row.columns, _as_text(row.reason))
+        else:
+            self._set_aside(row.columns, _as_text(row.reason))
+
+    def _insert(self, face: SpooledFace) -> None:
+        self._last_sequence = max(self._last_sequence, face.sequence)
+        self.rows["faces"] += insert(self._new, [face], self._now_s)
+
+    def _quarantine(self, face: SpooledFace, columns: Sequence[object], reason: str) -> None:
+        self._new.execute(
+            "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (face.id, self._now_s, reason, *_as_texts(columns)[1:]),
+        )
+        self.rows["quarantine"] += 1
+
+    def _set_aside(self, columns: Sequence[object], reason: str) -> None:
+        self._new.execute(
+            "INSERT INTO set_aside (since, reason, id, topic, content_type, attributes, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._now_s, reason, *_as_texts(columns)),
+        )
+        self.rows["set_aside"] += 1
+
+
+def _as_texts(columns: Sequence[object]) -> list[object]:
+    """Return a face's columns as they were: all but the image are texts, unless damage made them none."""
+    *texts, payload = columns
+    return [*map(_as_text_if_it_is, texts), payload]
+
+
+def _as_text_if_it_is(value: object) -> object:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def _as_text(reason: bytes | None) -> str:
+    return (reason or b"").decode(errors="replace") or DAMAGED

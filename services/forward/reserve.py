@@ -1,0 +1,68 @@
+import os
+from pathlib import Path
+
+import structlog
+
+LEAST_FREE_BYTES = 2 * 1024 * 1024
+"""With less than a commit's worth left on the disk it is full, even if nobody has met that yet."""
+
+log = structlog.get_logger()
+
+
+class Reserve:
+    """Room on the disk that is kept for letting faces go, which a full disk would make fail as well.
+
+    Args:
+        path: the file that keeps it.
+        size_bytes: how much.
+    """
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self._path = path
+        self._size_bytes = size_bytes
+        self._is_told = False
+        self._had_room = True
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is there."""
+        return self._path.exists()
+
+    def is_room_left(self) -> bool:
+        """Say whether the disk has room for faces, beside what is kept; after it had none, clearly so."""
+        wanted = LEAST_FREE_BYTES if self._had_room else 2 * LEAST_FREE_BYTES
+        self._had_room = _free_bytes(self._path.parent) >= wanted
+        return self._had_room
+
+    def keep(self) -> None:
+        """Take it, if the disk has twice as much: it shall not be full again with the next face."""
+        if self.is_kept or _free_bytes(self._path.parent) < 2 * self._size_bytes:
+            return
+        try:
+            with self._path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size_bytes)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)
+            if not self._is_told:
+                log.warning("spool.no_reserve", error=str(error))
+            self._is_told = True
+        else:
+            self._is_told = False
+
+    def release(self) -> None:
+        """Give it to whoever needs room just now."""
+        self._path.unlink(missing_ok=True)
+
+    def touch(self) -> None:
+        """Write a byte of it, which takes no room: so a disk that takes no writes is met, before a face is.
+
+        Raises:
+            OSError: it takes none.
+        """
+        with self._path.open("r+b", buffering=0) as file:
+            file.write(b"\0")
+
+
+def _free_bytes(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -1,0 +1,208 @@
+"""Faces into the spool's tables, out of them, and from one to another. The caller commits."""
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from services.common.faces import decode_face, encode_face, mint
+from services.common.topics import Source
+from services.forward.database import COLUMNS
+from services.forward.spooled import SpooledFace, from_row, to_row
+
+DAMAGED = "damaged"
+"""Why a row is set aside that holds no face any more. It does not go back, for it can go nowhere."""
+OTHER_DEVICE = "other_device"
+"""Why a face is set aside whose topic is not this device's: nobody here would hear of its receipt."""
+
+AS_BYTES = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", "))
+_TABLES_APART = ("set_aside", "quarantine")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which of the faces that are apart are to go back among those that wait; nothing said means any.
+
+    Attributes:
+        reason: only those that are apart for it.
+        id: only this face.
+        device: make them faces of this device, with new ids, for an id names its device.
+        most_bytes: only those whose image is no larger.
+    """
+
+    reason: str | None = None
+    id: str | None = None
+    device: str | None = None
+    most_bytes: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a face is that is apart: its table and its row."""
+
+    table: str
+    rowid: int
+
+
+def insert(connection: sqlite3.Connection, faces: Sequence[SpooledFace], now_s: float) -> int:
+    """Add faces, except those that are there; return how many that were.
+
+    Raises:
+        sqlite3.IntegrityError: another face has the same place: somebody else writes to this spool, and
+            nothing of ours is safe.
+    """
+    rows = [(face.sequence, face.id, now_s, *to_row(face.message)) for face in faces]
+    return connection.executemany(
+        "INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING", rows
+    ).rowcount
+
+
+def delete(connection: sqlite3.Connection, face_ids: Sequence[str]) -> int:
+    """Let faces go; return how many were there."""
+    return connection.executemany(
+        "DELETE FROM faces WHERE id = ?", [(face_id,) for face_id in face_ids]
+    ).rowcount
+
+
+def quarantine(connection: sqlite3.Connection, refused: Mapping[str, str], now_s: float) -> int:
+    """Move faces into quarantine, by id with the reason; return how many were there."""
+    rows = [(now_s, reason, face_id) for face_id, reason in refused.items()]
+    moved = connection.executemany(
+        "INSERT OR REPLACE INTO quarantine"
+        " SELECT id, ?, ?, topic, content_type, attributes, payload FROM faces WHERE id = ?",
+        rows,
+    ).rowcount
+    delete(connection, list(refused))
+    return moved
+
+
+def set_aside(connection: sqlite3.Connection, reasons: Mapping[str, str], now_s: float) -> Counter[str]:
+    """Set faces aside, by id with the reason; return how many are there that were not, by reason."""
+    return _set_aside(connection, "id", reasons, now_s)
+
+
+def set_rows_aside(connection: sqlite3.Connection, reasons: Mapping[int, str], now_s: float) -> Counter[str]:
+    """Set rows aside as they are, by their place with the reason; return how many, by reason."""
+    return _set_aside(connection, "sequence", reasons, now_s)
+
+
+def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[str]:
+    """Let the oldest refused faces go until the rest weighs no more; return the ids of those that went."""
+    gone = connection.execute(
+        "DELETE FROM quarantine WHERE id IN (SELECT id FROM (SELECT id, sum(length(payload))"
+        " OVER (ORDER BY refused_at DESC, id DESC) AS weight FROM quarantine) WHERE weight > ?)"
+        " RETURNING id",
+        (most_bytes,),
+    ).fetchall()
+    return [face_id for (face_id,) in gone]
+
+
+def select(
+    connection: sqlite3.Connection, after: int, until: int
+) -> Iterator[tuple[int, SpooledFace | None]]:
+    """Yield rows in order from behind `after` up to and with `until`: place, and face if it holds one."""
+    cursor = connection.execute(
+        f"SELECT sequence, {AS_BYTES} FROM faces"  # noqa: S608 - constants
+        " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+        (after, until),
+    )
+    with contextlib.closing(cursor):
+        for sequence, *row in cursor:
+            yield sequence, from_row(sequence, row)
+
+
+def find_apart(connection: sqlite3.Connection, request: Request) -> list[Place]:
+    """Return where the faces are that a request means. Damaged rows are none of them: they can go nowhere."""
+    return [
+        Place(table, rowid)
+        for table in _TABLES_APART
+        for (rowid,) in connection.execute(
+            f"SELECT rowid FROM {table}"  # noqa: S608 - constants
+            f" WHERE reason != '{DAMAGED}' AND (:reason IS NULL OR reason = :reason)"
+            " AND (:id IS NULL OR id = :id) AND (:most_bytes IS NULL OR length(payload) <= :most_bytes)"
+            " AND (:device IS NULL OR topic NOT GLOB 'faceferry/' || :device || '/*') ORDER BY rowid",
+            asdict(request),
+        )
+    ]
+
+
+def put_back(
+    connection: sqlite3.Connection,
+    places: Iterable[Place],
+    device: str | None,
+    next_sequence: Callable[[], int],
+    now_s: float,
+) -> list[str]:
+    """Move faces that are apart back among those that wait; return the ids of those that are there now.
+
+    Args:
+        connection: the spool's.
+        places: where they are; one that is gone is left out.
+        device: see `Request`.
+        next_sequence: gives each its place.
+        now_s: since when they are held, Unix time.
+    """
+    back: list[str] = []
+    for table, rowid in places:
+        row = connection.execute(f"SELECT {AS_BYTES} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
+        if row is None:
+            continue
+        if (face := from_row(next_sequence(), row)) is None:
+            _move_aside(connection, (table, "rowid", rowid), DAMAGED, now_s)
+            continue
+        if device is not None:
+            face = _renamed(face, device)
+        if insert(connection, [face], now_s):
+            back.append(face.id)
+        connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))  # noqa: S608 - constants
+    return back
+
+
+def requests(connection: sqlite3.Connection) -> list[tuple[int, Request]]:
+    """Return what people have asked to go back, by the request's number."""
+    found = connection.execute("SELECT number, reason, id, device FROM requests ORDER BY number")
+    return [(number, Request(reason, face_id, device)) for number, reason, face_id, device in found]
+
+
+def ask(connection: sqlite3.Connection, request: Request) -> None:
+    """Ask for faces to go back, which the forward that has the spool does."""
+    connection.execute(
+        "INSERT INTO requests (reason, id, device) VALUES (?, ?, ?)",
+        (request.reason, request.id, request.device),
+    )
+
+
+def answer(connection: sqlite3.Connection, number: int) -> None:
+    """Forget a request: it is done."""
+    connection.execute("DELETE FROM requests WHERE number = ?", (number,))
+
+
+def _set_aside(
+    connection: sqlite3.Connection, column: str, reasons: Mapping[Any, str], now_s: float
+) -> Counter[str]:
+    moved = Counter[str]()
+    for value, reason in reasons.items():
+        moved[reason] += _move_aside(connection, ("faces", column, value), reason, now_s)
+    return moved
+
+
+def _move_aside(
+    connection: sqlite3.Connection, where: tuple[str, str, object], reason: str, now_s: float
+) -> int:
+    """Move what stands in a table, where a column has a value, to what is set aside; return how many came."""
+    table, column, value = where
+    moved = connection.execute(
+        "INSERT INTO set_aside (id, since, reason, topic, content_type, attributes, payload)"  # noqa: S608 - constants
+        f" SELECT id, ?, ?, topic, content_type, attributes, payload FROM {table} AS it WHERE {column} = ?"
+        " AND NOT EXISTS (SELECT 1 FROM set_aside WHERE reason = ? AND id = it.id)",
+        (now_s, reason, value, reason),
+    ).rowcount
+    connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (value,))  # noqa: S608 - constants
+    return moved
+
+
+def _renamed(face: SpooledFace, device: str) -> SpooledFace:
+    old = decode_face(face.message)
+    new = mint(Source(device, old.source.camera), old.time, old.image, old.content_type, old.extensions)
+    return SpooledFace(face.sequence, new.id, encode_face(new))

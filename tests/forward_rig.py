@@ -1,0 +1,90 @@
+"""Faces, small disks and a running writer for the tests of forward's spool."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from services.common.faces import encode_face, mint
+from services.common.times import from_unix_s
+from services.common.topics import Source
+from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.spool import Spool
+from services.forward.spooled import SpooledFace
+from services.forward.writer import Answers, SpoolWriter
+from tests.conftest import skip
+
+EVERYTHING = BacklogRead(epoch=0, after=0, until=1 << 60, most_bytes=1 << 60)
+RESERVE_BYTES = 1024 * 1024
+DEVICE = "dev"
+
+
+def face(sequence: int, size_bytes: int = 20_000, device: str = DEVICE) -> SpooledFace:
+    pixels = sequence.to_bytes(8) + os.urandom(size_bytes)
+    time = from_unix_s(1_700_000_000 + sequence)
+    made = mint(Source(device, "cam"), time, pixels, "image/jpeg", {"box": "1,2,3,4"})
+    return SpooledFace(sequence, made.id, encode_face(made))
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A folder that is a file system of its own."""
+    if os.geteuid() != 0:
+        skip("mounting a small file system needs root")
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "none", str(folder)]
+    if subprocess.run(command, check=False).returncode != 0:
+        skip("no file system may be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def take_all_room(folder: Path) -> Path:
+    """Fill a disk to its last byte; return the file that does."""
+    filler = folder / "filler"
+    with filler.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(64 * 1024))
+        except OSError:
+            return filler
+
+
+class Answered:
+    """What a writer has answered."""
+
+    def __init__(self) -> None:
+        self.written: list[SpooledFace] = []
+        self.turned_away: list[SpooledFace] = []
+        self.parts: list[BacklogPart] = []
+        self.put_back: list[int] = []
+        self.tried: list[tuple[str, list[str]]] = []
+
+    @property
+    def answers(self) -> Answers:
+        return Answers(
+            written=self.written.extend,
+            turned_away=self.turned_away.extend,
+            read=lambda _read, part: self.parts.append(part),
+            put_back=self.put_back.append,
+            tried=lambda reason, ids: self.tried.append((reason, ids)),
+        )
+
+
+@asynccontextmanager
+async def writing(
+    folder: Path, reserve_bytes: int = RESERVE_BYTES, quarantine_max_bytes: int = 1 << 30
+) -> AsyncIterator[tuple[SpoolWriter, Answered]]:
+    """A writer at work, as the service has it."""
+    writer = SpoolWriter(Spool(folder, reserve_bytes, DEVICE), quarantine_max_bytes)
+    answered = Answered()
+    running = asyncio.create_task(writer.run(answered.answers))
+    try:
+        yield writer, answered
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
