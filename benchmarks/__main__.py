@@ -32,6 +32,7 @@ PARTS = (
     "forward",
     "store",
     "observability",
+    "undeliverable",
     "custody",
     "hostile",
 )

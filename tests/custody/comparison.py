@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class Comparison:
         differing: there, with other bytes.
         duplicates: there beside another object with the same bytes.
         unexpected: there, and never published.
+        excused: not there, and nobody could have it there: its only copy was destroyed on disk.
         stored_at: when each right one was written, Unix time, by id.
     """
 
@@ -26,6 +27,7 @@ class Comparison:
     differing: tuple[str, ...]
     duplicates: tuple[str, ...]
     unexpected: tuple[str, ...]
+    excused: tuple[str, ...]
     stored_at: Mapping[str, float]
 
     @property
@@ -34,36 +36,36 @@ class Comparison:
         return not (self.lost or self.differing or self.duplicates or self.unexpected)
 
 
-def compare(objects: Path, numbers: Mapping[str, int], make: Callable[[int], Face]) -> Comparison:
+def compare(objects: Path, faces: Iterable[Face], destroyed: Collection[str] = ()) -> Comparison:
     """Read the whole bucket.
 
     Args:
         objects: its folder.
-        numbers: which face each published id is.
-        make: returns the face of a number.
+        faces: what must be in it.
+        destroyed: ids of those that need not be there, for a fault of the disk took them. If they are, it is
+            with their own bytes, and once.
     """
     found = objects_in(objects)
-    lost, differing, stored_at, digests = [], [], {}, Counter[bytes]()
-    digest_of = {}
-    for key, path in found.items():
-        digest_of[key] = hashlib.sha256(path.read_bytes()).digest()
-        digests[digest_of[key]] += 1
-    expected = set()
-    for face_id, number in numbers.items():
-        face = make(number)
+    digest_of = {key: hashlib.sha256(path.read_bytes()).digest() for key, path in found.items()}
+    digests = Counter(digest_of.values())
+    lost: list[str] = []
+    excused: list[str] = []
+    differing, stored_at, expected = [], {}, set()
+    for face in faces:
         key = key_of(face)
         expected.add(key)
         if key not in found:
-            lost.append(key)
+            (excused if face.id in destroyed else lost).append(key)
         elif digest_of[key] != hashlib.sha256(face.image).digest():
             differing.append(key)
         else:
-            stored_at[face_id] = found[key].stat().st_mtime
+            stored_at[face.id] = found[key].stat().st_mtime
     return Comparison(
         tuple(lost),
         tuple(differing),
         tuple(key for key, digest in digest_of.items() if digests[digest] > 1),
         tuple(key for key in found if key not in expected),
+        tuple(excused),
         stored_at,
     )
 

@@ -1,5 +1,6 @@
 """Known faces, each distinct: what goes in can be told from its number alone."""
 
+import itertools
 import random
 
 from services.common.faces import Face, mint
@@ -12,12 +13,17 @@ CAMERAS = tuple(Source(DEVICE, camera) for camera in ("front", "back", "yard"))
 _FIRST_S = 1_750_000_000
 _FRAME_S = 1 / 30
 _SIZES_BYTES = (500, 2_000, 6_000, 20_000)
+LARGE_BYTES = (40_000, 70_000, 100_000)
+"""Some faces are larger than a broker may like, see `faults`."""
+LARGE_EVERY = 40
+_SEGMENT_BYTES = 65_533
+"""The most that a JPEG's segment holds: its length, 16 bits, counts itself."""
 
 
-def known_face(seed: int, number: int, size_bytes: int | None = None) -> Face:
-    """Return face `number` of a run: a real JPEG, carrying random bytes in a comment segment."""
+def known_face(seed: int | str, number: int, size_bytes: int | None = None) -> Face:
+    """Return face `number` of a run: a real JPEG, carrying random bytes in comment segments."""
     rng = random.Random(f"{seed}/{number}")
-    size_bytes = size_bytes or rng.choice(_SIZES_BYTES)
+    size_bytes = size_bytes or rng.choice(LARGE_BYTES if number % LARGE_EVERY == 7 else _SIZES_BYTES)
     known = {
         "box": f"{number % 640},{number % 480},32,32",
         "framesize": "1920x1080",
@@ -29,6 +35,12 @@ def known_face(seed: int, number: int, size_bytes: int | None = None) -> Face:
     return mint(rng.choice(CAMERAS), time, _with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
 
 
+def renamed(face: Face, device: str) -> Face:
+    """Return a face as another device would have minted it."""
+    source = Source(device, face.source.camera)
+    return mint(source, face.time, face.image, face.content_type, face.extensions)
+
+
 def key_of(face: Face) -> str:
     """Return where a face must lie in the bucket, as DESIGN.md has it and not as the store computes it."""
     return f"dt={face.time:%Y-%m-%d}/device={face.source.device}/camera={face.source.camera}/{face.id}.jpg"
@@ -36,4 +48,8 @@ def key_of(face: Face) -> str:
 
 def _with_comment(comment: bytes) -> bytes:
     image = jpeg(0)
-    return image[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + image[2:]
+    pieces = (comment[start : start + _SEGMENT_BYTES] for start in itertools.count(0, _SEGMENT_BYTES))
+    segments = [
+        b"\xff\xfe" + (len(piece) + 2).to_bytes(2) + piece for piece in itertools.takewhile(len, pieces)
+    ]
+    return image[:2] + b"".join(segments) + image[2:]

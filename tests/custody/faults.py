@@ -1,24 +1,35 @@
-"""What may go wrong, by name: it starts when its context is entered and is healed when that is left."""
+"""What may go wrong, by name, and in which order it does."""
 
-import asyncio
-import errno
-import os
 import random
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from tests.custody.proxy import HttpAnswer, Mode, Proxy, Shape
-from tests.custody.rig import Part, Rig
-from tests.support import MosquittoServer
-
-Happening = Callable[[Rig, random.Random], AbstractAsyncContextManager[None]]
+from tests.custody import spool_faults
+from tests.custody.happenings import (
+    Happening,
+    answered,
+    clock_off,
+    cut,
+    flapping,
+    killed,
+    slowed,
+    small_packets,
+    stopped,
+    swallowed,
+)
+from tests.custody.proxy import HttpAnswer, Proxy
+from tests.custody.rig import Rig
 
 LONGER_THAN_KEEP_ALIVE_S = (23.0, 26.0)
 """A broker gives a client up after one and a half of its keep-alive times, which are 15 s."""
+LONGER_THAN_RESERVE_S = (20.0, 25.0)
+"""The shortest that a disk stays full whose last byte is taken again and again."""
 _QUICK_S = (0.2, 2.0)
 _TROUBLE_S = (1.0, 4.0)
+_RESTARTED_S = (3.0, 6.0)
+"""Time enough for what was restarted to do its work."""
+_TURNS_S = (5.0, 8.0)
+"""Time enough for two to do theirs, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +39,10 @@ class Fault:
     Attributes:
         name: what reports call it.
         targets: what it touches; faults that run at one time touch different things.
-        happens: starts it when entered, heals it when left.
+        happens: starts it when its context is entered, heals it when that is left.
         lasts_s: the shortest and the longest it lasts.
+        stops: the services whose work it stops, from its start to its end and no longer; none where it
+            restarts something on its own.
         needs: what a machine may lack for it, see `Rig.missing`.
     """
 
@@ -37,114 +50,13 @@ class Fault:
     targets: frozenset[str]
     happens: Happening
     lasts_s: tuple[float, float] = _TROUBLE_S
+    stops: frozenset[str] = frozenset()
     needs: str | None = None
 
     @property
     def is_slow(self) -> bool:
-        """Whether it takes so long that a short run has room for one of it only."""
+        """Whether it takes so long that a short run has room for a few of them only."""
         return self.lasts_s[0] > 10
-
-
-def _killed(*names: str) -> Happening:
-    @asynccontextmanager
-    async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-        for name in names:
-            rig.parts[name].kill()
-        yield
-        for name in rng.sample(names, len(names)):
-            await asyncio.to_thread(rig.parts[name].start)
-
-    return happens
-
-
-def _stopped(name: str) -> Happening:
-    @asynccontextmanager
-    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-        pid = _pid(rig.parts[name])
-        os.kill(pid, signal.SIGSTOP)
-        yield
-        os.kill(pid, signal.SIGCONT)
-
-    return happens
-
-
-def _cut(proxy_of: Callable[[Rig], Proxy]) -> Happening:
-    @asynccontextmanager
-    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-        await proxy_of(rig).refuse()
-        yield
-        await proxy_of(rig).listen()
-
-    return happens
-
-
-def _swallowed(proxy_of: Callable[[Rig], Proxy]) -> Happening:
-    @asynccontextmanager
-    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-        proxy_of(rig).mode = Mode.SWALLOW
-        yield
-        proxy_of(rig).mode = Mode.PASS
-
-    return happens
-
-
-@asynccontextmanager
-async def _slowed(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-    rig.link.shape = Shape(
-        bytes_per_s=rng.choice([20_000, 100_000, 400_000]), delay_s=rng.choice([0.05, 0.5])
-    )
-    yield
-    rig.link.shape = None
-
-
-@asynccontextmanager
-async def _flapping(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-    async def flap() -> None:
-        while True:
-            await asyncio.sleep(rng.uniform(0.02, 0.4))
-            rig.link.cut()
-
-    flapping = asyncio.create_task(flap())
-    try:
-        yield
-    finally:
-        flapping.cancel()
-
-
-def _answered(*answers: HttpAnswer) -> Happening:
-    @asynccontextmanager
-    async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-        rig.bucket_link.answer = rng.choice(answers)
-        rig.bucket_link.cut()
-        yield
-        rig.bucket_link.answer = None
-
-    return happens
-
-
-@asynccontextmanager
-async def _disk_full(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-    filler = rig.spool / "filler"
-    try:
-        with filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(64 * 1024))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-    yield
-    filler.unlink()
-
-
-def _clock_off(days: int) -> Happening:
-    @asynccontextmanager
-    async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-        clock = rng.choice([rig.edge_clock, rig.cloud_clock])
-        clock.set_days(days)
-        yield
-        clock.set_days(0)
-
-    return happens
 
 
 def _link(rig: Rig) -> Proxy:
@@ -155,8 +67,18 @@ def _bucket_link(rig: Rig) -> Proxy:
     return rig.bucket_link
 
 
-def _fault(name: str, targets: str, happens: Happening, **more: object) -> Fault:
-    return Fault(name, frozenset(targets.split()), happens, **more)  # type: ignore[arg-type]
+def _fault(
+    name: str,
+    targets: str,
+    happens: Happening,
+    stops: str = "",
+    *,
+    lasts_s: tuple[float, float] = _TROUBLE_S,
+    needs: str | None = None,
+) -> Fault:
+    return Fault(
+        name, frozenset(targets.split()), happens, lasts_s, stops=frozenset(stops.split()), needs=needs
+    )
 
 
 _THROTTLED = HttpAnswer(503, "SlowDown")
@@ -165,52 +87,105 @@ _DENIED = HttpAnswer(403, "AccessDenied")
 _EXPIRED = HttpAnswer(403, "ExpiredToken")
 
 EDGE = ("local", "forward", "detect", "capture")
+FULL = "spool's disk full for long"
 
 
-def kinds(rig: Rig) -> tuple[Fault, ...]:
-    """Return every kind of fault, of those parts that a rig has."""
+def kinds(rig: Rig, full_s: tuple[float, float] = LONGER_THAN_RESERVE_S) -> tuple[Fault, ...]:
+    """Return every kind of fault, of those parts that a rig has.
+
+    Args:
+        rig: what they happen to.
+        full_s: how long the disk is full at the shortest and at the longest, when it is for long.
+    """
+    known = () if "capture" in rig.parts else _of_known_faces()
+    return (*_of_processes(rig), *_of_networks(), *_of_the_bucket(), *_of_the_edge(full_s), *known)
+
+
+def _of_processes(rig: Rig) -> tuple[Fault, ...]:
     edge = [name for name in EDGE if name in rig.parts]
     cameras = [name for name in ("detect", "capture") if name in rig.parts]
+    stopped_edge = " ".join(name for name in edge if name in rig.services)
     return (
-        _fault("forward killed", "forward", _killed("forward"), lasts_s=_QUICK_S),
-        _fault("store killed", "store", _killed("store"), lasts_s=_QUICK_S),
-        _fault("local broker killed", "local", _killed("local"), lasts_s=_QUICK_S),
-        _fault("cloud broker killed", "cloud", _killed("cloud"), lasts_s=_QUICK_S),
-        *(_fault(f"{name} killed", name, _killed(name), lasts_s=_QUICK_S) for name in cameras),
-        _fault("all of the edge killed", " ".join(edge), _killed(*edge), lasts_s=_QUICK_S),
-        _fault("link cut", "link", _cut(_link)),
-        _fault("link half-open", "link", _swallowed(_link)),
-        _fault("link slow", "link", _slowed),
-        _fault("link flapping", "link", _flapping),
-        _fault("bucket answers 503", "bucket", _answered(_THROTTLED, _UNAVAILABLE)),
-        _fault("bucket answers 403", "bucket", _answered(_DENIED, _EXPIRED)),
-        _fault("bucket hangs", "bucket", _swallowed(_bucket_link)),
-        _fault("bucket refuses connections", "bucket", _cut(_bucket_link)),
-        _fault("forward stopped", "forward", _stopped("forward"), lasts_s=LONGER_THAN_KEEP_ALIVE_S),
-        _fault("store stopped", "store", _stopped("store"), lasts_s=LONGER_THAN_KEEP_ALIVE_S),
-        _fault("cloud broker stopped", "cloud", _stopped("cloud"), lasts_s=LONGER_THAN_KEEP_ALIVE_S),
-        _fault("spool's disk full", "disk", _disk_full, needs="disk"),
-        _fault("clock a day back", "clock", _clock_off(-1), needs="clock"),
-        _fault("clock a day ahead", "clock", _clock_off(1), needs="clock"),
+        _fault("forward killed", "forward", killed("forward"), "forward", lasts_s=_QUICK_S),
+        _fault("store killed", "store", killed("store"), "store", lasts_s=_QUICK_S),
+        _fault("local broker killed", "local", killed("local"), stopped_edge, lasts_s=_QUICK_S),
+        _fault("cloud broker killed", "cloud", killed("cloud"), "forward store", lasts_s=_QUICK_S),
+        *(_fault(f"{name} killed", name, killed(name), name, lasts_s=_QUICK_S) for name in cameras),
+        _fault("all of the edge killed", " ".join(edge), killed(*edge), stopped_edge, lasts_s=_QUICK_S),
+        *(
+            _fault(f"{name} stopped", part, stopped(part), stops, lasts_s=LONGER_THAN_KEEP_ALIVE_S)
+            for name, part, stops in (
+                ("forward", "forward", "forward"),
+                ("store", "store", "store"),
+                ("cloud broker", "cloud", "forward store"),
+            )
+        ),
     )
 
 
-def deck(rng: random.Random, count: int, rig: Rig) -> list[Fault]:
+def _of_networks() -> tuple[Fault, ...]:
+    return (
+        _fault("link cut", "link", cut(_link), "forward"),
+        _fault("link half-open", "link", swallowed(_link), "forward"),
+        _fault("link slow", "link", slowed),
+        _fault("link flapping", "link", flapping),
+        _fault("cloud broker with a small packet limit", "cloud", small_packets, lasts_s=_RESTARTED_S),
+    )
+
+
+def _of_the_bucket() -> tuple[Fault, ...]:
+    return (
+        _fault("bucket answers 503", "bucket", answered(_THROTTLED, _UNAVAILABLE), "store"),
+        _fault("bucket answers 403", "bucket", answered(_DENIED, _EXPIRED), "store"),
+        _fault("bucket hangs", "bucket", swallowed(_bucket_link), "store"),
+        _fault("bucket refuses connections", "bucket", cut(_bucket_link), "store"),
+    )
+
+
+def _of_the_edge(full_s: tuple[float, float]) -> tuple[Fault, ...]:
+    beside, instead = spool_faults.second_forward_beside, spool_faults.second_forward_instead
+    return (
+        _fault("spool's disk full", "disk", spool_faults.disk_full, "forward", needs="disk"),
+        _fault(FULL, "disk", spool_faults.disk_full_for_long, needs="disk", lasts_s=full_s),
+        _fault("lock deleted, a second forward beside", "forward disk link local", beside, lasts_s=_TURNS_S),
+        _fault("lock deleted, a second forward instead", "forward disk", instead, lasts_s=_RESTARTED_S),
+        _fault("clock a day back", "clock", clock_off(-1), needs="clock"),
+        _fault("clock a day ahead", "clock", clock_off(1), needs="clock"),
+    )
+
+
+def _of_known_faces() -> tuple[Fault, ...]:
+    """Return those that tamper with what lies in the spool: only who keeps account of each face can judge."""
+    rows, file = spool_faults.rows_spoilt_at_work, spool_faults.spool_damaged
+    return (
+        _fault("rows of the spool damaged", "forward disk", rows),
+        _fault("spool's file damaged", "forward disk", file, lasts_s=_QUICK_S),
+        _fault("a wrong device name", "forward disk", spool_faults.wrong_device, lasts_s=_RESTARTED_S),
+    )
+
+
+def deck(
+    rng: random.Random,
+    count: int,
+    rig: Rig,
+    full_s: tuple[float, float] = LONGER_THAN_RESERVE_S,
+    only: Collection[str] = (),
+) -> list[Fault]:
     """Return `count` faults in random order: each quick kind that can be made here, and then more of them.
 
-    One in forty is a slow one, any of them, and stands in the first two thirds, where others run beside it.
+    One in forty is a slow one, and stands in the first two thirds, where others run beside it. The disk that
+    is full for long is always among them, and first. `only` names kinds that are wanted alone.
     """
-    possible = [fault for fault in kinds(rig) if fault.needs not in rig.missing]
+    possible = [fault for fault in kinds(rig, full_s) if fault.needs not in rig.missing]
+    if only:
+        return rng.choices([fault for fault in possible if fault.name in only], k=count)
     quick = [fault for fault in possible if not fault.is_slow]
     slow = [fault for fault in possible if fault.is_slow]
     rng.shuffle(slow)
-    slow_count = count // 40
+    slow.sort(key=lambda fault: fault.name != FULL)
+    slow_count = max(1, count // 40)
     faults = quick + rng.choices(quick, k=max(0, count - len(quick) - slow_count))
     rng.shuffle(faults)
     for number in range(slow_count):
         faults.insert(rng.randrange(len(faults) * 2 // 3), slow[number % len(slow)])
     return faults
-
-
-def _pid(target: Part | MosquittoServer) -> int:
-    return target.process.pid if isinstance(target, Part) else target.pid

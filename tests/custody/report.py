@@ -1,5 +1,6 @@
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +18,20 @@ class Report:
 
     Attributes:
         seed: what all its chances came from.
-        seconds: how long it took.
         faces: published, each distinct.
+        unoffered: faces that could not even be published, for none was taken any more.
         events: the faults, in order.
         lost: faces receipted or not that are not in the bucket.
+        lost_of_receipted: those of them that forward had said it has.
         duplicates: objects with the bytes of another.
         differing: objects with other bytes than were published.
         unexpected: objects that nobody published.
+        planted: faces that faults have put into the spool's file, and that must arrive as well.
+        destroyed: those of them that a fault has destroyed there, and that did not arrive.
+        spoilt: damaged rows that faults have put there.
+        harms: how often the spool's file was damaged, by kind.
+        requeues: how often what was set aside was put back.
+        notes: what did not go as it should.
         resent_local: faces that the driver published more than once.
         resent_uplink: faces that forward sent to the cloud more than once.
         sendings_uplink: all sendings to the cloud.
@@ -31,23 +39,37 @@ class Report:
         longest_s: the longest of them.
         crashes: how often a service ended by itself.
         missing: what could not be done on this machine, and why.
+        seconds: how long it took.
+        control_missed: changes to the bucket that the judge was shown afterwards, and did not see; nothing
+            where the run was not perfect, and so nothing could be shown.
+        unready: the share of the time in which each service was not ready.
     """
 
     seed: int
-    seconds: float
     faces: int
+    unoffered: int
     events: tuple[Event, ...]
     lost: int
+    lost_of_receipted: int
     duplicates: int
     differing: int
     unexpected: int
+    planted: int
+    destroyed: int
+    spoilt: int
+    harms: Mapping[str, int]
+    requeues: int
+    notes: tuple[str, ...]
     resent_local: int
     resent_uplink: int
     sendings_uplink: int
     typical_s: float
     longest_s: float
-    crashes: dict[str, int]
-    missing: dict[str, str]
+    crashes: Mapping[str, int]
+    missing: Mapping[str, str]
+    seconds: float = 0.0
+    control_missed: tuple[str, ...] | None = None
+    unready: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def faults(self) -> Counter[str]:
@@ -57,19 +79,26 @@ class Report:
     @property
     def is_perfect(self) -> bool:
         """Whether every face is in the bucket once, byte for byte, and nothing else is."""
-        return not (self.lost or self.duplicates or self.differing or self.unexpected)
+        return not (self.unoffered or self.lost or self.duplicates or self.differing or self.unexpected)
 
     def as_text(self) -> str:
         """Return it for people."""
         times = " ".join(f"{each.at_s:.0f}s:{each.fault.replace(' ', '_')}" for each in self.events)
         faults = "\n".join(f"  {count:4}  {name}" for name, count in sorted(self.faults.items()))
+        unready = " ".join(f"{name} {share:.0%}" for name, share in self.unready.items())
         return (
-            f"seed {self.seed}: {self.faces} faces, {len(self.events)} faults in {self.seconds:.0f} s:"
-            f" {self.lost} lost, {self.duplicates} duplicates, {self.differing} differing,"
-            f" {self.unexpected} unexpected\n"
+            f"seed {self.seed}: {self.faces} faces ({self.unoffered} more could not be published),"
+            f" {len(self.events)} faults in {self.seconds:.0f} s:"
+            f" {self.lost} lost ({self.lost_of_receipted} after a receipt), {self.duplicates} duplicates,"
+            f" {self.differing} differing, {self.unexpected} unexpected\n"
             f"  published again by the driver {self.resent_local}, sent again by forward {self.resent_uplink}"
             f" ({self.sendings_uplink} sendings)\n"
+            f"  put into the spool by faults {self.planted}, of which {self.destroyed} were destroyed there;"
+            f" damaged rows {self.spoilt}; damage {dict(self.harms)}; put back {self.requeues} times;"
+            f" changes that the judge did not see: {self.control_missed}\n"
             f"  until stored: median {self.typical_s:.2f} s, longest {self.longest_s:.1f} s;"
-            f" ended by themselves: {self.crashes}\n{faults}\n"
-            f"  {times}" + "".join(f"\n  left out, {each}" for each in self.missing.values())
+            f" ended by themselves: {dict(self.crashes)}; not ready: {unready}\n{faults}\n"
+            f"  {times}"
+            + "".join(f"\n  {each}" for each in self.notes)
+            + "".join(f"\n  left out, {each}" for each in self.missing.values())
         )

@@ -5,12 +5,14 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.custody.damage import Toll
 from tests.custody.faces import DEVICE
 from tests.custody.proxy import Proxy
 from tests.support import MosquittoServer, S3Server, ServiceProcess
@@ -19,6 +21,10 @@ BUCKET = "faces"
 SPOOL = "spool"
 JOURNAL = "journal.jsonl"
 SPOOL_DISK_MIB = 64
+STORE = "_store"
+"""What the store calls itself to the cloud broker; no device can have such a name."""
+SHIPPED_RULES = Path(__file__).parents[2] / "compose" / "cloud" / "broker" / "acl"
+PASSWORD = "test-password"  # noqa: S105 - it opens a broker of the test's own
 _RESTART_S = 0.3
 _ID = re.compile(rb"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{32}")
 _ID_BYTES = 56
@@ -123,6 +129,11 @@ class Rig:
         objects: the bucket's folder.
         tap: sees what is sent to the cloud.
         missing: what cannot be done on this machine, and why.
+        standby: a second forward on the same spool, which a fault may start.
+        device: what the edge is called just now.
+        toll: what faults have put into the spool, and destroyed there.
+        requeues: how often what was set aside was put back, and
+        notes: what did not go as it should.
     """
 
     folder: Path
@@ -134,6 +145,11 @@ class Rig:
     objects: Path
     tap: UplinkTap
     missing: dict[str, str]
+    standby: Part
+    device: str = DEVICE
+    toll: Toll = field(default_factory=Toll)
+    requeues: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def services(self) -> dict[str, Part]:
@@ -165,6 +181,17 @@ class Rig:
         """Where capture notes the answers."""
         return self.folder / JOURNAL
 
+    async def requeue(self) -> None:
+        """Put back what was set aside, as an operator does whose device has its right name again."""
+        command = [sys.executable, "-m", "services.cli", "spool", "requeue", str(self.spool)]
+        done = await asyncio.to_thread(
+            subprocess.run, [*command, "--device", DEVICE], capture_output=True, text=True, check=False
+        )
+        self.requeues += 1
+        if done.returncode != 0:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            self.notes.append(f"requeue ended with status {done.returncode}: {said[-1] if said else ''}")
+
 
 @asynccontextmanager
 async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> AsyncIterator[Rig]:
@@ -182,7 +209,7 @@ async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> Asyn
         if why := _mount(folder / SPOOL, stack):
             missing["disk"] = why
         local = MosquittoServer(folder, environment=edge_clock.environment)
-        cloud = MosquittoServer(folder, environment=cloud_clock.environment)
+        cloud = MosquittoServer(folder, access_rules(folder), cloud_clock.environment)
         s3 = S3Server(s3_program, folder)
         for server in (local, cloud, s3):
             stack.callback(server.kill)
@@ -201,14 +228,39 @@ async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> Asyn
             capture = {**_edge_settings(folder, local, link), "FACEFERRY_CAMERAS": cameras}
             services |= {"detect": edge, "capture": capture}
         parts = {name: Part(ServiceProcess(name, folder, settings)) for name, settings in services.items()}
+        standby = Part(ServiceProcess("forward", folder, edge))
+        for part in (*parts.values(), standby):
+            stack.callback(part.kill)
         for part in parts.values():
             part.start()
-            stack.callback(part.kill)
         all_parts: dict[str, Part | MosquittoServer] = {"local": local, "cloud": cloud, **parts}
         objects = s3.folder / BUCKET
-        made = Rig(folder, all_parts, link, bucket_link, edge_clock, cloud_clock, objects, tap, missing)
-        async with _running(*(part.supervise for part in parts.values())):
+        made = Rig(
+            folder, all_parts, link, bucket_link, edge_clock, cloud_clock, objects, tap, missing, standby
+        )
+        async with _running(*(part.supervise for part in (*parts.values(), standby))):
             yield made
+
+
+def access_rules(folder: Path, more: str = "") -> str:
+    """Return what makes a broker let devices write under their own names alone, by the rules that we ship.
+
+    Whoever has no name may do everything, as far as the broker goes: tests look and send as nobody.
+
+    Args:
+        folder: for its files.
+        more: rules behind those.
+    """
+    rules = folder / "acl"
+    shipped = SHIPPED_RULES.read_text()
+    rules.write_text(f"topic readwrite #\n\n{shipped}\nuser {STORE}\ntopic read test_topic\n\n{more}")
+    passwords = folder / "passwords"
+    passwords.touch()
+    for user in (DEVICE, STORE):
+        command = ["mosquitto_passwd", "-b", str(passwords), user, PASSWORD]
+        subprocess.run(command, check=True, capture_output=True)
+    # As root Mosquitto would become a user who cannot read a test's files.
+    return f"user root\npassword_file {passwords}\nacl_file {rules}\n"
 
 
 def _edge_settings(folder: Path, local: MosquittoServer, link: Proxy) -> dict[str, str]:
@@ -216,7 +268,8 @@ def _edge_settings(folder: Path, local: MosquittoServer, link: Proxy) -> dict[st
         "FACEFERRY_DEVICE": DEVICE,
         "FACEFERRY_LOG_FORMAT": "json",
         "FACEFERRY_LOCAL_MQTT_URL": local.url,
-        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://127.0.0.1:{link.port}",
+        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{DEVICE}@127.0.0.1:{link.port}",
+        "FACEFERRY_CLOUD_MQTT_PASSWORD": PASSWORD,
         "FACEFERRY_SPOOL_PATH": str(folder / SPOOL),
         "FACEFERRY_JOURNAL_PATH": str(folder / JOURNAL),
     }
@@ -226,7 +279,8 @@ def _store_settings(cloud: MosquittoServer, bucket_link: Proxy) -> dict[str, str
     return {
         "AWS_EC2_METADATA_DISABLED": "true",
         "FACEFERRY_LOG_FORMAT": "json",
-        "FACEFERRY_CLOUD_MQTT_URL": cloud.url,
+        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{STORE}@127.0.0.1:{cloud.port}",
+        "FACEFERRY_CLOUD_MQTT_PASSWORD": PASSWORD,
         "FACEFERRY_S3_ENDPOINT_URL": f"http://127.0.0.1:{bucket_link.port}",
         "FACEFERRY_S3_TIMEOUT_S": "3",
         "FACEFERRY_STORE_URL": f"s3://{BUCKET}",

@@ -2,29 +2,48 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
+import itertools
 import random
+import sqlite3
 import statistics
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 from urllib.request import urlopen
 
+from tests.custody import control
 from tests.custody.comparison import Comparison, compare, objects_in
-from tests.custody.driver import Driver, Ledger, driving
+from tests.custody.damage import DATABASE, Toll, opened
+from tests.custody.driver import Driver, driving
 from tests.custody.faces import known_face
-from tests.custody.faults import Fault, deck
+from tests.custody.faults import LONGER_THAN_RESERVE_S, Fault, deck
+from tests.custody.readiness import watched
 from tests.custody.report import Event, Report
 from tests.custody.rig import Rig, rig
 from tests.support import ServiceProcess, eventually
 
 AT_ONCE = 2
 """Quick faults at one time, at most."""
-QUIET_S = 90.0
-"""How long the last faces may take when all is well again: link and bucket are tried every 10 s at least."""
+QUIET_S = 150.0
+"""How long the last faces may take when all is well again: link and bucket are tried every 10 s at least, and
+after a long silence one face knocks once a minute."""
+REQUEUE_EVERY_S = 8.0
+MOST_REQUEUES = 6
 
 
-async def run(folder: Path, s3_program: str, seed: int, *, faces: int, faults: int, seconds: float) -> Report:
+async def run(
+    folder: Path,
+    s3_program: str,
+    seed: int,
+    *,
+    faces: int,
+    faults: int,
+    seconds: float,
+    full_s: tuple[float, float] = LONGER_THAN_RESERVE_S,
+    only: Collection[str] = (),
+) -> Report:
     """Play a run and compare.
 
     Args:
@@ -34,20 +53,33 @@ async def run(folder: Path, s3_program: str, seed: int, *, faces: int, faults: i
         faces: how many go in.
         faults: how many happen.
         seconds: how long the faces take to go in, if nothing holds them up.
+        full_s: how long the disk is full at the shortest and at the longest, when it is for long.
+        only: the kinds of faults that happen; all by default.
     """
     rng = random.Random(seed)
     make = functools.partial(known_face, seed)
     started_s = time.monotonic()
-    async with rig(folder, s3_program) as stage, driving(stage.local.url, make) as driver:
+    async with (
+        rig(folder, s3_program) as stage,
+        driving(stage.local.url, make, lambda: stage.device) as driver,
+    ):
         happened: list[Event] = []
+        happening = deck(rng, faults, stage, full_s, only)
         await ready(stage)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(driver.offer(range(faces), faces / seconds))
-            tasks.create_task(play(stage, deck(rng, faults, stage), rng, happened, seconds / faults))
-        await quiet(stage, driver, faces)
-        found = await asyncio.to_thread(compare, stage.objects, driver.ledger.numbers, make)
+        async with watched(stage) as watch, asyncio.TaskGroup() as tasks:
+            offering = tasks.create_task(driver.offer(range(faces), faces / seconds))
+            await play(stage, happening, rng, happened, seconds / faults)
+            # A forward that is wedged takes none, for ever; all else is healed by now.
+            await asyncio.wait([offering], timeout=seconds + QUIET_S)
+            offering.cancel()
+        await quiet(stage, driver)
+        expected = itertools.chain(driver.offered(), stage.toll.planted.values())
+        found = await asyncio.to_thread(compare, stage.objects, expected, stage.toll.destroyed)
         _say_what_is_wrong(found)
-        return _report(seed, time.monotonic() - started_s, stage, driver.ledger, happened, found)
+        missed = await asyncio.to_thread(control.missed_by_the_judge, stage.objects, stage.toll, driver)
+        report = _report(seed, faces, stage, driver, happened, found)
+        seconds = time.monotonic() - started_s
+        return dataclasses.replace(report, seconds=seconds, control_missed=missed, unready=watch.unready())
 
 
 async def play(
@@ -97,14 +129,42 @@ def is_ready(process: ServiceProcess) -> bool:
     return False
 
 
-async def quiet(stage: Rig, driver: Driver, faces: int) -> None:
-    """Wait until everything has arrived and forward holds nothing, or for as long as it may take."""
+async def quiet(stage: Rig, driver: Driver) -> None:
+    """Wait until everything has arrived and forward holds nothing, or for as long as it may take.
+
+    What was set aside for a cause that is mended is put back, as an operator would.
+    """
     deadline_s = time.monotonic() + QUIET_S
+    requeue_at_s = time.monotonic() + REQUEUE_EVERY_S
     while time.monotonic() < deadline_s:
-        is_all_there = await asyncio.to_thread(lambda: len(objects_in(stage.objects))) >= faces
-        if not driver.held and is_all_there and await held_by_forward(stage) == 0:
+        if not driver.held and await asyncio.to_thread(_is_all_there, stage, driver):
             return
+        if time.monotonic() > requeue_at_s and stage.requeues < MOST_REQUEUES and _is_mended(stage):
+            await stage.requeue()
+            requeue_at_s = time.monotonic() + REQUEUE_EVERY_S
         await asyncio.sleep(0.5)
+
+
+def _is_all_there(stage: Rig, driver: Driver) -> bool:
+    expected = {face.id for face in driver.offered()} | stage.toll.planted.keys()
+    stored = {Path(key).stem for key in objects_in(stage.objects)}
+    held = _spooled(stage, "SELECT id FROM faces")
+    if held is None:
+        return False
+    return expected - stage.toll.destroyed <= stored and not {*expected, *driver.ledger.numbers} & set(held)
+
+
+def _is_mended(stage: Rig) -> bool:
+    """Say whether faces are set aside for a wrong device name, which is right now."""
+    reasons = _spooled(stage, "SELECT DISTINCT reason FROM set_aside") or []
+    return bool({"other_device", "not_authorized"} & set(reasons))
+
+
+def _spooled(stage: Rig, query: str) -> list[str] | None:
+    """Ask the spool; nothing while it cannot be read."""
+    with contextlib.suppress(sqlite3.DatabaseError), opened(stage.spool / DATABASE) as connection:
+        return [bytes(text).decode(errors="replace") for (text,) in connection.execute(query)]
+    return None
 
 
 async def held_by_forward(stage: Rig) -> float:
@@ -127,23 +187,42 @@ def _say_what_is_wrong(found: Comparison) -> None:
 
 
 def _report(  # noqa: PLR0917 - each is what its type says
-    seed: int, seconds: float, stage: Rig, ledger: Ledger, events: list[Event], found: Comparison
+    seed: int, wanted: int, stage: Rig, driver: Driver, events: list[Event], found: Comparison
 ) -> Report:
-    took_s = [stored_s - ledger.offered_at[face_id] for face_id, stored_s in found.stored_at.items()]
+    ledger, toll = driver.ledger, stage.toll
+    took_s = [
+        stored_s - ledger.offered_at[ledger.numbers[face_id]]
+        for face_id, stored_s in found.stored_at.items()
+        if face_id in ledger.numbers
+    ]
     return Report(
         seed=seed,
-        seconds=seconds,
-        faces=len(ledger.numbers),
+        faces=len(ledger.offered_at),
+        unoffered=wanted - len(ledger.offered_at),
         events=tuple(events),
         lost=len(found.lost),
+        lost_of_receipted=len({Path(key).stem for key in found.lost} & _receipted(driver, toll)),
         duplicates=len(found.duplicates),
         differing=len(found.differing),
         unexpected=len(found.unexpected),
+        planted=len(toll.planted),
+        destroyed=len(found.excused),
+        spoilt=len(toll.spoilt),
+        harms=dict(toll.harms),
+        requeues=stage.requeues,
+        notes=tuple(stage.notes),
         resent_local=sum(times > 1 for times in ledger.times_published.values()),
         resent_uplink=sum(times > 1 for times in stage.tap.sent.values()),
         sendings_uplink=stage.tap.sent.total(),
         typical_s=statistics.median(took_s) if took_s else 0.0,
         longest_s=max(took_s, default=0.0),
-        crashes={name: part.crashes for name, part in stage.services.items()},
+        crashes={name: part.crashes for name, part in (*stage.services.items(), ("standby", stage.standby))},
         missing=stage.missing,
     )
+
+
+def _receipted(driver: Driver, toll: Toll) -> set[str]:
+    """Return the ids that forward has said it has, or was given on its own disk."""
+    ledger = driver.ledger
+    ids = {face_id for face_id, number in ledger.numbers.items() if number in ledger.taken}
+    return ids | toll.planted.keys()

@@ -1,0 +1,128 @@
+"""What may happen to processes, links, buckets and clocks, for as long as a context lasts."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from tests.custody.proxy import HttpAnswer, Mode, Proxy, Shape
+from tests.custody.rig import Part, Rig
+from tests.support import MosquittoServer
+
+Happening = Callable[[Rig, random.Random], AbstractAsyncContextManager[None]]
+
+
+def killed(*names: str) -> Happening:
+    @asynccontextmanager
+    async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+        for name in names:
+            rig.parts[name].kill()
+        yield
+        for name in rng.sample(names, len(names)):
+            await asyncio.to_thread(rig.parts[name].start)
+
+    return happens
+
+
+def stopped(name: str) -> Happening:
+    @asynccontextmanager
+    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+        pid = pid_of(rig.parts[name])
+        os.kill(pid, signal.SIGSTOP)
+        yield
+        os.kill(pid, signal.SIGCONT)
+
+    return happens
+
+
+def cut(proxy_of: Callable[[Rig], Proxy]) -> Happening:
+    @asynccontextmanager
+    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+        await proxy_of(rig).refuse()
+        yield
+        await proxy_of(rig).listen()
+
+    return happens
+
+
+def swallowed(proxy_of: Callable[[Rig], Proxy]) -> Happening:
+    @asynccontextmanager
+    async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+        proxy_of(rig).mode = Mode.SWALLOW
+        yield
+        proxy_of(rig).mode = Mode.PASS
+
+    return happens
+
+
+@asynccontextmanager
+async def slowed(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    rig.link.shape = Shape(
+        bytes_per_s=rng.choice([20_000, 100_000, 400_000]), delay_s=rng.choice([0.05, 0.5])
+    )
+    yield
+    rig.link.shape = None
+
+
+@asynccontextmanager
+async def flapping(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    async def flap() -> None:
+        while True:
+            await asyncio.sleep(rng.uniform(0.02, 0.4))
+            rig.link.cut()
+
+    flapping = asyncio.create_task(flap())
+    try:
+        yield
+    finally:
+        flapping.cancel()
+
+
+def answered(*answers: HttpAnswer) -> Happening:
+    @asynccontextmanager
+    async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+        rig.bucket_link.answer = rng.choice(answers)
+        rig.bucket_link.cut()
+        yield
+        rig.bucket_link.answer = None
+
+    return happens
+
+
+def clock_off(days: int) -> Happening:
+    @asynccontextmanager
+    async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+        clock = rng.choice([rig.edge_clock, rig.cloud_clock])
+        clock.set_days(days)
+        yield
+        clock.set_days(0)
+
+    return happens
+
+
+@asynccontextmanager
+async def small_packets(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    """The cloud broker comes back with a limit that some faces are above, and later with its own again."""
+    broker = rig.cloud
+    config = broker.config.read_text()
+    lower = rng.choice([16_000, 30_000, 60_000])
+    await _restart(broker, f"{_without(config, 'max_packet_size')}max_packet_size {lower}\n")
+    yield
+    await _restart(broker, config)
+
+
+async def _restart(broker: MosquittoServer, config: str) -> None:
+    broker.kill()
+    broker.config.write_text(config)
+    await asyncio.to_thread(broker.start)
+
+
+def _without(config: str, name: str) -> str:
+    return "".join(f"{line}\n" for line in config.splitlines() if not line.startswith(name))
+
+
+def pid_of(target: Part | MosquittoServer) -> int:
+    """Return a part's process."""
+    return target.process.pid if isinstance(target, Part) else target.pid

@@ -1,0 +1,22 @@
+"""`/readyz` of every service follows each fault that stops its work: within five seconds, and once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.custody.sequence import play_alone
+from tests.system.test_custody import a_seed
+
+pytestmark = pytest.mark.long
+
+
+@pytest.mark.timeout(900)
+async def test_a_service_is_ready_when_its_work_is_not_stopped_and_only_then(
+    tmp_path: Path, s3_program: str
+) -> None:
+    seed = a_seed()
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    verdicts = await play_alone(tmp_path, s3_program, seed=seed)
+    assert sum(verdict.is_stopped for verdict in verdicts) >= 20
+    untrue = [verdict for verdict in verdicts if not verdict.is_true]
+    assert not untrue, "\n".join(map(str, untrue))
