@@ -1,11 +1,12 @@
 """Whether a source can be opened, told before anything is started."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.ffmpeg import find_ffmpeg, named_in
 from services.capture.metrics import Tally
 from services.capture.pictures import Picture
 from services.capture.program import Program
@@ -36,13 +37,13 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
 
     Args:
         camera: which one.
-        ffmpeg: the program to use; see `find_ffmpeg`.
+        ffmpeg: the program to use; default: what capture will use, see `choose_ffmpeg`.
         timeout_s: how long it may take, in seconds.
 
     Raises:
         SetupError: it cannot; one line that says what to do, without credentials.
     """
-    site = Site(ffmpeg=find_ffmpeg(ffmpeg))
+    site = Site(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
     try:
         if camera.scheme == "file":
             await survey(site.ffmpeg, Path(camera.place))

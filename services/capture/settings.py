@@ -57,7 +57,8 @@ class CaptureSettings(DeviceSettings):
         "on loopback",
     )
     ffmpeg: Path | None = Field(
-        None, description="the ffmpeg program; default: on PATH, else imageio-ffmpeg's"
+        None,
+        description="the ffmpeg program, 5.1 or newer; default: the first good one on PATH, else imageio-ffmpeg's",
     )
     lock_path: Path | None = Field(
         None,
