@@ -11,7 +11,7 @@ from services.capture.formats import choose
 from services.capture.machine import find_rpicam
 from services.capture.metrics import Tally
 from services.capture.pictures import Picture
-from services.capture.probe import probe_codec
+from services.capture.probe import probe
 from services.capture.sources import Command, Site, Wire, command, needs_probe
 from services.capture.watch import Ending, Patience, watch
 from services.capture.words import secrets_of
@@ -64,8 +64,8 @@ class Program:
         elif self._camera.scheme == "rpicam":
             self._site = replace(self._site, rpicam=find_rpicam("vid") or self._site.rpicam)
         elif self._site.codec is None and needs_probe(self._camera):
-            codec = await probe_codec(self._camera, self._site, self._patience.start_timeout_s)
-            self._site = replace(self._site, codec=codec)
+            found = await probe(self._camera, self._site, self._patience.start_timeout_s)
+            self._site = replace(self._site, codec=found.codec, is_turned=found.is_turned)
 
     def _choose(self, device: v4l2.Device) -> None:
         chosen = choose(device.formats, self._camera.options)

@@ -153,7 +153,7 @@ class Station:
         )
         self._connect(tasks, flow)
         flow.start()
-        program = self._program(replace(self._site, codec=recording.codec))
+        program = self._program(replace(self._site, codec=recording.codec, is_turned=recording.is_turned))
         await keep_running(program, self.outlet, self.viewfinder.beside(flow.on_picture), flow.is_read)
         await flow.finish()
         self.outlet.say("offline", why="the recording has come to its end")

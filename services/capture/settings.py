@@ -58,7 +58,7 @@ class CaptureSettings(DeviceSettings):
     )
     ffmpeg: Path | None = Field(
         None,
-        description="the ffmpeg program, 5.1 or newer; default: the first good one on PATH, else imageio-ffmpeg's",
+        description="the ffmpeg program, 5.1 or newer; default: a good one on PATH, else imageio-ffmpeg's",
     )
     lock_path: Path | None = Field(
         None,

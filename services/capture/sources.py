@@ -38,6 +38,8 @@ class Site:
             for it, for
         size: this, and
         fps: this.
+        is_turned: whether the source says that its pictures have to be turned or mirrored, which ffmpeg does
+            with what it decodes.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
     """
@@ -47,6 +49,7 @@ class Site:
     codec: str | None = None
     size: Size | None = None
     fps: float | None = None
+    is_turned: bool = False
     has_zscale: bool = False
     is_hwaccel_off: bool = False
 
@@ -212,7 +215,9 @@ def _ffmpeg(
     options = camera.options
     limit = None if is_small else options.size
     words = _before(site)
-    is_jpeg_as_wanted = codec == "mjpeg" and options.quality is None and options.rotate == 0
+    is_jpeg_as_wanted = (
+        codec == "mjpeg" and options.quality is None and not (options.rotate or site.is_turned)
+    )
     if is_jpeg_as_wanted and limit is None:
         output = ["-c:v", "copy", "-f", "mpjpeg"]
         wire = Wire.MULTIPART

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from services.capture.cameras import Options, Size
 from services.capture.clock import ClockCheck
+from services.capture.delivery import PacketTimes
 from services.capture.encoding import encode, encode_within
 from services.capture.fit import Fit
 from services.capture.formats import Format, choose
 from services.capture.machine import from_devices, parse_rpicam_list
 from services.capture.pictures import Jpeg, Planes
-from services.capture.recording import PacketTimes, Recording
+from services.capture.recording import Recording
 from services.capture.v4l2 import Device
 from services.capture.words import MAX_LINE_CHARACTERS, MAX_LINES, LastWords, SizeChange, redact, secrets_of
 from services.common.errors import Refused
