@@ -79,6 +79,6 @@ async def _until_first_picture(program: Program) -> Ending | None:
 
 def _line(camera: Camera, problem: str) -> str:
     where = redact(camera.url, secrets_of(camera.url))
-    return (
-        f"camera {camera.name!r} ({where}) cannot be opened: {problem.rstrip('.')}; {_ADVICE[camera.scheme]}"
-    )
+    # A file's name may hold a line end.
+    why = redact(problem.rstrip("."))
+    return f"camera {camera.name!r} ({where}) cannot be opened: {why}; {_ADVICE[camera.scheme]}"

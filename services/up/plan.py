@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-from services.capture.cameras import Camera, parse_camera, to_url
+from services.capture.cameras import Camera, is_there, parse_camera, to_url
 from services.common.errors import SetupError
+from services.common.places import file_url
 from services.common.topics import NAME_PATTERN, is_name
 from services.up.supervisor import Program
 
@@ -113,7 +113,8 @@ def camera_settings(sources: Sequence[str], *, is_once: bool) -> tuple[str, ...]
     """
     settings = []
     for number, source in enumerate(sources, start=1):
-        named = _NAMED.fullmatch(source)
+        # A file may have an equals sign in its name.
+        named = None if is_there(source) else _NAMED.fullmatch(source)
         name = named[1] if named else ("camera" if number == 1 else f"camera-{number}")
         setting = f"{name}={to_url(named[2] if named else source)}"
         if is_once:
@@ -132,7 +133,7 @@ def _paced(setting: str) -> str:
 
 def store_url(store: str) -> str:
     """Return the URL of a store given as one or as a folder's path."""
-    return store if "://" in store else f"file://{quote(str(Path(store).absolute()))}"
+    return store if "://" in store else file_url(store)
 
 
 def state_folder(url: str, environment: Mapping[str, str]) -> Path:

@@ -2,6 +2,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from services.common.places import unquote_path
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -27,7 +29,7 @@ def parse_location(url: str) -> Folder | Bucket:
     parts = urlsplit(url)
     match parts.scheme:
         case "file" if parts.netloc in ("", "localhost") and parts.path.startswith("/"):
-            return Folder(Path(unquote(parts.path)))
+            return Folder(Path(unquote_path(parts.path)))
         case "s3" if parts.netloc and "@" not in parts.netloc and not (parts.query or parts.fragment):
             return Bucket(parts.netloc, unquote(parts.path).strip("/"))
     raise ValueError("s3://bucket/prefix or file:///absolute/path is wanted")
