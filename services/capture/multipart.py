@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.jpegs import is_whole_jpeg
+from services.capture.jpegs import is_jpeg, is_whole_jpeg
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
 
 CHUNK_BYTES = 256 * 1024
@@ -53,6 +53,13 @@ class MultipartReader:
         pictures: list[Picture] = []
         while self._step(pictures):
             pass
+        return pictures
+
+    def ended(self) -> Sequence[Picture]:
+        """Return the picture that the stream's end has cut off from its boundary, or cut short."""
+        pictures: list[Picture] = []
+        if self._headers is not None and 0 < len(self._data) <= self._max_part_bytes:
+            self._finish(self._headers, len(self._data), pictures)
         return pictures
 
     def _step(self, pictures: list[Picture]) -> bool:
@@ -113,7 +120,8 @@ class MultipartReader:
         return False
 
     def _finish(self, headers: bytes, length: int, pictures: list[Picture]) -> None:
-        if self._is_jpeg(length):
+        length = self._true_length(length)
+        if length:
             pictures.append(Jpeg(bytes(memoryview(self._data)[:length]), _taken_unix_s(headers)))
             self._drop(length)
             self._boundary = self._headers = None
@@ -121,10 +129,20 @@ class MultipartReader:
             # Cut short, it holds the start of the next part: what was taken for the body is looked at again.
             self._resynchronise("not_a_jpeg")
 
-    def _is_jpeg(self, length: int) -> bool:
+    def _true_length(self, length: int) -> int:
+        """Return how much of what was announced is the body; 0 if that is no JPEG."""
+        assert self._boundary is not None
         # The view must be gone before the array may change its size.
         with memoryview(self._data) as data, data[:length] as body:
-            return is_whole_jpeg(body)
+            if is_whole_jpeg(body):
+                return length
+            if not is_jpeg(body):
+                return 0
+        # No end, or something behind it. What was announced may be too much, and reach into the next part.
+        boundary = self._data.find(b"\n" + self._boundary, 0, length)
+        if boundary < 0:
+            return length
+        return boundary - (self._data[boundary - 1 : boundary] == b"\r")
 
     def _declared_length(self, headers: bytes) -> int | None:
         found = _LENGTH.search(headers)
