@@ -4,7 +4,8 @@ from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable, run_child
 from services.capture.delivery import Description, PacketTimes
 from services.capture.lines import listen
-from services.capture.sources import Site, probe_command
+from services.capture.snapshots import SNAPSHOT
+from services.capture.sources import Site, look_command, probe_command
 from services.capture.words import LastWords, secrets_of
 
 
@@ -42,3 +43,18 @@ async def probe(camera: Camera, site: Site, timeout_s: float) -> Delivery:
     if not packets.codec:
         raise CameraUnavailable(str(words) or "it holds no video")
     return Delivery(packets.codec, said.is_turned)
+
+
+async def is_snapshot_address(camera: Camera, site: Site, timeout_s: float) -> bool:
+    """Say whether an `http` address answers with one JPEG and no more.
+
+    Raises:
+        CameraUnavailable: that could not even be asked.
+    """
+    said: list[str] = []
+    async with run_child(look_command(camera, site)) as child:
+        try:
+            await listen(child, said.append, lambda _line: None, timeout_s)
+        except TimeoutError:
+            return False  # whatever it is, ffmpeg has its own patience with it
+    return said == [SNAPSHOT]

@@ -11,8 +11,8 @@ from services.capture.formats import choose
 from services.capture.machine import find_rpicam
 from services.capture.metrics import Tally
 from services.capture.pictures import Picture
-from services.capture.probe import probe
-from services.capture.sources import Command, Site, Wire, command, needs_probe
+from services.capture.probe import is_snapshot_address, probe
+from services.capture.sources import Command, Site, Wire, command, needs_probe, snapshot_fps
 from services.capture.watch import Ending, Patience, watch
 from services.capture.words import secrets_of
 
@@ -48,7 +48,7 @@ class Program:
         ending = await watch(
             program,
             on_picture,
-            patience=self._patience,
+            patience=self._patience_now(),
             tally=self._tally,
             secrets=secrets_of(self._camera.url),
             may_change=self._camera.scheme == "file",
@@ -63,9 +63,19 @@ class Program:
             self._choose(await asyncio.to_thread(v4l2.describe, self._camera.place))
         elif self._camera.scheme == "rpicam":
             self._site = replace(self._site, rpicam=find_rpicam("vid") or self._site.rpicam)
-        elif self._site.codec is None and needs_probe(self._camera):
+        elif self._camera.scheme in ("http", "https") and self._site.is_snapshot is None:
+            is_snapshot = await is_snapshot_address(self._camera, self._site, self._patience.start_timeout_s)
+            self._site = replace(self._site, is_snapshot=is_snapshot)
+        if self._site.codec is None and needs_probe(self._camera) and not self._site.is_snapshot:
             found = await probe(self._camera, self._site, self._patience.start_timeout_s)
             self._site = replace(self._site, codec=found.codec, is_turned=found.is_turned)
+
+    def _patience_now(self) -> Patience:
+        """Return how long to wait for pictures: longer where they are asked for less often."""
+        if not self._site.is_snapshot:
+            return self._patience
+        pause_s = 1 / snapshot_fps(self._camera)
+        return replace(self._patience, stall_timeout_s=self._patience.stall_timeout_s + pause_s)
 
     def _choose(self, device: v4l2.Device) -> None:
         chosen = choose(device.formats, self._camera.options)
@@ -75,6 +85,9 @@ class Program:
         self._site = replace(self._site, codec=chosen.codec, size=chosen.size, fps=chosen.fps)
 
     def _learn(self, program: Command, ending: Ending) -> None:
+        if self._site.is_snapshot or ending.pictures <= 1:
+            # Some addresses give a stream at one time and a single picture at another.
+            self._site = replace(self._site, is_snapshot=None)
         if ending.pictures:
             return
         if program.wire is Wire.MULTIPART:

@@ -1,6 +1,7 @@
 """From a camera's URL to the command line of the program that reads it."""
 
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +10,9 @@ from services.capture.cameras import Camera, Size
 from services.capture.jpegs import JpegReader
 from services.capture.multipart import MultipartReader
 from services.capture.pictures import Reader
+
+USUAL_SNAPSHOT_FPS = 2.0
+"""Somebody who walks by is in view for some seconds; many a camera takes half a second for a picture."""
 
 
 class Wire(StrEnum):
@@ -40,8 +44,10 @@ class Site:
         fps: this.
         is_turned: whether the source says that its pictures have to be turned or mirrored, which ffmpeg does
             with what it decodes.
+        is_snapshot: whether an `http` address answers each question with one JPEG; nothing: not known yet.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
+        python: what runs this code.
     """
 
     ffmpeg: str
@@ -50,8 +56,10 @@ class Site:
     size: Size | None = None
     fps: float | None = None
     is_turned: bool = False
+    is_snapshot: bool | None = None
     has_zscale: bool = False
     is_hwaccel_off: bool = False
+    python: str = sys.executable
 
 
 def make_reader(wire: Wire) -> Reader:
@@ -135,6 +143,34 @@ def _opened_by_ffmpeg(camera: Camera, site: Site) -> Command:
     )
 
 
+def _http(camera: Camera, site: Site) -> Command:
+    return _snapshots(camera, site) if site.is_snapshot else _opened_by_ffmpeg(camera, site)
+
+
+def _snapshots(camera: Camera, site: Site) -> Command:
+    poll = (*_snapshots_program(site), "poll", camera.url, f"{snapshot_fps(camera):g}")
+    # Nothing is looked at in advance: to wait for more pictures than one takes seconds here.
+    arguments = ["-analyzeduration", "0", "-fpsprobesize", "0", "-f", "mpjpeg", "-i", "pipe:0"]
+    through = _ffmpeg(camera, site, arguments, codec="mjpeg", is_small=False)
+    # What would only be copied needs no ffmpeg.
+    is_copied = through.wire is Wire.MULTIPART
+    return Command(poll if is_copied else (*poll, *through.argv), through.wire)
+
+
+def snapshot_fps(camera: Camera) -> float:
+    """Return how often an address that gives one picture at a time is asked, in pictures per second."""
+    return camera.options.fps or USUAL_SNAPSHOT_FPS
+
+
+def look_command(camera: Camera, site: Site) -> tuple[str, ...]:
+    """Return the words that tell whether an `http` address gives one picture at a time; see `snapshots`."""
+    return (*_snapshots_program(site), "look", camera.url)
+
+
+def _snapshots_program(site: Site) -> tuple[str, ...]:
+    return (site.python, "-m", "services.capture.snapshots")
+
+
 def _test(camera: Camera, site: Site) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 10
@@ -188,6 +224,8 @@ _INPUTS: Mapping[str, Callable[[Camera], list[str]]] = {
 }
 _SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
     **dict.fromkeys(_INPUTS, _opened_by_ffmpeg),
+    "http": _http,
+    "https": _http,
     "v4l2": _v4l2,
     "csi": _csi,
     "rpicam": _rpicam,
