@@ -1,8 +1,8 @@
 """Polls an address that answers each question with one JPEG, and writes what comes as multipart JPEG.
 
 A program of its own, like every camera's. With the words `look URL` it tells what an address is, with
-`poll URL FPS` it goes on until it is stopped or nothing comes any more, with `poll URL FPS PROGRAM ...` it writes to
-that program. What is wrong is said on standard error.
+`poll URL FPS` it goes on until it is stopped or nothing comes any more, with `poll URL FPS PROGRAM ...` it
+writes to that program. What is wrong is said on standard error.
 """
 
 import contextlib
