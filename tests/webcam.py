@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif mood == "slow":
             time.sleep(0.4)
             self._show()
-        elif mood in ("stream", "raw") or (mood == "sometimes" and self.server.is_streaming):
+        elif mood.startswith(("stream", "raw")) or (mood == "sometimes" and self.server.is_streaming):
             self._stream(is_multipart=mood != "raw")
         elif mood == "wordless":
             self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + self.server.picture)
@@ -100,12 +100,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.end_headers()
+        dialect, number = self.path.rpartition("/")[2], 0
         with contextlib.suppress(OSError):
             while not self.server.is_closing and (self.server.is_streaming or "sometimes" not in self.path):
                 picture = self.server.picture
-                head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-                self.wfile.write(head + picture + b"\r\n" if is_multipart else picture)
+                self.wfile.write(_part(picture, dialect, number) if is_multipart else picture)
                 self.wfile.flush()
+                number += 1
                 time.sleep(0.05)
 
     def _is_known(self, mood: str) -> bool:
@@ -122,6 +123,21 @@ class _Handler(BaseHTTPRequestHandler):
         secret, question = digest(f"{USER}:cam:{PASSWORD}"), digest(f"GET:{said['uri']}")
         expected = ":".join([secret, NONCE, said["nc"], said["cnonce"], said["qop"], question])
         return bool(said["response"] == digest(expected))
+
+
+DIALECTS = ("no-first-boundary", "two-boundaries", "no-type", "length-too-large", "no-length", "lf")
+"""What cameras make of multipart; after the path."""
+
+
+def _part(picture: bytes, dialect: str, number: int) -> bytes:
+    boundary, kind = b"--frame\r\n", b"Content-Type: image/jpeg\r\n"
+    length = b"Content-Length: %d\r\n" % (len(picture) + 50 * (dialect == "length-too-large"))
+    if dialect == "no-first-boundary" and number == 0:
+        boundary = b""
+    if dialect == "two-boundaries":
+        boundary *= 2
+    head = boundary + kind * (dialect != "no-type") + length * (dialect != "no-length") + b"\r\n"
+    return (head.replace(b"\r\n", b"\n") if dialect == "lf" else head) + picture + b"\r\n"
 
 
 _CHALLENGES = {

@@ -48,9 +48,10 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
         if camera.scheme == "file":
             await survey(site.ffmpeg, Path(camera.place))
             return
-        ending = await _until_first_picture(
-            Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
-        )
+        program = Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
+        ending = await _until_first_picture(program)
+        if ending is not None and program.has_another_way:
+            ending = await _until_first_picture(program)
     except CameraUnavailable as error:
         raise SetupError(_line(camera, str(error))) from error
     if ending is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.capture.jpegs import is_jpeg, is_whole_jpeg
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.common.jpeg_headers import end_of_image
 
 CHUNK_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 8 * 1024
@@ -130,15 +131,20 @@ class MultipartReader:
             self._resynchronise("not_a_jpeg")
 
     def _true_length(self, length: int) -> int:
-        """Return how much of what was announced is the body; 0 if that is no JPEG."""
-        assert self._boundary is not None
+        """Return how much of what was announced is the picture; 0 if there is none."""
         # The view must be gone before the array may change its size.
         with memoryview(self._data) as data, data[:length] as body:
             if is_whole_jpeg(body):
                 return length
             if not is_jpeg(body):
                 return 0
-        # No end, or something behind it. What was announced may be too much, and reach into the next part.
+            # Something stands behind the end, or there is none.
+            end = end_of_image(body)
+        return self._before_boundary(length) if end is None else end
+
+    def _before_boundary(self, length: int) -> int:
+        """Return how much of a body comes before the next part, into which it may reach."""
+        assert self._boundary is not None
         boundary = self._data.find(b"\n" + self._boundary, 0, length)
         if boundary < 0:
             return length

@@ -1,10 +1,10 @@
 from dataclasses import dataclass
 
+from services.capture.answers import Answer
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable, run_child
 from services.capture.delivery import Description, PacketTimes
 from services.capture.lines import listen
-from services.capture.snapshots import SNAPSHOT
 from services.capture.sources import Site, look_command, probe_command
 from services.capture.words import LastWords, secrets_of
 
@@ -45,8 +45,8 @@ async def probe(camera: Camera, site: Site, timeout_s: float) -> Delivery:
     return Delivery(packets.codec, said.is_turned)
 
 
-async def is_snapshot_address(camera: Camera, site: Site, timeout_s: float) -> bool:
-    """Say whether an `http` address answers with one JPEG and no more.
+async def look_at(camera: Camera, site: Site, timeout_s: float) -> Answer:
+    """Return how an `http` address answers.
 
     Raises:
         CameraUnavailable: that could not even be asked.
@@ -56,5 +56,5 @@ async def is_snapshot_address(camera: Camera, site: Site, timeout_s: float) -> b
         try:
             await listen(child, said.append, lambda _line: None, timeout_s)
         except TimeoutError:
-            return False  # whatever it is, ffmpeg has its own patience with it
-    return said == [SNAPSHOT]
+            return Answer.STREAM
+    return Answer(said[0]) if said else Answer.STREAM

@@ -13,6 +13,7 @@ from http.client import HTTPResponse
 from typing import IO
 
 from services.capture.address import Address, NoSnapshot
+from services.capture.answers import Answer
 from services.capture.jpegs import JpegReader, is_jpeg
 from services.capture.pictures import MAX_JPEG_BYTES
 
@@ -21,28 +22,30 @@ LOOK_S = 3.0
 MOST_FAILURES = 3
 """In a row: a camera that is busy may miss a question."""
 
-SNAPSHOT, STREAM = "snapshot", "stream"
-
 _CHUNK_BYTES = 64 * 1024
 _BOUNDARY = b"--faceferry\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 
 
-def look(address: Address) -> str:
-    """Return `snapshot` if an answer is one JPEG and no more, else `stream`: ffmpeg tells best of trouble."""
+def look(address: Address) -> Answer:
+    """Return how an address answers."""
     try:
         with address.ask() as answer:
-            return SNAPSHOT if _is_snapshot(answer) else STREAM
+            return _answer(answer)
     except NoSnapshot:
-        return STREAM
+        return Answer.STREAM
 
 
-def _is_snapshot(answer: HTTPResponse) -> bool:
+def _answer(answer: HTTPResponse) -> Answer:
     kind = _kind(answer)
-    if kind.startswith(("multipart/", "video/", "audio/")):
-        return False
+    if kind.startswith("multipart/"):
+        return Answer.MULTIPART
+    if kind.startswith(("video/", "audio/")):
+        return Answer.STREAM
     if kind == "image/jpeg" and answer.length is not None:
-        return answer.length <= MAX_JPEG_BYTES
-    return _is_one_jpeg(answer, time.monotonic() + LOOK_S)
+        is_snapshot = answer.length <= MAX_JPEG_BYTES
+    else:
+        is_snapshot = _is_one_jpeg(answer, time.monotonic() + LOOK_S)
+    return Answer.SNAPSHOT if is_snapshot else Answer.STREAM
 
 
 def _is_one_jpeg(answer: HTTPResponse, deadline_s: float) -> bool:

@@ -12,17 +12,18 @@ import pytest
 import simplejpeg
 
 from services.capture.address import Address, NoSnapshot
+from services.capture.answers import Answer
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.ffmpeg import find_ffmpeg
-from services.capture.probe import is_snapshot_address
+from services.capture.probe import look_at
 from services.capture.snapshots import fetch, poll
 from services.capture.sources import Site
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
 from tests.storing import jpeg
 from tests.support import MosquittoServer, eventually
-from tests.webcam import PASSWORD, USER, Webcam, serving
+from tests.webcam import DIALECTS, PASSWORD, USER, Webcam, serving
 
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}"
 
@@ -64,14 +65,23 @@ async def test_an_address_that_gives_one_picture_is_known_and_asked_as_the_camer
     webcam: Webcam, path: str, user: str
 ) -> None:
     url = webcam.url(path, user=user)
-    assert await is_snapshot_address(parse_camera(f"a={url}"), Site(find_ffmpeg()), 20)
+    assert await look_at(parse_camera(f"a={url}"), Site(find_ffmpeg()), 20) is Answer.SNAPSHOT
     assert await asyncio.to_thread(fetch, Address(url)) == webcam.picture
     assert path.replace(" ", "%20") in webcam.asked
 
 
-@pytest.mark.parametrize("path", ["/stream", "/raw", "/page", "/gone", "/basic"])
-async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str) -> None:
-    assert not await is_snapshot_address(parse_camera(f"a={webcam.url(path)}"), Site(find_ffmpeg()), 20)
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/stream", Answer.MULTIPART),
+        ("/raw", Answer.STREAM),
+        ("/page", Answer.STREAM),
+        ("/gone", Answer.STREAM),
+        ("/basic", Answer.STREAM),
+    ],
+)
+async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str, answer: Answer) -> None:
+    assert await look_at(parse_camera(f"a={webcam.url(path)}"), Site(find_ffmpeg()), 20) is answer
 
 
 @pytest.mark.parametrize(
@@ -167,6 +177,17 @@ async def test_a_camera_that_streams_only_sometimes_is_followed_both_ways(
         for webcam.is_streaming in (True, False):
             count = detector.counts["a"]
             await eventually(detector.more_than("a", count + 20), 40)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_parts_that_ffmpeg_is_too_strict_for_are_read_all_the_same(
+    tmp_path: Path, broker: MosquittoServer, webcam: Webcam, dialect: str
+) -> None:
+    url = webcam.url(f"/stream/{dialect}")
+    await check_source(parse_camera(f"a={url}"), timeout_s=4)
+    async with capturing(tmp_path, broker, url, start_timeout_s=4) as (_capture, detector):
+        await eventually(detector.more_than("a", 20), 30)
+        assert detector.frames["a"][-1].jpeg == webcam.picture
 
 
 async def test_a_rate_below_what_the_watchdog_waits_for_is_no_stall(
