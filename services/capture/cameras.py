@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from services.common.errors import SetupError
+from services.common.places import file_url, unquote_path
 from services.common.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
 
 SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "csi", "rpicam", "exec", "test")
@@ -18,6 +19,7 @@ MAX_SIDE_PX = 16_384
 # follows. A line end always does.
 _SEPARATOR = re.compile(rf"\s*\n\s*|\s*,\s*(?={NAME_PATTERN}=(?:exec:|[a-z][a-z0-9+.-]*://))")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII)
+_URL = re.compile(r"exec:|[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Camera:
     def place(self) -> str:
         """What stands behind the scheme: a path, a number, or a command."""
         rest = self.url.partition(":")[2]
-        return rest if self.scheme == "exec" else unquote(rest.removeprefix("//"))
+        return rest if self.scheme == "exec" else unquote_path(rest.removeprefix("//"))
 
 
 def parse_cameras(text: str) -> tuple[Camera, ...]:
@@ -121,12 +123,23 @@ def parse_camera(text: str) -> Camera:
 
 
 def to_url(place: str) -> str:
-    """Return the URL of what a user pointed at: a URL stays, a device is a camera, else it is a file."""
-    if _SCHEME.match(place):
-        return place
+    """Return the URL of what a user pointed at: a URL stays, a device is a camera, else it is a file.
+
+    What is there is a file, whatever its name looks like.
+    """
+    if (scheme := _URL.match(place)) and not is_there(place):
+        return scheme[0].lower() + place[scheme.end() :]
     if re.fullmatch(r"/dev/video\d+", place):
         return f"v4l2://{place}"
-    return f"file://{quote(str(Path(place).absolute()))}"
+    return file_url(place)
+
+
+def is_there(place: str) -> bool:
+    """Say whether a user's word is the name of something on this machine."""
+    try:
+        return Path(place).exists()
+    except (OSError, ValueError):  # too long, or with a character that no name can have
+        return False
 
 
 def _split_query(url: str) -> tuple[str, list[tuple[str, str]]]:
@@ -163,6 +176,8 @@ def _checked(camera: Camera, given: Iterable[str]) -> Camera:
     if foreign := set(given) - _TAKEN.get(camera.scheme, _DECODED):
         takes = ", ".join(sorted(_TAKEN.get(camera.scheme, _DECODED)))
         raise SetupError(f"camera {camera.name!r}: {camera.scheme} takes no {min(foreign)}, but {takes}")
+    if "\0" in camera.place:
+        raise SetupError(f"camera {camera.name!r}: no name holds the character that %00 stands for")
     if camera.options.paced and camera.options.loop:
         raise SetupError(f"camera {camera.name!r}: a paced file plays once; take loop or paced away")
     if camera.scheme == "rpicam" and camera.options.rotate not in (0, 180):

@@ -1,11 +1,12 @@
 """Whether a source can be opened, told before anything is started."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.ffmpeg import find_ffmpeg, named_in
 from services.capture.metrics import Tally
 from services.capture.pictures import Picture
 from services.capture.program import Program
@@ -36,20 +37,21 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
 
     Args:
         camera: which one.
-        ffmpeg: the program to use; see `find_ffmpeg`.
+        ffmpeg: the program to use; default: what capture will use, see `choose_ffmpeg`.
         timeout_s: how long it may take, in seconds.
 
     Raises:
         SetupError: it cannot; one line that says what to do, without credentials.
     """
-    site = Site(ffmpeg=find_ffmpeg(ffmpeg))
+    site = Site(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
     try:
         if camera.scheme == "file":
             await survey(site.ffmpeg, Path(camera.place))
             return
-        ending = await _until_first_picture(
-            Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
-        )
+        program = Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
+        ending = await _until_first_picture(program)
+        if ending is not None and program.has_another_way:
+            ending = await _until_first_picture(program)
     except CameraUnavailable as error:
         raise SetupError(_line(camera, str(error))) from error
     if ending is not None:
@@ -78,6 +80,6 @@ async def _until_first_picture(program: Program) -> Ending | None:
 
 def _line(camera: Camera, problem: str) -> str:
     where = redact(camera.url, secrets_of(camera.url))
-    return (
-        f"camera {camera.name!r} ({where}) cannot be opened: {problem.rstrip('.')}; {_ADVICE[camera.scheme]}"
-    )
+    # A file's name may hold a line end.
+    why = redact(problem.rstrip("."))
+    return f"camera {camera.name!r} ({where}) cannot be opened: {why}; {_ADVICE[camera.scheme]}"

@@ -82,9 +82,12 @@ class Child:
 
     async def ended(self, grace_s: float) -> int | None:
         """Return the exit status (negative: the signal), or nothing if it does not end in time."""
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._process.wait(), grace_s)
-        return None
+        # Not `wait_for`, which in Python 3.11 forgets a cancellation that comes just as the program ends.
+        try:
+            async with asyncio.timeout(grace_s):
+                return await self._process.wait()
+        except TimeoutError:
+            return None
 
     async def stop(self) -> None:
         """End the whole group: politely, and then not."""

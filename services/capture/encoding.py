@@ -6,6 +6,7 @@ import simplejpeg
 from services.capture.fit import Fit, Level
 from services.capture.pictures import Jpeg, Picture, Planes
 from services.common.errors import Refused
+from services.common.jpeg_headers import orientation, with_orientation
 
 
 def encode(picture: Picture, quality: int, reduction: int = 1) -> bytes:
@@ -63,4 +64,4 @@ def _recode(data: bytes, quality: int, reduction: int) -> bytes:
     except ValueError as error:
         raise Refused("not_a_jpeg", str(error)) from error
     encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="BGR", colorsubsampling="420")
-    return encoded
+    return with_orientation(encoded, orientation(data))

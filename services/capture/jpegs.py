@@ -1,52 +1,44 @@
-"""Where a JPEG ends, told without decoding it. After ITU-T T.81, annex B."""
+"""Cuts JPEGs out of a stream, told by their structure and not decoded."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.common.jpeg_headers import END_OF_SCAN, SOI, SOS, START, scan_start
 
 CHUNK_BYTES = 256 * 1024
-_START = b"\xff\xd8\xff"
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _END_MARK = b"\xff\xd9"
 # Cameras pad what they hand over; more than this is not padding.
 _PADDING = b"\x00\xff\r\n"
 _MAX_PADDING_BYTES = 64 * 1024
-# Within a scan 0xFF 0x00 is a stuffed byte and D0 to D7 are restart markers: neither ends it.
-_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+
+
+def is_jpeg(data: bytes | memoryview) -> bool:
+    """Say whether `data` begins as a JPEG, and has sound headers and a scan behind them.
+
+    Of how it ends nothing is said: cameras leave out the end marker, or add what does not belong there, and
+    whether all pixels are there only whoever decodes them can tell.
+    """
+    return bytes(data[:3]) == START and scan_start(data) is not None
 
 
 def is_whole_jpeg(data: bytes | memoryview) -> bool:
-    """Say whether `data` begins as a JPEG, has sound headers up to its scan, and ends as a JPEG.
+    """Say whether `data` is a JPEG that also ends as one, save for padding.
 
     The scan itself is not looked at: a pass-through frame is to cost microseconds.
     """
-    if bytes(data[:3]) != _START or _scan_start(data) is None:
+    if not is_jpeg(data):
         return False
     return bytes(data[-2:]) == _END_MARK or bytes(data[-_MAX_PADDING_BYTES:]).rstrip(_PADDING).endswith(
         _END_MARK
     )
 
 
-def _scan_start(data: bytes | memoryview) -> int | None:
-    """Return where the first scan's data start, or nothing if the headers are broken."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if not 0xC0 <= marker <= 0xFE or marker in (_EOI, _SOI):
-            return None
-        position += 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker == _SOS:
-            return position if position < len(data) else None
-    return None
-
-
 class JpegReader:
-    """Cuts JPEGs that follow each other without anything between, as `rpicam-vid` writes them."""
+    """Cuts JPEGs that follow each other without anything between, as `rpicam-vid` writes them.
+
+    One whose end is missing ends where the next begins, or with the stream.
+    """
 
     def __init__(self, max_jpeg_bytes: int = MAX_JPEG_BYTES) -> None:
         self.skipped: dict[str, int] = {}
@@ -55,6 +47,7 @@ class JpegReader:
         self._data = bytearray()
         self._position = 0
         self._is_in_scan = False
+        self._has_scan = False
 
     @property
     def held_bytes(self) -> int:
@@ -73,6 +66,13 @@ class JpegReader:
             pass
         return pictures
 
+    def ended(self) -> Sequence[Picture]:
+        """Return the picture that the stream's end has cut off, if it has come to its pixels."""
+        pictures: list[Picture] = []
+        if self._has_scan and len(self._data) <= self._max_jpeg_bytes:
+            self._take(len(self._data), pictures)
+        return pictures
+
     def _step(self, pictures: list[Picture]) -> bool:
         if self._position == 0:
             return self._find_start()
@@ -82,9 +82,9 @@ class JpegReader:
         return self._find_marker() if self._is_in_scan else self._take_segment(pictures)
 
     def _find_start(self) -> bool:
-        start = self._data.find(_START)
+        start = self._data.find(START)
         if start < 0:
-            keep = next((n for n in (2, 1) if self._data.endswith(_START[:n])), 0)
+            keep = next((n for n in (2, 1) if self._data.endswith(START[:n])), 0)
             if len(self._data) > keep:
                 count_skip(self.skipped, "garbage")
                 del self._data[: len(self._data) - keep]
@@ -96,7 +96,7 @@ class JpegReader:
         return True
 
     def _find_marker(self) -> bool:
-        found = _END_OF_SCAN.search(self._data, self._position)
+        found = END_OF_SCAN.search(self._data, self._position)
         if found is None:
             self._position = max(self._position, len(self._data) - 1)
             return False
@@ -108,28 +108,40 @@ class JpegReader:
         """Go on behind the segment at the present position."""
         head = self._data[self._position : self._position + 4]
         if head[:2] == _END_MARK:
-            pictures.append(Jpeg(bytes(memoryview(self._data)[: self._position + 2])))
-            del self._data[: self._position + 2]
-            self._position = 0
+            self._take(self._position + 2, pictures)
             return True
         if len(head) < 4:
             return False
-        if head[0] != 0xFF or not 0xC0 <= head[1] <= 0xFF or head[1] == _SOI:
+        if self._has_scan and head[:3] == START:
+            self._take(self._position, pictures)
+            return True
+        if head[0] != 0xFF or not 0xC0 <= head[1] <= 0xFF or head[1] == SOI:
             self._restart("not_a_jpeg")
             return True
         if head[1] == 0xFF:
             self._position += 1
             return True
+        return self._pass_segment(head)
+
+    def _pass_segment(self, head: bytes | bytearray) -> bool:
         length = int.from_bytes(head[2:])
         if len(self._data) < self._position + 2 + length:
             return False
         self._position += 2 + length
-        self._is_in_scan = head[1] == _SOS
+        self._is_in_scan = head[1] == SOS
+        self._has_scan = self._has_scan or self._is_in_scan
         return True
+
+    def _take(self, length: int, pictures: list[Picture]) -> None:
+        pictures.append(Jpeg(bytes(memoryview(self._data)[:length])))
+        self._start_over(length)
 
     def _restart(self, reason: str) -> None:
         """Look for another start behind the one that led nowhere."""
         count_skip(self.skipped, reason)
-        del self._data[:2]
+        self._start_over(2)
+
+    def _start_over(self, length: int) -> None:
+        del self._data[:length]
         self._position = 0
-        self._is_in_scan = False
+        self._is_in_scan = self._has_scan = False

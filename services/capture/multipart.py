@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.jpegs import is_whole_jpeg
+from services.capture.jpegs import is_jpeg, is_whole_jpeg
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.common.jpeg_headers import end_of_image
 
 CHUNK_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 8 * 1024
@@ -53,6 +54,13 @@ class MultipartReader:
         pictures: list[Picture] = []
         while self._step(pictures):
             pass
+        return pictures
+
+    def ended(self) -> Sequence[Picture]:
+        """Return the picture that the stream's end has cut off from its boundary, or cut short."""
+        pictures: list[Picture] = []
+        if self._headers is not None and 0 < len(self._data) <= self._max_part_bytes:
+            self._finish(self._headers, len(self._data), pictures)
         return pictures
 
     def _step(self, pictures: list[Picture]) -> bool:
@@ -113,7 +121,8 @@ class MultipartReader:
         return False
 
     def _finish(self, headers: bytes, length: int, pictures: list[Picture]) -> None:
-        if self._is_jpeg(length):
+        length = self._true_length(length)
+        if length:
             pictures.append(Jpeg(bytes(memoryview(self._data)[:length]), _taken_unix_s(headers)))
             self._drop(length)
             self._boundary = self._headers = None
@@ -121,10 +130,25 @@ class MultipartReader:
             # Cut short, it holds the start of the next part: what was taken for the body is looked at again.
             self._resynchronise("not_a_jpeg")
 
-    def _is_jpeg(self, length: int) -> bool:
+    def _true_length(self, length: int) -> int:
+        """Return how much of what was announced is the picture; 0 if there is none."""
         # The view must be gone before the array may change its size.
         with memoryview(self._data) as data, data[:length] as body:
-            return is_whole_jpeg(body)
+            if is_whole_jpeg(body):
+                return length
+            if not is_jpeg(body):
+                return 0
+            # Something stands behind the end, or there is none.
+            end = end_of_image(body)
+        return self._before_boundary(length) if end is None else end
+
+    def _before_boundary(self, length: int) -> int:
+        """Return how much of a body comes before the next part, into which it may reach."""
+        assert self._boundary is not None
+        boundary = self._data.find(b"\n" + self._boundary, 0, length)
+        if boundary < 0:
+            return length
+        return boundary - (self._data[boundary - 1 : boundary] == b"\r")
 
     def _declared_length(self, headers: bytes) -> int | None:
         found = _LENGTH.search(headers)

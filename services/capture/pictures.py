@@ -71,6 +71,9 @@ class Reader(Protocol):
             StreamBroken: see there.
         """
 
+    def ended(self) -> Sequence[Picture]:
+        """Take note that nothing more will come; return the picture that is left, if one is."""
+
 
 def count_skip(skipped: dict[str, int], reason: str) -> None:
     """Count one of `reason`."""

@@ -5,14 +5,15 @@ from dataclasses import replace
 import structlog
 
 from services.capture import v4l2
+from services.capture.answers import Answer
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
 from services.capture.formats import choose
 from services.capture.machine import find_rpicam
 from services.capture.metrics import Tally
 from services.capture.pictures import Picture
-from services.capture.probe import probe_codec
-from services.capture.sources import Command, Site, Wire, command, needs_probe
+from services.capture.probe import look_at, probe
+from services.capture.sources import Command, Site, Wire, command, needs_probe, snapshot_fps
 from services.capture.watch import Ending, Patience, watch
 from services.capture.words import secrets_of
 
@@ -27,6 +28,9 @@ class Program:
         site: what is known about it.
         patience: how long it may be silent.
         tally: counts.
+
+    Attributes:
+        has_another_way: whether the next run tries something that the last, which gave no picture, did not.
     """
 
     def __init__(self, camera: Camera, site: Site, patience: Patience, tally: Tally) -> None:
@@ -35,6 +39,7 @@ class Program:
         self._patience = patience
         self._tally = tally
         self._is_fallback_told = False
+        self.has_another_way = False
 
     async def run(self, on_picture: Callable[[Picture], Awaitable[None]]) -> Ending:
         """Run it to its end, whatever that is.
@@ -48,12 +53,14 @@ class Program:
         ending = await watch(
             program,
             on_picture,
-            patience=self._patience,
+            patience=self._patience_now(),
             tally=self._tally,
             secrets=secrets_of(self._camera.url),
             may_change=self._camera.scheme == "file",
         )
+        before = self._site
         self._learn(program, ending)
+        self.has_another_way = _way(self._site) != _way(before)
         return ending
 
     async def _look(self) -> None:
@@ -63,9 +70,31 @@ class Program:
             self._choose(await asyncio.to_thread(v4l2.describe, self._camera.place))
         elif self._camera.scheme == "rpicam":
             self._site = replace(self._site, rpicam=find_rpicam("vid") or self._site.rpicam)
-        elif self._site.codec is None and needs_probe(self._camera):
-            codec = await probe_codec(self._camera, self._site, self._patience.start_timeout_s)
-            self._site = replace(self._site, codec=codec)
+        elif self._camera.scheme in ("http", "https") and self._site.answer is None:
+            answer = await look_at(self._camera, self._site, self._patience.start_timeout_s)
+            self._site = replace(self._site, answer=answer)
+        if self._site.codec is None and needs_probe(self._camera) and not self._is_polled:
+            self._site = await self._probe(self._site)
+
+    async def _probe(self, site: Site) -> Site:
+        try:
+            found = await probe(self._camera, site, self._patience.start_timeout_s)
+        except CameraUnavailable:
+            if site.answer is not Answer.MULTIPART or site.is_boundless:
+                raise
+            return await self._probe(replace(site, is_boundless=True))
+        return replace(site, codec=found.codec, is_turned=found.is_turned)
+
+    @property
+    def _is_polled(self) -> bool:
+        return self._site.answer is Answer.SNAPSHOT
+
+    def _patience_now(self) -> Patience:
+        """Return how long to wait for pictures: longer where they are asked for less often."""
+        if not self._is_polled:
+            return self._patience
+        pause_s = 1 / snapshot_fps(self._camera)
+        return replace(self._patience, stall_timeout_s=self._patience.stall_timeout_s + pause_s)
 
     def _choose(self, device: v4l2.Device) -> None:
         chosen = choose(device.formats, self._camera.options)
@@ -75,8 +104,13 @@ class Program:
         self._site = replace(self._site, codec=chosen.codec, size=chosen.size, fps=chosen.fps)
 
     def _learn(self, program: Command, ending: Ending) -> None:
+        is_multipart = self._site.answer is Answer.MULTIPART
+        if self._is_polled or ending.pictures <= 1:
+            # Some addresses give a stream at one time and a single picture at another.
+            self._site = replace(self._site, answer=None)
         if ending.pictures:
             return
+        self._site = replace(self._site, is_boundless=is_multipart and not self._site.is_boundless)
         if program.wire is Wire.MULTIPART:
             # What was passed through is perhaps no JPEG any more.
             self._site = replace(self._site, codec=None)
@@ -93,3 +127,8 @@ class Program:
             self._is_fallback_told = True
             hwaccel = self._camera.options.hwaccel
             log.warning("capture.hwaccel_fallback", camera=self._camera.name, hwaccel=hwaccel)
+
+
+def _way(site: Site) -> tuple[bool, ...]:
+    """Return what of a program's words is changed to see whether that helps."""
+    return site.is_boundless, site.has_zscale, site.is_hwaccel_off

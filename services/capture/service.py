@@ -7,12 +7,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from services.capture import viewfinder
 from services.capture.cameras import Camera
 from services.capture.developer import Developer
-from services.capture.ffmpeg import find_ffmpeg, has_filter
+from services.capture.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
 from services.capture.journal import Journal, open_journal
 from services.capture.live import LiveFlow, Shot
 from services.capture.metrics import Tally
@@ -31,6 +32,8 @@ from services.common.access import Guard, is_loopback
 from services.common.mqtt import Broker
 from services.common.topics import Source
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
@@ -46,10 +49,9 @@ async def serve(settings: CaptureSettings) -> None:
     """Take frames from every camera and hand them to detect until cancelled.
 
     Raises:
-        SetupError: ffmpeg is missing, or the journal or the lock cannot be written.
+        SetupError: no ffmpeg will do, or the journal or the lock cannot be written.
     """
-    ffmpeg = find_ffmpeg(settings.ffmpeg)
-    site = Site(ffmpeg, has_zscale=await asyncio.to_thread(has_filter, ffmpeg, "zscale"))
+    site = await asyncio.to_thread(_look_around, settings.ffmpeg)
     with (
         open_journal(settings.journal_path) as journal,
         ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="encode") as threads,
@@ -67,6 +69,23 @@ async def serve(settings: CaptureSettings) -> None:
             async with asyncio.TaskGroup() as tasks:
                 for station in stations:
                     tasks.create_task(station.run(), name=f"capture.{station.name}")
+
+
+def _look_around(named: Path | None) -> Site:
+    """Return what this machine has; blocks while its programs are asked."""
+    ffmpeg = choose_ffmpeg(named)
+    _tell(ffmpeg)
+    return Site(ffmpeg.program, has_zscale=has_filter(ffmpeg.program, "zscale"))
+
+
+def _tell(ffmpeg: Ffmpeg) -> None:
+    if ffmpeg.passed_over:
+        log.warning(
+            "capture.ffmpeg_passed_over",
+            problem="; ".join(ffmpeg.passed_over),
+            used=ffmpeg.program,
+            version=ffmpeg.version,
+        )
 
 
 def _live(stations: Sequence["Station"], settings: CaptureSettings) -> list[web.RouteDef]:
@@ -134,7 +153,7 @@ class Station:
         )
         self._connect(tasks, flow)
         flow.start()
-        program = self._program(replace(self._site, codec=recording.codec))
+        program = self._program(replace(self._site, codec=recording.codec, is_turned=recording.is_turned))
         await keep_running(program, self.outlet, self.viewfinder.beside(flow.on_picture), flow.is_read)
         await flow.finish()
         self.outlet.say("offline", why="the recording has come to its end")

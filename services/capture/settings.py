@@ -29,6 +29,7 @@ class CaptureSettings(DeviceSettings):
         repr=False,  # it may hold passwords
         description="name=URL?option=value&..., separated by line ends, commas before the next name=URL; "
         "URLs: v4l2:///dev/video0 rtsp:// http:// file:///path csi://0 rpicam://0 test:// exec:command; "
+        "an http address that gives one picture at a time is asked fps times a second, 2 by default; "
         "options: size=1280x720 fps=10 quality=85 rotate=90 format=mjpeg hwaccel=auto transport=udp "
         "and for files paced=1 loop=1; those of exec: are its last word, ?option=value",
     )
@@ -57,7 +58,8 @@ class CaptureSettings(DeviceSettings):
         "on loopback",
     )
     ffmpeg: Path | None = Field(
-        None, description="the ffmpeg program; default: on PATH, else imageio-ffmpeg's"
+        None,
+        description="the ffmpeg program, 5.1 or newer; default: a good one on PATH, else imageio-ffmpeg's",
     )
     lock_path: Path | None = Field(
         None,

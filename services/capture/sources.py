@@ -1,14 +1,19 @@
 """From a camera's URL to the command line of the program that reads it."""
 
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.capture.answers import Answer
 from services.capture.cameras import Camera, Size
 from services.capture.jpegs import JpegReader
 from services.capture.multipart import MultipartReader
 from services.capture.pictures import Reader
+
+USUAL_SNAPSHOT_FPS = 2.0
+"""Somebody who walks by is in view for some seconds; many a camera takes half a second for a picture."""
 
 
 class Wire(StrEnum):
@@ -38,8 +43,14 @@ class Site:
             for it, for
         size: this, and
         fps: this.
+        is_turned: whether the source says that its pictures have to be turned or mirrored, which ffmpeg does
+            with what it decodes.
+        answer: how an `http` address answers; nothing: not known yet.
+        is_boundless: whether its parts are such that only what they hold can be read, for ffmpeg is strict
+            about what stands between them.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
+        python: what runs this code.
     """
 
     ffmpeg: str
@@ -47,8 +58,12 @@ class Site:
     codec: str | None = None
     size: Size | None = None
     fps: float | None = None
+    is_turned: bool = False
+    answer: Answer | None = None
+    is_boundless: bool = False
     has_zscale: bool = False
     is_hwaccel_off: bool = False
+    python: str = sys.executable
 
 
 def make_reader(wire: Wire) -> Reader:
@@ -76,7 +91,7 @@ def needs_probe(camera: Camera) -> bool:
 
 def probe_command(camera: Camera, site: Site) -> tuple[str, ...]:
     """Return the words that have ffmpeg tell what a source delivers, in the manner of its `framecrc`."""
-    arguments = _INPUTS[camera.scheme](camera)
+    arguments = _INPUTS[camera.scheme](camera, site)
     return (
         *_before(site),
         *arguments,
@@ -98,7 +113,7 @@ def _v4l2(camera: Camera, site: Site) -> Command:
     return _ffmpeg(camera, site, [*arguments, "-i", camera.place], codec=site.codec, is_small=is_small)
 
 
-def _rtsp_input(camera: Camera) -> list[str]:
+def _rtsp_input(camera: Camera, _site: Site) -> list[str]:
     return [
         *("-rtsp_transport", camera.options.transport),
         # Microseconds; a read that hangs for ever after a reconnect is what users complain about most.
@@ -110,11 +125,14 @@ def _rtsp_input(camera: Camera) -> list[str]:
     ]
 
 
-def _http_input(camera: Camera) -> list[str]:
-    return ["-rw_timeout", "5000000", "-i", camera.url]
+def _http_input(camera: Camera, site: Site) -> list[str]:
+    # Told to expect nothing but JPEGs, ffmpeg looks for their own marks; each comes one later, for its end is
+    # where the next one starts.
+    only_jpegs = [*_AT_ONCE, "-f", "mjpeg"] if site.is_boundless else []
+    return ["-rw_timeout", "5000000", *only_jpegs, "-i", camera.url]
 
 
-def _file_input(camera: Camera) -> list[str]:
+def _file_input(camera: Camera, _site: Site) -> list[str]:
     options = camera.options
     pace = [] if options.paced else ["-re"]
     loop = ["-stream_loop", "-1"] if options.loop else []
@@ -126,10 +144,37 @@ def _opened_by_ffmpeg(camera: Camera, site: Site) -> Command:
     return _ffmpeg(
         camera,
         site,
-        _INPUTS[camera.scheme](camera),
+        _INPUTS[camera.scheme](camera, site),
         codec=camera.options.format or site.codec,
         is_small=False,
     )
+
+
+def _http(camera: Camera, site: Site) -> Command:
+    return _snapshots(camera, site) if site.answer is Answer.SNAPSHOT else _opened_by_ffmpeg(camera, site)
+
+
+def _snapshots(camera: Camera, site: Site) -> Command:
+    poll = (*_snapshots_program(site), "poll", camera.url, f"{snapshot_fps(camera):g}")
+    arguments = [*_AT_ONCE, "-f", "mpjpeg", "-i", "pipe:0"]
+    through = _ffmpeg(camera, site, arguments, codec="mjpeg", is_small=False)
+    # What would only be copied needs no ffmpeg.
+    is_copied = through.wire is Wire.MULTIPART
+    return Command(poll if is_copied else (*poll, *through.argv), through.wire)
+
+
+def snapshot_fps(camera: Camera) -> float:
+    """Return how often an address that gives one picture at a time is asked, in pictures per second."""
+    return camera.options.fps or USUAL_SNAPSHOT_FPS
+
+
+def look_command(camera: Camera, site: Site) -> tuple[str, ...]:
+    """Return the words that tell how an `http` address answers; see `snapshots`."""
+    return (*_snapshots_program(site), "look", camera.url)
+
+
+def _snapshots_program(site: Site) -> tuple[str, ...]:
+    return (site.python, "-m", "services.capture.snapshots")
 
 
 def _test(camera: Camera, site: Site) -> Command:
@@ -176,7 +221,10 @@ def _exec(camera: Camera, _site: Site) -> Command:
     return Command(tuple(shlex.split(camera.place)), Wire(camera.options.format or Wire.MULTIPART))
 
 
-_INPUTS: Mapping[str, Callable[[Camera], list[str]]] = {
+# Nothing is looked at in advance: for what ffmpeg would like to see it waits seconds, where pictures are few.
+_AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0")
+
+_INPUTS: Mapping[str, Callable[[Camera, Site], list[str]]] = {
     "rtsp": _rtsp_input,
     "rtsps": _rtsp_input,
     "http": _http_input,
@@ -185,6 +233,8 @@ _INPUTS: Mapping[str, Callable[[Camera], list[str]]] = {
 }
 _SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
     **dict.fromkeys(_INPUTS, _opened_by_ffmpeg),
+    "http": _http,
+    "https": _http,
     "v4l2": _v4l2,
     "csi": _csi,
     "rpicam": _rpicam,
@@ -212,7 +262,9 @@ def _ffmpeg(
     options = camera.options
     limit = None if is_small else options.size
     words = _before(site)
-    is_jpeg_as_wanted = codec == "mjpeg" and options.quality is None and options.rotate == 0
+    is_jpeg_as_wanted = (
+        codec == "mjpeg" and options.quality is None and not (options.rotate or site.is_turned)
+    )
     if is_jpeg_as_wanted and limit is None:
         output = ["-c:v", "copy", "-f", "mpjpeg"]
         wire = Wire.MULTIPART

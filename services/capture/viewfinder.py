@@ -5,6 +5,7 @@ Nothing is encoded while nobody looks; what is passed through is never encoded a
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
@@ -23,7 +24,9 @@ MAX_BYTES = 8 * 1024 * 1024
 FRESH_S = 2.0
 """An older picture is not shown as what the camera sees now."""
 PATIENCE_S = 5.0
-"""For so long is the next picture waited for."""
+"""For so long is a still's picture waited for, and a looker that takes nothing."""
+GLANCE_S = 1.0
+"""So often is a looker looked at while its camera gives no picture."""
 PATH = "/live"
 
 _BOUNDARY = "faceferry"
@@ -31,6 +34,13 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+}
+# Seconds until the first question, between questions, questions; milliseconds for what was sent. tcp(7).
+_LINE_OPTIONS = {
+    socket.TCP_KEEPIDLE: 15,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 30_000,
 }
 
 OnPicture = Callable[[Picture], Awaitable[None]]
@@ -63,7 +73,7 @@ class Viewfinder:
 
         return keep
 
-    async def next(self, *, after: Picture | None) -> Picture:
+    async def next(self, *, after: Picture | None = None) -> Picture:
         """Return the newest picture, as soon as there is a fresh one other than `after`."""
         if after is None and time.monotonic() - self._came_s > FRESH_S:
             after = self._picture
@@ -76,14 +86,13 @@ class Viewfinder:
         assert self._picture is not None
         return self._picture
 
-    async def still(self, after: Picture | None = None) -> tuple[Picture, bytes]:
-        """Return the newest picture that is not `after`, and its JPEG.
+    async def develop(self, picture: Picture) -> bytes:
+        """Return a picture's JPEG.
 
         Raises:
-            Refused: the camera's picture cannot be made a JPEG.
+            Refused: it cannot be made one.
         """
-        picture = await self.next(after=after)
-        return picture, await self._developer.develop(picture, MAX_BYTES)
+        return await self._developer.develop(picture, MAX_BYTES)
 
 
 def routes(
@@ -147,7 +156,7 @@ class _Screen:
         finder = self._finder(request)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                _picture, jpeg = await finder.still()
+                jpeg = await finder.develop(await finder.next())
         except (TimeoutError, Refused):
             raise web.HTTPServiceUnavailable(text="the camera gives no picture\n", headers=_HEADERS) from None
         return web.Response(body=jpeg, content_type="image/jpeg", headers=_HEADERS)
@@ -174,12 +183,49 @@ async def _play(request: web.Request, finder: Viewfinder) -> web.StreamResponse:
     kind = {"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"}
     response = web.StreamResponse(headers=_HEADERS | kind)
     await response.prepare(request)
+    _mind_the_line(request)
     picture: Picture | None = None
     with contextlib.suppress(ConnectionError, Refused):  # the looker has gone, or the camera has gone mad
         while True:
             began_s = time.monotonic()
-            picture, jpeg = await finder.still(after=picture)
+            picture = await _wait_for_picture(request, finder, picture)
+            jpeg = await finder.develop(picture)
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            await response.write(head.encode() + jpeg + b"\r\n")
+            await _send(request, response, head.encode() + jpeg + b"\r\n")
             await asyncio.sleep(max(0.0, 1 / MAX_FPS - (time.monotonic() - began_s)))
     return response
+
+
+async def _wait_for_picture(request: web.Request, finder: Viewfinder, after: Picture | None) -> Picture:
+    """Return the next picture. While there is none, look now and then whether the looker is still there.
+
+    Raises:
+        ConnectionError: it has gone; nothing is written meanwhile that would tell.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(GLANCE_S):
+                return await finder.next(after=after)
+        except TimeoutError:
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError("the looker has gone") from None
+
+
+async def _send(request: web.Request, response: web.StreamResponse, part: bytes) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await response.write(part)
+    except TimeoutError:
+        # It takes nothing and does not go: a browser that is stopped. Nor would it take a goodbye.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the looker takes nothing") from None
+
+
+def _mind_the_line(request: web.Request) -> None:
+    """Have the kernel find out that a looker's machine has vanished, within half a minute or so."""
+    line = None if request.transport is None else request.transport.get_extra_info("socket")
+    if line is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _LINE_OPTIONS.items():
+            line.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from services.capture.child import GRACE_S, Child, Pipe, run_child
@@ -110,24 +110,29 @@ class _Watcher:
         deadline_s = loop.time() + self._patience.start_timeout_s
         try:
             while count := await self._read(deadline_s):
-                pictures = self._reader.received(count)
-                if self._reader.skipped:
-                    self._tally.skip(self._reader.skipped)
-                for picture in pictures:
-                    self.pictures += 1
-                    await self._on_picture(picture)
+                has_come = await self._hand_on(self._reader.received(count))
                 if self._is_changed:
                     return "changed"
-                if pictures:
+                if has_come:
                     deadline_s = loop.time() + self._patience.stall_timeout_s
                 elif loop.time() > deadline_s:
                     return self._silence
+            await self._hand_on(self._reader.ended())
         except TimeoutError:
             return self._silence
         except StreamBroken as error:
             self.problem = str(error)
             return "broken"
         return "exited"
+
+    async def _hand_on(self, pictures: Sequence[Picture]) -> bool:
+        """Hand on what has come; say whether anything has."""
+        if self._reader.skipped:
+            self._tally.skip(self._reader.skipped)
+        for picture in pictures:
+            self.pictures += 1
+            await self._on_picture(picture)
+        return bool(pictures)
 
     @property
     def _silence(self) -> str:

@@ -48,6 +48,10 @@ class Y4mReader:
         self._piece = bytearray(len(_FRAME))
         return (picture,)
 
+    def ended(self) -> Sequence[Picture]:
+        """Return nothing: a part of a raw picture is none."""
+        return ()
+
     def _add_to_line(self, count: int) -> None:
         self._line += self._piece[:count]
         # Never past a line's end, so that each picture is read into its place without a copy.

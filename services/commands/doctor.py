@@ -90,9 +90,14 @@ async def _broker() -> Finding:
 
 
 async def _ffmpeg() -> Finding:
-    from services.capture.ffmpeg import find_ffmpeg  # noqa: PLC0415
+    from services.capture.ffmpeg import choose_ffmpeg, named_in  # noqa: PLC0415
 
-    return Finding(is_fine=True, text=find_ffmpeg())
+    found = choose_ffmpeg(named_in(os.environ))
+    text = f"{found.program} ({found.version})"
+    if not found.passed_over:
+        return Finding(is_fine=True, text=text)
+    problem = "; ".join(found.passed_over)
+    return Finding(is_fine=False, is_needed=False, text=f"{text} is used, for {problem}")
 
 
 async def _detector() -> Finding:

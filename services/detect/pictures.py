@@ -4,6 +4,7 @@ simplejpeg (libjpeg-turbo) decodes at a reduced scale and lets go of the interpr
 takes the few JPEGs whose colour sampling libjpeg-turbo's interface has no name for.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -13,12 +14,16 @@ import simplejpeg
 
 from services.common.errors import Refused
 from services.common.images import MAX_PIXELS, inspect
+from services.common.jpeg_headers import UPRIGHT, end_of_image, orientation, swaps_sides
 
 Picture = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
 
 _SHARPNESS_SIZE = 128
 _END_OF_IMAGE = b"\xff\xd9"
+_GREY = 128
+_MOST_MISSING = 1 / 16
+"""Of a picture that is cut off. What cheap webcams and the last frame of a recording lack is less."""
 # libjpeg-turbo knows all eighths, but has vector code for these alone: 3/8 takes it longer than 1/2.
 _DIVISORS = (8, 4, 2)
 _REDUCED = {
@@ -29,14 +34,35 @@ _REDUCED = {
 }
 
 
+_TURNS: Mapping[int, Callable[[Picture], npt.ArrayLike]] = {
+    2: lambda picture: cv2.flip(picture, 1),
+    3: lambda picture: cv2.rotate(picture, cv2.ROTATE_180),
+    4: lambda picture: cv2.flip(picture, 0),
+    5: cv2.transpose,
+    6: lambda picture: cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda picture: cv2.rotate(cv2.transpose(picture), cv2.ROTATE_180),
+    8: lambda picture: cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+"""By Exif's orientation: what makes the picture upright."""
+
+
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """A frame's picture, still encoded, with the size that it claims and may have."""
+    """A frame's picture, still encoded, with the size that it claims and may have.
+
+    Attributes:
+        data: the bytes.
+        width: of the upright picture, in pixels.
+        height: likewise.
+        is_plain: whether libjpeg-turbo's interface knows its colour sampling.
+        turn: its Exif orientation, 1 to 8: what `decode` does to make it upright.
+    """
 
     data: bytes
     width: int
     height: int
     is_plain: bool
+    turn: int = UPRIGHT
 
     @classmethod
     def open(cls, data: bytes) -> "Jpeg":
@@ -48,17 +74,19 @@ class Jpeg:
         """
         try:
             height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            is_plain = True
         except ValueError:
-            info = inspect(data)
-            if info.content_type != "image/jpeg":
-                raise Refused("bad_content_type", info.content_type) from None
-            return cls(data, info.width, info.height, is_plain=False)
+            width, height = _inspected_size(data)
+            is_plain = False
         if not 0 < width * height <= MAX_PIXELS:
             raise Refused("bad_dimensions", f"{width}x{height}")
-        return cls(data, width, height, is_plain=True)
+        turn = orientation(data)
+        if swaps_sides(turn):
+            width, height = height, width
+        return cls(data, width, height, is_plain, turn)
 
     def decode(self, width: int = 0, height: int = 0) -> Picture:
-        """Return the picture at the smallest of the scales 1, 1/2, 1/4 and 1/8 that is not below this size.
+        """Return the picture, upright, at the smallest of the scales 1, 1/2, 1/4 and 1/8 not below this size.
 
         Args:
             width: in pixels; 0 for all there is.
@@ -69,47 +97,85 @@ class Jpeg:
         """
         wide, high = min(width or self.width, self.width), min(height or self.height, self.height)
         divisor = next((by for by in _DIVISORS if self.width >= wide * by and self.height >= high * by), 1)
-        return _decode(self, divisor)
+        picture = _decode(self, divisor)
+        return picture if self.turn == UPRIGHT else np.asarray(_TURNS[self.turn](picture), np.uint8)
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height as they are before it is turned, in pixels."""
+        return (self.height, self.width) if swaps_sides(self.turn) else (self.width, self.height)
+
+
+def _inspected_size(data: bytes) -> tuple[int, int]:
+    """Return the size of what libjpeg-turbo's interface does not know, once its structure is sound.
+
+    OpenCV shouts about what is not. What stands behind the end, or an end that is missing, does no harm.
+    """
+    try:
+        info = inspect(data[: end_of_image(data)])
+    except Refused as refusal:
+        if refusal.reason != "truncated_image":
+            raise
+        info = inspect(data + _END_OF_IMAGE)
+    if info.content_type != "image/jpeg":
+        raise Refused("bad_content_type", info.content_type)
+    return info.width, info.height
 
 
 def _decode(jpeg: Jpeg, divisor: int) -> Picture:
-    if jpeg.is_plain:
-        try:
-            return _simple(jpeg, jpeg.data, divisor, is_strict=True)
-        except ValueError:
-            return _decode_faulty(jpeg, divisor)
-    flag = _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(np.frombuffer(jpeg.data, np.uint8), flag)
-    if picture is None:
+    if not jpeg.is_plain:
+        return _decode_odd(jpeg, divisor)
+    try:
+        return _simple(jpeg, jpeg.data, divisor, is_strict=True)
+    except ValueError:
+        return _decode_faulty(jpeg, divisor)
+
+
+def _decode_odd(jpeg: Jpeg, divisor: int) -> Picture:
+    is_ended = end_of_image(jpeg.data) is not None
+    data = jpeg.data if is_ended else jpeg.data + _END_OF_IMAGE
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION)
+    if decoded is None:
         raise Refused("bad_image", "cannot be decoded")
-    return np.asarray(picture, np.uint8)
+    picture = np.asarray(decoded, np.uint8)
+    return picture if is_ended else _nearly_whole(picture)
 
 
 def _decode_faulty(jpeg: Jpeg, divisor: int) -> Picture:
-    """Decode what cameras get wrong: no end marker, stray bytes between segments, a flipped bit.
-
-    A picture whose data ends early is refused: its lower part would be grey.
-    """
+    """Decode what cameras get wrong: no end, too few bytes, stray ones between segments, a flipped bit."""
     try:
         inspect(jpeg.data)
-        is_complete = True
+        is_ended = True
     except Refused as refusal:
-        is_complete = refusal.reason != "truncated_image"
+        is_ended = refusal.reason != "truncated_image"
     try:
-        if is_complete:
-            return _simple(jpeg, jpeg.data, divisor, is_strict=False)
-        return _simple(jpeg, jpeg.data + _END_OF_IMAGE, divisor, is_strict=True)
+        picture = _simple(
+            jpeg, jpeg.data if is_ended else jpeg.data + _END_OF_IMAGE, divisor, is_strict=False
+        )
     except ValueError as error:
-        reason = "bad_image" if is_complete else "truncated_image"
-        raise Refused(reason, str(error)[:120]) from error
+        raise Refused("bad_image" if is_ended else "truncated_image", str(error)[:120]) from error
+    return picture if is_ended else _nearly_whole(picture)
+
+
+def _nearly_whole(picture: Picture) -> Picture:
+    """Return a picture whose data ended early, if no more than its last rows are missing.
+
+    Raises:
+        Refused: `truncated_image`: more is. Decoders leave it grey.
+    """
+    missing = float(np.mean(np.all(picture == _GREY, axis=2)))
+    if missing > _MOST_MISSING:
+        raise Refused("truncated_image", f"{missing:.0%} of it is missing")
+    return picture
 
 
 def _simple(jpeg: Jpeg, data: bytes, divisor: int, *, is_strict: bool) -> Picture:
+    width, height = jpeg.stored_size
     picture: Picture = simplejpeg.decode_jpeg(
         data,
         "BGR",
-        min_width=-(-jpeg.width // divisor),
-        min_height=-(-jpeg.height // divisor),
+        min_width=-(-width // divisor),
+        min_height=-(-height // divisor),
         # Crops are encoded with halved colours again: to repeat a colour loses nothing, to smooth it does.
         fastupsample=True,
         strict=is_strict,

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.ffmpeg import find_ffmpeg, named_in
 from services.common.errors import SetupError
 
 FRAMES = 180
@@ -31,7 +31,16 @@ def demo_clip(folder: Path) -> Path:
         return clip
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = clip.with_name(f"demo-{os.getpid()}.mp4")
-    command = [str(find_ffmpeg()), "-v", "error", "-y", "-i", str(_portrait()), "-vf", _PANS_AND_ZOOMS]
+    command = [
+        find_ffmpeg(named_in(os.environ)),
+        "-v",
+        "error",
+        "-y",
+        "-i",
+        str(_portrait()),
+        "-vf",
+        _PANS_AND_ZOOMS,
+    ]
     made = subprocess.run(
         [*command, "-frames:v", str(FRAMES), "-pix_fmt", "yuv420p", str(unfinished)],
         capture_output=True,

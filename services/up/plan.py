@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-from services.capture.cameras import Camera, parse_camera, to_url
+from services.capture.cameras import Camera, is_there, parse_camera, to_url
 from services.common.errors import SetupError
+from services.common.places import file_url
 from services.common.storage.locations import parse_location
 from services.common.topics import NAME_PATTERN, is_name
 from services.up.supervisor import Program
@@ -114,7 +114,8 @@ def camera_settings(sources: Sequence[str], *, is_once: bool) -> tuple[str, ...]
     """
     settings = []
     for number, source in enumerate(sources, start=1):
-        named = _NAMED.fullmatch(source)
+        # A file may have an equals sign in its name.
+        named = None if is_there(source) else _NAMED.fullmatch(source)
         name = named[1] if named else ("camera" if number == 1 else f"camera-{number}")
         setting = f"{name}={to_url(named[2] if named else source)}"
         if is_once:
@@ -138,11 +139,10 @@ def store_url(store: str) -> str:
         SetupError: it cannot be one; one line that says why.
     """
     try:
-        url = store if "://" in store else f"file://{quote(str(Path(store).absolute()))}"
+        url = store if "://" in store else file_url(store)
         parse_location(url)
     except ValueError as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
-        raise SetupError(f"the store {store!a} cannot be used: {why}") from error
+        raise SetupError(f"the store {store!a} cannot be used: {error}") from error
     return url
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.capture import viewfinder
@@ -18,6 +19,7 @@ from services.capture.pictures import Jpeg, Picture, Planes
 from services.capture.viewfinder import Viewfinder
 from services.common import images
 from services.common.access import Guard
+from services.common.listening import listening
 from services.up.brokers import free_port
 from tests.capture_rig import CaptureProcess
 from tests.storing import jpeg
@@ -110,6 +112,60 @@ async def test_an_unknown_camera_is_not_found_and_too_many_lookers_are_told(
         assert await status(client, "/live/back.jpg") == 404
         async with client.get("/live/front.mjpeg"):
             assert await status(client, "/live/front.mjpeg") == 503
+
+
+async def test_lookers_at_a_dead_camera_are_let_go_when_they_go(finder: Viewfinder) -> None:
+    # aiohttp's own test server cancels handlers whose client has gone; ours, as services have it, does not.
+    app = web.Application()
+    app.add_routes(viewfinder.routes({"dead": finder}, None, is_loopback=True))
+    async with listening(app, "127.0.0.1", 0, "PORT") as port, ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/live/dead.mjpeg"
+        for _ in range(viewfinder.MAX_LOOKERS):
+            answer = await session.get(url)
+            assert answer.status == 200
+            answer.close()
+        async with asyncio.timeout(5):
+            while await status_of(session, url) != 200:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.05)
+
+
+async def status_of(session: ClientSession, url: str) -> int:
+    async with session.get(url) as answer:
+        return answer.status
+
+
+async def test_a_looker_that_takes_nothing_is_sent_away(
+    finder: Viewfinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewfinder, "MAX_LOOKERS", 1)
+    monkeypatch.setattr(viewfinder, "PATIENCE_S", 0.2)
+    large = Jpeg(jpeg() + bytes(4 * 1024 * 1024))
+    async with looking(finder) as client:
+        assert client.port is not None
+        with socket.create_connection(("127.0.0.1", client.port)) as line:
+            line.sendall(b"GET /live/front.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            async with asyncio.timeout(10):
+                while await status(client, "/live/front.mjpeg") != 503:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.01)
+                while await status(client, "/live/front.mjpeg") != 200:
+                    await show(finder, Jpeg(large.data))
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_looker_whose_machine_vanishes_is_missed_within_half_a_minute(finder: Viewfinder) -> None:
+    async with looking(finder) as client, client.get("/live/front.mjpeg"):
+        (due_s,) = [due_s for port, due_s in kernel_questions() if port == client.port]
+        assert due_s <= 15
+
+
+def kernel_questions() -> list[tuple[int, float]]:
+    """Each connection's own port, and in how many seconds the kernel asks for the other end; proc(5)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [
+        (int(row[1].partition(":")[2], 16), int(row[5].removeprefix("02:"), 16) / 100)
+        for row in rows
+        if row[5].startswith("02:")
+    ]
 
 
 async def test_without_a_token_only_this_machine_sees_anything(finder: Viewfinder) -> None:

@@ -1,4 +1,9 @@
+import os
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.capture.cameras import Camera, Options, Size, parse_camera, parse_cameras, to_url
 from services.common.errors import SetupError
@@ -57,10 +62,39 @@ def test_file_name_may_hold_anything_that_is_quoted() -> None:
     assert parse_cameras(f"a={to_url(place)}")[0].place == place
 
 
+@given(st.binary(min_size=1, max_size=200).filter(lambda name: b"\0" not in name))
+def test_any_name_a_file_can_have_survives_as_a_url_in_a_setting(name: bytes) -> None:
+    place = b"/films/" + name
+    setting = f"a={to_url(os.fsdecode(place))}"
+    assert setting.isascii()
+    (camera,) = parse_cameras(setting)
+    assert os.path.normpath(os.fsencode(camera.place)) == os.path.normpath(place)
+
+
+def test_name_in_a_url_need_not_be_quoted_or_utf_8() -> None:
+    assert parse_camera("a=file:///caf\udce9 b.mp4").place == "/caf\udce9 b.mp4"
+    assert parse_camera("a=file:///caf%E9.mp4").place == "/caf\udce9.mp4"
+    assert parse_camera("a=file:///caf%C3%A9.mp4").place == "/café.mp4"
+
+
 def test_device_and_url_are_told_from_files() -> None:
     assert to_url("/dev/video2") == "v4l2:///dev/video2"
     assert to_url("rtsp://host/x") == "rtsp://host/x"
+    assert to_url("RTSP://Host/x") == "rtsp://Host/x"
+    assert to_url("exec:cat /x") == "exec:cat /x"
     assert to_url("clip.mp4").startswith("file:///")
+    assert to_url("a:b.mp4").startswith("file:///")
+    assert to_url("http:clip.mp4").startswith("file:///")
+
+
+def test_what_is_there_is_a_file_even_if_its_name_reads_as_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exec:clip.mp4").touch()
+    assert to_url("exec:clip.mp4") == f"file://{tmp_path}/exec%3Aclip.mp4"
+    assert to_url("exec:other.mp4") == "exec:other.mp4"
+    assert to_url("exec:" + "x" * 5000).startswith("exec:")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +118,7 @@ def test_device_and_url_are_told_from_files() -> None:
         ("a=exec:cam 'open", "cannot be split"),
         ("a=exec:", "wants a command"),
         ("a=rpicam://0?rotate=90", "180"),
+        ("a=file:///x%00.mp4", "%00"),
     ],
 )
 def test_bad_camera_is_named_with_what_is_wrong(text: str, said: str) -> None:

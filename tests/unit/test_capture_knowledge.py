@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from services.capture.cameras import Options, Size
 from services.capture.clock import ClockCheck
+from services.capture.delivery import Description, PacketTimes
 from services.capture.encoding import encode, encode_within
 from services.capture.fit import Fit
 from services.capture.formats import Format, choose
 from services.capture.machine import from_devices, parse_rpicam_list
 from services.capture.pictures import Jpeg, Planes
-from services.capture.recording import PacketTimes, Recording
+from services.capture.recording import Recording
 from services.capture.v4l2 import Device
 from services.capture.words import MAX_LINE_CHARACTERS, MAX_LINES, LastWords, SizeChange, redact, secrets_of
 from services.common.errors import Refused
+from services.common.jpeg_headers import orientation, with_orientation
 from services.common.times import EPOCH
 
 # What `v4l2-ctl --list-formats-ext` prints for three common cameras, abridged. There is no V4L2 device on a
@@ -246,6 +248,46 @@ def test_frame_that_fits_nowhere_is_refused() -> None:
 def test_what_only_looks_like_a_jpeg_is_refused_when_it_has_to_be_decoded() -> None:
     with pytest.raises(Refused, match="not_a_jpeg"):
         encode_within(Jpeg(b"\xff\xd8\xff" + bytes(5_000)), 85, Fit(), 1_000)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_jpeg_that_is_encoded_anew_still_says_how_to_turn_it(turn: int) -> None:
+    data = with_orientation(noise(64), turn)
+    assert orientation(encode(Jpeg(data), 50)) == turn
+    assert orientation(encode(Jpeg(data), 50, reduction=2)) == turn
+
+
+OUTPUT = """Input #0, mov, from 'file:x.mov':
+  Metadata:
+    creation_time   : 2024-05-06T07:08:09.000000Z
+  Stream #0:1: Video: h264, 1920x1080
+    Side data:
+      {matrix}
+Output #0, framecrc, to 'pipe:1':
+    creation_time   : 2025-05-06T07:08:09.000000Z
+  Stream #0:0: Video: mjpeg, 360x640
+    Side data:
+      {output_matrix}
+"""
+
+
+@pytest.mark.parametrize(
+    ("matrix", "output_matrix", "is_turned"),
+    [
+        ("Display Matrix: rotation of 90.00 degrees", "Display Matrix: rotation of 90.00 degrees", True),
+        ("displaymatrix: rotation of -180.00 degrees", "displaymatrix: rotation of -180.00 degrees", True),
+        # Mirrored, which the angle does not tell.
+        ("Display Matrix: rotation of -0.00 degrees", "Display Matrix: rotation of -0.00 degrees", True),
+        ("Display Matrix: rotation of 90.00 degrees", "cpb: bitrate", False),  # that of another stream
+    ],
+)
+def test_what_ffmpeg_says_of_a_source_is_understood(matrix: str, output_matrix: str, is_turned: bool) -> None:
+    said = Description()
+    for line in OUTPUT.format(matrix=matrix, output_matrix=output_matrix).splitlines():
+        said.add(line)
+    assert said.is_turned == is_turned
+    assert said.creation is not None
+    assert said.creation.year == 2024
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 47), (64, 47), (17, 2)])

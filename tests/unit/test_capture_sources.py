@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from services.capture.cameras import Size, parse_camera
@@ -128,6 +130,12 @@ def test_jpeg_that_is_to_be_changed_is_decoded(change: str) -> None:
     site = Site("ffmpeg", codec="mjpeg", size=Size(640, 480))
     assert run("v4l2:///dev/video0", site).wire is Wire.MULTIPART
     assert run(f"v4l2:///dev/video0?{change}", site).wire is Wire.Y4M
+
+
+def test_jpeg_that_its_container_wants_turned_is_decoded_for_only_there_it_is_said() -> None:
+    site = Site("ffmpeg", codec="mjpeg")
+    assert run("file:///x.mov", site).wire is Wire.MULTIPART
+    assert run("file:///x.mov", replace(site, is_turned=True)).wire is Wire.Y4M
 
 
 def test_device_without_a_small_size_is_scaled_down() -> None:

@@ -10,7 +10,7 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.jpegs import JpegReader, is_whole_jpeg
+from services.capture.jpegs import JpegReader, is_jpeg, is_whole_jpeg
 from services.capture.multipart import MAX_HEADER_BYTES, MultipartReader
 from services.capture.pictures import Jpeg, Picture, Planes, Reader, StreamBroken
 from services.capture.y4m import Y4mReader, parse_header
@@ -78,8 +78,9 @@ def test_time_that_a_camera_tells_is_kept() -> None:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (part(JPEGS[0][:-20], len(JPEGS[0])), "not_a_jpeg"),
-        (part(JPEGS[0][:-20]), "not_a_jpeg"),
+        (part(JPEGS[0][:90], len(JPEGS[0])), "not_a_jpeg"),
+        (part(JPEGS[0][:90]), "not_a_jpeg"),
+        (part(JPEGS[0][1:]), "not_a_jpeg"),
         (part(b"no jpeg at all"), "not_a_jpeg"),
         (part(b""), "not_a_jpeg"),
         (part(JPEGS[0], 10**11), "too_large"),
@@ -96,9 +97,60 @@ def test_bad_part_is_counted_and_the_next_one_arrives(bad: bytes, reason: str) -
     assert reader.skipped[reason] >= 1
 
 
+CUT = JPEGS[0][:-20]
+"""Whether such a picture is good enough, whoever decodes it decides."""
+
+
+@pytest.mark.parametrize("length", [None, -1, len(JPEGS[0]), len(JPEGS[0]) + 50])
+@pytest.mark.parametrize("body", [JPEGS[0], JPEGS[0][:-2], JPEGS[0] + b"garbage", CUT], ids=len)
+@given(sizes=pieces)
+def test_part_that_is_incomplete_at_its_end_is_taken_and_costs_the_next_nothing(
+    body: bytes, length: int | None, sizes: list[int]
+) -> None:
+    stream = part(JPEGS[1]) + part(body, length) + part(JPEGS[2]) + part(JPEGS[3])
+    first, taken, *rest = bodies(feed(MultipartReader(), stream, sizes))
+    assert first == JPEGS[1]
+    assert body.startswith(taken.rstrip(b"\r\n"))
+    assert taken.startswith(CUT)
+    assert rest == JPEGS[2:4]
+
+
+@pytest.mark.parametrize("length", [None, -1])
+@pytest.mark.parametrize("cut", [1, 2, 3, 20])
+def test_last_part_of_a_stream_needs_neither_a_boundary_nor_all_its_bytes(
+    length: int | None, cut: int
+) -> None:
+    reader = MultipartReader()
+    stream = part(JPEGS[1]) + part(JPEGS[0], length)[:-cut]
+    *_, last = bodies([*feed(reader, stream), *reader.ended()])
+    assert last[: len(CUT)] == CUT
+    assert len(last) <= len(JPEGS[0]) + 2
+
+
+def test_end_of_a_stream_makes_no_picture_out_of_what_is_none() -> None:
+    for tail in (
+        b"",
+        b"--ffmpeg",
+        b"--ffmpeg\r\n",
+        part(JPEGS[0])[:50],
+        part(JPEGS[0])[:150],
+        part(b"text", 99),
+    ):
+        reader = MultipartReader()
+        assert bodies([*feed(reader, part(JPEGS[1]) + tail), *reader.ended()]) == [JPEGS[1]]
+
+
+@given(sizes=pieces)
+def test_jpeg_without_an_end_mark_ends_where_the_next_begins_or_with_the_stream(sizes: list[int]) -> None:
+    reader = JpegReader()
+    stream = JPEGS[0][:-2] + JPEGS[1] + JPEGS[2][:-2]
+    assert bodies([*feed(reader, stream, sizes), *reader.ended()]) == [JPEGS[0][:-2], JPEGS[1], JPEGS[2][:-2]]
+    assert reader.skipped == {}
+
+
 def check_never_hoards(reader: MultipartReader | JpegReader, data: bytes, sizes: Sequence[int]) -> None:
-    for body in bodies(feed(reader, data, sizes)):
-        assert is_whole_jpeg(body)
+    for body in bodies([*feed(reader, data, sizes), *reader.ended()]):
+        assert is_jpeg(body)
     assert reader.held_bytes <= LIMIT + MAX_HEADER_BYTES + CHUNK
 
 

@@ -6,13 +6,26 @@ from hypothesis import strategies as st
 
 from services.common.errors import Refused
 from services.common.images import inspect
+from services.common.jpeg_headers import segments, with_orientation
 from services.detect import pictures
 from services.detect.pictures import Jpeg, Picture
+from tests.odd_jpeg import odd_jpeg
 
 NOISE = np.random.default_rng(1).integers(0, 255, (96, 128, 3), dtype=np.uint8)
 SMOOTH = np.asarray(cv2.GaussianBlur(NOISE, (0, 0), 3), np.uint8)
 JPEG = pictures.encode_jpeg(SMOOTH, 90)
+ODD = odd_jpeg(128, 96)
 REASONS = {"not_an_image", "bad_image", "truncated_image", "bad_dimensions", "bad_content_type"}
+
+
+def without_tables(jpeg: bytes) -> bytes:
+    """Leave a JPEG's Huffman tables out."""
+    kept, behind = jpeg[:2], 2
+    for segment in segments(jpeg):
+        if segment.marker != 0xC4:
+            kept += jpeg[segment.start - 4 : segment.end]
+        behind = segment.end
+    return kept + jpeg[behind:]
 
 
 def encoded(*parameters: int) -> bytes:
@@ -81,6 +94,46 @@ def test_missing_end_marker_and_padding_behind_it_are_forgiven() -> None:
     whole = Jpeg.open(JPEG).decode()
     assert np.array_equal(Jpeg.open(JPEG[:-2]).decode(), whole)
     assert np.array_equal(Jpeg.open(JPEG + bytes(4096)).decode(), whole)
+
+
+def test_what_follows_the_end_of_an_odd_sampling_is_forgiven_like_that_of_any_other() -> None:
+    whole = Jpeg.open(ODD).decode()
+    for padded in (ODD + bytes(4), ODD + b"\r\n", ODD + bytes(4096), ODD + b"any garbage", ODD[:-2]):
+        jpeg = Jpeg.open(padded)
+        assert not jpeg.is_plain
+        assert np.array_equal(jpeg.decode(), whole)
+        assert jpeg.decode(32, 24).shape == (24, 32, 3)
+    assert refusal(ODD[: len(ODD) // 2]) == "truncated_image"
+
+
+def test_huffman_tables_that_are_left_out_are_the_usual_ones() -> None:
+    # As AVI files and webcams have it, whose tables are always those of T.81, annex K.
+    bare = without_tables(JPEG)
+    assert len(bare) < len(JPEG) - 400
+    assert np.array_equal(Jpeg.open(bare).decode(), Jpeg.open(JPEG).decode())
+
+
+def test_picture_that_lacks_its_last_rows_is_taken_and_one_that_lacks_more_is_not() -> None:
+    large = cv2.imencode(".jpg", cv2.resize(SMOOTH, (640, 480)))[1].tobytes()
+    picture = Jpeg.open(large[: -len(large) // 40]).decode()
+    assert picture.shape == (480, 640, 3)
+    assert refusal(large[: -len(large) // 8]) == "truncated_image"
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("source", ["plain", "odd"])
+def test_a_picture_is_upright_however_it_is_stored(turn: int, source: str) -> None:
+    stored = with_orientation(JPEG if source == "plain" else ODD, turn)
+    shown = cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    jpeg = Jpeg.open(stored)
+    assert (jpeg.height, jpeg.width) == shown.shape[:2]
+    decoded = jpeg.decode()
+    assert decoded.shape == shown.shape
+    assert np.abs(decoded.astype(int) - shown).mean() < 3
+    half = jpeg.decode(jpeg.width // 2, jpeg.height // 2)
+    assert half.shape == (jpeg.height // 2, jpeg.width // 2, 3)
+    assert half.flags.c_contiguous
 
 
 def test_picture_that_ends_early_is_refused() -> None:

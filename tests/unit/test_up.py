@@ -1,8 +1,10 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
 from services.common.storage.locations import Folder, parse_location
 from services.up.console import problem_of, render
@@ -64,6 +66,26 @@ def test_sources_without_a_name_are_numbered(tmp_path: Path) -> None:
     settings = camera_settings([clip, f"yard={clip}", "rtsp://host/x"], is_once=False)
     encoded = f"file://{tmp_path}/a%20b%3F.mp4"
     assert settings == (f"camera={encoded}", f"yard={encoded}", "camera-3=rtsp://host/x")
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.mp4", b"yard=clip.mp4", b"http:x.mp4", b"-x.mp4", b"a\nb.mp4", b"50%?#.mp4"]
+)
+def test_a_file_of_any_name_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(os.fsdecode(name)).touch()
+    (setting,) = camera_settings([os.fsdecode(name)], is_once=True)
+    camera = parse_camera(setting)
+    assert (camera.name, os.fsencode(camera.place)) == ("camera", os.fsencode(tmp_path) + b"/" + name)
+    assert camera.options.paced
+
+
+def test_a_store_of_any_name_is_a_url_that_means_it() -> None:
+    url = store_url("/café 50%")
+    assert url == "file:///caf%C3%A9%2050%25"
+    assert parse_location(url) == Folder(Path("/café 50%"))
+    with pytest.raises(SetupError, match="not UTF-8"):
+        store_url(os.fsdecode(b"/caf\xe9"))
 
 
 def test_once_plays_files_paced_and_nothing_else() -> None:

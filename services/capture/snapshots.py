@@ -1,0 +1,142 @@
+"""Polls an address that answers each question with one JPEG, and writes what comes as multipart JPEG.
+
+A program of its own, like every camera's. With the words `look URL` it tells what an address is, with
+`poll URL FPS` it goes on until it is stopped or nothing comes any more, with `poll URL FPS PROGRAM ...` it
+writes to that program. What is wrong is said on standard error.
+"""
+
+import contextlib
+import subprocess
+import sys
+import time
+from http.client import HTTPResponse
+from typing import IO
+
+from services.capture.address import Address, NoSnapshot
+from services.capture.answers import Answer
+from services.capture.jpegs import JpegReader, is_jpeg
+from services.capture.pictures import MAX_JPEG_BYTES
+
+LOOK_S = 3.0
+"""For so long is looked whether an answer that does not tell its length ends after its first picture."""
+MOST_FAILURES = 3
+"""In a row: a camera that is busy may miss a question."""
+
+_CHUNK_BYTES = 64 * 1024
+_BOUNDARY = b"--faceferry\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+
+
+def look(address: Address) -> Answer:
+    """Return how an address answers."""
+    try:
+        with address.ask() as answer:
+            return _answer(answer)
+    except NoSnapshot:
+        return Answer.STREAM
+
+
+def _answer(answer: HTTPResponse) -> Answer:
+    kind = _kind(answer)
+    if kind.startswith("multipart/"):
+        return Answer.MULTIPART
+    if kind.startswith(("video/", "audio/")):
+        return Answer.STREAM
+    if kind == "image/jpeg" and answer.length is not None:
+        is_snapshot = answer.length <= MAX_JPEG_BYTES
+    else:
+        is_snapshot = _is_one_jpeg(answer, time.monotonic() + LOOK_S)
+    return Answer.SNAPSHOT if is_snapshot else Answer.STREAM
+
+
+def _is_one_jpeg(answer: HTTPResponse, deadline_s: float) -> bool:
+    """Say whether the answer ends, in time, after its first picture."""
+    reader, pictures = JpegReader(), 0
+    while time.monotonic() < deadline_s:
+        view = reader.buffer()
+        piece = answer.read1(min(len(view), _CHUNK_BYTES))
+        if not piece:
+            return pictures + len(reader.ended()) == 1
+        view[: len(piece)] = piece
+        pictures += len(reader.received(len(piece)))
+        if pictures > 1 or (reader.skipped and not pictures):
+            return False
+    return False
+
+
+def _kind(answer: HTTPResponse) -> str:
+    """Return the content type; nothing where none is said, for which the library has one of its own."""
+    return answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
+
+
+def fetch(address: Address) -> bytes:
+    """Return the picture that the camera has now.
+
+    Raises:
+        NoSnapshot: there is none.
+    """
+    with address.ask() as answer:
+        if (kind := _kind(answer)).startswith("multipart/"):
+            raise NoSnapshot("answers with a stream now")
+        body = answer.read(MAX_JPEG_BYTES + 1)
+    if len(body) > MAX_JPEG_BYTES:
+        raise NoSnapshot(f"the answer is larger than {MAX_JPEG_BYTES} bytes")
+    if not is_jpeg(body):
+        raise NoSnapshot(f"the answer ({kind or 'of no kind'}) is no JPEG", may_pass=True)
+    return body
+
+
+def poll(address: Address, fps: float, output: IO[bytes]) -> None:
+    """Write a picture for each tick, or as fast as the camera answers.
+
+    Raises:
+        NoSnapshot: there was none several times in a row, or there will be none.
+    """
+    failures = MOST_FAILURES - 1  # one that does not answer at first is not there
+    while True:
+        began_s = time.monotonic()
+        try:
+            picture = fetch(address)
+        except NoSnapshot as problem:
+            failures += 1
+            if failures >= MOST_FAILURES or not problem.may_pass:
+                raise
+            print(problem, file=sys.stderr, flush=True)  # noqa: T201 - its way to speak
+        else:
+            failures = 0
+            output.write(_BOUNDARY % len(picture) + picture + b"\r\n")
+            output.flush()
+        time.sleep(max(0.0, began_s + 1 / fps - time.monotonic()))
+
+
+def _poll_into(address: Address, fps: float, program: list[str]) -> int:
+    """Poll for a program, and end with it."""
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as taker:
+        assert taker.stdin is not None
+        with contextlib.suppress(BrokenPipeError), taker.stdin:
+            poll(address, fps, taker.stdin)
+    return taker.returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Look or poll; return the exit status."""
+    try:
+        match arguments:
+            case ["look", url]:
+                print(look(Address(url)))  # noqa: T201 - its answer
+            case ["poll", url, fps]:
+                poll(Address(url), float(fps), sys.stdout.buffer)
+            case ["poll", url, fps, *program]:
+                return _poll_into(Address(url), float(fps), program)
+            case _:
+                print(__doc__, file=sys.stderr)  # noqa: T201
+                return 2
+    except NoSnapshot as problem:
+        print(problem, file=sys.stderr)  # noqa: T201
+        return 1
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

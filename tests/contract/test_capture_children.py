@@ -1,0 +1,98 @@
+"""What capture's programs do to it: they talk without end, fall silent, and end at the wrong moment."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.capture.cameras import parse_camera
+from services.capture.child import CameraUnavailable, Child, Pipe
+from services.capture.probe import probe
+from services.capture.recording import survey
+from services.capture.sources import Site
+
+PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])
+WARNINGS = "head -c 3000000 /dev/zero | tr '\\0' w | fold -w 80"
+
+
+def program(folder: Path, script: str) -> str:
+    """A program in ffmpeg's place."""
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"what is in it only ffmpeg reads")
+    return path
+
+
+async def test_a_file_with_megabytes_of_warnings_is_surveyed(tmp_path: Path, clip: Path) -> None:
+    ffmpeg = program(tmp_path, f"{WARNINGS} >&2; printf '{PACKETS}\\n'; {WARNINGS} >&2")
+    async with asyncio.timeout(20):
+        assert len((await survey(ffmpeg, clip)).media_s) == 50
+
+
+async def test_a_source_with_megabytes_of_warnings_is_probed(tmp_path: Path) -> None:
+    ffmpeg = program(tmp_path, f"{WARNINGS} >&2; printf '{PACKETS}\\n'; {WARNINGS} >&2")
+    found = await probe(parse_camera("a=rtsp://host/x"), Site(ffmpeg), 20)
+    assert found.codec == "h264"
+
+
+@pytest.mark.parametrize("script", ["sleep 100", f"printf '{PACKETS}\\n'; exec sleep 100", "yes warning >&2"])
+async def test_a_file_without_an_end_is_unavailable_and_its_program_is_gone(
+    tmp_path: Path, clip: Path, script: str
+) -> None:
+    ffmpeg = program(tmp_path, script)
+    async with asyncio.timeout(10):
+        with pytest.raises(CameraUnavailable, match="no further frame"):
+            await survey(ffmpeg, clip, silence_s=0.5)
+    assert not [child for child in psutil.Process().children(recursive=True) if ffmpeg in child.cmdline()]
+
+
+async def test_an_endless_talker_leaves_others_their_turn(tmp_path: Path, clip: Path) -> None:
+    ffmpeg = program(tmp_path, "yes '0, 1, 1, 1, 9, 0x0'")
+    surveying = asyncio.create_task(survey(ffmpeg, clip))
+    await asyncio.sleep(0.5)
+    late_s = []
+    loop = asyncio.get_running_loop()
+    for _ in range(20):
+        began_s = loop.time()
+        await asyncio.sleep(0.01)
+        late_s.append(loop.time() - began_s)
+    surveying.cancel()
+    await asyncio.wait([surveying])
+    assert surveying.cancelled()
+    assert sorted(late_s)[10] < 0.2
+
+
+class Ending:
+    """A process that ends when it is told."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        await self.over
+        return 0
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_cancellation_that_comes_as_a_program_ends_is_not_forgotten(turns: int) -> None:
+    process = Ending()
+    output, errors = Pipe(), Pipe()
+    waiting = asyncio.create_task(Child(process, output, errors).ended(60))  # type: ignore[arg-type]
+    await asyncio.sleep(0.01)
+    process.over.set_result(None)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    had_ended = waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled() or had_ended
+    output.close()
+    errors.close()
