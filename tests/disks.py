@@ -62,6 +62,15 @@ class Disk:
         return ballast
 
     @contextmanager
+    def protected(self, folder: Path) -> Iterator[None]:
+        """Have nobody make anything in a folder, not even root; what lies in its folders may change."""
+        _run("chattr", "+i", str(folder))
+        try:
+            yield
+        finally:
+            _run("chattr", "-i", str(folder))
+
+    @contextmanager
     def frozen(self) -> Iterator[None]:
         """Have every write wait, as a server of files does that has gone away; not even SIGKILL ends one."""
         _run("fsfreeze", "--freeze", str(self.point))

@@ -256,6 +256,17 @@ async def test_a_disk_that_became_read_only_is_noticed_without_a_face(disk: Disk
         await store.verify()
 
 
+async def test_a_folder_that_lets_nobody_in_is_noticed_without_a_face(disk: Disk) -> None:
+    root = disk.point / "faces"
+    with FolderStore(root) as store:
+        await store.verify()
+        with disk.protected(root):
+            assert await reason(store) == "forbidden"
+            with FolderStore(root) as other, pytest.raises(SetupError, match="FACEFERRY_STORE_URL"):
+                await other.verify()
+        assert await reason(store) is None
+
+
 async def test_a_full_disk_has_room_for_copies_alone_until_there_is_some(disk: Disk) -> None:
     with FolderStore(disk.point) as store:
         await store.verify()

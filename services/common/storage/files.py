@@ -85,6 +85,9 @@ def try_room(root: int, room_bytes: int) -> None:
     """Return if there is room for so many bytes, in files of a usual size, which are then removed.
 
     Where the file system can do that, room is reserved and not filled: it is asked every few seconds.
+
+    Raises:
+        OSError: there is none, or nothing can be written, or no folder be made.
     """
     count = min(_MOST_TRIAL_FILES, max(1, room_bytes // _TRIAL_FILE_BYTES))
     names = [f"{TEMPORARY}/{secrets.token_hex(16)}" for _ in range(count)]
@@ -99,6 +102,9 @@ def try_room(root: int, room_bytes: int) -> None:
     finally:
         for name in names:
             _remove(root, name)
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
+        # The folder of the next day could not be made, although there is a place for temporary files.
+        raise PermissionError(errno.EACCES, "no folder can be made in it")
 
 
 def _reserve(descriptor: int, size_bytes: int) -> None:
