@@ -67,7 +67,7 @@ class Answered:
     @property
     def answers(self) -> Answers:
         return Answers(
-            written=self.written.extend,
+            written=lambda faces, _added: self.written.extend(faces),
             turned_away=self.turned_away.extend,
             read=lambda _read, part: self.parts.append(part),
             put_back=self.put_back.append,

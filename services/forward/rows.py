@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 def insert(connection: sqlite3.Connection, faces: Sequence[SpooledFace], now_s: float) -> int:
-    """Add faces, except those that are there; return how many that were.
+    """Add faces, except those that are there; return how many were added.
 
     Raises:
         sqlite3.IntegrityError: another face has the same place: somebody else writes to this spool, and

@@ -16,6 +16,7 @@ from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, Apart
+from services.forward.delivered import Delivered
 from services.forward.limit import TokenBucket
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
@@ -36,11 +37,15 @@ class Sender:
     Args:
         settings: forward's.
         writer: reads the backlog, and deletes and quarantines faces.
+        delivered: is told what the store has answered for.
         last_sequence: the newest face already in the spool.
     """
 
-    def __init__(self, settings: ForwardSettings, writer: SpoolWriter, last_sequence: int) -> None:
+    def __init__(
+        self, settings: ForwardSettings, writer: SpoolWriter, delivered: Delivered, last_sequence: int
+    ) -> None:
         self._writer = writer
+        self._delivered = delivered
         self._window = Window()
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
         self._apart = Apart(writer, self._outbox.withdraw)
@@ -154,6 +159,7 @@ class Sender:
         now_s = time.monotonic()
         for face_id in receipt.ids:
             self._outbox.settle(face_id, now_s)
+            self._delivered.add(face_id, now_s)
             self._stored.add(face_id)
             self._apart.stored(face_id)
         metrics.FACES_STORED.inc(len(receipt.ids))
@@ -164,7 +170,9 @@ class Sender:
 
     def _refused(self, face_id: str, reason: str) -> None:
         metrics.FACES_REFUSED.labels(reason).inc()
-        self._outbox.settle(face_id, time.monotonic())
+        now_s = time.monotonic()
+        self._outbox.settle(face_id, now_s)
+        self._delivered.add(face_id, now_s)
         self._writer.put(Quarantine(face_id, reason))
 
     def _delete(self, ids: list[str]) -> None:

@@ -8,6 +8,7 @@ import structlog
 from services.common import health, lock
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
+from services.forward.delivered import Delivered
 from services.forward.folder import prepare
 from services.forward.sending import Sender
 from services.forward.settings import ForwardSettings
@@ -35,8 +36,9 @@ async def serve(settings: ForwardSettings) -> None:
         tell_of_others(spool, settings.device)
         last_sequence = spool.last_sequence()
         writer = SpoolWriter(spool, settings.quarantine_max_bytes)
-        sender = Sender(settings, writer, last_sequence)
-        taker = Taker(settings, writer, offer=sender.offer, relay=sender.relay.take)
+        delivered = Delivered()
+        sender = Sender(settings, writer, delivered, last_sequence)
+        taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take)
         checks["local_broker"] = taker.link.why_not_ready
         checks["cloud_broker"] = sender.why_not_ready
         checks["spool"] = taker.why_no_room

@@ -124,8 +124,8 @@ class Spool:
             size += log_path.stat().st_size
         return SpoolState(self._faces, self._quarantined, dict(+self._aside), size, oldest_at_s)
 
-    def write(self, changes: Changes) -> None:
-        """Commit one batch. When this returns, it has reached the disk.
+    def write(self, changes: Changes) -> int:
+        """Commit one batch; return how many faces are new. When this returns, it has reached the disk.
 
         Raises:
             SpoolFull: nothing of the batch was done.
@@ -141,6 +141,7 @@ class Spool:
         self._faces += added - moved - gone - aside.total()
         self._quarantined += moved
         self._aside += aside
+        return added
 
     def read(self, read: BacklogRead) -> BacklogPart:
         """Return a part of the backlog: about `most_bytes` of it, at least one face if there is one.

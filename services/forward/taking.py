@@ -1,6 +1,7 @@
 """From the local broker into the spool."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarg
 from services.common.receipts import MAX_IDS, Answer, encode_taken
 from services.common.topics import BARE_IMAGES, ROOT
 from services.forward import metrics
+from services.forward.delivered import Delivered
 from services.forward.intake import admit
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
@@ -32,6 +34,7 @@ class Taker:
     Args:
         settings: forward's.
         writer: puts faces into the spool.
+        delivered: knows what the store has answered for.
         offer: is told of each face on its way into the spool.
         relay: is handed the cameras' states.
     """
@@ -40,12 +43,14 @@ class Taker:
         self,
         settings: ForwardSettings,
         writer: SpoolWriter,
+        delivered: Delivered,
         *,
         offer: Callable[[SpooledFace], None],
         relay: Callable[[Message], None],
     ) -> None:
         self._settings = settings
         self._writer = writer
+        self._delivered = delivered
         self._offer = offer
         self._relay = relay
         self._unanswered: dict[int, Delivery] = {}
@@ -89,13 +94,13 @@ class Taker:
                 self._refuse(message, error)
                 delivery.acknowledge()
 
-    def written(self, faces: list[SpooledFace]) -> None:
-        """Receipt faces that are on disk."""
+    def written(self, faces: list[SpooledFace], added: int) -> None:
+        """Receipt faces that are on disk, so many of which were not held before."""
         for face in faces:
             self._answer(face)
             self._taken.add((face.id, None))
             log.info("forward.face_taken", id=face.id)
-        metrics.FACES_TAKEN.inc(len(faces))
+        metrics.FACES_TAKEN.inc(added)
 
     def turned_away(self, faces: list[SpooledFace]) -> None:
         """Leave faces that the disk does not take with detect, which sends them again."""
@@ -105,6 +110,9 @@ class Taker:
 
     def _take(self, delivery: Delivery) -> None:
         face = admit(delivery.message, self._settings.device, datetime.now(UTC))
+        if self._delivered.has(face.id, time.monotonic()):
+            self._take_again(delivery, face.id)
+            return
         spooled = SpooledFace(self._writer.next_sequence(), face.id, encode_face(face))
         if not self._has_room(spooled.size_bytes):
             # detect holds the face until it is taken and sends it again; only a bare image ends here.
@@ -118,6 +126,14 @@ class Taker:
         # The spool first: whatever the cloud says of this face comes behind the insert.
         self._writer.put(spooled)
         self._offer(spooled)
+
+    def _take_again(self, delivery: Delivery, face_id: str) -> None:
+        """Receipt a face that the store has: whoever holds it has not heard of it, or it is our own."""
+        self._drops.count(
+            "delivered_before", id=face_id, advice="if there are many: does a bridge copy both ways?"
+        )
+        self._taken.add((face_id, None))
+        delivery.acknowledge()
 
     def _refuse(self, message: Message, error: Refused) -> None:
         """Say that a message is never taken, for what it is: whoever holds it need not hold it any longer."""

@@ -39,14 +39,14 @@ class Answers:
     """Where the writer answers; called in the event loop, in the order of what was asked.
 
     Attributes:
-        written: these faces are on disk, or already in the store.
+        written: these faces are on disk, or already in the store, and so many of them were not held before.
         turned_away: these are not, for the disk takes none.
         read: a part of the backlog.
         put_back: faces have come back among those that wait, up to this place.
         tried: some of them, with these ids, to see whether all that are apart for this reason may.
     """
 
-    written: Callable[[list[SpooledFace]], None]
+    written: Callable[[list[SpooledFace], int], None]
     turned_away: Callable[[list[SpooledFace]], None]
     read: Callable[[BacklogRead, BacklogPart], None]
     put_back: Callable[[int], None]
@@ -163,30 +163,31 @@ class SpoolWriter:
         # What is stored before it was written need not be written at all.
         stored = [face for face in batch.inserts if face.id in batch.deletes]
         new = [face for face in batch.inserts if face.id not in batch.deletes]
-        if self.problem is None and self._write(batch.changes(new)):
+        added = self._write(batch.changes(new)) if self.problem is None else None
+        if added is not None:
             stored = [*new, *stored]
             new = []
         else:
             self._let_go(batch)
         if stored:
-            self._answer(self._answers.written, stored)
+            self._answer(self._answers.written, stored, added or 0)
         if new:
             self._answer(self._answers.turned_away, new)
         self._look()
 
-    def _write(self, changes: Changes) -> bool:
-        """Say whether the changes are on disk; note what is wrong if they are not."""
+    def _write(self, changes: Changes) -> int | None:
+        """Return how many new faces are on disk; note what is wrong if nothing is, and return nothing."""
         try:
             if not self._spool.is_in_place():
                 self._replace("missing")
-            self._mended(lambda: self._spool.write(changes))
+            added = self._mended(lambda: self._spool.write(changes))
             if changes.refused and (gone := self._spool.bound_quarantine(self._quarantine_max_bytes)):
                 DROPPED.labels("quarantine_full").inc(len(gone))
                 log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
-            return False
-        return True
+            return None
+        return added
 
     def _let_go(self, batch: Batch) -> None:
         """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
@@ -195,7 +196,8 @@ class SpoolWriter:
         """
         pieces = batch.pieces(_LET_GO_AT_ONCE)
         for number, piece in enumerate(pieces):
-            if not self._write(piece.changes([])) and not self._write(piece.changes([])):
+            # Once more, with the room that the first try has had made.
+            if self._write(piece.changes([])) is None and self._write(piece.changes([])) is None:
                 for left in pieces[number:]:
                     self._carried.take_over(left)
                 return

@@ -395,3 +395,39 @@ def test_a_wrong_setting_names_itself_and_ends_with_status_2(
     assert process.wait() == 2
     assert said in process.log
     assert "Traceback" not in process.log
+
+
+async def test_a_bridge_that_copies_both_ways_does_not_send_a_face_round_for_ever(
+    tmp_path: Path, cloud: MosquittoServer
+) -> None:
+    """A recipe joins the house's broker with the cloud's by `topic # both`; MQTT 5 keeps the properties."""
+    bridge = [
+        "connection up",
+        f"address 127.0.0.1:{cloud.port}",
+        "bridge_protocol_version mqttv50",
+        "cleansession true",
+        "notifications false",
+        "topic # both 1",
+        "",
+    ]
+    local = MosquittoServer(tmp_path, "\n".join(bridge)).start()
+    forward = ServiceProcess("forward", tmp_path, settings(tmp_path, local, cloud)).start()
+    try:
+        async with neighbours(local, cloud) as (detect, store):
+            await eventually(lambda: forward.log.count("mqtt.link_up") == 2)
+            faces = [face(number) for number in range(20)]
+            for each in faces:
+                detect.send(each)
+            await eventually(lambda: len(store.arrived) == 20)
+            await asyncio.sleep(4)
+            assert set(store.arrived) == {each.id for each in faces}
+            assert forward.metric("faceferry_forward_taken_total") == 20
+            assert forward.metric("faceferry_forward_sent_total") <= 40
+            assert forward.metric("faceferry_forward_dropped_total") > 0
+            assert forward.log.count("delivered_before") == 1
+            sent = forward.metric("faceferry_forward_sent_total")
+            await asyncio.sleep(2)
+            assert forward.metric("faceferry_forward_sent_total") == sent
+    finally:
+        forward.kill()
+        local.kill()
