@@ -28,12 +28,14 @@ class Request:
     Attributes:
         reason: only those that are apart for it.
         id: only this face.
+        of: only this device's.
         device: make them faces of this device, with new ids, for an id names its device.
         most_bytes: only those whose image is no larger.
     """
 
     reason: str | None = None
     id: str | None = None
+    of: str | None = None
     device: str | None = None
     most_bytes: int | None = None
 
@@ -121,7 +123,7 @@ def find_apart(connection: sqlite3.Connection, request: Request) -> list[Place]:
             f"SELECT rowid FROM {table}"  # noqa: S608 - constants
             f" WHERE reason != '{DAMAGED}' AND (:reason IS NULL OR reason = :reason)"
             " AND (:id IS NULL OR id = :id) AND (:most_bytes IS NULL OR length(payload) <= :most_bytes)"
-            " AND (:device IS NULL OR topic NOT GLOB 'faceferry/' || :device || '/*') ORDER BY rowid",
+            " AND (:of IS NULL OR topic GLOB 'faceferry/' || :of || '/*') ORDER BY rowid",
             asdict(request),
         )
     ]
@@ -162,7 +164,7 @@ def put_back(
 def requests(connection: sqlite3.Connection) -> list[tuple[int, Request]]:
     """Return what people have asked to go back, by the request's number."""
     found = connection.execute("SELECT number, reason, id, device FROM requests ORDER BY number")
-    return [(number, Request(reason, face_id, device)) for number, reason, face_id, device in found]
+    return [(number, Request(reason, face_id, device=device)) for number, reason, face_id, device in found]
 
 
 def ask(connection: sqlite3.Connection, request: Request) -> None:
