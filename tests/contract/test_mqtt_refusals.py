@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
-from services.common.mqtt import Broker, Link, connection
+from services.common.mqtt import Broker, Link, patience
 from services.common.mqtt import link as mqtt_link
 from tests.support import MosquittoServer, eventually
 
@@ -146,7 +146,7 @@ async def test_a_reason_is_said_at_once_and_once_and_it_is_tried_again_after_gro
 async def test_one_that_says_nothing_is_given_up_after_a_while(
     steps: list[bytes], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(patience, "FIRST_S", 0.5)
     async with server(acting(*steps)) as port, downs(port) as reasons:
         await eventually(lambda: reasons, 3.0)
     assert words in reasons[0]

@@ -19,7 +19,6 @@ from services.common.endings import TAKEN_OVER, Ear, NoBroker, why_lost, why_ref
 from services.common.greeting import CONNECT, add_password, why_no_broker
 from services.common.mqtt.pulse import GIVE_UP_S, Pulse
 
-CONNECT_TIMEOUT_S = 6.0
 GOODBYE_TIMEOUT_S = 1.0
 
 T = TypeVar("T")
@@ -38,8 +37,14 @@ class Connection(aiomqtt.Client):
     """
 
     def __init__(
-        self, *arguments: Any, username: str | None = None, password: str | None = None, **options: Any
+        self,
+        *arguments: Any,
+        username: str | None = None,
+        password: str | None = None,
+        timeout_s: float,
+        **options: Any,
     ) -> None:
+        self._timeout_s = timeout_s
         self._ear = Ear()
         super().__init__(*arguments, username=username, password=password, logger=self._ear, **options)
         self.is_taken_over = False
@@ -68,7 +73,8 @@ class Connection(aiomqtt.Client):
         except ssl.SSLError as error:
             raise aiomqtt.MqttError(f"TLS: {error}") from error
         except ConnectionResetError as error:  # so early that paho has not begun to listen
-            raise aiomqtt.MqttError("closed before CONNACK") from error
+            is_plain = self._client._ssl_context is None
+            raise aiomqtt.MqttError("closed before CONNACK" if is_plain else f"TLS: {error}") from error
         except (OSError, UnicodeError) as error:  # a host's name may be none that can be asked for
             raise aiomqtt.MqttError(str(error) or type(error).__name__) from error
         await self._answer(self._connected)
@@ -106,13 +112,16 @@ class Connection(aiomqtt.Client):
             is_asked: somebody wants to know; else nothing is sent for it.
         """
         now_s = time.monotonic()
-        self._pulse.is_alive(self._client._last_bytes_received)
+        paho = self._client
         unsent_bytes = self._count_unsent()
         if unsent_bytes < self._unsent_bytes:
-            self._pulse.is_alive(now_s)
+            # For paho's keep-alive, too: a face that takes longer than that could never be sent.
+            paho._last_bytes_received = now_s
+            paho._ping_t = now_s if paho._ping_t else 0.0
         self._unsent_bytes = unsent_bytes
+        self._pulse.is_alive(paho._last_bytes_received)
         if is_asked and self._pulse.asks(now_s):
-            self._client._send_pingreq()
+            paho._send_pingreq()
         if self.is_alive and self.silent_s() > GIVE_UP_S:
             self._disconnected.set_exception(aiomqtt.MqttError(f"no answer for {self.silent_s():.0f} s"))
 
@@ -158,11 +167,11 @@ class Connection(aiomqtt.Client):
     async def _answer(self, answer: "asyncio.Future[T]") -> T:
         """Return the broker's answer, or raise why none comes."""
         either: list[asyncio.Future[Any]] = [answer, self._disconnected]
-        await asyncio.wait(either, timeout=CONNECT_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
         raise aiomqtt.MqttError(
-            f"no {self._awaited} within {CONNECT_TIMEOUT_S:g} s" if self.is_alive else self.why
+            f"no {self._awaited} within {self._timeout_s:g} s" if self.is_alive else self.why
         )
 
     def _receive_first(self, size: int) -> bytes:

@@ -27,8 +27,9 @@ from services.common.drops import Drops
 from services.common.errors import FaceferryError, Refused
 from services.common.message import Message
 from services.common.metrics import MQTT_DROPPED, MQTT_LINK_UP
-from services.common.mqtt.connection import CONNECT_TIMEOUT_S, Connection
+from services.common.mqtt.connection import Connection
 from services.common.mqtt.packets import as_reason, from_paho, packet_bytes, to_properties
+from services.common.mqtt.patience import Patience
 from services.common.mqtt.pulse import SILENT_S
 from services.common.news import News
 
@@ -143,6 +144,7 @@ class Link:
         self._up = asyncio.Event()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._on_acknowledged: dict[int, Acknowledged] = {}
+        self._patience = Patience()
         self._short_lived = 0
         self._standing: Message | None = None
         self._why_down = "no connection was tried yet"
@@ -236,11 +238,13 @@ class Link:
     async def _connect_and_stay(self, backoff: Backoff) -> None:
         """Return only by raising: `aiomqtt.MqttError` when there is no connection any more."""
         client = self._make_client()
+        began_s = time.monotonic()
         try:
             await client.connect()
             self._connection = client
             try:
                 await self._subscribe(client)
+                self._patience.worked(time.monotonic() - began_s)
                 self._become_up(client)
                 await self._stay(client, backoff)
             finally:
@@ -311,7 +315,7 @@ class Link:
             identifier=self._client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
-            timeout=CONNECT_TIMEOUT_S,
+            timeout_s=self._patience.next_s(),
             keepalive=KEEP_ALIVE_S,
             clean_start=True,
             properties=properties,

@@ -4,7 +4,7 @@ ASK_AFTER_S = 1.5
 """So long is nobody asked after a sign of life."""
 SILENT_S = 2.5
 """Without an answer for so long the other side is silent."""
-GIVE_UP_S = 6.0
+GIVE_UP_S = 5.0
 """Without an answer for so long it is gone, and another connection is tried."""
 
 
