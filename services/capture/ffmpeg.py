@@ -16,7 +16,7 @@ LEAST = (5, 1)
 """The first with `-fps_mode`. Before 5.0 `-timeout` of an RTSP input means: be the server, and wait."""
 
 _WANTED = "ffmpeg {}.{} or newer is wanted".format(*LEAST)
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 4.0
 _BANNER = re.compile(r"^ffmpeg version (\S{1,80})", re.MULTILINE)
 # 4.4.2-0ubuntu0.22.04.1, 5.1.6-0+deb12u1, n6.0, 7.0.2-static; but N-12345-gabcdef, 2024-01-01-git-abcdef
 # and n5.1-dev-123-gabcdef say nothing that could be compared.

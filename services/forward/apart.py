@@ -1,11 +1,12 @@
 """Faces that cannot be delivered as things are, for no fault of theirs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from services.common.drops import Drops
 from services.forward import metrics
 from services.forward.orders import PutBack, SetAside
-from services.forward.rows import DAMAGED, OTHER_DEVICE, Request
+from services.forward.rows import DAMAGED, OTHER_DEVICE, UNANSWERED, Request
 from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter
 
@@ -13,13 +14,31 @@ TOO_LARGE = "packet_too_large"
 TRY_AGAIN_EVERY_S = 300.0
 PASSING_REFUSALS = frozenset({"quota_exceeded", "packet_identifier_in_use"})
 """What a broker says of its own state and not of the face: it is sent again in time, as if lost."""
-MANY_IN_A_ROW = 10
-"""So many refusals and no success in between are no single face's trouble."""
-
+OF_TOPICS = frozenset({"not_authorized", "topic_name_invalid"})
+"""What a broker says of a topic, and so of every face on it."""
 SURE_AFTER = 3
-"""So many refusals of a topic, and no face of it taken, are the rule: brokers know topics, not faces."""
+"""So many refusals of a topic, and no face of it taken, are the rule."""
+PROBE_EVERY_S = 3.0
+"""How often one face is sent on such a topic all the same: rules are mended, and nobody tells us."""
+
+MOST_TOPICS = 1_000
 
 _ONLY_WHEN_ASKED = frozenset({DAMAGED, OTHER_DEVICE, TOO_LARGE})
+
+__all__ = ["TOO_LARGE", "TRY_AGAIN_EVERY_S", "UNANSWERED", "Apart"]
+
+
+@dataclass(slots=True)
+class _Refused:
+    """How often the broker has refused a topic, why, and when it was last asked."""
+
+    reason: str
+    count: int = 0
+    probed_s: float = 0.0
+
+    @property
+    def is_sure(self) -> bool:
+        return self.count >= SURE_AFTER
 
 
 class Apart:
@@ -39,39 +58,43 @@ class Apart:
         self._withdraw = withdraw
         self._asides = Drops(metrics.SET_ASIDE, "forward.face_set_aside")
         self._tried: dict[str, str] = {}
-        self._refused_topics: dict[str, tuple[int, str]] = {}
-        self._refused_in_a_row = 0
-        self._last_refusal: str | None = None
+        self._refused: dict[str, _Refused] = {}
+        self._accepted: set[str] = set()
 
     def why_not_ready(self) -> str | None:
         """Return nothing while the broker takes faces, else what is wrong (see `health.Check`)."""
-        if self._refused_in_a_row < MANY_IN_A_ROW:
-            return None
-        return f"the broker refuses our faces: {self._last_refusal}"
+        refused = [each.reason for each in self._refused.values() if each.is_sure]
+        return f"the broker refuses our faces: {refused[0]}" if refused and not self._accepted else None
 
-    def why_not_sent(self, face: SpooledFace) -> str | None:
+    def why_not_sent(self, face: SpooledFace, now_s: float) -> str | None:
         """Return why a face need not even be sent, if the broker refuses its topic."""
-        count, refusal = self._refused_topics.get(face.message.topic, (0, ""))
-        if count < SURE_AFTER or face.id in self._tried:
+        refused = self._refused.get(face.message.topic)
+        if refused is None or not refused.is_sure or face.id in self._tried:
             return None
-        self._refused_in_a_row += 1
-        return refusal
+        if now_s - refused.probed_s > PROBE_EVERY_S:
+            refused.probed_s = now_s
+            return None
+        return refused.reason
 
     def broker_answered(self, face: SpooledFace, refusal: str | None) -> bool:
         """Take the broker's answer to a face; say whether it has it, or may have it when it is sent again."""
         topic = face.message.topic
         if refusal is None:
-            self._refused_in_a_row = 0
-            self._refused_topics.pop(topic, None)
+            self._accept(topic)
             return True
-        self._refused_in_a_row += 1
-        self._last_refusal = refusal
         if refusal in PASSING_REFUSALS:
             return True
-        count, _ = self._refused_topics.get(topic, (0, ""))
-        self._refused_topics[topic] = (count + 1, refusal)
+        if refusal in OF_TOPICS:
+            self._accepted.discard(topic)
+            self._refused.setdefault(topic, _Refused(refusal)).count += 1
         self.set_aside(face.id, refusal)
         return False
+
+    def _accept(self, topic: str) -> None:
+        if len(self._accepted) < MOST_TOPICS:
+            self._accepted.add(topic)
+        if (was := self._refused.pop(topic, None)) is not None and was.is_sure:
+            self._writer.put(PutBack(Request(reason=was.reason)))
 
     def set_aside(self, face_id: str, reason: str, detail: str = "") -> None:
         """Keep a face apart, so that it holds up no other."""
@@ -82,7 +105,7 @@ class Apart:
 
     def try_again(self, max_packet_bytes: int) -> None:
         """Try what may be possible by now, over a broker that takes packets of this size."""
-        self._refused_topics.clear()
+        self._refused.clear()
         self._writer.put(PutBack(Request(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
         for reason in self._writer.state.set_aside:
             if reason not in _ONLY_WHEN_ASKED:

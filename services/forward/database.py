@@ -1,6 +1,8 @@
 """The spool's SQLite file: its tables, how it is opened, its errors."""
 
 import contextlib
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 from services.common.errors import FaceferryError, SetupError
 
 SCHEMA_VERSION = 2
+BUSY_S = 0.5
+"""How long somebody else who holds the database is waited for at a time: the writer has more to do."""
 COLUMNS = "id, topic, content_type, attributes, payload"
 """What makes a face, the same in each table."""
 
@@ -53,10 +57,17 @@ PRAGMA user_version = 2;
 COMMIT;
 """
 _MAGIC = b"SQLite format 3\0"
+_LOG_HEADER_BYTES = 32
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
 _UNWRITABLE = frozenset(
-    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+    {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,  # a person's shell, a back-up: it ends
+    }
 )
 
 
@@ -74,9 +85,13 @@ class SpoolUnwritable(FaceferryError):
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Name SQLite's errors for their cause; an unexpected one stays as it is and ends the process."""
+    """Name errors of SQLite and the disk for their cause; an unexpected one ends the process."""
     try:
         yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpoolFull(str(error)) from error
+        raise SpoolUnwritable(str(error)) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0)
         if code in _FULL:
@@ -104,7 +119,9 @@ def connect(path: Path, *, is_exclusive: bool = False) -> sqlite3.Connection:
     """
     _see_magic(path)
     with translated():
-        connection = sqlite3.connect(path, check_same_thread=False)
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # faces are not for everybody
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_S)
     try:
         with translated():
             if is_exclusive:
@@ -194,11 +211,16 @@ def _see_magic(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
     except FileNotFoundError:
-        return
+        start = b""
     except OSError as error:
         raise SpoolUnwritable(str(error)) from error
     if start not in (_MAGIC, b""):
         raise SpoolDamaged("file is not a database")
+    log = path.with_name(f"{path.name}-wal")
+    if not start and path.exists() and not log.exists():
+        raise SpoolDamaged("the database is empty, not even begun")
+    if not start and log.exists() and log.stat().st_size > _LOG_HEADER_BYTES:
+        raise SpoolDamaged("the database is gone, and its log is not")
 
 
 def _check_tables(connection: sqlite3.Connection) -> None:

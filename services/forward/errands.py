@@ -40,8 +40,10 @@ class Errands:
             dict(next(chunks(self.faces.items(), most), [])), dict(next(chunks(self.rows.items(), most), []))
         )
 
-    def done(self, some: "Errands") -> None:
-        """Cross off what was done."""
-        self.forget(some.faces)
-        for sequence in some.rows:
-            self.rows.pop(sequence, None)
+    def cross_off(self, done: Iterable[str | int]) -> None:
+        """Forget what was done: ids of faces, places of rows."""
+        for one in done:
+            if isinstance(one, str):
+                self.faces.pop(one, None)
+            else:
+                self.rows.pop(one, None)

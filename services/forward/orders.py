@@ -73,9 +73,9 @@ class Batch:
         self.refused |= other.refused
 
     def pieces(self, most: int) -> "list[Batch]":
-        """Return what it lets go or moves in parts of so many faces."""
+        """Return what it lets go in parts of so many faces; what it moves one by one, for that takes room."""
         parts = [Batch(deletes=dict.fromkeys(some)) for some in chunks(self.deletes, most)]
-        return parts + [Batch(refused=dict(some)) for some in chunks(self.refused.items(), most)]
+        return parts + [Batch(refused=dict(some)) for some in chunks(self.refused.items(), 1)]
 
     def changes(self, inserts: list[SpooledFace]) -> Changes:
         """Return it as one batch of changes, with these faces to be inserted."""

@@ -1,14 +1,18 @@
 """Which face to send next. No clock, no socket, no disk: time is an argument."""
 
+import dataclasses
 import heapq
 import math
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from services.forward.spooled import SpooledFace
 from services.forward.window import Departure, Window
 
 MOST_RESEND_S = 10.0
+HOPELESS_AFTER = 5
+"""So many times is a face sent again while others are receipted; then something is amiss with it alone."""
 MOST_KNOCK_S = 60.0
 """How long a store that is silent for long is left alone between two knocks."""
 FRESH_MAX_BYTES = 4 * 1024 * 1024
@@ -31,6 +35,7 @@ class Flight:
         attempts: how often it was sent in this connection.
         asked_s: since when the broker has it.
         due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
+        passed_over: how often others were receipted while it was waited for.
     """
 
     face: SpooledFace
@@ -38,6 +43,7 @@ class Flight:
     attempts: int = 1
     asked_s: float = -math.inf
     due_s: float = math.inf
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +53,14 @@ class Sending:
     Attributes:
         face: what to publish.
         is_again: whether it was sent before in this connection.
+        is_hopeless: it is not to be sent any more: others were receipted each time, and it never was.
         expiry_s: when brokers may forget this copy, for the next one is sent then.
     """
 
     face: SpooledFace
     is_again: bool
     expiry_s: int
+    is_hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,9 @@ class BacklogPart:
     bad: dict[int, str] = field(default_factory=dict)
 
 
+_BEFORE_ALL = -(1 << 63)
+
+
 class _Queue:
     """Faces in order, each once, with their weight."""
 
@@ -109,6 +120,15 @@ class _Queue:
         _, face = self._faces.popitem(last=False)
         self.bytes -= face.size_bytes
         return face
+
+    def pop_unlike(self, topics: Container[str]) -> SpooledFace:
+        """Take out the first face of another topic than these; the first of all if there is none."""
+        for face_id, face in self._faces.items():
+            if face.message.topic not in topics:
+                del self._faces[face_id]
+                self.bytes -= face.size_bytes
+                return face
+        return self.pop()
 
     def discard(self, face_id: str) -> None:
         if (face := self._faces.pop(face_id, None)) is not None:
@@ -141,10 +161,11 @@ class Outbox:
         self._epoch = 0
         self._is_up = False
         self._is_reading = False
-        self._backlog_after = 0
+        self._backlog_after = _BEFORE_ALL
         self._backlog_end = last_sequence
         self._heard_s = -math.inf
         self._knock_s = self._knock_wait_s = 0.0
+        self._was_known = False
         self.is_store_silent = False
         self._forget()
 
@@ -158,6 +179,7 @@ class Outbox:
         self._forget()
         self._is_up = True
         self._window.forget()
+        self._knock_s, self._knock_wait_s = -math.inf, self._resend_first_s
 
     def link_down(self) -> None:
         """Stop sending. What was under way is in the spool, and the next connection sends it again."""
@@ -187,7 +209,10 @@ class Outbox:
         if (flight := self._pop_due(now_s)) is not None:
             if flight.asked_s >= self._heard_s:
                 self._fall_silent(now_s)
-            return self._again(flight)
+                return self._again(flight)
+            flight.passed_over += 1
+            is_hopeless = flight.passed_over >= HOPELESS_AFTER
+            return dataclasses.replace(self._again(flight), is_hopeless=is_hopeless)
         if self._backlog and self._has_room(BACKLOG_SHARE):
             return self._depart(self._backlog.pop(), now_s)
         return None
@@ -197,7 +222,9 @@ class Outbox:
         due_s = self._timers[0][0] if self._timers else math.inf
         if not self.is_store_silent:
             return due_s
-        return max(due_s, self._knock_s) if self._in_flight else self._knock_s
+        if self._fresh or self._backlog:
+            return self._knock_s
+        return max(due_s, self._knock_s)
 
     def broker_has(self, face_id: str, now_s: float) -> None:
         """Start to wait for the receipt. Before, the face may have been in a long queue to the broker."""
@@ -212,6 +239,8 @@ class Outbox:
         flight = self._in_flight.pop(face_id, None)
         if flight is not None:
             self._in_flight_bytes -= flight.face.size_bytes
+            if self.is_store_silent:
+                self._knock_s = -math.inf  # a knock that nobody can have heard
         return flight
 
     def settle(self, face_id: str, now_s: float) -> None:
@@ -250,7 +279,7 @@ class Outbox:
         self._timers: list[tuple[float, str]] = []
         self._fresh = _Queue()
         self._backlog = _Queue()
-        self._backlog_after = 0
+        self._backlog_after = _BEFORE_ALL
         self._backlog_end = self._last_sequence
         self._is_reading = False
 
@@ -260,17 +289,24 @@ class Outbox:
         self._note_knock(now_s)
 
     def _knock(self, now_s: float) -> Sending | None:
-        """Return one face when it is time: the one longest under way, or any if none is."""
+        """Return one face when it is time: in turn one that is under way and one that was never sent.
+
+        It may be just those under way that nobody answers for.
+        """
         if now_s < self._knock_s:
             return None
-        if not self._in_flight:
-            queue = self._fresh or self._backlog
-            sending = self._depart(queue.pop(), now_s) if queue else None
+        queue = self._fresh or self._backlog
+        flight = None if queue and self._was_known else self._pop_due(now_s)
+        self._was_known = flight is not None
+        if flight is not None:
+            sending = self._again(flight)
+        elif queue:
+            # Where nobody answers for one camera somebody may for another.
+            topics = {each.face.message.topic for each in self._in_flight.values()}
+            sending = self._depart(queue.pop_unlike(topics), now_s)
         else:
-            flight = self._pop_due(now_s)
-            sending = self._again(flight) if flight is not None else None
-        if sending is not None:
-            self._note_knock(now_s)
+            return None
+        self._note_knock(now_s)
         return sending
 
     def _note_knock(self, now_s: float) -> None:

@@ -8,6 +8,7 @@ the next start. Nothing else is renamed before that name is on the disk.
 import contextlib
 import dataclasses
 import itertools
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ import structlog
 
 from services.common.durable import sync_folder
 from services.forward import database, salvage
-from services.forward.database import translated
+from services.forward.database import SpoolFull, SpoolUnwritable, translated
 from services.forward.rows import AS_BYTES, DAMAGED, insert
 from services.forward.spooled import SpooledFace, from_row
 
@@ -55,12 +56,19 @@ def replace(
         SpoolFull: there is no room for the copy; nothing has changed.
         SpoolUnwritable: the disk takes none; nothing has changed.
     """
-    rescued = _copy(path, damaged, next_sequence)
+    with translated():
+        _see_room(path)
+        try:
+            rescued = _copy(path, damaged, next_sequence)
+        except (SpoolFull, SpoolUnwritable):
+            _remove(path.with_name(MAKING))
+            raise
     if damaged is not None:
         damaged.close()
-    path.with_name(MAKING).rename(path.with_name(COMPLETE))
-    sync_folder(path.parent)
-    moved_to = finish(path)
+    with translated():
+        path.with_name(MAKING).rename(path.with_name(COMPLETE))
+        sync_folder(path.parent)
+        moved_to = finish(path)
     log.error("spool.replaced", why=why, moved_to=moved_to, rescued=dict(rescued))
 
 
@@ -92,8 +100,7 @@ def bound_damaged(folder: Path, most: int) -> None:
     """Remove the oldest damaged databases: what could be read of them was rescued."""
     files = damaged_files(folder)
     for path in files[: max(0, len(files) - most)]:
-        for suffix in _SUFFIXES:
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _remove(path)
         log.warning("spool.damaged_removed", file=path.name)
 
 
@@ -102,8 +109,7 @@ def _copy(
 ) -> Counter[str]:
     """Make the replacement; return how many rows it has of each table."""
     making = path.with_name(MAKING)
-    for suffix in _SUFFIXES:
-        making.with_name(MAKING + suffix).unlink(missing_ok=True)
+    _remove(making)
     with contextlib.closing(database.connect(making)) as new:
         copy = _Copy(new, next_sequence)
         readings = [_Reading(damaged, table) for table in _TABLES] if damaged is not None else []
@@ -111,9 +117,39 @@ def _copy(
             copy.take(reading.rows())
         if not readings or not all(reading.is_whole for reading in readings):
             copy.take(_salvaged(path))
+        if damaged is not None:
+            _copy_requests(damaged, new)
         with translated():
             new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return copy.rows
+
+
+def _copy_requests(damaged: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.DatabaseError), new:
+        for request in damaged.execute("SELECT * FROM requests").fetchall():
+            new.execute("INSERT INTO requests VALUES (?, ?, ?, ?)", request)
+
+
+def _see_room(path: Path) -> None:
+    """See that there is room for the copy, before it has taken what there is.
+
+    Raises:
+        SpoolFull: there is none.
+    """
+    disk = os.statvfs(path.parent)
+    wanted = sum(file.stat().st_size for file in _files(path) if file.exists())
+    if disk.f_bavail * disk.f_frsize < wanted:
+        raise SpoolFull(f"no room to write {path.name} anew: {wanted} bytes")
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+
+
+def _remove(path: Path) -> None:
+    for file in _files(path):
+        if file.exists():  # else a read-only disk refuses even what is not there
+            file.unlink()
 
 
 class _Row(NamedTuple):
@@ -146,7 +182,10 @@ class _Reading:
         try:
             for place, why, *columns in self._damaged.execute(query):
                 if place in self._found:
-                    return
+                    if order == "DESC":
+                        return
+                    self.is_whole = False  # the pages lead back to what was read: others may be left out
+                    continue
                 self._found.add(place)
                 yield _Row(self._table, place, why, columns)
         except sqlite3.DatabaseError:

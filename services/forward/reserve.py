@@ -26,7 +26,7 @@ class Reserve:
     @property
     def is_kept(self) -> bool:
         """Whether it is there."""
-        return self._path.exists()
+        return self._path.exists() and self._path.stat().st_size >= self._size_bytes
 
     def is_room_left(self) -> bool:
         """Say whether the disk has room for faces, beside what is kept; after it had none, clearly so."""
@@ -51,7 +51,8 @@ class Reserve:
 
     def release(self) -> None:
         """Give it to whoever needs room just now."""
-        self._path.unlink(missing_ok=True)
+        if self._path.exists():
+            self._path.unlink()
 
     def touch(self) -> None:
         """Write a byte of it, which takes no room: so a disk that takes no writes is met, before a face is.

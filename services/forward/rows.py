@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from services.common.faces import decode_face, encode_face, mint
@@ -14,8 +14,12 @@ from services.forward.spooled import SpooledFace, from_row, to_row
 
 DAMAGED = "damaged"
 """Why a row is set aside that holds no face any more. It does not go back, for it can go nowhere."""
+UNANSWERED = "unanswered"
+"""Why a face is set aside that the store never answered for while it did for others."""
 OTHER_DEVICE = "other_device"
 """Why a face is set aside whose topic is not this device's: nobody here would hear of its receipt."""
+
+MOST_MOVED_BYTES = 1024 * 1024
 
 AS_BYTES = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", "))
 _TABLES_APART = ("set_aside", "quarantine")
@@ -54,17 +58,30 @@ def insert(connection: sqlite3.Connection, faces: Sequence[SpooledFace], now_s: 
         sqlite3.IntegrityError: another face has the same place: somebody else writes to this spool, and
             nothing of ours is safe.
     """
-    rows = [(face.sequence, face.id, now_s, *to_row(face.message)) for face in faces]
-    return connection.executemany(
-        "INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING", rows
+    return sum(_insert(connection, face, now_s) for face in faces)
+
+
+def _insert(connection: sqlite3.Connection, face: SpooledFace, now_s: float) -> int:
+    row = to_row(face.message)
+    added = connection.execute(
+        "INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (face.sequence, face.id, now_s, *row),
     ).rowcount
+    if not added:
+        # What is held under this id may be damaged by now, and a receipt is for what is on the disk.
+        connection.execute(
+            "UPDATE faces SET topic = ?, content_type = ?, attributes = ?, payload = ? WHERE id = ?"
+            " AND (topic, content_type, attributes, payload) IS NOT (?, ?, ?, ?)",
+            (*row, face.id, *row),
+        )
+    return added
 
 
 def delete(connection: sqlite3.Connection, face_ids: Sequence[str]) -> int:
-    """Let faces go; return how many were there."""
-    return connection.executemany(
-        "DELETE FROM faces WHERE id = ?", [(face_id,) for face_id in face_ids]
-    ).rowcount
+    """Let faces go; return how many were there. One that was given up as unanswered goes, too."""
+    ids = [(face_id,) for face_id in face_ids]
+    connection.executemany(f"DELETE FROM set_aside WHERE reason = '{UNANSWERED}' AND id = ?", ids)  # noqa: S608 - a constant
+    return connection.executemany("DELETE FROM faces WHERE id = ?", ids).rowcount
 
 
 def quarantine(connection: sqlite3.Connection, refused: Mapping[str, str], now_s: float) -> int:
@@ -79,23 +96,39 @@ def quarantine(connection: sqlite3.Connection, refused: Mapping[str, str], now_s
     return moved
 
 
+@dataclass(slots=True)
+class Moves:
+    """What was set aside: of what was asked, how many rows went, and how many came there, by reason."""
+
+    done: list[str | int] = field(default_factory=list)
+    gone: int = 0
+    came: Counter[str] = field(default_factory=Counter)
+
+
 def set_aside(
     connection: sqlite3.Connection, faces: Mapping[str, str], bad_rows: Mapping[int, str], now_s: float
-) -> tuple[int, Counter[str]]:
+) -> Moves:
     """Set faces aside by their id, and rows as they are by their place, each with the reason.
 
-    Returns:
-        how many are gone from those that wait, and how many have come to those set aside, by reason.
+    It stops at about `MOST_MOVED_BYTES`: the reserve has to have room for what is moved.
     """
-    gone, moved = 0, Counter[str]()
-    wheres: list[tuple[tuple[str, str, Any], str]]
-    wheres = [(("faces", "id", face_id), reason) for face_id, reason in faces.items()]
-    wheres += [(("faces", "sequence", place), reason) for place, reason in bad_rows.items()]
-    for where, reason in wheres:
-        came, went = _move_aside(connection, where, reason, now_s)
-        moved[reason] += came
-        gone += went
-    return gone, moved
+    moves = Moves()
+    weight = 0
+    wheres: list[tuple[str, str | int, str]] = [("id", face_id, reason) for face_id, reason in faces.items()]
+    wheres += [("sequence", place, reason) for place, reason in bad_rows.items()]
+    for column, value, reason in wheres:
+        if weight > MOST_MOVED_BYTES:
+            break
+        size = connection.execute(
+            f"SELECT length(payload) FROM faces WHERE {column} = ?",  # noqa: S608 - constants
+            (value,),
+        ).fetchone()
+        weight += (size[0] or 0) if size else 0
+        came, went = _move_aside(connection, ("faces", column, value), reason, now_s)
+        moves.came[reason] += came
+        moves.gone += went
+        moves.done.append(value)
+    return moves
 
 
 def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[str]:
@@ -144,30 +177,38 @@ def put_back(
     device: str | None,
     next_sequence: Callable[[], int],
     now_s: float,
-) -> list[str]:
-    """Move faces that are apart back among those that wait; return the ids of those that are there now.
+) -> tuple[list[str], int]:
+    """Move faces that are apart back among those that wait, at most about `MOST_MOVED_BYTES` of them.
 
     Args:
         connection: the spool's.
         places: where they are; one that is gone is left out.
-        device: see `Request`.
+        device: see `Request`: faces of others become this one's.
         next_sequence: gives each its place.
         now_s: since when they are held, Unix time.
+
+    Returns:
+        the ids of those that are there now, and how many places were looked at.
     """
     back: list[str] = []
+    weight = seen = 0
     for table, rowid in places:
+        if weight > MOST_MOVED_BYTES:
+            break
+        seen += 1
         row = connection.execute(f"SELECT {AS_BYTES} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
         if row is None:
             continue
         if (face := from_row(next_sequence(), row)) is None:
             _move_aside(connection, (table, "rowid", rowid), DAMAGED, now_s)
             continue
-        if device is not None:
+        weight += face.size_bytes
+        if device is not None and not face.message.topic.startswith(f"faceferry/{device}/"):
             face = _renamed(face, device)
         if insert(connection, [face], now_s):
             back.append(face.id)
         connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))  # noqa: S608 - constants
-    return back
+    return back, seen
 
 
 def requests(connection: sqlite3.Connection) -> list[tuple[int, Request]]:

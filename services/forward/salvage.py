@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 PAGE_BYTES = 8_192
+MOST_RECORD_BYTES = 64 * 1024 * 1024
 
 _HEADER_BYTES = 100
 _TABLE_LEAF = 0x0D
@@ -106,16 +107,18 @@ def _cell(page: bytes, at: int, pages: _Pages) -> tuple[int, bytes]:
     """Return a cell's row number and its record, put together from its overflow pages."""
     size, at = _varint(page, at)
     rowid, at = _varint(page, at)
-    if size > pages.size:
-        raise ValueError("a record is longer than its file")
+    if size > min(pages.size, MOST_RECORD_BYTES):
+        raise ValueError("a record is longer than any face")
     local = _local_bytes(size)
     parts = [page[at : at + local]]
     missing = size - local
     following = int.from_bytes(page[at + local : at + local + 4])
+    seen: set[int] = set()
     while missing > 0:
         overflow = pages.get(following)
-        if not overflow:
+        if not overflow or following in seen:
             raise ValueError("the chain of overflow pages is broken")
+        seen.add(following)
         parts.append(overflow[4 : 4 + missing])
         missing -= PAGE_BYTES - 4
         following = int.from_bytes(overflow[:4])

@@ -15,7 +15,7 @@ from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.topics import device_topic
 from services.forward import metrics
-from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, Apart
+from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, UNANSWERED, Apart
 from services.forward.delivered import Delivered
 from services.forward.limit import TokenBucket
 from services.forward.orders import Delete, Quarantine
@@ -112,6 +112,8 @@ class Sender:
         """Let go of what the store has said it has, until cancelled."""
         async for delivery in self.link:
             try:
+                if delivery.message.retain:
+                    raise Refused("retained", "a receipt is for those who wait for it")  # noqa: TRY301
                 self._settle(decode_receipt(delivery.message))
             except Refused as error:
                 self._drops.count(error.reason, topic=delivery.message.topic[:200], detail=error.detail)
@@ -137,7 +139,10 @@ class Sender:
 
     def _publish(self, sending: Sending) -> None:
         face = sending.face
-        if (refusal := self._apart.why_not_sent(face)) is not None:
+        if sending.is_hopeless:
+            self._apart.set_aside(face.id, UNANSWERED)
+            return
+        if (refusal := self._apart.why_not_sent(face, time.monotonic())) is not None:
             self._apart.set_aside(face.id, refusal)
             return
         message = dataclasses.replace(face.message, expiry_s=sending.expiry_s)
@@ -173,9 +178,7 @@ class Sender:
 
     def _refused(self, face_id: str, reason: str) -> None:
         metrics.FACES_REFUSED.labels(reason).inc()
-        now_s = time.monotonic()
-        self._outbox.settle(face_id, now_s)
-        self._delivered.add(face_id, now_s)
+        self._outbox.settle(face_id, time.monotonic())
         self._writer.put(Quarantine(face_id, reason))
 
     def _delete(self, ids: list[str]) -> None:

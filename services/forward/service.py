@@ -6,6 +6,7 @@ import time
 import structlog
 
 from services.common import health, lock
+from services.common.backoff import Backoff
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
@@ -20,6 +21,7 @@ from services.forward.writer import Answers, SpoolWriter
 
 METRICS_EVERY_S = 1.0
 DISK_POLL_S = 1.0
+MOST_DISK_POLL_S = 20.0
 
 log = structlog.get_logger()
 
@@ -33,8 +35,9 @@ async def serve(settings: ForwardSettings) -> None:
         health.serve(settings.http_host, settings.http_port, checks),
         lock.hold(settings.spool_path, "spool"),
     ):
-        checks["spool"] = lambda: "the disk is full"
-        spool = await open_spool(settings)
+        opening = Opening()
+        checks["spool"] = opening.why_not_ready
+        spool = await open_spool(settings, opening)
         tell_of_others(spool, settings.device)
         last_sequence = spool.last_sequence()
         writer = SpoolWriter(spool, settings.quarantine_max_bytes)
@@ -62,17 +65,33 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
 
 
-async def open_spool(settings: ForwardSettings) -> Spool:
+class Opening:
+    """What keeps the spool from being opened (see `health.Check`)."""
+
+    def __init__(self) -> None:
+        self.problem = "it is being opened"
+
+    def why_not_ready(self) -> str:
+        """Return what is wrong; while this is asked the spool is not open."""
+        return self.problem
+
+
+async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
     """Open the spool; wait where the disk has not even the room for that."""
     was_told = False
+    backoff = Backoff(DISK_POLL_S, MOST_DISK_POLL_S)
     while True:
         try:
-            return Spool(settings.spool_path, settings.spool_reserve_bytes, settings.device)
+            # In a thread: a damaged one is written anew, which may take minutes.
+            return await asyncio.to_thread(
+                Spool, settings.spool_path, settings.spool_reserve_bytes, settings.device
+            )
         except (SpoolFull, SpoolUnwritable) as error:
+            opening.problem = str(error)
             if not was_told:
                 log.error("spool.waits_for_room", error=str(error))  # noqa: TRY400 - foreseen
                 was_told = True
-        await asyncio.sleep(DISK_POLL_S)
+        await asyncio.sleep(backoff.next_s())
 
 
 def tell_of_others(spool: Spool, device: str) -> None:

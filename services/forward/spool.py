@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from services.common.topics import NAME_PATTERN, ROOT
 from services.forward import database, replacement, rows
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.folder import Folder
@@ -22,6 +24,8 @@ RESERVE = "reserve"
 _VACUUM_PAGES = 2_048
 _TIGHT_STEPS = 16
 _MOST_BAD_AT_ONCE = 256
+_NO_PLACE = 1 << 60
+_OF_A_CAMERA = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")
 
 log = structlog.get_logger()
 
@@ -83,7 +87,8 @@ class Spool:
         self._reserve = Reserve(folder / RESERVE, reserve_bytes)
         self._device = device
         self._is_exclusive = False
-        replacement.finish(self._path)
+        with translated():
+            replacement.finish(self._path)
         self._connection = self._open()
         try:
             last_sequence = self._take_stock()
@@ -105,8 +110,10 @@ class Spool:
     def last_sequence(self) -> int:
         """Return the newest face's place; 0 for an empty spool."""
         with translated():
-            (last,) = self._connection.execute("SELECT max(sequence) FROM faces").fetchone()
-        return int(last or 0)
+            (last,) = self._connection.execute(
+                "SELECT max(sequence) FROM faces WHERE sequence < ?", (_NO_PLACE,)
+            ).fetchone()
+        return max(0, int(last or 0))
 
     @property
     def others(self) -> list[str]:
@@ -161,8 +168,11 @@ class Spool:
                     return replace(part, until=sequence)
         return part
 
-    def set_aside(self, faces: Mapping[str, str], bad_rows: Mapping[int, str]) -> None:
+    def set_aside(self, faces: Mapping[str, str], bad_rows: Mapping[int, str]) -> list[str | int]:
         """Set faces aside by their id, and rows by their place, each with the reason.
+
+        Returns:
+            those that were; not more than fit into one commit.
 
         Raises:
             SpoolFull, SpoolUnwritable: nothing was done.
@@ -170,9 +180,10 @@ class Spool:
         """
         now_s = time.time()
         with translated(), self._connection:
-            gone, moved = rows.set_aside(self._connection, faces, bad_rows, now_s)
-        self._faces -= gone
-        self._aside += moved
+            moves = rows.set_aside(self._connection, faces, bad_rows, now_s)
+        self._faces -= moves.gone
+        self._aside += moves.came
+        return moves.done
 
     def bound_quarantine(self, most_bytes: int) -> list[str]:
         """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
@@ -191,18 +202,26 @@ class Spool:
         with translated():
             return rows.find_apart(self._connection, request)
 
-    def put_back(self, places: Sequence[Place], device: str | None) -> list[str]:
-        """Move faces that are apart back among those that wait; return their ids. See `rows.put_back`.
+    def put_back(self, places: Sequence[Place], device: str | None) -> tuple[list[str], int]:
+        """Move faces that are apart back among those that wait; see `rows.put_back`.
+
+        Args:
+            places: where they are; not all are looked at if they are more than fit into one commit.
+            device: see `Request`; of no effect if it is not this device.
+
+        Returns:
+            the ids of those that are there now, and how many places were looked at.
 
         Raises:
             SpoolFull, SpoolUnwritable: none was moved.
             SpoolDamaged: the database is broken; call `replace`.
         """
         with translated(), self._connection:
-            back = rows.put_back(self._connection, places, device, self.next_sequence, time.time())
+            ours = device if device == self._device else None
+            back, seen = rows.put_back(self._connection, places, ours, self.next_sequence, time.time())
             self._count_apart()
         self._faces += len(back)
-        return back
+        return back, seen
 
     def answer(self, number: int) -> None:
         """Forget a request: it is done."""
@@ -261,10 +280,8 @@ class Spool:
 
     def is_in_place(self) -> bool:
         """Say whether the database is still the file of its name, for people do delete files."""
-        try:
-            return self._path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            return False
+        with translated():
+            return self._path.exists() and self._path.stat().st_ino == self._inode
 
     def replace(self, why: str) -> None:
         """Put a new database in the place of a damaged or missing one, with all faces that can be read.
@@ -284,13 +301,12 @@ class Spool:
         except SpoolFull:
             # Even to be read a database takes room: for the index of its log.
             log.error("spool.disk_full")  # noqa: TRY400 - foreseen
-            self._reserve.release()
+            with translated():
+                self._reserve.release()
         try:
             return self._connect_or_replace()
         except SpoolFull:
-            connection = database.connect(self._path, is_exclusive=True)
-            self._is_exclusive = True
-            return connection
+            return self._connect_alone()
 
     def _connect_or_replace(self) -> sqlite3.Connection:
         try:
@@ -298,6 +314,14 @@ class Spool:
         except SpoolDamaged as error:
             replacement.replace(self._path, None, str(error))
             return self._connect()
+
+    def _connect_alone(self) -> sqlite3.Connection:
+        try:
+            connection = database.connect(self._path, is_exclusive=True)
+        except SpoolDamaged as error:
+            raise SpoolFull(f"no room to mend it: {error}") from error
+        self._is_exclusive = True
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = database.connect(self._path)
@@ -318,6 +342,7 @@ class Spool:
         with translated():
             (self._faces,) = self._connection.execute("SELECT count(*) FROM faces").fetchone()
             self._count_apart()
+        self._mend_places()
         self._others = self._find_others()
         self.state()
         return self.last_sequence()
@@ -328,7 +353,17 @@ class Spool:
             found = self._connection.execute(
                 f"SELECT DISTINCT CAST(topic AS BLOB) FROM faces WHERE {condition} LIMIT 10"  # noqa: S608 - a name
             ).fetchall()
-        return [topic.decode(errors="replace")[:200] for (topic,) in found]
+        topics = [topic.decode(errors="replace")[:200] for (topic,) in found]
+        return [topic for topic in topics if _OF_A_CAMERA.fullmatch(topic)]  # the others are damaged
+
+    def _mend_places(self) -> None:
+        """Give rows a place that can be one: damage makes any number of it, and behind some are no others."""
+        wanted = "faces WHERE sequence >= ?"
+        with translated(), self._connection:
+            if self._connection.execute(f"SELECT 1 FROM {wanted} LIMIT 1", (_NO_PLACE,)).fetchone():  # noqa: S608
+                self._connection.execute(
+                    "UPDATE faces SET sequence = -sequence WHERE sequence >= ?", (_NO_PLACE,)
+                )
 
     def _count_apart(self) -> None:
         (self._quarantined,) = self._connection.execute("SELECT count(*) FROM quarantine").fetchone()

@@ -1,6 +1,5 @@
 """From the local broker into the spool."""
 
-import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,8 +19,10 @@ from services.forward.delivered import Delivered
 from services.forward.intake import admit
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
-from services.forward.writer import SpoolWriter
+from services.forward.writer import DISK_FULL, SpoolWriter
 
+MOST_UNANSWERED_BYTES = 64 * 1024 * 1024
+"""Faces on their way to the disk; what comes beyond it is left to be sent again."""
 BUDGET_SPARE = 32
 """The part of its budget that has to be free again before the spool is said to have room."""
 
@@ -106,7 +107,7 @@ class Taker:
         """Leave faces that the disk does not take with detect, which sends them again."""
         for face in faces:
             self._answer(face)
-            self._drops.count("spool_full", id=face.id)
+            self._drops.count(self._why_turned_away(), id=face.id)
 
     def _take(self, delivery: Delivery) -> None:
         face = admit(delivery.message, self._settings.device, datetime.now(UTC))
@@ -114,11 +115,16 @@ class Taker:
             self._take_again(delivery, face.id)
             return
         spooled = SpooledFace(self._writer.next_sequence(), face.id, encode_face(face))
+        if self._unanswered_bytes + spooled.size_bytes > MOST_UNANSWERED_BYTES:
+            # QoS 0 knows no receive maximum, and the disk may be slow.
+            self._drops.count("too_many_at_once", id=face.id)
+            delivery.acknowledge()
+            return
         if not self._has_room(spooled.size_bytes):
             # detect holds the face until it is taken and sends it again; only a bare image ends here.
             if self._writer.problem is None:
                 self._note_budget(spooled.size_bytes)
-            self._drops.count("spool_full", id=face.id)
+            self._drops.count(self._why_turned_away(), id=face.id)
             delivery.acknowledge()
             return
         self._unanswered[spooled.sequence] = delivery
@@ -126,6 +132,10 @@ class Taker:
         # The spool first: whatever the cloud says of this face comes behind the insert.
         self._writer.put(spooled)
         self._offer(spooled)
+
+    def _why_turned_away(self) -> str:
+        problem = self._writer.problem
+        return "spool_full" if problem is None or problem == DISK_FULL else "spool_unwritable"
 
     def _take_again(self, delivery: Delivery, face_id: str) -> None:
         """Receipt a face that the store has: whoever holds it has not heard of it, or it is our own."""
@@ -161,5 +171,13 @@ class Taker:
         refused = {face_id: reason for face_id, reason in answers if reason is not None}
         ids = [face_id for face_id, reason in answers if reason is None]
         # Without a link detect hears nothing, sends the faces again and is answered then.
-        with contextlib.suppress(LinkDown, PacketTooLarge):
+        try:
             self.link.publish(encode_taken(self._settings.device, ids, refused))
+        except LinkDown:
+            return
+        except PacketTooLarge:
+            if len(answers) == 1:
+                self._drops.count("receipt_too_large", id=answers[0][0])
+                return
+            self._publish_taken(answers[: len(answers) // 2])
+            self._publish_taken(answers[len(answers) // 2 :])

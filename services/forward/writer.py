@@ -28,6 +28,7 @@ IDLE_S = 1.0
 TIDY_EVERY_S = 5.0
 TROUBLED_TIDY_EVERY_S = 1.0
 """How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
+DISK_FULL = "the disk is full"
 _PUT_BACK_AT_ONCE = 32
 _LET_GO_AT_ONCE = 32
 BETWEEN_ERRANDS_S = 0.1
@@ -133,7 +134,7 @@ class SpoolWriter:
                     batch = self._sort(order, batch)
                 self._commit(batch)
                 if None in orders:
-                    self._run_errands(len(self._errands))
+                    self._run_all_errands()
                     return
                 if not orders or time.monotonic() - self._errands_s > ERRANDS_EVERY_S:
                     self._run_errands(_ERRANDS_AT_ONCE)
@@ -242,24 +243,30 @@ class SpoolWriter:
             return
         some = self._errands.some(most)
         try:
-            self._mended(lambda: self._spool.set_aside(some.faces, some.rows))
+            done = self._mended(lambda: self._spool.set_aside(some.faces, some.rows))
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
         else:
-            self._errands.done(some)
+            self._errands.cross_off(done)
         self._look()
+
+    def _run_all_errands(self) -> None:
+        left = len(self._errands) + 1
+        while self._errands and len(self._errands) < left:
+            left = len(self._errands)
+            self._run_errands(_ERRANDS_AT_ONCE)
 
     def _put_back(self, order: PutBack) -> None:
         """Put some faces back and leave the others to another turn, so that new ones need not wait long."""
         if order.places is None:
-            self._run_errands(len(self._errands))
+            self._run_all_errands()
             order.places = self._spool.find_apart(order.request)[: order.most]
             if order.places:
                 log.info("forward.faces_put_back", faces=len(order.places))
         some = order.places[:_PUT_BACK_AT_ONCE]
         if some:
-            ids = self._mended(lambda: self._spool.put_back(some, order.request.device))
-            del order.places[: len(some)]
+            ids, seen = self._mended(lambda: self._spool.put_back(some, order.request.device))
+            del order.places[:seen]
             if order.most is not None and order.request.reason is not None:
                 self._answer(self._answers.tried, order.request.reason, ids)
             self._answer(self._answers.put_back, self._spool.last_sequence())
@@ -287,7 +294,9 @@ class SpoolWriter:
 
     def _replace(self, why: str) -> None:
         SPOOL_DAMAGED.inc()
+        self._note("the spool is damaged, and is written anew")
         self._spool.replace(why)
+        self._note(self._spool.why_no_room())
         # Faces that could not be read before may be among those that can be now.
         self._answer(self._answers.put_back, self._spool.last_sequence())
 
@@ -298,7 +307,7 @@ class SpoolWriter:
             except SpoolUnwritable as worse:
                 error = worse
         is_full = isinstance(error, SpoolFull)
-        self._note("the disk is full" if is_full else f"the spool cannot be written: {error}")
+        self._note(DISK_FULL if is_full else f"the spool cannot be written: {error}")
 
     def _note(self, problem: str | None) -> None:
         if problem is not None and self.problem is None:

@@ -325,3 +325,73 @@ def test_a_spool_of_the_version_before_goes_on(folder: Path) -> None:
         assert spool.state().quarantined == 1
         spool.set_aside({made[0].id: "not_authorized"}, {})
     assert not damaged_files(folder)
+
+
+def test_a_log_beside_a_missing_or_emptied_database_is_read(folder: Path) -> None:
+    """SQLite would delete it: a log without a database is nothing to it."""
+    made = [face(number) for number in range(1, 11)]
+    spool = opened(folder)
+    spool.write(Changes(made))
+    for name in ("missing", "emptied"):
+        copy = folder.with_name(name)
+        shutil.copytree(folder, copy)
+        (copy / DATABASE).unlink() if name == "missing" else os.truncate(copy / DATABASE, 0)
+        with contextlib.closing(opened(copy)) as rescued:
+            assert {as_sent(each) for each in everything(rescued)} == {as_sent(each) for each in made}
+    spool.close()
+
+
+def test_pages_that_lead_back_to_what_was_read_end_no_rescue(folder: Path) -> None:
+    made = [face(number, 500) for number in range(1, 301)]
+    with contextlib.closing(opened(folder)) as spool:
+        spool.write(Changes(made))
+    data = (folder / DATABASE).read_bytes()
+    leaves = [
+        at
+        for at in range(PAGE, len(data), PAGE)
+        if data[at] == 0x0D and int.from_bytes(data[at + 3 : at + 5]) > 2
+    ]
+    first = leaves[len(leaves) // 3]
+    overwrite(folder / DATABASE, first + 10, data[first + 8 : first + 10])  # two cells are one
+    with contextlib.closing(opened(folder)) as spool:
+        spool.replace("by the test")
+        assert len(everything(spool)) >= 299
+
+
+def test_a_receipt_for_a_face_whose_row_is_damaged_mends_the_row(folder: Path) -> None:
+    good = face(1)
+    with contextlib.closing(opened(folder)) as spool:
+        spool.write(Changes([good]))
+        sql(folder, "UPDATE faces SET payload = ?", b"damaged")
+        spool.write(Changes([SpooledFace(2, good.id, good.message)]))
+        assert [as_sent(each) for each in spool.read(EVERYTHING).faces] == [as_sent(good)]
+
+
+@pytest.mark.parametrize("place", [(1 << 63) - 1, 1 << 60, 0, -5])
+def test_a_row_of_any_place_is_sent_and_stops_no_other(folder: Path, place: int) -> None:
+    odd, good = face(1), face(2)
+    with contextlib.closing(opened(folder)) as spool:
+        spool.write(Changes([odd, good]))
+    sql(folder, "UPDATE faces SET sequence = ? WHERE sequence = 1", place)
+    with contextlib.closing(opened(folder)) as spool:
+        new = face(spool.next_sequence())
+        spool.write(Changes([new]))
+        read = dataclasses.replace(EVERYTHING, after=-(1 << 63), until=spool.last_sequence())
+        found = {each.id for each in spool.read(read).faces}
+        assert found == {odd.id, good.id, new.id}
+
+
+async def test_a_person_s_shell_on_the_database_ends_nothing(folder: Path) -> None:
+    async with writing(folder) as (writer, answered):
+        first = face(writer.next_sequence())
+        writer.put(first)
+        await eventually(lambda: answered.written)
+        with contextlib.closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            writer.put(face(writer.next_sequence()))
+            await eventually(lambda: answered.turned_away)
+            assert writer.problem is not None
+            shell.execute("ROLLBACK")
+        await eventually(lambda: writer.problem is None, 5)
+        writer.put(face(writer.next_sequence()))
+        await eventually(lambda: len(answered.written) == 2)

@@ -17,7 +17,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from services.common.endings import TAKEN_OVER, Ear, NoBroker, why_lost, why_refused, words_of
 from services.common.greeting import CONNECT, add_password, why_no_broker
-from services.common.mqtt.pulse import GIVE_UP_S, Pulse
+from services.common.mqtt.pulse import Pulse
 
 GOODBYE_TIMEOUT_S = 1.0
 
@@ -42,6 +42,7 @@ class Connection(aiomqtt.Client):
         username: str | None = None,
         password: str | None = None,
         timeout_s: float,
+        pulse: Pulse,
         **options: Any,
     ) -> None:
         self._timeout_s = timeout_s
@@ -52,7 +53,8 @@ class Connection(aiomqtt.Client):
         self._is_over = False
         self._awaited = "CONNACK"
         self._has_lone_password = password is not None and username is None
-        self._pulse = Pulse(time.monotonic())
+        self._pulse = pulse
+        pulse.begin(time.monotonic())
         self._unsent_bytes = 0
         paho: Any = self._client
         self._receive = paho._sock_recv
@@ -122,7 +124,7 @@ class Connection(aiomqtt.Client):
         self._pulse.is_alive(paho._last_bytes_received)
         if is_asked and self._pulse.asks(now_s):
             paho._send_pingreq()
-        if self.is_alive and self.silent_s() > GIVE_UP_S:
+        if self.is_alive and self._pulse.gives_up(now_s):
             self._disconnected.set_exception(aiomqtt.MqttError(f"no answer for {self.silent_s():.0f} s"))
 
     def silent_s(self) -> float:

@@ -30,7 +30,7 @@ from services.common.metrics import MQTT_DROPPED, MQTT_LINK_UP
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.packets import as_reason, from_paho, packet_bytes, to_properties
 from services.common.mqtt.patience import Patience
-from services.common.mqtt.pulse import SILENT_S
+from services.common.mqtt.pulse import SILENT_S, Pulse
 from services.common.news import News
 
 KEEP_ALIVE_S = 15
@@ -145,6 +145,7 @@ class Link:
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._on_acknowledged: dict[int, Acknowledged] = {}
         self._patience = Patience()
+        self._pulse = Pulse()
         self._short_lived = 0
         self._standing: Message | None = None
         self._why_down = "no connection was tried yet"
@@ -316,6 +317,7 @@ class Link:
             protocol=aiomqtt.ProtocolVersion.V5,
             will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
             timeout_s=self._patience.next_s(),
+            pulse=self._pulse,
             keepalive=KEEP_ALIVE_S,
             clean_start=True,
             properties=properties,

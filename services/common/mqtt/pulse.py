@@ -5,7 +5,10 @@ ASK_AFTER_S = 1.5
 SILENT_S = 2.5
 """Without an answer for so long the other side is silent."""
 GIVE_UP_S = 5.0
-"""Without an answer for so long it is gone, and another connection is tried."""
+"""Without an answer for so long it is gone, and another connection is tried; but"""
+TIMES_LONGEST = 3
+"""no sooner than after so many times what an answer has taken before."""
+MOST_GIVE_UP_S = 60.0
 
 
 class Pulse:
@@ -13,16 +16,27 @@ class Pulse:
 
     The keep-alive asks every 15 s, for on a metered link each question costs; that is too late for whoever
     waits for an answer, or wants to know whether there would be one.
+
+    It lasts longer than a connection: where a hop in between keeps seconds of our bytes, each would end
+    before the first answer, and so waits twice as long as the one before.
     """
 
-    def __init__(self, now_s: float) -> None:
-        self._alive_s = now_s
+    def __init__(self) -> None:
+        self._alive_s = 0.0
         self._asked_s: float | None = None
+        self._give_up_s = GIVE_UP_S
+
+    def begin(self, now_s: float) -> None:
+        """Start with a new connection."""
+        self._alive_s = now_s
+        self._asked_s = None
 
     def is_alive(self, at_s: float) -> None:
         """Note a sign of life: something came, or something of ours was taken."""
         self._alive_s = max(self._alive_s, at_s)
         if self._asked_s is not None and self._alive_s > self._asked_s:
+            took_s = self._alive_s - self._asked_s
+            self._give_up_s = min(max(GIVE_UP_S, TIMES_LONGEST * took_s), MOST_GIVE_UP_S)
             self._asked_s = None
 
     def asks(self, now_s: float) -> bool:
@@ -30,6 +44,13 @@ class Pulse:
         if self._asked_s is not None or now_s - self._alive_s < ASK_AFTER_S:
             return False
         self._asked_s = now_s
+        return True
+
+    def gives_up(self, now_s: float) -> bool:
+        """Say whether the other side is to be taken for gone; the next is given more time."""
+        if self.silent_s(now_s) <= self._give_up_s:
+            return False
+        self._give_up_s = min(2 * self._give_up_s, MOST_GIVE_UP_S)
         return True
 
     def silent_s(self, now_s: float) -> float:

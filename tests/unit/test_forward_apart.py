@@ -1,0 +1,80 @@
+"""What is set aside, and when it is tried again: without a broker and a disk."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from services.forward.apart import PROBE_EVERY_S, SURE_AFTER, Apart
+from services.forward.orders import PutBack, SetAside
+from services.forward.rows import Request
+from services.forward.spooled import SpooledFace
+from tests.forward_rig import face
+
+
+@dataclass
+class Spooling:
+    """Takes orders in the writer's place."""
+
+    orders: list[Any] = field(default_factory=list)
+
+    def put(self, order: object) -> None:
+        self.orders.append(order)
+
+
+@pytest.fixture
+def writer() -> Spooling:
+    return Spooling()
+
+
+@pytest.fixture
+def apart(writer: Spooling) -> Apart:
+    return Apart(writer, lambda _: None)  # type: ignore[arg-type]
+
+
+def of_camera(camera: str, number: int) -> SpooledFace:
+    one = face(number, 100)
+    topic = f"faceferry/dev/{camera}/face"
+    return SpooledFace(number, one.id, type(one.message)(topic=topic, payload=one.message.payload, qos=1))
+
+
+def refuse(apart: Apart, camera: str, count: int) -> None:
+    for number in range(count):
+        assert not apart.broker_answered(of_camera(camera, number + 1), "not_authorized")
+
+
+def test_one_forbidden_camera_beside_a_good_one_is_no_reason_not_to_be_ready(apart: Apart) -> None:
+    assert apart.broker_answered(of_camera("good", 1), None)
+    for _ in range(100):
+        refuse(apart, "forbidden", 3)
+        assert apart.why_not_ready() is None
+
+
+def test_where_nothing_is_taken_it_is(apart: Apart) -> None:
+    refuse(apart, "one", SURE_AFTER)
+    assert "not_authorized" in str(apart.why_not_ready())
+    apart.broker_answered(of_camera("one", 9), None)
+    assert apart.why_not_ready() is None
+
+
+def test_a_refused_topic_is_asked_again_every_few_seconds(apart: Apart, writer: Spooling) -> None:
+    refuse(apart, "one", SURE_AFTER)
+    asked = [
+        second
+        for second in range(60)
+        if apart.why_not_sent(of_camera("one", 100 + second), 10.0 + second) is None
+    ]
+    assert len(asked) >= 60 // (PROBE_EVERY_S + 1)
+    assert len(asked) <= 60 // PROBE_EVERY_S
+    writer.orders.clear()
+    apart.broker_answered(of_camera("one", 200), None)
+    assert writer.orders == [PutBack(Request(reason="not_authorized"))]
+
+
+def test_what_is_said_of_a_face_s_content_says_nothing_of_its_camera(apart: Apart, writer: Spooling) -> None:
+    for number in range(1, 10):
+        apart.broker_answered(of_camera("one", number), "payload_format_invalid")
+    assert len(writer.orders) == 9
+    assert all(isinstance(order, SetAside) for order in writer.orders)
+    assert apart.why_not_sent(of_camera("one", 10), 1.0) is None
+    assert apart.why_not_ready() is None
