@@ -75,7 +75,6 @@ def test_whatever_a_clock_shows_only_the_proof_is_lost(
     assert not any(said[proof:])
 
 
-@settings(deadline=None)
 @given(offset_s=offsets_s, seed=st.integers())
 def test_nor_does_a_link_with_wild_delays_lose_more_than_the_first_seconds(
     offset_s: float, seed: int
@@ -96,7 +95,6 @@ def test_of_a_camera_that_is_known_what_comes_late_is_stale_whatever_its_clock_s
     assert not camera.is_stale(0.1)
 
 
-@settings(deadline=None)
 @given(length_s=st.floats(3, 3_600), speed=st.floats(2, 10_000), rate_hz=st.floats(4, 30))
 def test_queue_that_is_there_at_the_start_is_stale_whole(
     length_s: float, speed: float, rate_hz: float
@@ -118,7 +116,6 @@ def test_backlog_of_a_long_stop_is_stale_whole() -> None:
     assert not freshness.is_stale(frame(0.1), NOON, 53)
 
 
-@settings(deadline=None)
 @given(before_s=offsets_s, step_s=st.floats(-30 * DAY_S, 30 * DAY_S))
 def test_no_step_of_a_clock_stops_a_camera_for_long(before_s: float, step_s: float) -> None:
     camera = Camera(before_s)
@@ -138,7 +135,7 @@ def test_step_below_the_limit_is_forgotten_and_leaves_the_limit_whole() -> None:
     assert not camera.is_stale(1.9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(drift=st.floats(-500e-6, 500e-6), offset_s=st.floats(-90, 90))
 def test_clock_that_drifts_for_hours_loses_nothing(drift: float, offset_s: float) -> None:
     camera = Camera(offset_s)
