@@ -44,7 +44,7 @@ def _device_name(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    """Return a host's name or address that can be looked up; what the resolver makes of it is another matter."""
+    """Return a host's name or address that can be looked up, whatever comes of it."""
     _check_one_word(text)
     try:
         text.encode("idna")

@@ -32,7 +32,7 @@ class _Mark(NamedTuple):
 class Ages:
     """Knows for how long faces are held, by the steady clock.
 
-    A wall clock is set while faces wait: by years after a boot without a battery for it, by an hour by people.
+    A wall clock is set while faces wait: by years after a boot without a battery, by an hour by people.
     So what comes in is remembered by place and steady time, about each second, coarser when it becomes much.
     Of what was there at the start only the wall clock can tell how long it has been; it is believed once, as
     soon as it can be right, and never less is said than since the start.
