@@ -55,6 +55,26 @@ def test_limit_of_zero_means_never() -> None:
     assert not Freshness(0, 8).is_stale(frame(10 * DAY_S), NOON, 0)
 
 
+@given(offset_s=offsets_s, delay_s=st.floats(0, 0.19))
+def test_an_age_is_that_of_the_frame_and_not_the_difference_of_the_clocks(
+    offset_s: float, delay_s: float
+) -> None:
+    camera = Camera(offset_s)
+    camera.verdicts([0.0] * 20)
+    assert not camera.is_stale(delay_s)
+    assert abs(camera.freshness.age_s(frame(camera.offset_s + delay_s), NOON) - delay_s) < 0.001
+
+
+def test_after_a_clock_was_set_ages_are_right_again() -> None:
+    camera = Camera()
+    camera.verdicts([0.1] * 20)
+    camera.offset_s = 57 * 365 * DAY_S  # ours was in 1970, and is not any more
+    assert all(camera.verdicts([0.1] * 10))
+    camera.now_s += DISBELIEF_S
+    assert not camera.is_stale(0.1)
+    assert camera.freshness.age_s(frame(camera.offset_s + 0.1), NOON) < 1
+
+
 @given(offset_s=st.floats(-400 * DAY_S, 0), delay_s=st.floats(0, 1.9))
 def test_not_even_the_first_frame_of_a_clock_that_agrees_or_is_ahead_is_lost(
     offset_s: float, delay_s: float
