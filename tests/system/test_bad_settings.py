@@ -121,8 +121,8 @@ def ends(folder: Path, runs: Sequence[tuple[Sequence[bytes], Variables]]) -> lis
         for program in programs:
             program.kill()
             program.wait()
-    said = [(folder / f"said-{number}").read_text(errors="replace") for number in range(len(runs))]
-    return list(zip(statuses, said, strict=True))
+    texts = [(folder / f"said-{number}").read_text(errors="replace") for number in range(len(runs))]
+    return list(zip(statuses, texts, strict=True))
 
 
 @pytest.mark.parametrize("service", SERVICES)
