@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.common.images import MAX_PADDING_BYTES, PADDING
 from services.common.jpeg_headers import END_OF_SCAN, SOI, SOS, START, scan_start
 
 CHUNK_BYTES = 256 * 1024
 _END_MARK = b"\xff\xd9"
-# Cameras pad what they hand over; more than this is not padding.
-_PADDING = b"\x00\xff\r\n"
-_MAX_PADDING_BYTES = 64 * 1024
 
 
 def is_jpeg(data: bytes | memoryview) -> bool:
@@ -29,7 +27,7 @@ def is_whole_jpeg(data: bytes | memoryview) -> bool:
     """
     if not is_jpeg(data):
         return False
-    return bytes(data[-2:]) == _END_MARK or bytes(data[-_MAX_PADDING_BYTES:]).rstrip(_PADDING).endswith(
+    return bytes(data[-2:]) == _END_MARK or bytes(data[-MAX_PADDING_BYTES:]).rstrip(PADDING).endswith(
         _END_MARK
     )
 

@@ -84,7 +84,9 @@ def run(options: argparse.Namespace) -> int:
         raise SetupError(f"one folder is wanted, not {len(folders)}")
     folder = Path(folders[0]) if folders else default_folder()
     if is_requeue:
-        return _requeue(folder, Request(options.reason, options.id, options.device), is_json=options.json)
+        return _requeue(
+            folder, Request(options.reason, options.id, device=options.device), is_json=options.json
+        )
     contents = look(folder, time.time())
     print(json.dumps(asdict(contents)) if options.json else _as_text(contents))
     return 0

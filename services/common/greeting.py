@@ -1,6 +1,6 @@
 """What is said to and by a broker before it lets us in. Format: MQTT 5.0, sections 2.1, 3.1 and 3.2."""
 
-from services.common.publish import varint
+from services.common.mqtt.publish import varint
 
 CONNECT, CONNACK, DISCONNECT = 0x10, 0x20, 0xE0
 _TLS_RECORDS = (0x15, 0x16)

@@ -6,6 +6,7 @@ from services.common.drops import Drops
 from services.forward import metrics
 from services.forward.orders import PutBack, SetAside
 from services.forward.rows import DAMAGED, OTHER_DEVICE, Request
+from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter
 
 TOO_LARGE = "packet_too_large"
@@ -14,6 +15,9 @@ PASSING_REFUSALS = frozenset({"quota_exceeded", "packet_identifier_in_use"})
 """What a broker says of its own state and not of the face: it is sent again in time, as if lost."""
 MANY_IN_A_ROW = 10
 """So many refusals and no success in between are no single face's trouble."""
+
+SURE_AFTER = 3
+"""So many refusals of a topic, and no face of it taken, are the rule: brokers know topics, not faces."""
 
 _ONLY_WHEN_ASKED = frozenset({DAMAGED, OTHER_DEVICE, TOO_LARGE})
 
@@ -35,6 +39,7 @@ class Apart:
         self._withdraw = withdraw
         self._asides = Drops(metrics.SET_ASIDE, "forward.face_set_aside")
         self._tried: dict[str, str] = {}
+        self._refused_topics: dict[str, tuple[int, str]] = {}
         self._refused_in_a_row = 0
         self._last_refusal: str | None = None
 
@@ -44,16 +49,28 @@ class Apart:
             return None
         return f"the broker refuses our faces: {self._last_refusal}"
 
-    def broker_answered(self, face_id: str, refusal: str | None) -> bool:
+    def why_not_sent(self, face: SpooledFace) -> str | None:
+        """Return why a face need not even be sent, if the broker refuses its topic."""
+        count, refusal = self._refused_topics.get(face.message.topic, (0, ""))
+        if count < SURE_AFTER or face.id in self._tried:
+            return None
+        self._refused_in_a_row += 1
+        return refusal
+
+    def broker_answered(self, face: SpooledFace, refusal: str | None) -> bool:
         """Take the broker's answer to a face; say whether it has it, or may have it when it is sent again."""
+        topic = face.message.topic
         if refusal is None:
             self._refused_in_a_row = 0
+            self._refused_topics.pop(topic, None)
             return True
         self._refused_in_a_row += 1
         self._last_refusal = refusal
         if refusal in PASSING_REFUSALS:
             return True
-        self.set_aside(face_id, refusal)
+        count, _ = self._refused_topics.get(topic, (0, ""))
+        self._refused_topics[topic] = (count + 1, refusal)
+        self.set_aside(face.id, refusal)
         return False
 
     def set_aside(self, face_id: str, reason: str, detail: str = "") -> None:
@@ -65,6 +82,7 @@ class Apart:
 
     def try_again(self, max_packet_bytes: int) -> None:
         """Try what may be possible by now, over a broker that takes packets of this size."""
+        self._refused_topics.clear()
         self._writer.put(PutBack(Request(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
         for reason in self._writer.state.set_aside:
             if reason not in _ONLY_WHEN_ASKED:

@@ -63,29 +63,27 @@ class Batch:
     inserts: list[SpooledFace] = field(default_factory=list)
     deletes: dict[str, None] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    aside: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.inserts or self.deletes or self.refused or self.aside)
+        return bool(self.inserts or self.deletes or self.refused)
 
     def take_over(self, other: "Batch") -> None:
         """Add what another one was to let go or to move."""
         self.deletes |= other.deletes
         self.refused |= other.refused
-        self.aside |= other.aside
 
     def pieces(self, most: int) -> "list[Batch]":
         """Return what it lets go or moves in parts of so many faces."""
-        parts = [Batch(deletes=dict.fromkeys(some)) for some in _chunks(self.deletes, most)]
-        parts += [Batch(refused=dict(some)) for some in _chunks(self.refused.items(), most)]
-        return parts + [Batch(aside=dict(some)) for some in _chunks(self.aside.items(), most)]
+        parts = [Batch(deletes=dict.fromkeys(some)) for some in chunks(self.deletes, most)]
+        return parts + [Batch(refused=dict(some)) for some in chunks(self.refused.items(), most)]
 
     def changes(self, inserts: list[SpooledFace]) -> Changes:
         """Return it as one batch of changes, with these faces to be inserted."""
-        return Changes(inserts, list(self.deletes), self.refused, self.aside)
+        return Changes(inserts, list(self.deletes), self.refused)
 
 
-def _chunks(items: Iterable[T], most: int) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], most: int) -> Iterator[list[T]]:
+    """Yield items in lists of so many."""
     left = iter(items)
     while some := list(itertools.islice(left, most)):
         yield some

@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.forward.spooled import SpooledFace
 from services.forward.window import Departure, Window
@@ -72,10 +72,17 @@ class BacklogRead:
 
 @dataclass(frozen=True, slots=True)
 class BacklogPart:
-    """What was read of a spool: faces in order, and the place up to which it was looked at."""
+    """What was read of a spool.
+
+    Attributes:
+        faces: in order.
+        until: the place up to which it was looked at.
+        bad: places of rows that hold no face to be sent, with the reason.
+    """
 
     faces: list[SpooledFace]
     until: int
+    bad: dict[int, str] = field(default_factory=dict)
 
 
 class _Queue:

@@ -28,12 +28,14 @@ class Request:
     Attributes:
         reason: only those that are apart for it.
         id: only this face.
+        of: only this device's.
         device: make them faces of this device, with new ids, for an id names its device.
         most_bytes: only those whose image is no larger.
     """
 
     reason: str | None = None
     id: str | None = None
+    of: str | None = None
     device: str | None = None
     most_bytes: int | None = None
 
@@ -77,14 +79,23 @@ def quarantine(connection: sqlite3.Connection, refused: Mapping[str, str], now_s
     return moved
 
 
-def set_aside(connection: sqlite3.Connection, reasons: Mapping[str, str], now_s: float) -> Counter[str]:
-    """Set faces aside, by id with the reason; return how many are there that were not, by reason."""
-    return _set_aside(connection, "id", reasons, now_s)
+def set_aside(
+    connection: sqlite3.Connection, faces: Mapping[str, str], bad_rows: Mapping[int, str], now_s: float
+) -> tuple[int, Counter[str]]:
+    """Set faces aside by their id, and rows as they are by their place, each with the reason.
 
-
-def set_rows_aside(connection: sqlite3.Connection, reasons: Mapping[int, str], now_s: float) -> Counter[str]:
-    """Set rows aside as they are, by their place with the reason; return how many, by reason."""
-    return _set_aside(connection, "sequence", reasons, now_s)
+    Returns:
+        how many are gone from those that wait, and how many have come to those set aside, by reason.
+    """
+    gone, moved = 0, Counter[str]()
+    wheres: list[tuple[tuple[str, str, Any], str]]
+    wheres = [(("faces", "id", face_id), reason) for face_id, reason in faces.items()]
+    wheres += [(("faces", "sequence", place), reason) for place, reason in bad_rows.items()]
+    for where, reason in wheres:
+        came, went = _move_aside(connection, where, reason, now_s)
+        moved[reason] += came
+        gone += went
+    return gone, moved
 
 
 def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[str]:
@@ -124,7 +135,7 @@ def find_apart(connection: sqlite3.Connection, request: Request) -> list[Place]:
             f"SELECT rowid FROM {table}"  # noqa: S608 - constants
             f" WHERE reason != '{DAMAGED}' AND (:reason IS NULL OR reason = :reason)"
             " AND (:id IS NULL OR id = :id) AND (:most_bytes IS NULL OR length(payload) <= :most_bytes)"
-            " AND (:device IS NULL OR topic NOT GLOB 'faceferry/' || :device || '/*') ORDER BY rowid",
+            " AND (:of IS NULL OR topic GLOB 'faceferry/' || :of || '/*') ORDER BY rowid",
             asdict(request),
         )
     ]
@@ -165,7 +176,7 @@ def put_back(
 def requests(connection: sqlite3.Connection) -> list[tuple[int, Request]]:
     """Return what people have asked to go back, by the request's number."""
     found = connection.execute("SELECT number, reason, id, device FROM requests ORDER BY number")
-    return [(number, Request(reason, face_id, device)) for number, reason, face_id, device in found]
+    return [(number, Request(reason, face_id, device=device)) for number, reason, face_id, device in found]
 
 
 def ask(connection: sqlite3.Connection, request: Request) -> None:
@@ -181,19 +192,14 @@ def answer(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("DELETE FROM requests WHERE number = ?", (number,))
 
 
-def _set_aside(
-    connection: sqlite3.Connection, column: str, reasons: Mapping[Any, str], now_s: float
-) -> Counter[str]:
-    moved = Counter[str]()
-    for value, reason in reasons.items():
-        moved[reason] += _move_aside(connection, ("faces", column, value), reason, now_s)
-    return moved
-
-
 def _move_aside(
-    connection: sqlite3.Connection, where: tuple[str, str, object], reason: str, now_s: float
-) -> int:
-    """Move what stands in a table, where a column has a value, to what is set aside; return how many came."""
+    connection: sqlite3.Connection, where: tuple[str, str, Any], reason: str, now_s: float
+) -> tuple[int, int]:
+    """Move what stands in a table, where a column has a value, to what is set aside.
+
+    Returns:
+        how many came there, and how many went from the table: one that was there already only goes.
+    """
     table, column, value = where
     moved = connection.execute(
         "INSERT INTO set_aside (id, since, reason, topic, content_type, attributes, payload)"  # noqa: S608 - constants
@@ -201,8 +207,8 @@ def _move_aside(
         " AND NOT EXISTS (SELECT 1 FROM set_aside WHERE reason = ? AND id = it.id)",
         (now_s, reason, value, reason),
     ).rowcount
-    connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (value,))  # noqa: S608 - constants
-    return moved
+    gone = connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (value,)).rowcount  # noqa: S608 - constants
+    return moved, gone
 
 
 def _renamed(face: SpooledFace, device: str) -> SpooledFace:

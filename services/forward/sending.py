@@ -137,9 +137,12 @@ class Sender:
 
     def _publish(self, sending: Sending) -> None:
         face = sending.face
+        if (refusal := self._apart.why_not_sent(face)) is not None:
+            self._apart.set_aside(face.id, refusal)
+            return
         message = dataclasses.replace(face.message, expiry_s=sending.expiry_s)
         try:
-            self.link.publish(message, lambda refusal: self._broker_answered(face.id, refusal))
+            self.link.publish(message, lambda refusal: self._broker_answered(face, refusal))
         except LinkDown:
             return  # the link tells us itself, and all that is under way is sent again
         except PacketTooLarge as error:
@@ -150,9 +153,9 @@ class Sender:
         if sending.is_again:
             metrics.FACES_RESENT.inc()
 
-    def _broker_answered(self, face_id: str, refusal: str | None) -> None:
-        if self._apart.broker_answered(face_id, refusal):
-            self._outbox.broker_has(face_id, time.monotonic())
+    def _broker_answered(self, face: SpooledFace, refusal: str | None) -> None:
+        if self._apart.broker_answered(face, refusal):
+            self._outbox.broker_has(face.id, time.monotonic())
         self._wake.set()
 
     def _settle(self, receipt: Receipt) -> None:

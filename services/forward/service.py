@@ -10,6 +10,8 @@ from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
 from services.forward.folder import prepare
+from services.forward.orders import PutBack
+from services.forward.rows import OTHER_DEVICE, Request
 from services.forward.sending import Sender
 from services.forward.settings import ForwardSettings
 from services.forward.spool import Spool
@@ -36,6 +38,8 @@ async def serve(settings: ForwardSettings) -> None:
         tell_of_others(spool, settings.device)
         last_sequence = spool.last_sequence()
         writer = SpoolWriter(spool, settings.quarantine_max_bytes)
+        # What a wrong name has set aside is ours again.
+        writer.put(PutBack(Request(reason=OTHER_DEVICE, of=settings.device)))
         delivered = Delivered()
         sender = Sender(settings, writer, delivered, last_sequence)
         taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take)

@@ -4,7 +4,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -55,13 +55,11 @@ class Changes:
         inserts: new faces; one that is held already stays as it is.
         deletes: ids of faces to let go.
         refused: ids of faces to move into quarantine, with the reason.
-        aside: ids of faces to set aside, with the reason.
     """
 
     inserts: Sequence[SpooledFace] = ()
     deletes: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
-    aside: Mapping[str, str] = field(default_factory=dict)
 
 
 class Spool:
@@ -140,11 +138,9 @@ class Spool:
         with translated(), self._connection:
             added = rows.insert(self._connection, changes.inserts, now_s)
             moved = rows.quarantine(self._connection, changes.refused, now_s)
-            aside = rows.set_aside(self._connection, changes.aside, now_s)
             gone = rows.delete(self._connection, changes.deletes)
-        self._faces += added - moved - gone - aside.total()
+        self._faces += added - moved - gone
         self._quarantined += moved
-        self._aside += aside
         if changes.inserts:
             self._ages.came(max(face.sequence for face in changes.inserts), time.monotonic())
         return added
@@ -152,30 +148,37 @@ class Spool:
     def read(self, read: BacklogRead) -> BacklogPart:
         """Return a part of the backlog: about `most_bytes` of it, at least one face if there is one.
 
-        Rows that hold no face of this device are set aside on the way.
-
         Raises:
             SpoolDamaged: the database is broken; call `replace`.
             SpoolUnwritable: the disk does not give it.
         """
-        faces: list[SpooledFace] = []
-        bad: dict[int, str] = {}
+        part = BacklogPart([], read.until)
         weight = 0
-        until = read.until
         with translated():
             for sequence, face in rows.select(self._connection, read.after, read.until):
                 if face is None:
-                    bad[sequence] = rows.DAMAGED
+                    part.bad[sequence] = rows.DAMAGED
                 elif not face.message.topic.startswith(f"faceferry/{self._device}/"):
-                    bad[sequence] = rows.OTHER_DEVICE
+                    part.bad[sequence] = rows.OTHER_DEVICE
                 else:
-                    faces.append(face)
+                    part.faces.append(face)
                     weight += face.size_bytes
-                if weight >= read.most_bytes or len(bad) >= _MOST_BAD_AT_ONCE:
-                    until = sequence
-                    break
-        self._set_rows_aside(bad)
-        return BacklogPart(faces, until)
+                if weight >= read.most_bytes or len(part.bad) >= _MOST_BAD_AT_ONCE:
+                    return replace(part, until=sequence)
+        return part
+
+    def set_aside(self, faces: Mapping[str, str], bad_rows: Mapping[int, str]) -> None:
+        """Set faces aside by their id, and rows by their place, each with the reason.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: nothing was done.
+            SpoolDamaged: nothing is safe; call `replace`.
+        """
+        now_s = time.time()
+        with translated(), self._connection:
+            gone, moved = rows.set_aside(self._connection, faces, bad_rows, now_s)
+        self._faces -= gone
+        self._aside += moved
 
     def bound_quarantine(self, most_bytes: int) -> list[str]:
         """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
@@ -315,16 +318,6 @@ class Spool:
         """Have the index of the log on the disk again, where others who look can see it."""
         self._connection.close()
         self._connection = self._open()
-
-    def _set_rows_aside(self, bad: Mapping[int, str]) -> None:
-        """Set rows aside; without room for it they are passed over, and met again at the next try."""
-        if not bad:
-            return
-        with contextlib.suppress(SpoolFull, SpoolUnwritable), translated(), self._connection:
-            self._aside += rows.set_rows_aside(self._connection, bad, time.time())
-            self._faces -= len(bad)
-        for reason, count in Counter(bad.values()).items():
-            log.error("forward.faces_set_aside", reason=reason, faces=count)
 
     def _take_stock(self) -> int:
         """Look at all that is looked at on the way; return the newest face's place."""

@@ -5,14 +5,16 @@ import contextlib
 import math
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
 
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
+from services.forward.errands import Errands
 from services.forward.metrics import DROPPED, SPOOL_DAMAGED
 from services.forward.orders import Batch, Delete, Order, PutBack, Quarantine, SetAside
 from services.forward.outbox import BacklogPart, BacklogRead
@@ -28,6 +30,11 @@ TROUBLED_TIDY_EVERY_S = 1.0
 """How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
 _PUT_BACK_AT_ONCE = 32
 _LET_GO_AT_ONCE = 32
+BETWEEN_ERRANDS_S = 0.1
+"""Errands are run when nothing has been ordered for so long, and"""
+ERRANDS_EVERY_S = 1.0
+"""so often however much is ordered."""
+_ERRANDS_AT_ONCE = 64
 
 log = structlog.get_logger()
 
@@ -82,6 +89,8 @@ class SpoolWriter:
         self._carried = Batch()
         self._postponed: list[Order] = []
         self._asked: set[int] = set()
+        self._errands = Errands()
+        self._errands_s = -math.inf
         self._tidied_s = -math.inf
         if self.problem is not None:
             log.error("spool.takes_no_faces", why=self.problem)
@@ -124,7 +133,10 @@ class SpoolWriter:
                     batch = self._sort(order, batch)
                 self._commit(batch)
                 if None in orders:
+                    self._run_errands(len(self._errands))
                     return
+                if not orders or time.monotonic() - self._errands_s > ERRANDS_EVERY_S:
+                    self._run_errands(_ERRANDS_AT_ONCE)
                 self._tidy_when_due()
 
     def _sort(self, order: Order | None, batch: Batch) -> Batch:
@@ -138,7 +150,7 @@ class SpoolWriter:
             case Quarantine():
                 batch.refused[order.face_id] = order.reason
             case SetAside():
-                batch.aside[order.face_id] = order.reason
+                self._errands.faces[order.face_id] = order.reason
             case BacklogRead() | PutBack():
                 self._commit(batch)
                 self._do_now(order)
@@ -150,7 +162,7 @@ class SpoolWriter:
         orders: list[Order | None] = []
         size_bytes = 0
         with contextlib.suppress(queue.Empty):
-            orders.append(self._orders.get(timeout=IDLE_S))
+            orders.append(self._orders.get(timeout=BETWEEN_ERRANDS_S if self._errands else IDLE_S))
             while len(orders) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
                 orders.append(self._orders.get_nowait())
                 if isinstance(orders[-1], SpooledFace):
@@ -163,6 +175,7 @@ class SpoolWriter:
         # What is stored before it was written need not be written at all.
         stored = [face for face in batch.inserts if face.id in batch.deletes]
         new = [face for face in batch.inserts if face.id not in batch.deletes]
+        self._errands.forget([*batch.deletes, *batch.refused])
         added = self._write(batch.changes(new)) if self.problem is None else None
         if added is not None:
             stored = [*new, *stored]
@@ -206,8 +219,7 @@ class SpoolWriter:
         """Do what is not part of a batch; later, where the disk does not let it be done."""
         try:
             if isinstance(order, BacklogRead):
-                part = self._mended(lambda: self._spool.read(order))
-                self._answer(self._answers.read, order, part)
+                self._read(order)
             else:
                 self._put_back(order)
         except (SpoolFull, SpoolUnwritable) as error:
@@ -215,9 +227,32 @@ class SpoolWriter:
             self._postponed.append(order)
         self._look()
 
+    def _read(self, order: BacklogRead) -> None:
+        part = self._mended(lambda: self._spool.read(order))
+        new = Counter(reason for place, reason in part.bad.items() if place not in self._errands.rows)
+        self._errands.rows |= part.bad
+        for reason, count in new.items():
+            log.error("forward.faces_set_aside", reason=reason, faces=count)
+        self._answer(self._answers.read, order, part)
+
+    def _run_errands(self, most: int) -> None:
+        """Set some of those aside that are to be; on a disk in trouble they are as safe where they are."""
+        self._errands_s = time.monotonic()
+        if not self._errands or self.problem is not None:
+            return
+        some = self._errands.some(most)
+        try:
+            self._mended(lambda: self._spool.set_aside(some.faces, some.rows))
+        except (SpoolFull, SpoolUnwritable) as error:
+            self._note_trouble(error)
+        else:
+            self._errands.done(some)
+        self._look()
+
     def _put_back(self, order: PutBack) -> None:
         """Put some faces back and leave the others to another turn, so that new ones need not wait long."""
         if order.places is None:
+            self._run_errands(len(self._errands))
             order.places = self._spool.find_apart(order.request)[: order.most]
             if order.places:
                 log.info("forward.faces_put_back", faces=len(order.places))
@@ -236,7 +271,11 @@ class SpoolWriter:
 
     def _look(self) -> None:
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
-            self.state = self._mended(self._spool.state)
+            state = self._mended(self._spool.state)
+            reasons = self._errands.reasons
+            aside = Counter(state.set_aside) + reasons
+            faces = max(0, state.faces - reasons.total())
+            self.state = replace(state, faces=faces, set_aside=aside)
 
     def _mended(self, work: Callable[[], T]) -> T:
         """Do something, and do it again with a new database if this one turns out to be damaged."""

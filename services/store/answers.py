@@ -4,11 +4,8 @@ from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.receipts import MAX_IDS, encode_stored
+from services.common.receipts import MAX_IDS, Answer, encode_stored
 from services.store.metrics import DROPPED, RECEIPTED
-
-Answer = tuple[str, str | None]
-"""A face's id, and the reason for which it was refused, if it was."""
 
 _drops = Drops(DROPPED, "store.receipt_dropped")
 

@@ -40,12 +40,8 @@ def faces(folder: Path) -> list[SpooledFace]:
     made = [face(number) for number in range(1, FACES + 7)]
     with contextlib.closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes(made))
-        spool.write(
-            Changes(
-                refused={each.id: "not_an_image" for each in made[FACES : FACES + 3]},
-                aside={each.id: "not_authorized" for each in made[FACES + 3 :]},
-            )
-        )
+        spool.write(Changes(refused={each.id: "not_an_image" for each in made[FACES : FACES + 3]}))
+        spool.set_aside({each.id: "not_authorized" for each in made[FACES + 3 :]}, {})
     return made[:FACES]
 
 
@@ -125,6 +121,7 @@ async def test_a_thousand_bad_rows_are_passed_in_parts(folder: Path) -> None:
         while read.after < 1_001:
             part = spool.read(read)
             found += part.faces
+            spool.set_aside({}, part.bad)
             read = dataclasses.replace(read, after=part.until)
             parts += 1
             assert parts < 10
@@ -326,5 +323,5 @@ def test_a_spool_of_the_version_before_goes_on(folder: Path) -> None:
     with contextlib.closing(opened(folder)) as spool:
         assert spool.read(EVERYTHING).faces == made[:2]
         assert spool.state().quarantined == 1
-        spool.write(Changes(aside={made[0].id: "not_authorized"}))
+        spool.set_aside({made[0].id: "not_authorized"}, {})
     assert not damaged_files(folder)

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,12 +13,12 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
-from services.common import mqtt
 from services.common.message import Message
 from services.common.metrics import MQTT_DROPPED
 from services.common.mqtt import MAX_WAITING, Broker, Delivery, Link, LinkDown, PacketTooLarge
+from services.common.mqtt import link as mqtt_link
 from services.up.brokers import MAX_PACKET_BYTES
-from tests.custody.proxy import Mode, Proxy
+from tests.custody.proxy import Mode, Proxy, Shape
 from tests.support import MosquittoServer, eventually
 
 TOPIC = "link/test"
@@ -191,11 +194,11 @@ async def test_a_link_that_goes_nowhere_is_noticed_and_replaced(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packets vanish and nothing is ever reset: only the keep-alive, here of 2 s, can tell."""
-    monkeypatch.setattr(mqtt, "KEEP_ALIVE_S", 2)
+    monkeypatch.setattr(mqtt_link, "KEEP_ALIVE_S", 2)
     async with Proxy(broker.port) as proxy, link_to(f"mqtt://127.0.0.1:{proxy.port}") as link:
         await link.wait_up()
         proxy.mode = Mode.SWALLOW
-        await eventually(lambda: not link.is_up, 3 * mqtt.KEEP_ALIVE_S + 2)
+        await eventually(lambda: not link.is_up, 3 * mqtt_link.KEEP_ALIVE_S + 2)
         proxy.mode = Mode.PASS
         async with asyncio.timeout(30):
             await link.wait_up()
@@ -266,3 +269,51 @@ async def test_a_broker_that_dies_while_much_is_sent_leaves_no_error_in_the_loop
                     await asyncio.sleep(0)
             await restart(broker, publisher, subscriber)
     assert errors == []
+
+
+async def test_a_broker_that_answers_nothing_is_not_ready_and_left_and_found_again(
+    broker: MosquittoServer,
+) -> None:
+    async with Link("local", Broker(broker.url), identity="t", subscriptions=["x"]) as link:
+        await link.wait_up()
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            started_s = time.monotonic()
+            await eventually(link.why_not_ready, 5)
+            assert "has not answered" in str(link.why_not_ready())
+            await eventually(lambda: not link.is_up, 10)
+            assert time.monotonic() - started_s < 10
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        await eventually(lambda: link.why_not_ready() is None, 5)
+
+
+async def test_a_question_behind_a_large_face_on_a_slow_link_breaks_nothing(broker: MosquittoServer) -> None:
+    """Half a minute's worth of bytes lies before any answer; that the link takes them is a sign of life."""
+    async with Proxy(broker.port) as slow:
+        slow.shape = Shape(bytes_per_s=40_000, delay_s=0.05)
+        url = f"mqtt://127.0.0.1:{slow.port}"
+        async with Link("cloud", Broker(url), identity="t") as link:
+            await link.wait_up()
+            answered: list[str | None] = []
+            link.publish(Message(topic="x", payload=bytes(700_000), qos=1), answered.append)
+            await eventually(lambda: answered or not link.is_up, 40)
+            assert answered == [None]
+
+
+async def test_an_idle_link_that_nobody_asks_after_sends_nothing(broker: MosquittoServer) -> None:
+    taken = 0
+
+    def count(data: bytes) -> None:
+        nonlocal taken
+        taken += len(data)
+
+    async with (
+        Proxy(broker.port, count) as proxy,
+        Link("cloud", Broker(f"mqtt://127.0.0.1:{proxy.port}"), identity="t") as link,
+    ):
+        await link.wait_up()
+        await asyncio.sleep(1)
+        before = taken
+        await asyncio.sleep(5)
+        assert taken == before

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.common.publish import PublishProperties, read_properties
+from services.common.mqtt.publish import PublishProperties, read_properties
 
 # paho reads no control characters, though MQTT 5 allows them.
 texts = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs", "Cc", "Cn"]), max_size=300)

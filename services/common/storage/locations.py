@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 MOST_PREFIX_BYTES = 800
 """S3 allows keys of 1024 bytes; what stands behind the prefix takes at most 220."""
 
-_WANTED = "s3://bucket/prefix or file:///absolute/path is wanted"
+_WANTED = "s3://bucket/prefix or file:///path is wanted"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LONGEST_NAME = 255

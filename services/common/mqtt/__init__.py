@@ -1,0 +1,13 @@
+"""Connections to brokers. Nothing else in this project knows the MQTT library."""
+
+from services.common.broker import Broker
+from services.common.mqtt.link import (
+    MAX_WAITING,
+    Acknowledged,
+    Delivery,
+    Link,
+    LinkDown,
+    PacketTooLarge,
+)
+
+__all__ = ["MAX_WAITING", "Acknowledged", "Broker", "Delivery", "Link", "LinkDown", "PacketTooLarge"]

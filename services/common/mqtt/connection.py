@@ -1,0 +1,259 @@
+import asyncio
+import contextlib
+import fcntl
+import functools
+import ssl
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import aiomqtt
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from services.common.endings import TAKEN_OVER, Ear, NoBroker, why_lost, why_refused, words_of
+from services.common.greeting import CONNECT, add_password, why_no_broker
+from services.common.mqtt.pulse import GIVE_UP_S, Pulse
+
+GOODBYE_TIMEOUT_S = 1.0
+
+T = TypeVar("T")
+
+
+class Connection(aiomqtt.Client):
+    """One connection, which knows why it ended, at whatever moment.
+
+    aiomqtt looks at its end only once it is connected. It leaves a socket open after a failed or cancelled
+    attempt to connect, and it connects in a thread, which goes on after a cancellation and has its socket
+    later. For each packet it asks the event loop to say when the socket can be written, which takes seven
+    system calls; but it nearly always can.
+
+    Attributes:
+        is_taken_over: whether it ended because another has connected with its id.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        username: str | None = None,
+        password: str | None = None,
+        timeout_s: float,
+        **options: Any,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._ear = Ear()
+        super().__init__(*arguments, username=username, password=password, logger=self._ear, **options)
+        self.is_taken_over = False
+        self._thread = threading.get_ident()
+        self._is_over = False
+        self._awaited = "CONNACK"
+        self._has_lone_password = password is not None and username is None
+        self._pulse = Pulse(time.monotonic())
+        self._unsent_bytes = 0
+        paho: Any = self._client
+        self._receive = paho._sock_recv
+        paho._sock_send = functools.partial(self._send_first, paho._sock_send)
+        paho._sock_recv = self._receive_first
+        if password is not None and username is None:
+            paho._packet_queue = functools.partial(_queue_with_password, paho._packet_queue, password)
+
+    async def connect(self) -> None:
+        """Connect, until the broker has let us in.
+
+        Raises:
+            aiomqtt.MqttError: why there is no connection.
+        """
+        try:
+            # It blocks: for the name, for the connection and for TLS.
+            await self._loop.run_in_executor(None, self._client_connect)
+        except ssl.SSLError as error:
+            raise aiomqtt.MqttError(f"TLS: {error}") from error
+        except ConnectionResetError as error:  # so early that paho has not begun to listen
+            is_plain = self._client._ssl_context is None
+            raise aiomqtt.MqttError("closed before CONNACK" if is_plain else f"TLS: {error}") from error
+        except (OSError, UnicodeError) as error:  # a host's name may be none that can be asked for
+            raise aiomqtt.MqttError(str(error) or type(error).__name__) from error
+        await self._answer(self._connected)
+
+    async def ask_for(self, topics: Sequence[str]) -> tuple[int, ...] | list[ReasonCode]:
+        """Subscribe to topic filters; return what was granted to each.
+
+        Raises:
+            aiomqtt.MqttError: no answer came.
+        """
+        if not topics:
+            self._awaited = ""
+            return []
+        options = SubscribeOptions(qos=1, noLocal=False)
+        _, mid = self._client.subscribe([(topic, options) for topic in topics])
+        granted: asyncio.Future[tuple[int, ...] | list[ReasonCode]] = self._loop.create_future()
+        if mid is not None:  # else the connection is lost already
+            self._pending_subscribes[mid] = granted
+        codes = await self._answer(granted)
+        self._awaited = ""
+        return codes
+
+    async def ends(self, timeout_s: float | None = None) -> bool:
+        """Wait for the connection's end; say whether it came in time."""
+        await asyncio.wait([self._disconnected], timeout=timeout_s)
+        return not self.is_alive
+
+    def take_pulse(self, *, is_asked: bool) -> None:
+        """See whether the broker is there, and end the connection if it does not answer.
+
+        What the broker's side has taken of our bytes is a sign of life too: behind a large face on a slow
+        link a question waits for longer than any answer.
+
+        Args:
+            is_asked: somebody wants to know; else nothing is sent for it.
+        """
+        now_s = time.monotonic()
+        paho = self._client
+        unsent_bytes = self._count_unsent()
+        if unsent_bytes < self._unsent_bytes:
+            # For paho's keep-alive, too: a face that takes longer than that could never be sent.
+            paho._last_bytes_received = now_s
+            paho._ping_t = now_s if paho._ping_t else 0.0
+        self._unsent_bytes = unsent_bytes
+        self._pulse.is_alive(paho._last_bytes_received)
+        if is_asked and self._pulse.asks(now_s):
+            paho._send_pingreq()
+        if self.is_alive and self.silent_s() > GIVE_UP_S:
+            self._disconnected.set_exception(aiomqtt.MqttError(f"no answer for {self.silent_s():.0f} s"))
+
+    def silent_s(self) -> float:
+        """Return for how long a question has had no answer; 0 where none is open."""
+        return self._pulse.silent_s(time.monotonic())
+
+    def _count_unsent(self) -> int:
+        """Return how many of our bytes the other side has not taken yet; 0 where nobody knows."""
+        connection = self._client.socket()
+        if connection is None:
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the connection has not ended."""
+        return not self._disconnected.done()
+
+    @property
+    def why(self) -> str:
+        """Why the connection has ended."""
+        error = self._disconnected.exception()
+        return str(error) if isinstance(error, aiomqtt.MqttError) else f"the connection broke: {error!r}"
+
+    async def say_goodbye(self) -> None:
+        """Tell the broker that the end is meant, so that it leaves the will alone."""
+        if self.is_alive and self._client.disconnect() == 0:
+            await self.ends(GOODBYE_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the socket, now or as soon as there is one."""
+        self._is_over = True
+        if self._client.socket() is not None:
+            self._client._sock_close()
+        for future in (self._connected, self._disconnected):
+            if future.done():
+                future.exception()  # else asyncio complains that nobody looked
+
+    async def _answer(self, answer: "asyncio.Future[T]") -> T:
+        """Return the broker's answer, or raise why none comes."""
+        either: list[asyncio.Future[Any]] = [answer, self._disconnected]
+        await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        raise aiomqtt.MqttError(
+            f"no {self._awaited} within {self._timeout_s:g} s" if self.is_alive else self.why
+        )
+
+    def _receive_first(self, size: int) -> bytes:
+        """Receive in paho's place until the first byte has come, which tells whether this is a broker."""
+        data: bytes = self._receive(size)
+        if data:
+            del self._client._sock_recv, self._client._sock_send
+            if why_no_broker(data) is not None:
+                with contextlib.suppress(OSError):
+                    data += self._receive(31)
+                raise NoBroker(why_no_broker(data))
+        return data
+
+    def _send_first(self, send: Callable[[bytes], int], data: bytes) -> int:
+        """Send in paho's place until then: who closes on what is sent may have said why before."""
+        try:
+            return send(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            with contextlib.suppress(BlockingIOError):
+                self._receive_first(1)
+            raise
+
+    def _on_connect(
+        self,
+        client: Any,
+        userdata: Any,
+        flags: Any,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if reason_code.is_failure and not self._connected.done():
+            words = words_of(reason_code, properties)
+            why = why_refused(reason_code.value, words, has_lone_password=self._has_lone_password)
+            self._connected.set_exception(aiomqtt.MqttError(why))
+        else:
+            self._awaited = "SUBACK"
+            super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: Any,  # noqa: ARG002 - paho passes these
+        userdata: Any,  # noqa: ARG002
+        flags: Any,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if self._disconnected.done():
+            return
+        if flags.is_disconnect_packet_from_server:
+            self.is_taken_over = reason_code.value == TAKEN_OVER
+            why = f"the broker ended it: {words_of(reason_code, properties)}"
+        else:
+            why = why_lost(reason_code.value, self._awaited, self._ear.problem, int(self._client._keepalive))
+        self._disconnected.set_exception(aiomqtt.MqttError(why))
+
+    async def _misc_loop(self) -> None:
+        # Brokers wait one and a half times the keep-alive; to one of 1 s, aiomqtt's look each second is late.
+        while self._client.loop_misc() == 0:  # noqa: ASYNC110 - paho looks at its clock, nothing signals
+            await asyncio.sleep(min(1.0, self._client._keepalive / 4))
+
+    def _on_socket_register_write(self, client: Any, userdata: object, sock: Any) -> None:
+        is_connecting = threading.get_ident() != self._thread
+        call = self._loop.call_soon_threadsafe if is_connecting else self._loop.call_soon
+        call(self._write, client, userdata, sock)
+
+    def _write(self, client: Any, userdata: object, sock: Any) -> None:
+        if client.socket() is not sock:
+            return
+        try:
+            client.loop_write()
+        finally:
+            # What is left, or what went wrong, is for aiomqtt's own callback, which ends a broken connection.
+            if client.socket() is sock and client.want_write():
+                super()._on_socket_register_write(client, userdata, sock)
+
+    def _client_connect(self) -> None:
+        super()._client_connect()
+        self._loop.call_soon_threadsafe(lambda: self.close() if self._is_over else None)
+
+
+def _queue_with_password(queue: Any, password: str, command: int, packet: bytearray, *rest: Any) -> Any:
+    """Queue a packet for paho, which sends a password only beside a user."""
+    return queue(command, add_password(packet, password) if command == CONNECT else packet, *rest)
