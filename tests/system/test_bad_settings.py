@@ -186,3 +186,25 @@ def test_damaged_certificates_are_named(tmp_path: Path) -> None:
         ((status, said),) = ends(tmp_path, [((*folder, *actions), environment(tmp_path))])
         assert (status, len(said.splitlines())) == (2, 1)
         assert said.startswith(f"faceferry: {made}/")
+
+
+ODD_ENVIRONMENT: Sequence[Variables] = (
+    {b"PROMETHEUS_MULTIPROC_DIR": b"/no/such"},
+    {b"prometheus_multiproc_dir": NO_UTF8},
+    {b"PYTHONIOENCODING": b"ascii"},
+    {b"LC_ALL": NO_UTF8},
+    {b"TMPDIR": b"/no/such"},
+    {b"TZ": NO_UTF8},
+    {b"HOME": NO_UTF8},
+    {b"PATH": b""},
+)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_odd_environment_keeps_no_service_from_its_settings(service: str, tmp_path: Path) -> None:
+    run = (b"-m", b"services." + service.encode(), b"--help")
+    runs = [(run, environment(tmp_path, each)) for each in ODD_ENVIRONMENT]
+    for each, (status, said) in zip(ODD_ENVIRONMENT, ends(tmp_path, runs), strict=True):
+        assert status == 0, (each, said)
+        assert "FACEFERRY_LOG_LEVEL" in said
+        assert "Traceback" not in said
