@@ -141,7 +141,8 @@ async def _store(url: str) -> Finding:
 
 
 async def _spool() -> Finding:
-    from services.commands.spool import default_folder, look  # noqa: PLC0415
+    from services.commands.spool import default_folder  # noqa: PLC0415
+    from services.forward.holdings import look  # noqa: PLC0415
     from services.forward.spool import DATABASE  # noqa: PLC0415
 
     folder = default_folder()

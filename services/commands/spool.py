@@ -1,146 +1,21 @@
 import argparse
-import json
 import os
-import sqlite3
-import time
-from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from services.common.errors import SetupError
-from services.common.topics import is_name
-from services.forward import rows
-from services.forward.ages import RIGHT_SINCE_S, waited_s
-from services.forward.database import connect_to_read, connect_to_write
-from services.forward.replacement import damaged_files
-from services.forward.rows import Request
-from services.forward.spool import DATABASE
+from services.forward import holdings
 from services.up.plan import DEFAULT_STORE, state_folder, store_url
-
-LISTED = 20
-REQUEUE = "requeue"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A face that is apart: its id, why, the size of its image."""
-
-    id: str
-    reason: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a spool holds.
-
-    Attributes:
-        faces: how many wait for the store.
-        bytes: of their images.
-        oldest_s: how long the oldest has waited, of those that came when the clock was right; nothing where
-            it cannot be told.
-        quarantined: how many the store has refused.
-        refusals: the newest of them.
-        set_aside: how many cannot be delivered as things are, by reason.
-        asides: the newest of them.
-        damaged: databases that were found damaged and replaced.
-    """
-
-    faces: int
-    bytes: int
-    oldest_s: float | None
-    quarantined: int
-    refusals: tuple[Refusal, ...]
-    set_aside: dict[str, int]
-    asides: tuple[Refusal, ...]
-    damaged: tuple[str, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `faceferry spool`."""
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar=f"[{REQUEUE}] [FOLDER]",
-        help=f"{REQUEUE}: put faces that are apart back among those that wait. FOLDER by default: "
-        f"FACEFERRY_SPOOL_PATH, else that of `faceferry up` with its store {DEFAULT_STORE}",
-    )
-    parser.add_argument("--reason", help=f"{REQUEUE} only those that are apart for it")
-    parser.add_argument("--id", help=f"{REQUEUE} only this face")
-    parser.add_argument(
-        "--device",
-        help=f"{REQUEUE} faces of other devices as faces of this one, with new ids: what a wrong "
-        "FACEFERRY_DEVICE has taken",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    default = f"FACEFERRY_SPOOL_PATH, else that of `faceferry up` with its store {DEFAULT_STORE}"
+    holdings.add_arguments(parser, default)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Show what waits for the cloud, and what is apart; or put that back."""
-    is_requeue = options.words[:1] == [REQUEUE]
-    folders = options.words[is_requeue:]
-    if len(folders) > 1:
-        raise SetupError(f"one folder is wanted, not {len(folders)}")
-    folder = Path(folders[0]) if folders else default_folder()
-    if is_requeue:
-        return _requeue(
-            folder, Request(options.reason, options.id, device=options.device), is_json=options.json
-        )
-    contents = look(folder, time.time())
-    print(json.dumps(asdict(contents)) if options.json else _as_text(contents))
-    return 0
-
-
-def look(folder: Path, now_s: float) -> Contents:
-    """Return what a spool holds, without disturbing the forward that uses it.
-
-    Raises:
-        SetupError: there is no spool that can be read.
-    """
-    path = folder / DATABASE
-    try:
-        with closing(connect_to_read(path)) as database:
-            database.text_factory = lambda text: text.decode(errors="replace")
-            faces, size, oldest = database.execute(
-                "SELECT count(*), coalesce(sum(length(payload)), 0), min(held_since)"
-                " FILTER (WHERE typeof(held_since) = 'real' AND held_since >= ?) FROM faces",
-                (RIGHT_SINCE_S,),
-            ).fetchone()
-            (quarantined,) = database.execute("SELECT count(*) FROM quarantine").fetchone()
-            set_aside = database.execute("SELECT reason, count(*) FROM set_aside GROUP BY reason").fetchall()
-            refusals = _newest(database, "quarantine")
-            asides = _newest(database, "set_aside")
-    except sqlite3.Error as error:
-        raise SetupError(f"{path} cannot be read: {error}") from error
-    oldest_s = None if (waited := waited_s(oldest, now_s)) is None else round(waited, 1)
-    damaged = tuple(str(found) for found in damaged_files(folder))
-    return Contents(faces, size, oldest_s, quarantined, refusals, dict(set_aside), asides, damaged)
-
-
-def _newest(database: sqlite3.Connection, table: str) -> tuple[Refusal, ...]:
-    found = database.execute(
-        f"SELECT CAST(id AS TEXT), reason, length(payload) FROM {table} ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - constants
-        (LISTED,),
-    )
-    return tuple(Refusal(*row) for row in found)
-
-
-def _requeue(folder: Path, request: Request, *, is_json: bool) -> int:
-    """Ask the forward that has the spool, or the next one, to put faces back: it alone moves them."""
-    if request.device is not None and not is_name(request.device):
-        raise SetupError(f"--device: {request.device!r} is no device's name")
-    path = folder / DATABASE
-    try:
-        with closing(connect_to_write(path)) as database, database:
-            count = len(rows.find_apart(database, request))
-            if count:
-                rows.ask(database, request)
-    except sqlite3.Error as error:
-        raise SetupError(f"{path} cannot be written: {error}") from error
-    said = f"{count} faces go back: within seconds if forward runs, else when it starts"
-    print(json.dumps({"requeued": count}) if is_json else said if count else "there is nothing to put back")
-    return 0
+    return holdings.run(options, default_folder())
 
 
 def default_folder() -> Path:
@@ -148,24 +23,3 @@ def default_folder() -> Path:
     if named := os.environ.get("FACEFERRY_SPOOL_PATH"):
         return Path(named)
     return state_folder(store_url(DEFAULT_STORE), os.environ) / "spool"
-
-
-def _as_text(contents: Contents) -> str:
-    lines = [f"{contents.faces} faces wait for the store, {contents.bytes / 1e6:.1f} MB"]
-    if contents.oldest_s is not None:
-        lines.append(f"the oldest has waited {contents.oldest_s:.0f} s")
-    lines.append(f"{contents.quarantined} in quarantine: the store has refused them")
-    lines += _listed(contents.refusals, contents.quarantined)
-    aside = sum(contents.set_aside.values())
-    lines.append(f"{aside} set aside: they cannot be delivered as things are")
-    lines += [f"    {count} {reason}" for reason, count in contents.set_aside.items()]
-    lines += _listed(contents.asides, aside)
-    if aside or contents.quarantined:
-        lines.append(f"when the cause is mended: faceferry spool {REQUEUE}")
-    lines += [f"damaged, and replaced: {path}" for path in contents.damaged]
-    return "\n".join(lines)
-
-
-def _listed(refusals: tuple[Refusal, ...], count: int) -> list[str]:
-    lines = [f"    {each.id}  {each.reason}  {each.bytes} bytes" for each in refusals]
-    return [*lines, f"    and {count - len(refusals)} older ones"] if count > len(refusals) else lines

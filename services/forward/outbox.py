@@ -15,6 +15,8 @@ FRESH_MAX_BYTES = 4 * 1024 * 1024
 """New faces that wait for room in the window; what does not fit is read back from disk later."""
 BACKLOG_AHEAD_BYTES = 2 * 1024 * 1024
 """Faces of the backlog that are read ahead."""
+LEAST_FACES = 2
+"""So many may be under way whatever they weigh: one on the link, and one whose receipt is on its way back."""
 BACKLOG_SHARE = 0.75
 """How much of the window old faces may fill; the rest stays free for new ones."""
 
@@ -294,7 +296,8 @@ class Outbox:
         return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight))
 
     def _has_room(self, share: float) -> bool:
-        return self._in_flight_bytes < self._window.bytes * share
+        is_least = len(self._in_flight) < LEAST_FACES
+        return is_least or self._in_flight_bytes < self._window.bytes * share
 
     def _depart(self, face: SpooledFace, now_s: float) -> Sending:
         is_limited = bool(self._fresh or self._backlog or self._is_reading)

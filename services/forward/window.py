@@ -31,18 +31,19 @@ class Window:
     would starve a long fast link, or put seconds of old faces before a new one on a slow link.
 
     Args:
-        least_bytes: never below this, so that two faces always fit.
+        least_bytes: never below this. Whoever sends lets a few faces go whatever they weigh, so it may be
+            little: on a slow link a floor in bytes is seconds of old faces before a new one.
         most_bytes: never above this, for faces under way are held in memory.
     """
 
-    def __init__(self, least_bytes: int = 128 * 1024, most_bytes: int = 16 * 1024 * 1024) -> None:
+    def __init__(self, least_bytes: int = 32 * 1024, most_bytes: int = 16 * 1024 * 1024) -> None:
         self._least_bytes = least_bytes
         self._most_bytes = most_bytes
         self.forget()
 
     def forget(self) -> None:
         """Start anew: this is another connection, perhaps another link."""
-        self.bytes = self._least_bytes * 2
+        self.bytes = min(self._least_bytes * 4, self._most_bytes)
         self._delivered_bytes = 0
         self._best_rate = self._last_best_rate = 0.0
         self._rate_epoch_s = 0.0

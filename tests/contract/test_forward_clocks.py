@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.commands.spool import look
 from services.forward.folder import prepare
+from services.forward.holdings import look
 from services.forward.spool import DATABASE, Changes, Spool
 from tests.forward_rig import DEVICE, face
 

@@ -261,7 +261,7 @@ def test_what_is_too_much_to_wait_in_memory_becomes_backlog() -> None:
     faces = [face(sequence, 999_488) for sequence in range(1, 11)]
     for each in faces:
         box.offer(each)
-    assert sent(box) == ["face-1"]
+    assert sent(box) == ["face-1", "face-2"]
     read = box.wants_backlog()
     assert read is not None
     assert read.until == 10
@@ -368,3 +368,18 @@ def test_settling_twice_does_no_harm() -> None:
 @pytest.mark.parametrize("is_up", [True, False])
 def test_an_empty_spool_has_no_backlog(is_up: bool) -> None:
     assert outbox(is_up=is_up).wants_backlog() is None
+
+
+def test_on_a_slow_link_a_new_face_waits_behind_two_old_ones_at_most() -> None:
+    """A floor of the window in bytes was four seconds of 256 kbit/s."""
+    box = Outbox(Window(), 2.0, 200)
+    box.link_up()
+    feed(box, [face(sequence, 19_488) for sequence in range(1, 201)])
+    under_way = [*sent(box)]
+    now_s, bytes_per_s = 0.0, 32_000.0
+    for number in range(60):  # the link carries one after the other
+        now_s += 20_000 / bytes_per_s
+        box.settle(under_way.pop(0), now_s)
+        under_way += sent(box, now_s)
+        if number > 30:
+            assert len(under_way) <= 3
