@@ -100,11 +100,15 @@ class SecretFiles(PydanticBaseSettingsSource):
         if not path or "SecretStr" not in str(field.annotation):
             return None, field_name, False
         try:
-            return _read_secret(Path(path)) or None, field_name, False
+            secret = _read_secret(Path(path))
+            _check_secret(secret)
         except OSError as error:
             _refuse([f"{variable}: {error.strerror}: {path}"])
         except UnicodeDecodeError:
             _refuse([f"{variable}: {path} is not UTF-8"])
+        except ValueError as error:
+            _refuse([f"{variable}: {path}: {error}"])
+        return secret or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return all secrets that have a file."""
@@ -211,7 +215,7 @@ class CloudSettings(Settings):
         for name in ("cloud_ca_file", "cloud_cert_file", "cloud_key_file"):
             path = getattr(self, name)
             if path is not None and not _is_readable(path):
-                raise ValueError(f"{PREFIX}{name.upper()}: {_shown(str(path))} is no file that can be read")
+                raise ValueError(f"{PREFIX}{name.upper()}: {shown(str(path))} is no file that can be read")
         return self
 
 
@@ -259,17 +263,16 @@ def explain(problem: dict[str, Any]) -> str:
     message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
     if problem["loc"]:
         message = f"{PREFIX}{str(problem['loc'][0]).upper()}: {message}"
-    return _shown(message)
+    return shown(message)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """Return a text as one line that any terminal can show, and that ends: a setting may hold anything."""
-    shown = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    line = "".join(shown)
+    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."
 
 
 def _refuse(problems: list[str]) -> NoReturn:
     for problem in problems:
-        sys.stderr.write(f"{_shown(problem)}\n")
+        sys.stderr.write(f"{shown(problem)}\n")
     raise SystemExit(2)

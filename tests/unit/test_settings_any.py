@@ -137,6 +137,8 @@ def assignments(draw: st.DrawFn) -> tuple[type[Settings], str, bytes]:
 @example((ForwardSettings, "FACEFERRY_CLOUD_MQTT_PASSWORD", b"x" * 70_000))
 @example((ForwardSettings, "FACEFERRY_CLOUD_CA_FILE", b"/\xff"))
 @example((ForwardSettings, "FACEFERRY_CLOUD_CA_FILE", b"x" * 5_000))
+@example((CaptureSettings, "FACEFERRY_CAMERAS", b"front=v4l2:///dev/video0?size=\x80"))
+@example((CaptureSettings, "FACEFERRY_LOCAL_MQTT_PASSWORD_FILE", b"/dev/full"))
 @example((StoreSettings, "FACEFERRY_HTTP_HOST", b"a..b"))
 @example((GallerySettings, "FACEFERRY_GALLERY_TOKEN", b"sixteen letters!\xff"))
 def test_any_setting_is_taken_or_named(assignment: tuple[type[Settings], str, bytes]) -> None:
