@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn, cast
@@ -17,6 +18,7 @@ SERVICES = {
     "store": "put faces into the bucket or folder",
     "gallery": "show what is stored, in a browser",
 }
+_MOST_SHOWN = 300
 COMMANDS = {
     "up": "run all services and both brokers on this machine",
     "faces": "list what is stored, newest first",
@@ -35,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     it is asked for: an image holds one service's packages, not all.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _show_any_name()
     name = arguments[0] if arguments else ""
     if name in SERVICES:
         return _run_service(name, arguments[1:])
@@ -59,6 +62,22 @@ def _run_command(options: argparse.Namespace) -> int:
         # The reader of our output has gone, as `head` does; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # What was named on the command line or in the environment; the user knows best what it was to be.
+        print(f"faceferry: {_shortened(str(error.filename))!r}: {error.strerror}", file=sys.stderr)
+        return EXIT_SETUP
+
+
+def _show_any_name() -> None:
+    """Let what is printed hold names that are not UTF-8, as files' may be."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _run_service(name: str, arguments: list[str]) -> int:

@@ -172,7 +172,7 @@ class ServiceProcess:
         """How it ended; nothing while it runs, or was not started."""
         return self._process.poll() if self._process is not None else None
 
-    def wait(self, timeout_s: float = 20.0) -> int:
+    def wait(self, timeout_s: float = 60.0) -> int:
         """Wait until it ends by itself; return its exit status."""
         assert self._process is not None
         return self._process.wait(timeout_s)
@@ -195,14 +195,14 @@ class ServiceProcess:
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric's samples, as its own `/metrics` tells them."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         assert any(line.startswith(f"# TYPE {name} ") for line in lines), f"{self.name} has no metric {name}"
         found = [line for line in lines if re.match(rf"{name}(\{{| )", line)]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
-def wait_for_port(port: int, timeout_s: float = 10.0) -> None:
+def wait_for_port(port: int, timeout_s: float = 30.0) -> None:
     """Wait until somebody listens on a loopback port."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -214,7 +214,7 @@ def wait_for_port(port: int, timeout_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-async def eventually(claim: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def eventually(claim: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait until `claim()` is truthy; fail when it is not in time."""
     async with asyncio.timeout(timeout_s):
         while not claim():  # noqa: ASYNC110 - claims are about processes, which signal nothing

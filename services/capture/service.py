@@ -12,6 +12,7 @@ from aiohttp import web
 
 from services.capture import viewfinder
 from services.capture.cameras import Camera
+from services.capture.clock import StepWatch
 from services.capture.developer import Developer
 from services.capture.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
 from services.capture.journal import Journal, open_journal
@@ -31,6 +32,8 @@ from services.common import health, lock
 from services.common.access import Guard, is_loopback
 from services.common.mqtt import Broker
 from services.common.topics import Source
+
+CLOCK_EVERY_S = 1.0
 
 log = structlog.get_logger()
 
@@ -67,8 +70,19 @@ async def serve(settings: CaptureSettings) -> None:
         ):
             checks |= {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(watch_clock(), name="capture.clock")
                 for station in stations:
                     tasks.create_task(station.run(), name=f"capture.{station.name}")
+
+
+async def watch_clock() -> None:
+    """Say when the clock was set, and by how much, for ever: so can the times of earlier frames be mended."""
+    watch = StepWatch()
+    while True:
+        # Of the steady clocks the one that goes on while the machine sleeps, as the wall clock does.
+        if by_s := watch.note(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)):
+            log.warning("capture.clock_set", by_s=round(by_s, 3))
+        await asyncio.sleep(CLOCK_EVERY_S)
 
 
 def _look_around(named: Path | None) -> Site:

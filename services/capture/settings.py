@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from services.capture.cameras import Camera, parse_cameras
 from services.common.access import MIN_TOKEN_LENGTH
 from services.common.errors import SetupError
-from services.common.settings import DeviceSettings
+from services.common.settings import DeviceSettings, shown
 
 
 def _cameras(value: object) -> object:
@@ -15,7 +15,7 @@ def _cameras(value: object) -> object:
     try:
         cameras = parse_cameras(value)
     except SetupError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(shown(str(error))) from None  # pydantic takes no message that is not UTF-8
     if not cameras:
         raise ValueError("names no camera; `faceferry cameras` lists those of this machine")
     return cameras

@@ -75,6 +75,8 @@ async def _carefully(check: Check) -> Finding:
         return await check()
     except SetupError as error:
         return Finding(is_fine=False, text=str(error))
+    except OSError as error:  # a name that no file can have, a folder that may not be searched
+        return Finding(is_fine=False, text=str(error)[:300])
     except ImportError as error:
         return Finding(is_fine=False, text=f"{error.name} is not installed: pip install 'faceferry[all]'")
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL_OR_PATH",
         help=f"default: FACEFERRY_STORE_URL, else {DEFAULT_STORE}, where `up` puts them",
     )
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="at most; 0: all; default: 20")
+    parser.add_argument("--limit", type=_limit, default=20, metavar="N", help="at most; 0: all; default: 20")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
 
@@ -43,6 +43,12 @@ async def _list(settings: ObjectStoreSettings, limit: int, *, is_json: bool) -> 
                     break
     except StoreUnavailable as error:
         raise SetupError(f"{settings.store_url} cannot be read: {error}") from error
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError("a number from 0 on is wanted")
+    return int(text)
 
 
 def _settings(store: str | None) -> ObjectStoreSettings:

@@ -7,6 +7,8 @@ from services.pki.folder import Owner, PkiFolder
 
 CONTAINER_USER = Owner(10001, 10001)
 """Who the containers run as by default."""
+_NO_ID = 2**32 - 1
+"""chown(2) takes it for: as it is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,4 +101,7 @@ def _owner(text: str) -> Owner:
     uid, separator, gid = text.partition(":")
     if not uid.isdecimal() or (separator and not gid.isdecimal()):
         raise argparse.ArgumentTypeError("numbers are wanted, UID:GID")
-    return Owner(int(uid), int(gid or uid))
+    owner = Owner(int(uid[:20]), int((gid or uid)[:20]))
+    if max(owner.uid, owner.gid) >= _NO_ID:
+        raise argparse.ArgumentTypeError(f"numbers below {_NO_ID} are wanted")
+    return owner

@@ -1,9 +1,12 @@
 import argparse
+import math
 import os
 
 from services.common.lifecycle import run_until_stopped
 from services.up.plan import DEFAULT_STORE, Request
 from services.up.run import up
+
+_MOST_TIMEOUT_S = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="close with one JSON object on standard output")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=120.0,
         metavar="S",
         help="with --once: seconds in which something must move; default: %(default)s",
@@ -38,6 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: %(default)s",
     )
     parser.set_defaults(run=run)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _MOST_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"a number of seconds, up to {_MOST_TIMEOUT_S}, is wanted")
+    return seconds
 
 
 def run(options: argparse.Namespace) -> int:

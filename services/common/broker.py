@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 from services.common.errors import SetupError
 from services.common.settings import MQTT_PORTS, CloudSettings, DeviceSettings
 
+_FILES = "FACEFERRY_CLOUD_CA_FILE, FACEFERRY_CLOUD_CERT_FILE, FACEFERRY_CLOUD_KEY_FILE"
+
 
 class _TlsSocket(ssl.SSLSocket):
     """A socket that is not left open by a handshake that fails, which paho forgets."""
@@ -92,7 +94,8 @@ class Broker:
             context.sslsocket_class = _TlsSocket
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SetupError(f"the certificate files for {self.address} cannot be used: {error}") from error
+                # A key with a password would be asked for it on the terminal.
+                context.load_cert_chain(self.cert_file, self.key_file, password="")
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{_FILES}: cannot be used for {self.address}: {error}") from error
         return context

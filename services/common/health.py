@@ -26,14 +26,14 @@ async def serve(
         routes: what the service answers besides.
 
     Raises:
-        SetupError: the port is taken.
+        SetupError: nobody can listen there.
     """
     app = web.Application()
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz(checks))
     app.router.add_get("/metrics", _metrics)
     app.router.add_routes(routes)
-    async with listening(app, host, port, "FACEFERRY_HTTP_PORT") as actual_port:
+    async with listening(app, host, port, "FACEFERRY_HTTP_HOST, FACEFERRY_HTTP_PORT") as actual_port:
         log.info("health.listening", host=host, port=actual_port)
         yield
 

@@ -17,10 +17,10 @@ async def listening(app: web.Application, host: str, port: int, setting: str) ->
         app: what answers.
         host: the address to listen on.
         port: the port; 0 for any free one.
-        setting: the variable that names the port, for the error.
+        setting: the variables that name both, for the error.
 
     Raises:
-        SetupError: the port is taken.
+        SetupError: the port is taken, or the address is not this machine's.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_S)
     await runner.setup()

@@ -1,11 +1,12 @@
 """Settings from the environment, prefix `FACEFERRY_`; a secret also from a file, `..._FILE`."""
 
+import math
 import os
 import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +14,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -27,20 +29,51 @@ from services.common.topics import is_name
 
 PREFIX = "FACEFERRY_"
 MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+MOST_SECRET_BYTES = 65_535
+"""MQTT counts the bytes of a user's name, and of a password, with 16 bits."""
+MOST = 2**53
+"""No number is larger: a disk that is, is none, and beyond it a float is not exact."""
+
+_MOST_SHOWN = 300
 
 
 def _device_name(text: str) -> str:
     if not is_name(text):
-        raise ValueError(f"{text!r} is no device name: lower-case letters, digits and '-', at most 63")
+        raise ValueError(f"{text[:80]!r} is no device name: lower-case letters, digits and '-', at most 63")
     return text
 
 
+def _host(text: str) -> str:
+    """Return a host's name or address that can be looked up, whatever comes of it."""
+    _check_one_word(text)
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise ValueError("no host has such a name: what stands between dots has 1 to 63 letters") from None
+    return text
+
+
+def _check_one_word(text: str) -> None:
+    """Refuse what `urlsplit` would cut out in silence, and what no address has."""
+    if not text.isprintable() or " " in text:
+        raise ValueError("no spaces, line ends or control characters belong here, nor what is not UTF-8")
+
+
+def _check_user(quoted: str) -> None:
+    user = unquote(quoted, errors="surrogateescape")
+    if not user.isprintable() or len(user.encode(errors="replace")) > MOST_SECRET_BYTES:
+        raise ValueError("the user's name is not UTF-8, has control characters, or is too long")
+
+
 def _mqtt_url(text: str) -> str:
+    _check_one_word(text)
     parts = urlsplit(text)
     if parts.scheme not in MQTT_PORTS or not parts.hostname or parts.port == 0:
         raise ValueError("an address such as mqtt://host:1883 or mqtts://user@host:8883 is wanted")
-    if parts.path not in ("", "/") or parts.query or parts.password:
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.password:
         raise ValueError("no path, query or password belongs here; the password has a setting of its own")
+    _host(parts.hostname)
+    _check_user(parts.username or "")
     return text
 
 
@@ -49,23 +82,33 @@ def _split_commas(value: object) -> object:
 
 
 DeviceName = Annotated[str, AfterValidator(_device_name)]
+HostName = Annotated[str, AfterValidator(_host)]
 MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
 CommaSeparated = BeforeValidator(_split_commas)
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads a secret's value from the file that `..._FILE` names, without its last line end."""
+    """Reads a secret's value from the file that `..._FILE` names, without its last line end.
+
+    An empty file says nothing, as an empty variable does.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return the content of the field's file, if it is a secret and one is named."""
         variable = f"{PREFIX}{field_name.upper()}_FILE"
         path = os.environ.get(variable)
-        if path is None or "SecretStr" not in str(field.annotation):
+        if not path or "SecretStr" not in str(field.annotation):
             return None, field_name, False
         try:
-            return Path(path).read_text().rstrip("\r\n"), field_name, False
+            secret = _read_secret(Path(path))
+            _check_secret(secret)
         except OSError as error:
-            _refuse([f"{variable}: {error}"])
+            _refuse([f"{variable}: {error.strerror}: {path}"])
+        except UnicodeDecodeError:
+            _refuse([f"{variable}: {path} is not UTF-8"])
+        except ValueError as error:
+            _refuse([f"{variable}: {path}: {error}"])
+        return secret or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return all secrets that have a file."""
@@ -74,6 +117,12 @@ class SecretFiles(PydanticBaseSettingsSource):
             for name, field in self.settings_cls.model_fields.items()
         }
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _read_secret(path: Path) -> str:
+    """Return a secret from its file, of which no more is read than a secret may have: it may never end."""
+    with path.open("rb") as file:
+        return file.read(MOST_SECRET_BYTES + len("\r\n") + 1).decode().rstrip("\r\n")
 
 
 class Settings(BaseSettings):
@@ -85,7 +134,7 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = Field("info", description="the least severe level that is logged")
     log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal")
-    http_host: str = Field("127.0.0.1", description="where /healthz, /readyz and /metrics listen")
+    http_host: HostName = Field("127.0.0.1", description="where /healthz, /readyz and /metrics listen")
     http_port: int = Field(0, ge=0, le=65535, description="their port; 0: any free one, said in the log")
 
     @classmethod
@@ -99,6 +148,39 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the environment first, then the secrets' files."""
         return init_settings, env_settings, SecretFiles(settings_cls)
+
+    @field_validator("*")
+    @classmethod
+    def _check_kind(cls, value: object) -> object:
+        """Refuse what is of the right kind and yet cannot be meant, whichever setting it stands in."""
+        match value:
+            case SecretStr():
+                _check_secret(value.get_secret_value())
+            case str():
+                _check_text(value)
+            case int() | float() if not math.isfinite(value) or abs(value) > MOST:
+                raise ValueError("no such number can be meant")
+        return value
+
+
+def _check_secret(secret: str) -> None:
+    _check_text(secret)
+    if len(secret.encode()) > MOST_SECRET_BYTES:
+        raise ValueError(f"a secret has at most {MOST_SECRET_BYTES} bytes")
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return path.is_file() and os.access(path, os.R_OK)
+    except OSError:  # its name is too long, or a folder before it may not be searched
+        return False
 
 
 class DeviceSettings(Settings):
@@ -130,9 +212,10 @@ class CloudSettings(Settings):
     def _check_tls(self) -> Self:
         if (self.cloud_cert_file is None) != (self.cloud_key_file is None):
             raise ValueError("FACEFERRY_CLOUD_CERT_FILE and FACEFERRY_CLOUD_KEY_FILE go together")
-        for path in (self.cloud_ca_file, self.cloud_cert_file, self.cloud_key_file):
-            if path is not None and not os.access(path, os.R_OK):
-                raise ValueError(f"{path} cannot be read")
+        for name in ("cloud_ca_file", "cloud_cert_file", "cloud_key_file"):
+            path = getattr(self, name)
+            if path is not None and not _is_readable(path):
+                raise ValueError(f"{PREFIX}{name.upper()}: {shown(str(path))} is no file that can be read")
         return self
 
 
@@ -177,12 +260,19 @@ def describe(settings: type[Settings]) -> str:
 
 def explain(problem: dict[str, Any]) -> str:
     """Return what is wrong with a setting, in one line: one of the problems of a `ValidationError`."""
-    variable = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "settings"
     message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
-    return f"{variable}: {message}"
+    if problem["loc"]:
+        message = f"{PREFIX}{str(problem['loc'][0]).upper()}: {message}"
+    return shown(message)
+
+
+def shown(text: str) -> str:
+    """Return a text as one line that any terminal can show, and that ends: a setting may hold anything."""
+    line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."
 
 
 def _refuse(problems: list[str]) -> NoReturn:
     for problem in problems:
-        sys.stderr.write(f"{problem}\n")
+        sys.stderr.write(f"{shown(problem)}\n")
     raise SystemExit(2)

@@ -130,6 +130,16 @@ class Freshness:
             clock.agrees(age_s, now_s)
         return age_s - clock.offset_s > self._max_age_s
 
+    def age_s(self, frame: Frame, wall: datetime) -> float:
+        """Return how old a frame is, with the difference of the clocks taken off as far as it is known.
+
+        Args:
+            frame: any.
+            wall: what our clock shows, UTC.
+        """
+        clock = self._clocks.get(frame.source)
+        return (wall - frame.time).total_seconds() - (clock.offset_s if clock is not None else 0.0)
+
     def _clock(self, source: Source, age_s: float, now_s: float) -> _Clock:
         clock = self._clocks.pop(source, None) or _Clock(_Offset(age_s, now_s))
         self._clocks[source] = clock

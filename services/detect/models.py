@@ -143,8 +143,10 @@ def locate(name: str, model_dir: Path | None = None) -> tuple[str, Path]:
     model = MODELS.get(name)
     if model is None:
         path = Path(name)
-        if not path.is_file():
-            raise SetupError(f"FACEFERRY_MODEL: {name!r} is neither a file nor one of {', '.join(MODELS)}")
+        if not _is_file(path):
+            raise SetupError(
+                f"FACEFERRY_MODEL: {name[:200]!r} is neither a file nor one of {', '.join(MODELS)}"
+            )
         return _plain_name(path), path
     found = find(model, search_folders(model_dir))
     if found.state == "ok" and found.path is not None:
@@ -173,6 +175,13 @@ def fetch(model: Model, folder: Path, progress: Progress | None = None) -> Path:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ModelUnavailable(f"{model.url}: {error}") from error
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long, or a folder before it may not be searched
+        return False
 
 
 @contextlib.contextmanager

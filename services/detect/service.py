@@ -160,14 +160,17 @@ class Service:
         if self._custody.is_full:
             self._drop(Dropped(frame, "custody_full") for frame in self._mailbox.take_live())
         while self._idle and not self._custody.is_full and (frame := self._mailbox.take()) is not None:
-            if self._freshness.is_stale(frame, datetime.now(UTC), time.monotonic()):
+            wall, now_s = datetime.now(UTC), time.monotonic()
+            if self._freshness.is_stale(frame, wall, now_s):
                 self._drop([Dropped(frame, "stale")])
                 continue
+            # From here on by the steady clock: the other may be set while a thread works on the frame.
+            taken_s = now_s - self._freshness.age_s(frame, wall)
             self._idle -= 1
             self._in_work.add(FrameKey.of(frame))
-            self._tasks.create_task(self._work(frame), name="detect.work")
+            self._tasks.create_task(self._work(frame, taken_s), name="detect.work")
 
-    async def _work(self, frame: Frame) -> None:
+    async def _work(self, frame: Frame, taken_s: float) -> None:
         loop = asyncio.get_running_loop()
         try:
             # What the broker does not take would stay here, and with enough of it no frame would be taken.
@@ -176,13 +179,14 @@ class Service:
         except Refused as refusal:
             self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
         else:
-            self._deliver(frame, faces)
+            self._deliver(frame, faces, taken_s)
         self._idle += 1
         self._in_work.discard(FrameKey.of(frame))
         self._dispatch()
 
-    def _deliver(self, frame: Frame, faces: list[Face]) -> None:
-        self._publish(self._custody.hold(frame, faces, time.monotonic()))
+    def _deliver(self, frame: Frame, faces: list[Face], taken_s: float) -> None:
+        now_s = time.monotonic()
+        self._publish(self._custody.hold(frame, faces, now_s))
         metrics.FRAMES.inc()
         self._faces_found.inc(len(faces))
         for face in faces:
@@ -190,7 +194,7 @@ class Service:
         if not self._custody.is_waiting(frame):
             self._answer(Done(frame.source, frame.sequence, faces=tuple(face.id for face in faces)))
         if not frame.paced:
-            metrics.FRAME_AGE_SECONDS.observe((datetime.now(UTC) - frame.time).total_seconds())
+            metrics.FRAME_AGE_SECONDS.observe(max(0.0, now_s - taken_s))
 
     async def _resend(self) -> None:
         """Publish again what is due, and keep the gauges."""

@@ -168,15 +168,19 @@ def not_of(device: str) -> str:
     return f"topic NOT GLOB 'faceferry/{device}/*'"
 
 
-def size_and_age(connection: sqlite3.Connection) -> tuple[int, float | None]:
-    """Return the bytes that the database uses, and since when the oldest face is held, if there is one."""
+def size_and_oldest(connection: sqlite3.Connection) -> tuple[int, int | None, float | None]:
+    """Return the bytes that the database uses, and of the oldest face, if there is one, its place and since.
+
+    Since when it is held is what the wall clock showed then; nothing where damage has put something else.
+    """
     # In one statement: each gives up the interpreter's lock and has to get it back.
-    (size, held_since) = connection.execute(
-        "SELECT (page_count - freelist_count) * page_size,"
-        " (SELECT held_since FROM faces ORDER BY sequence LIMIT 1)"
+    (size, sequence, held_since) = connection.execute(
+        "SELECT (page_count - freelist_count) * page_size, sequence,"
+        " CASE typeof(held_since) WHEN 'real' THEN held_since END"
         " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        " LEFT JOIN (SELECT sequence, held_since FROM faces ORDER BY sequence LIMIT 1)"
     ).fetchone()
-    return int(size), held_since
+    return int(size), sequence, held_since
 
 
 # A face of 20 kB lies in 3 pages of 8 KiB.

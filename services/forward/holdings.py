@@ -16,6 +16,7 @@ from pathlib import Path
 from services.common.errors import SetupError
 from services.common.topics import is_name
 from services.forward import rows
+from services.forward.ages import RIGHT_SINCE_S, waited_s
 from services.forward.database import connect_to_read, connect_to_write
 from services.forward.replacement import damaged_files
 from services.forward.rows import Request
@@ -41,7 +42,8 @@ class Contents:
     Attributes:
         faces: how many wait for the store.
         bytes: of their images.
-        oldest_s: how long the oldest has waited.
+        oldest_s: how long the oldest has waited, of those that came when the clock was right; nothing where
+            it cannot be told.
         quarantined: how many the store has refused.
         refusals: the newest of them.
         set_aside: how many cannot be delivered as things are, by reason.
@@ -108,22 +110,24 @@ def look(folder: Path, now_s: float) -> Contents:
         with closing(connect_to_read(path)) as database:
             database.text_factory = lambda text: text.decode(errors="replace")
             faces, size, oldest = database.execute(
-                "SELECT count(*), coalesce(sum(length(payload)), 0), min(held_since) FROM faces"
+                "SELECT count(*), coalesce(sum(length(payload)), 0), min(held_since)"
+                " FILTER (WHERE typeof(held_since) = 'real' AND held_since >= ?) FROM faces",
+                (RIGHT_SINCE_S,),
             ).fetchone()
             (quarantined,) = database.execute("SELECT count(*) FROM quarantine").fetchone()
             set_aside = database.execute("SELECT reason, count(*) FROM set_aside GROUP BY reason").fetchall()
-            refusals = _newest(database, "quarantine", "refused_at")
-            asides = _newest(database, "set_aside", "since")
+            refusals = _newest(database, "quarantine")
+            asides = _newest(database, "set_aside")
     except sqlite3.Error as error:
         raise SetupError(f"{path} cannot be read: {error}") from error
-    oldest_s = None if oldest is None else max(0.0, round(now_s - oldest, 1))
+    oldest_s = None if (waited := waited_s(oldest, now_s)) is None else round(waited, 1)
     damaged = tuple(str(found) for found in damaged_files(folder))
     return Contents(faces, size, oldest_s, quarantined, refusals, dict(set_aside), asides, damaged)
 
 
-def _newest(database: sqlite3.Connection, table: str, since: str) -> tuple[Refusal, ...]:
+def _newest(database: sqlite3.Connection, table: str) -> tuple[Refusal, ...]:
     found = database.execute(
-        f"SELECT CAST(id AS TEXT), reason, length(payload) FROM {table} ORDER BY {since} DESC LIMIT ?",  # noqa: S608 - constants
+        f"SELECT CAST(id AS TEXT), reason, length(payload) FROM {table} ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - constants
         (LISTED,),
     )
     return tuple(Refusal(*row) for row in found)
@@ -158,7 +162,8 @@ def _as_text(contents: Contents) -> str:
     lines += _listed(contents.asides, aside)
     if aside or contents.quarantined:
         lines.append(f"when the cause is mended: faceferry spool {REQUEUE}")
-    lines += [f"damaged, and replaced: {path}" for path in contents.damaged]
+    shown = (path.encode(errors="backslashreplace").decode() for path in contents.damaged)
+    lines += [f"damaged, and replaced: {path}" for path in shown]
     return "\n".join(lines)
 
 

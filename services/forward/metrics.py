@@ -3,7 +3,9 @@ from prometheus_client import Counter, Gauge
 SPOOL_FACES = Gauge("faceferry_spool_faces", "Faces held on disk until the store has them.")
 SPOOL_BYTES = Gauge("faceferry_spool_bytes", "What the spool's database and its log take on disk.")
 SPOOL_MAX_BYTES = Gauge("faceferry_spool_max_bytes", "What they may take.")
-SPOOL_OLDEST_SECONDS = Gauge("faceferry_spool_oldest_seconds", "Age of the face held longest.")
+SPOOL_OLDEST_SECONDS = Gauge(
+    "faceferry_spool_oldest_seconds", "For how long the oldest face is held, by the steady clock."
+)
 SPOOL_IS_FULL = Gauge("faceferry_spool_full", "Whether forward takes no face for want of room.")
 SPOOL_DAMAGED = Counter("faceferry_spool_damaged_total", "Spools found damaged and replaced.")
 QUARANTINE_FACES = Gauge("faceferry_quarantine_faces", "Faces the store has refused, kept for a look.")

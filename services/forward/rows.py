@@ -132,10 +132,13 @@ def set_aside(
 
 
 def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[str]:
-    """Let the oldest refused faces go until the rest weighs no more; return the ids of those that went."""
+    """Let the oldest refused faces go until the rest weighs no more; return the ids of those that went.
+
+    The oldest by their place, for `refused_at` is of a clock that may have been set meanwhile.
+    """
     gone = connection.execute(
         "DELETE FROM quarantine WHERE id IN (SELECT id FROM (SELECT id, sum(length(payload))"
-        " OVER (ORDER BY refused_at DESC, id DESC) AS weight FROM quarantine) WHERE weight > ?)"
+        " OVER (ORDER BY rowid DESC) AS weight FROM quarantine) WHERE weight > ?)"
         " RETURNING id",
         (most_bytes,),
     ).fetchall()

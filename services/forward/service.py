@@ -113,9 +113,8 @@ async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, 
         state = writer.state
         metrics.SPOOL_FACES.set(state.faces)
         metrics.SPOOL_BYTES.set(state.bytes)
-        metrics.SPOOL_OLDEST_SECONDS.set(
-            max(0.0, time.time() - state.oldest_at_s) if state.oldest_at_s else 0
-        )
+        oldest_s = 0.0 if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
+        metrics.SPOOL_OLDEST_SECONDS.set(oldest_s)
         metrics.SPOOL_IS_FULL.set(taker.why_no_room() is not None)
         metrics.QUARANTINE_FACES.set(state.quarantined)
         reasons |= state.set_aside.keys()

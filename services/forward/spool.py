@@ -12,6 +12,7 @@ import structlog
 
 from services.common.topics import NAME_PATTERN, ROOT
 from services.forward import database, replacement, rows
+from services.forward.ages import Ages
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.folder import Folder
 from services.forward.outbox import BacklogPart, BacklogRead
@@ -39,14 +40,15 @@ class SpoolState:
         quarantined: how many the store has refused.
         set_aside: how many cannot be delivered as things are, by reason.
         bytes: what all take in the database, and its log.
-        oldest_at_s: since when the one held longest is held, Unix time; nothing if there is none.
+        oldest_since_s: since when the one held longest is held, by the steady clock, whose start may lie
+            behind it; nothing if there is none.
     """
 
     faces: int
     quarantined: int
     set_aside: Mapping[str, int]
     bytes: int
-    oldest_at_s: float | None
+    oldest_since_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Spool:
             self._connection = self._connect()
             last_sequence = self._take_stock()
         self._sequences = itertools.count(last_sequence + 1)
+        self._ages = Ages(last_sequence, time.monotonic())
         self._reserve.keep()
 
     def close(self) -> None:
@@ -123,11 +126,12 @@ class Spool:
     def state(self) -> SpoolState:
         """Return what is held. Cheap: nothing is counted anew."""
         with translated():
-            size, oldest_at_s = database.size_and_age(self._connection)
+            size, oldest, held_since_s = database.size_and_oldest(self._connection)
         log_path = self._path.with_name(f"{DATABASE}-wal")
         with contextlib.suppress(FileNotFoundError):
             size += log_path.stat().st_size
-        return SpoolState(self._faces, self._quarantined, dict(+self._aside), size, oldest_at_s)
+        since_s = None if oldest is None else self._since_s(oldest, held_since_s)
+        return SpoolState(self._faces, self._quarantined, dict(+self._aside), size, since_s)
 
     def write(self, changes: Changes) -> int:
         """Commit one batch; return how many faces are new. When this returns, it has reached the disk.
@@ -144,6 +148,8 @@ class Spool:
             gone = rows.delete(self._connection, changes.deletes)
         self._faces += added - moved - gone
         self._quarantined += moved
+        if changes.inserts:
+            self._ages.came(max(face.sequence for face in changes.inserts), time.monotonic())
         return added
 
     def read(self, read: BacklogRead) -> BacklogPart:
@@ -221,6 +227,7 @@ class Spool:
             back, seen = rows.put_back(self._connection, places, ours, self.next_sequence, time.time())
             self._count_apart()
         self._faces += len(back)
+        self._ages.came(self.last_sequence(), time.monotonic())
         return back, seen
 
     def answer(self, number: int) -> None:
@@ -293,7 +300,7 @@ class Spool:
         self._folder.see(is_empty=self._faces == 0)
         replacement.replace(self._path, self._connection, why, self.next_sequence)
         self._connection = self._connect()
-        self._take_stock()
+        self._ages.came(self._take_stock(), time.monotonic())
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -344,8 +351,13 @@ class Spool:
             self._count_apart()
         self._mend_places()
         self._others = self._find_others()
-        self.state()
+        with translated():
+            database.size_and_oldest(self._connection)
         return self.last_sequence()
+
+    def _since_s(self, sequence: int, held_since_s: float | None) -> float:
+        now_s = time.monotonic()
+        return now_s - self._ages.oldest_s(sequence, held_since_s, time.time(), now_s)
 
     def _find_others(self) -> list[str]:
         condition = database.not_of(self._device)

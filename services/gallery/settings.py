@@ -3,14 +3,14 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.common.access import MIN_TOKEN_LENGTH, is_loopback
-from services.common.settings import CloudSettings
+from services.common.settings import CloudSettings, HostName
 from services.common.storage.settings import ObjectStoreSettings
 
 
 class GallerySettings(CloudSettings, ObjectStoreSettings):
     """Shows the faces that are stored, in a browser; reads only."""
 
-    gallery_host: str = Field(
+    gallery_host: HostName = Field(
         "127.0.0.1", description="where the page listens; the rest of the network: 0.0.0.0"
     )
     gallery_port: int = Field(8000, ge=0, le=65535, description="its port; 0: any free one, said in the log")

@@ -3,12 +3,14 @@
 import io
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -25,6 +27,8 @@ INSIDE = ("broker", "localhost", "127.0.0.1")
 """What the broker is called besides: by the services beside it, and by who tries it on its own machine."""
 
 _SERVICES = {STORE: "store", GALLERY: "gallery"}
+
+T = TypeVar("T")
 
 _SECRET = 0o600
 _PUBLIC = 0o644
@@ -121,7 +125,7 @@ class PkiFolder:
             SetupError: there is none of that name.
         """
         if name == "_server":
-            old = x509.load_pem_x509_certificate(self._read("server.crt"))
+            old = self._certificate("server.crt")
             identity = certificates.issue_server(self._authority(), certificates.hosts_of(old), now)
             return self._replace_pair("server", identity)
         if name in _SERVICES:
@@ -132,19 +136,19 @@ class PkiFolder:
         return self.add_device(name, now)
 
     def _authority(self) -> Identity:
-        key = load_pem_private_key(self._read("ca.key"), None)
+        key = self._parsed("ca.key", lambda pem: load_pem_private_key(pem, None))
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SetupError(f"{self.path / 'ca.key'} is not a key that `faceferry pki init` made")
-        return Identity(x509.load_pem_x509_certificate(self._read("ca.crt")), key)
+        return Identity(self._certificate("ca.crt"), key)
 
     def _revocations(self) -> list[x509.RevokedCertificate]:
-        return list(x509.load_pem_x509_crl(self._read("crl.pem")))
+        return list(self._parsed("crl.pem", x509.load_pem_x509_crl))
 
     def _device_certificate(self, name: str) -> x509.Certificate:
         certificates.check_device_name(name)
         if not (self.path / f"devices/{name}.crt").exists():
             raise SetupError(f"there is no device {name!r} in {self.path}")
-        return x509.load_pem_x509_certificate(self._read(f"devices/{name}.crt"))
+        return self._certificate(f"devices/{name}.crt")
 
     def _set_aside(self, name: str, certificate: x509.Certificate, folder: str) -> None:
         devices = self.path / "devices"
@@ -170,6 +174,16 @@ class PkiFolder:
         for name, content in _pair(stem, identity).items():
             self._replace(name, content)
         return self.path / f"{stem}.crt"
+
+    def _certificate(self, name: str) -> x509.Certificate:
+        return self._parsed(name, x509.load_pem_x509_certificate)
+
+    def _parsed(self, name: str, parse: Callable[[bytes], T]) -> T:
+        content = self._read(name)
+        try:
+            return parse(content)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # also: it is encrypted
+            raise SetupError(f"{self.path / name} is not as `faceferry pki` made it: {error}") from error
 
     def _read(self, name: str) -> bytes:
         try:

@@ -55,7 +55,8 @@ async def _up(request: Request, console: Console, mark: str) -> int:
     mosquitto = find_mosquitto()
     url = store_url(request.store)
     folder = state_folder(url, environment)
-    folder.mkdir(parents=True, exist_ok=True)
+    gallery_port = _gallery_port(environment)
+    _make(folder)
     cameras = camera_settings(request.sources or [_default_source(console, folder)], is_once=request.is_once)
     for camera in cameras:
         await check_source(parse_camera(camera))
@@ -73,7 +74,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
             cloud_port=free_port(),
             http_ports={name: free_port() for name in (*SERVICES, GALLERY)},
             detector=request.detector,
-            gallery_port=0 if request.is_once else free_port(_gallery_port(environment)),
+            gallery_port=0 if request.is_once else free_port(gallery_port),
         )
         _prepare(plan)
         _introduce(console, plan)
@@ -156,6 +157,16 @@ def _alone(folder: Path, url: str) -> Iterator[None]:
         yield
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        where = str(folder)[:300]
+        raise SetupError(
+            f"{where} cannot be made, where faces wait (XDG_STATE_HOME, else HOME): {error.strerror}"
+        ) from error
+
+
 def _prepare(plan: Plan) -> None:
     (plan.folder / "local.conf").write_text(loopback_config(plan.local_port))
     (plan.folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))
@@ -164,8 +175,10 @@ def _prepare(plan: Plan) -> None:
 
 def _gallery_port(environment: Mapping[str, str]) -> int:
     """Return the port that the gallery is to have if it is free: the same each time can be bookmarked."""
-    named = environment.get("FACEFERRY_GALLERY_PORT", "")
-    return int(named) if named.isdigit() and int(named) < 65_536 else GALLERY_PORT
+    named = environment.get("FACEFERRY_GALLERY_PORT") or str(GALLERY_PORT)
+    if not (named.isascii() and named.isdecimal() and len(named) < 6 and int(named) < 65_536):
+        raise SetupError("FACEFERRY_GALLERY_PORT: a number from 0 to 65535 is wanted")
+    return int(named)
 
 
 def _introduce(console: Console, plan: Plan) -> None:

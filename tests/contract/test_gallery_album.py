@@ -177,7 +177,7 @@ async def test_hours_are_counted_and_a_page_does_not_wait_for_them(root: Path, w
     await counts.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     offsets=st.lists(st.integers(0, 86_399), max_size=40),
     cursor=st.integers(0, 86_399),

@@ -233,7 +233,7 @@ async def test_what_is_no_face_in_the_store_is_not_found(client: Client, path: s
     assert "Nothing" in await body(client, path, 404) or "nothing here" in await body(client, path, 404)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["source", "day", "before", "after"]),
     value=st.text(st.characters(exclude_categories=["Cs"])) | st.from_regex(r"\d{8}T\d{6}\.\d{6}Z(-\w+)?"),

@@ -294,5 +294,5 @@ async def test_a_password_without_a_user_is_sent_alone() -> None:
 
 async def test_a_real_broker_takes_a_password_alone(broker: MosquittoServer) -> None:
     async with Link("cloud", Broker(broker.url, password="token"), identity="alone") as link:  # noqa: S106
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await link.wait_up()

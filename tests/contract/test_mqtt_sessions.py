@@ -59,7 +59,7 @@ async def retained(url: str) -> bytes:
     """What somebody who comes now is told."""
     async with (
         Link("late", Broker(url), identity="late", subscriptions=[STATUS]) as link,
-        asyncio.timeout(5),
+        asyncio.timeout(30),
     ):
         return (await anext(link)).message.payload
 

@@ -383,7 +383,7 @@ async def test_a_page_without_an_end_is_not_read_to_it(odd: OddBucket) -> None:
     length = 1 << 40
     head = f'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: {length}\r\n\r\n'
     odd.manner = lambda _: Reply(raw=head.encode() + bytes(1_000_000), stays_open=True)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         found = await failure(store)
     assert found.reason == "bad_answer"
     assert "it is not there" in found.detail
@@ -554,7 +554,7 @@ async def test_while_the_keys_in_hand_are_good_nobody_waits_for_others(
         keys.odd = reply
         store._requests._credentials._renew_from = 0.0
         for number in range(3):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 assert await store.put(replace(ITEM, key=f"{number}.jpg"))
         await store.__aexit__(None, None, None)
 

@@ -177,7 +177,7 @@ def test_what_was_asked_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(NoAnswer):
         ask([str(script)], 0.5)
     left = int(marker.read_text())
-    psutil.wait_procs([psutil.Process(left)] if psutil.pid_exists(left) else [], timeout=5)
+    psutil.wait_procs([psutil.Process(left)] if psutil.pid_exists(left) else [], timeout=30)
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.capture.cameras import Options, Size
-from services.capture.clock import ClockCheck
+from services.capture.clock import ClockCheck, StepWatch
 from services.capture.delivery import Description, PacketTimes
 from services.capture.encoding import encode, encode_within
 from services.capture.fit import Fit
@@ -310,3 +310,13 @@ def test_kernel_is_asked_about_the_clock_now_and_then_only() -> None:
     assert not clock.is_synchronised(100.0)
     assert not clock.is_synchronised(104.9)
     assert clock.is_synchronised(105.0)
+
+
+def test_a_clock_that_is_set_is_noticed_once_and_one_that_is_drawn_is_not() -> None:
+    watch = StepWatch()
+    assert watch.note(5.0, 100.0) == 0
+    assert watch.note(6.4, 101.0) == 0
+    assert watch.note(1_900_000_007.0, 102.0) == pytest.approx(1_900_000_007 - 6.4 - 1)
+    assert watch.note(1_900_000_017.0, 112.0) == 0
+    assert watch.note(1_900_000_018.0 - 3600, 113.0) == pytest.approx(-3600)
+    assert watch.note(1_900_000_019.0 - 3600, 114.0) == 0

@@ -85,7 +85,7 @@ def test_a_signal_lets_a_service_say_goodbye() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.terminate()
-        output, log = process.communicate(timeout=10)
+        output, log = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "goodbye\n")
     assert json.loads(log)["event"] == "service.stopping"
 
@@ -98,12 +98,12 @@ def test_a_second_signal_ends_it_at_once() -> None:
         process.terminate()
         process.stderr.readline()
         process.terminate()
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
 
 
 def test_a_crash_is_logged_whole_with_status_1() -> None:
     with start("crash") as process:
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 1
     event = json.loads(log)
     assert event["event"] == "service.crashed"
@@ -112,7 +112,7 @@ def test_a_crash_is_logged_whole_with_status_1() -> None:
 
 def test_a_setup_error_is_one_line_with_status_2() -> None:
     with start("unset") as process:
-        _, log = process.communicate(timeout=10)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 2
     assert json.loads(log)["problem"] == "name a camera"
     assert "Traceback" not in log

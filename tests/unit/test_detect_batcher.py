@@ -18,7 +18,7 @@ class Device:
 
     def run(self, pictures: Floats) -> list[Floats]:
         self.started.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=60)
         self.batches.append(len(pictures))
         return [pictures * 2]
 
@@ -31,7 +31,7 @@ def test_what_comes_while_the_device_is_busy_is_one_batch_and_each_gets_its_own(
     device = Device()
     with Batcher(device.run, most=16).running() as run, ThreadPoolExecutor(8) as pool:
         first = pool.submit(run, picture(0))
-        assert device.started.acquire(timeout=10)
+        assert device.started.acquire(timeout=60)
         others = [pool.submit(run, picture(value)) for value in range(1, 6)]
         while pool._work_queue.qsize():
             pass

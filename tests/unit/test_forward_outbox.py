@@ -353,7 +353,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
 
 
 TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase
-TestAnyOrderOfEvents.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAnyOrderOfEvents.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_settling_twice_does_no_harm() -> None:

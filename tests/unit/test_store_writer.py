@@ -28,7 +28,7 @@ class Sender:
         )
 
     async def until_stored(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.stored) < count:  # noqa: ASYNC110 - the callback is what is under test
                 await asyncio.sleep(0.001)
 
