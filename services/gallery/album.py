@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
-from services.common.storage.keys import FaceKey, camera_folder, day_folder
+from services.common.storage.keys import FaceKey, camera_folder, day_folder, day_in
 from services.common.storage.objects import ObjectStore
 from services.common.topics import Source, is_name
 from services.gallery import reading
@@ -55,7 +55,7 @@ class Album:
 
     async def days(self) -> list[date]:
         """Return the days that have faces, oldest first."""
-        return sorted(day for path in await self._objects.folders("") if (day := _day(path)) is not None)
+        return sorted(day for path in await self._objects.folders("") if (day := day_in(path)) is not None)
 
     async def sources(self, day: date, device: str | None = None) -> tuple[Source, ...]:
         """Return the cameras that have faces on a day, in order; of one device alone, if it is named."""
@@ -84,7 +84,7 @@ class Album:
         day = day_of(face)
         folder = camera_folder(face.source, day.isoformat())
         newer = await reading.earliest(self._objects, folder, after=face.id, count=1)
-        older = await reading.latest(self._objects, folder, day, before=face.id, count=1)
+        older = await reading.latest(self._objects, folder, before=face.id, count=1)
         return newer[0] if newer else None, older[0] if older else None
 
     async def last(self, source: Source, days: Iterable[date]) -> FaceKey | None:
@@ -126,9 +126,7 @@ class Album:
     async def _latest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
         assert selection.day is not None
         folder = camera_folder(source, selection.day.isoformat())
-        return await reading.latest(
-            self._objects, folder, selection.day, before=selection.before, count=count
-        )
+        return await reading.latest(self._objects, folder, before=selection.before, count=count)
 
     async def _earliest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
         assert selection.day is not None
@@ -160,11 +158,3 @@ def _newer(here: Selection, faces: list[FaceKey], *, has_more: bool) -> Selectio
 
 def _order(key: FaceKey) -> str:
     return key.id
-
-
-def _day(path: str) -> date | None:
-    try:
-        day = date.fromisoformat(path.removeprefix(day_folder("")))
-    except ValueError:
-        return None
-    return day if path == day_folder(day.isoformat()) else None
