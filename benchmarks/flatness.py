@@ -17,13 +17,15 @@ class Sample:
 
     Attributes:
         at_s: seconds from the start.
-        resident_bytes: memory.
+        resident_bytes: memory, the pages of programs and libraries included that others push out and share.
+        own_bytes: memory of its own, wherever it is: what a leak is made of.
         descriptors: open files, sockets and pipes.
         threads: how many.
     """
 
     at_s: float
     resident_bytes: int
+    own_bytes: int
     descriptors: int
     threads: int
 

@@ -24,17 +24,24 @@ from tests.support import SHARED
 
 NUMBERS: dict[str, Callable[[Sample], float]] = {
     "memory": lambda sample: sample.resident_bytes / 1e6,
+    "own memory": lambda sample: sample.own_bytes / 1e6,
     "descriptors": lambda sample: float(sample.descriptors),
     "threads": lambda sample: float(sample.threads),
 }
+IN_MB = ("memory", "own memory")
+LIMITS = (
+    "Where own memory is flat, it is pages of programs and libraries, which come back after another program "
+    "on the machine has pushed them out."
+)
 ABOUT = """
 All services and both brokers for {minutes:g} minutes, into a folder: a live camera, and one whose program
 ends every {dies_s:g} s; four visitors of the gallery, who open a page, look at some faces and hang up after
 up to eight seconds, and two of the live pictures; each broker killed and started again every {restart_s:g} s.
-Resident memory, open descriptors and threads of each service are read every {sample_s:g} s. The first
-{warm:g} minutes are passed over; the rest is cut into {windows} windows. Flat is what has no window whose
-median lies more than 5 % above the first one's (of descriptors and threads: or more than two). A median
-passes over the peaks that a page makes; a leak is in every window, and highest in the last.
+Resident memory, memory of its own (anonymous, swapped out or not), open descriptors and threads of each
+service are read every {sample_s:g} s. The first {warm:g} minutes are passed over; the rest is cut into
+{windows} windows. Flat is what has no window whose median lies more than 5 % above the first one's (of
+descriptors and threads: or more than two). A median passes over the peaks that a page makes; a leak is in
+every window, and highest in the last.
 """
 
 
@@ -92,8 +99,9 @@ def _course(
 
 
 def _figure(service: str, number: str, measured: Course) -> Figure:
-    if number == "memory":
-        return Figure(f"{service}: memory, highest window over the first", measured.rise, "less", MOST_RISE)
+    if number in IN_MB:
+        name = f"{service}: {number}, highest window over the first"
+        return Figure(name, measured.rise, "less", MOST_RISE, limits=LIMITS if number == "memory" else "")
     return Figure(f"{service}: {number}, highest window", measured.highest, "less", measured.most)
 
 
@@ -104,7 +112,7 @@ def _faces_figure(soaked: Soaked) -> Figure:
 
 
 def _table(number: str, courses: dict[str, Course]) -> Table:
-    unit = ", MB" if number == "memory" else ""
+    unit = ", MB" if number in IN_MB else ""
     return Table(
         f"{number.capitalize()}{unit}: the median of each window",
         ("service", *(f"{place + 1}" for place in range(WINDOWS))),

@@ -28,6 +28,7 @@ READY_S = 60.0
 VISITORS = 4
 STAYS_S = 8.0
 """A page stays open for so long at most."""
+_MEMORY = re.compile(r"^(VmRSS|RssAnon|VmSwap):\s*(\d+) kB$", re.MULTILINE)
 _IMAGE = re.compile(r'src="(/image/[^"]+)"')
 
 
@@ -140,15 +141,21 @@ def _check(service: ServiceProcess) -> None:
 def _sample(services: Mapping[str, ServiceProcess], folder: Path, soaked: Soaked, at_s: float) -> None:
     for name, service in services.items():
         _check(service)
-        process = psutil.Process(service.pid)
-        with process.oneshot():
-            resident_bytes = process.memory_info().rss
-            soaked.samples[name].append(
-                Sample(at_s, resident_bytes, process.num_fds(), process.num_threads())
-            )
+        soaked.samples[name].append(_sample_of(service.pid, at_s))
     stored = os.walk(folder / "faces")
     faces = sum(name.endswith(".jpg") for _where, _folders, names in stored for name in names)
     soaked.faces.append((at_s, faces))
+
+
+def _sample_of(pid: int, at_s: float) -> Sample:
+    memory = dict(_MEMORY.findall(Path(f"/proc/{pid}/status").read_text()))
+    return Sample(
+        at_s,
+        resident_bytes=1024 * int(memory["VmRSS"]),
+        own_bytes=1024 * (int(memory["RssAnon"]) + int(memory["VmSwap"])),
+        descriptors=psutil.Process(pid).num_fds(),
+        threads=psutil.Process(pid).num_threads(),
+    )
 
 
 def _told(soaked: Soaked, at_s: float, seconds: float) -> str:

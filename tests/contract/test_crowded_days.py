@@ -16,7 +16,7 @@ from services.common import times
 from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, camera_folder, day_in, parse_key
-from services.common.storage.listing import newest_first
+from services.common.storage.listing import LISTINGS_AT_A_TIME, newest_first
 from services.common.storage.objects import Entry
 from services.common.topics import Source
 from services.gallery.album import Album
@@ -167,6 +167,34 @@ async def test_counting_asks_for_no_file(root: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(Path, "stat", counted)
         assert await counts.within([CROWDED], DAY, 60.0) is not None
     assert next(asked) == 0
+
+
+async def test_of_many_cameras_a_few_are_read_at_a_time(tmp_path: Path) -> None:
+    cameras = [Source(f"house-{number % 7}", f"camera-{number}") for number in range(100)]
+    for source in cameras:
+        path = tmp_path / str(key_of(source, 5))
+        path.parent.mkdir(parents=True)
+        path.touch()
+
+    class Busy(FolderStore):
+        now = most = 0
+
+        async def backwards(
+            self, folder: str, *, before: str = "", at_once: int = 64
+        ) -> AsyncIterator[Entry]:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            found = [entry async for entry in super().backwards(folder, before=before, at_once=at_once)]
+            self.now -= 1
+            for entry in found:
+                yield entry
+
+    with Busy(tmp_path) as store:
+        album = Album(store)
+        assert len([face async for face in newest_first(store)]) == len(cameras)
+        assert len((await album.page(Selection(), 200)).faces) == len(cameras)
+        assert None not in await album.lasts(cameras, [DAY])
+        assert store.most <= LISTINGS_AT_A_TIME
 
 
 async def test_all_faces_of_a_crowded_day_are_listed_once(forward_only: ForwardOnly) -> None:

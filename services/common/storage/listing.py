@@ -5,11 +5,15 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from services.common.storage.keys import FaceKey, day_in, parse_key, source_folder
 from services.common.storage.objects import ObjectStore
 from services.common.topics import Source
+from services.common.turns import Turns
+
+LISTINGS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,11 @@ async def newest_first(objects: ObjectStore) -> AsyncIterator[StoredFace]:
     """Yield all faces, those of the newest frames first. Little more is read than is taken."""
     days = [path for path in await objects.folders("") if day_in(path) is not None]
     for day in reversed(days):
+        turns = Turns(LISTINGS_AT_A_TIME)
+        of_devices = await turns.each(await objects.folders(day), objects.folders)
+        cameras = [from_end(objects, camera) for of_device in of_devices for camera in of_device]
         heads: list[_Head] = []
-        for device in await objects.folders(day):
-            for camera in await objects.folders(device):
-                await _push(heads, from_end(objects, camera))
+        await turns.each(cameras, partial(_push, heads))
         while heads:
             head = heapq.heappop(heads)
             yield _to_face(head.key, head.size_bytes)
