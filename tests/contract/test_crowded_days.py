@@ -10,19 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
 from services.common import times
+from services.common.storage.backends import open_store
 from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, camera_folder, day_in, parse_key
 from services.common.storage.listing import LISTINGS_AT_A_TIME, newest_first
 from services.common.storage.objects import Entry
+from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
 from services.gallery.album import Album
 from services.gallery.counts import Counts
 from services.gallery.selection import Selection
 from tests.seeing import NOON
+from tests.support import S3Server
 
 DAY = NOON.date()
 FACES = 30_000
@@ -124,6 +128,39 @@ async def test_from_a_bucket_only_what_lies_near_is_read(
     assert forward_only.requests <= 16
     # An answer of S3 has a thousand names, asked for or not.
     assert forward_only.read <= 5_000
+
+
+async def test_a_real_bucket_gives_a_page_in_a_few_answers(
+    s3_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = S3Server(s3_program, tmp_path).start()
+    server.create_bucket("faces")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    (server.folder / "faces" / camera_folder(CROWDED, DAY.isoformat())).mkdir(parents=True)
+    for step in range(0, FACES, 6):
+        (server.folder / "faces" / str(key_of(CROWDED, step))).write_bytes(b"a face")
+    answers: list[int] = []
+    listed: Callable[..., Any] = obstore.list
+
+    async def counted(*found: object, **options: Any) -> AsyncIterator[Any]:
+        async for answer in listed(*found, **options):
+            answers.append(len(answer))
+            yield answer
+
+    monkeypatch.setattr(obstore, "list", counted)
+    try:
+        async with open_store(ObjectStoreSettings(store_url="s3://faces")) as store:
+            page = await Album(store).page(Selection(), PAGE)
+            newest = [key_of(CROWDED, step) for step in range(FACES - 6, 0, -6)]
+            assert page.faces == newest[:PAGE]
+            assert sum(answers) <= 2_500
+            found = await Album(store).neighbours(newest[3_000])
+            assert found == (newest[2_999], newest[3_001])
+            assert len(answers) <= 8
+            assert await Counts(store).within([CROWDED], DAY, 60.0) is not None
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("look", LOOKS)
