@@ -1,10 +1,14 @@
+import argparse
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.flatness import LEAST_COUNTED, MOST_RISE, WINDOWS, course
+from benchmarks import soak
+from benchmarks.flatness import LEAST_COUNTED, MOST_RISE, WINDOWS, Sample, course
+from benchmarks.report.findings import Figure
+from benchmarks.soaking import SERVICES, Soaked
 
 WARM_S, END_S, EVERY_S = 600.0, 3_600.0, 5.0
 TIMES = [step * EVERY_S for step in range(int(END_S / EVERY_S))]
@@ -58,3 +62,37 @@ def test_a_run_that_was_cut_short_is_no_verdict(samples: list[tuple[float, float
 def test_a_warm_up_longer_than_the_run_is_no_verdict() -> None:
     with pytest.raises(ValueError, match="too few"):
         course([(0.0, 1.0)], END_S, WARM_S)
+
+
+def missed(soaked: Soaked) -> list[str]:
+    parser = argparse.ArgumentParser()
+    soak.add_options(parser)
+    figures: tuple[Figure, ...] = soak.findings(soaked, parser.parse_args([])).figures
+    assert len(figures) == len(SERVICES) * len(soak.NUMBERS) + 1
+    return [figure.name for figure in figures if not figure.is_met]
+
+
+def an_hour(leaking: str = "", *, faces_end_s: float = END_S) -> Soaked:
+    soaked = Soaked(seconds=END_S)
+    for at_s in TIMES:
+        soaked.faces.append((at_s, int(min(at_s, faces_end_s))))
+        for name in SERVICES:
+            leak = int(at_s / 100) if name == leaking else 0
+            soaked.samples[name].append(Sample(at_s, 60_000_000, 40_000_000 + leak * 100_000, 15 + leak, 8))
+    return soaked
+
+
+def test_an_hour_in_which_all_is_flat_misses_nothing() -> None:
+    assert missed(an_hour()) == []
+
+
+def test_the_service_that_leaks_is_named() -> None:
+    found = missed(an_hour("gallery"))
+    assert found == [
+        "gallery: own memory, highest window over the first",
+        "gallery: descriptors, highest window",
+    ]
+
+
+def test_a_pipeline_that_stands_still_is_not_taken_for_a_flat_one() -> None:
+    assert missed(an_hour(faces_end_s=1_000.0)) == ["faces stored in the last sixth"]
