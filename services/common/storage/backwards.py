@@ -95,8 +95,10 @@ def _is_closer(span: _Span, look: list[Entry]) -> bool:
 
 def _step_back(span: _Span, dawn: datetime, count: int) -> None:
     """Go on before what was read, which was so many."""
-    breadth = (span.end - span.start) * min(WIDER, WANTED_AT_A_LOOK / max(count, 1))
-    span.end, span.bound = span.start, times.compact(span.start)
+    breadth = (span.end - span.start) * (min(WIDER, WANTED_AT_A_LOOK / count) if count else WIDER)
+    begun = times.compact(span.start)
+    # A bound that is no time may lie before the day's every name.
+    span.end, span.bound = span.start, min(begun, span.bound or begun)
     if span.crowd is None or span.crowd >= span.end:
         span.start, span.crowd = max(dawn, span.end - max(breadth, SHORTEST_SPAN)), None
     elif span.end - span.crowd > max(span.pace, SHORTEST_SPAN):
