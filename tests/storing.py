@@ -157,7 +157,13 @@ class Bucket:
     def entries(self, folder: str) -> AsyncIterator[Entry]:
         raise NotImplementedError
 
-    def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
+    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+        raise NotImplementedError
+
+    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+        raise NotImplementedError
+
+    def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
         raise NotImplementedError
 
     async def folders(self, folder: str) -> list[str]:

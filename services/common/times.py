@@ -1,7 +1,7 @@
 """UTC times in the two shapes that messages use. No clock is read here."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from services.common.errors import Refused
 
@@ -12,6 +12,11 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 def from_unix_s(seconds: float) -> datetime:
     """Return the UTC time `seconds` after the Unix epoch, rounded to the microsecond."""
     return EPOCH + timedelta(microseconds=round(seconds * 1_000_000))
+
+
+def midnight(day: date) -> datetime:
+    """Return when a day begins, UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def rfc3339(time: datetime) -> str:

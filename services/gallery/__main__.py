@@ -1,6 +1,7 @@
 from services.common import lifecycle
 from services.common.logging import configure_logging
 from services.common.settings import load
+from services.gallery.memory import give_back_what_is_free
 from services.gallery.service import serve
 from services.gallery.settings import GallerySettings
 
@@ -9,6 +10,7 @@ def main() -> int:
     """Run the gallery service; return its exit status."""
     settings = load(GallerySettings)
     configure_logging("gallery", settings.log_level, settings.log_format)
+    give_back_what_is_free()
     return lifecycle.run(serve(settings))
 
 

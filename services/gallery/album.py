@@ -1,22 +1,19 @@
 """The faces, page by page, newest first."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
 
-from services.common.storage.keys import FaceKey, camera_folder, day_folder
+from services.common.storage.keys import FaceKey, camera_folder, day_folder, day_in
+from services.common.storage.listing import LISTINGS_AT_A_TIME
 from services.common.storage.objects import ObjectStore
 from services.common.topics import Source, is_name
+from services.common.turns import Turns
 from services.gallery import reading
 from services.gallery.selection import Selection, day_of
 
-LISTINGS_AT_A_TIME = 16
 DAYS_BACK = 31
 """How far back the newest faces of one device or camera are looked for."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +48,16 @@ class Album:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
-        self._turns = asyncio.Semaphore(LISTINGS_AT_A_TIME)
+        self._turns = Turns(LISTINGS_AT_A_TIME)
 
     async def days(self) -> list[date]:
         """Return the days that have faces, oldest first."""
-        return sorted(day for path in await self._objects.folders("") if (day := _day(path)) is not None)
+        return sorted(day for path in await self._objects.folders("") if (day := day_in(path)) is not None)
 
     async def sources(self, day: date, device: str | None = None) -> tuple[Source, ...]:
         """Return the cameras that have faces on a day, in order; of one device alone, if it is named."""
         devices = [device] if device else await self._names(day_folder(day.isoformat()), "device=")
-        found = await self._each(
+        found = await self._turns.each(
             devices, lambda name: self._names(f"{day_folder(day.isoformat())}/device={name}", "camera=")
         )
         return tuple(
@@ -84,16 +81,12 @@ class Album:
         day = day_of(face)
         folder = camera_folder(face.source, day.isoformat())
         newer = await reading.earliest(self._objects, folder, after=face.id, count=1)
-        older = await reading.latest(self._objects, folder, day, before=face.id, count=1)
+        older = await reading.latest(self._objects, folder, before=face.id, count=1)
         return newer[0] if newer else None, older[0] if older else None
 
-    async def last(self, source: Source, days: Iterable[date]) -> FaceKey | None:
-        """Return a camera's newest face, looked for on `days` in their order."""
-        for day in days:
-            found = await self._latest(source, Selection(day=day), 1)
-            if found:
-                return found[0]
-        return None
+    async def lasts(self, sources: Iterable[Source], days: Sequence[date]) -> list[FaceKey | None]:
+        """Return each camera's newest face, looked for on `days` in their order."""
+        return await self._turns.each(sources, lambda source: self._last(source, days))
 
     async def _page_of(self, day: date, days: list[date], selection: Selection, count: int) -> Page:
         sources = await self.sources(day)
@@ -116,19 +109,26 @@ class Album:
     ) -> tuple[list[FaceKey], bool]:
         """Return a page's faces, newest first, and whether there are more in the direction it was read in."""
         if selection.after is not None:
-            found = await self._each(sources, lambda source: self._earliest(source, selection, count + 1))
+            found = await self._turns.each(
+                sources, lambda source: self._earliest(source, selection, count + 1)
+            )
             merged = sorted((key for keys in found for key in keys), key=_order)
             return merged[:count][::-1], len(merged) > count
-        found = await self._each(sources, lambda source: self._latest(source, selection, count + 1))
+        found = await self._turns.each(sources, lambda source: self._latest(source, selection, count + 1))
         merged = sorted((key for keys in found for key in keys), key=_order, reverse=True)
         return merged[:count], len(merged) > count
 
     async def _latest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
         assert selection.day is not None
         folder = camera_folder(source, selection.day.isoformat())
-        return await reading.latest(
-            self._objects, folder, selection.day, before=selection.before, count=count
-        )
+        return await reading.latest(self._objects, folder, before=selection.before, count=count)
+
+    async def _last(self, source: Source, days: Sequence[date]) -> FaceKey | None:
+        for day in days:
+            found = await self._latest(source, Selection(day=day), 1)
+            if found:
+                return found[0]
+        return None
 
     async def _earliest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
         assert selection.day is not None
@@ -142,13 +142,6 @@ class Album:
         names = [end.removeprefix(prefix) for end in ends if end.startswith(prefix)]
         return [name for name in names if is_name(name)]
 
-    async def _each(self, items: Iterable[object], work: Callable[..., Awaitable[T]]) -> list[T]:
-        async def one(item: object) -> T:
-            async with self._turns:
-                return await work(item)
-
-        return await asyncio.gather(*(one(item) for item in items))
-
 
 def _newer(here: Selection, faces: list[FaceKey], *, has_more: bool) -> Selection | None:
     if not faces or (here.after is None and here.before is None):
@@ -160,11 +153,3 @@ def _newer(here: Selection, faces: list[FaceKey], *, has_more: bool) -> Selectio
 
 def _order(key: FaceKey) -> str:
     return key.id
-
-
-def _day(path: str) -> date | None:
-    try:
-        day = date.fromisoformat(path.removeprefix(day_folder("")))
-    except ValueError:
-        return None
-    return day if path == day_folder(day.isoformat()) else None

@@ -49,7 +49,7 @@ async def survey(album: Album, counts: Counts, presence: Presence, now: datetime
     days = await _days(album, today)
     stored = {source for day in days for source in await album.sources(day)}
     sources = sorted(stored | presence.cameras.keys())
-    lasts = await asyncio.gather(*(album.last(source, days) for source in sources))
+    lasts = await album.lasts(sources, days)
     numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in sources))
     states = presence.cameras
     cameras = [

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Self
 from urllib.parse import urlencode
 
@@ -80,16 +80,6 @@ class Selection:
         }
         text = urlencode({name: value for name, value in parts.items() if value}, safe="/:")
         return f"?{text}" if text else ""
-
-
-def midnight(day: date) -> datetime:
-    """Return when a day begins, UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def day_after(day: date) -> datetime:
-    """Return when a day is over, UTC, to the microsecond: the last day of all has no day after it."""
-    return midnight(day) + timedelta(days=1, microseconds=-1)
 
 
 def day_of(key: FaceKey) -> date:

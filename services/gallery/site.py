@@ -25,7 +25,7 @@ from services.gallery.overview import survey
 from services.gallery.pages import ASSETS, Assets, Pages, clock, day_address
 from services.gallery.portrait import describe
 from services.gallery.presence import Presence, Status
-from services.gallery.selection import Selection, midnight
+from services.gallery.selection import Selection
 from services.gallery.settings import GallerySettings
 from services.gallery.viewers import TooManyViewers, Viewers
 
@@ -242,7 +242,7 @@ def _hours(
 
 def _hour_end(day: date, hour: int) -> str | None:
     """Return the cursor that an hour ends at; the day's last hour ends with the day."""
-    return times.compact(midnight(day) + timedelta(hours=hour + 1)) if hour < 23 else None
+    return times.compact(times.midnight(day) + timedelta(hours=hour + 1)) if hour < 23 else None
 
 
 def _key(request: web.Request) -> FaceKey:

@@ -131,14 +131,55 @@ async def test_a_part_of_a_folder_comes_in_order_and_within_its_bounds(objects: 
         await objects.put(item(name, name.encode()))
     await objects.put(StoredObject(f"{FRONT}-2/05.jpg", b"x", "image/jpeg", {}))
 
-    async def within(after: str = "", before: str = "") -> list[Entry]:
-        return [entry async for entry in objects.within(FRONT, after=after, before=before)]
+    async def first(count: int, after: str = "", before: str = "") -> list[str]:
+        found = await objects.first(FRONT, count, after=after, before=before)
+        return [entry.key.removeprefix(f"{FRONT}/") for entry in found]
 
-    assert await within() == [Entry(f"{FRONT}/{name}", len(name)) for name in names]
-    assert [entry.key for entry in await within("04.jpg", "08.jpg")] == [f"{FRONT}/{n}" for n in names[5:8]]
-    assert [entry.key for entry in await within("18")] == [f"{FRONT}/{n}" for n in names[18:]]
-    assert await within("5") == []
-    assert [entry async for entry in objects.within("dt=1999-01-01/device=a/camera=b")] == []
+    assert await objects.first(FRONT, 30) == [Entry(f"{FRONT}/{name}", len(name)) for name in names]
+    assert await first(3) == names[:3]
+    assert await first(30, "04.jpg", "08.jpg") == names[5:8]
+    assert await first(2, "04.jpg", "08.jpg") == names[5:7]
+    assert await first(30, "18") == names[18:]
+    assert await first(30, "5") == []
+    assert await objects.first("dt=1999-01-01/device=a/camera=b", 30) == []
+
+
+async def test_a_folder_is_read_from_its_end(objects: ObjectStore) -> None:
+    moments = [
+        f"20260131T{hour:02}{minute:02}00.000000Z-{'0' * 32}.jpg" for hour in (0, 9) for minute in range(5)
+    ]
+    names = ["a stray.jpg", *moments]
+    for name in names:
+        await objects.put(item(name, name.encode()))
+    names.sort()
+
+    async def last(before: str = "") -> list[str]:
+        found = [entry.key async for entry in objects.backwards(FRONT, before=before, at_once=3)]
+        return [key.removeprefix(f"{FRONT}/") for key in found]
+
+    assert await last() == names[::-1]
+    assert await last(names[7]) == names[:7][::-1]
+    assert await last("20260131T000000.000000Z") == []
+    assert await last("20260131T000000.000000Z-1") == names[:1]
+    newest = await anext(objects.backwards(FRONT))
+    assert newest.size_bytes == len("a stray.jpg")
+    assert [entry async for entry in objects.backwards("dt=1999-01-01/device=a/camera=b")] == []
+
+
+async def test_names_come_some_at_a_time_and_within_their_bounds(objects: ObjectStore) -> None:
+    names = [f"{number:02}.jpg" for number in range(20)]
+    for name in names:
+        await objects.put(item(name, b"x"))
+
+    async def between(after: str = "", before: str = "") -> list[str]:
+        return sorted(
+            [name async for lot in objects.names(FRONT, after=after, before=before) for name in lot]
+        )
+
+    assert await between() == names
+    assert await between("04.jpg", "08.jpg") == names[5:8]
+    assert await between("19.jpg") == []
+    assert [lot async for lot in objects.names("dt=1999-01-01/device=a/camera=b")] == []
 
 
 async def test_a_link_leads_to_the_object_for_whoever_has_it(objects: ObjectStore) -> None:

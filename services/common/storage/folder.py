@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self, TypeVar
 
 from services.common.errors import SetupError
-from services.common.storage import files
+from services.common.storage import files, scan
 from services.common.storage.ground import GONE, Ground
 from services.common.storage.objects import (
     PROBE,
@@ -29,7 +30,11 @@ OLD_S = 3600.0
 CHECK_LIMIT_S = 2.5
 """A disk or a server of files that takes longer to write a small file does not work just now."""
 
-_SIZED_AT_ONCE = 128
+LISTERS = 2
+"""Threads that read folders. An image is not to wait behind a hundred thousand names."""
+NAMES_AT_A_TIME = 1_000
+MOST_AT_ONCE = 4_096
+
 _HOPELESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP})
 _REASONS = {
     errno.ENOSPC: "full",
@@ -63,6 +68,7 @@ class FolderStore:
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="storage.folder")
         # A check is not to wait behind the faces.
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="storage.check")
+        self._listers = ThreadPoolExecutor(LISTERS, thread_name_prefix="storage.list")
         self._durable_folders: set[str] = set()
         self._is_gone = False
 
@@ -74,6 +80,7 @@ class FolderStore:
     ) -> None:
         self._threads.shutdown()
         self._checker.shutdown()
+        self._listers.shutdown()
 
     async def verify(self) -> None:
         """Find or make the folder, write a probe into it, and clear away what crashed processes left."""
@@ -101,13 +108,32 @@ class FolderStore:
         for entry in await self._run(lambda: list(self._walk(folder))):
             yield entry
 
-    async def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
-        """Yield what lies directly within a folder, in order; sizes are looked up as they are wanted."""
-        names = await self._run(lambda: self._names(folder, after, before))
-        for start in range(0, len(names), _SIZED_AT_ONCE):
-            chunk = names[start : start + _SIZED_AT_ONCE]
-            for entry in await self._run(lambda chunk=chunk: list(self._sized(folder, chunk))):  # type: ignore[misc]
+    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+        """Return the first of what lies directly within a folder."""
+        return await self._run(
+            lambda: scan.sized(self._root, folder, scan.first(self._root / folder, count, after, before)),
+            self._listers,
+        )
+
+    async def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+        """Yield what lies directly within a folder, the last name first."""
+        while True:
+            entries = await self._last(folder, at_once, before)
+            for entry in reversed(entries):
                 yield entry
+            if len(entries) < at_once:
+                return
+            before = entries[0].key.rpartition("/")[2]
+            # Whoever has taken so many will take more, and all names are read each time.
+            at_once = min(MOST_AT_ONCE, at_once * 4)
+
+    async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
+        """Yield all names directly within a folder, as they come."""
+        # Whoever stops in the middle leaves it to the end of this reference to close the folder: a thread
+        # may still be reading.
+        names = scan.names(self._root / folder, after, before)
+        while lot := await self._run(lambda: list(islice(names, NAMES_AT_A_TIME)), self._listers):
+            yield lot
 
     async def folders(self, folder: str) -> list[str]:
         """Return the folders within a folder."""
@@ -116,6 +142,12 @@ class FolderStore:
     async def link(self, key: str, valid_s: int) -> str | None:  # noqa: ARG002 - a folder has no addresses
         """Return nothing: files have no address for others."""
         return None
+
+    async def _last(self, folder: str, count: int, before: str) -> list[Entry]:
+        return await self._run(
+            lambda: scan.sized(self._root, folder, scan.last(self._root / folder, count, before)),
+            self._listers,
+        )
 
     async def _run(self, work: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> T:
         try:
@@ -218,22 +250,6 @@ class FolderStore:
                 if path.suffix != ".json":
                     with contextlib.suppress(FileNotFoundError):
                         yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
-
-    def _names(self, folder: str, after: str, before: str) -> list[str]:
-        try:
-            names = os.listdir(self._root / folder)  # noqa: PTH208 - a name is wanted, not a path each
-        except FileNotFoundError:
-            return []
-        return sorted(
-            name
-            for name in names
-            if after < name and (not before or name < before) and not name.endswith(".json")
-        )
-
-    def _sized(self, folder: str, names: list[str]) -> Iterator[Entry]:
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                yield Entry(f"{folder}/{name}", (self._root / folder / name).stat().st_size)
 
     def _folders(self, folder: str) -> list[str]:
         path = self._root / folder

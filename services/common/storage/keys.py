@@ -3,13 +3,16 @@
 The date is that of the capture, in UTC, never that of the arrival: a face has one key however late it comes.
 """
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from services.common import times
 from services.common.errors import Refused
 from services.common.faces import SUFFIXES, is_id
 from services.common.topics import Source, is_name
+
+_NAME = re.compile(r"\d{8}T([01]\d|2[0-3])[0-5]\d[0-5]\d\.\d{6}Z-[0-9a-f]{32}\.(?:jpg|png)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,16 @@ def day_folder(day: str) -> str:
     return f"dt={day}"
 
 
+def day_in(path: str) -> date | None:
+    """Return the day that a path lies under, or nothing where it lies under none."""
+    folder = path.partition("/")[0]
+    try:
+        day = date.fromisoformat(folder.removeprefix(day_folder("")))
+    except ValueError:
+        return None
+    return day if folder == day_folder(day.isoformat()) else None
+
+
 def source_folder(source: Source, face_id: str) -> str:
     """Return where a camera's faces of one day lie: the day that a face's id names."""
     return camera_folder(source, f"{face_id[:4]}-{face_id[4:6]}-{face_id[6:8]}")
@@ -57,6 +70,15 @@ def parse_key(key: str) -> FaceKey | None:
             found = _from_parts(device.removeprefix("device="), camera.removeprefix("camera="), name)
             return found if found is not None and str(found) == key else None
     return None
+
+
+def hour_in(name: str) -> int | None:
+    """Return the hour, UTC, that a face's name in its folder tells; nothing where it is not a face's.
+
+    Less is looked at than by `parse_key`, at a tenth of its price: it is for counting.
+    """
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def id_time(face_id: str) -> datetime:

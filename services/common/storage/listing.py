@@ -1,14 +1,19 @@
 """What is stored: listed newest first, or looked up. Reads the store and nothing else."""
 
+import heapq
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
-from services.common.storage.keys import day_folder, parse_key, source_folder
-from services.common.storage.objects import Entry, ObjectStore
+from services.common.storage.keys import FaceKey, day_in, parse_key, source_folder
+from services.common.storage.objects import ObjectStore
 from services.common.topics import Source
+from services.common.turns import Turns
+
+LISTINGS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,47 @@ class FaceName(NamedTuple):
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The newest face of a camera that has not been yielded; sorts before older ones."""
+
+    key: FaceKey
+    size_bytes: int
+    others: AsyncIterator[tuple[FaceKey, int]]
+
+    def __lt__(self, other: "_Head") -> bool:
+        return (self.key.id, self.key.source) > (other.key.id, other.key.source)
+
+
 async def newest_first(objects: ObjectStore) -> AsyncIterator[StoredFace]:
-    """Yield all faces, those of the newest frames first. A day is listed when it is reached, not before."""
-    days = await objects.folders("")
-    for day in sorted((day for day in days if day.startswith(day_folder(""))), reverse=True):
-        found = [face async for entry in objects.entries(day) if (face := _to_face(entry)) is not None]
-        for face in sorted(found, key=lambda face: (face.time, face.key), reverse=True):
-            yield face
+    """Yield all faces, those of the newest frames first. Little more is read than is taken."""
+    days = [path for path in await objects.folders("") if day_in(path) is not None]
+    for day in reversed(days):
+        turns = Turns(LISTINGS_AT_A_TIME)
+        of_devices = await turns.each(await objects.folders(day), objects.folders)
+        cameras = [from_end(objects, camera) for of_device in of_devices for camera in of_device]
+        heads: list[_Head] = []
+        await turns.each(cameras, partial(_push, heads))
+        while heads:
+            head = heapq.heappop(heads)
+            yield _to_face(head.key, head.size_bytes)
+            await _push(heads, head.others)
+
+
+async def from_end(
+    objects: ObjectStore, folder: str, *, before: str = "", at_once: int = 64
+) -> AsyncIterator[tuple[FaceKey, int]]:
+    """Yield the faces of a camera's day with their sizes in bytes, newest first.
+
+    Args:
+        objects: the store.
+        folder: the camera's on that day.
+        before: only names less than this; `""` for no bound.
+        at_once: how many are likely to be taken.
+    """
+    async for entry in objects.backwards(folder, before=before, at_once=at_once):
+        if (key := parse_key(entry.key)) is not None:
+            yield key, entry.size_bytes
 
 
 async def which_are_stored(objects: ObjectStore, faces: Iterable[FaceName]) -> set[FaceName]:
@@ -63,8 +102,11 @@ async def which_are_stored(objects: ObjectStore, faces: Iterable[FaceName]) -> s
     return stored
 
 
-def _to_face(entry: Entry) -> StoredFace | None:
-    key = parse_key(entry.key)
-    if key is None:
-        return None
-    return StoredFace(key.id, key.time, key.source.device, key.source.camera, entry.key, entry.size_bytes)
+async def _push(heads: list[_Head], faces: AsyncIterator[tuple[FaceKey, int]]) -> None:
+    async for key, size_bytes in faces:
+        heapq.heappush(heads, _Head(key, size_bytes, faces))
+        return
+
+
+def _to_face(key: FaceKey, size_bytes: int) -> StoredFace:
+    return StoredFace(key.id, key.time, key.source.device, key.source.camera, str(key), size_bytes)

@@ -93,14 +93,28 @@ class ObjectStore(Protocol):
     def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder (no `/` at its end; `""` for everything), in no certain order."""
 
-    def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
-        """Yield what lies directly within a folder, in the order of the names.
+    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+        """Return the first of what lies directly within a folder, in the order of the names.
 
         Args:
             folder: one that holds objects and no folders.
+            count: at most so many; fewer are returned only where there are no more.
             after: only names greater than this; `""` for no bound.
             before: only names less than this; `""` for no bound.
         """
+
+    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+        """Yield what lies directly within a folder, the last name first.
+
+        Args:
+            folder: one that holds objects and no folders.
+            before: only names less than this; `""` for no bound.
+            at_once: how many are likely to be taken. What it costs grows with how many are, not with how many
+                there are, if the store can list from a name on.
+        """
+
+    def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
+        """Yield all names directly within a folder, some at a time, in no certain order."""
 
     async def folders(self, folder: str) -> list[str]:
         """Return the paths of the folders directly within a folder, in order."""

@@ -1,9 +1,10 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,8 @@ import obstore
 import structlog
 
 from services.common.storage import s3_errors
+from services.common.storage.backwards import backwards
+from services.common.storage.keys import day_in
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
@@ -117,16 +120,42 @@ class S3Store:
                 for found in page:
                     yield Entry(found["path"], found["size"])
 
-    async def within(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[Entry]:
+    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+        """Return the first of what lies directly within a folder."""
+        found: list[Entry] = []
+        async with aclosing(self._within(folder, after, before)) as pages:
+            async for page in pages:
+                found += page
+                if len(found) >= count:
+                    break
+        return found[:count]
+
+    async def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:  # noqa: ARG002 - an answer has a thousand
+        """Yield what lies directly within a folder of a day, the last name first: S3 lists forward only."""
+        day = day_in(folder)
+        assert day is not None, folder
+        async for entry in backwards(partial(self.first, folder), day, before):
+            yield entry
+
+    async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
+        """Yield all names directly within a folder, a thousand for each request."""
+        async with aclosing(self._within(folder, after, before)) as pages:
+            async for page in pages:
+                yield [entry.key.rpartition("/")[2] for entry in page]
+
+    async def _within(self, folder: str, after: str, before: str) -> AsyncGenerator[list[Entry], None]:
         """Yield what lies directly within a folder, in order: S3 starts the listing where it is told to."""
         offset = f"{folder}/{after}" if after else None
+        end = f"{folder}/{before}" if before else None
         with self._requests.translated():
             client = await self._requests.client()
             async for page in obstore.list(client, prefix=folder, offset=offset, chunk_size=1_000):
-                for found in page:
-                    if before and found["path"] >= f"{folder}/{before}":
-                        return
-                    yield Entry(found["path"], found["size"])
+                wanted = [
+                    Entry(each["path"], each["size"]) for each in page if end is None or each["path"] < end
+                ]
+                yield wanted
+                if len(wanted) < len(page):
+                    return
 
     async def folders(self, folder: str) -> list[str]:
         """Return the folders within a folder."""

@@ -1,0 +1,42 @@
+"""The soak in its short form: that it runs and reads sane numbers; what they mean, an hour says."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from benchmarks import soak
+from benchmarks.report.findings import Part
+from benchmarks.soaking import SERVICES
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def part(clips: Path) -> Part:
+    """What two minutes with everything that an hour has come to."""
+    assert clips.is_dir()
+    parser = argparse.ArgumentParser()
+    soak.add_options(parser)
+    short = "--minutes 2 --warm-minutes 0.5 --sample-every-s 2 --restart-every-s 40 --camera-dies-after-s 10"
+    return soak.measure(parser.parse_args(short.split()))
+
+
+@pytest.mark.timeout(400)
+def test_a_short_soak_reads_numbers_of_every_service_in_every_window(part: Part) -> None:
+    memory, own, descriptors, threads, happened = part.tables
+    for table, least, most in ((memory, 20, 400), (own, 10, 400), (descriptors, 5, 200), (threads, 1, 100)):
+        assert [row[0] for row in table.rows] == list(SERVICES)
+        for row in table.rows:
+            assert all(isinstance(number, float) and least <= number <= most for number in row[1:]), row
+    counts = {str(row[0]): int(row[1] or 0) for row in happened.rows}
+    assert counts["restarts of a broker"] >= 2 * 2
+    assert counts["pages opened"] > 20
+    assert counts["live pictures watched"] > 5
+    assert counts["starts of a camera's program"] > 3
+
+
+@pytest.mark.timeout(400)
+def test_faces_are_stored_until_its_end(part: Part) -> None:
+    (faces,) = [figure for figure in part.figures if figure.name == "faces stored in the last sixth"]
+    assert faces.is_met
