@@ -195,13 +195,18 @@ class SpoolWriter:
             if not self._spool.is_in_place():
                 self._replace("missing")
             added = self._mended(lambda: self._spool.write(changes))
-            if changes.refused and (gone := self._spool.bound_quarantine(self._quarantine_max_bytes)):
-                DROPPED.labels("quarantine_full").inc(len(gone))
-                log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
+            if changes.refused:
+                self._bound_quarantine()
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
             return None
         return added
+
+    def _bound_quarantine(self) -> None:
+        gone = self._mended(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
+        if gone:
+            DROPPED.labels("quarantine_full").inc(len(gone))
+            log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
 
     def _let_go(self, batch: Batch) -> None:
         """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
@@ -260,7 +265,7 @@ class SpoolWriter:
         """Put some faces back and leave the others to another turn, so that new ones need not wait long."""
         if order.places is None:
             self._run_all_errands()
-            order.places = self._spool.find_apart(order.request)[: order.most]
+            order.places = self._mended(lambda: self._spool.find_apart(order.request))[: order.most]
             if order.places:
                 log.info("forward.faces_put_back", faces=len(order.places))
         some = order.places[:_PUT_BACK_AT_ONCE]
@@ -269,12 +274,12 @@ class SpoolWriter:
             del order.places[:seen]
             if order.most is not None and order.request.reason is not None:
                 self._answer(self._answers.tried, order.request.reason, ids)
-            self._answer(self._answers.put_back, self._spool.last_sequence())
+            self._answer(self._answers.put_back, self._mended(self._spool.last_sequence))
         if order.places:
             self._orders.put(order)
-        elif order.number is not None:
-            self._spool.answer(order.number)
-            self._asked.discard(order.number)
+        elif (number := order.number) is not None:
+            self._mended(lambda: self._spool.answer(number))
+            self._asked.discard(number)
 
     def _look(self) -> None:
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
@@ -334,7 +339,7 @@ class SpoolWriter:
 
     def _see_requests(self) -> None:
         """Order what people have asked for: they write it into the database, whether forward runs or not."""
-        for number, request in self._spool.requests():
+        for number, request in self._mended(self._spool.requests):
             if number not in self._asked:
                 self._asked.add(number)
                 self._orders.put(PutBack(request, number))
