@@ -79,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._show()
         elif mood.startswith(("stream", "raw")) or (mood == "sometimes" and self.server.is_streaming):
             self._stream(is_multipart=mood != "raw")
+        elif mood == "cut":
+            picture = self.server.picture
+            self._say(200, picture[: len(picture) // 2], length=len(picture))
         elif mood == "wordless":
             self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + self.server.picture)
         else:
@@ -87,9 +90,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _show(self) -> None:
         self._say(200, self.server.picture, headers={"Content-Type": "image/jpeg"})
 
-    def _say(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+    def _say(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        length: int | None = None,
+    ) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if length is None else length))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()

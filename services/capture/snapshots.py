@@ -78,8 +78,11 @@ def fetch(address: Address) -> bytes:
         if (kind := _kind(answer)).startswith("multipart/"):
             raise NoSnapshot("answers with a stream now")
         body = answer.read(MAX_JPEG_BYTES + 1)
+        missing = answer.length or 0  # what the camera has promised and not sent
     if len(body) > MAX_JPEG_BYTES:
         raise NoSnapshot(f"the answer is larger than {MAX_JPEG_BYTES} bytes")
+    if missing:
+        raise NoSnapshot(f"the answer ends {missing} bytes too early", may_pass=True)
     if not is_jpeg(body):
         raise NoSnapshot(f"the answer ({kind or 'of no kind'}) is no JPEG", may_pass=True)
     return body

@@ -86,7 +86,13 @@ async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str, answer
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("/gone", "HTTP 404"), ("/basic", "HTTP 401"), ("/page", "text/html"), ("/stream", "stream")],
+    [
+        ("/gone", "HTTP 404"),
+        ("/basic", "HTTP 401"),
+        ("/page", "text/html"),
+        ("/stream", "stream"),
+        ("/cut", "too early"),
+    ],
 )
 def test_what_is_no_picture_is_said(webcam: Webcam, path: str, said: str) -> None:
     with pytest.raises(NoSnapshot, match=said):
