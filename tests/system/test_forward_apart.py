@@ -163,7 +163,7 @@ async def test_what_a_broker_refuses_comes_back_by_itself_when_it_is_allowed(
             guarded(tmp_path, ALLOWED)
             cloud.start()
             await eventually(lambda: len(store.arrived) == 240, 30)
-        await eventually(lambda: not spooled(tmp_path / "spool"))
+            await eventually(lambda: not spooled(tmp_path / "spool"), 30)
         assert apart(tmp_path) == {}
 
 

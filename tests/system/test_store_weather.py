@@ -76,7 +76,7 @@ async def test_what_answers_in_a_bucket_s_place_gets_no_face_receipted(
         bucket.manner = None
         assert (await receipted(edge, 10)).ids == {face(number).id for number in numbers}
         assert stored(bucket) == expected(range(numbers.stop))
-        assert not store.problems()
+        await store.until_ready()
 
 
 async def test_rotated_keys_are_not_even_a_moment_s_trouble(

@@ -135,6 +135,14 @@ class Run:
                 self.said += data
 
 
+@pytest.fixture(autouse=True)
+def hang_ups_are_heard() -> Iterator[None]:
+    """Whoever runs these tests may ignore hang-ups, as `nohup` does, and children inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(params=["root", "nobody"] if os.geteuid() == 0 else ["ourselves"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     with tempfile.TemporaryDirectory(
