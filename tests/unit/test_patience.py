@@ -3,7 +3,7 @@ from services.common.mqtt.patience import FIRST_S, MOST_S, Patience
 
 def test_the_first_tries_are_short_and_later_ones_long() -> None:
     patience = Patience()
-    assert [patience.next_s() for _ in range(7)] == [FIRST_S] * 3 + [8, 16, MOST_S, MOST_S]
+    assert [patience.next_s() for _ in range(7)] == [FIRST_S] * 3 + [7, 14, MOST_S, MOST_S]
 
 
 def test_where_it_takes_long_every_try_does() -> None:

@@ -36,12 +36,13 @@ def test_an_older_sign_of_life_answers_nothing() -> None:
 def test_each_connection_that_ends_without_an_answer_gives_the_next_more_time() -> None:
     pulse = begun()
     waits = []
-    for number in range(5):
-        began_s = 1_000.0 * number
+    began_s = 0.0
+    for _ in range(5):
         pulse.begin(began_s)
         assert pulse.asks(began_s + 2)
         waits.append(next(wait_s for wait_s in range(1, 100) if pulse.gives_up(began_s + 2 + wait_s)))
-    assert waits == [6, 11, 21, 41, 61]
+        began_s += 2 + waits[-1]
+    assert waits == [6, 6, 11, 21, 41]
 
 
 def test_where_answers_are_slow_nobody_is_given_up_early() -> None:
@@ -51,3 +52,12 @@ def test_where_answers_are_slow_nobody_is_given_up_early() -> None:
     assert pulse.asks(10.0)
     assert not pulse.gives_up(10.0 + 2 * GIVE_UP_S)
     assert pulse.gives_up(10.0 + 13)
+
+
+def test_trouble_that_was_long_ago_gives_nobody_more_time() -> None:
+    pulse = begun()
+    for number in range(5):
+        began_s = 1_000.0 * number
+        pulse.begin(began_s)
+        assert pulse.asks(began_s + 2)
+        assert pulse.gives_up(began_s + 2 + GIVE_UP_S + 1)

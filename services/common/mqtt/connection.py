@@ -116,7 +116,8 @@ class Connection(aiomqtt.Client):
         now_s = time.monotonic()
         paho = self._client
         unsent_bytes = self._count_unsent()
-        if unsent_bytes < self._unsent_bytes:
+        if 0 < unsent_bytes < self._unsent_bytes:
+            # It goes on. (The last of it may be taken by a kernel whose broker hangs, as our question is.)
             # For paho's keep-alive, too: a face that takes longer than that could never be sent.
             paho._last_bytes_received = now_s
             paho._ping_t = now_s if paho._ping_t else 0.0

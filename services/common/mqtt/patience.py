@@ -1,6 +1,6 @@
 """How long to wait for a broker to let us in. Pure: durations are arguments."""
 
-FIRST_S = 4.0
+FIRST_S = 3.5
 MOST_S = 20.0
 SHORT_TRIES = 3
 """So many tries are short: what swallowed the connection before may swallow the first of the new ones."""

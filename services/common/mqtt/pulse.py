@@ -1,6 +1,6 @@
 """Whether the other side of a connection is still there. Pure: time is an argument."""
 
-ASK_AFTER_S = 1.5
+ASK_AFTER_S = 1.0
 """So long is nobody asked after a sign of life."""
 SILENT_S = 2.5
 """Without an answer for so long the other side is silent."""
@@ -9,6 +9,8 @@ GIVE_UP_S = 5.0
 TIMES_LONGEST = 3
 """no sooner than after so many times what an answer has taken before."""
 MOST_GIVE_UP_S = 60.0
+AGAIN_S = 60.0
+"""Two that were given up within so long have the same reason, and time may be all that is wanted."""
 
 
 class Pulse:
@@ -18,13 +20,14 @@ class Pulse:
     waits for an answer, or wants to know whether there would be one.
 
     It lasts longer than a connection: where a hop in between keeps seconds of our bytes, each would end
-    before the first answer, and so waits twice as long as the one before.
+    before the first answer, and so waits twice as long as the one before if that was given up, too.
     """
 
     def __init__(self) -> None:
         self._alive_s = 0.0
         self._asked_s: float | None = None
         self._give_up_s = GIVE_UP_S
+        self._gave_up_s = float("-inf")
 
     def begin(self, now_s: float) -> None:
         """Start with a new connection."""
@@ -50,7 +53,9 @@ class Pulse:
         """Say whether the other side is to be taken for gone; the next is given more time."""
         if self.silent_s(now_s) <= self._give_up_s:
             return False
-        self._give_up_s = min(2 * self._give_up_s, MOST_GIVE_UP_S)
+        is_again = now_s - self._gave_up_s < AGAIN_S + self._give_up_s
+        self._give_up_s = min(2 * self._give_up_s, MOST_GIVE_UP_S) if is_again else GIVE_UP_S
+        self._gave_up_s = now_s
         return True
 
     def silent_s(self, now_s: float) -> float:
