@@ -137,10 +137,11 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def hang_ups_are_heard() -> Iterator[None]:
-    """Whoever runs these tests may ignore hang-ups, as `nohup` does, and children inherit that."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Whoever runs these tests may ignore some signals, as `nohup` and `&` do, and children inherit that."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGQUIT)}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(params=["root", "nobody"] if os.geteuid() == 0 else ["ourselves"])
