@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import SHARED, MosquittoServer
+from tests.support import SHARED, MosquittoServer, running_broker
 
 # How long an example takes says how busy the machine is, a Pi or one with other work; what hangs is ended by
 # pytest's own timeout.
@@ -17,9 +17,22 @@ settings.load_profile("patient")
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[MosquittoServer]:
     """A Mosquitto of the test's own, running."""
-    server = MosquittoServer(tmp_path).start()
-    yield server
-    server.kill()
+    with running_broker(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[MosquittoServer]:
+    """The broker at the edge."""
+    with running_broker(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[MosquittoServer]:
+    """The broker in the cloud."""
+    with running_broker(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

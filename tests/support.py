@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -65,6 +65,16 @@ class MosquittoServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+@contextlib.contextmanager
+def running_broker(folder: Path, extra_config: str = "") -> Iterator[MosquittoServer]:
+    """A Mosquitto that runs for as long as the context lasts, unless the test stops it before."""
+    server = MosquittoServer(folder, extra_config).start()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 class S3Server:

@@ -54,6 +54,11 @@ def parse_camera_topic(topic: str, kind: str) -> Source:
     raise Refused("bad_topic", topic[:200])
 
 
+def is_of_device(topic: str, device: str) -> bool:
+    """Say whether a topic is one of a device's."""
+    return topic.startswith(device_topic(device, ""))
+
+
 def is_own(topic: str) -> bool:
     """Say whether a topic has the shape of ours, on which properties are required."""
     return topic.startswith(f"{ROOT}/")

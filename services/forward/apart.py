@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from services.common.drops import Drops
 from services.forward import metrics
 from services.forward.orders import PutBack, SetAside
-from services.forward.rows import DAMAGED, OTHER_DEVICE, UNANSWERED, Request
+from services.forward.rows import DAMAGED, OTHER_DEVICE, Request
 from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter
 
@@ -22,10 +22,9 @@ PROBE_EVERY_S = 3.0
 """How often one face is sent on such a topic all the same: rules are mended, and nobody tells us."""
 
 MOST_TOPICS = 1_000
+"""Of which it is remembered that the broker has taken a face."""
 
 _ONLY_WHEN_ASKED = frozenset({DAMAGED, OTHER_DEVICE, TOO_LARGE})
-
-__all__ = ["TOO_LARGE", "TRY_AGAIN_EVERY_S", "UNANSWERED", "Apart"]
 
 
 @dataclass(slots=True)

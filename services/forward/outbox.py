@@ -1,6 +1,5 @@
 """Which face to send next. No clock, no socket, no disk: time is an argument."""
 
-import dataclasses
 import heapq
 import math
 from collections import OrderedDict
@@ -53,8 +52,8 @@ class Sending:
     Attributes:
         face: what to publish.
         is_again: whether it was sent before in this connection.
-        is_hopeless: it is not to be sent any more: others were receipted each time, and it never was.
         expiry_s: when brokers may forget this copy, for the next one is sent then.
+        is_hopeless: it is not to be sent any more: others were receipted each time, and it never was.
     """
 
     face: SpooledFace
@@ -211,8 +210,7 @@ class Outbox:
                 self._fall_silent(now_s)
                 return self._again(flight)
             flight.passed_over += 1
-            is_hopeless = flight.passed_over >= HOPELESS_AFTER
-            return dataclasses.replace(self._again(flight), is_hopeless=is_hopeless)
+            return self._again(flight, is_hopeless=flight.passed_over >= HOPELESS_AFTER)
         if self._backlog and self._has_room(BACKLOG_SHARE):
             return self._depart(self._backlog.pop(), now_s)
         return None
@@ -327,9 +325,9 @@ class Outbox:
         flight.due_s = due_s
         heapq.heappush(self._timers, (due_s, flight.face.id))
 
-    def _again(self, flight: Flight) -> Sending:
+    def _again(self, flight: Flight, *, is_hopeless: bool = False) -> Sending:
         flight.attempts += 1
-        return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight))
+        return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight), is_hopeless=is_hopeless)
 
     def _has_room(self, share: float) -> bool:
         is_least = len(self._in_flight) < LEAST_FACES

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import structlog
 
+DISK_FULL = "the disk is full"
+"""What is said of it, wherever it is met."""
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """With less than a commit's worth left on the disk it is full, even if nobody has met that yet."""
 

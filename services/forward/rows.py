@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from services.common.faces import decode_face, encode_face, mint
-from services.common.topics import Source
+from services.common.topics import Source, is_of_device
 from services.forward.database import COLUMNS
 from services.forward.spooled import SpooledFace, from_row, to_row
 
@@ -206,7 +206,7 @@ def put_back(
             _move_aside(connection, (table, "rowid", rowid), DAMAGED, now_s)
             continue
         weight += face.size_bytes
-        if device is not None and not face.message.topic.startswith(f"faceferry/{device}/"):
+        if device is not None and not is_of_device(face.message.topic, device):
             face = _renamed(face, device)
         if insert(connection, [face], now_s):
             back.append(face.id)

@@ -15,12 +15,13 @@ from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.topics import device_topic
 from services.forward import metrics
-from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, UNANSWERED, Apart
+from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, Apart
 from services.forward.delivered import Delivered
 from services.forward.limit import TokenBucket
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
 from services.forward.relay import Relay
+from services.forward.rows import UNANSWERED
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
 from services.forward.window import Window

@@ -4,19 +4,19 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
-from services.common.topics import NAME_PATTERN, ROOT
+from services.common.topics import NAME_PATTERN, ROOT, is_of_device
 from services.forward import database, replacement, rows
 from services.forward.ages import Ages
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.folder import Folder
 from services.forward.outbox import BacklogPart, BacklogRead
-from services.forward.reserve import Reserve
+from services.forward.reserve import DISK_FULL, Reserve
 from services.forward.rows import Place, Request
 from services.forward.spooled import SpooledFace
 
@@ -56,7 +56,7 @@ class Changes:
     """One batch of changes to a spool.
 
     Attributes:
-        inserts: new faces; one that is held already stays as it is.
+        inserts: new faces; of one that is held already the row is mended, if it was damaged.
         deletes: ids of faces to let go.
         refused: ids of faces to move into quarantine, with the reason.
     """
@@ -95,9 +95,7 @@ class Spool:
         try:
             last_sequence = self._take_stock()
         except SpoolDamaged as error:
-            replacement.replace(self._path, self._connection, str(error))
-            self._connection = self._connect()
-            last_sequence = self._take_stock()
+            last_sequence = self._write_anew(str(error))
         self._sequences = itertools.count(last_sequence + 1)
         self._ages = Ages(last_sequence, time.monotonic())
         self._reserve.keep()
@@ -165,7 +163,7 @@ class Spool:
             for sequence, face in rows.select(self._connection, read.after, read.until):
                 if face is None:
                     part.bad[sequence] = rows.DAMAGED
-                elif not face.message.topic.startswith(f"faceferry/{self._device}/"):
+                elif not is_of_device(face.message.topic, self._device):
                     part.bad[sequence] = rows.OTHER_DEVICE
                 else:
                     part.faces.append(face)
@@ -241,7 +239,7 @@ class Spool:
         None may be without the reserve: it would take the room that letting go of the others needs.
         """
         if not self._reserve.is_kept or not self._reserve.is_room_left():
-            return "the disk is full"
+            return DISK_FULL
         return None
 
     def make_room(self) -> None:
@@ -298,9 +296,13 @@ class Spool:
             SpoolTaken: the folder was replaced.
         """
         self._folder.see(is_empty=self._faces == 0)
-        replacement.replace(self._path, self._connection, why, self.next_sequence)
+        self._ages.came(self._write_anew(why, self.next_sequence), time.monotonic())
+
+    def _write_anew(self, why: str, next_sequence: Callable[[], int] | None = None) -> int:
+        """Replace the database and open the new one; return the newest face's place."""
+        replacement.replace(self._path, self._connection, why, next_sequence)
         self._connection = self._connect()
-        self._ages.came(self._take_stock(), time.monotonic())
+        return self._take_stock()
 
     def _open(self) -> sqlite3.Connection:
         try:

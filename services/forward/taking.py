@@ -17,9 +17,10 @@ from services.common.topics import BARE_IMAGES, ROOT
 from services.forward import metrics
 from services.forward.delivered import Delivered
 from services.forward.intake import admit
+from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
-from services.forward.writer import DISK_FULL, SpoolWriter
+from services.forward.writer import SpoolWriter
 
 MOST_UNANSWERED_BYTES = 64 * 1024 * 1024
 """Faces on their way to the disk; what comes beyond it is left to be sent again."""
@@ -115,16 +116,9 @@ class Taker:
             self._take_again(delivery, face.id)
             return
         spooled = SpooledFace(self._writer.next_sequence(), face.id, encode_face(face))
-        if self._unanswered_bytes + spooled.size_bytes > MOST_UNANSWERED_BYTES:
-            # QoS 0 knows no receive maximum, and the disk may be slow.
-            self._drops.count("too_many_at_once", id=face.id)
-            delivery.acknowledge()
-            return
-        if not self._has_room(spooled.size_bytes):
+        if (why := self._why_not_taken(spooled.size_bytes)) is not None:
             # detect holds the face until it is taken and sends it again; only a bare image ends here.
-            if self._writer.problem is None:
-                self._note_budget(spooled.size_bytes)
-            self._drops.count(self._why_turned_away(), id=face.id)
+            self._drops.count(why, id=face.id)
             delivery.acknowledge()
             return
         self._unanswered[spooled.sequence] = delivery
@@ -132,6 +126,16 @@ class Taker:
         # The spool first: whatever the cloud says of this face comes behind the insert.
         self._writer.put(spooled)
         self._offer(spooled)
+
+    def _why_not_taken(self, size_bytes: int) -> str | None:
+        """Return why there is no room for a face of this size just now; nothing if there is."""
+        if self._unanswered_bytes + size_bytes > MOST_UNANSWERED_BYTES:
+            return "too_many_at_once"  # QoS 0 knows no receive maximum, and the disk may be slow
+        if self._has_room(size_bytes):
+            return None
+        if self._writer.problem is None:
+            self._note_budget(size_bytes)
+        return self._why_turned_away()
 
     def _why_turned_away(self) -> str:
         problem = self._writer.problem

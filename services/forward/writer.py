@@ -18,6 +18,7 @@ from services.forward.errands import Errands
 from services.forward.metrics import DROPPED, SPOOL_DAMAGED
 from services.forward.orders import Batch, Delete, Order, PutBack, Quarantine, SetAside
 from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.reserve import DISK_FULL
 from services.forward.spool import Changes, Spool, SpoolState
 from services.forward.spooled import SpooledFace
 
@@ -28,7 +29,6 @@ IDLE_S = 1.0
 TIDY_EVERY_S = 5.0
 TROUBLED_TIDY_EVERY_S = 1.0
 """How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
-DISK_FULL = "the disk is full"
 _PUT_BACK_AT_ONCE = 32
 _LET_GO_AT_ONCE = 32
 BETWEEN_ERRANDS_S = 0.1

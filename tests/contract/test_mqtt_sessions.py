@@ -65,7 +65,7 @@ async def retained(url: str) -> bytes:
 
 
 def client_id(link: Link) -> str:
-    return link._client.identifier if link._client is not None else ""
+    return link._connection.identifier if link._connection is not None and link.is_up else ""
 
 
 async def test_all_connections_of_a_link_have_one_client_id(broker: MosquittoServer) -> None:

@@ -29,20 +29,6 @@ CAMERA = Source(DEVICE, "cam")
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[MosquittoServer]:
-    server = MosquittoServer(tmp_path).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[MosquittoServer]:
-    server = MosquittoServer(tmp_path).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
 def forward(tmp_path: Path, local: MosquittoServer, cloud: MosquittoServer) -> Iterator[ServiceProcess]:
     process = ServiceProcess("forward", tmp_path, settings(tmp_path, local, cloud)).start()
     yield process

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import pytest
-
 from services.common.faces import Face, mint
 from services.common.times import from_unix_s
 from services.common.topics import Source
 from tests.conftest import skip
-from tests.support import MosquittoServer, ServiceProcess, eventually
+from tests.support import MosquittoServer, ServiceProcess, eventually, running_broker
 from tests.system.test_forward import DEVICE, face, neighbours, settings, spooled
 
 ACL = """
@@ -29,22 +27,6 @@ topic read faceferry/+/stored
 pattern write faceferry/%u/+/status
 """
 ALLOWED = "pattern write faceferry/%u/+/face\n"
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[MosquittoServer]:
-    server = MosquittoServer(tmp_path).start()
-    yield server
-    server.kill()
-
-
-@contextmanager
-def cloud_broker(folder: Path, extra: str = "") -> Iterator[MosquittoServer]:
-    server = MosquittoServer(folder, extra).start()
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 def guarded(folder: Path, rules: str) -> str:
@@ -101,7 +83,7 @@ def is_ready(process: ServiceProcess) -> bool:
 async def test_faces_taken_under_a_wrong_name_hold_up_none_and_can_be_put_back_under_the_right_one(
     tmp_path: Path, local: MosquittoServer
 ) -> None:
-    with cloud_broker(tmp_path, guarded(tmp_path, ALLOWED)) as cloud:
+    with running_broker(tmp_path, guarded(tmp_path, ALLOWED)) as cloud:
         wrong = [face_of("wrong", number) for number in range(1_000, 1_038)]
         with running(tmp_path, local, cloud, device="wrong") as forward:
             async with neighbours(local, cloud, device="wrong") as (detect, store):
@@ -126,7 +108,7 @@ async def test_faces_taken_under_a_wrong_name_hold_up_none_and_can_be_put_back_u
 async def test_a_spool_of_another_device_is_said_at_the_start_and_waits(
     tmp_path: Path, local: MosquittoServer
 ) -> None:
-    with cloud_broker(tmp_path) as cloud:
+    with running_broker(tmp_path) as cloud:
         cloud.kill()
         with running(tmp_path, local, cloud, device="wrong"):
             async with neighbours(local, local, device="wrong") as (detect, _):
@@ -149,7 +131,7 @@ async def test_what_a_broker_refuses_comes_back_by_itself_when_it_is_allowed(
 ) -> None:
     rules = "topic write faceferry/dev/cam/face\n"
     with (
-        cloud_broker(tmp_path, guarded(tmp_path, rules)) as cloud,
+        running_broker(tmp_path, guarded(tmp_path, rules)) as cloud,
         running(tmp_path, local, cloud) as forward,
     ):
         forbidden = [face_of(DEVICE, number, camera="secret") for number in range(40)]
@@ -170,7 +152,7 @@ async def test_what_a_broker_refuses_comes_back_by_itself_when_it_is_allowed(
 async def test_a_broker_s_limit_is_not_a_face_s_fault(tmp_path: Path, local: MosquittoServer) -> None:
     large = [face_of(DEVICE, number, size_bytes=200_000) for number in range(1_000, 1_010)]
     small = [face(number) for number in range(100)]
-    with cloud_broker(tmp_path) as cloud:
+    with running_broker(tmp_path) as cloud:
         cloud.kill()
         roomy = cloud.config.read_text()
         cloud.config.write_text(roomy.replace(loopback_line(roomy), "max_packet_size 100000"))
@@ -193,7 +175,7 @@ def loopback_line(config: str) -> str:
 
 
 async def test_a_silent_store_is_knocked_at_and_not_flooded(tmp_path: Path, local: MosquittoServer) -> None:
-    with cloud_broker(tmp_path) as cloud, running(tmp_path, local, cloud) as forward:
+    with running_broker(tmp_path) as cloud, running(tmp_path, local, cloud) as forward:
         async with neighbours(local, cloud) as (detect, store):
             store.is_silent = True
             await detect.publish([face(number) for number in range(100)])
@@ -208,7 +190,7 @@ async def test_a_silent_store_is_knocked_at_and_not_flooded(tmp_path: Path, loca
 
 
 async def test_what_forward_never_takes_detect_is_told(tmp_path: Path, local: MosquittoServer) -> None:
-    with cloud_broker(tmp_path) as cloud, running(tmp_path, local, cloud) as forward:
+    with running_broker(tmp_path) as cloud, running(tmp_path, local, cloud) as forward:
         await eventually(lambda: forward.log.count("mqtt.link_up") == 2)
         async with neighbours(local, cloud) as (detect, _):
             bad = dataclasses.replace(face(1), image=b"other bytes")
@@ -260,7 +242,7 @@ async def test_a_disk_that_takes_no_writes_is_said_and_nothing_is_receipted(
 ) -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(disk(tmp_path))
-        cloud = stack.enter_context(cloud_broker(tmp_path))
+        cloud = stack.enter_context(running_broker(tmp_path))
         forward = stack.enter_context(running(tmp_path, local, cloud, spool_path=str(folder / "spool")))
         async with neighbours(local, cloud) as (detect, store):
             await detect.publish([face(1)])
@@ -285,7 +267,7 @@ async def test_a_disk_that_takes_no_writes_is_said_and_nothing_is_receipted(
 async def test_the_room_that_comes_back_is_said_without_a_new_face(
     tmp_path: Path, local: MosquittoServer
 ) -> None:
-    with cloud_broker(tmp_path) as cloud:
+    with running_broker(tmp_path) as cloud:
         cloud.kill()
         with running(tmp_path, local, cloud, spool_max_bytes=str(16 * 1024 * 1024)) as forward:
             await eventually(lambda: "mqtt.link_up" in forward.log)

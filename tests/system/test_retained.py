@@ -13,13 +13,6 @@ from tests.support import MosquittoServer, ServiceProcess, eventually
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[MosquittoServer]:
-    server = MosquittoServer(tmp_path).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
 def forward(local: MosquittoServer, tmp_path: Path) -> Iterator[ServiceProcess]:
     with ExitStack() as stack:
         cloud = MosquittoServer(tmp_path).start()

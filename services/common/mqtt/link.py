@@ -140,7 +140,6 @@ class Link:
         self._on_down = on_down
         self._tls = broker.tls_context()
         self._connection: Connection | None = None
-        self._client: aiomqtt.Client | None = None  # the same, once its subscriptions are granted
         self._up = asyncio.Event()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._on_acknowledged: dict[int, Acknowledged] = {}
@@ -207,11 +206,11 @@ class Link:
             PacketTooLarge: the broker would close the connection; nothing was sent.
         """
         self._note_standing(message)
-        if self._client is None:
+        if self._connection is None or not self.is_up:
             raise LinkDown(self._broker.address)
         if packet_bytes(message) > self.max_packet_bytes:
             raise PacketTooLarge(f"{len(message.payload)} bytes, {self.max_packet_bytes} allowed")
-        info = self._client._client.publish(
+        info = self._connection._client.publish(
             message.topic, message.payload, message.qos, message.retain, to_properties(message)
         )
         if info.rc != 0:
@@ -284,7 +283,7 @@ class Link:
         if client.is_alive and was_up and self._will is not None:
             with contextlib.suppress(LinkDown, PacketTooLarge):
                 self.publish(self._will)
-        self._connection = self._client = None
+        self._connection = None
         self._up.clear()
         self._on_acknowledged.clear()
         MQTT_LINK_UP.labels(self.name).set(0)
@@ -294,7 +293,6 @@ class Link:
 
     def _become_up(self, client: aiomqtt.Client) -> None:
         _send_at_once(client)
-        self._client = client
         self._up.set()
         self._news.over()
         MQTT_LINK_UP.labels(self.name).set(1)
