@@ -77,10 +77,18 @@ def _insert(connection: sqlite3.Connection, face: SpooledFace, now_s: float) -> 
     return added
 
 
-def delete(connection: sqlite3.Connection, face_ids: Sequence[str]) -> int:
-    """Let faces go; return how many were there. One that was given up as unanswered goes, too."""
+def delete(connection: sqlite3.Connection, face_ids: Sequence[str]) -> tuple[int, int]:
+    """Let faces go that the store has; return how many waited, and how many were given up as unanswered."""
     ids = [(face_id,) for face_id in face_ids]
-    connection.executemany(f"DELETE FROM set_aside WHERE reason = '{UNANSWERED}' AND id = ?", ids)  # noqa: S608 - a constant
+    given_up = connection.executemany(
+        f"DELETE FROM set_aside WHERE reason = '{UNANSWERED}' AND id = ?",  # noqa: S608 - a constant
+        ids,
+    ).rowcount
+    return _delete(connection, face_ids), given_up
+
+
+def _delete(connection: sqlite3.Connection, face_ids: Iterable[str]) -> int:
+    ids = [(face_id,) for face_id in face_ids]
     return connection.executemany("DELETE FROM faces WHERE id = ?", ids).rowcount
 
 
@@ -92,7 +100,7 @@ def quarantine(connection: sqlite3.Connection, refused: Mapping[str, str], now_s
         " SELECT id, ?, ?, topic, content_type, attributes, payload FROM faces WHERE id = ?",
         rows,
     ).rowcount
-    delete(connection, list(refused))
+    _delete(connection, refused)  # one that is set aside as unanswered stays: there is no other copy
     return moved
 
 

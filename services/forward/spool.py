@@ -143,9 +143,10 @@ class Spool:
         with translated(), self._connection:
             added = rows.insert(self._connection, changes.inserts, now_s)
             moved = rows.quarantine(self._connection, changes.refused, now_s)
-            gone = rows.delete(self._connection, changes.deletes)
+            gone, given_up = rows.delete(self._connection, changes.deletes)
         self._faces += added - moved - gone
         self._quarantined += moved
+        self._aside[rows.UNANSWERED] -= given_up
         if changes.inserts:
             self._ages.came(max(face.sequence for face in changes.inserts), time.monotonic())
         return added

@@ -129,3 +129,19 @@ async def test_quarantine_lets_go_of_its_oldest_only_in_words(
     said = capsys.readouterr().out
     assert "forward.quarantine_full" in said
     assert made[0].id in said
+
+
+async def test_a_face_given_up_as_unanswered_is_let_go_when_stored_and_kept_when_refused(
+    folder: Path,
+) -> None:
+    async with writing(folder) as (writer, _):
+        stored, refused = face(writer.next_sequence()), face(writer.next_sequence())
+        for one in (stored, refused):
+            writer.put(one)
+            writer.put(SetAside(one.id, rows.UNANSWERED))
+        writer.put(PutBack(Request(id="none")))  # which has what is set aside moved first
+        writer.put(Delete(stored.id))
+        writer.put(Quarantine(refused.id, "not_an_image"))
+        await eventually(lambda: writer.state.set_aside == {rows.UNANSWERED: 1})
+    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection:
+        assert connection.execute("SELECT id FROM set_aside").fetchall() == [(refused.id,)]
