@@ -162,6 +162,7 @@ class Outbox:
         self._is_reading = False
         self._backlog_after = _BEFORE_ALL
         self._backlog_end = last_sequence
+        self._reread_after: int | None = None
         self._heard_s = -math.inf
         self._knock_s = self._knock_wait_s = 0.0
         self._was_known = False
@@ -254,7 +255,12 @@ class Outbox:
     def wants_backlog(self) -> BacklogRead | None:
         """Return what to read from the spool now, if anything; `backlog` must be called with it."""
         is_enough = self._backlog.bytes * 2 > BACKLOG_AHEAD_BYTES
-        if not self._is_up or self._is_reading or is_enough or self._backlog_after >= self._backlog_end:
+        if not self._is_up or self._is_reading or is_enough:
+            return None
+        if self._reread_after is not None:
+            self._backlog_after = min(self._backlog_after, self._reread_after)
+            self._reread_after = None
+        if self._backlog_after >= self._backlog_end:
             return None
         self._is_reading = True
         return BacklogRead(self._epoch, self._backlog_after, self._backlog_end, BACKLOG_AHEAD_BYTES)
@@ -279,6 +285,7 @@ class Outbox:
         self._backlog = _Queue()
         self._backlog_after = _BEFORE_ALL
         self._backlog_end = self._last_sequence
+        self._reread_after = None
         self._is_reading = False
 
     def _fall_silent(self, now_s: float) -> None:
@@ -300,12 +307,21 @@ class Outbox:
             sending = self._again(flight)
         elif queue:
             # Where nobody answers for one camera somebody may for another.
-            topics = {each.face.message.topic for each in self._in_flight.values()}
-            sending = self._depart(queue.pop_unlike(topics), now_s)
+            face = queue.pop_unlike({each.face.message.topic for each in self._in_flight.values()})
+            if not self._has_room(1.0):
+                self._leave_to_disk(next(iter(self._in_flight.values())).face)
+            sending = self._depart(face, now_s)
         else:
             return None
         self._note_knock(now_s)
         return sending
+
+    def _leave_to_disk(self, face: SpooledFace) -> None:
+        """Give up one that is under way for another; it is read back when its turn comes again."""
+        self.withdraw(face.id)
+        before = face.sequence - 1
+        self._reread_after = before if self._reread_after is None else min(self._reread_after, before)
+        self._backlog_end = max(self._backlog_end, face.sequence)
 
     def _note_knock(self, now_s: float) -> None:
         self._knock_wait_s = min(self._knock_wait_s * 2, MOST_KNOCK_S)

@@ -443,3 +443,20 @@ def test_a_refused_knock_costs_no_wait() -> None:
     for face_id in first[:-1]:
         box.withdraw(face_id)
     assert box.next_due_s() <= 2.0
+
+
+def test_however_long_a_store_is_silent_little_is_under_way() -> None:
+    """A knock with a face that was never sent takes the place of one that was."""
+    box = outbox(window_bytes=100_000)
+    disk = {number: face(number, 19_488, topic=f"camera-{number % 3}") for number in range(1, 501)}
+    for each in disk.values():
+        box.offer(each)
+    knocked: set[str] = set()
+    for second in range(0, 200_000, 5):
+        if (read := box.wants_backlog()) is not None:
+            box.backlog(read, part(read, disk.values(), most=100))
+        while (sending := box.next(float(second))) is not None:
+            box.broker_has(sending.face.id, float(second))
+            knocked.add(sending.face.id)
+        assert box.in_flight_bytes <= 120_000
+    assert len(knocked) > 100
