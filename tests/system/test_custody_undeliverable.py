@@ -86,6 +86,10 @@ async def test_good_faces_arrive_whatever_else_is_in_the_spool_and_the_rest_is_c
 ) -> None:
     path = await prepared(forward, tmp_path, dict.fromkeys(sorts, OF_EACH))
     before = len(damage.rows_of(path))
+    expected: dict[str, int] = {}
+    for sort in sorts:
+        reason = SORTS[sort][1]
+        expected[reason] = expected.get(reason, 0) + OF_EACH
     cloud.start()
     async with (
         Link("c", Broker(cloud.url), identity="t", subscriptions=[f"faceferry/{DEVICE}/+/face"]) as link,
@@ -102,13 +106,10 @@ async def test_good_faces_arrive_whatever_else_is_in_the_spool_and_the_rest_is_c
         for face in LIVE:
             local.publish(encode_face(face))
         await eventually(lambda: {face.id for face in LIVE} <= store.stored, 20)
+        await eventually(lambda: set_aside(forward) == expected, 10)
+        # The store stays until forward has heard all that it said.
+        await eventually(lambda: forward.metric("faceferry_spool_faces") == 0, 10)
         running.cancel()
-    expected: dict[str, int] = {}
-    for sort in sorts:
-        reason = SORTS[sort][1]
-        expected[reason] = expected.get(reason, 0) + OF_EACH
-    await eventually(lambda: set_aside(forward) == expected, 10)
-    await eventually(lambda: forward.metric("faceferry_spool_faces") == 0, 10)
     assert forward.stop() == 0
     damage.settle(path)
     assert len(damage.rows_of(path)) == before - len(GOOD), "nothing of what is kept apart is destroyed"
