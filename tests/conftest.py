@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import SHARED, MosquittoServer, running_broker
+from tests.support import SHARED, MosquittoServer, S3Server, running_broker
 
 # How long an example takes says how busy the machine is, a Pi or one with other work; what hangs is ended by
 # pytest's own timeout.
@@ -56,6 +56,23 @@ def s3_program() -> str:
     if built.returncode != 0:
         skip(f"the S3 server could not be built: {built.stderr.strip()[-200:]}")
     return built.stdout.strip()
+
+
+@pytest.fixture
+def s3(s3_program: str, tmp_path: Path) -> Iterator[S3Server]:
+    """An S3 server of the test's own, running, without a bucket."""
+    server = S3Server(s3_program, tmp_path).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server of an empty bucket `faces`, which this process reaches as `s3://faces`."""
+    s3.create_bucket("faces")
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3
 
 
 def skip(reason: str) -> None:

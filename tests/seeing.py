@@ -5,14 +5,17 @@ import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.common import faces, times
 from services.common.faces import Face
+from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
-from services.common.storage.objects import ObjectStore
+from services.common.storage.keys import day_in
+from services.common.storage.objects import Entry, ObjectStore
 from services.common.topics import Source
 from services.gallery.counts import Counts
 from services.gallery.looks import Looks
@@ -27,6 +30,41 @@ from tests.storing import jpeg
 TOKEN = "a token of the test's own"  # noqa: S105 - it guards a test's folder
 NOON = times.parse_rfc3339("2026-03-14T12:00:00.000000Z")
 CAMERAS = (Source("porch", "front"), Source("porch", "yard"), Source("lobby", "desk"))
+
+
+class ForwardOnly(FolderStore):
+    """Lists forward only, as S3 does, a thousand names for each request; counts requests and names.
+
+    Never all of a folder: that is an error.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.requests = 0
+        self.read = 0
+
+    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+        found = await super().first(folder, count, after=after, before=before)
+        self.requests += max(1, -(-len(found) // 1_000))
+        self.read += len(found)
+        return found
+
+    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:  # noqa: ARG002
+        day = day_in(folder)
+        assert day is not None
+        return backwards(partial(self.first, folder), day, before)
+
+    async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
+        self.requests += 1
+        async for lot in super().names(folder, after=after, before=before):
+            yield lot
+
+    async def folders(self, folder: str) -> list[str]:
+        self.requests += 1
+        return await super().folders(folder)
+
+    def entries(self, folder: str) -> AsyncIterator[Entry]:
+        raise AssertionError(f"all of {folder} was listed")
 
 
 def taken(at: datetime, source: Source = CAMERAS[0], number: int = 0) -> Face:

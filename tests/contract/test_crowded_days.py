@@ -6,7 +6,6 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import pytest
 
 from services.common import times
 from services.common.storage.backends import open_store
-from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
-from services.common.storage.keys import FaceKey, camera_folder, day_in, parse_key
+from services.common.storage.keys import FaceKey, camera_folder, parse_key
 from services.common.storage.listing import LISTINGS_AT_A_TIME, newest_first
 from services.common.storage.objects import Entry
 from services.common.storage.settings import ObjectStoreSettings
@@ -25,7 +23,7 @@ from services.common.topics import Source
 from services.gallery.album import Album
 from services.gallery.counts import Counts
 from services.gallery.selection import Selection
-from tests.seeing import NOON
+from tests.seeing import NOON, ForwardOnly
 from tests.support import S3Server
 
 DAY = NOON.date()
@@ -54,33 +52,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.touch()
             path.with_suffix(".json").touch()
     return root
-
-
-class ForwardOnly(FolderStore):
-    """Lists forward only, as S3 does, a thousand names for each request; counts requests and names."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.requests = 0
-        self.read = 0
-
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
-        found = await super().first(folder, count, after=after, before=before)
-        self.requests += max(1, -(-len(found) // 1_000))
-        self.read += len(found)
-        return found
-
-    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:  # noqa: ARG002
-        day = day_in(folder)
-        assert day is not None
-        return backwards(partial(self.first, folder), day, before)
-
-    async def folders(self, folder: str) -> list[str]:
-        self.requests += 1
-        return await super().folders(folder)
-
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
-        raise AssertionError(f"all of {folder} was listed")
 
 
 @pytest.fixture
@@ -131,15 +102,11 @@ async def test_from_a_bucket_only_what_lies_near_is_read(
 
 
 async def test_a_real_bucket_gives_a_page_in_a_few_answers(
-    s3_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    server.create_bucket("faces")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    (server.folder / "faces" / camera_folder(CROWDED, DAY.isoformat())).mkdir(parents=True)
+    (bucket.folder / "faces" / camera_folder(CROWDED, DAY.isoformat())).mkdir(parents=True)
     for step in range(0, FACES, 6):
-        (server.folder / "faces" / str(key_of(CROWDED, step))).write_bytes(b"a face")
+        (bucket.folder / "faces" / str(key_of(CROWDED, step))).write_bytes(b"a face")
     answers: list[int] = []
     listed: Callable[..., Any] = obstore.list
 
@@ -149,18 +116,15 @@ async def test_a_real_bucket_gives_a_page_in_a_few_answers(
             yield answer
 
     monkeypatch.setattr(obstore, "list", counted)
-    try:
-        async with open_store(ObjectStoreSettings(store_url="s3://faces")) as store:
-            page = await Album(store).page(Selection(), PAGE)
-            newest = [key_of(CROWDED, step) for step in range(FACES - 6, 0, -6)]
-            assert page.faces == newest[:PAGE]
-            assert sum(answers) <= 2_500
-            found = await Album(store).neighbours(newest[3_000])
-            assert found == (newest[2_999], newest[3_001])
-            assert len(answers) <= 8
-            assert await Counts(store).within([CROWDED], DAY, 60.0) is not None
-    finally:
-        server.kill()
+    async with open_store(ObjectStoreSettings(store_url="s3://faces")) as store:
+        page = await Album(store).page(Selection(), PAGE)
+        newest = [key_of(CROWDED, step) for step in range(FACES - 6, 0, -6)]
+        assert page.faces == newest[:PAGE]
+        assert sum(answers) <= 2_500
+        found = await Album(store).neighbours(newest[3_000])
+        assert found == (newest[2_999], newest[3_001])
+        assert len(answers) <= 8
+        assert await Counts(store).within([CROWDED], DAY, 60.0) is not None
 
 
 @pytest.mark.parametrize("look", LOOKS)

@@ -1,8 +1,7 @@
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,10 @@ from hypothesis import strategies as st
 
 from services.common.faces import Face
 from services.common.storage.backends import open_store
-from services.common.storage.backwards import MOST_AT_A_LOOK, backwards
+from services.common.storage.backwards import MOST_AT_A_LOOK
 from services.common.storage.folder import FolderStore
-from services.common.storage.keys import FaceKey, camera_folder, day_in
-from services.common.storage.objects import Entry, ObjectStore
+from services.common.storage.keys import FaceKey, camera_folder
+from services.common.storage.objects import ObjectStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
 from services.gallery import reading
@@ -22,42 +21,9 @@ from services.gallery.album import Album
 from services.gallery.counts import Counts
 from services.gallery.selection import Selection
 from services.store.admission import to_object
-from tests.seeing import CAMERAS, NOON, fill, scattered, taken
-from tests.support import S3Server
+from tests.seeing import CAMERAS, NOON, ForwardOnly, fill, scattered, taken
 
 DAY = NOON.date()
-
-
-class Watched(FolderStore):
-    """Lists forward only, as S3 does, and counts what is listed."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.listings = 0
-        self.keys = 0
-
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
-        self.listings += 1
-        found = await super().first(folder, count, after=after, before=before)
-        self.keys += len(found)
-        return found
-
-    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:  # noqa: ARG002
-        day = day_in(folder)
-        assert day is not None
-        return backwards(partial(self.first, folder), day, before)
-
-    async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
-        self.listings += 1
-        async for lot in super().names(folder, after=after, before=before):
-            yield lot
-
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
-        raise AssertionError(f"all of {folder} was listed")
-
-    async def folders(self, folder: str) -> list[str]:
-        self.listings += 1
-        return await super().folders(folder)
 
 
 @pytest.fixture
@@ -66,8 +32,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watched(root: Path) -> Iterator[Watched]:
-    with Watched(root) as store:
+def watched(root: Path) -> Iterator[ForwardOnly]:
+    with ForwardOnly(root) as store:
         yield store
 
 
@@ -86,13 +52,13 @@ def ids(faces: list[Face]) -> list[str]:
     return [face.id for face in sorted(faces, key=lambda face: face.id, reverse=True)]
 
 
-async def test_paging_shows_every_face_once_newest_first(root: Path, watched: Watched) -> None:
+async def test_paging_shows_every_face_once_newest_first(root: Path, watched: ForwardOnly) -> None:
     faces = scattered(500)
     fill(root, faces)
     assert [key.id for key in await walk(Album(watched), Selection(), 60)] == ids(faces)
 
 
-async def test_paging_back_up_leads_to_the_same_pages(root: Path, watched: Watched) -> None:
+async def test_paging_back_up_leads_to_the_same_pages(root: Path, watched: ForwardOnly) -> None:
     fill(root, scattered(200))
     album = Album(watched)
     down = [await album.page(Selection(), 60)]
@@ -109,7 +75,7 @@ async def test_paging_back_up_leads_to_the_same_pages(root: Path, watched: Watch
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_camera_or_a_device_alone_is_what_is_left_without_the_others(
-    root: Path, watched: Watched, seed: int
+    root: Path, watched: ForwardOnly, seed: int
 ) -> None:
     faces = scattered(150, seed=seed)
     fill(root, faces)
@@ -120,7 +86,7 @@ async def test_a_camera_or_a_device_alone_is_what_is_left_without_the_others(
     assert [key.id for key in porch] == ids([face for face in faces if face.source.device == "porch"])
 
 
-async def test_the_newest_of_a_camera_are_found_days_back(root: Path, watched: Watched) -> None:
+async def test_the_newest_of_a_camera_are_found_days_back(root: Path, watched: ForwardOnly) -> None:
     fill(root, [taken(NOON - timedelta(days=day), CAMERAS[day == 9]) for day in range(12)])
     page = await Album(watched).page(Selection("porch", "yard"), 60)
     assert page.day == DAY - timedelta(days=9)
@@ -129,40 +95,40 @@ async def test_the_newest_of_a_camera_are_found_days_back(root: Path, watched: W
     assert page.day_after == DAY - timedelta(days=8)
 
 
-async def test_an_empty_store_has_an_empty_page(watched: Watched) -> None:
+async def test_an_empty_store_has_an_empty_page(watched: ForwardOnly) -> None:
     page = await Album(watched).page(Selection(), 60)
     assert (page.day, page.faces, page.older, page.newer) == (None, [], None, None)
 
 
-async def test_a_page_costs_the_same_however_full_the_bucket_is(root: Path, watched: Watched) -> None:
+async def test_a_page_costs_the_same_however_full_the_bucket_is(root: Path, watched: ForwardOnly) -> None:
     fill(root, scattered(300))
     await Album(watched).page(Selection(), 60)
-    alone = (watched.listings, watched.keys)
+    alone = (watched.requests, watched.read)
     fill(root, scattered(3_000, days=20, seed=2)[: -3_000 // 20 - 300])
-    watched.listings = watched.keys = 0
+    watched.requests = watched.read = 0
     page = await Album(watched).page(Selection(), 60)
     assert page.day == DAY
-    assert (watched.listings, watched.keys) == alone
+    assert (watched.requests, watched.read) == alone
 
 
-async def test_a_page_of_a_crowded_day_lists_a_few_hundred_keys(root: Path, watched: Watched) -> None:
+async def test_a_page_of_a_crowded_day_lists_a_few_hundred_keys(root: Path, watched: ForwardOnly) -> None:
     moments = [NOON.replace(hour=0) + timedelta(seconds=8 * step) for step in range(10_000)]
     fill(root, [taken(at) for at in moments])
     album = Album(watched)
     page = await album.page(Selection(day=DAY, before="20260314T170000.000000Z"), 60)
     assert len(page.faces) == 60
-    assert watched.keys <= 900 + 60  # a look of 15 minutes has 112 keys, one that is wider by eight 900
+    assert watched.read <= 900 + 60  # a look of 15 minutes has 112 keys, one that is wider by eight 900
 
 
-async def test_a_burst_is_looked_at_in_shorter_spans(root: Path, watched: Watched) -> None:
+async def test_a_burst_is_looked_at_in_shorter_spans(root: Path, watched: ForwardOnly) -> None:
     fill(root, [taken(NOON + timedelta(milliseconds=step)) for step in range(6_000)])
     folder = camera_folder(CAMERAS[0], DAY.isoformat())
     found = await reading.latest(watched, folder, before=None, count=10)
     assert [key.time for key in found] == [NOON + timedelta(milliseconds=5_999 - step) for step in range(10)]
-    assert watched.keys < 5 * MOST_AT_A_LOOK
+    assert watched.read < 5 * MOST_AT_A_LOOK
 
 
-async def test_neighbours_are_next_to_a_face_on_its_camera(root: Path, watched: Watched) -> None:
+async def test_neighbours_are_next_to_a_face_on_its_camera(root: Path, watched: ForwardOnly) -> None:
     faces = scattered(60)
     fill(root, faces)
     album = Album(watched)
@@ -174,15 +140,15 @@ async def test_neighbours_are_next_to_a_face_on_its_camera(root: Path, watched: 
     assert (await album.neighbours(FaceKey(first.source, first.id, first.content_type)))[1] is None
 
 
-async def test_hours_are_counted_and_a_page_does_not_wait_for_them(root: Path, watched: Watched) -> None:
+async def test_hours_are_counted_and_a_page_does_not_wait_for_them(root: Path, watched: ForwardOnly) -> None:
     faces = scattered(300)
     fill(root, faces)
     counts = Counts(watched)
     expected = [sum(face.time.hour == hour for face in faces) for hour in range(24)]
     assert await counts.within(CAMERAS, DAY, 10.0) == expected
-    watched.listings = 0
+    watched.requests = 0
     assert await counts.within(CAMERAS, DAY, 0.0) == expected
-    assert watched.listings == 0
+    assert watched.requests == 0
     impatient = Counts(watched)
     assert await impatient.within(CAMERAS, DAY, 0.0) is None
     await impatient.close()
@@ -204,29 +170,21 @@ async def test_what_lies_before_a_moment_is_found_wherever_it_lies(
     fill(root, faces)
     before = f"{midnight + timedelta(seconds=cursor):%Y%m%dT%H%M%S}.000000Z"
     folder = camera_folder(CAMERAS[0], DAY.isoformat())
-    for kind in (FolderStore, Watched):
+    for kind in (FolderStore, ForwardOnly):
         with kind(root) as objects:
             found = await reading.latest(objects, folder, before=before, count=count)
         assert [key.id for key in found] == [face_id for face_id in ids(faces) if face_id < before][:count]
 
 
-async def test_a_bucket_is_paged_like_a_folder(
-    s3_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    server.create_bucket("faces")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("bucket")
+async def test_a_bucket_is_paged_like_a_folder() -> None:
     faces = scattered(150)
-    try:
-        async with open_store(ObjectStoreSettings(store_url="s3://faces/some/prefix")) as objects:
-            await _put_all(objects, faces)
-            assert [key.id for key in await walk(Album(objects), Selection(), 40)] == ids(faces)
-            last = await walk(Album(objects), Selection("lobby", "desk", DAY), 7)
-            assert all(one.id > other.id for one, other in itertools.pairwise(last))
-            assert await Album(objects).sources(DAY) == tuple(sorted(CAMERAS))
-    finally:
-        server.kill()
+    async with open_store(ObjectStoreSettings(store_url="s3://faces/some/prefix")) as objects:
+        await _put_all(objects, faces)
+        assert [key.id for key in await walk(Album(objects), Selection(), 40)] == ids(faces)
+        last = await walk(Album(objects), Selection("lobby", "desk", DAY), 7)
+        assert all(one.id > other.id for one, other in itertools.pairwise(last))
+        assert await Album(objects).sources(DAY) == tuple(sorted(CAMERAS))
 
 
 async def _put_all(objects: ObjectStore, faces: list[Face]) -> None:
@@ -234,7 +192,7 @@ async def _put_all(objects: ObjectStore, faces: list[Face]) -> None:
         await objects.put(to_object(face))
 
 
-async def test_names_that_are_no_cameras_are_passed_over(root: Path, watched: Watched) -> None:
+async def test_names_that_are_no_cameras_are_passed_over(root: Path, watched: ForwardOnly) -> None:
     fill(root, [taken(NOON)])
     for odd in (
         f"dt={DAY}/device=<script>",

@@ -23,7 +23,6 @@ from services.gallery.site import arrival_news
 from services.store.admission import to_object
 from tests.seeing import CAMERAS, NOON, TOKEN, fill, scattered, settings_for, taken, visiting, visiting_folder
 from tests.storing import jpeg
-from tests.support import S3Server
 
 HTML = {"Accept": "text/html"}
 Client = TestClient[Any, Any]
@@ -316,23 +315,15 @@ async def test_a_store_that_cannot_be_read_is_said_and_comes_back(root: Path) ->
             assert sight.looks.why_not_ready() is None
 
 
-async def test_the_object_of_a_bucket_is_reached_by_a_link_that_ends(
-    s3_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    server.create_bucket("faces")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("bucket")
+async def test_the_object_of_a_bucket_is_reached_by_a_link_that_ends(tmp_path: Path) -> None:
     face = taken(NOON)
-    try:
-        async with open_store(ObjectStoreSettings(store_url="s3://faces")) as objects:
-            await objects.put(to_object(face))
-            async with visiting(objects, settings_for(tmp_path, gallery_link_s=77)) as (client, _sight):
-                async with client.get(f"/object/{key_of(face)}", allow_redirects=False) as answer:
-                    assert answer.status == 303
-                    assert "X-Amz-Expires=77" in answer.headers["Location"]
-                async with client.get(f"/image/{key_of(face)}") as answer:
-                    assert await answer.read() == jpeg()
-                assert str(CAMERAS[0]) in await body(client, "/")
-    finally:
-        server.kill()
+    async with open_store(ObjectStoreSettings(store_url="s3://faces")) as objects:
+        await objects.put(to_object(face))
+        async with visiting(objects, settings_for(tmp_path, gallery_link_s=77)) as (client, _sight):
+            async with client.get(f"/object/{key_of(face)}", allow_redirects=False) as answer:
+                assert answer.status == 303
+                assert "X-Amz-Expires=77" in answer.headers["Location"]
+            async with client.get(f"/image/{key_of(face)}") as answer:
+                assert await answer.read() == jpeg()
+            assert str(CAMERAS[0]) in await body(client, "/")

@@ -1,7 +1,7 @@
 """What the store expects of whatever keeps its objects, tried on the real things."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,26 +13,18 @@ from services.common.storage.backends import open_store
 from services.common.storage.objects import PROBE, Entry, NoSuchObject, ObjectStore, StoredObject
 from services.common.storage.settings import ObjectStoreSettings
 from tests.storing import jpeg
-from tests.support import S3Server
 
 DAY = "dt=2026-01-31"
 FRONT = f"{DAY}/device=porch/camera=front"
 
 
 @pytest.fixture(params=["folder", "s3"])
-def settings(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ObjectStoreSettings]:
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreSettings:
     """Settings of an empty store."""
     if request.param == "folder":
-        yield ObjectStoreSettings(store_url=(tmp_path / "new" / "faces").as_uri())
-        return
-    server = S3Server(request.getfixturevalue("s3_program"), tmp_path).start()
-    server.create_bucket("faces")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    yield ObjectStoreSettings(store_url="s3://faces/some/prefix")
-    server.kill()
+        return ObjectStoreSettings(store_url=(tmp_path / "new" / "faces").as_uri())
+    request.getfixturevalue("bucket")
+    return ObjectStoreSettings(store_url="s3://faces/some/prefix")
 
 
 @pytest.fixture

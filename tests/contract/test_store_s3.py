@@ -697,50 +697,36 @@ def _refusing(access_key: str, reply: Reply) -> Manner:
 # The real thing
 
 
-async def test_a_real_server_honours_conditions_and_knows_its_buckets(
-    s3_program: str, tmp_path: Path
-) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    server.create_bucket("faces")
-    try:
-        store = open_bucket(server.url)
-        with structlog.testing.capture_logs() as logs:
-            await store.verify()
-        assert {
-            "mode": "create",
-            "checksum": "sha256",
-            "checked_by": "digest",
-            "is_readable": True,
-        }.items() <= (logs[0].items())
-        missing = open_bucket(server.url, Bucket("no-such-bucket", ""))
-        assert (await failure(missing)).reason == "no_bucket"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-            assert (await failure(open_bucket(server.url))).reason == "forbidden"
-        server.kill()
-        assert (await failure(store)).reason == "unreachable"
-        server.start()
-        assert await store.put(ITEM)
-        assert not await store.put(ITEM)
-    finally:
-        server.kill()
+async def test_a_real_server_honours_conditions_and_knows_its_buckets(bucket: S3Server) -> None:
+    store = open_bucket(bucket.url)
+    with structlog.testing.capture_logs() as logs:
+        await store.verify()
+    assert {
+        "mode": "create",
+        "checksum": "sha256",
+        "checked_by": "digest",
+        "is_readable": True,
+    }.items() <= (logs[0].items())
+    missing = open_bucket(bucket.url, Bucket("no-such-bucket", ""))
+    assert (await failure(missing)).reason == "no_bucket"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        assert (await failure(open_bucket(bucket.url))).reason == "forbidden"
+    bucket.kill()
+    assert (await failure(store)).reason == "unreachable"
+    bucket.start()
+    assert await store.put(ITEM)
+    assert not await store.put(ITEM)
 
 
-async def test_a_real_server_takes_what_is_sent_to_look_at_the_answer(
-    s3_program: str, tmp_path: Path
-) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    server.create_bucket("faces")
+async def test_a_real_server_takes_what_is_sent_to_look_at_the_answer(bucket: S3Server) -> None:
     odd_item = replace(ITEM, metadata={"odd": '"quotes" & <angles>; %20'})
-    try:
-        for prefix in ("", "a b/\N{LATIN SMALL LETTER U WITH DIAERESIS}=1+2&c"):
-            store = open_bucket(server.url, Bucket("faces", prefix))
-            answer = await store._requests.look(odd_item, store._way)
-            assert answer is not None
-            assert (answer.status, answer.headers["etag"]) == (200, tag(odd_item.body))
-            assert await store.get(odd_item.key) == odd_item
-    finally:
-        server.kill()
+    for prefix in ("", "a b/\N{LATIN SMALL LETTER U WITH DIAERESIS}=1+2&c"):
+        store = open_bucket(bucket.url, Bucket("faces", prefix))
+        answer = await store._requests.look(odd_item, store._way)
+        assert answer is not None
+        assert (answer.status, answer.headers["etag"]) == (200, tag(odd_item.body))
+        assert await store.get(odd_item.key) == odd_item
 
 
 @pytest.mark.parametrize(

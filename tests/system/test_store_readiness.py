@@ -223,23 +223,18 @@ async def test_a_disk_that_does_not_answer_is_told_of_and_its_faces_come_later(
 
 
 async def test_a_bucket_that_does_not_answer_is_told_of_long_before_its_requests_end(
-    start: Start, edge: Link, s3_program: str, tmp_path: Path
+    start: Start, edge: Link, bucket: S3Server
 ) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    server.create_bucket("faces")
-    try:
-        async with watched(start("s3://faces", **server.environment)) as readiness:
-            await store_faces(edge, range(5))
-            os.kill(server.pid, signal.SIGSTOP)
-            edge.publish(faces.encode_face(face(5)))
-            await readiness.until("timeout")
-            await keep_sending(edge, range(10), FLICKER_S)
-            os.kill(server.pid, signal.SIGCONT)
-            await readiness.until(None)
-            await store_faces(edge, range(10))
-            assert readiness.words == [None, "timeout", None]
-    finally:
-        server.kill()
+    async with watched(start("s3://faces", **bucket.environment)) as readiness:
+        await store_faces(edge, range(5))
+        os.kill(bucket.pid, signal.SIGSTOP)
+        edge.publish(faces.encode_face(face(5)))
+        await readiness.until("timeout")
+        await keep_sending(edge, range(10), FLICKER_S)
+        os.kill(bucket.pid, signal.SIGCONT)
+        await readiness.until(None)
+        await store_faces(edge, range(10))
+        assert readiness.words == [None, "timeout", None]
 
 
 async def test_a_single_folder_that_cannot_be_written_is_trouble_until_it_can(

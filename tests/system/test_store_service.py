@@ -49,13 +49,6 @@ async def edge(broker: MosquittoServer) -> AsyncIterator[Link]:
         yield link
 
 
-@pytest.fixture
-def s3(s3_program: str, tmp_path: Path) -> Iterator[S3Server]:
-    server = S3Server(s3_program, tmp_path).start()
-    yield server
-    server.kill()
-
-
 def expected(numbers: range, source: Source = PORCH) -> dict[str, bytes]:
     folder = f"dt=2026-01-31/device={source.device}/camera={source.camera}"
     return {f"{folder}/{face(number, source).id}.jpg": jpeg(number) for number in numbers}

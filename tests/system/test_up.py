@@ -128,42 +128,36 @@ def test_two_cameras_with_the_same_clip_give_twice_the_faces(
     assert abs(result.summary["faces"] - 218) <= 4
 
 
-def test_a_clip_goes_into_a_real_bucket(
-    tmp_path: Path, environment: dict[str, str], clips: Path, s3_program: str
-) -> None:
-    server = S3Server(s3_program, tmp_path).start()
-    try:
-        server.create_bucket("faces")
-        reach = {**environment, **server.environment}
-        first = play(reach, "s3://faces/from/edge", clips / "classroom.mp4")
-        assert first.status == 0, first.log
-        assert first.summary["stored"] == first.summary["faces"] == len(images(server.folder))
-        assert abs(first.summary["faces"] - 180) <= 2
-        before = images(server.folder)
-        assert all(key.startswith("faces/from/edge/dt=") for key in before)
-        assert play(reach, "s3://faces/from/edge", clips / "classroom.mp4").status == 0
-        assert images(server.folder) == before
-        listed = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "services.cli",
-                "faces",
-                "--json",
-                "--limit",
-                "0",
-                "--store",
-                "s3://faces/from/edge",
-            ],
-            env=reach,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        keys = [json.loads(line)["key"] for line in listed.stdout.splitlines()]
-        assert {f"faces/from/edge/{key}" for key in keys} == set(before)
-    finally:
-        server.kill()
+def test_a_clip_goes_into_a_real_bucket(environment: dict[str, str], clips: Path, s3: S3Server) -> None:
+    s3.create_bucket("faces")
+    reach = {**environment, **s3.environment}
+    first = play(reach, "s3://faces/from/edge", clips / "classroom.mp4")
+    assert first.status == 0, first.log
+    assert first.summary["stored"] == first.summary["faces"] == len(images(s3.folder))
+    assert abs(first.summary["faces"] - 180) <= 2
+    before = images(s3.folder)
+    assert all(key.startswith("faces/from/edge/dt=") for key in before)
+    assert play(reach, "s3://faces/from/edge", clips / "classroom.mp4").status == 0
+    assert images(s3.folder) == before
+    listed = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "services.cli",
+            "faces",
+            "--json",
+            "--limit",
+            "0",
+            "--store",
+            "s3://faces/from/edge",
+        ],
+        env=reach,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    keys = [json.loads(line)["key"] for line in listed.stdout.splitlines()]
+    assert {f"faces/from/edge/{key}" for key in keys} == set(before)
 
 
 def test_without_a_camera_it_plays_a_demonstration(tmp_path: Path, environment: dict[str, str]) -> None:
