@@ -1,6 +1,6 @@
 """How fast good faces flow beside those that cannot be delivered.
 
-    python -m benchmarks.undeliverable [--rounds 3] [--bad 1000] [--good 8000] [--live 5000]
+    python -m benchmarks.undeliverable [--rounds 5] [--bad 1000] [--good 8000] [--live 5000]
 
 A spool holds good faces, and among them faces of another device, faces that the broker refuses, faces larger
 than it takes, and rows that were damaged on disk. The good ones drain, then new ones come, then another
@@ -11,7 +11,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +36,8 @@ or whose topic or id was. forward starts on it, with all that it needs; a bare s
 arrives. When the good ones are there, {live:,} new faces are published as fast as they go; then forward is
 killed, has as many good faces put into its spool as before, and is started again. So the first backlog drains
 while forward finds out what it cannot deliver, and the second when it knows. Rates are counted at the
-subscriber, from the first good face to the last; the ways take turns, {rounds} times each, and medians count.
+subscriber, from the first good face to the last; the ways take turns, {rounds} times each, another one first
+each time, and medians count.
 """
 
 
@@ -55,8 +56,10 @@ async def flow_all(options: argparse.Namespace, folder: Path) -> dict[str, list[
         (folder / name).mkdir()
         await prepare(folder / name, good, bad)
     found: dict[str, list[Flow]] = defaultdict(list)
-    for _ in range(options.rounds):
-        for name in ways():
+    for number in range(options.rounds):
+        turns = deque(ways())
+        turns.rotate(-number)
+        for name in turns:
             found[name].append(await flow(folder / name, good, live, later))
             print(f"{name}: {found[name][-1]}", file=sys.stderr, flush=True)
     return found
@@ -98,7 +101,7 @@ def table(found: Mapping[str, Sequence[Flow]]) -> Table:
                 ),
                 sum(each.missing for each in flows),
             )
-            for name, flows in found.items()
+            for name, flows in ((name, found[name]) for name in ways())
         ),
         "All in faces a second. *Missing* are good faces that had not arrived after a minute, all rounds"
         " together.",
@@ -119,7 +122,7 @@ def _shares(found: Mapping[str, Sequence[Flow]], name: str) -> list[float]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add how often, and how many."""
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bad", type=int, default=1_000, help="of each sort")
     parser.add_argument("--good", type=int, default=8_000, help="in each backlog")
     parser.add_argument("--live", type=int, default=5_000, help="published afterwards")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from services.common.drops import Drops
 from services.forward import metrics
 from services.forward.orders import PutBack, SetAside
-from services.forward.rows import DAMAGED, OTHER_DEVICE, Request
+from services.forward.outbox import Unsendable
+from services.forward.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE, Request
 from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter
 
-TOO_LARGE = "packet_too_large"
 TRY_AGAIN_EVERY_S = 300.0
 PASSING_REFUSALS = frozenset({"quota_exceeded", "packet_identifier_in_use"})
 """What a broker says of its own state and not of the face: it is sent again in time, as if lost."""
@@ -23,6 +23,8 @@ PROBE_EVERY_S = 3.0
 
 MOST_TOPICS = 1_000
 """Of which it is remembered that the broker has taken a face."""
+MOST_TOPICS_UNREAD = 100
+"""Of which the reader of the spool is told that they are refused; it looks at each for each face."""
 
 _ONLY_WHEN_ASKED = frozenset({DAMAGED, OTHER_DEVICE, TOO_LARGE})
 
@@ -74,6 +76,15 @@ class Apart:
             refused.probed_s = now_s
             return None
         return refused.reason
+
+    def unsendable(self, max_packet_bytes: int, now_s: float) -> Unsendable:
+        """Return which faces need not even be read, over a broker that takes packets of this size."""
+        refused = {
+            topic: each.reason
+            for topic, each in self._refused.items()
+            if each.is_sure and now_s - each.probed_s <= PROBE_EVERY_S
+        }
+        return Unsendable(max_packet_bytes, dict(list(refused.items())[:MOST_TOPICS_UNREAD]))
 
     def broker_answered(self, face: SpooledFace, refusal: str | None) -> bool:
         """Take the broker's answer to a face; say whether it has it, or may have it when it is sent again."""

@@ -2,9 +2,11 @@
 
 import heapq
 import math
+import sys
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from services.forward.spooled import SpooledFace
 from services.forward.window import Departure, Window
@@ -63,6 +65,19 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsendable:
+    """Faces of which it is known that the broker takes none, so that they need not be read.
+
+    Attributes:
+        most_bytes: an image that is larger fits into no packet.
+        topics: the broker refuses them, each with its reason.
+    """
+
+    most_bytes: int
+    topics: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class BacklogRead:
     """A part of the spool to read: faces after one sequence up to and with another.
 
@@ -71,12 +86,14 @@ class BacklogRead:
         after: where the last read ended.
         until: the newest face that belongs to the backlog.
         most_bytes: enough for one read.
+        unsendable: faces to leave out of it.
     """
 
     epoch: int
     after: int
     until: int
     most_bytes: int
+    unsendable: Unsendable = Unsendable(sys.maxsize, MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Faces into the spool's tables, out of them, and from one to another. The caller commits."""
 
 import contextlib
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from services.common.faces import decode_face, encode_face, mint
-from services.common.topics import Source, is_of_device
-from services.forward.database import COLUMNS
+from services.common.topics import NAME_PATTERN, ROOT, Source, is_of_device
+from services.forward.database import COLUMNS, not_of
+from services.forward.outbox import BacklogRead
 from services.forward.spooled import SpooledFace, from_row, to_row
 
 DAMAGED = "damaged"
@@ -18,10 +20,16 @@ UNANSWERED = "unanswered"
 """Why a face is set aside that the store never answered for while it did for others."""
 OTHER_DEVICE = "other_device"
 """Why a face is set aside whose topic is not this device's: nobody here would hear of its receipt."""
+TOO_LARGE = "packet_too_large"
+"""Why a face is set aside that is larger than the broker takes."""
 
 MOST_MOVED_BYTES = 1024 * 1024
 
-AS_BYTES = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", "))
+IS_FACE_TOPIC = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")
+"""Of whichever device. What is not of this one and does not match is damaged."""
+
+_AS_BYTES_BUT_PAYLOAD = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", ")[:-1])
+AS_BYTES = f"{_AS_BYTES_BUT_PAYLOAD}, CAST(payload AS BLOB)"
 _TABLES_APART = ("set_aside", "quarantine")
 
 
@@ -154,17 +162,38 @@ def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[st
 
 
 def select(
-    connection: sqlite3.Connection, after: int, until: int
-) -> Iterator[tuple[int, SpooledFace | None]]:
-    """Yield rows in order from behind `after` up to and with `until`: place, and face if it holds one."""
+    connection: sqlite3.Connection, device: str, read: BacklogRead
+) -> Iterator[tuple[int, SpooledFace | str]]:
+    """Yield rows in order, of the part that is to be read: place, and face or why it is not sent.
+
+    The images of those that cannot be sent are not touched: a thousand of them must not keep others waiting.
+    """
+    topics = read.unsendable.topics
+    not_sent = f"({not_of(device)} OR topic IN ({', '.join('?' * len(topics))}) OR length(payload) > ?)"
+    hints = (*topics, read.unsendable.most_bytes)
     cursor = connection.execute(
-        f"SELECT sequence, {AS_BYTES} FROM faces"  # noqa: S608 - constants
-        " WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
-        (after, until),
+        f"SELECT {not_sent}, sequence, {_AS_BYTES_BUT_PAYLOAD},"  # noqa: S608 - constants
+        f" CASE WHEN {not_sent} THEN NULL ELSE CAST(payload AS BLOB) END"
+        " FROM faces WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+        (*hints, *hints, read.after, read.until),
     )
     with contextlib.closing(cursor):
-        for sequence, *row in cursor:
-            yield sequence, from_row(sequence, row)
+        for is_not_sent, sequence, *row in cursor:
+            face = None if is_not_sent else from_row(sequence, row)
+            yield sequence, face or _why_not_sent(row, device, topics)
+
+
+def _why_not_sent(row: Sequence[object], device: str, topics: Mapping[str, str]) -> str:
+    """Return what is wrong with a row that holds no face to be sent."""
+    _, topic, *_, payload = row
+    if payload is not None or not isinstance(topic, bytes):
+        return DAMAGED
+    name = topic.decode(errors="replace")
+    if name in topics:
+        return topics[name]
+    if not IS_FACE_TOPIC.fullmatch(name):
+        return DAMAGED
+    return TOO_LARGE if is_of_device(name, device) else OTHER_DEVICE
 
 
 def find_apart(connection: sqlite3.Connection, request: Request) -> list[Place]:

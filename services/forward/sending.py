@@ -15,13 +15,13 @@ from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.topics import device_topic
 from services.forward import metrics
-from services.forward.apart import TOO_LARGE, TRY_AGAIN_EVERY_S, Apart
+from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
 from services.forward.delivered import Delivered
 from services.forward.limit import TokenBucket
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
 from services.forward.relay import Relay
-from services.forward.rows import UNANSWERED
+from services.forward.rows import TOO_LARGE, UNANSWERED
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
 from services.forward.window import Window
@@ -104,7 +104,8 @@ class Sender:
             self._wake.clear()
             wait_s = self._send_what_may_go()
             if (read := self._outbox.wants_backlog()) is not None:
-                self._writer.put(read)
+                unsendable = self._apart.unsendable(self.link.max_packet_bytes, time.monotonic())
+                self._writer.put(dataclasses.replace(read, unsendable=unsendable))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()

@@ -1,6 +1,5 @@
 import contextlib
 import itertools
-import re
 import sqlite3
 import time
 from collections import Counter
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import structlog
 
-from services.common.topics import NAME_PATTERN, ROOT, is_of_device
 from services.forward import database, replacement, rows
 from services.forward.ages import Ages
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
@@ -26,7 +24,6 @@ _VACUUM_PAGES = 2_048
 _TIGHT_STEPS = 16
 _MOST_BAD_AT_ONCE = 256
 _NO_PLACE = 1 << 60
-_OF_A_CAMERA = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")
 
 log = structlog.get_logger()
 
@@ -132,7 +129,10 @@ class Spool:
         return SpoolState(self._faces, self._quarantined, dict(+self._aside), size, since_s)
 
     def write(self, changes: Changes) -> int:
-        """Commit one batch; return how many faces are new. When this returns, it has reached the disk.
+        """Commit one batch; return how many faces are new. When this returns, they have reached the disk.
+
+        What only lets go of faces is not waited for: one that comes back after a power cut is sent once more,
+        and the store has it already.
 
         Raises:
             SpoolFull: nothing of the batch was done.
@@ -140,7 +140,8 @@ class Spool:
             SpoolDamaged: nothing of the batch is safe; call `replace`.
         """
         now_s = time.time()
-        with translated(), self._connection:
+        waiting = contextlib.nullcontext() if changes.inserts else database.unsynced(self._connection)
+        with translated(), waiting, self._connection:
             added = rows.insert(self._connection, changes.inserts, now_s)
             moved = rows.quarantine(self._connection, changes.refused, now_s)
             gone, given_up = rows.delete(self._connection, changes.deletes)
@@ -161,14 +162,12 @@ class Spool:
         part = BacklogPart([], read.until)
         weight = 0
         with translated():
-            for sequence, face in rows.select(self._connection, read.after, read.until):
-                if face is None:
-                    part.bad[sequence] = rows.DAMAGED
-                elif not is_of_device(face.message.topic, self._device):
-                    part.bad[sequence] = rows.OTHER_DEVICE
+            for sequence, found in rows.select(self._connection, self._device, read):
+                if isinstance(found, str):
+                    part.bad[sequence] = found
                 else:
-                    part.faces.append(face)
-                    weight += face.size_bytes
+                    part.faces.append(found)
+                    weight += found.size_bytes
                 if weight >= read.most_bytes or len(part.bad) >= _MOST_BAD_AT_ONCE:
                     return replace(part, until=sequence)
         return part
@@ -369,7 +368,7 @@ class Spool:
                 f"SELECT DISTINCT CAST(topic AS BLOB) FROM faces WHERE {condition} LIMIT 10"  # noqa: S608 - a name
             ).fetchall()
         topics = [topic.decode(errors="replace")[:200] for (topic,) in found]
-        return [topic for topic in topics if _OF_A_CAMERA.fullmatch(topic)]  # the others are damaged
+        return [topic for topic in topics if rows.IS_FACE_TOPIC.fullmatch(topic)]  # the others are damaged
 
     def _mend_places(self) -> None:
         """Give rows a place that can be one: damage makes any number of it, and behind some are no others."""

@@ -1,14 +1,17 @@
 import contextlib
 import shutil
 import sqlite3
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from services.common.errors import SetupError
+from services.forward import database
 from services.forward.database import connect_to_read
 from services.forward.folder import SpoolTaken, prepare
-from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.outbox import BacklogPart, BacklogRead, Unsendable
 from services.forward.spool import DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face
@@ -97,6 +100,33 @@ def test_a_read_returns_a_part_in_order(folder: Path) -> None:
     part = spool.read(BacklogRead(0, after=8, until=9, most_bytes=1))
     assert ([each.sequence for each in part.faces], part.until) == ([9], 9)
     assert spool.read(BacklogRead(0, after=10, until=12, most_bytes=1)) == BacklogPart([], 12)
+    spool.close()
+
+
+def test_what_cannot_be_sent_is_told_apart_unread(folder: Path) -> None:
+    good, refused, large, other = face(1), face(2), face(3, 30_000), face(4, device="another")
+    refused = SpooledFace(2, refused.id, replace(refused.message, topic="faceferry/dev/refused/face"))
+    damaged = SpooledFace(5, face(5).id, replace(face(5).message, topic="faceferry/dev's/no topic"))
+    spool = Spool(folder, RESERVE_BYTES, DEVICE)
+    spool.write(Changes([good, refused, large, other, damaged]))
+    unsendable = Unsendable(25_000, {refused.message.topic: "not_authorized"})
+    assert spool.read(replace(EVERYTHING, unsendable=unsendable)) == BacklogPart(
+        [good],
+        EVERYTHING.until,
+        {2: "not_authorized", 3: "packet_too_large", 4: "other_device", 5: "damaged"},
+    )
+    spool.close()
+
+
+def test_only_letting_go_is_not_waited_for(folder: Path) -> None:
+    spool = Spool(folder, RESERVE_BYTES, DEVICE)
+    with contextlib.closing(database.connect(folder / DATABASE)) as connection:
+        level = partial(connection.execute, "PRAGMA synchronous")
+        assert level().fetchone() == (2,)
+        with contextlib.suppress(ZeroDivisionError), database.unsynced(connection):
+            assert level().fetchone() == (1,)
+            _ = 1 / 0
+        assert level().fetchone() == (2,)
     spool.close()
 
 

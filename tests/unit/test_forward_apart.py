@@ -7,6 +7,7 @@ import pytest
 
 from services.forward.apart import PROBE_EVERY_S, SURE_AFTER, Apart
 from services.forward.orders import PutBack, SetAside
+from services.forward.outbox import Unsendable
 from services.forward.rows import Request
 from services.forward.spooled import SpooledFace
 from tests.forward_rig import face
@@ -69,6 +70,16 @@ def test_a_refused_topic_is_asked_again_every_few_seconds(apart: Apart, writer: 
     writer.orders.clear()
     apart.broker_answered(of_camera("one", 200), None)
     assert writer.orders == [PutBack(Request(reason="not_authorized"))]
+
+
+def test_faces_of_a_refused_topic_are_not_read_but_for_the_one_that_asks(apart: Apart) -> None:
+    refuse(apart, "one", SURE_AFTER - 1)
+    assert apart.unsendable(30_000, 100.0) == Unsendable(30_000, {})
+    refuse(apart, "one", 1)
+    assert apart.unsendable(30_000, 100.0).topics == {}  # for it is time to ask
+    assert apart.why_not_sent(of_camera("one", 4), 100.0) is None
+    assert apart.unsendable(30_000, 100.5).topics == {of_camera("one", 4).message.topic: "not_authorized"}
+    assert apart.unsendable(30_000, 100.5 + PROBE_EVERY_S).topics == {}
 
 
 def test_what_is_said_of_a_face_s_content_says_nothing_of_its_camera(apart: Apart, writer: Spooling) -> None:
