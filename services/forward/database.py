@@ -15,6 +15,9 @@ BUSY_S = 0.5
 COLUMNS = "id, topic, content_type, attributes, payload"
 """What makes a face, the same in each table."""
 
+SUFFIXES = ("", "-wal", "-shm")
+"""Of the files that a database consists of."""
+
 # In quarantine and set_aside anything may stand in a column: a damaged row is kept as it is.
 _TABLES = """
 BEGIN;
@@ -133,6 +136,16 @@ def connect(path: Path, *, is_exclusive: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def files(path: Path) -> list[Path]:
+    """Return the files of a database, whether there are any or not."""
+    return [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+
+
+def taken_bytes(path: Path) -> int:
+    """Return what a database takes on the disk."""
+    return sum(file.stat().st_size for file in files(path) if file.exists())
 
 
 def connect_to_read(path: Path, timeout_s: float = 5.0) -> sqlite3.Connection:

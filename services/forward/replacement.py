@@ -12,17 +12,17 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
 from services.common.durable import sync_folder
-from services.forward import database, salvage
-from services.forward.database import SpoolFull, SpoolUnwritable, translated
-from services.forward.rows import AS_BYTES, DAMAGED, insert
+from services.forward import database
+from services.forward.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
+from services.forward.rescue import Row, readable
+from services.forward.rows import DAMAGED, insert
 from services.forward.spooled import SpooledFace, from_row
 
 MAKING = "replacement.db"
@@ -30,9 +30,7 @@ COMPLETE = "replacement-complete.db"
 MOST_DAMAGED = 2
 """Damaged databases that are kept for a look."""
 
-_SUFFIXES = ("", "-wal", "-shm")
 _AT_ONCE = 64
-_TABLES = ("faces", "quarantine", "set_aside")
 
 log = structlog.get_logger()
 
@@ -42,6 +40,9 @@ def replace(
     damaged: sqlite3.Connection | None,
     why: str,
     next_sequence: Callable[[], int] | None = None,
+    *,
+    gone: Collection[str] = (),
+    wanted_bytes: int | None = None,
 ) -> None:
     """Put a new database in the place of one, and move that aside.
 
@@ -51,15 +52,20 @@ def replace(
         why: for the log.
         next_sequence: gives a place to faces whose own may belong to another by now; by default they come
             behind all others.
+        gone: ids of faces that the store has, and that need not be in it.
+        wanted_bytes: how much room it wants; by default as much as the damaged one takes.
 
     Raises:
         SpoolFull: there is no room for the copy; nothing has changed.
         SpoolUnwritable: the disk takes none; nothing has changed.
     """
     with translated():
-        _see_room(path)
+        if wanted_bytes is None:
+            wanted_bytes = database.taken_bytes(path)
+        if not has_room(path, wanted_bytes):
+            raise SpoolFull(f"no room to write {path.name} anew: {wanted_bytes} bytes")
         try:
-            rescued = _copy(path, damaged, next_sequence)
+            rescued = _copy(path, damaged, next_sequence, gone)
         except (SpoolFull, SpoolUnwritable):
             _remove(path.with_name(MAKING))
             raise
@@ -80,7 +86,7 @@ def finish(path: Path) -> str | None:
     # Of the replacement's own time, so that a second try goes on with the same name.
     made_at = datetime.fromtimestamp(complete.stat().st_mtime, UTC)
     aside = f"damaged-{made_at:%Y%m%dT%H%M%S}-{path.name}"
-    for suffix in reversed(_SUFFIXES):
+    for suffix in reversed(SUFFIXES):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
     # The old log must never lie beside the new database.
@@ -93,7 +99,7 @@ def finish(path: Path) -> str | None:
 
 def damaged_files(folder: Path) -> list[Path]:
     """Return the damaged databases that were moved aside, the newest last."""
-    return sorted(path for path in folder.glob("damaged-*") if not path.name.endswith(_SUFFIXES[1:]))
+    return sorted(path for path in folder.glob("damaged-*") if not path.name.endswith(SUFFIXES[1:]))
 
 
 def bound_damaged(folder: Path, most: int) -> None:
@@ -105,18 +111,17 @@ def bound_damaged(folder: Path, most: int) -> None:
 
 
 def _copy(
-    path: Path, damaged: sqlite3.Connection | None, next_sequence: Callable[[], int] | None
+    path: Path,
+    damaged: sqlite3.Connection | None,
+    next_sequence: Callable[[], int] | None,
+    gone: Collection[str],
 ) -> Counter[str]:
     """Make the replacement; return how many rows it has of each table."""
     making = path.with_name(MAKING)
     _remove(making)
     with contextlib.closing(database.connect(making)) as new:
-        copy = _Copy(new, next_sequence)
-        readings = [_Reading(damaged, table) for table in _TABLES] if damaged is not None else []
-        for reading in readings:
-            copy.take(reading.rows())
-        if not readings or not all(reading.is_whole for reading in readings):
-            copy.take(_salvaged(path))
+        copy = _Copy(new, next_sequence, gone)
+        copy.take(readable(path, damaged))
         if damaged is not None:
             _copy_requests(damaged, new)
         with translated():
@@ -130,81 +135,16 @@ def _copy_requests(damaged: sqlite3.Connection, new: sqlite3.Connection) -> None
             new.execute("INSERT INTO requests VALUES (?, ?, ?, ?)", request)
 
 
-def _see_room(path: Path) -> None:
-    """See that there is room for the copy, before it has taken what there is.
-
-    Raises:
-        SpoolFull: there is none.
-    """
+def has_room(path: Path, wanted_bytes: int) -> bool:
+    """Say whether there is room for a copy, before it has taken what there is."""
     disk = os.statvfs(path.parent)
-    wanted = sum(file.stat().st_size for file in _files(path) if file.exists())
-    if disk.f_bavail * disk.f_frsize < wanted:
-        raise SpoolFull(f"no room to write {path.name} anew: {wanted} bytes")
-
-
-def _files(path: Path) -> list[Path]:
-    return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+    return disk.f_bavail * disk.f_frsize >= wanted_bytes
 
 
 def _remove(path: Path) -> None:
-    for file in _files(path):
+    for file in database.files(path):
         if file.exists():  # else a read-only disk refuses even what is not there
             file.unlink()
-
-
-class _Row(NamedTuple):
-    """A row that was found: where, its place there, why it is apart if it is, and the columns of a face."""
-
-    table: str
-    place: int
-    reason: bytes | None
-    columns: Sequence[object]
-    is_live: bool = True
-
-
-class _Reading:
-    """What SQLite can still read of a table, from both ends towards the damage."""
-
-    def __init__(self, damaged: sqlite3.Connection, table: str) -> None:
-        self._damaged = damaged
-        self._table = table
-        self._found: set[int] = set()
-        self.is_whole = True
-
-    def rows(self) -> Iterator[_Row]:
-        yield from self._read("ASC")
-        if not self.is_whole:
-            yield from self._read("DESC")
-
-    def _read(self, order: str) -> Iterator[_Row]:
-        reason = "NULL" if self._table == "faces" else "CAST(reason AS BLOB)"
-        query = f"SELECT rowid, {reason}, {AS_BYTES} FROM {self._table} ORDER BY rowid {order}"  # noqa: S608 - constants
-        try:
-            for place, why, *columns in self._damaged.execute(query):
-                if place in self._found:
-                    if order == "DESC":
-                        return
-                    self.is_whole = False  # the pages lead back to what was read: others may be left out
-                    continue
-                self._found.add(place)
-                yield _Row(self._table, place, why, columns)
-        except sqlite3.DatabaseError:
-            self.is_whole = False
-
-
-def _salvaged(path: Path) -> Iterator[_Row]:
-    """Yield what the pages hold, which table it is of told by its shape; what was let go may be among it."""
-    for place, values in salvage.records(path):
-        match values:
-            case [None, face_id, _, topic, content_type, attributes, payload]:
-                columns = [face_id, topic, content_type, attributes, payload]
-                yield _Row("faces", place, None, columns, is_live=False)
-            case [bytes() as face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
-                columns = [face_id, topic, content_type, attributes, payload]
-                yield _Row("quarantine", place, reason, columns, is_live=False)
-            case [None, face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
-                columns = [face_id, topic, content_type, attributes, payload]
-                yield _Row("set_aside", place, reason, columns, is_live=False)
 
 
 class _Copy:
@@ -213,27 +153,30 @@ class _Copy:
     Args:
         new: the new database.
         next_sequence: see `replace`.
+        gone: see `replace`.
 
     Attributes:
         rows: how many it has now, by table.
     """
 
-    def __init__(self, new: sqlite3.Connection, next_sequence: Callable[[], int] | None) -> None:
+    def __init__(
+        self, new: sqlite3.Connection, next_sequence: Callable[[], int] | None, gone: Collection[str]
+    ) -> None:
         self.rows = Counter[str]()
         self._new = new
-        self._ids: set[str] = set()
+        self._ids: set[str] = set(gone)
         self._last_sequence = 0
         self._next_sequence = next_sequence or (lambda: self._last_sequence + 1)
         self._now_s = time.time()
 
-    def take(self, found: Iterator[_Row]) -> None:
+    def take(self, found: Iterator[Row]) -> None:
         """Write all of it, some at a time: the log must not grow as large as the database."""
         while some := list(itertools.islice(found, _AT_ONCE)):
             with translated(), self._new:
                 for row in some:
                     self._write(row)
 
-    def _write(self, row: _Row) -> None:
+    def _write(self, row: Row) -> None:
         face = from_row(row.place, row.columns)
         if face is None:
             if row.is_live:

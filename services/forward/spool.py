@@ -14,12 +14,14 @@ from services.forward.ages import Ages
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.folder import Folder
 from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.rescue import Rescue
 from services.forward.reserve import DISK_FULL, Reserve
 from services.forward.rows import Place, Request
 from services.forward.spooled import SpooledFace
 
 DATABASE = "spool.db"
 RESERVE = "reserve"
+DAMAGED_AND_FULL = "the spool is damaged, and the disk has no room to write it anew"
 _VACUUM_PAGES = 2_048
 _TIGHT_STEPS = 16
 _MOST_BAD_AT_ONCE = 256
@@ -76,7 +78,8 @@ class Spool:
 
     Raises:
         SetupError: a newer version's spool is in the folder.
-        SpoolFull: there is no room to open it, even without the reserve.
+        SpoolFull: there is no room to open it, even without the reserve. A damaged one, for whose replacement
+            there is none, is opened all the same: see `Rescue`.
         SpoolUnwritable: the disk does not let it be opened.
     """
 
@@ -86,13 +89,12 @@ class Spool:
         self._reserve = Reserve(folder / RESERVE, reserve_bytes)
         self._device = device
         self._is_exclusive = False
+        self._rescue: Rescue | None = None
+        self._connection: sqlite3.Connection
+        self._others: list[str] = []
         with translated():
             replacement.finish(self._path)
-        self._connection = self._open()
-        try:
-            last_sequence = self._take_stock()
-        except SpoolDamaged as error:
-            last_sequence = self._write_anew(str(error))
+        last_sequence = self._begin()
         self._sequences = itertools.count(last_sequence + 1)
         self._ages = Ages(last_sequence, time.monotonic())
         self._reserve.keep()
@@ -107,6 +109,8 @@ class Spool:
 
     def last_sequence(self) -> int:
         """Return the newest face's place; 0 for an empty spool."""
+        if self._rescue is not None:
+            return self._rescue.last_sequence()
         with translated():
             (last,) = self._connection.execute(
                 "SELECT max(sequence) FROM faces WHERE sequence < ?", (_NO_PLACE,)
@@ -120,6 +124,10 @@ class Spool:
 
     def state(self) -> SpoolState:
         """Return what is held. Cheap: nothing is counted anew."""
+        if self._rescue is not None:
+            left = max(0, self._faces - len(self._rescue.gone))
+            taken_bytes = database.taken_bytes(self._path)
+            return SpoolState(left, self._quarantined, dict(+self._aside), taken_bytes, None)
         with translated():
             size, oldest, held_since_s = database.size_and_oldest(self._connection)
         log_path = self._path.with_name(f"{DATABASE}-wal")
@@ -139,6 +147,11 @@ class Spool:
             SpoolUnwritable: neither.
             SpoolDamaged: nothing of the batch is safe; call `replace`.
         """
+        if self._rescue is not None:
+            if changes.inserts:
+                raise SpoolFull(DAMAGED_AND_FULL)
+            self._rescue.gone.update(changes.deletes)  # what is refused comes again, and is then moved
+            return 0
         now_s = time.time()
         waiting = contextlib.nullcontext() if changes.inserts else database.unsynced(self._connection)
         with translated(), waiting, self._connection:
@@ -159,6 +172,8 @@ class Spool:
             SpoolDamaged: the database is broken; call `replace`.
             SpoolUnwritable: the disk does not give it.
         """
+        if self._rescue is not None:
+            return self._rescue.read(read)
         part = BacklogPart([], read.until)
         weight = 0
         with translated():
@@ -182,6 +197,7 @@ class Spool:
             SpoolFull, SpoolUnwritable: nothing was done.
             SpoolDamaged: nothing is safe; call `replace`.
         """
+        self._see_whole()
         now_s = time.time()
         with translated(), self._connection:
             moves = rows.set_aside(self._connection, faces, bad_rows, now_s)
@@ -197,12 +213,19 @@ class Spool:
         return gone
 
     def requests(self) -> list[tuple[int, Request]]:
-        """Return what people have asked to go back, by the request's number."""
+        """Return what people have asked to go back, by the request's number; nothing while none can."""
+        if self._rescue is not None:
+            return []
         with translated():
             return rows.requests(self._connection)
 
     def find_apart(self, request: Request) -> list[Place]:
-        """Return where the faces are that a request means."""
+        """Return where the faces are that a request means.
+
+        Raises:
+            SpoolFull: none can go back now.
+        """
+        self._see_whole()
         with translated():
             return rows.find_apart(self._connection, request)
 
@@ -220,6 +243,7 @@ class Spool:
             SpoolFull, SpoolUnwritable: none was moved.
             SpoolDamaged: the database is broken; call `replace`.
         """
+        self._see_whole()
         with translated(), self._connection:
             ours = device if device == self._device else None
             back, seen = rows.put_back(self._connection, places, ours, self.next_sequence, time.time())
@@ -238,6 +262,8 @@ class Spool:
 
         None may be without the reserve: it would take the room that letting go of the others needs.
         """
+        if self._rescue is not None:
+            return DAMAGED_AND_FULL
         if not self._reserve.is_kept or not self._reserve.is_room_left():
             return DISK_FULL
         return None
@@ -253,8 +279,9 @@ class Spool:
             self._reserve.release()
         except OSError as error:
             raise SpoolUnwritable(str(error)) from error
-        with contextlib.suppress(SpoolFull), translated():
-            self._checkpoint()
+        if self._rescue is None:
+            with contextlib.suppress(SpoolFull), translated():
+                self._checkpoint()
 
     def tidy(self, *, is_tight: bool) -> None:
         """Give room back to the disk, keep the reserve again if there is enough, and see that the disk works.
@@ -264,10 +291,15 @@ class Spool:
 
         Raises:
             SpoolUnwritable: it takes no writes.
-            SpoolDamaged: the database is broken; call `replace`.
+            SpoolDamaged: the database is broken; call `replace`. Of one that was found to be, and for which
+                there was no room, this says that there is now.
             SpoolTaken: the folder was replaced.
         """
         self._folder.see(is_empty=self._faces == 0)
+        if self._rescue is not None:
+            if replacement.has_room(self._path, self._rescue.wanted_bytes()):
+                raise SpoolDamaged("there is room now to write it anew")
+            return
         with contextlib.suppress(SpoolFull), translated():
             for _ in range(_TIGHT_STEPS if is_tight else 1):
                 # As a script, for `execute` takes a single step of it, which is a single page.
@@ -276,6 +308,10 @@ class Spool:
                 self._checkpoint()
         try:
             self._reserve.keep()
+            if not self._reserve.is_kept:
+                # The room of what is kept for a look alone is wanted.
+                replacement.bound_damaged(self._path.parent, 0)
+                self._reserve.keep()
             if self._reserve.is_kept:
                 self._reserve.touch()
         except OSError as error:
@@ -285,6 +321,8 @@ class Spool:
 
     def is_in_place(self) -> bool:
         """Say whether the database is still the file of its name, for people do delete files."""
+        if self._rescue is not None:
+            return True
         with translated():
             return self._path.exists() and self._path.stat().st_ino == self._inode
 
@@ -292,17 +330,74 @@ class Spool:
         """Put a new database in the place of a damaged or missing one, with all faces that can be read.
 
         Raises:
-            SpoolFull, SpoolUnwritable: there is no room for it; nothing has changed.
+            SpoolFull: there is no room for it; until `tidy` finds some, faces are read, and those that are
+                let go remembered, but nothing is written.
+            SpoolUnwritable: the disk takes no writes; nothing has changed.
             SpoolTaken: the folder was replaced.
         """
         self._folder.see(is_empty=self._faces == 0)
-        self._ages.came(self._write_anew(why, self.next_sequence), time.monotonic())
+        try:
+            self._ages.came(self._write_anew(why, self.next_sequence), time.monotonic())
+        except SpoolFull:
+            if self._rescue is None:
+                self._rescue_from(self._connection, why)
+            else:
+                self._rescue.had_no_room()
+            raise
+
+    def _see_whole(self) -> None:
+        if self._rescue is not None:
+            raise SpoolFull(DAMAGED_AND_FULL)
 
     def _write_anew(self, why: str, next_sequence: Callable[[], int] | None = None) -> int:
         """Replace the database and open the new one; return the newest face's place."""
-        replacement.replace(self._path, self._connection, why, next_sequence)
+        rescue = self._rescue
+        if rescue is None:
+            replacement.replace(self._path, self._connection, why, next_sequence)
+        else:
+            replacement.replace(
+                self._path,
+                rescue.damaged,
+                why,
+                next_sequence,
+                gone=rescue.gone,
+                wanted_bytes=rescue.wanted_bytes(),
+            )
+            self._rescue = None
         self._connection = self._connect()
         return self._take_stock()
+
+    def _begin(self) -> int:
+        """Open the database and take stock, whatever state it is in; return the newest face's place."""
+        try:
+            self._connection = self._open()
+        except SpoolDamaged as error:
+            return self._begin_rescue(str(error), None)
+        try:
+            return self._take_stock()
+        except SpoolDamaged as error:
+            try:
+                return self._write_anew(str(error))
+            except SpoolFull:
+                return self._begin_rescue(str(error), self._connection)
+
+    def _begin_rescue(self, why: str, damaged: sqlite3.Connection | None) -> int:
+        if not database.taken_bytes(self._path):
+            raise SpoolFull(f"no room to make one: {why}")
+        if damaged is None:
+            self._connection = sqlite3.connect(":memory:", check_same_thread=False)  # so that there is one
+        self._quarantined = 0
+        self._aside = Counter[str]()
+        rescue = self._rescue_from(damaged, why)
+        last_sequence = rescue.last_sequence()
+        self._faces = rescue.waiting
+        return last_sequence
+
+    def _rescue_from(self, damaged: sqlite3.Connection | None, why: str) -> Rescue:
+        """Send from a damaged database, for as long as there is no room for another."""
+        log.error("spool.damaged_and_no_room", why=why)
+        self._rescue = Rescue(self._path, damaged, self._device)
+        return self._rescue
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -311,6 +406,7 @@ class Spool:
             # Even to be read a database takes room: for the index of its log.
             log.error("spool.disk_full")  # noqa: TRY400 - foreseen
             with translated():
+                replacement.bound_damaged(self._path.parent, 0)
                 self._reserve.release()
         try:
             return self._connect_or_replace()
@@ -325,10 +421,7 @@ class Spool:
             return self._connect()
 
     def _connect_alone(self) -> sqlite3.Connection:
-        try:
-            connection = database.connect(self._path, is_exclusive=True)
-        except SpoolDamaged as error:
-            raise SpoolFull(f"no room to mend it: {error}") from error
+        connection = database.connect(self._path, is_exclusive=True)
         self._is_exclusive = True
         return connection
 

@@ -1,0 +1,187 @@
+"""What can still be read of a damaged spool, and how its faces go out while it cannot be written anew."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from services.common.topics import is_of_device
+from services.forward import salvage
+from services.forward.database import taken_bytes
+from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.rows import AS_BYTES
+from services.forward.spooled import SpooledFace, from_row
+
+MARGIN_BYTES = 2 * 1024 * 1024
+"""So much more is wanted after a try for which the room was not enough."""
+TABLES = ("faces", "quarantine", "set_aside")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that was found.
+
+    Attributes:
+        table: where it stands.
+        place: its place there.
+        reason: why it is apart, if it is.
+        columns: those of a face.
+        is_live: whether it stands there still, as far as SQLite can tell; what its pages hold beside that may
+            have been let go long ago.
+    """
+
+    table: str
+    place: int
+    reason: bytes | None
+    columns: Sequence[object]
+    is_live: bool = True
+
+
+def readable(path: Path, damaged: sqlite3.Connection | None) -> Iterator[Row]:
+    """Yield what can be read of a damaged database, first as its tables have it, then out of its pages.
+
+    Args:
+        path: the database; it may be gone, and its connection still have it.
+        damaged: the connection to it, if it can be opened.
+    """
+    readings = [_Reading(damaged, table) for table in TABLES] if damaged is not None else []
+    for reading in readings:
+        yield from reading.rows()
+    if not readings or not all(reading.is_whole for reading in readings):
+        yield from _salvaged(path)
+
+
+class Rescue:
+    """Sends from a damaged database on a disk that has no room for a new one beside it.
+
+    Nothing is written. What the store has is remembered instead, until so much of it is gone that the rest
+    finds room elsewhere on the disk; a crash before means that it is sent again.
+
+    Args:
+        path: the database.
+        damaged: the connection to it, if it can be opened.
+        device: whose faces can be sent.
+
+    Attributes:
+        gone: ids of faces that the store has.
+        damaged: as it was given.
+    """
+
+    def __init__(self, path: Path, damaged: sqlite3.Connection | None, device: str) -> None:
+        self.gone: set[str] = set()
+        self.damaged = damaged
+        self._path = path
+        self._device = device
+        self._sizes: dict[str, int] = {}  # in whole pages, of every face that was found
+        self._is_all_known = False
+        self._margin_bytes = 0
+        self._faces: Iterator[SpooledFace] = iter(())
+        self._after: int | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many faces are known that are not gone."""
+        return len(self._sizes.keys() - self.gone)
+
+    def last_sequence(self) -> int:
+        """Return the last place of a face that can be found; reads all."""
+        return max((face.sequence for face in self._found()), default=0)
+
+    def read(self, read: BacklogRead) -> BacklogPart:
+        """Return a part of the faces that are not gone, in no strict order.
+
+        Whoever begins before all others gets them from the start; the place up to which it was looked at
+        counts the parts, for damage leaves no order to go by.
+        """
+        if read.after != self._after:
+            self._faces = self._found()
+        faces: list[SpooledFace] = []
+        weight = 0
+        for face in self._faces:
+            if face.id in self.gone:
+                continue
+            faces.append(face)
+            weight += face.size_bytes
+            if weight >= read.most_bytes:
+                self._after = min(read.after + 1, read.until)
+                return BacklogPart(faces, self._after)
+        self._is_all_known = True
+        self._after = read.until
+        return BacklogPart(faces, read.until)
+
+    def wanted_bytes(self) -> int:
+        """Return about how much room a new database wants that is without what is gone."""
+        gone_bytes = sum(self._sizes.get(face_id, 0) for face_id in self.gone)
+        all_bytes = taken_bytes(self._path)
+        if self._is_all_known:
+            all_bytes = min(all_bytes, sum(self._sizes.values()) + self._apart_bytes)
+        return max(0, all_bytes - gone_bytes) + self._margin_bytes
+
+    def had_no_room(self) -> None:
+        """Take note that the room was not enough."""
+        self._margin_bytes += MARGIN_BYTES
+
+    @cached_property
+    def _apart_bytes(self) -> int:
+        total = 0
+        for reading in (_Reading(self.damaged, table) for table in TABLES[1:] if self.damaged is not None):
+            total += sum(len(row.columns[-1]) for row in reading.rows() if isinstance(row.columns[-1], bytes))
+        return total
+
+    def _found(self) -> Iterator[SpooledFace]:
+        """Yield each face that waits, once."""
+        seen: set[str] = set()
+        for row in readable(self._path, self.damaged):
+            face = from_row(row.place, row.columns) if row.table == TABLES[0] else None
+            if face is None or face.id in seen:
+                continue
+            seen.add(face.id)
+            self._sizes[face.id] = -(-face.size_bytes // salvage.PAGE_BYTES) * salvage.PAGE_BYTES
+            if is_of_device(face.message.topic, self._device):
+                yield face
+
+
+class _Reading:
+    """What SQLite can still read of a table, from both ends towards the damage."""
+
+    def __init__(self, damaged: sqlite3.Connection, table: str) -> None:
+        self._damaged = damaged
+        self._table = table
+        self._found: set[int] = set()
+        self.is_whole = True
+
+    def rows(self) -> Iterator[Row]:
+        yield from self._read("ASC")
+        if not self.is_whole:
+            yield from self._read("DESC")
+
+    def _read(self, order: str) -> Iterator[Row]:
+        reason = "NULL" if self._table == "faces" else "CAST(reason AS BLOB)"
+        query = f"SELECT rowid, {reason}, {AS_BYTES} FROM {self._table} ORDER BY rowid {order}"  # noqa: S608 - constants
+        try:
+            for place, why, *columns in self._damaged.execute(query):
+                if place in self._found:
+                    if order == "DESC":
+                        return
+                    self.is_whole = False  # the pages lead back to what was read: others may be left out
+                    continue
+                self._found.add(place)
+                yield Row(self._table, place, why, columns)
+        except sqlite3.DatabaseError:
+            self.is_whole = False
+
+
+def _salvaged(path: Path) -> Iterator[Row]:
+    """Yield what the pages hold, which table it is of told by its shape; what was let go may be among it."""
+    for place, values in salvage.records(path):
+        match values:
+            case [None, face_id, _, topic, content_type, attributes, payload]:
+                columns = [face_id, topic, content_type, attributes, payload]
+                yield Row("faces", place, None, columns, is_live=False)
+            case [bytes() as face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
+                columns = [face_id, topic, content_type, attributes, payload]
+                yield Row("quarantine", place, reason, columns, is_live=False)
+            case [None, face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
+                columns = [face_id, topic, content_type, attributes, payload]
+                yield Row("set_aside", place, reason, columns, is_live=False)

@@ -1,0 +1,133 @@
+"""A damaged spool on a disk that has no room to write it anew: its faces go out all the same."""
+
+import contextlib
+import dataclasses
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.forward.orders import Delete, Quarantine
+from services.forward.outbox import BacklogRead
+from services.forward.spool import DAMAGED_AND_FULL, DATABASE, Changes, Spool
+from services.forward.spooled import SpooledFace
+from services.forward.writer import SpoolWriter
+from tests.forward_rig import DEVICE, Answered, face, small_disk, take_all_room, writing
+from tests.support import eventually
+
+RESERVE = 4 * 1024 * 1024
+PAGE = 8_192
+FACES = 800
+"""More than half of the disk."""
+FIRST = BacklogRead(0, after=-(1 << 63), until=1 << 59, most_bytes=2 * 1024 * 1024)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", 32) as folder:
+        yield folder
+
+
+@pytest.fixture
+def faces(disk: Path) -> list[SpooledFace]:
+    made = [face(number) for number in range(1, FACES + 2)]
+    with contextlib.closing(Spool(disk, RESERVE, DEVICE)) as spool:
+        for at in range(0, len(made), 100):
+            spool.write(Changes(made[at : at + 100]))
+        spool.write(Changes(refused={made[-1].id: "not_an_image"}))
+        spool.tidy(is_tight=False)
+    return made[:-1]
+
+
+def overwrite(disk: Path, page: int, data: bytes) -> None:
+    with (disk / DATABASE).open("r+b") as file:
+        file.seek((page - 1) * PAGE)
+        file.write(data)
+
+
+def spoil_the_root(disk: Path) -> None:
+    with contextlib.closing(sqlite3.connect(disk / DATABASE)) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'faces'"
+        (page,) = connection.execute(query).fetchone()
+    overwrite(disk, page, b"\xa5" * PAGE)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], int]] = {
+    "a page zeroed": (lambda disk: overwrite(disk, 1_000, bytes(PAGE)), FACES - 8),
+    "the header": (lambda disk: overwrite(disk, 1, b"\xa5" * 100), FACES),
+    "the faces' root": (spoil_the_root, FACES),
+    "cut": (lambda disk: os.truncate(disk / DATABASE, 1_900 * PAGE), FACES // 2),
+}
+
+
+async def send(writer: SpoolWriter, answered: Answered, most: int = 1 << 30) -> set[str]:
+    """Read what waits in parts, and let go of all of it as if the store had it; return the ids."""
+    sent: set[str] = set()
+    read = FIRST
+    while read.after < read.until and len(sent) < most:
+        parts = len(answered.parts)
+        writer.put(read)
+        await eventually(lambda parts=parts: len(answered.parts) > parts, 10)  # type: ignore[misc]
+        for each in answered.parts[-1].faces:
+            sent.add(each.id)
+            writer.put(Delete(each.id))
+        read = dataclasses.replace(read, after=answered.parts[-1].until)
+    return sent
+
+
+async def is_well(disk: Path, writer: SpoolWriter, answered: Answered) -> None:
+    await eventually(lambda: writer.problem is None, 20)
+    await eventually(lambda: writer.state.faces == 0, 10)
+    assert writer.state.quarantined == 1
+    new = face(writer.next_sequence())
+    writer.put(new)
+    await eventually(lambda: answered.written[-1:] == [new])
+    assert (disk / "reserve").exists()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+async def test_found_at_the_start(disk: Path, faces: list[SpooledFace], kind: str) -> None:
+    damage, at_least = DAMAGES[kind]
+    damage(disk)
+    async with writing(disk, RESERVE) as (writer, answered):
+        assert writer.problem == (None if kind == "a page zeroed" else DAMAGED_AND_FULL)
+        sent = await send(writer, answered)
+        assert len(sent & {each.id for each in faces}) >= at_least
+        if kind == "cut":  # the quarantine was behind it
+            await eventually(lambda: writer.problem is None, 20)
+        else:
+            await is_well(disk, writer, answered)
+
+
+async def test_met_at_work(disk: Path, faces: list[SpooledFace]) -> None:
+    async with writing(disk, RESERVE) as (writer, answered):
+        overwrite(disk, 1_000, bytes(PAGE))
+        sent = await send(writer, answered)
+        assert len(sent & {each.id for each in faces}) >= FACES - 8
+        await is_well(disk, writer, answered)
+
+
+async def test_a_crash_on_the_way_loses_nothing(disk: Path, faces: list[SpooledFace]) -> None:
+    overwrite(disk, 1_000, bytes(PAGE))
+    async with writing(disk, RESERVE) as (writer, answered):
+        sent = await send(writer, answered, most=FACES // 4)
+    async with writing(disk, RESERVE) as (writer, answered):
+        sent |= await send(writer, answered)
+        assert len(sent & {each.id for each in faces}) >= FACES - 8
+        await is_well(disk, writer, answered)
+
+
+async def test_not_even_the_reserve_s_room_is_wanted(disk: Path, faces: list[SpooledFace]) -> None:
+    """Somebody else takes it; there is none to write a byte until that one has gone."""
+    overwrite(disk, 1_000, bytes(PAGE))
+    (disk / "reserve").unlink()
+    filler = take_all_room(disk)
+    async with writing(disk, RESERVE) as (writer, answered):
+        sent = await send(writer, answered)
+        writer.put(Quarantine(faces[0].id, "not_an_image"))
+        assert len(sent & {each.id for each in faces}) >= FACES - 8
+        assert writer.problem == DAMAGED_AND_FULL
+        filler.unlink()
+        await is_well(disk, writer, answered)
