@@ -75,6 +75,20 @@ def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     return s3
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A key and a certificate of 127.0.0.1, which vouches for itself."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o644)
+    return key, certificate
+
+
 def skip(reason: str) -> None:
     """Skip a test for what this machine lacks; in CI nothing may be lacking."""
     if os.environ.get("FACEFERRY_TEST_NO_SKIPS"):

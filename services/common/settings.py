@@ -28,9 +28,13 @@ from services.common.logging import LogFormat, LogLevel
 from services.common.topics import is_name
 
 PREFIX = "FACEFERRY_"
-MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+WEBSOCKETS = frozenset({"ws", "wss"})
+ENCRYPTED = frozenset({"mqtts", "wss"})
+PROXY_PORT = 3128
 MOST_SECRET_BYTES = 65_535
 """MQTT counts the bytes of a user's name, and of a password, with 16 bits."""
+MOST_ALPN_BYTES = 255
 MOST = 2**53
 """No number is larger: a disk that is, is none, and beyond it a float is not exact."""
 
@@ -69,12 +73,34 @@ def _mqtt_url(text: str) -> str:
     _check_one_word(text)
     parts = urlsplit(text)
     if parts.scheme not in MQTT_PORTS or not parts.hostname or parts.port == 0:
-        raise ValueError("an address such as mqtt://host:1883 or mqtts://user@host:8883 is wanted")
+        raise ValueError(
+            "an address such as mqtt://host:1883, mqtts://user@host:8883 or wss://host/mqtt is wanted"
+        )
+    if parts.fragment or parts.password:
+        raise ValueError("no '#' or password belongs here; the password has a setting of its own")
+    if (parts.path not in ("", "/") or parts.query) and parts.scheme not in WEBSOCKETS:
+        raise ValueError("no path or query belongs here, but for ws:// and wss://")
+    _host(parts.hostname)
+    _check_user(parts.username or "")
+    return text
+
+
+def _proxy_url(text: str) -> str:
+    _check_one_word(text)
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or parts.port == 0:
+        raise ValueError("an address such as http://user@proxy:3128 is wanted")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.password:
         raise ValueError("no path, query or password belongs here; the password has a setting of its own")
     _host(parts.hostname)
     _check_user(parts.username or "")
     return text
+
+
+def _alpn(protocol: str) -> str:
+    if not (protocol.isascii() and protocol.isprintable() and 1 <= len(protocol) <= MOST_ALPN_BYTES):
+        raise ValueError("a protocol's name has 1 to 255 letters")
+    return protocol
 
 
 def _split_commas(value: object) -> object:
@@ -83,6 +109,8 @@ def _split_commas(value: object) -> object:
 
 DeviceName = Annotated[str, AfterValidator(_device_name)]
 HostName = Annotated[str, AfterValidator(_host)]
+Alpn = Annotated[str, AfterValidator(_alpn)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
 CommaSeparated = BeforeValidator(_split_commas)
 
@@ -204,6 +232,15 @@ class CloudSettings(Settings):
     cloud_mqtt_password: SecretStr | None = Field(
         None, description="its password, if it asks for one; sent alone where the address names no user"
     )
+    cloud_mqtt_alpn: Annotated[tuple[Alpn, ...], CommaSeparated] = Field(
+        (),
+        description="protocols to offer while TLS begins, where the broker shares a port with others; "
+        "default: x-amzn-mqtt-ca for AWS IoT's own addresses on port 443",
+    )
+    cloud_proxy_url: ProxyUrl | None = Field(
+        None, description="an HTTP proxy that lets us out, as http://user@proxy:3128; for MQTT alone"
+    )
+    cloud_proxy_password: SecretStr | None = Field(None, description="its user's password")
     cloud_ca_file: Path | None = Field(None, description="who vouches for the broker; default: the system's")
     cloud_cert_file: Path | None = Field(None, description="our certificate (mutual TLS)")
     cloud_key_file: Path | None = Field(None, description="its key")

@@ -23,7 +23,9 @@ EDGE_FILES = [
     for others in any_of("passwords.yaml", "live.yaml")
 ]
 EDGE = list(itertools.product(EDGE_FILES, any_of("metrics")))
-CLOUD = list(itertools.product(any_of("passwords.yaml"), any_of("selfhost", "gallery", "metrics")))
+CLOUD = list(
+    itertools.product(any_of("passwords.yaml", "websockets.yaml"), any_of("selfhost", "gallery", "metrics"))
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,61 +4,17 @@ import asyncio
 import contextlib
 import itertools
 import os
-import socket
-import struct
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import structlog
 
 from services.common.mqtt import Broker, Link, patience
 from services.common.mqtt import link as mqtt_link
+from tests.mqtt_rig import CLOSE, RESET, SILENCE, acting, downs, server
 from tests.support import MosquittoServer, eventually
 
 CONNACK = bytes([0x20, 3, 0, 0, 0])
-SILENCE = b"silence"
-CLOSE = b"close"
-RESET = b"reset"
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def server(serve: Serve) -> AsyncIterator[int]:
-    """A server that does as it is told to each connection; its port."""
-
-    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            await serve(reader, writer)
-        writer.close()
-
-    async with await asyncio.start_server(serve_and_close, "127.0.0.1", 0) as listening:
-        yield listening.sockets[0].getsockname()[1]
-
-
-def acting(*steps: bytes) -> Serve:
-    """Return what answers one packet with the first step, the next with the second, and then closes."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for step in steps:
-            if step is CLOSE:
-                return
-            if step is RESET:
-                linger: socket.socket = writer.get_extra_info("socket")
-                linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return
-            await reader.read(4096)
-            if step is SILENCE:
-                await reader.read()
-            writer.write(step)
-            await writer.drain()
-
-    return serve
 
 
 def connack(code: int, **properties: str) -> bytes:
@@ -72,25 +28,6 @@ def connack(code: int, **properties: str) -> bytes:
 
 def suback(code: int) -> bytes:
     return bytes([0x90, 4, 0, 1, 0, code])
-
-
-@asynccontextmanager
-async def downs(port: int, scheme: str = "mqtt", **options: Any) -> AsyncIterator[list[str]]:
-    """The reasons that a link to a port has in its log, as they come."""
-    broker = Broker(f"{scheme}://127.0.0.1:{port}", **options)
-    reasons: list[str] = []
-
-    def note(_logger: object, _method: str, event: Any) -> Any:
-        if event["event"] == "mqtt.link_down":
-            reasons.append(event["error"])
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[note])
-    try:
-        async with Link("cloud", broker, identity="refused", subscriptions=["a/topic"]):
-            yield reasons
-    finally:
-        structlog.reset_defaults()
 
 
 CASES = {
@@ -183,19 +120,6 @@ async def test_a_failed_handshake_is_said_to_be_one(steps: list[bytes]) -> None:
     async with server(acting(*steps)) as port, downs(port, "mqtts") as reasons:
         await eventually(lambda: reasons, 3.0)
         assert "TLS" in reasons[0] or "reset by peer" in reasons[0]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    key.chmod(0o644)
-    return key, certificate
 
 
 async def test_a_broker_that_wants_a_certificate_of_ours_says_so(

@@ -15,8 +15,17 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from services.common.endings import TAKEN_OVER, Ear, NoBroker, why_lost, why_refused, words_of
+from services.common.endings import (
+    KEEP_ALIVE_TIMEOUT,
+    TAKEN_OVER,
+    Ear,
+    NoBroker,
+    why_lost,
+    why_refused,
+    words_of,
+)
 from services.common.greeting import CONNECT, add_password, why_no_broker
+from services.common.mqtt.dialling import Way, open_socket
 from services.common.mqtt.pulse import Pulse
 
 GOODBYE_TIMEOUT_S = 1.0
@@ -34,6 +43,7 @@ class Connection(aiomqtt.Client):
 
     Attributes:
         is_taken_over: whether it ended because another has connected with its id.
+        is_silent: whether it ended because nothing more was heard.
     """
 
     def __init__(
@@ -43,12 +53,14 @@ class Connection(aiomqtt.Client):
         password: str | None = None,
         timeout_s: float,
         pulse: Pulse,
+        way: Way,
         **options: Any,
     ) -> None:
         self._timeout_s = timeout_s
         self._ear = Ear()
         super().__init__(*arguments, username=username, password=password, logger=self._ear, **options)
         self.is_taken_over = False
+        self.is_silent = False
         self._thread = threading.get_ident()
         self._is_over = False
         self._awaited = "CONNACK"
@@ -57,6 +69,7 @@ class Connection(aiomqtt.Client):
         pulse.begin(time.monotonic())
         self._unsent_bytes = 0
         paho: Any = self._client
+        paho._create_socket = functools.partial(open_socket, paho, way, paho._connect_timeout)
         self._receive = paho._sock_recv
         paho._sock_send = functools.partial(self._send_first, paho._sock_send)
         paho._sock_recv = self._receive_first
@@ -126,6 +139,7 @@ class Connection(aiomqtt.Client):
         if is_asked and self._pulse.asks(now_s):
             paho._send_pingreq()
         if self.is_alive and self._pulse.gives_up(now_s):
+            self.is_silent = True
             self._disconnected.set_exception(aiomqtt.MqttError(f"no answer for {self.silent_s():.0f} s"))
 
     def silent_s(self) -> float:
@@ -229,6 +243,7 @@ class Connection(aiomqtt.Client):
             self.is_taken_over = reason_code.value == TAKEN_OVER
             why = f"the broker ended it: {words_of(reason_code, properties)}"
         else:
+            self.is_silent = reason_code.value == KEEP_ALIVE_TIMEOUT
             why = why_lost(reason_code.value, self._awaited, self._ear.problem, int(self._client._keepalive))
         self._disconnected.set_exception(aiomqtt.MqttError(why))
 

@@ -8,7 +8,6 @@ reason codes of PUBACK. Others are done in their place: see `connection` and `pa
 import asyncio
 import contextlib
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -28,7 +27,9 @@ from services.common.errors import FaceferryError, Refused
 from services.common.message import Message
 from services.common.metrics import MQTT_DROPPED, MQTT_LINK_UP
 from services.common.mqtt.connection import Connection
+from services.common.mqtt.dialling import Way
 from services.common.mqtt.packets import as_reason, from_paho, packet_bytes, to_properties
+from services.common.mqtt.path import LARGE_BYTES, Path
 from services.common.mqtt.patience import Patience
 from services.common.mqtt.pulse import SILENT_S, Pulse
 from services.common.news import News
@@ -145,6 +146,9 @@ class Link:
         self._on_acknowledged: dict[int, Acknowledged] = {}
         self._patience = Patience()
         self._pulse = Pulse()
+        self._path = Path()
+        self._large: set[int] = set()
+        self._up_s = float("-inf")
         self._short_lived = 0
         self._standing: Message | None = None
         self._why_down = "no connection was tried yet"
@@ -187,6 +191,8 @@ class Link:
             return f"no connection to {self._broker.address}: {self._why_down}"
         if (silent_s := self._connection.silent_s()) > SILENT_S:
             return f"{self._broker.address} has not answered for {silent_s:.0f} s"
+        if (problem := self._path.why_not_ready(self._looked_at_s - self._up_s)) is not None:
+            return f"{self._broker.address}: {problem}"
         return None
 
     async def wait_up(self) -> None:
@@ -215,8 +221,12 @@ class Link:
         )
         if info.rc != 0:
             raise LinkDown(f"{self._broker.address}: {info.rc!r}")
-        if on_acknowledged is not None and message.qos > 0:
+        if message.qos == 0:
+            return
+        if on_acknowledged is not None:
             self._on_acknowledged[info.mid] = on_acknowledged
+        if len(message.payload) > LARGE_BYTES:
+            self._large.add(info.mid)
 
     def _note_standing(self, message: Message) -> None:
         if self._will is not None and message.retain and message.topic == self._will.topic:
@@ -245,7 +255,7 @@ class Link:
             try:
                 await self._subscribe(client)
                 self._patience.worked(time.monotonic() - began_s)
-                self._become_up(client)
+                self._become_up()
                 await self._stay(client, backoff)
             finally:
                 await self._leave(client)
@@ -271,7 +281,15 @@ class Link:
             # machine has. Taking it back would go on for ever. Not every broker says that this is it.
             self._client_id = _mint(self._identity)
             self._short_lived = 0
-        raise aiomqtt.MqttError(client.why)
+        self._note_path(is_silent=client.is_silent)
+        problem = self._path.problem
+        raise aiomqtt.MqttError(client.why if problem is None else f"{client.why}; {problem}")
+
+    def _note_path(self, *, is_silent: bool) -> None:
+        before = self._path.segment_bytes
+        self._path.ended(is_silent=is_silent)
+        if (now := self._path.segment_bytes) != before:
+            log.warning("mqtt.segments", link=self.name, broker=self._broker.address, most_bytes=now)
 
     def _say_standing_again(self) -> None:
         if self._standing is not None:
@@ -286,14 +304,16 @@ class Link:
         self._connection = None
         self._up.clear()
         self._on_acknowledged.clear()
+        self._large.clear()
         MQTT_LINK_UP.labels(self.name).set(0)
         if was_up and self._on_down is not None:
             self._on_down()
         await client.say_goodbye()
 
-    def _become_up(self, client: aiomqtt.Client) -> None:
-        _send_at_once(client)
+    def _become_up(self) -> None:
         self._up.set()
+        self._up_s = time.monotonic()
+        self._path.begin()
         self._news.over()
         MQTT_LINK_UP.labels(self.name).set(1)
         log.info("mqtt.link_up", link=self.name, broker=self._broker.address)
@@ -316,6 +336,7 @@ class Link:
             will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
             timeout_s=self._patience.next_s(),
             pulse=self._pulse,
+            way=Way(broker.proxy, broker.websocket, self._path.segment_bytes),
             keepalive=KEEP_ALIVE_S,
             clean_start=True,
             properties=properties,
@@ -360,10 +381,15 @@ class Link:
             _drops.count(error.reason, self.name, detail=error.detail)
             client._client.ack(raw.mid, raw.qos)
             return
+        if len(message.payload) > LARGE_BYTES:
+            self._path.passes()
         self._deliveries.put_nowait(Delivery(message, self, client, raw.mid))
 
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
         then = self._on_acknowledged.pop(mid, None)
+        if mid in self._large:
+            self._large.discard(mid)
+            self._path.passes()
         if reason.is_failure:
             _drops.count("refused_by_broker", self.name, code=str(reason))
         if then is not None:
@@ -372,10 +398,3 @@ class Link:
 
 def _mint(identity: str) -> str:
     return f"{identity}-{secrets.token_hex(4)}"
-
-
-def _send_at_once(client: aiomqtt.Client) -> None:
-    """Turn off Nagle's algorithm, which holds small messages for 40 ms against delayed acknowledgements."""
-    connection = client._client.socket()
-    if isinstance(connection, socket.socket):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,113 @@
+"""How a socket to a broker comes to be: straight or through a proxy, in small segments, as a WebSocket."""
+
+import contextlib
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from services.common.broker import Proxy
+from services.common.mqtt.websocket import WebSocket
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a broker is reached.
+
+    Attributes:
+        proxy: connects in our place.
+        websocket: where WebSockets are spoken, as `wss://host:443/mqtt`; nothing where it is bare MQTT.
+        segment_bytes: how much TCP puts into a packet at most, in both directions; nothing for as much as the
+            interface allows.
+    """
+
+    proxy: Proxy | None = None
+    websocket: str | None = None
+    segment_bytes: int | None = None
+
+
+def open_socket(paho: Any, way: Way, timeout_s: float) -> Any:
+    """Open what a paho client sends through, with TLS if it has a context for it; blocks.
+
+    Args:
+        paho: the client, which knows the host.
+        way: how the host is reached.
+        timeout_s: for each of its addresses, and for all that is said before MQTT.
+
+    Raises:
+        OSError: there is no connection.
+    """
+    connection: Any = _dial(paho._host, paho._port, way, timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with _ended_in(connection, timeout_s):
+        if paho._ssl:
+            connection = paho._ssl_wrap_socket(connection)
+        if way.websocket is not None:
+            connection = _as_websocket(connection, way.websocket)
+    return connection
+
+
+def _dial(host: str, port: int, way: Way, timeout_s: float) -> socket.socket:
+    def connect(address: tuple[str, int], *_: object) -> socket.socket:
+        return _connect(address, timeout_s, way.segment_bytes)
+
+    if way.proxy is None:
+        return connect((host, port))
+    tunnel = http.client.HTTPConnection(way.proxy.host, way.proxy.port, timeout=timeout_s)
+    tunnel.set_tunnel(host, port, way.proxy.headers)
+    tunnel._create_connection = connect  # type: ignore[attr-defined]
+    try:
+        tunnel.connect()
+    except (OSError, http.client.HTTPException) as error:
+        tunnel.close()
+        raise OSError(f"the proxy {way.proxy.host}:{way.proxy.port}: {error}") from error
+    return tunnel.sock
+
+
+def _connect(address: tuple[str, int], timeout_s: float, segment_bytes: int | None) -> socket.socket:
+    """Connect to the first of a host's addresses that answers."""
+    if segment_bytes is None:
+        return socket.create_connection(address, timeout_s)
+    problem = OSError(f"no address of {address[0]}")
+    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            # Only before the connection is made is the other side told, and heeded by our own.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
+            connection.settimeout(timeout_s)
+            connection.connect(place)
+        except OSError as error:
+            connection.close()
+            problem = error
+        else:
+            return connection
+    raise problem
+
+
+@contextlib.contextmanager
+def _ended_in(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Cut a connection off that is not done in time: a limit for each byte lets one go on for ever."""
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+    with connection.dup() as same:  # for TLS takes the connection out of its object
+        timer = threading.Timer(seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _as_websocket(connection: socket.socket, url: str) -> WebSocket:
+    try:
+        return WebSocket(connection, url)
+    except OSError as error:
+        raise OSError(f"no WebSocket is spoken at {urlsplit(url).path}: {error}") from error
