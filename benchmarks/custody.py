@@ -59,8 +59,10 @@ put there all others are demanded of the bucket. *Lock deleted*: whatever looks 
 the spool's folder, and a second forward is started on it: in the first one's place; or beside it, while the
 first hangs and then goes on, with the link cut until both are killed. *A wrong device name*: forward and its
 faces are called something that the cloud's broker does not let in; when it is right again, `faceferry spool
-requeue` puts them back. The clock is stepped a day under running processes (forward and its broker, or store
-and its broker) by libfaketime.
+requeue` puts them back. A bucket that *says 200* answers like a login page, a wrong port or a server that
+has not stored; a *captive portal* answers so in the place of bucket and broker; *keys rotated*: the bucket
+takes new ones, and store's file has them later. The clock is stepped a day under running processes (forward
+and its broker, or store and its broker) by libfaketime.
 """
 READINESS = """
 Each kind that stops a service's work, alone, for 8 to 12 s, while ten faces a second flow; `/readyz` of all

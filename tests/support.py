@@ -80,10 +80,9 @@ def running_broker(folder: Path, extra_config: str = "") -> Iterator[MosquittoSe
 class S3Server:
     """A real S3 server over a folder, which can be killed and started again on the same port."""
 
-    key = "test-key"
-    secret = "test-secret"  # noqa: S105 - it opens a folder of the test's own
-
     def __init__(self, program: str, folder: Path) -> None:
+        self.key = "test-key"
+        self.secret = "test-secret"  # noqa: S105 - it opens a folder of the test's own
         self.port = free_port()
         self.folder = folder / "s3"
         self.folder.mkdir()
@@ -103,6 +102,12 @@ class S3Server:
             "AWS_SECRET_ACCESS_KEY": self.secret,
             "FACEFERRY_S3_ENDPOINT_URL": self.url,
         }
+
+    def write_keys(self, path: Path) -> None:
+        """Put its keys into a file, as AWS_SHARED_CREDENTIALS_FILE names one; replaced whole."""
+        new = path.with_name(f"{path.name}.new")
+        new.write_text(f"[default]\naws_access_key_id = {self.key}\naws_secret_access_key = {self.secret}\n")
+        new.replace(path)
 
     @property
     def pid(self) -> int:

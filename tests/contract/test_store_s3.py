@@ -504,17 +504,46 @@ async def test_keys_are_asked_for_once(odd: OddBucket, monkeypatch: pytest.Monke
         assert len(keys.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ExpiredToken", 400),
+        ("InvalidAccessKeyId", 403),
+        ("InvalidAccessKeyId", 404),
+        ("AccessDenied", 403),
+        ("SignatureDoesNotMatch", 403),
+        ("XAdminUserNotFound", 404),  # versitygw's
+    ],
+)
 async def test_keys_that_are_refused_are_read_again_at_once(
-    odd: OddBucket, monkeypatch: pytest.MonkeyPatch
+    odd: OddBucket, monkeypatch: pytest.MonkeyPatch, code: str, status: int
 ) -> None:
     async with OddKeys() as keys:
         _use(keys, monkeypatch)
         store = await verified(odd)
-        for code, status in (("ExpiredToken", 400), ("InvalidAccessKeyId", 403), ("AccessDenied", 403)):
-            old = odd.puts[-1].access_key
-            odd.manner = _refusing(old, error(status, code))
-            assert await store.put(replace(ITEM, key=f"{code}.jpg"))
-            assert odd.puts[-1].access_key != old
+        old = odd.puts[-1].access_key
+        odd.manner = _refusing(old, error(status, code))
+        assert await store.put(ITEM)
+        assert odd.puts[-1].access_key != old
+
+
+async def test_a_real_server_whose_keys_are_rotated_takes_the_new_ones(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    s3.create_bucket("faces")
+    keys = tmp_path / "keys"
+    s3.write_keys(keys)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    store = open_bucket(s3.url)
+    await store.verify()
+    s3.kill()
+    s3.key = "another-key"
+    s3.start()
+    assert (await failure(store)).reason == "forbidden"
+    s3.write_keys(keys)
+    assert await store.put(ITEM)
 
 
 async def test_a_refusal_that_newer_keys_do_not_mend_makes_no_storm(

@@ -8,16 +8,18 @@ from tests.custody import spool_faults
 from tests.custody.happenings import (
     Happening,
     answered,
+    captive,
     clock_off,
     cut,
     flapping,
+    keys_rotated,
     killed,
     slowed,
     small_packets,
     stopped,
     swallowed,
 )
-from tests.custody.proxy import HttpAnswer, Proxy
+from tests.custody.proxy import HttpAnswer, Page, Proxy
 from tests.custody.rig import Rig
 
 LONGER_THAN_KEEP_ALIVE_S = (23.0, 26.0)
@@ -86,8 +88,20 @@ _UNAVAILABLE = HttpAnswer(503, "ServiceUnavailable")
 _DENIED = HttpAnswer(403, "AccessDenied")
 _EXPIRED = HttpAnswer(403, "ExpiredToken")
 
+_HTML, _TAG = "Content-Type: text/html", 'ETag: "d41d8cd98f00b204e9800998ecf8427e"'
+_LIES = (
+    Page(200, (_TAG,)),
+    Page(200, (_HTML,), "<html><title>Log in</title></html>"),
+    Page(200, (_TAG, _HTML), "<html><title>Log in</title></html>"),
+    Page(200, (_TAG,), length=500),
+    Page(200, ("Content-Type: application/json",), '{"ok": true}'),
+    Page(204),
+)
+"""Of servers that are no bucket, or have not stored."""
+
 EDGE = ("local", "forward", "detect", "capture")
 FULL = "spool's disk full for long"
+PORTAL_FOR_LONG = "captive portal for a minute"
 
 
 def kinds(rig: Rig, full_s: tuple[float, float] = LONGER_THAN_RESERVE_S) -> tuple[Fault, ...]:
@@ -137,6 +151,11 @@ def _of_the_bucket() -> tuple[Fault, ...]:
     return (
         _fault("bucket answers 503", "bucket", answered(_THROTTLED, _UNAVAILABLE), "store"),
         _fault("bucket answers 403", "bucket", answered(_DENIED, _EXPIRED), "store"),
+        _fault("bucket says 200 and stores nothing", "bucket", answered(*_LIES), "store"),
+        _fault("bucket's keys rotated", "bucket", keys_rotated, "store"),
+        # Nothing comes to the store then, which looks at an idle bucket once in a while.
+        _fault("captive portal", "link bucket", captive, "forward"),
+        _fault(PORTAL_FOR_LONG, "link bucket", captive, lasts_s=(55.0, 65.0)),
         _fault("bucket hangs", "bucket", swallowed(_bucket_link), "store"),
         _fault("bucket refuses connections", "bucket", cut(_bucket_link), "store"),
     )
@@ -174,7 +193,8 @@ def deck(
     """Return `count` faults in random order: each quick kind that can be made here, and then more of them.
 
     One in forty is a slow one, and stands in the first two thirds, where others run beside it. The disk that
-    is full for long is always among them, and first. `only` names kinds that are wanted alone.
+    is full for long is always among them, and then the captive portal. `only` names kinds that are wanted
+    alone.
     """
     possible = [fault for fault in kinds(rig, full_s) if fault.needs not in rig.missing]
     if only:
@@ -182,7 +202,7 @@ def deck(
     quick = [fault for fault in possible if not fault.is_slow]
     slow = [fault for fault in possible if fault.is_slow]
     rng.shuffle(slow)
-    slow.sort(key=lambda fault: fault.name != FULL)
+    slow.sort(key=lambda fault: (fault.name != FULL, fault.name != PORTAL_FOR_LONG))
     slow_count = max(1, count // 40)
     faults = quick + rng.choices(quick, k=max(0, count - len(quick) - slow_count))
     rng.shuffle(faults)

@@ -7,9 +7,13 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from tests.custody.proxy import HttpAnswer, Mode, Proxy, Shape
+from tests.custody.proxy import HttpAnswer, Mode, Page, Proxy, Shape
 from tests.custody.rig import Part, Rig
 from tests.support import MosquittoServer
+
+PORTAL = Page(
+    200, ("Content-Type: text/html",), "<html><title>Welcome to our Wi-Fi</title>Please log in.</html>"
+)
 
 Happening = Callable[[Rig, random.Random], AbstractAsyncContextManager[None]]
 
@@ -80,7 +84,7 @@ async def flapping(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
         flapping.cancel()
 
 
-def answered(*answers: HttpAnswer) -> Happening:
+def answered(*answers: HttpAnswer | Page) -> Happening:
     @asynccontextmanager
     async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
         rig.bucket_link.answer = rng.choice(answers)
@@ -89,6 +93,27 @@ def answered(*answers: HttpAnswer) -> Happening:
         rig.bucket_link.answer = None
 
     return happens
+
+
+@asynccontextmanager
+async def captive(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
+    """Whatever leaves the edge or the cloud is answered by a page on which one is to log in."""
+    for link in (rig.link, rig.bucket_link):
+        link.answer = PORTAL
+        link.cut()
+    yield
+    for link in (rig.link, rig.bucket_link):
+        link.answer = None
+
+
+@asynccontextmanager
+async def keys_rotated(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
+    """The bucket takes new keys alone, and the store's file has them later."""
+    rig.s3.kill()
+    rig.s3.key = f"key-{rng.randrange(1_000_000)}"
+    await asyncio.to_thread(rig.s3.start)
+    yield
+    rig.s3.write_keys(rig.keys)
 
 
 def clock_off(days: int) -> Happening:

@@ -15,6 +15,7 @@ SOCKET_BUFFER_BYTES = 64 * 1024
 _QUEUED_CHUNKS = 256
 _Chunk = tuple[float, bytes]
 _RESET = struct.pack("ii", 1, 0)
+_MQTT_CONNECT = b"\x10"
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -54,6 +55,29 @@ class HttpAnswer:
             f"HTTP/1.1 {self.status} Trouble\r\nContent-Type: application/xml\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
         ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What another server than the one that is meant says to every request.
+
+    Attributes:
+        status: of HTTP.
+        headers: lines of it.
+        body: what follows them.
+        length: how long the body is said to be; by default as long as it is.
+    """
+
+    status: int
+    headers: tuple[str, ...] = ()
+    body: str = ""
+    length: int | None = None
+
+    def encode(self) -> bytes:
+        """Return the whole answer, after which the connection is closed."""
+        length = len(self.body) if self.length is None else self.length
+        lines = [f"HTTP/1.1 {self.status} As It Says", *self.headers, f"Content-Length: {length}"]
+        return "\r\n".join([*lines, "Connection: close", "", self.body]).encode()
 
 
 class _Bottleneck:
@@ -112,7 +136,7 @@ class Proxy:
     def __init__(self, upstream_port: int, tap: Callable[[bytes], None] | None = None) -> None:
         self.mode = Mode.PASS
         self.shape: Shape | None = None
-        self.answer: HttpAnswer | None = None
+        self.answer: HttpAnswer | Page | None = None
         self.port = 0
         self._upstream_port = upstream_port
         self._tap = tap
@@ -266,8 +290,10 @@ async def _swallow(reader: asyncio.StreamReader) -> None:
         pass
 
 
-async def _say(answer: HttpAnswer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    head = await reader.readuntil(b"\r\n\r\n")
+async def _say(answer: HttpAnswer | Page, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readexactly(1)
+    if head != _MQTT_CONNECT:
+        head += await reader.readuntil(b"\r\n\r\n")
     if found := _CONTENT_LENGTH.search(head):
         await reader.readexactly(int(found[1]))
     writer.write(answer.encode())

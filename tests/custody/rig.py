@@ -126,6 +126,8 @@ class Rig:
         bucket_link: between store and its bucket.
         edge_clock: what the processes at the edge take for the time, and
         cloud_clock: what those in the cloud do.
+        s3: the bucket's server, and
+        keys: the file from which store has its keys.
         objects: the bucket's folder.
         tap: sees what is sent to the cloud.
         missing: what cannot be done on this machine, and why.
@@ -142,6 +144,8 @@ class Rig:
     bucket_link: Proxy
     edge_clock: Clock
     cloud_clock: Clock
+    s3: S3Server
+    keys: Path
     objects: Path
     tap: UplinkTap
     missing: dict[str, str]
@@ -215,12 +219,14 @@ async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> Asyn
             stack.callback(server.kill)
             server.start()
         s3.create_bucket(BUCKET)
+        keys = folder / "aws-credentials"
+        s3.write_keys(keys)
         tap = UplinkTap()
         link = await stack.enter_async_context(Proxy(cloud.port, tap))
         bucket_link = await stack.enter_async_context(Proxy(s3.port))
         edge = {**edge_clock.environment, **_edge_settings(folder, local, link)}
         services = {
-            "store": {**cloud_clock.environment, **s3.environment, **_store_settings(cloud, bucket_link)},
+            "store": {**cloud_clock.environment, **_store_settings(cloud, bucket_link, keys)},
             "forward": edge,
         }
         if cameras is not None:
@@ -234,9 +240,19 @@ async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> Asyn
         for part in parts.values():
             part.start()
         all_parts: dict[str, Part | MosquittoServer] = {"local": local, "cloud": cloud, **parts}
-        objects = s3.folder / BUCKET
         made = Rig(
-            folder, all_parts, link, bucket_link, edge_clock, cloud_clock, objects, tap, missing, standby
+            folder,
+            all_parts,
+            link,
+            bucket_link,
+            edge_clock,
+            cloud_clock,
+            s3,
+            keys,
+            s3.folder / BUCKET,
+            tap,
+            missing,
+            standby,
         )
         async with _running(*(part.supervise for part in (*parts.values(), standby))):
             yield made
@@ -275,8 +291,9 @@ def _edge_settings(folder: Path, local: MosquittoServer, link: Proxy) -> dict[st
     }
 
 
-def _store_settings(cloud: MosquittoServer, bucket_link: Proxy) -> dict[str, str]:
+def _store_settings(cloud: MosquittoServer, bucket_link: Proxy, keys: Path) -> dict[str, str]:
     return {
+        "AWS_SHARED_CREDENTIALS_FILE": str(keys),
         "AWS_EC2_METADATA_DISABLED": "true",
         "FACEFERRY_LOG_FORMAT": "json",
         "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{STORE}@127.0.0.1:{cloud.port}",

@@ -8,6 +8,7 @@ from services.common.storage.s3_credentials import (
     MOST_REFUSALS,
     REFUSALS_WITHIN_S,
     STATIC_FOR_S,
+    STATIC_REFUSALS_WITHIN_S,
     CredentialKeeper,
 )
 from services.common.storage.s3_keys import Found, Keys
@@ -128,6 +129,20 @@ async def test_a_refusal_of_something_else_is_no_reason_to_ask_for_ever() -> Non
     giver.now += REFUSALS_WITHIN_S
     giver.is_same = False
     assert await keeper.newer_than(keys) is not None
+
+
+async def test_a_file_that_is_rotated_some_time_after_the_bucket_is_looked_into_until_then() -> None:
+    """To look into it asks nobody else."""
+    giver = Giver(None)
+    giver.is_same = True
+    keeper = giver.keeper()
+    keys = await keeper.current()
+    for _ in range(20):
+        assert await keeper.newer_than(keys) is None
+        giver.now += STATIC_REFUSALS_WITHIN_S / 3
+    giver.is_same = False
+    assert await keeper.newer_than(keys) is not None
+    assert giver.asked <= 25
 
 
 async def test_keys_that_our_clock_calls_expired_are_tried_all_the_same() -> None:

@@ -21,7 +21,9 @@ STATIC_FOR_S = 300.0
 
 MOST_REFUSALS = 3
 REFUSALS_WITHIN_S = 60.0
-"""Keys that are refused are looked for anew so often within this time, in seconds."""
+"""Keys that are refused are looked for anew so often within this time, in seconds;"""
+STATIC_REFUSALS_WITHIN_S = 6.0
+"""and within this time where they have no end: they stand in a file, and nobody else has to be asked."""
 
 _MOST_AHEAD_S = 600.0
 _SHORTEST_S = 5.0
@@ -93,7 +95,9 @@ class CredentialKeeper:
 
     def _may_ask_again(self) -> bool:
         now = self._clock()
-        if len(self._refused_at) == MOST_REFUSALS and now - self._refused_at[0] < REFUSALS_WITHIN_S:
+        is_static = self._good_until == float("inf")
+        within_s = STATIC_REFUSALS_WITHIN_S if is_static else REFUSALS_WITHIN_S
+        if len(self._refused_at) == MOST_REFUSALS and now - self._refused_at[0] < within_s:
             return False
         self._refused_at.append(now)
         return True

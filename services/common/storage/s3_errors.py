@@ -78,9 +78,19 @@ _WITHOUT_ANSWER = (
 _PAGE = re.compile(r"\s*<(?:!doctype html|html)", re.IGNORECASE)
 _PAGES_TELL_NOTHING = frozenset({"400", "404", "405"})
 """Statuses that mean nothing of a bucket's where a page comes with them."""
-_STALE_KEYS = frozenset(
-    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"}
+_UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "XAdminUserNotFound"})
+_STALE_KEYS = _UNKNOWN_KEYS | frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "TokenRefreshRequired",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "InvalidSecurity",
+    }
 )
+_UNKNOWN_KEY_WORDS = re.compile(r"\baccess key\b", re.IGNORECASE)
+"""What stands in the message of whichever code says that a key is unknown."""
 _CAUSE = re.compile(r'(?:message|error): "([^"\\]{1,200})"|InvalidCertificate\(\s*(\w{1,60})')
 _NOT_HTTP = re.compile(r"(?:Parse\(\s*(\w{1,30}))|(MissingContentLength|InvalidListResponse)")
 _SHORTEST_SECRET = 8
@@ -95,6 +105,8 @@ def reason(error: Exception) -> str:
         return _REASONS[found]
     if found in _REGION_CODES or (status(error) in ("400", "403") and _REGION_WORDS.search(message(error))):
         return "wrong_region"
+    if is_key_unknown(error):
+        return "forbidden"
     if (answer := status(error)) is not None:
         is_page = answer in _PAGES_TELL_NOTHING and _PAGE.match(said) is not None
         return "bad_answer" if is_page else _REASONS.get(answer, "server_error")
@@ -176,9 +188,14 @@ def may_newer_keys_help(error: Exception, *, is_write: bool) -> bool:
 
     Who may write need not be allowed to read, so there a plain 403 means nothing.
     """
-    if code(error) in _STALE_KEYS:
+    if code(error) in _STALE_KEYS or is_key_unknown(error):
         return True
     return is_write and status(error) in ("401", "403")
+
+
+def is_key_unknown(error: Exception) -> bool:
+    """Say whether the server has no such access key: each has its own code for that, and its own status."""
+    return code(error) in _UNKNOWN_KEYS or _UNKNOWN_KEY_WORDS.search(message(error)) is not None
 
 
 def may_another_way_help(error: Exception) -> bool:
@@ -187,13 +204,17 @@ def may_another_way_help(error: Exception) -> bool:
     The ways are many: 501 is Amazon's and Backblaze's, 400 and 405 those of gateways, 403 comes where a proxy
     drops the header that was signed, 500 where nobody thought of it.
     """
-    return reason(error) in ("rejected", "forbidden", "server_error") and code(error) != "InvalidAccessKeyId"
+    return reason(error) in ("rejected", "forbidden", "server_error") and not is_key_unknown(error)
 
 
 def is_no_object(error: Exception) -> bool:
     """Say whether 404 means the object, neither the bucket nor a page that somebody does not have."""
     found = code(error)
-    return found != "NoSuchBucket" and (bool(found) or reason(error) != "bad_answer")
+    return (
+        found != "NoSuchBucket"
+        and not is_key_unknown(error)
+        and (bool(found) or reason(error) != "bad_answer")
+    )
 
 
 def is_existing(error: Exception) -> bool:
