@@ -140,7 +140,7 @@ def _requeue(folder: Path, request: Request, *, is_json: bool) -> int:
     path = folder / DATABASE
     try:
         with closing(connect_to_write(path)) as database, database:
-            count = len(rows.find_apart(database, request))
+            count = len(rows.find_apart(database, request, request.device))
             if count:
                 rows.ask(database, request)
     except sqlite3.Error as error:

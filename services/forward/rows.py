@@ -30,6 +30,7 @@ IS_FACE_TOPIC = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")
 
 _AS_BYTES_BUT_PAYLOAD = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", ")[:-1])
 AS_BYTES = f"{_AS_BYTES_BUT_PAYLOAD}, CAST(payload AS BLOB)"
+WAITING = "faces"
 _TABLES_APART = ("set_aside", "quarantine")
 
 
@@ -53,7 +54,7 @@ class Request:
 
 
 class Place(NamedTuple):
-    """Where a face is that is apart: its table and its row."""
+    """Where a face is that is apart, or waits and cannot go: its table and its row."""
 
     table: str
     rowid: int
@@ -196,9 +197,16 @@ def _why_not_sent(row: Sequence[object], device: str, topics: Mapping[str, str])
     return TOO_LARGE if is_of_device(name, device) else OTHER_DEVICE
 
 
-def find_apart(connection: sqlite3.Connection, request: Request) -> list[Place]:
-    """Return where the faces are that a request means. Damaged rows are none of them: they can go nowhere."""
-    return [
+def find_apart(connection: sqlite3.Connection, request: Request, own: str | None) -> list[Place]:
+    """Return where the faces are that a request means. Damaged rows are none of them: they can go nowhere.
+
+    Args:
+        connection: the spool's.
+        request: which are wanted.
+        own: this device. Where faces are to become its own, those of others are meant too that wait among its
+            own and were not met yet.
+    """
+    found = [
         Place(table, rowid)
         for table in _TABLES_APART
         for (rowid,) in connection.execute(
@@ -209,6 +217,15 @@ def find_apart(connection: sqlite3.Connection, request: Request) -> list[Place]:
             asdict(request),
         )
     ]
+    if own is not None and request.device == own and request.reason in (None, OTHER_DEVICE):
+        found += [
+            Place(WAITING, rowid)
+            for (rowid,) in connection.execute(
+                f"SELECT sequence FROM {WAITING} WHERE {not_of(own)} AND (:id IS NULL OR id = :id)",  # noqa: S608
+                asdict(request),
+            )
+        ]
+    return found
 
 
 def put_back(
@@ -245,6 +262,8 @@ def put_back(
         weight += face.size_bytes
         if device is not None and not is_of_device(face.message.topic, device):
             face = _renamed(face, device)
+        if table == WAITING and not is_of_device(face.message.topic, device or ""):
+            continue
         if insert(connection, [face], now_s):
             back.append(face.id)
         connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))  # noqa: S608 - constants

@@ -227,7 +227,7 @@ class Spool:
         """
         self._see_whole()
         with translated():
-            return rows.find_apart(self._connection, request)
+            return rows.find_apart(self._connection, request, self._device)
 
     def put_back(self, places: Sequence[Place], device: str | None) -> tuple[list[str], int]:
         """Move faces that are apart back among those that wait; see `rows.put_back`.
@@ -248,7 +248,7 @@ class Spool:
             ours = device if device == self._device else None
             back, seen = rows.put_back(self._connection, places, ours, self.next_sequence, time.time())
             self._count_apart()
-        self._faces += len(back)
+            self._count_waiting()
         self._ages.came(self.last_sequence(), time.monotonic())
         return back, seen
 
@@ -442,7 +442,7 @@ class Spool:
         """Look at all that is looked at on the way; return the newest face's place."""
         self._inode = self._path.stat().st_ino
         with translated():
-            (self._faces,) = self._connection.execute("SELECT count(*) FROM faces").fetchone()
+            self._count_waiting()
             self._count_apart()
         self._mend_places()
         self._others = self._find_others()
@@ -471,6 +471,9 @@ class Spool:
                 self._connection.execute(
                     "UPDATE faces SET sequence = -sequence WHERE sequence >= ?", (_NO_PLACE,)
                 )
+
+    def _count_waiting(self) -> None:
+        (self._faces,) = self._connection.execute("SELECT count(*) FROM faces").fetchone()
 
     def _count_apart(self) -> None:
         (self._quarantined,) = self._connection.execute("SELECT count(*) FROM quarantine").fetchone()

@@ -12,6 +12,7 @@ from services.forward import database
 from services.forward.database import connect_to_read
 from services.forward.folder import SpoolTaken, prepare
 from services.forward.outbox import BacklogPart, BacklogRead, Unsendable
+from services.forward.rows import Place, Request
 from services.forward.spool import DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face
@@ -176,3 +177,25 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match="FACEFERRY_SPOOL_PATH"):
         prepare(tmp_path / "file" / "spool")
+
+
+def test_faces_of_another_device_become_ours_whether_they_were_met_or_still_wait(folder: Path) -> None:
+    """One command is enough: an operator does not know how far forward has read."""
+    spool = Spool(folder, RESERVE_BYTES, DEVICE)
+    ours, met, waiting = (face(spool.next_sequence(), device=device) for device in (DEVICE, "wrong", "wrong"))
+    spool.write(Changes([ours, met, waiting]))
+    spool.set_aside({}, {2: "other_device"})
+    assert spool.find_apart(Request(reason="other_device", device="somebody")) == [Place("set_aside", 1)]
+    places = spool.find_apart(Request(device=DEVICE))
+    assert places == [Place("set_aside", 1), Place("faces", 3)]
+    back, seen = spool.put_back(places, DEVICE)
+    assert (len(back), seen) == (2, 2)
+    assert spool.state().set_aside == {}
+    assert spool.state().faces == 3
+    found = spool.read(EVERYTHING)
+    assert [each.message.topic for each in found.faces] == [ours.message.topic] * 3
+    assert [each.message.payload for each in found.faces] == [
+        each.message.payload for each in (ours, met, waiting)
+    ]
+    assert not found.bad
+    spool.close()

@@ -136,10 +136,12 @@ async def quiet(stage: Rig, driver: Driver) -> None:
     """
     deadline_s = time.monotonic() + QUIET_S
     requeue_at_s = time.monotonic() + REQUEUE_EVERY_S
+    most = MOST_REQUEUES
     while time.monotonic() < deadline_s:
         if not driver.held and await asyncio.to_thread(_is_all_there, stage, driver):
             return
-        if time.monotonic() > requeue_at_s and stage.requeues < MOST_REQUEUES and _is_mended(stage):
+        if time.monotonic() > requeue_at_s and most > 0 and _is_mended(stage):
+            most -= 1
             await stage.requeue()
             requeue_at_s = time.monotonic() + REQUEUE_EVERY_S
         await asyncio.sleep(0.5)
