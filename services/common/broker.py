@@ -120,7 +120,7 @@ class Broker:
             return None
         host = f"[{self.host}]" if ":" in self.host else self.host
         query = f"?{parts.query}" if parts.query else ""
-        return f"{parts.scheme}://{host}:{self.port}{parts.path.rstrip('/') or USUAL_PATH}{query}"
+        return f"{parts.scheme}://{host}:{self.port}{parts.path or USUAL_PATH}{query}"
 
     @property
     def user(self) -> str | None:

@@ -22,7 +22,7 @@ from services.common.durable import sync_folder
 from services.forward import database
 from services.forward.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
 from services.forward.rescue import Row, readable
-from services.forward.rows import DAMAGED, insert
+from services.forward.rows import DAMAGED, NO_PLACE, insert
 from services.forward.spooled import SpooledFace, from_row
 
 MAKING = "replacement.db"
@@ -58,8 +58,10 @@ def replace(
     Raises:
         SpoolFull: there is no room for the copy; nothing has changed.
         SpoolUnwritable: the disk takes none; nothing has changed.
+        OSError: the copy is complete and could not be put in its place: only another start may go on.
     """
     with translated():
+        _remove(path.with_name(MAKING))
         if wanted_bytes is None:
             wanted_bytes = database.taken_bytes(path)
         if not has_room(path, wanted_bytes):
@@ -69,19 +71,25 @@ def replace(
         except (SpoolFull, SpoolUnwritable):
             _remove(path.with_name(MAKING))
             raise
-    if damaged is not None:
-        damaged.close()
     with translated():
         path.with_name(MAKING).rename(path.with_name(COMPLETE))
-        sync_folder(path.parent)
-        moved_to = finish(path)
+    # From here on it is this one that counts. What fails now ends the process, and the next start goes on; to
+    # take it for a full disk would have another copy made, of what is gone from its place by then.
+    if damaged is not None:
+        damaged.close()
+    sync_folder(path.parent)
+    moved_to = finish(path)
     log.error("spool.replaced", why=why, moved_to=moved_to, rescued=dict(rescued))
 
 
 def finish(path: Path) -> str | None:
-    """Put a complete replacement in its place, if there is one; return the name of what stood there."""
+    """Put a complete replacement in its place, if there is one; return the name of what stood there.
+
+    One that is not complete is removed: its room is wanted for the next.
+    """
     complete = path.with_name(COMPLETE)
     if not complete.exists():
+        _remove(path.with_name(MAKING))
         return None
     # Of the replacement's own time, so that a second try goes on with the same name.
     made_at = datetime.fromtimestamp(complete.stat().st_mtime, UTC)
@@ -104,6 +112,8 @@ def damaged_files(folder: Path) -> list[Path]:
 
 def bound_damaged(folder: Path, most: int) -> None:
     """Remove the oldest damaged databases: what could be read of them was rescued."""
+    if (folder / COMPLETE).exists():
+        return  # what stands there now may be what it is to replace
     files = damaged_files(folder)
     for path in files[: max(0, len(files) - most)]:
         _remove(path)
@@ -193,7 +203,8 @@ class _Copy:
             self._set_aside(row.columns, _as_text(row.reason))
 
     def _insert(self, face: SpooledFace) -> None:
-        self._last_sequence = max(self._last_sequence, face.sequence)
+        if face.sequence < NO_PLACE:
+            self._last_sequence = max(self._last_sequence, face.sequence)
         self.rows["faces"] += insert(self._new, [face], self._now_s)
 
     def _quarantine(self, face: SpooledFace, columns: Sequence[object], reason: str) -> None:

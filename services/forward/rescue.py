@@ -1,7 +1,7 @@
 """What can still be read of a damaged spool, and how its faces go out while it cannot be written anew."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from services.common.topics import is_of_device
 from services.forward import salvage
 from services.forward.database import taken_bytes
 from services.forward.outbox import BacklogPart, BacklogRead
-from services.forward.rows import AS_BYTES
+from services.forward.rows import AS_BYTES, NO_PLACE
 from services.forward.spooled import SpooledFace, from_row
 
 MARGIN_BYTES = 2 * 1024 * 1024
@@ -65,11 +65,13 @@ class Rescue:
 
     Attributes:
         gone: ids of faces that the store has.
+        refused: those that it has refused, with the reason.
         damaged: as it was given.
     """
 
     def __init__(self, path: Path, damaged: sqlite3.Connection | None, device: str) -> None:
         self.gone: set[str] = set()
+        self.refused: dict[str, str] = {}
         self.damaged = damaged
         self._path = path
         self._device = device
@@ -77,24 +79,37 @@ class Rescue:
         self._is_all_known = False
         self._margin_bytes = 0
         self._faces: Iterator[SpooledFace] = iter(())
-        self._after: int | None = None
+        self._epoch: int | None = None
 
-    @property
-    def waiting(self) -> int:
-        """How many faces are known that are not gone."""
-        return len(self._sizes.keys() - self.gone)
+    def waiting(self, before: int) -> int:
+        """Return how many faces are not gone.
+
+        Args:
+            before: how many there were, as far as was known before the damage was met.
+        """
+        return len(self._sizes.keys() - self.gone) if self._is_all_known else max(0, before - len(self.gone))
 
     def last_sequence(self) -> int:
         """Return the last place of a face that can be found; reads all."""
-        return max((face.sequence for face in self._found()), default=0)
+        places = (face.sequence for face in self._found())
+        return max((place for place in places if place < NO_PLACE), default=0)
+
+    def count(self) -> int:
+        """Return how many faces can be found; reads all."""
+        return sum(1 for _ in self._found())
+
+    def let_go(self, face_ids: Iterable[str]) -> None:
+        """Remember faces that the store has; of those that are not here there is no end."""
+        known = self._sizes.keys()
+        self.gone.update(face_id for face_id in face_ids if face_id in known or not self._is_all_known)
 
     def read(self, read: BacklogRead) -> BacklogPart:
-        """Return a part of the faces that are not gone, in no strict order.
+        """Return a part of the faces that are not gone, in no strict order; each connection begins anew.
 
-        Whoever begins before all others gets them from the start; the place up to which it was looked at
-        counts the parts, for damage leaves no order to go by.
+        Damage leaves no places to go by: nothing behind `after` counts as looked at before all is.
         """
-        if read.after != self._after:
+        if read.epoch != self._epoch:
+            self._epoch = read.epoch
             self._faces = self._found()
         faces: list[SpooledFace] = []
         weight = 0
@@ -104,10 +119,8 @@ class Rescue:
             faces.append(face)
             weight += face.size_bytes
             if weight >= read.most_bytes:
-                self._after = min(read.after + 1, read.until)
-                return BacklogPart(faces, self._after)
+                return BacklogPart(faces, read.after)
         self._is_all_known = True
-        self._after = read.until
         return BacklogPart(faces, read.until)
 
     def wanted_bytes(self) -> int:
@@ -168,6 +181,8 @@ class _Reading:
                     continue
                 self._found.add(place)
                 yield Row(self._table, place, why, columns)
+        except sqlite3.ProgrammingError:
+            raise  # it is closed: that is not the disk's fault
         except sqlite3.DatabaseError:
             self.is_whole = False
 

@@ -23,6 +23,8 @@ OTHER_DEVICE = "other_device"
 TOO_LARGE = "packet_too_large"
 """Why a face is set aside that is larger than the broker takes."""
 
+NO_PLACE = 1 << 60
+"""No face is given such a place; damage may."""
 MOST_MOVED_BYTES = 1024 * 1024
 
 IS_FACE_TOPIC = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")

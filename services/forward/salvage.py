@@ -107,6 +107,7 @@ def _cell(page: bytes, at: int, pages: _Pages) -> tuple[int, bytes]:
     """Return a cell's row number and its record, put together from its overflow pages."""
     size, at = _varint(page, at)
     rowid, at = _varint(page, at)
+    rowid -= (rowid >> 63) << 64  # it has a sign
     if size > min(pages.size, MOST_RECORD_BYTES):
         raise ValueError("a record is longer than any face")
     local = _local_bytes(size)

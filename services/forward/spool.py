@@ -25,7 +25,6 @@ DAMAGED_AND_FULL = "the spool is damaged, and the disk has no room to write it a
 _VACUUM_PAGES = 2_048
 _TIGHT_STEPS = 16
 _MOST_BAD_AT_ONCE = 256
-_NO_PLACE = 1 << 60
 
 log = structlog.get_logger()
 
@@ -113,7 +112,7 @@ class Spool:
             return self._rescue.last_sequence()
         with translated():
             (last,) = self._connection.execute(
-                "SELECT max(sequence) FROM faces WHERE sequence < ?", (_NO_PLACE,)
+                "SELECT max(sequence) FROM faces WHERE sequence < ?", (rows.NO_PLACE,)
             ).fetchone()
         return max(0, int(last or 0))
 
@@ -125,7 +124,7 @@ class Spool:
     def state(self) -> SpoolState:
         """Return what is held. Cheap: nothing is counted anew."""
         if self._rescue is not None:
-            left = max(0, self._faces - len(self._rescue.gone))
+            left = self._rescue.waiting(self._faces)
             taken_bytes = database.taken_bytes(self._path)
             return SpoolState(left, self._quarantined, dict(+self._aside), taken_bytes, None)
         with translated():
@@ -150,7 +149,8 @@ class Spool:
         if self._rescue is not None:
             if changes.inserts:
                 raise SpoolFull(DAMAGED_AND_FULL)
-            self._rescue.gone.update(changes.deletes)  # what is refused comes again, and is then moved
+            self._rescue.let_go(changes.deletes)
+            self._rescue.refused.update(changes.refused)
             return 0
         now_s = time.time()
         waiting = contextlib.nullcontext() if changes.inserts else database.unsynced(self._connection)
@@ -207,6 +207,8 @@ class Spool:
 
     def bound_quarantine(self, most_bytes: int) -> list[str]:
         """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
+        if self._rescue is not None:
+            return []
         with translated(), self._connection:
             gone = rows.bound_quarantine(self._connection, most_bytes)
         self._quarantined -= len(gone)
@@ -253,7 +255,12 @@ class Spool:
         return back, seen
 
     def answer(self, number: int) -> None:
-        """Forget a request: it is done."""
+        """Forget a request: it is done.
+
+        Raises:
+            SpoolFull: it cannot be forgotten now.
+        """
+        self._see_whole()
         with translated(), self._connection:
             rows.answer(self._connection, number)
 
@@ -341,8 +348,8 @@ class Spool:
         except SpoolFull:
             if self._rescue is None:
                 self._rescue_from(self._connection, why)
-            else:
-                self._rescue.had_no_room()
+            elif replacement.has_room(self._path, self._rescue.wanted_bytes()):
+                self._rescue.had_no_room()  # there seemed to be enough, and there was not
             raise
 
     def _see_whole(self) -> None:
@@ -365,7 +372,11 @@ class Spool:
             )
             self._rescue = None
         self._connection = self._connect()
-        return self._take_stock()
+        last_sequence = self._take_stock()
+        if rescue is not None and rescue.refused:
+            with contextlib.suppress(SpoolFull):  # else they come again with the next connection
+                self.write(Changes(refused=rescue.refused))
+        return last_sequence
 
     def _begin(self) -> int:
         """Open the database and take stock, whatever state it is in; return the newest face's place."""
@@ -385,13 +396,14 @@ class Spool:
         if not database.taken_bytes(self._path):
             raise SpoolFull(f"no room to make one: {why}")
         if damaged is None:
-            self._connection = sqlite3.connect(":memory:", check_same_thread=False)  # so that there is one
+            self._connection = _nowhere()
         self._quarantined = 0
         self._aside = Counter[str]()
         rescue = self._rescue_from(damaged, why)
-        last_sequence = rescue.last_sequence()
-        self._faces = rescue.waiting
-        return last_sequence
+        self._faces = rescue.count()
+        with contextlib.suppress(SpoolUnwritable):
+            self.make_room()
+        return rescue.last_sequence()
 
     def _rescue_from(self, damaged: sqlite3.Connection | None, why: str) -> Rescue:
         """Send from a damaged database, for as long as there is no room for another."""
@@ -436,6 +448,7 @@ class Spool:
     def _share_again(self) -> None:
         """Have the index of the log on the disk again, where others who look can see it."""
         self._connection.close()
+        self._connection = _nowhere()
         self._connection = self._open()
 
     def _take_stock(self) -> int:
@@ -467,9 +480,9 @@ class Spool:
         """Give rows a place that can be one: damage makes any number of it, and behind some are no others."""
         wanted = "faces WHERE sequence >= ?"
         with translated(), self._connection:
-            if self._connection.execute(f"SELECT 1 FROM {wanted} LIMIT 1", (_NO_PLACE,)).fetchone():  # noqa: S608
+            if self._connection.execute(f"SELECT 1 FROM {wanted} LIMIT 1", (rows.NO_PLACE,)).fetchone():  # noqa: S608
                 self._connection.execute(
-                    "UPDATE faces SET sequence = -sequence WHERE sequence >= ?", (_NO_PLACE,)
+                    "UPDATE faces SET sequence = -sequence WHERE sequence >= ?", (rows.NO_PLACE,)
                 )
 
     def _count_waiting(self) -> None:
@@ -482,3 +495,8 @@ class Spool:
 
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _nowhere() -> sqlite3.Connection:
+    """Return a connection to nothing, in the place of one that could not be opened: it has no tables."""
+    return sqlite3.connect(":memory:", check_same_thread=False)

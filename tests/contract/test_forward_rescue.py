@@ -1,14 +1,18 @@
 """A damaged spool on a disk that has no room to write it anew: its faces go out all the same."""
 
+import asyncio
 import contextlib
 import dataclasses
+import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from services.common.durable import sync_folder
+from services.forward import replacement
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogRead
 from services.forward.spool import DAMAGED_AND_FULL, DATABASE, Changes, Spool
@@ -62,8 +66,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], int]] = {
 }
 
 
-async def send(writer: SpoolWriter, answered: Answered, most: int = 1 << 30) -> set[str]:
-    """Read what waits in parts, and let go of all of it as if the store had it; return the ids."""
+async def send(
+    writer: SpoolWriter, answered: Answered, most: int = 1 << 30, refused: str | None = None
+) -> set[str]:
+    """Read what waits in parts, and let go of all but one as if the store had it; return the ids."""
     sent: set[str] = set()
     read = FIRST
     while read.after < read.until and len(sent) < most:
@@ -72,15 +78,14 @@ async def send(writer: SpoolWriter, answered: Answered, most: int = 1 << 30) -> 
         await eventually(lambda parts=parts: len(answered.parts) > parts, 10)  # type: ignore[misc]
         for each in answered.parts[-1].faces:
             sent.add(each.id)
-            writer.put(Delete(each.id))
+            writer.put(Quarantine(each.id, "not_an_image") if each.id == refused else Delete(each.id))
         read = dataclasses.replace(read, after=answered.parts[-1].until)
     return sent
 
 
 async def is_well(disk: Path, writer: SpoolWriter, answered: Answered) -> None:
     await eventually(lambda: writer.problem is None, 20)
-    await eventually(lambda: writer.state.faces == 0, 10)
-    assert writer.state.quarantined == 1
+    await eventually(lambda: (writer.state.faces, writer.state.quarantined) == (0, 1), 10)
     new = face(writer.next_sequence())
     writer.put(new)
     await eventually(lambda: answered.written[-1:] == [new])
@@ -130,4 +135,73 @@ async def test_not_even_the_reserve_s_room_is_wanted(disk: Path, faces: list[Spo
         assert len(sent & {each.id for each in faces}) >= FACES - 8
         assert writer.problem == DAMAGED_AND_FULL
         filler.unlink()
+        await is_well(disk, writer, answered)
+
+
+async def test_what_the_store_refuses_meanwhile_is_in_quarantine_afterwards(
+    disk: Path, faces: list[SpooledFace]
+) -> None:
+    overwrite(disk, 1, b"\xa5" * 100)
+    async with writing(disk, RESERVE) as (writer, answered):
+        await send(writer, answered, refused=faces[0].id)
+        await eventually(lambda: writer.problem is None, 20)
+        await eventually(lambda: (writer.state.faces, writer.state.quarantined) == (0, 2), 10)
+
+
+async def test_a_row_of_an_impossible_place_ends_nothing(disk: Path, faces: list[SpooledFace]) -> None:
+    with contextlib.closing(sqlite3.connect(disk / DATABASE)) as connection, connection:
+        connection.execute("UPDATE faces SET sequence = -5 WHERE id = ?", (faces[3].id,))
+    overwrite(disk, 1, b"\xa5" * 100)
+    async with writing(disk, RESERVE) as (writer, answered):
+        assert faces[3].id in await send(writer, answered)
+        await is_well(disk, writer, answered)
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EIO"])
+async def test_a_replacement_that_cannot_be_put_in_its_place_is_not_made_again_over_it(
+    disk: Path, faces: list[SpooledFace], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one is aside by then: another copy would be one of nothing."""
+    overwrite(disk, 1_000, bytes(PAGE))
+    calls = iter(range(100))
+
+    def sync(folder: Path) -> None:
+        if next(calls) == 1:
+            raise OSError(getattr(errno, name), "of a test's own")
+        sync_folder(folder)
+
+    monkeypatch.setattr(replacement, "sync_folder", sync)
+    sent: set[str] = set()
+    with pytest.raises(OSError, match="of a test's own"):  # noqa: PT012 - wherever it is met
+        async with raising(disk) as (writer, answered):
+            sent |= await send(writer, answered)
+            await asyncio.sleep(10)
+    async with writing(disk, RESERVE) as (writer, answered):
+        sent |= await send(writer, answered)
+        assert len(sent & {each.id for each in faces}) >= FACES - 8
+        await is_well(disk, writer, answered)
+
+
+@contextlib.asynccontextmanager
+async def raising(disk: Path) -> AsyncIterator[tuple[SpoolWriter, Answered]]:
+    """A writer that ends with what goes wrong in it, as the service does."""
+    writer, answered = SpoolWriter(Spool(disk, RESERVE, DEVICE), 1 << 30), Answered()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(writer.run(answered.answers))
+            yield writer, answered
+            running.cancel()
+    except* OSError as errors:
+        raise errors.exceptions[0] from None
+
+
+async def test_a_copy_that_was_not_finished_takes_no_room_from_the_next(
+    disk: Path, faces: list[SpooledFace]
+) -> None:
+    overwrite(disk, 1_000, bytes(PAGE))
+    (disk / replacement.MAKING).write_bytes(bytes(3 * 1024 * 1024))
+    async with writing(disk, RESERVE) as (writer, answered):
+        assert not (disk / replacement.MAKING).exists()
+        sent = await send(writer, answered)
+        assert len(sent & {each.id for each in faces}) >= FACES - 8
         await is_well(disk, writer, answered)

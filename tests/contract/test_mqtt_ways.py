@@ -5,7 +5,7 @@ import base64
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from services.common.broker import Proxy
 from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.up.brokers import free_port
+from tests.custody.proxy import Proxy as PacedProxy
+from tests.custody.proxy import Shape
 from tests.mqtt_rig import downs, server
 from tests.support import MosquittoServer, eventually
 
@@ -248,3 +250,104 @@ async def test_a_proxy_that_is_none_is_named() -> None:
     ):
         await eventually(lambda: reasons, 5)
     assert f"the proxy 127.0.0.1:{port}: " in reasons[0]
+
+
+async def test_a_proxy_that_answers_a_byte_a_second_for_ever_is_left() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        end = asyncio.create_task(reader.read(1))
+        while not end.done():
+            writer.write(b"X: y\r\n")
+            await asyncio.wait([end], timeout=1)
+
+    began_s = time.monotonic()
+    async with server(serve) as port, downs(1883, proxy=Proxy("127.0.0.1", port)) as reasons:
+        await eventually(lambda: reasons, 15)
+    assert time.monotonic() - began_s < 12
+
+
+@pytest.mark.parametrize(("host", "asked"), [("bücher.example", "xn--bcher-kva.example"), ("[::1]", "[::1]")])
+async def test_a_proxy_is_asked_for_any_host(host: str, asked: str) -> None:
+    async with http_proxy(lambda _: b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as (port, requests):
+        broker = Broker(f"mqtt://{host}:8883", proxy=Proxy("127.0.0.1", port))
+        async with Link("cloud", broker, identity="far"):
+            await eventually(lambda: requests, 5)
+    assert requests[0].startswith(f"CONNECT {asked}:8883 HTTP/1.")
+
+
+CONNACK = bytes([0x20, 3, 0, 0, 0])
+SUBACK = bytes([0x90, 4, 0, 1, 0, 1])
+PUBLISH = bytes([0x30, 4, 0, 1, 0x61, 0])
+
+
+@asynccontextmanager
+async def websocket(act: Callable[[web.WebSocketResponse], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server that has let a client in with a subscription, and then does as it is told; its address."""
+
+    async def handle(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=["mqtt"])
+        await socket.prepare(request)
+        await socket.receive()
+        await socket.send_bytes(CONNACK)
+        await socket.receive()
+        await act(socket)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/mqtt", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"ws://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_came_before_the_end_is_read_and_the_end_is_seen() -> None:
+    async def act(socket: web.WebSocketResponse) -> None:
+        await socket.send_bytes(SUBACK + PUBLISH)
+        await socket.close()
+        await asyncio.sleep(1)  # the connection below it stays for a while
+
+    async with (
+        websocket(act) as url,
+        Link("cloud", Broker(url), identity="far", subscriptions=["a"]) as link,
+    ):
+        async with asyncio.timeout(5):
+            assert (await anext(link)).message.topic == "a"
+        await eventually(lambda: not link.is_up, 2)
+
+
+async def test_text_ends_it() -> None:
+    async def act(socket: web.WebSocketResponse) -> None:
+        await socket.send_str("no MQTT")
+        await asyncio.sleep(1)
+
+    async with websocket(act) as url, downs(int(url.rpartition(":")[2]), "ws") as reasons:
+        await eventually(lambda: reasons, 5)
+    assert "text" in reasons[0]
+
+
+async def test_a_large_frame_that_takes_its_time_is_waited_for(broker: MosquittoServer) -> None:
+    """It is seen when it is whole, and no packet comes meanwhile."""
+    async with front(broker) as port, PacedProxy(port) as slow:
+        slow.shape = Shape(bytes_per_s=40_000, delay_s=0.01)
+        url = f"ws://127.0.0.1:{slow.port}"
+        async with (
+            Link("cloud", Broker(url), identity="far", subscriptions=[TOPIC]) as far,
+            Link("cloud", Broker(broker.url), identity="near") as near,
+        ):
+            async with asyncio.timeout(10):
+                await far.wait_up()
+                await near.wait_up()
+            near.publish(Message(topic=TOPIC, payload=payload(400_000), qos=1))
+            async with asyncio.timeout(30):
+                coming = asyncio.ensure_future(anext(far))
+                while not coming.done():
+                    assert far.is_up
+                    far.why_not_ready()  # somebody asks
+                    await asyncio.wait([coming], timeout=0.2)
+            assert coming.result().message.payload == payload(400_000)

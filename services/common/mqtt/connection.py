@@ -134,6 +134,10 @@ class Connection(aiomqtt.Client):
             # For paho's keep-alive, too: a face that takes longer than that could never be sent.
             paho._last_bytes_received = now_s
             paho._ping_t = now_s if paho._ping_t else 0.0
+        heard_s = getattr(paho.socket(), "heard_s", 0.0)
+        if heard_s > paho._last_bytes_received:  # of a WebSocket's frame that is not whole yet
+            paho._last_bytes_received = heard_s
+            paho._ping_t = now_s if paho._ping_t else 0.0
         self._unsent_bytes = unsent_bytes
         self._pulse.is_alive(paho._last_bytes_received)
         if is_asked and self._pulse.asks(now_s):

@@ -51,20 +51,28 @@ def open_socket(paho: Any, way: Way, timeout_s: float) -> Any:
 
 
 def _dial(host: str, port: int, way: Way, timeout_s: float) -> socket.socket:
-    def connect(address: tuple[str, int], *_: object) -> socket.socket:
-        return _connect(address, timeout_s, way.segment_bytes)
-
     if way.proxy is None:
-        return connect((host, port))
-    tunnel = http.client.HTTPConnection(way.proxy.host, way.proxy.port, timeout=timeout_s)
-    tunnel.set_tunnel(host, port, way.proxy.headers)
-    tunnel._create_connection = connect  # type: ignore[attr-defined]
+        return _connect((host, port), timeout_s, way.segment_bytes)
     try:
-        tunnel.connect()
-    except (OSError, http.client.HTTPException) as error:
-        tunnel.close()
+        connection = _connect((way.proxy.host, way.proxy.port), timeout_s, way.segment_bytes)
+        with _ended_in(connection, timeout_s):
+            _ask(connection, way.proxy, host, port)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise OSError(f"the proxy {way.proxy.host}:{way.proxy.port}: {error}") from error
-    return tunnel.sock
+    return connection
+
+
+def _ask(connection: socket.socket, proxy: Proxy, host: str, port: int) -> None:
+    """Ask a proxy to connect us; the connection is closed if it does not."""
+    tunnel = http.client.HTTPConnection(proxy.host, proxy.port)
+    tunnel._create_connection = lambda *_: connection  # type: ignore[attr-defined]
+    try:
+        name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+        tunnel.set_tunnel(name, port, proxy.headers)
+        tunnel.connect()
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _connect(address: tuple[str, int], timeout_s: float, segment_bytes: int | None) -> socket.socket:

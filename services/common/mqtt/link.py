@@ -281,13 +281,13 @@ class Link:
             # machine has. Taking it back would go on for ever. Not every broker says that this is it.
             self._client_id = _mint(self._identity)
             self._short_lived = 0
-        self._note_path(is_silent=client.is_silent)
-        problem = self._path.problem
+        self._note_path(client, time.monotonic() - since_s)
+        problem = self._path.problem if client.is_silent else None
         raise aiomqtt.MqttError(client.why if problem is None else f"{client.why}; {problem}")
 
-    def _note_path(self, *, is_silent: bool) -> None:
+    def _note_path(self, client: Connection, up_s: float) -> None:
         before = self._path.segment_bytes
-        self._path.ended(is_silent=is_silent)
+        self._path.ended(is_silent=client.is_silent, is_stuck=bool(self._large), up_s=up_s)
         if (now := self._path.segment_bytes) != before:
             log.warning("mqtt.segments", link=self.name, broker=self._broker.address, most_bytes=now)
 
@@ -382,14 +382,14 @@ class Link:
             client._client.ack(raw.mid, raw.qos)
             return
         if len(message.payload) > LARGE_BYTES:
-            self._path.passes()
+            self._path.received()
         self._deliveries.put_nowait(Delivery(message, self, client, raw.mid))
 
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
         then = self._on_acknowledged.pop(mid, None)
         if mid in self._large:
             self._large.discard(mid)
-            self._path.passes()
+            self._path.sent()
         if reason.is_failure:
             _drops.count("refused_by_broker", self.name, code=str(reason))
         if then is not None:

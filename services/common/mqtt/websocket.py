@@ -7,6 +7,7 @@ frame, and puts the mask on byte by byte.
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 
 from websockets.client import ClientProtocol
@@ -18,7 +19,6 @@ from websockets.uri import parse_uri
 MOST_BYTES = 268_435_460 + 14
 """The largest packet that MQTT has."""
 _READ_BYTES = 65_536
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class WebSocket:
@@ -27,6 +27,9 @@ class WebSocket:
     Args:
         connection: to the server, blocking, with TLS if there is any; closed with this.
         url: `ws://host:port/path` or `wss://...`.
+
+    Attributes:
+        heard_s: when something last came, by the steady clock: a frame is seen when it is whole only.
 
     Raises:
         OSError: the server does not agree; the connection is closed.
@@ -38,6 +41,7 @@ class WebSocket:
         self._unsent = bytearray()
         self._sending = 0
         self._received = bytearray()
+        self.heard_s = time.monotonic()
         try:
             self._agree()
         except BaseException:
@@ -52,6 +56,8 @@ class WebSocket:
             OSError: the connection is over.
         """
         if not self._sending:
+            if not self._is_open:
+                raise ConnectionAbortedError("the other side has closed the WebSocket")
             self._protocol.send_binary(data)
             self._sending = len(data)
         self._flush()
@@ -65,18 +71,21 @@ class WebSocket:
             BlockingIOError: nothing has come just now; so do TLS's errors of this kind say.
             OSError: the connection is over, or this is no WebSocket any more.
         """
-        if not self._received and not self._take_in():
-            return b""
-        if not self._received:
+        if not self._received and self._is_open:
+            self._take_in()
+        if not self._received and self._is_open:
             raise BlockingIOError
         data = bytes(self._received[:most_bytes])
         del self._received[:most_bytes]
         return data
 
     def pending(self) -> int:
-        """Return how many bytes can be had of which the socket does not tell whoever waits for it."""
+        """Return how many bytes can be had of which the socket does not tell whoever waits for it.
+
+        The end is one: it may have come behind the last of them.
+        """
         below = self._connection.pending() if isinstance(self._connection, ssl.SSLSocket) else 0
-        return len(self._received) + below
+        return len(self._received) + below + (not self._is_open)
 
     def fileno(self) -> int:
         """Return the socket's number."""
@@ -102,23 +111,31 @@ class WebSocket:
             self._sort(self._protocol.events_received())
         if (problem := self._protocol.handshake_exc) is not None:
             raise OSError(str(problem)) from problem
+        if not self._is_open:
+            raise OSError("it is closed at once")
 
-    def _take_in(self) -> bool:
-        """Read what has come; say whether there may be more."""
+    @property
+    def _is_open(self) -> bool:
+        return self._protocol.state is State.OPEN
+
+    def _take_in(self) -> None:
+        """Read what has come."""
         data = self._connection.recv(_READ_BYTES)
         if data:
+            self.heard_s = time.monotonic()
             self._protocol.receive_data(data)
         else:
             self._protocol.receive_eof()
         self._sort(self._protocol.events_received())
-        with contextlib.suppress(*_NOT_NOW):
+        with contextlib.suppress(OSError):  # the next to send or to read hears of it, behind what has come
             self._flush()  # a ping's answer
         if isinstance(problem := self._protocol.parser_exc, WebSocketException):
             raise OSError(f"the WebSocket is broken: {problem}") from problem
-        return self._protocol.state is State.OPEN or bool(self._received)
 
     def _sort(self, events: Iterable[Event]) -> None:
         for event in events:
+            if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                raise OSError("the WebSocket brings text, which is no MQTT")
             if isinstance(event, Frame) and event.opcode in (Opcode.BINARY, Opcode.CONT):
                 self._received += event.data
 
