@@ -18,7 +18,7 @@ from services.common.mqtt import Broker, Link
 from services.up.brokers import free_port
 from tests.custody.proxy import Proxy as PacedProxy
 from tests.custody.proxy import Shape
-from tests.mqtt_rig import downs, server
+from tests.mqtt_rig import close, downs, server
 from tests.support import MosquittoServer, eventually
 
 TOPIC = "faceferry/test/ways/face"
@@ -72,7 +72,7 @@ async def front(broker: MosquittoServer, tls: ssl.SSLContext | None = None) -> A
                 await writer.drain()
         finally:
             backwards.cancel()
-            writer.close()
+            await close(writer)
         return near
 
     app = web.Application()
@@ -167,7 +167,7 @@ async def test_the_protocol_is_named_where_a_port_is_shared(
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         chosen.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
-        writer.close()
+        await close(writer)
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
@@ -189,7 +189,7 @@ async def http_proxy(letting_in: Callable[[str], bytes]) -> AsyncIterator[tuple[
                     sink.write(data)
                     await sink.drain()
         finally:
-            sink.close()
+            await close(sink)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
