@@ -25,7 +25,7 @@ class Delivered:
         """Remember a face that was just answered for, or has just come back."""
         self._seen_s.pop(face_id, None)
         self._seen_s[face_id] = now_s
-        if len(self._seen_s) > self._most:
+        while len(self._seen_s) > self._most or now_s - self._oldest_s() > self._keep_s:
             self._seen_s.popitem(last=False)
 
     def has(self, face_id: str, now_s: float) -> bool:
@@ -35,3 +35,9 @@ class Delivered:
             return False
         self.add(face_id, now_s)
         return True
+
+    def __len__(self) -> int:
+        return len(self._seen_s)
+
+    def _oldest_s(self) -> float:
+        return next(iter(self._seen_s.values()))

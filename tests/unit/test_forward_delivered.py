@@ -1,4 +1,4 @@
-from services.forward.delivered import Delivered
+from services.forward.delivered import KEEP_S, Delivered
 
 
 def test_a_face_that_comes_back_is_known_for_as_long_as_it_does() -> None:
@@ -20,3 +20,10 @@ def test_those_seen_least_lately_are_forgotten() -> None:
     assert delivered.has("a", 1)
     delivered.add("d", 2)
     assert [delivered.has(face_id, 3) for face_id in "abcd"] == [True, False, True, True]
+
+
+def test_what_is_too_long_ago_takes_no_memory() -> None:
+    delivered = Delivered()
+    for second in range(5_000):
+        delivered.add(f"face-{second}", float(second))
+    assert len(delivered) == KEEP_S + 1
