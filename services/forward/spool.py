@@ -96,7 +96,8 @@ class Spool:
         last_sequence = self._begin()
         self._sequences = itertools.count(last_sequence + 1)
         self._ages = Ages(last_sequence, time.monotonic())
-        self._reserve.keep()
+        if self._rescue is None:  # else its room is wanted to write the spool anew
+            self._reserve.keep()
 
     def close(self) -> None:
         """Close the database; what was committed stays."""
