@@ -41,6 +41,23 @@ def our_images(folder: Path) -> Path:
     return path
 
 
+def test_faces_arrive_in_websockets(site: Site, clips: Path, tmp_path: Path) -> None:
+    """With the same certificates, names and access rules; before those with passwords take them away."""
+    port = free_port()
+    compose = ROOT / "compose"
+    clouds = [compose / "cloud/compose.yaml", compose / "cloud/websockets.yaml"]
+    there = {**site.cloud_settings(), "FACEFERRY_WEBSOCKET_PORT": str(port)}
+    here = {**site.edge_settings(clips), "FACEFERRY_CLOUD_MQTT_URL": f"wss://{site.host}:{port}"}
+    keys = {"AWS_SHARED_CREDENTIALS_FILE": str(site.cloud / "aws-credentials")}
+    with (
+        Project(clouds, there, tmp_path) as cloud,
+        Project([compose / "edge/compose.yaml"], here, tmp_path) as edge,
+    ):
+        cloud.up()
+        edge.up()
+        until(lambda: len(Bucket(site.s3_port, keys).ids()) >= LEAST_FACES, 60)
+
+
 def test_faces_arrive_with_passwords(site: Site, clips: Path, tmp_path: Path) -> None:
     site.write_passwords({"porch": "over-the-sea", "_store": "under-the-bridge"})
     # None of these is wanted then.
@@ -55,23 +72,6 @@ def test_faces_arrive_with_passwords(site: Site, clips: Path, tmp_path: Path) ->
     with (
         Project(clouds, site.cloud_settings(), tmp_path) as cloud,
         Project(edges, settings, tmp_path) as edge,
-    ):
-        cloud.up()
-        edge.up()
-        until(lambda: len(Bucket(site.s3_port, keys).ids()) >= LEAST_FACES, 60)
-
-
-def test_faces_arrive_in_websockets(site: Site, clips: Path, tmp_path: Path) -> None:
-    """With the same certificates, names and access rules as without."""
-    port = free_port()
-    compose = ROOT / "compose"
-    clouds = [compose / "cloud/compose.yaml", compose / "cloud/websockets.yaml"]
-    there = {**site.cloud_settings(), "FACEFERRY_WEBSOCKET_PORT": str(port)}
-    here = {**site.edge_settings(clips), "FACEFERRY_CLOUD_MQTT_URL": f"wss://{site.host}:{port}"}
-    keys = {"AWS_SHARED_CREDENTIALS_FILE": str(site.cloud / "aws-credentials")}
-    with (
-        Project(clouds, there, tmp_path) as cloud,
-        Project([compose / "edge/compose.yaml"], here, tmp_path) as edge,
     ):
         cloud.up()
         edge.up()
