@@ -11,7 +11,7 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +55,7 @@ async def flow_all(options: argparse.Namespace, folder: Path) -> dict[str, list[
         bad = [row for sort in sorts for row in undeliverable(sort, options.bad, FACE_BYTES)]
         (folder / name).mkdir()
         await prepare(folder / name, good, bad)
-    found: dict[str, list[Flow]] = defaultdict(list)
+    found: dict[str, list[Flow]] = {name: [] for name in ways()}
     for number in range(options.rounds):
         turns = deque(ways())
         turns.rotate(-number)
@@ -101,7 +101,7 @@ def table(found: Mapping[str, Sequence[Flow]]) -> Table:
                 ),
                 sum(each.missing for each in flows),
             )
-            for name, flows in ((name, found[name]) for name in ways())
+            for name, flows in found.items()
         ),
         "All in faces a second. *Missing* are good faces that had not arrived after a minute, all rounds"
         " together.",

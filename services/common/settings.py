@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -69,6 +69,11 @@ def _check_user(quoted: str) -> None:
         raise ValueError("the user's name is not UTF-8, has control characters, or is too long")
 
 
+def _check_place(parts: SplitResult) -> None:
+    _host(parts.hostname or "")
+    _check_user(parts.username or "")
+
+
 def _mqtt_url(text: str) -> str:
     _check_one_word(text)
     parts = urlsplit(text)
@@ -80,8 +85,7 @@ def _mqtt_url(text: str) -> str:
         raise ValueError("no '#' or password belongs here; the password has a setting of its own")
     if (parts.path not in ("", "/") or parts.query) and parts.scheme not in WEBSOCKETS:
         raise ValueError("no path or query belongs here, but for ws:// and wss://")
-    _host(parts.hostname)
-    _check_user(parts.username or "")
+    _check_place(parts)
     return text
 
 
@@ -92,8 +96,7 @@ def _proxy_url(text: str) -> str:
         raise ValueError("an address such as http://user@proxy:3128 is wanted")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.password:
         raise ValueError("no path, query or password belongs here; the password has a setting of its own")
-    _host(parts.hostname)
-    _check_user(parts.username or "")
+    _check_place(parts)
     return text
 
 

@@ -25,7 +25,7 @@ class Errands:
 
     def add_face(self, face_id: str, reason: str) -> None:
         """Note a face by its id."""
-        self.forget([face_id])
+        self.cross_off([face_id])
         self._faces[face_id] = reason
         self.reasons[reason] += 1
 
@@ -36,17 +36,13 @@ class Errands:
         self.reasons.update(new.values())
         return new
 
-    def forget(self, face_ids: Iterable[str]) -> None:
-        """Leave faces where they are: the store has said what became of them."""
-        self.cross_off(face_ids)
-
     def some(self, most: int) -> tuple[dict[str, str], dict[int, str]]:
         """Return a few faces and a few rows, which stay until they are done."""
         faces = dict(next(chunks(self._faces.items(), most), []))
         return faces, dict(next(chunks(self._rows.items(), most), []))
 
     def cross_off(self, done: Iterable[str | int]) -> None:
-        """Forget what was done: ids of faces, places of rows."""
+        """Forget what was done, or need not be any more: ids of faces, places of rows."""
         for one in done:
             reason = self._faces.pop(one, None) if isinstance(one, str) else self._rows.pop(one, None)
             if reason is not None:

@@ -22,7 +22,7 @@ from services.common.durable import sync_folder
 from services.forward import database
 from services.forward.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
 from services.forward.rescue import Row, readable
-from services.forward.rows import DAMAGED, NO_PLACE, insert
+from services.forward.rows import DAMAGED, NO_PLACE, WAITING, insert
 from services.forward.spooled import SpooledFace, from_row
 
 MAKING = "replacement.db"
@@ -127,9 +127,7 @@ def _copy(
     gone: Collection[str],
 ) -> Counter[str]:
     """Make the replacement; return how many rows it has of each table."""
-    making = path.with_name(MAKING)
-    _remove(making)
-    with contextlib.closing(database.connect(making)) as new:
+    with contextlib.closing(database.connect(path.with_name(MAKING))) as new:
         copy = _Copy(new, next_sequence, gone)
         copy.take(readable(path, damaged))
         if damaged is not None:
@@ -195,7 +193,7 @@ class _Copy:
         if face.id in self._ids:
             return
         self._ids.add(face.id)
-        if row.table == "faces":
+        if row.table == WAITING:
             self._insert(face if row.is_live else dataclasses.replace(face, sequence=self._next_sequence()))
         elif row.table == "quarantine":
             self._quarantine(face, row.columns, _as_text(row.reason))

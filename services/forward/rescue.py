@@ -10,12 +10,12 @@ from services.common.topics import is_of_device
 from services.forward import salvage
 from services.forward.database import taken_bytes
 from services.forward.outbox import BacklogPart, BacklogRead
-from services.forward.rows import AS_BYTES, NO_PLACE
+from services.forward.rows import AS_BYTES, NO_PLACE, WAITING
 from services.forward.spooled import SpooledFace, from_row
 
 MARGIN_BYTES = 2 * 1024 * 1024
 """So much more is wanted after a try for which the room was not enough."""
-TABLES = ("faces", "quarantine", "set_aside")
+TABLES = (WAITING, "quarantine", "set_aside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,11 @@ class Rescue:
         """
         return len(self._sizes.keys() - self.gone) if self._is_all_known else max(0, before - len(self.gone))
 
-    def last_sequence(self) -> int:
-        """Return the last place of a face that can be found; reads all."""
-        places = (face.sequence for face in self._found())
-        return max((place for place in places if place < NO_PLACE), default=0)
-
-    def count(self) -> int:
-        """Return how many faces can be found; reads all."""
-        return sum(1 for _ in self._found())
+    @cached_property
+    def survey(self) -> tuple[int, int]:
+        """How many faces can be found, and the last of their places; reads all, once."""
+        places = [face.sequence for face in self._found()]
+        return len(places), max((place for place in places if place < NO_PLACE), default=0)
 
     def let_go(self, face_ids: Iterable[str]) -> None:
         """Remember faces that the store has; of those that are not here there is no end."""
@@ -146,7 +143,7 @@ class Rescue:
         """Yield each face that waits, once."""
         seen: set[str] = set()
         for row in readable(self._path, self.damaged):
-            face = from_row(row.place, row.columns) if row.table == TABLES[0] else None
+            face = from_row(row.place, row.columns) if row.table == WAITING else None
             if face is None or face.id in seen:
                 continue
             seen.add(face.id)
@@ -170,7 +167,7 @@ class _Reading:
             yield from self._read("DESC")
 
     def _read(self, order: str) -> Iterator[Row]:
-        reason = "NULL" if self._table == "faces" else "CAST(reason AS BLOB)"
+        reason = "NULL" if self._table == WAITING else "CAST(reason AS BLOB)"
         query = f"SELECT rowid, {reason}, {AS_BYTES} FROM {self._table} ORDER BY rowid {order}"  # noqa: S608 - constants
         try:
             for place, why, *columns in self._damaged.execute(query):
@@ -193,7 +190,7 @@ def _salvaged(path: Path) -> Iterator[Row]:
         match values:
             case [None, face_id, _, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row("faces", place, None, columns, is_live=False)
+                yield Row(WAITING, place, None, columns, is_live=False)
             case [bytes() as face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
                 yield Row("quarantine", place, reason, columns, is_live=False)

@@ -110,7 +110,7 @@ class Spool:
     def last_sequence(self) -> int:
         """Return the newest face's place; 0 for an empty spool."""
         if self._rescue is not None:
-            return self._rescue.last_sequence()
+            return self._rescue.survey[1]
         with translated():
             (last,) = self._connection.execute(
                 "SELECT max(sequence) FROM faces WHERE sequence < ?", (rows.NO_PLACE,)
@@ -400,11 +400,10 @@ class Spool:
             self._connection = _nowhere()
         self._quarantined = 0
         self._aside = Counter[str]()
-        rescue = self._rescue_from(damaged, why)
-        self._faces = rescue.count()
+        self._faces, last_sequence = self._rescue_from(damaged, why).survey
         with contextlib.suppress(SpoolUnwritable):
             self.make_room()
-        return rescue.last_sequence()
+        return last_sequence
 
     def _rescue_from(self, damaged: sqlite3.Connection | None, why: str) -> Rescue:
         """Send from a damaged database, for as long as there is no room for another."""

@@ -182,7 +182,7 @@ class SpoolWriter:
         # What is stored before it was written need not be written at all.
         stored = [face for face in batch.inserts if face.id in batch.deletes]
         new = [face for face in batch.inserts if face.id not in batch.deletes]
-        self._errands.forget([*batch.deletes, *batch.refused])
+        self._errands.cross_off([*batch.deletes, *batch.refused])
         added = self._write(batch.changes(new)) if self.problem is None else None
         if added is not None:
             stored = [*new, *stored]

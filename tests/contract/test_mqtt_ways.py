@@ -19,7 +19,7 @@ from services.up.brokers import free_port
 from tests.custody.proxy import Proxy as PacedProxy
 from tests.custody.proxy import Shape
 from tests.mqtt_rig import close, downs, server
-from tests.support import MosquittoServer, eventually
+from tests.support import MosquittoServer, eventually, running_broker
 
 TOPIC = "faceferry/test/ways/face"
 SIZES = (0, 1, 100, 125, 126, 127, 20_000, 65_535, 65_536)
@@ -51,6 +51,23 @@ async def carry(broker: Broker, *sizes: int) -> None:
 
 
 @asynccontextmanager
+async def web_server(
+    handle: Callable[[web.Request], Awaitable[web.WebSocketResponse]], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """A web server that has something at /mqtt; its port."""
+    app = web.Application()
+    app.router.add_get("/mqtt", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    try:
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def front(broker: MosquittoServer, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A web server that passes WebSockets on /mqtt to a broker, as those do that share a port; its port."""
 
@@ -75,16 +92,8 @@ async def front(broker: MosquittoServer, tls: ssl.SSLContext | None = None) -> A
             await close(writer)
         return near
 
-    app = web.Application()
-    app.router.add_get("/mqtt", pass_on)
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
-    try:
+    async with web_server(pass_on, tls) as port:
         yield port
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture
@@ -98,11 +107,8 @@ def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 async def test_a_broker_s_own_websockets(tmp_path: Path) -> None:
     port = free_port()
     listener = f"listener {port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n"
-    broker = MosquittoServer(tmp_path, listener).start()
-    try:
+    with running_broker(tmp_path, listener):
         await carry(Broker(f"ws://127.0.0.1:{port}"), *SIZES)
-    finally:
-        broker.kill()
 
 
 async def test_websockets_through_a_web_server_that_speaks_tls(
@@ -145,13 +151,18 @@ async def test_rubbish_in_its_place_is_one_too(answer: bytes) -> None:
     assert reasons[0].startswith("no WebSocket is spoken at /mqtt: ")
 
 
+async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> None:
+    """Say a little each second, for as long as somebody listens."""
+    end = asyncio.create_task(reader.read(1))
+    while not end.done():
+        writer.write(drop)
+        await asyncio.wait([end], timeout=1)
+
+
 async def test_a_server_that_answers_a_byte_a_second_for_ever_is_left() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
-        end = asyncio.create_task(reader.read(1))
-        while not end.done():
-            writer.write(b"X")
-            await asyncio.wait([end], timeout=1)
+        await dribble(reader, writer, b"X")
 
     began_s = time.monotonic()
     async with server(serve) as port, downs(port, "ws") as reasons:
@@ -256,10 +267,7 @@ async def test_a_proxy_that_answers_a_byte_a_second_for_ever_is_left() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n")
-        end = asyncio.create_task(reader.read(1))
-        while not end.done():
-            writer.write(b"X: y\r\n")
-            await asyncio.wait([end], timeout=1)
+        await dribble(reader, writer, b"X: y\r\n")
 
     began_s = time.monotonic()
     async with server(serve) as port, downs(1883, proxy=Proxy("127.0.0.1", port)) as reasons:
@@ -294,16 +302,8 @@ async def websocket(act: Callable[[web.WebSocketResponse], Awaitable[None]]) -> 
         await act(socket)
         return socket
 
-    app = web.Application()
-    app.router.add_get("/mqtt", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
+    async with web_server(handle) as port:
         yield f"ws://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
 
 
 async def test_what_came_before_the_end_is_read_and_the_end_is_seen() -> None:

@@ -19,7 +19,7 @@ from tests.custody.happenings import (
     stopped,
     swallowed,
 )
-from tests.custody.proxy import HttpAnswer, Page, Proxy
+from tests.custody.proxy import HttpAnswer, Proxy, s3_trouble
 from tests.custody.rig import Rig
 
 LONGER_THAN_KEEP_ALIVE_S = (23.0, 26.0)
@@ -83,19 +83,19 @@ def _fault(
     )
 
 
-_THROTTLED = HttpAnswer(503, "SlowDown")
-_UNAVAILABLE = HttpAnswer(503, "ServiceUnavailable")
-_DENIED = HttpAnswer(403, "AccessDenied")
-_EXPIRED = HttpAnswer(403, "ExpiredToken")
+_THROTTLED = s3_trouble(503, "SlowDown")
+_UNAVAILABLE = s3_trouble(503, "ServiceUnavailable")
+_DENIED = s3_trouble(403, "AccessDenied")
+_EXPIRED = s3_trouble(403, "ExpiredToken")
 
 _HTML, _TAG = "Content-Type: text/html", 'ETag: "d41d8cd98f00b204e9800998ecf8427e"'
 _LIES = (
-    Page(200, (_TAG,)),
-    Page(200, (_HTML,), "<html><title>Log in</title></html>"),
-    Page(200, (_TAG, _HTML), "<html><title>Log in</title></html>"),
-    Page(200, (_TAG,), length=500),
-    Page(200, ("Content-Type: application/json",), '{"ok": true}'),
-    Page(204),
+    HttpAnswer(200, (_TAG,)),
+    HttpAnswer(200, (_HTML,), "<html><title>Log in</title></html>"),
+    HttpAnswer(200, (_TAG, _HTML), "<html><title>Log in</title></html>"),
+    HttpAnswer(200, (_TAG,), length=500),
+    HttpAnswer(200, ("Content-Type: application/json",), '{"ok": true}'),
+    HttpAnswer(204),
 )
 """Of servers that are no bucket, or have not stored."""
 

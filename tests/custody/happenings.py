@@ -7,11 +7,11 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from tests.custody.proxy import HttpAnswer, Mode, Page, Proxy, Shape
+from tests.custody.proxy import HttpAnswer, Mode, Proxy, Shape
 from tests.custody.rig import Part, Rig
 from tests.support import MosquittoServer
 
-PORTAL = Page(
+PORTAL = HttpAnswer(
     200, ("Content-Type: text/html",), "<html><title>Welcome to our Wi-Fi</title>Please log in.</html>"
 )
 
@@ -84,7 +84,7 @@ async def flapping(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
         flapping.cancel()
 
 
-def answered(*answers: HttpAnswer | Page) -> Happening:
+def answered(*answers: HttpAnswer) -> Happening:
     @asynccontextmanager
     async def happens(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
         rig.bucket_link.answer = rng.choice(answers)

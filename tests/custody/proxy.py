@@ -43,23 +43,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What a server in trouble says to every request: a status and an S3 error code."""
-
-    status: int
-    code: str
-
-    def encode(self) -> bytes:
-        """Return the whole HTTP answer, after which the connection is closed."""
-        body = f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>a test's own</Message></Error>"
-        return (
-            f"HTTP/1.1 {self.status} Trouble\r\nContent-Type: application/xml\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
-        ).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What another server than the one that is meant says to every request.
+    """What a server says to every request: one in trouble, or another than the one that is meant.
 
     Attributes:
         status: of HTTP.
@@ -78,6 +62,12 @@ class Page:
         length = len(self.body) if self.length is None else self.length
         lines = [f"HTTP/1.1 {self.status} As It Says", *self.headers, f"Content-Length: {length}"]
         return "\r\n".join([*lines, "Connection: close", "", self.body]).encode()
+
+
+def s3_trouble(status: int, code: str) -> HttpAnswer:
+    """Return what a bucket's server in trouble says: a status and an S3 error code."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>a test's own</Message></Error>"
+    return HttpAnswer(status, ("Content-Type: application/xml",), body)
 
 
 class _Bottleneck:
@@ -136,7 +126,7 @@ class Proxy:
     def __init__(self, upstream_port: int, tap: Callable[[bytes], None] | None = None) -> None:
         self.mode = Mode.PASS
         self.shape: Shape | None = None
-        self.answer: HttpAnswer | Page | None = None
+        self.answer: HttpAnswer | None = None
         self.port = 0
         self._upstream_port = upstream_port
         self._tap = tap
@@ -290,7 +280,7 @@ async def _swallow(reader: asyncio.StreamReader) -> None:
         pass
 
 
-async def _say(answer: HttpAnswer | Page, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _say(answer: HttpAnswer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = await reader.readexactly(1)
     if head != _MQTT_CONNECT:
         head += await reader.readuntil(b"\r\n\r\n")

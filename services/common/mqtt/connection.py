@@ -129,13 +129,13 @@ class Connection(aiomqtt.Client):
         now_s = time.monotonic()
         paho = self._client
         unsent_bytes = self._count_unsent()
+        # Of a WebSocket's frame that is not whole yet paho sees nothing.
+        heard_s = getattr(paho.socket(), "heard_s", 0.0)
         if 0 < unsent_bytes < self._unsent_bytes:
             # It goes on. (The last of it may be taken by a kernel whose broker hangs, as our question is.)
+            heard_s = now_s
+        if heard_s > paho._last_bytes_received:
             # For paho's keep-alive, too: a face that takes longer than that could never be sent.
-            paho._last_bytes_received = now_s
-            paho._ping_t = now_s if paho._ping_t else 0.0
-        heard_s = getattr(paho.socket(), "heard_s", 0.0)
-        if heard_s > paho._last_bytes_received:  # of a WebSocket's frame that is not whole yet
             paho._last_bytes_received = heard_s
             paho._ping_t = now_s if paho._ping_t else 0.0
         self._unsent_bytes = unsent_bytes

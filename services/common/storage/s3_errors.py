@@ -79,7 +79,7 @@ _PAGE = re.compile(r"\s*<(?:!doctype html|html)", re.IGNORECASE)
 _PAGES_TELL_NOTHING = frozenset({"400", "404", "405"})
 """Statuses that mean nothing of a bucket's where a page comes with them."""
 _UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "XAdminUserNotFound"})
-_STALE_KEYS = _UNKNOWN_KEYS | frozenset(
+_STALE_KEYS = frozenset(
     {
         "ExpiredToken",
         "ExpiredTokenException",
