@@ -156,7 +156,8 @@ class Taker:
             self._taken.add((face_id, error.reason))
 
     def _has_room(self, size_bytes: int) -> bool:
-        wanted = self._writer.state.bytes + self._unanswered_bytes + size_bytes
+        # In the log first, and in the database: until the log is begun anew a face takes its room twice.
+        wanted = self._writer.state.bytes + 2 * (self._unanswered_bytes + size_bytes)
         return self._writer.problem is None and wanted < self._settings.spool_max_bytes
 
     def _note_budget(self, wanted_bytes: int | None) -> None:

@@ -172,9 +172,24 @@ class Connection(aiomqtt.Client):
         return str(error) if isinstance(error, aiomqtt.MqttError) else f"the connection broke: {error!r}"
 
     async def say_goodbye(self) -> None:
-        """Tell the broker that the end is meant, so that it leaves the will alone."""
-        if self.is_alive and self._client.disconnect() == 0:
-            await self.ends(GOODBYE_TIMEOUT_S)
+        """Tell the broker that the end is meant, so that it leaves the will alone, and hear it out.
+
+        A socket that is closed with something unread resets the connection; a broker that was about to write
+        to it takes us for dead then, though our goodbye waits to be read.
+        """
+        if not self.is_alive:
+            return
+        paho: Any = self._client
+        paho.on_message = None
+        heard_out = asyncio.Event()
+        paho._sock_close = functools.partial(_close_at_the_second_call, paho, heard_out)
+        try:
+            if paho.disconnect() == 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                        await heard_out.wait()
+        finally:
+            vars(paho).pop("_sock_close", None)  # from here on a close is one
 
     def close(self) -> None:
         """Close the socket, now or as soon as there is one."""
@@ -274,6 +289,17 @@ class Connection(aiomqtt.Client):
     def _client_connect(self) -> None:
         super()._client_connect()
         self._loop.call_soon_threadsafe(lambda: self.close() if self._is_over else None)
+
+
+def _close_at_the_second_call(paho: Any, closed: asyncio.Event) -> None:
+    """Stand in the place of paho's closing: it does so right after its goodbye, and again when the broker has."""
+
+    def close() -> None:
+        vars(paho).pop("_sock_close")
+        paho._sock_close()
+        closed.set()
+
+    paho._sock_close = close
 
 
 def _queue_with_password(queue: Any, password: str, command: int, packet: bytearray, *rest: Any) -> Any:
