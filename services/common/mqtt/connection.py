@@ -292,7 +292,7 @@ class Connection(aiomqtt.Client):
 
 
 def _close_at_the_second_call(paho: Any, closed: asyncio.Event) -> None:
-    """Stand in the place of paho's closing: it does so right after its goodbye, and again when the broker has."""
+    """Stand in for paho's closing, which comes right after its goodbye, and again when the broker closes."""
 
     def close() -> None:
         vars(paho).pop("_sock_close")
