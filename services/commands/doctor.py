@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.errors import SetupError
+from services.common.times import from_unix_s
+from services.common.validity import SOON_S, authority_expiry_s, chain_expiry_s
 from services.up.plan import DEFAULT_STORE, store_url
 
 
@@ -58,13 +60,14 @@ async def _run(store: str) -> int:
         "cameras": _cameras,
         "store": check_store,
         "spool": _spool,
+        "certificates": _certificates,
         "clock": _clock,
     }
     status = 0
     for name, check in checks.items():
         finding = await _carefully(check)
         mark = "ok  " if finding.is_fine else ("MEND" if finding.is_needed else "note")
-        print(f"{mark} {name:9} {finding.text}")
+        print(f"{mark} {name:12} {finding.text}")
         if finding.is_needed and not finding.is_fine:
             status = 1
     return status
@@ -162,6 +165,50 @@ async def _spool() -> Finding:
             is_fine=False, is_needed=False, text=f"{text}; {'; '.join(problems)} (`faceferry spool`)"
         )
     return Finding(is_fine=True, text=text)
+
+
+async def _certificates() -> Finding:
+    try:
+        ends_s = {path: _expiry_s(path) for path in _certificate_files()}
+    except PermissionError as error:
+        text = f"{error.filename} may not be read by this user: sudo faceferry doctor says more"
+        return Finding(is_fine=False, is_needed=False, text=text)
+    if not ends_s:
+        return Finding(is_fine=True, text="none named in the environment, and none in ./secrets")
+    now_s = time.time()
+    near = {path: end_s for path, end_s in ends_s.items() if end_s - now_s <= SOON_S}
+    if not near:
+        first = min(ends_s, key=ends_s.__getitem__)
+        return Finding(is_fine=True, text=f"the first to expire is {first}, on {_day(ends_s[first])}")
+    said = [
+        f"{path} {'expired' if end_s <= now_s else 'expires'} on {_day(end_s)}"
+        for path, end_s in near.items()
+    ]
+    return Finding(
+        is_fine=False,
+        is_needed=min(near.values()) <= now_s,
+        text=f"{'; '.join(said)}: `faceferry pki renew` makes a new one",
+    )
+
+
+def _certificate_files() -> list[Path]:
+    """Return those that services here are given, and those of the folder that compose takes them from."""
+    named = [os.environ.get(f"FACEFERRY_CLOUD_{which}_FILE") for which in ("CA", "CERT")]
+    secrets = Path("secrets")
+    found = sorted(secrets.iterdir()) if secrets.is_dir() else []
+    return [*(Path(name) for name in named if name), *(path for path in found if path.suffix == ".crt")]
+
+
+def _expiry_s(path: Path) -> float:
+    is_authority = path.name == "ca.crt" or str(path) == os.environ.get("FACEFERRY_CLOUD_CA_FILE")
+    try:
+        return (authority_expiry_s if is_authority else chain_expiry_s)(path.read_bytes())
+    except ValueError as error:
+        raise SetupError(f"{path}: {error}") from error
+
+
+def _day(time_s: float) -> str:
+    return f"{from_unix_s(time_s):%Y-%m-%d}"
 
 
 async def _clock() -> Finding:
