@@ -25,7 +25,7 @@ COMMANDS = {
     "cameras": "list this machine's cameras, with the line to put into the configuration",
     "models": "list, fetch or verify the detector's models",
     "spool": "show what waits for the cloud and what cannot go there, or put that back",
-    "pki": "make and revoke the certificates of the broker, the store and the devices",
+    "pki": "make, renew, revoke and list the certificates of the broker, the store and the devices",
     "doctor": "check what is needed, and say how to mend what is missing",
 }
 

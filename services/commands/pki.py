@@ -1,9 +1,13 @@
 import argparse
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.pki.folder import Owner, PkiFolder
+from services.pki import certificates, register
+from services.pki.files import Owner
+from services.pki.folder import PkiFolder
+from services.pki.register import Issued
 
 CONTAINER_USER = Owner(10001, 10001)
 """Who the containers run as by default."""
@@ -39,17 +43,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     device = actions.add_parser("device", help="make a device's certificate, and the bundle to copy to it")
     device.add_argument("name", metavar="NAME", help="its FACEFERRY_DEVICE")
-    revoke = actions.add_parser("revoke", help="let a device in no more")
-    revoke.add_argument("name", metavar="NAME")
+    revoke = actions.add_parser(
+        "revoke", help="let a device or a service in no more, with any of its certificates"
+    )
+    revoke.add_argument("name", metavar="NAME", help="a device's, _store or _gallery")
+    revoke.add_argument(
+        "--serial", type=_serial, metavar="HEX", help="only the one that `list` shows with this number"
+    )
     renew = actions.add_parser("renew", help="replace a certificate before it expires")
     renew.add_argument("name", metavar="NAME", help="a device's, _server, _store or _gallery")
+    renew.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME_OR_IP",
+        help="for _server: under which devices reach the broker from now on; default: as before",
+    )
+    listing = actions.add_parser(
+        "list", help="show all certificates that were made, and what they are good for"
+    )
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make, replace and revoke certificates."""
+    """Make, replace, revoke and show certificates."""
     folder = PkiFolder(options.folder, options.owner)
-    actions = {"init": _init, "device": _device, "revoke": _revoke, "renew": _renew}
+    actions = {"init": _init, "device": _device, "revoke": _revoke, "renew": _renew, "list": _list}
     actions[options.action](folder, options, datetime.now(UTC))
     return 0
 
@@ -68,21 +88,64 @@ def _device(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> No
 
 
 def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
-    folder.revoke(options.name, now)
-    print(f"revoked {options.name}: it is let in until the broker has read the list and its connection ends")
-    print("now, in compose/cloud: docker compose restart broker")
+    revoked = folder.revoke(options.name, now, options.serial)
+    for each in revoked:
+        print(f"revoked {each.name} {each.serial}, valid until {_day(each)}")
+    if not revoked:
+        print(
+            f"{options.name}: all that was asked for has expired or was revoked before; the list is as it was"
+        )
+    issued = folder.issued()
+    if register.may_be_incomplete(issued, options.name):
+        print(
+            f"older ones of {options.name} may be missing here: before there was `pki list`, those that "
+            "`renew` replaced were forgotten. They cannot be revoked, and end 825 days after they were made"
+        )
+    has_another = any(each.is_let_in(now) for each in register.of(issued, options.name))
+    print(_how_to_bar(options.name, has_another=has_another))
 
 
 def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
-    made = folder.renew(options.name, now)
+    made = folder.renew(options.name, now, options.host)
     match options.name:
-        case "_server":
+        case certificates.SERVER:
             print(f"renewed {made}; now, in compose/cloud: docker compose restart broker")
-        case "_store" | "_gallery" as service:
+        case certificates.STORE | certificates.GALLERY as service:
             print(f"renewed {made}; now, in compose/cloud: docker compose restart {service[1:]}")
         case _:
             print(_how_to_install(made, options.name))
             print("then, there: docker compose restart forward")
+
+
+def _list(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+    for each in folder.issued():
+        print(_as_json(each, now) if options.json else _as_line(each, now))
+
+
+def _as_line(each: Issued, now: datetime) -> str:
+    return f"{each.name:20} {each.serial:40} {_day(each)} {each.state(now)}"
+
+
+def _as_json(each: Issued, now: datetime) -> str:
+    return json.dumps(
+        {
+            "name": each.name,
+            "serial": each.serial,
+            "until": each.until.isoformat(),
+            "state": each.state(now),
+        }
+    )
+
+
+def _day(each: Issued) -> str:
+    return f"{each.until:%Y-%m-%d}"
+
+
+def _how_to_bar(name: str, *, has_another: bool) -> str:
+    steps = "in compose/cloud: docker compose restart broker"
+    if name in (certificates.STORE, certificates.GALLERY) and not has_another:
+        steps = f"faceferry pki renew {name}, and {steps} {name[1:]}"
+    return f"it is let in, and stays connected, until the broker starts anew; now {steps}"
 
 
 def _how_to_install(bundle: Path, name: str) -> str:
@@ -95,6 +158,13 @@ def _how_to_install(bundle: Path, name: str) -> str:
 
 def _user_lines() -> str:
     return f"FACEFERRY_UID={os.getuid()} and FACEFERRY_GID={os.getgid()}"
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text.replace(":", ""), 16)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a hexadecimal number is wanted") from None
 
 
 def _owner(text: str) -> Owner:

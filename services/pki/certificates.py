@@ -18,6 +18,8 @@ STORE = "_store"
 """The store's identity; no device can have it, for `_` starts no device's name."""
 GALLERY = "_gallery"
 """The gallery's, likewise."""
+SERVER = "_server"
+"""What the broker's own certificates are known by: their common name is a host's."""
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 SERVER_LIFETIME = timedelta(days=825)

@@ -1,45 +1,27 @@
 """The folder with the authority and all that it has signed."""
 
-import io
-import os
-import tarfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from services.common.errors import SetupError
-from services.pki import certificates
-from services.pki.certificates import GALLERY, STORE, Identity
+from services.pki import bundle, certificates, register
+from services.pki.certificates import GALLERY, SERVER, STORE, Identity
+from services.pki.files import Files, Owner
+from services.pki.register import AUTHORITY, Issued
 
 INSIDE = ("broker", "localhost", "127.0.0.1")
 """What the broker is called besides: by the services beside it, and by who tries it on its own machine."""
+STEMS = {SERVER: "server", STORE: "store", GALLERY: "gallery"}
+"""What the files of the cloud's side are called."""
 
-_SERVICES = {STORE: "store", GALLERY: "gallery"}
-
-T = TypeVar("T")
-
-_SECRET = 0o600
-_PUBLIC = 0o644
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose the files become that containers read, by number."""
-
-    uid: int
-    gid: int
+_ISSUED = "issued"
+_OLD_ISSUED = ("devices/renewed", "devices/revoked")
+"""Where versions before `issued` kept a device's certificates that are not in use any more."""
 
 
 class PkiFolder:
@@ -48,7 +30,11 @@ class PkiFolder:
     - `ca.crt`, `ca.key`, `crl.pem`: the authority, and what it has revoked;
     - `server.crt`, `server.key`: the broker's; and in the same way `store` and `gallery`;
     - `devices/NAME.crt`, and `devices/NAME.tar`: a device's, and with its key for the device itself. The
-      key lies nowhere else.
+      key lies nowhere else;
+    - `issued/NAME-SERIAL.crt`: every certificate that was ever signed, so that it can be revoked. It is there
+      before anybody can have the certificate.
+
+    A command that is killed in its midst is mended by giving it again.
 
     Args:
         path: where it is.
@@ -58,6 +44,7 @@ class PkiFolder:
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path = path
         self._owner = owner
+        self._files = Files(path, owner, frozenset(f"{stem}.key" for stem in STEMS.values()))
 
     def init(self, hosts: Sequence[str], now: datetime) -> None:
         """Make the authority, the certificates of the cloud's side, and an empty list of revocations.
@@ -66,20 +53,24 @@ class PkiFolder:
             SetupError: one of the files is there already, or a host's name cannot be one.
         """
         authority = certificates.make_authority(now)
-        server = certificates.issue_server(authority, list(dict.fromkeys([*hosts, *INSIDE])), now)
-        revocations = certificates.make_revocations(authority, [], now)
-        files = {
-            "ca.key": _key_pem(authority),
-            "ca.crt": _pem(authority.certificate),
-            "crl.pem": revocations.public_bytes(Encoding.PEM),
-            **_pair("server", server),
+        made = {
+            SERVER: certificates.issue_server(authority, _with_inside(hosts), now),
+            STORE: certificates.issue_client(authority, STORE, now),
+            GALLERY: certificates.issue_client(authority, GALLERY, now),
         }
-        for name, stem in _SERVICES.items():
-            files |= _pair(stem, certificates.issue_client(authority, name, now))
-        self._make_folder(self.path)
-        self._refuse_existing(files)
-        for name, content in files.items():
-            self._create(name, content)
+        files = {
+            "ca.key": bundle.key_pem(authority),
+            "ca.crt": bundle.pem(authority.certificate),
+            "crl.pem": _crl_pem(certificates.make_revocations(authority, [], now)),
+        }
+        for name, identity in made.items():
+            files |= bundle.pair(STEMS[name], identity)
+        self._files.make_folder()
+        with self._files.alone():
+            if there := next((name for name in files if self._files.exists(name)), None):
+                raise _there_already(self.path / there)
+            self._files.write(files)
+            self._keep(self._register())
 
     def add_device(self, name: str, now: datetime) -> Path:
         """Make a device's certificate; return the bundle to copy to the device.
@@ -88,149 +79,175 @@ class PkiFolder:
             SetupError: it has one, the name cannot be one, or there is no authority here.
         """
         certificates.check_device_name(name)
-        identity = certificates.issue_client(self._authority(), name, now)
-        self._make_folder(self.path / "devices")
-        certificate, bundle = f"devices/{name}.crt", f"devices/{name}.tar"
-        self._refuse_existing([certificate, bundle])
-        self._create(bundle, self._bundle(identity, now))
-        self._create(certificate, _pem(identity.certificate))
-        return self.path / bundle
+        with self._files.alone():
+            authority = self._authority()
+            known = register.of(self._register(), name)
+            if any(each.is_current and not each.is_revoked for each in known):
+                raise _there_already(self.path / f"devices/{name}.crt")
+            self._keep(known)
+            return self._make_device(authority, name, now)
 
-    def revoke(self, name: str, now: datetime) -> None:
-        """Put a device's certificate on the list, and its files out of the way of a new one.
+    def revoke(self, name: str, now: datetime, serial: int | None = None) -> list[Issued]:
+        """Put all certificates of a name on the list, older ones too, and a device's files out of the way.
+
+        Those of a service stay where containers expect them until `renew` replaces them.
+
+        Args:
+            name: a device's, `_store` or `_gallery`.
+            now: when.
+            serial: only the one with this serial number.
+
+        Returns:
+            Those that were let in until now; none if all have expired or are on the list already.
 
         Raises:
-            SetupError: it has none.
+            SetupError: there is none of that name or number, or nobody would heed the list.
         """
-        certificate = self._device_certificate(name)
-        authority = self._authority()
-        listed = [*self._revocations(), certificates.revocation(certificate, now)]
-        revocations = certificates.make_revocations(authority, listed, now)
-        self._replace("crl.pem", revocations.public_bytes(Encoding.PEM))
-        self._set_aside(name, certificate, "revoked")
+        if name == SERVER:
+            raise SetupError(
+                "devices are not given the list, so the broker's certificate cannot be taken back: if "
+                "server.key was stolen, make a new authority in another folder, and new bundles"
+            )
+        if name not in STEMS:
+            certificates.check_device_name(name)
+        with self._files.alone():
+            authority = self._authority()
+            named = register.of(self._register(), name, serial)
+            if not named:
+                numbered = "" if serial is None else f" with the serial number {serial:x}"
+                raise SetupError(f"there is no certificate of {name!r}{numbered} in {self.path}")
+            revoked = [each for each in named if each.is_let_in(now)]
+            self._keep(named)
+            self._list(authority, revoked, now)
+            self._clear(name)
+            return revoked
 
-    def renew(self, name: str, now: datetime) -> Path:
-        """Replace a certificate before it expires; the old one stays valid until then.
+    def renew(self, name: str, now: datetime, hosts: Sequence[str] = ()) -> Path:
+        """Make a certificate in place of one, which stays valid until it expires or is revoked.
 
-        An authority that is older than the gallery gets the gallery's first one so.
+        A service gets a first one so, too: after all of its own were revoked, or where the authority is older
+        than the gallery.
 
         Args:
             name: a device's, `_store`, `_gallery` or `_server`.
             now: when.
+            hosts: for `_server`: under which clients reach it from now on; as before if empty.
 
         Returns:
             What is to be copied to the device, or where the new certificate is.
 
         Raises:
-            SetupError: there is none of that name.
+            SetupError: there is none of that name, or hosts were given for another than `_server`.
         """
-        if name == "_server":
-            old = self._certificate("server.crt")
-            identity = certificates.issue_server(self._authority(), certificates.hosts_of(old), now)
-            return self._replace_pair("server", identity)
-        if name in _SERVICES:
-            return self._replace_pair(
-                _SERVICES[name], certificates.issue_client(self._authority(), name, now)
+        if hosts and name != SERVER:
+            raise SetupError(f"only {SERVER} has hosts")
+        if name not in STEMS:
+            certificates.check_device_name(name)
+        with self._files.alone():
+            authority = self._authority()
+            issued = register.of(self._register(), name)
+            self._keep(issued)
+            if name in STEMS:
+                return self._renew_service(authority, name, now, hosts)
+            if all(each.is_revoked for each in issued):
+                raise SetupError(
+                    f"there is no device {name!r} in {self.path} with a certificate that is not revoked: "
+                    f"`faceferry pki device {name}` makes one"
+                )
+            return self._make_device(authority, name, now)
+
+    def issued(self) -> list[Issued]:
+        """Return all certificates that there are, and were, by name and age; the authority's is one.
+
+        Raises:
+            SetupError: a file is not as it was made, or there is no authority here.
+        """
+        with self._files.alone():
+            authority = Issued(
+                AUTHORITY, self._files.certificate("ca.crt"), is_current=True, is_revoked=False
             )
-        self._set_aside(name, self._device_certificate(name), "renewed")
-        return self.add_device(name, now)
+            found = [authority, *self._register()]
+        return sorted(found, key=lambda each: (each.name, each.certificate.not_valid_before_utc))
+
+    def _register(self) -> list[Issued]:
+        revoked = {entry.serial_number for entry in self._revocations()}
+        in_use = {f"{stem}.crt": name for name, stem in STEMS.items() if self._files.exists(f"{stem}.crt")}
+        in_use |= {file: Path(file).stem for file in self._files.names("devices")}
+        records = [file for folder in (_ISSUED, *_OLD_ISSUED) for file in self._files.names(folder)]
+        found: dict[int, Issued] = {}
+        for file, name in (in_use | {file: Path(file).stem.rpartition("-")[0] for file in records}).items():
+            certificate = self._files.certificate(file)
+            number = certificate.serial_number
+            found.setdefault(number, Issued(name, certificate, file in in_use, number in revoked))
+        return list(found.values())
+
+    def _keep(self, issued: Sequence[Issued]) -> None:
+        self._files.make_folder(_ISSUED)
+        for each in issued:
+            file = f"{_ISSUED}/{each.name}-{each.serial}.crt"
+            if not self._files.exists(file):
+                self._files.write({file: bundle.pem(each.certificate)})
+
+    def _list(self, authority: Identity, revoked: Sequence[Issued], now: datetime) -> None:
+        if revoked:
+            entries = [
+                *self._revocations(),
+                *(certificates.revocation(each.certificate, now) for each in revoked),
+            ]
+            made = certificates.make_revocations(authority, entries, now)
+            self._files.write({"crl.pem": _crl_pem(made)})
+
+    def _clear(self, name: str) -> None:
+        """Make room for a device's new certificate where the one in use is revoked."""
+        if name in STEMS:
+            return
+        if any(each.is_current and each.is_revoked for each in register.of(self._register(), name)):
+            self._files.remove(f"devices/{name}.tar")
+            self._files.remove(f"devices/{name}.crt")
+
+    def _make_device(self, authority: Identity, name: str, now: datetime) -> Path:
+        identity = certificates.issue_client(authority, name, now)
+        packed = bundle.pack(identity, self._files.read("ca.crt"), self._owner, now)
+        self._files.make_folder("devices")
+        self._keep([_new(name, identity)])
+        self._files.write(
+            {f"devices/{name}.tar": packed, f"devices/{name}.crt": bundle.pem(identity.certificate)}
+        )
+        return self.path / f"devices/{name}.tar"
+
+    def _renew_service(self, authority: Identity, name: str, now: datetime, hosts: Sequence[str]) -> Path:
+        if name == SERVER:
+            known = (
+                _with_inside(hosts) if hosts else certificates.hosts_of(self._files.certificate("server.crt"))
+            )
+            identity = certificates.issue_server(authority, known, now)
+        else:
+            identity = certificates.issue_client(authority, name, now)
+        self._keep([_new(name, identity)])
+        self._files.write(bundle.pair(STEMS[name], identity))
+        return self.path / f"{STEMS[name]}.crt"
 
     def _authority(self) -> Identity:
-        key = self._parsed("ca.key", lambda pem: load_pem_private_key(pem, None))
+        key = self._files.parse("ca.key", lambda pem: load_pem_private_key(pem, None))
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SetupError(f"{self.path / 'ca.key'} is not a key that `faceferry pki init` made")
-        return Identity(self._certificate("ca.crt"), key)
+        return Identity(self._files.certificate("ca.crt"), key)
 
-    def _revocations(self) -> list[x509.RevokedCertificate]:
-        return list(self._parsed("crl.pem", x509.load_pem_x509_crl))
-
-    def _device_certificate(self, name: str) -> x509.Certificate:
-        certificates.check_device_name(name)
-        if not (self.path / f"devices/{name}.crt").exists():
-            raise SetupError(f"there is no device {name!r} in {self.path}")
-        return self._certificate(f"devices/{name}.crt")
-
-    def _set_aside(self, name: str, certificate: x509.Certificate, folder: str) -> None:
-        devices = self.path / "devices"
-        self._make_folder(devices / folder)
-        aside = devices / folder / f"{name}-{certificate.serial_number:x}.crt"
-        (devices / f"{name}.crt").rename(aside)
-        (devices / f"{name}.tar").unlink(missing_ok=True)
-
-    def _bundle(self, identity: Identity, now: datetime) -> bytes:
-        files = {"ca.crt": self._read("ca.crt"), **_pair("device", identity)}
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as bundle:
-            for name, content in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                member.mode = _mode(name)
-                member.mtime = int(now.timestamp())
-                member.uid, member.gid = self._owner.uid, self._owner.gid
-                bundle.addfile(member, io.BytesIO(content))
-        return packed.getvalue()
-
-    def _replace_pair(self, stem: str, identity: Identity) -> Path:
-        for name, content in _pair(stem, identity).items():
-            self._replace(name, content)
-        return self.path / f"{stem}.crt"
-
-    def _certificate(self, name: str) -> x509.Certificate:
-        return self._parsed(name, x509.load_pem_x509_certificate)
-
-    def _parsed(self, name: str, parse: Callable[[bytes], T]) -> T:
-        content = self._read(name)
-        try:
-            return parse(content)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # also: it is encrypted
-            raise SetupError(f"{self.path / name} is not as `faceferry pki` made it: {error}") from error
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes()
-        except OSError as error:
-            raise SetupError(f"{error.filename}: {error.strerror} (`faceferry pki init` makes it)") from error
-
-    def _make_folder(self, path: Path) -> None:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def _refuse_existing(self, names: Sequence[str] | Mapping[str, bytes]) -> None:
-        if there := next((name for name in names if (self.path / name).exists()), None):
-            raise SetupError(f"{self.path / there} is there already: nothing was changed")
-
-    def _create(self, name: str, content: bytes) -> None:
-        """Write a new file with its mode from the first moment on."""
-        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode(name))
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _mode(name))
-            if os.geteuid() == 0 and _is_for_containers(name):
-                os.fchown(descriptor, self._owner.uid, self._owner.gid)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-
-    def _replace(self, name: str, content: bytes) -> None:
-        unfinished = f".{name}"
-        (self.path / unfinished).unlink(missing_ok=True)
-        self._create(unfinished, content)
-        (self.path / unfinished).rename(self.path / name)
+    def _revocations(self) -> x509.CertificateRevocationList:
+        return self._files.parse("crl.pem", x509.load_pem_x509_crl)
 
 
-def _is_for_containers(name: str) -> bool:
-    return name.lstrip(".") in ("server.key", *(f"{stem}.key" for stem in _SERVICES.values()))
+def _with_inside(hosts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*hosts, *INSIDE]))
 
 
-def _mode(name: str) -> int:
-    return _SECRET if name.endswith((".key", ".tar")) else _PUBLIC
+def _new(name: str, identity: Identity) -> Issued:
+    return Issued(name, identity.certificate, is_current=True, is_revoked=False)
 
 
-def _pair(stem: str, identity: Identity) -> dict[str, bytes]:
-    return {f"{stem}.key": _key_pem(identity), f"{stem}.crt": _pem(identity.certificate)}
+def _crl_pem(revocations: x509.CertificateRevocationList) -> bytes:
+    return revocations.public_bytes(Encoding.PEM)
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.PEM)
-
-
-def _key_pem(identity: Identity) -> bytes:
-    return identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _there_already(path: Path) -> SetupError:
+    return SetupError(f"{path} is there already: nothing was changed")

@@ -1,8 +1,13 @@
+import itertools
+import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +15,10 @@ import pytest
 from cryptography import x509
 
 from services.common.errors import SetupError
-from services.pki.folder import Owner, PkiFolder
+from services.common.lock import held
+from services.pki import certificates, register
+from services.pki.files import Owner
+from services.pki.folder import PkiFolder
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=300)
@@ -106,13 +114,19 @@ def test_one_file_of_an_authority_is_enough_to_stop(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"server.key": b"mine"}
 
 
-@pytest.mark.parametrize("name", ["../porch", "Porch", "", "a/b", "_store", "_gallery", "_server", "."])
+@pytest.mark.parametrize("name", ["../porch", "Porch", "", "a/b", "_authority", "_server", "."])
 def test_a_bad_name_touches_nothing(pki: PkiFolder, name: str) -> None:
     before = contents(pki.path)
     for act in (pki.add_device, pki.revoke):
         with pytest.raises(SetupError):
             act(name, NOW)
     assert contents(pki.path) == before
+
+
+@pytest.mark.parametrize("name", ["_store", "_gallery", "_server"])
+def test_a_service_is_no_device(pki: PkiFolder, name: str) -> None:
+    with pytest.raises(SetupError, match="is no device name"):
+        pki.add_device(name, NOW)
 
 
 def test_a_revoked_device_is_listed_and_may_have_a_new_certificate(pki: PkiFolder) -> None:
@@ -131,8 +145,275 @@ def test_a_revoked_device_is_listed_and_may_have_a_new_certificate(pki: PkiFolde
 
 
 def test_a_device_that_is_unknown_cannot_be_revoked(pki: PkiFolder) -> None:
-    with pytest.raises(SetupError, match="there is no device 'attic'"):
+    with pytest.raises(SetupError, match="there is no certificate of 'attic'"):
         pki.revoke("attic", NOW)
+    with pytest.raises(SetupError, match="there is no device 'attic'"):
+        pki.renew("attic", NOW)
+
+
+def serials(pki: PkiFolder, name: str) -> list[int]:
+    return [each.certificate.serial_number for each in pki.issued() if each.name == name]
+
+
+def states(pki: PkiFolder, name: str, now: datetime) -> list[str]:
+    return [str(each.state(now)) for each in pki.issued() if each.name == name]
+
+
+@pytest.mark.parametrize("name", ["porch", "_store", "_gallery"])
+def test_all_certificates_of_a_name_are_revoked_and_no_other_ones(pki: PkiFolder, name: str) -> None:
+    for device in ("porch", "porch-2", "por"):
+        pki.add_device(device, NOW)
+    pki.renew(name, LATER)
+    pki.renew(name, LATER)
+    of_name = set(serials(pki, name))
+    assert len(of_name) == 3
+    assert {each.certificate.serial_number for each in pki.revoke(name, LATER)} == of_name
+    assert revoked(pki) == of_name
+
+
+def test_what_has_expired_is_not_listed_for_it_lets_nobody_in(pki: PkiFolder) -> None:
+    pki.add_device("porch", NOW)
+    pki.renew("porch", LATER)
+    over = NOW + timedelta(days=827)
+    assert states(pki, "porch", over) == ["expired", "valid"]
+    pki.revoke("porch", over)
+    assert revoked(pki) == set(serials(pki, "porch")[1:])
+
+
+@pytest.mark.parametrize("name", ["porch", "_store"])
+def test_to_revoke_once_more_changes_nothing(pki: PkiFolder, name: str) -> None:
+    pki.add_device("porch", NOW)
+    pki.revoke(name, NOW)
+    before = contents(pki.path)
+    assert pki.revoke(name, LATER) == []
+    assert contents(pki.path) == before
+
+
+def test_one_certificate_can_be_revoked_by_its_number(pki: PkiFolder) -> None:
+    pki.add_device("porch", NOW)
+    pki.renew("porch", LATER)
+    old, new = serials(pki, "porch")
+    pki.revoke("porch", LATER, old)
+    assert revoked(pki) == {old}
+    assert states(pki, "porch", LATER) == ["revoked", "valid"]
+    pki.renew("porch", LATER + timedelta(days=1))
+    pki.revoke("porch", LATER, serials(pki, "porch")[2])
+    assert states(pki, "porch", LATER) == ["revoked", "superseded", "revoked"]
+    assert not (pki.path / "devices/porch.crt").exists()
+    with pytest.raises(SetupError, match="'_store' with the serial number"):
+        pki.revoke("_store", LATER, new)
+
+
+def test_a_revoked_service_keeps_its_files_until_it_has_new_ones(pki: PkiFolder) -> None:
+    """Containers are not even made where a secret's file is missing."""
+    pki.revoke("_store", NOW)
+    assert (pki.path / "store.crt").exists()
+    assert (pki.path / "store.key").exists()
+    assert states(pki, "_store", NOW) == ["revoked"]
+    pki.renew("_store", LATER)
+    assert states(pki, "_store", LATER) == ["revoked", "valid"]
+
+
+def test_the_brokers_certificate_cannot_be_taken_back_and_that_is_said(pki: PkiFolder) -> None:
+    with pytest.raises(SetupError, match="make a new authority"):
+        pki.revoke("_server", NOW)
+
+
+def test_a_renewed_broker_has_the_hosts_it_had_or_those_it_is_given(pki: PkiFolder) -> None:
+    def hosts() -> list[str]:
+        return certificates.hosts_of(certificate(pki.path / "server.crt"))
+
+    before = hosts()
+    pki.renew("_server", LATER)
+    assert hosts() == before
+    pki.renew("_server", LATER, ["new.example.org", "192.0.2.7"])
+    assert set(hosts()) == {"new.example.org", "192.0.2.7", "broker", "localhost", "127.0.0.1"}
+    with pytest.raises(SetupError, match="only _server has hosts"):
+        pki.renew("_store", LATER, ["new.example.org"])
+
+
+def test_every_certificate_has_a_state(pki: PkiFolder) -> None:
+    pki.add_device("porch", NOW)
+    pki.renew("porch", LATER)
+    pki.add_device("yard", NOW)
+    pki.revoke("yard", LATER)
+    near, over = NOW + timedelta(days=810), NOW + timedelta(days=825)
+    assert states(pki, "_authority", NOW) == states(pki, "_server", NOW) == ["valid"]
+    assert states(pki, "_store", near) == ["expires soon"]
+    assert states(pki, "_store", over) == ["expired"]
+    assert states(pki, "porch", near) == ["superseded", "valid"]
+    assert states(pki, "porch", over) == ["expired", "valid"]
+    assert states(pki, "yard", over) == ["revoked"]
+
+
+def lay_out_as_before(pki: PkiFolder) -> None:
+    """Bring a folder with porch (renewed once) and stolen (revoked) into the shape it had before `issued`."""
+    current = certificate(pki.path / "devices/porch.crt").serial_number
+    for path in (pki.path / "issued").iterdir():
+        name, _, serial = path.stem.rpartition("-")
+        folder = pki.path / "devices" / ("revoked" if name == "stolen" else "renewed")
+        folder.mkdir(exist_ok=True)
+        if name.startswith("_") or int(serial, 16) == current:
+            path.unlink()
+        else:
+            path.rename(folder / path.name)
+    (pki.path / "issued").rmdir()
+
+
+def test_a_folder_of_an_older_version_is_understood(pki: PkiFolder) -> None:
+    for name in ("porch", "stolen", "yard"):
+        pki.add_device(name, NOW)
+    pki.renew("porch", LATER)
+    pki.revoke("stolen", LATER)
+    before = {name: states(pki, name, LATER) for name in ("porch", "stolen", "yard", "_store", "_server")}
+    of_porch, of_stolen = set(serials(pki, "porch")), set(serials(pki, "stolen"))
+    lay_out_as_before(pki)
+    assert {name: states(pki, name, LATER) for name in before} == before
+    assert pki.revoke("stolen", LATER) == []
+    pki.revoke("porch", LATER)
+    assert revoked(pki) == of_porch | of_stolen
+    first = serials(pki, "_store")
+    pki.renew("_store", LATER)
+    assert serials(pki, "_store")[:1] == first
+    pki.revoke("_store", LATER)
+    assert len(revoked(pki)) == 5
+
+
+def test_it_is_known_whether_an_older_version_has_forgotten_some(pki: PkiFolder) -> None:
+    pki.renew("_store", LATER)
+    assert not register.may_be_incomplete(pki.issued(), "_store")
+    for path in (pki.path / "issued").glob("_store-*"):
+        path.unlink()
+    assert register.may_be_incomplete(pki.issued(), "_store")
+    assert not register.may_be_incomplete(pki.issued(), "_gallery")
+
+
+def test_what_was_half_written_by_a_command_that_was_killed_stops_none(pki: PkiFolder) -> None:
+    pki.add_device("porch", NOW)
+    for name in (".crl.pem", "devices/.porch.crt", "issued/.porch-1.crt", ".store.crt"):
+        (pki.path / name).write_bytes(b"-----BEGIN")
+    pki.renew("_store", LATER)
+    pki.renew("porch", LATER)
+    assert len(pki.revoke("porch", LATER)) == 2
+
+
+def start(
+    folder: Path, act: Callable[[PkiFolder], object], number: int, is_moment: Callable[[str, str], bool]
+) -> int:
+    """Do something in a child process, which gets a signal before it does what is the moment to a file.
+
+    Returns the child's process id.
+    """
+    if child := os.fork():
+        return child
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        path = str(arguments[0]) if event in ("open", "os.rename", "os.remove", "os.mkdir") else ""
+        if str(folder) in path and is_moment(event, path):
+            os.kill(os.getpid(), number)
+
+    sys.addaudithook(watch)
+    try:
+        act(PkiFolder(folder, CONTAINERS))
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+class NthThing:
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __call__(self, _event: str, _path: str) -> bool:
+        self._left -= 1
+        return self._left == -1
+
+
+def is_writing_list(event: str, path: str) -> bool:
+    return event == "open" and path.endswith("/.crl.pem")
+
+
+def handed_out(folder: Path) -> set[int]:
+    """Return the serial numbers in the bundles that could be copied by now."""
+    found = set()
+    for path in (folder / "devices").glob("[!.]*.tar"):
+        with tarfile.open(path) as bundle:
+            content = bundle.extractfile("device.crt")
+            assert content is not None
+            found.add(x509.load_pem_x509_certificate(content.read()).serial_number)
+    return found
+
+
+def add_attic(pki: PkiFolder) -> None:
+    if not (pki.path / "devices/attic.crt").exists():
+        pki.add_device("attic", LATER)
+
+
+ACTS: dict[str, Callable[[PkiFolder], object]] = {
+    "revoke a device": lambda pki: pki.revoke("porch", LATER),
+    "revoke a service": lambda pki: pki.revoke("_store", LATER),
+    "renew a device": lambda pki: pki.renew("porch", LATER),
+    "renew a service": lambda pki: pki.renew("_store", LATER),
+    "renew the broker": lambda pki: pki.renew("_server", LATER),
+    "add a device": add_attic,
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_command_that_is_killed_anywhere_loses_nothing_and_can_be_given_again(
+    tmp_path: Path, pki: PkiFolder, act: str
+) -> None:
+    for name in ("stolen", "porch"):
+        pki.add_device(name, NOW)
+    pki.revoke("stolen", NOW)
+    pki.renew("porch", NOW)
+    listed, known = revoked(pki), {each.serial for each in pki.issued()}
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        shutil.copytree(pki.path, folder)
+        child = start(folder, ACTS[act], signal.SIGKILL, NthThing(step))
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        tried = PkiFolder(folder, CONTAINERS)
+        assert revoked(tried) >= listed
+        assert {each.serial for each in tried.issued()} >= known
+        assert {each.certificate.serial_number for each in tried.issued()} >= handed_out(folder)
+        ACTS[act](tried)
+        for name in ("porch", "_store"):
+            of_name = set(serials(tried, name))
+            tried.revoke(name, LATER)
+            assert revoked(tried) >= of_name | listed
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+    assert step > 5, "it was killed at no point"
+
+
+def test_two_commands_at_once_lose_no_entry_of_the_list(pki: PkiFolder) -> None:
+    """The first is stopped when it has read the list and is about to write it."""
+    for name in ("porch", "yard"):
+        pki.add_device(name, NOW)
+    stolen = {*serials(pki, "porch"), *serials(pki, "yard")}
+    child = start(pki.path, lambda pki: pki.revoke("porch", LATER), signal.SIGSTOP, is_writing_list)
+    assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+    try:
+        pki.revoke("yard", LATER)
+        is_done = True
+    except SetupError:
+        is_done = False
+    os.kill(child, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    if not is_done:
+        pki.revoke("yard", LATER)
+    assert revoked(pki) == stolen
+
+
+def test_a_command_waits_for_no_other_and_says_so(pki: PkiFolder) -> None:
+    before = contents(pki.path)
+    with held(pki.path) as is_ours:
+        assert is_ours
+        with pytest.raises(SetupError, match="another `faceferry pki` is at work"):
+            pki.revoke("_store", NOW)
+    assert contents(pki.path) == before
 
 
 @pytest.mark.parametrize(
@@ -168,13 +449,42 @@ def test_the_command_says_what_to_do_next(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     assert "pki device NAME" in command("--folder", folder, "init", "--host", "cloud.example.org").stdout
     assert "tar -xpf porch.tar" in command("--folder", folder, "device", "porch").stdout
-    assert "docker compose restart broker" in command("--folder", folder, "revoke", "porch").stdout
+    assert "docker compose restart broker\n" in command("--folder", folder, "revoke", "porch").stdout
     assert "docker compose restart gallery" in command("--folder", folder, "renew", "_gallery").stdout
+    assert "docker compose restart broker\n" in command("--folder", folder, "renew", "_server").stdout
+    said = command("--folder", folder, "revoke", "_store").stdout
+    assert "pki renew _store, and in compose/cloud: docker compose restart broker store" in said
+    again = command("--folder", folder, "revoke", "_store")
+    assert again.returncode == 0
+    assert "was revoked before" in again.stdout
+
+
+def test_the_command_lists_one_certificate_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    command("--folder", folder, "init", "--host", "cloud.example.org")
+    command("--folder", folder, "device", "porch")
+    lines = [line.split(maxsplit=3) for line in command("--folder", folder, "list").stdout.splitlines()]
+    assert [(name, state) for name, _, _, state in lines] == [
+        (name, "valid") for name in ("_authority", "_gallery", "_server", "_store", "porch")
+    ]
+    serial = lines[-1][1]
+    assert int(serial, 16) == certificate(folder / "devices/porch.crt").serial_number
+    with_colons = ":".join(serial.zfill(40)[at : at + 2] for at in range(0, 40, 2)).upper()
+    assert serial in command("--folder", folder, "revoke", "porch", "--serial", with_colons).stdout
+    listed = [json.loads(line) for line in command("--folder", folder, "list", "--json").stdout.splitlines()]
+    assert {**listed[-1], "until": None} == {
+        "name": "porch",
+        "serial": serial,
+        "until": None,
+        "state": "revoked",
+    }
+    assert datetime.fromisoformat(listed[-1]["until"]) > datetime.now(UTC) + timedelta(days=800)
 
 
 def test_the_command_ends_with_status_2_and_one_line_when_it_cannot(tmp_path: Path) -> None:
     done = command("--folder", tmp_path, "device", "porch")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "pki init" in done.stderr
+    assert command("--folder", tmp_path, "revoke", "porch", "--serial", "x").returncode == 2
     assert command("--folder", tmp_path, "init", "--host", "a b").returncode == 2
     assert contents(tmp_path) == {}
