@@ -6,3 +6,8 @@ MQTT_LINK_UP = Gauge("faceferry_mqtt_link_up", "Whether the connection to a brok
 MQTT_DROPPED = Counter(
     "faceferry_mqtt_dropped_total", "MQTT messages dropped before a service saw them.", ["link", "reason"]
 )
+CERTIFICATE_EXPIRY = Gauge(
+    "faceferry_certificate_expiry_timestamp_seconds",
+    "When a certificate expires: our own, the authority's, or the one that the broker has shown.",
+    ["link", "certificate"],
+)

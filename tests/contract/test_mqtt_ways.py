@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import WSMsgType, web
+from prometheus_client import REGISTRY
 
 from services.common.broker import Proxy
 from services.common.message import Message
 from services.common.mqtt import Broker, Link
+from services.common.validity import chain_expiry_s
 from services.up.brokers import free_port
 from tests.custody.proxy import Proxy as PacedProxy
 from tests.custody.proxy import Shape
@@ -118,6 +120,18 @@ async def test_websockets_through_a_web_server_that_speaks_tls(
     async with front(broker, tls) as port:
         url = f"wss://127.0.0.1:{port}/mqtt"
         await carry(Broker(url, ca_file=certificate[1]), *SIZES, 3_000_000, 5, 3_000_000, 20_000)
+
+
+async def test_the_certificate_of_a_web_server_in_between_is_the_one_that_is_watched(
+    broker: MosquittoServer, tls: ssl.SSLContext, certificate: tuple[Path, Path]
+) -> None:
+    async with front(broker, tls) as port:
+        way = Broker(f"wss://127.0.0.1:{port}/mqtt", ca_file=certificate[1])
+        async with Link("through", way, identity="watcher") as link:
+            await link.wait_up()
+            metric, labels = "faceferry_certificate_expiry_timestamp_seconds", {"link": "through"}
+            seen_s = REGISTRY.get_sample_value(metric, {**labels, "certificate": "broker"})
+            assert seen_s == chain_expiry_s(certificate[1].read_bytes())
 
 
 async def test_websockets_without_tls_in_parts(broker: MosquittoServer) -> None:

@@ -150,6 +150,12 @@ class Connection(aiomqtt.Client):
         """Return for how long a question has had no answer; 0 where none is open."""
         return self._pulse.silent_s(time.monotonic())
 
+    def shown_certificate(self) -> bytes | None:
+        """Return the certificate that the broker has shown, in DER; nothing where there is no TLS."""
+        connection: Any = self._client.socket()
+        secured = getattr(connection, "secured", connection)
+        return secured.getpeercert(binary_form=True) if isinstance(secured, ssl.SSLSocket) else None
+
     def _count_unsent(self) -> int:
         """Return how many of our bytes the other side has not taken yet; 0 where nobody knows."""
         connection = self._client.socket()

@@ -22,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from services.common.backoff import Backoff
 from services.common.broker import Broker
+from services.common.credentials import Credentials
 from services.common.drops import Drops
 from services.common.errors import FaceferryError, Refused
 from services.common.message import Message
@@ -139,7 +140,7 @@ class Link:
         self._will = will
         self._on_up = on_up
         self._on_down = on_down
-        self._tls = broker.tls_context()
+        self._credentials = Credentials(name, broker)
         self._connection: Connection | None = None
         self._up = asyncio.Event()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
@@ -158,13 +159,17 @@ class Link:
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
-        self._keeper = self._tasks.create_task(self._keep_connected(), name=f"mqtt.{self.name}")
+        self._running = [
+            self._tasks.create_task(self._keep_connected(), name=f"mqtt.{self.name}"),
+            self._tasks.create_task(self._credentials.watch(), name=f"mqtt.{self.name}.certificates"),
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keeper.cancel()
+        for task in self._running:
+            task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -255,6 +260,7 @@ class Link:
             try:
                 await self._subscribe(client)
                 self._patience.worked(time.monotonic() - began_s)
+                self._credentials.note_broker(client.shown_certificate())
                 self._become_up()
                 await self._stay(client, backoff)
             finally:
@@ -340,7 +346,7 @@ class Link:
             keepalive=KEEP_ALIVE_S,
             clean_start=True,
             properties=properties,
-            tls_context=self._tls,
+            tls_context=self._credentials.context(),
         )
         paho = client._client
         paho.manual_ack_set(True)

@@ -87,6 +87,11 @@ class WebSocket:
         below = self._connection.pending() if isinstance(self._connection, ssl.SSLSocket) else 0
         return len(self._received) + below + (not self._is_open)
 
+    @property
+    def secured(self) -> socket.socket:
+        """The socket below, which knows about TLS if there is any."""
+        return self._connection
+
     def fileno(self) -> int:
         """Return the socket's number."""
         return self._connection.fileno()
