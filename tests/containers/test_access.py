@@ -14,12 +14,12 @@ from typing import Any, Self
 
 import paho.mqtt.client as paho
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from services.pki import certificates
+from services.pki.bundle import pair
 from services.pki.certificates import Identity
 from tests.containers.engine import ROOT, Project
 from tests.containers.site import Site
@@ -44,13 +44,9 @@ def broker(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
 
 def context(site: Site, folder: Path, identity: Identity | None) -> ssl.SSLContext:
     """TLS as a client with this certificate would speak it."""
-    made = ssl.create_default_context(cafile=site.cloud / "ca.crt")
-    if identity is not None:
-        pair = folder / "pair.pem"
-        key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        pair.write_bytes(key + identity.certificate.public_bytes(Encoding.PEM))
-        made.load_cert_chain(pair)
-    return made
+    if identity is None:
+        return ssl.create_default_context(cafile=site.cloud / "ca.crt")
+    return context_of(site, folder, b"".join(pair("client", identity).values()))
 
 
 def is_let_in(site: Site, tls: ssl.SSLContext | None) -> bool:
@@ -178,18 +174,44 @@ def test_old_tls_is_refused(site: Site, tmp_path: Path) -> None:
 def test_a_revoked_certificate_is_refused_after_a_restart(
     broker: Project, site: Site, tmp_path: Path
 ) -> None:
-    site.pki.add_device("stolen", site.now)
-    stolen = (site.cloud / "devices/stolen.tar").read_bytes()
-    pair = tmp_path / "pair.pem"
-    pair.write_bytes(b"".join(part_of(stolen, name) for name in ("device.key", "device.crt")))
-    tls = ssl.create_default_context(cafile=site.cloud / "ca.crt")
-    tls.load_cert_chain(pair)
-    assert is_let_in(site, tls)
+    bundles = [site.pki.add_device("stolen", site.now).read_bytes()]
+    bundles.append(site.pki.renew("stolen", site.now).read_bytes())
+    older, newer = (
+        context_of(site, tmp_path, part_of(each, "device.key") + part_of(each, "device.crt"))
+        for each in bundles
+    )
+    assert is_let_in(site, older)
+    assert is_let_in(site, newer)
     site.pki.revoke("stolen", site.now)
     broker("restart", "broker")
     broker.up("broker")
-    assert not is_let_in(site, tls)
+    assert not is_let_in(site, older)
+    assert not is_let_in(site, newer)
     assert is_let_in(site, context(site, tmp_path, device(site, "porch")))
+
+
+def test_a_revoked_store_is_refused_until_it_has_a_new_certificate(
+    broker: Project, site: Site, tmp_path: Path
+) -> None:
+    def store() -> ssl.SSLContext:
+        files = [site.cloud / name for name in ("store.key", "store.crt")]
+        return context_of(site, tmp_path, b"".join(file.read_bytes() for file in files))
+
+    assert is_let_in(site, store())
+    site.pki.revoke("_store", site.now)
+    broker("restart", "broker")
+    broker.up("broker")
+    assert not is_let_in(site, store())
+    site.pki.renew("_store", site.now)
+    assert is_let_in(site, store())
+
+
+def context_of(site: Site, folder: Path, key_and_certificate: bytes) -> ssl.SSLContext:
+    path = folder / "pair.pem"
+    path.write_bytes(key_and_certificate)
+    made = ssl.create_default_context(cafile=site.cloud / "ca.crt")
+    made.load_cert_chain(path)
+    return made
 
 
 def part_of(bundle: bytes, name: str) -> bytes:
