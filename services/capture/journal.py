@@ -1,10 +1,12 @@
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from services.common.errors import SetupError
+from services.common.modes import private
 
 
 class Journal:
@@ -51,7 +53,7 @@ def open_journal(path: Path | None) -> Iterator[Journal]:
         yield Journal(None)
         return
     try:
-        file = path.open("w", encoding="utf-8")
+        file = os.fdopen(private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
     except OSError as error:
         raise SetupError(f"FACEFERRY_JOURNAL_PATH: {error}") from error
     with file:

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 from services.common.errors import FaceferryError, SetupError
+from services.common.modes import make_folders
 from services.forward.database import SpoolUnwritable
 
 
@@ -47,7 +48,7 @@ def prepare(folder: Path) -> None:
         SetupError: it cannot.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folders(folder)
     except OSError as error:
         raise SetupError(f"FACEFERRY_SPOOL_PATH: {folder} cannot be made: {error.strerror}") from error
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import structlog
 
+from services.common.modes import private
+
 DISK_FULL = "the disk is full"
 """What is said of it, wherever it is met."""
 LEAST_FREE_BYTES = 2 * 1024 * 1024
@@ -41,7 +43,7 @@ class Reserve:
         if self.is_kept or _free_bytes(self._path.parent) < 2 * self._size_bytes:
             return
         try:
-            with self._path.open("wb") as file:
+            with open(self._path, "wb", opener=private) as file:
                 os.posix_fallocate(file.fileno(), 0, self._size_bytes)
         except OSError as error:
             self._path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ async def open_store(
     """
     location = parse_location(settings.store_url)
     if isinstance(location, Folder):
-        with FolderStore(location.path, may_make=may_make_folder) as folder:
+        with FolderStore(location.path, may_make=may_make_folder, mode=settings.file_mode) as folder:
             yield folder
     else:
         # Loaded only where there is a bucket: it takes a tenth of a second and some megabytes.

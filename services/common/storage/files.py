@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from services.common.modes import PRIVATE, create, make_folder
+
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 OWN = ".faceferry"
 TEMPORARY = f"{OWN}/tmp"  # noqa: S108 - below the store's folder, not the system's
@@ -39,22 +41,27 @@ def sync_names(root: int, folder: str) -> None:
         os.close(descriptor)
 
 
-def make_folders(root: int, folder: str) -> None:
-    """Make a folder and those above it, and make them durable, whoever made them."""
+def make_folders(root: int, folder: str, mode: int = PRIVATE) -> None:
+    """Make a folder and those above it, and make them durable, whoever made them.
+
+    Args:
+        root: a descriptor of the folder that they lie in.
+        folder: the last of them, as a path below it.
+        mode: of the files in it; see `modes.make_folder`.
+    """
     path = PurePosixPath(folder)
     for part in [*reversed(path.parents[:-1]), path]:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(part, dir_fd=root)
+        make_folder(part, mode, within=root)
     for part in path.parents:
         sync_names(root, str(part))
 
 
 @contextlib.contextmanager
-def temporary(root: int, content: bytes) -> Iterator[str]:
-    """Write a durable file for the moment; yield its name."""
+def temporary(root: int, content: bytes, mode: int = PRIVATE) -> Iterator[str]:
+    """Write a durable file for the moment, of a mode that it keeps wherever it is placed; yield its name."""
     name = f"{TEMPORARY}/{secrets.token_hex(16)}"
     try:
-        with open(_create(root, name), "wb") as file:
+        with os.fdopen(create(name, mode, within=root), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -93,7 +100,7 @@ def try_room(root: int, room_bytes: int) -> None:
     names = [f"{TEMPORARY}/{secrets.token_hex(16)}" for _ in range(count)]
     try:
         for name in names:
-            descriptor = _create(root, name)
+            descriptor = create(name, within=root)
             try:
                 _reserve(descriptor, room_bytes // count)
                 os.fsync(descriptor)
@@ -116,10 +123,6 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
             raise
         with open(descriptor, "wb", closefd=False) as file:
             file.write(bytes(size_bytes))
-
-
-def _create(root: int, name: str) -> int:
-    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=root)
 
 
 def _remove(root: int, name: str) -> None:

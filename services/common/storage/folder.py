@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from services.common.errors import SetupError
+from services.common.modes import PRIVATE
 from services.common.storage import files, scan
 from services.common.storage.ground import GONE, Ground
 from services.common.storage.objects import (
@@ -58,13 +59,15 @@ class FolderStore:
     Args:
         root: the folder; made at `verify`, and made again when somebody removes it. See `Ground`.
         may_make: whether it may be made; else it is waited for.
+        mode: of the files that are written; folders can be searched by whoever may read these.
     """
 
     check_every_s = 2.0
 
-    def __init__(self, root: Path, *, may_make: bool = True) -> None:
+    def __init__(self, root: Path, *, may_make: bool = True, mode: int = PRIVATE) -> None:
         self._root = root
-        self._ground = Ground(root, may_make=may_make)
+        self._mode = mode
+        self._ground = Ground(root, may_make=may_make, mode=mode)
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="storage.folder")
         # A check is not to wait behind the faces.
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="storage.check")
@@ -216,9 +219,9 @@ class FolderStore:
             files.sync_names(root, str(key.parent))
             return False
         about = {"content_type": item.content_type, "metadata": dict(item.metadata)}
-        with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n") as written:
+        with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n", self._mode) as written:
             files.replace(root, written, str(key.with_suffix(".json")))
-        with files.temporary(root, item.body) as written:
+        with files.temporary(root, item.body, self._mode) as written:
             is_new = files.place(root, written, item.key)
         files.sync_names(root, str(key.parent))
         return is_new
@@ -230,7 +233,7 @@ class FolderStore:
         """
         if folder in self._durable_folders:
             return
-        files.make_folders(root, folder)
+        files.make_folders(root, folder, self._mode)
         if len(self._durable_folders) > 10_000:
             self._durable_folders.clear()
         self._durable_folders.add(folder)

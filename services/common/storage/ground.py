@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from services.common.durable import sync_folder
+from services.common.modes import PRIVATE, make_folder
 from services.common.storage import files
 from services.common.storage.mounts import declared_mount_point, is_above, mount_point
 from services.common.storage.objects import StoreUnavailable
@@ -33,11 +34,13 @@ class Ground:
     Args:
         path: the folder.
         may_make: whether it is made, or taken for a store, where there is no mark; else it is waited for.
+        mode: of the files in it.
     """
 
-    def __init__(self, path: Path, *, may_make: bool) -> None:
+    def __init__(self, path: Path, *, may_make: bool, mode: int = PRIVATE) -> None:
         self._path = path
         self._may_make = may_make
+        self._mode = mode
         self._mark: str | None = None
         self._mark_at: tuple[int, int, int] | None = None
         self._mounted_at = Path("/")
@@ -58,11 +61,11 @@ class Ground:
             if not self._may_make and (missing or _mark_in(folder) is None):
                 raise StoreUnavailable("no_store", f"{self._path} has no {MARK}, and none is to be made")
             mounted_at = mount_point(folder)
-            root = _make(folder, missing)
+            root = _make(folder, missing, self._mode)
         try:
             _sync_parent(path)
             found = _mark_in(root)
-            mark = found or _make_mark(root)
+            mark = found or _make_mark(root, self._mode)
         finally:
             os.close(root)
         if self._mark is not None:
@@ -139,13 +142,12 @@ def _nearest(path: Path) -> Iterator[tuple[int, list[str]]]:
         return
 
 
-def _make(folder: int, missing: list[str]) -> int:
+def _make(folder: int, missing: list[str], mode: int) -> int:
     """Make folders below an open one, each durable; return a descriptor of the last, or of the open one."""
     current = os.open(".", files.OPEN_FOLDER, dir_fd=folder)
     for name in missing:
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=current)
+            make_folder(name, mode, within=current)
             os.fsync(current)
             below = os.open(name, files.OPEN_FOLDER, dir_fd=current)
         finally:
@@ -173,14 +175,14 @@ def _mark_in(root: int) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _make_mark(root: int) -> str:
+def _make_mark(root: int, mode: int) -> str:
     mark = secrets.token_hex(16)
     about = {
         "store": mark,
         "about": "Faceferry tells this folder from an empty mount point by this file. Leave it here.",
     }
-    files.make_folders(root, files.TEMPORARY)
-    with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n") as written:
+    files.make_folders(root, files.TEMPORARY, mode)
+    with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n", mode) as written:
         # Of several replicas one is first, and the others take its mark. What cannot be read is none.
         if not files.place(root, written, MARK) and _mark_in(root) is None:
             files.replace(root, written, MARK)

@@ -1,3 +1,4 @@
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,11 +12,24 @@ def _store_url(text: str) -> str:
     return text
 
 
+def _file_mode(text: str) -> str:
+    if not re.fullmatch("0?[0-7]{3}", text, re.ASCII):
+        raise ValueError("a mode of files is wanted, three octal digits such as 0600 or 0640")
+    if int(text, 8) & ~0o666 or int(text, 8) & 0o600 != 0o600:
+        raise ValueError("whoever writes them must be able to read and write them, and nobody to run them")
+    return text
+
+
 class ObjectStoreSettings(Settings):
     """Where the faces lie: what anybody who reads or writes them needs to know."""
 
     store_url: Annotated[str, AfterValidator(_store_url)] = Field(
         ..., description="s3://bucket/prefix or file:///path"
+    )
+    store_file_mode: Annotated[str, AfterValidator(_file_mode)] = Field(
+        "0600",
+        description="mode of the files in a folder, octal; who may read them may search its folders; 0640: the "
+        "group may read, 0644: everybody on this machine",
     )
     s3_endpoint_url: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
         None,
@@ -40,6 +54,11 @@ class ObjectStoreSettings(Settings):
     s3_bucket_key: bool | None = Field(
         None, description="true: one key serves the whole bucket, which spares requests to KMS"
     )
+
+    @property
+    def file_mode(self) -> int:
+        """The mode of the files in a folder."""
+        return int(self.store_file_mode, 8)
 
     @model_validator(mode="after")
     def _check_encryption(self) -> Self:
