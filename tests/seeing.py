@@ -105,11 +105,29 @@ async def visiting(
     objects: ObjectStore, settings: GallerySettings
 ) -> AsyncIterator[tuple[TestClient, Sight]]:  # type: ignore[type-arg]
     """A client of the gallery's pages, and what they look at."""
-    sight = Sight(objects, Looks(), Presence(), Viewers(settings.gallery_max_viewers), Counts(objects))
-    async with TestClient(TestServer(make_app(settings, sight))) as client:
+    async with (
+        seen(objects, settings.gallery_max_viewers) as sight,
+        TestClient(TestServer(make_app(settings, sight))) as client,
+    ):
         yield client, sight
         sight.viewers.dismiss()
-        await sight.counts.close()
+
+
+@asynccontextmanager
+async def seen(objects: ObjectStore, most_viewers: int = 64) -> AsyncIterator[Sight]:
+    """What the gallery's pages look at."""
+    sight = Sight(objects, Looks(), Presence(), Viewers(most_viewers), Counts(objects))
+    yield sight
+    sight.viewers.dismiss()
+    await sight.counts.close()
+
+
+@asynccontextmanager
+async def sight_of(root: Path) -> AsyncIterator[Sight]:
+    """What the gallery's pages look at, over a folder."""
+    with FolderStore(root) as objects:
+        async with seen(objects) as sight:
+            yield sight
 
 
 @asynccontextmanager

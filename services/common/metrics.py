@@ -11,3 +11,6 @@ CERTIFICATE_EXPIRY = Gauge(
     "When a certificate expires: our own, the authority's, or the one that the broker has shown.",
     ["link", "certificate"],
 )
+HTTP_CLOSED = Counter(
+    "faceferry_http_closed_total", "Connections to our own HTTP ports that were ended, by reason.", ["reason"]
+)

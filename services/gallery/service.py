@@ -5,6 +5,7 @@ from aiohttp import web
 
 from services.common import health
 from services.common.access import Guard
+from services.common.callers import MOST_CALLERS
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.listening import listening
@@ -49,8 +50,9 @@ async def serve(settings: GallerySettings) -> None:
         sight = Sight(objects, looks, Presence(), viewers, Counts(objects))
         arrivals = Arrivals(objects, lambda faces: viewers.tell(arrival_news(faces)))
         app = make_app(settings, sight)
+        most_callers = MOST_CALLERS + settings.gallery_max_viewers  # each of these has one for good
         async with listening(
-            app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT"
+            app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT", most_callers
         ) as port:
             log.info("gallery.listening", address=f"http://{settings.gallery_host}:{port}/")
             try:

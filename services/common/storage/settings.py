@@ -28,8 +28,8 @@ class ObjectStoreSettings(Settings):
     )
     store_file_mode: Annotated[str, AfterValidator(_file_mode)] = Field(
         "0600",
-        description="mode of the files in a folder, octal; who may read them may search its folders; 0640: the "
-        "group may read, 0644: everybody on this machine",
+        description="mode of the files in a folder, octal; who may read them may search its folders; 0640: "
+        "the group may read, 0644: everybody on this machine",
     )
     s3_endpoint_url: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
         None,
