@@ -1,8 +1,9 @@
-"""Who may look: a token, or the session that it was exchanged for. No clock is read here."""
+"""Who may look: who has the token, or a session that it was exchanged for. No clock is read here."""
 
 import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 
 SESSION_S: Final = 30 * 24 * 3600
 """For so long is a session good, in seconds: a month."""
+MOST_SIGNED_OUT: Final = 10_000
+"""Sessions that have signed out and are not over yet, by which they would still be let in."""
 MIN_TOKEN_LENGTH: Final = 16
 """A shorter token could be guessed."""
 
@@ -49,19 +52,48 @@ class Guard:
             return False
         return self.knows(password)
 
-    def session(self, now_s: float) -> str:
-        """Return what a browser keeps instead of the token, good for `SESSION_S` from `now_s` (Unix time)."""
-        ends = str(int(now_s) + SESSION_S)
-        return f"{ends}.{self._signature(ends)}"
+
+class Sessions:
+    """What browsers keep instead of the token, until it is over or they sign out.
+
+    Sessions are this process's own: its key dies with it, so that what has signed out stays out after a
+    restart too, although nothing is written down. Where the list of those that have signed out is full, all
+    of them end.
+
+    Args:
+        token: what they were given for.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._key = secrets.token_bytes(32)
+        self._signed_out: dict[str, int] = {}
+
+    def begin(self, now_s: float) -> str:
+        """Return a new one, good for `SESSION_S` from `now_s` (Unix time)."""
+        words = f"{int(now_s) + SESSION_S}.{secrets.token_hex(16)}"
+        return f"{words}.{self._signature(words)}"
 
     def admits(self, session: str, now_s: float) -> bool:
-        """Say whether a session is ours and not over."""
-        ends, _, signature = session.partition(".")
-        is_ours = hmac.compare_digest(_digest(signature), _digest(self._signature(ends)))
-        return is_ours and now_s < int(ends)
+        """Say whether a session is ours, not over, and has not signed out."""
+        words, _, signature = session.rpartition(".")
+        is_ours = hmac.compare_digest(_digest(signature), _digest(self._signature(words)))
+        return is_ours and now_s < int(words.partition(".")[0]) and words not in self._signed_out
 
-    def _signature(self, ends: str) -> str:
-        return hmac.digest(self.token.encode(), _digest(f"session {ends}"), "sha256").hex()
+    def end(self, session: str, now_s: float) -> None:
+        """Sign a session out, whoever else has it by now."""
+        if not self.admits(session, now_s):
+            return
+        words = session.rpartition(".")[0]
+        self._signed_out = {each: ends for each, ends in self._signed_out.items() if now_s < ends}
+        if len(self._signed_out) >= MOST_SIGNED_OUT:
+            self._key = secrets.token_bytes(32)
+            self._signed_out.clear()
+            return
+        self._signed_out[words] = int(words.partition(".")[0])
+
+    def _signature(self, words: str) -> str:
+        return hmac.digest(self._key + self._token.encode(), _digest(f"session {words}"), "sha256").hex()
 
 
 def is_loopback(host: str) -> bool:

@@ -6,12 +6,14 @@ from typing import Final
 
 from aiohttp import web
 
-from services.common.access import SESSION_S, Guard, is_own_name
+from services.common.access import SESSION_S, Guard, Sessions, is_own_name
 from services.common.drops import Drops
 from services.gallery.metrics import REFUSED
 
 COOKIE = "faceferry_gallery"
 MAX_FORM_BYTES = 4_096
+CLEAR = '"cache", "cookies", "storage"'
+"""What a browser is to forget at sign-out; it obeys over HTTPS, and on its own machine, and nowhere else."""
 _OPEN_PATHS = frozenset({"/login", "/robots.txt"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -35,11 +37,29 @@ def add_safety(headers: Mapping[str, str]) -> dict[str, str]:
     return {"Cache-Control": "no-store", **_SAFETY, **headers}
 
 
-def gate(guard: Guard | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
+class Door:
+    """Lets in whoever has the token, or a session.
+
+    Args:
+        token: what one has to know.
+    """
+
+    def __init__(self, token: str) -> None:
+        self.guard = Guard(token)
+        self.sessions = Sessions(token)
+
+    def lets_in(self, request: web.Request) -> bool:
+        """Say whether a request's sender may look, as things are now."""
+        if self.guard.bears(request.headers.get("Authorization", "")):
+            return True
+        return self.sessions.admits(request.cookies.get(COOKIE, ""), time.time())
+
+
+def gate(door: Door | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
     """Return an application that lets nobody further without the token.
 
     Args:
-        guard: knows it; nothing where only this machine can reach the page.
+        door: knows it; nothing where only this machine can reach the page.
         ask_for_token: returns the page that asks for it, and is told whether a wrong one was given.
     """
 
@@ -56,26 +76,20 @@ def gate(guard: Guard | None, ask_for_token: Callable[[bool], web.Response]) -> 
 
     @web.middleware
     async def admitting(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if guard is None:
+        if door is None:
             if not is_own_name(request.host):
                 _drops.count("foreign_host", host=request.host[:100])
                 raise web.HTTPMisdirectedRequest(text="this page is for this machine alone\n")
-        elif request.path not in _OPEN_PATHS and not _is_let_in(request, guard):
+        elif request.path not in _OPEN_PATHS and not door.lets_in(request):
             return _refuse(request, ask_for_token)
         return await handler(request)
 
     app = web.Application(middlewares=[binding, admitting], client_max_size=MAX_FORM_BYTES)
     app.router.add_get("/robots.txt", _robots)
-    if guard is not None:
-        app.router.add_post("/login", _login(guard, ask_for_token))
-        app.router.add_post("/logout", _logout)
+    if door is not None:
+        app.router.add_post("/login", _login(door, ask_for_token))
+        app.router.add_post("/logout", _logout(door))
     return app
-
-
-def _is_let_in(request: web.Request, guard: Guard) -> bool:
-    if guard.bears(request.headers.get("Authorization", "")):
-        return True
-    return guard.admits(request.cookies.get(COOKIE, ""), time.time())
 
 
 def _refuse(request: web.Request, ask_for_token: Callable[[bool], web.Response]) -> web.Response:
@@ -86,16 +100,16 @@ def _refuse(request: web.Request, ask_for_token: Callable[[bool], web.Response])
     )
 
 
-def _login(guard: Guard, ask_for_token: Callable[[bool], web.Response]) -> Handler:
+def _login(door: Door, ask_for_token: Callable[[bool], web.Response]) -> Handler:
     async def login(request: web.Request) -> web.StreamResponse:
         token = (await request.post()).get("token", "")
-        if not isinstance(token, str) or not guard.knows(token.strip()):
+        if not isinstance(token, str) or not door.guard.knows(token.strip()):
             _drops.count("wrong_token", remote=request.remote)
             return ask_for_token(True)
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(
             COOKIE,
-            guard.session(time.time()),
+            door.sessions.begin(time.time()),
             max_age=SESSION_S,
             httponly=True,
             samesite="Strict",
@@ -108,10 +122,14 @@ def _login(guard: Guard, ask_for_token: Callable[[bool], web.Response]) -> Handl
     return login
 
 
-async def _logout(_request: web.Request) -> web.StreamResponse:
-    answer = web.HTTPSeeOther("/")
-    answer.del_cookie(COOKIE, path="/")
-    raise answer
+def _logout(door: Door) -> Handler:
+    async def logout(request: web.Request) -> web.StreamResponse:
+        door.sessions.end(request.cookies.get(COOKIE, ""), time.time())
+        answer = web.HTTPSeeOther("/", headers={"Clear-Site-Data": CLEAR})
+        answer.del_cookie(COOKIE, path="/")
+        raise answer
+
+    return logout
 
 
 async def _robots(_request: web.Request) -> web.Response:

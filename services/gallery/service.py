@@ -4,7 +4,6 @@ import structlog
 from aiohttp import web
 
 from services.common import health
-from services.common.access import Guard
 from services.common.callers import MOST_CALLERS
 from services.common.drops import Drops
 from services.common.errors import Refused
@@ -16,7 +15,7 @@ from services.common.storage.backends import open_store
 from services.common.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
-from services.gallery.gate import gate
+from services.gallery.gate import Door, gate
 from services.gallery.looks import Looks
 from services.gallery.metrics import REFUSED
 from services.gallery.pages import Assets, Pages
@@ -67,11 +66,11 @@ async def serve(settings: GallerySettings) -> None:
 def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     """Return the application: the gate, and the pages behind it."""
     token = settings.gallery_token.get_secret_value() if settings.gallery_token else None
-    guard = Guard(token) if token else None
+    door = Door(token) if token else None
     assets = Assets()
-    pages = Pages(assets, is_guarded=guard is not None)
-    app = gate(guard, pages.ask_for_token)
-    Site(settings, sight, assets, pages).add_to(app)
+    pages = Pages(assets, is_guarded=door is not None)
+    app = gate(door, pages.ask_for_token)
+    Site(settings, sight, assets, pages, door).add_to(app)
     return app
 
 

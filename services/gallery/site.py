@@ -18,7 +18,7 @@ from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnav
 from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
-from services.gallery.gate import add_safety
+from services.gallery.gate import Door, add_safety
 from services.gallery.looks import Looks
 from services.gallery.metrics import ANSWER_SECONDS
 from services.gallery.overview import survey
@@ -65,13 +65,17 @@ class Site:
         sight: what is shown.
         assets: what pages refer to.
         pages: makes them.
+        door: lets in who may look; nothing where there is none.
     """
 
-    def __init__(self, settings: GallerySettings, sight: Sight, assets: Assets, pages: Pages) -> None:
+    def __init__(
+        self, settings: GallerySettings, sight: Sight, assets: Assets, pages: Pages, door: Door | None
+    ) -> None:
         self._settings = settings
         self._sight = sight
         self._assets = assets
         self._pages = pages
+        self._door = door
         self._album = Album(sight.objects)
 
     def add_to(self, app: web.Application) -> None:
@@ -160,11 +164,9 @@ class Site:
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
         key = _key(request)
-        headers = {"Cache-Control": FOREVER, "ETag": f'"{key.id}"'}
-        if request.headers.get("If-None-Match") == headers["ETag"]:
-            return web.Response(status=304, headers=headers)
         item = await self._sight.objects.get(str(key))
-        headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        # As every answer it is not kept (see `gate`): a browser would show it to whoever comes next.
+        headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
         # The type is what the key says: nothing that was written into the bucket becomes a page here.
         return web.Response(body=item.body, content_type=key.content_type, headers=headers)
 
@@ -177,7 +179,7 @@ class Site:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         try:
             with self._sight.viewers.joined() as untold:
-                return await _stream(request, untold)
+                return await _stream(request, untold, self._door)
         except TooManyViewers:
             raise web.HTTPServiceUnavailable(text="too many pages are open\n") from None
 
@@ -211,7 +213,9 @@ def status_news(status: Status) -> str:
     return f"event: status\ndata: {json.dumps({'source': str(status.source), 'state': status.state})}\n\n"
 
 
-async def _stream(request: web.Request, untold: asyncio.Queue[str | None]) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, untold: asyncio.Queue[str | None], door: Door | None
+) -> web.StreamResponse:
     headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=add_safety(headers))
     await response.prepare(request)
@@ -223,7 +227,7 @@ async def _stream(request: web.Request, untold: asyncio.Queue[str | None]) -> we
                     news = await untold.get()
             except TimeoutError:
                 news = ":\n\n"
-            if news is None:
+            if news is None or (door is not None and not door.lets_in(request)):
                 break
             await response.write(news.encode())
     return response

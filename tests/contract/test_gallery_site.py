@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.access import Guard
+from services.common.access import Sessions
 from services.common.faces import Face
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
@@ -95,10 +95,7 @@ async def test_an_image_is_what_is_stored_and_never_a_page(root: Path, client: C
         assert answer.content_type == "image/jpeg"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
-        assert "immutable" in answer.headers["Cache-Control"]
-    known = {"If-None-Match": answer.headers["ETag"]}
-    async with client.get(f"/image/{key_of(face)}", headers=known) as answer:
-        assert answer.status == 304
+        assert answer.headers["Cache-Control"] == "no-store"
 
 
 async def test_hostile_metadata_is_shown_as_text(root: Path, client: Client) -> None:
@@ -165,8 +162,7 @@ async def test_without_the_token_all_is_401_and_says_nothing(
         {"Authorization": "Bearer \udcff"},
         {"Cookie": f"faceferry_gallery={TOKEN}"},
         {"Cookie": "faceferry_gallery=9999999999.0000"},
-        {"Cookie": f"faceferry_gallery={Guard('another token, as long').session(2e9)}"},
-        {"Cookie": f"faceferry_gallery={Guard(TOKEN).session(0)}"},
+        {"Cookie": f"faceferry_gallery={Sessions(TOKEN).begin(2e9)}"},
     ]
     for path in paths:
         for headers in wrong:
@@ -196,6 +192,52 @@ async def test_the_token_opens_the_pages_as_a_bearer_and_after_signing_in(
     async with guarded.get("/", headers=kept) as answer:
         assert answer.status == 200
         assert "porch/front" in await answer.text()
+
+
+async def sign_in(client: Client) -> dict[str, str]:
+    """Return the headers of a browser that has signed in."""
+    async with client.post("/login", data={"token": TOKEN}, allow_redirects=False) as answer:
+        cookie = SimpleCookie(answer.headers["Set-Cookie"])["faceferry_gallery"]
+    client.session.cookie_jar.clear()
+    return {"Cookie": f"faceferry_gallery={cookie.value}"}
+
+
+async def test_signing_out_ends_the_session_wherever_its_cookie_has_gone(root: Path, guarded: Client) -> None:
+    fill(root, [taken(NOON)])
+    mine, others = await sign_in(guarded), await sign_in(guarded)
+    assert mine != others
+    async with guarded.get("/events", headers=mine) as events:
+        await events.content.readuntil(b"\n\n")
+        async with guarded.post("/logout", headers=mine, allow_redirects=False) as answer:
+            assert answer.status == 303
+            assert answer.headers["Clear-Site-Data"] == '"cache", "cookies", "storage"'
+            cookie = SimpleCookie(answer.headers["Set-Cookie"])["faceferry_gallery"]
+            assert (cookie.value, cookie["max-age"]) == ("", "0")
+    for path in ("/", "/events", f"/image/{key_of(taken(NOON))}"):
+        async with guarded.get(path, headers=mine) as answer:
+            assert answer.status == 401
+    async with guarded.get("/", headers=others) as answer:
+        assert answer.status == 200
+
+
+async def test_an_open_page_is_told_nothing_more_after_signing_out(root: Path) -> None:
+    with FolderStore(root) as objects:
+        async with visiting(objects, settings_for(root, gallery_token=TOKEN)) as (client, sight):
+            mine = await sign_in(client)
+            async with client.get("/events", headers=mine) as events:
+                await events.content.readuntil(b"\n\n")
+                await (await client.post("/logout", headers=mine, allow_redirects=False)).release()
+                sight.viewers.tell(arrival_news([FaceKey(CAMERAS[0], taken(NOON).id, "image/jpeg")]))
+                assert await events.content.read() == b""
+
+
+async def test_no_page_and_no_image_is_left_in_a_browser(root: Path, guarded: Client) -> None:
+    fill(root, [taken(NOON)])
+    mine = await sign_in(guarded)
+    key = key_of(taken(NOON))
+    for path in ("/", "/devices", f"/face/{key}", f"/image/{key}", f"/object/{key}", "/nowhere"):
+        async with guarded.get(path, headers=mine, allow_redirects=False) as answer:
+            assert answer.headers["Cache-Control"] == "no-store", path
 
 
 async def test_behind_tls_the_cookie_stays_there(guarded: Client) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.common.access import SESSION_S, Guard, is_loopback, is_own_name
+from services.common import access
+from services.common.access import SESSION_S, Guard, Sessions, is_loopback, is_own_name
 from services.common.errors import Refused
 from services.common.storage.objects import StoredObject
 from services.common.topics import Source
@@ -48,16 +49,43 @@ def test_only_the_token_is_the_token(token: str, other: str) -> None:
 
 
 @given(st.floats(0, 4e9), st.text())
-def test_a_session_is_good_for_a_month_and_for_its_token_alone(now_s: float, forged: str) -> None:
-    guard = Guard(TOKEN)
-    session = guard.session(now_s)
-    assert guard.admits(session, now_s)
-    assert guard.admits(session, now_s + SESSION_S - 1)
-    assert not guard.admits(session, now_s + SESSION_S + 1)
-    assert not Guard(TOKEN + "?").admits(session, now_s)
-    assert not guard.admits(f"9{session}", now_s)
-    assert not guard.admits(forged, now_s)
-    assert not guard.admits(f"{2**40}.{forged}", now_s)
+def test_a_session_is_good_for_a_month_and_for_its_own_door_alone(now_s: float, forged: str) -> None:
+    sessions = Sessions(TOKEN)
+    session = sessions.begin(now_s)
+    assert sessions.admits(session, now_s)
+    assert sessions.admits(session, now_s + SESSION_S - 1)
+    assert not sessions.admits(session, now_s + SESSION_S + 1)
+    assert not sessions.admits(f"9{session}", now_s)
+    assert not sessions.admits(forged, now_s)
+    assert not sessions.admits(f"{2**40}.{forged}", now_s)
+    # After a restart nobody knows who has signed out.
+    assert not Sessions(TOKEN).admits(session, now_s)
+
+
+def test_a_session_that_has_signed_out_is_over_for_whoever_has_it_and_others_are_not() -> None:
+    sessions = Sessions(TOKEN)
+    stolen, others = sessions.begin(0), sessions.begin(0)
+    sessions.end(stolen, 1)
+    assert not sessions.admits(stolen, 2)
+    assert sessions.admits(others, 2)
+    sessions.end("nobody's", 2)
+    assert sessions.admits(others, 2)
+
+
+def test_those_that_have_signed_out_are_remembered_until_they_are_over_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(access, "MOST_SIGNED_OUT", 3)
+    sessions = Sessions(TOKEN)
+    for now_s in range(10):
+        sessions.end(sessions.begin(now_s * SESSION_S), now_s * SESSION_S)
+    kept = sessions.begin(10 * SESSION_S)
+    out = [sessions.begin(10 * SESSION_S) for _ in range(5)]
+    for count, session in enumerate(out, start=1):
+        sessions.end(session, 10 * SESSION_S)
+        assert not any(sessions.admits(each, 10 * SESSION_S) for each in out[:count])
+    assert not sessions.admits(kept, 10 * SESSION_S)  # too many to remember: all begin anew
+    assert sessions.admits(sessions.begin(10 * SESSION_S), 10 * SESSION_S)
 
 
 def test_loopback_is_told_from_the_rest() -> None:
