@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -59,9 +60,9 @@ class ForwardOnly(FolderStore):
         async for lot in super().names(folder, after=after, before=before):
             yield lot
 
-    async def folders(self, folder: str) -> list[str]:
+    async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
         self.requests += 1
-        return await super().folders(folder)
+        return await super().folders(folder, after=after, most=most)
 
     def entries(self, folder: str) -> AsyncIterator[Entry]:
         raise AssertionError(f"all of {folder} was listed")

@@ -166,7 +166,7 @@ class Bucket:
     def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
         raise NotImplementedError
 
-    async def folders(self, folder: str) -> list[str]:
+    async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
         raise NotImplementedError
 
     async def link(self, key: str, valid_s: int) -> str | None:

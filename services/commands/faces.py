@@ -2,6 +2,8 @@ import argparse
 import asyncio
 import json
 import os
+import sys
+from datetime import UTC, date, datetime
 from itertools import count
 
 from pydantic import ValidationError
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 from services.common.errors import SetupError
 from services.common.settings import explain
 from services.common.storage.backends import open_store
-from services.common.storage.listing import StoredFace, newest_first
+from services.common.storage.listing import StoredFace, days_after, last_day, newest_first
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.up.plan import DEFAULT_STORE, store_url
@@ -24,23 +26,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=_limit, default=20, metavar="N", help="at most; 0: all; default: 20")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--future",
+        action="store_true",
+        help="those of days after tomorrow, too: the clock of a camera was wrong, or its device lies",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """List what is stored, newest first."""
-    asyncio.run(_list(_settings(options.store), options.limit, is_json=options.json))
+    last = None if options.future else last_day(datetime.now(UTC).date())
+    asyncio.run(_list(_settings(options.store), options.limit, last, is_json=options.json))
     return 0
 
 
-async def _list(settings: ObjectStoreSettings, limit: int, *, is_json: bool) -> None:
+async def _list(settings: ObjectStoreSettings, limit: int, last: date | None, *, is_json: bool) -> None:
     try:
         async with open_store(settings) as objects:
             numbers = count(1)
-            async for face in newest_first(objects):
+            async for face in newest_first(objects, last):
                 print(_as_json(face) if is_json else _as_line(face))
                 if next(numbers) == limit:
                     break
+            if last is not None and (days := await days_after(objects, last)):
+                print(f"{days} days in the future are left out: --future shows them", file=sys.stderr)
     except StoreUnavailable as error:
         raise SetupError(f"{settings.store_url} cannot be read: {error}") from error
 

@@ -1,19 +1,38 @@
 """The faces, page by page, newest first."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import TypeVar
 
 from services.common.storage.keys import FaceKey, camera_folder, day_folder, day_in
-from services.common.storage.listing import LISTINGS_AT_A_TIME
-from services.common.storage.objects import ObjectStore
+from services.common.storage.listing import LISTINGS_AT_A_TIME, last_day
+from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.topics import Source, is_name
 from services.common.turns import Turns
 from services.gallery import reading
+from services.gallery.roll import (
+    A_WHILE,
+    MOST_CAMERAS,
+    MOST_DAYS,
+    MOST_DEVICES,
+    NOBODY,
+    Calendar,
+    Roll,
+    call_roll,
+)
 from services.gallery.selection import Selection, day_of
 
 DAYS_BACK = 31
 """How far back the newest faces of one device or camera are looked for."""
+
+PATIENCE_S = 8.0
+"""For so long are cameras looked at for a page; who has not answered by then is left out, and that said."""
+GRACE_S = 2.0
+"""So much longer may it take to learn which cameras there are."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,54 +44,100 @@ class Page:
         faces: newest first.
         older: where those before them are, on this day; nothing if there are none.
         newer: where those behind them are.
-        sources: all cameras that have faces on that day.
+        roll: the cameras that have faces on that day.
+        shown: those of them that the faces were looked for at.
         day_before: the nearest day before it that has any, and
         day_after: the nearest after it.
+        ahead: days in the future, the next first, at most `MOST_DAYS` of them.
+        is_late: whether some cameras did not answer in time, and so miss.
     """
 
     day: date | None
     faces: list[FaceKey]
     older: Selection | None = None
     newer: Selection | None = None
-    sources: tuple[Source, ...] = ()
+    roll: Roll = NOBODY
+    shown: tuple[Source, ...] = ()
     day_before: date | None = None
     day_after: date | None = None
+    ahead: tuple[date, ...] = ()
+    is_late: bool = False
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The cameras that have faces on that day, as far as there is room for them."""
+        return self.roll.sources
+
+
+def utc_today() -> date:
+    """Return the day, UTC."""
+    return datetime.now(UTC).date()
 
 
 class Album:
-    """Reads the store; every listing is of one camera's day, or of folders.
+    """Reads the store; every listing is of one camera's day, or of folders, and their number has an end.
 
     Args:
         objects: the store.
+        today: returns the day, UTC.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, today: Callable[[], date] = utc_today) -> None:
         self._objects = objects
+        self._today = today
         self._turns = Turns(LISTINGS_AT_A_TIME)
 
-    async def days(self) -> list[date]:
-        """Return the days that have faces, oldest first."""
-        return sorted(day for path in await self._objects.folders("") if (day := day_in(path)) is not None)
+    async def calendar(self, around: date | None = None) -> Calendar:
+        """Return the days that have faces, around one; by default around today. Three listings at most."""
+        last = last_day(self._today())
+        middle = around or last
+        start = middle - A_WHILE if middle - date.min > A_WHILE else None
+        found, has_more = await self._days(start)
+        if start is not None and not any(day < middle for day in found):
+            found |= (await self._days(None))[0]
+        if middle > last or has_more:
+            found |= (await self._days(last))[0]
+        return Calendar(
+            tuple(sorted(day for day in found if day <= last)),
+            tuple(sorted(day for day in found if day > last)),
+        )
+
+    async def roll(self, day: date, device: str | None = None) -> Roll:
+        """Return the cameras that have faces on a day; of one device alone, if it is named."""
+        folder = day_folder(day.isoformat())
+        devices = [device] if device else await self._names(folder, "device=", MOST_DEVICES + 1)
+        found = await self._turns.each(
+            devices[:MOST_DEVICES],
+            lambda name: self._names(f"{folder}/device={name}", "camera=", MOST_CAMERAS + 1),
+        )
+        has_more = len(devices) > MOST_DEVICES
+        return call_roll(dict(zip(devices, found, strict=False)), has_more=has_more)
 
     async def sources(self, day: date, device: str | None = None) -> tuple[Source, ...]:
-        """Return the cameras that have faces on a day, in order; of one device alone, if it is named."""
-        devices = [device] if device else await self._names(day_folder(day.isoformat()), "device=")
-        found = await self._turns.each(
-            devices, lambda name: self._names(f"{day_folder(day.isoformat())}/device={name}", "camera=")
-        )
-        return tuple(
-            Source(name, camera) for name, cameras in zip(devices, found, strict=True) for camera in cameras
-        )
+        """Return those cameras, in order."""
+        return (await self.roll(day, device)).sources
 
     async def page(self, selection: Selection, count: int) -> Page:
-        """Return the page that is asked for; without a day, the newest that has faces of those cameras."""
-        days = await self.days()
+        """Return the page that is asked for; without a day, the newest that has faces of those cameras.
+
+        Raises:
+            StoreUnavailable: also `timeout`, where no day could be looked at in time.
+        """
+        ends_s = asyncio.get_running_loop().time() + PATIENCE_S
+        try:
+            async with asyncio.timeout_at(ends_s + GRACE_S):
+                return await self._page(selection, count, ends_s)
+        except TimeoutError as error:
+            raise StoreUnavailable("timeout", f"no page could be made in {PATIENCE_S} s") from error
+
+    async def _page(self, selection: Selection, count: int, ends_s: float) -> Page:
+        calendar = await self.calendar(selection.day)
         if selection.day is not None:
-            return await self._page_of(selection.day, days, selection, count)
-        page = Page(None, [])
-        for day in days[: -1 - DAYS_BACK : -1]:
-            page = await self._page_of(day, days, selection, count)
-            if page.faces:
+            return await self._page_of(selection.day, calendar, selection, count, ends_s)
+        page = Page(None, [], ahead=calendar.ahead)
+        for day in calendar.days[: -1 - DAYS_BACK : -1]:
+            page = await self._page_of(day, calendar, selection, count, ends_s)
+            if page.faces or page.is_late:
                 break
         return page
 
@@ -85,38 +150,74 @@ class Album:
         return newer[0] if newer else None, older[0] if older else None
 
     async def lasts(self, sources: Iterable[Source], days: Sequence[date]) -> list[FaceKey | None]:
-        """Return each camera's newest face, looked for on `days` in their order."""
-        return await self._turns.each(sources, lambda source: self._last(source, days))
+        """Return each camera's newest face, looked for on `days` in their order, as far as there is time."""
+        ends_s = asyncio.get_running_loop().time() + PATIENCE_S
+        found, _is_late = await self._each(sources, lambda source: self._last(source, days), None, ends_s)
+        return found
 
-    async def _page_of(self, day: date, days: list[date], selection: Selection, count: int) -> Page:
-        sources = await self.sources(day)
-        selected = [source for source in sources if selection.takes(source)]
+    async def _page_of(
+        self, day: date, calendar: Calendar, selection: Selection, count: int, ends_s: float
+    ) -> Page:
+        roll = await self.roll(day)
         here = selection.at(day, before=selection.before, after=selection.after)
-        faces, has_more = await self._faces(selected, here, count)
+        selected = await self._selected(roll, here)
+        faces, has_more, is_late = await self._faces(selected, here, count, ends_s)
         is_upward = selection.after is not None
         return Page(
             day,
             faces,
             older=here.at(day, before=faces[-1].id) if faces and (has_more or is_upward) else None,
             newer=_newer(here, faces, has_more=has_more),
-            sources=sources,
-            day_before=max((other for other in days if other < day), default=None),
-            day_after=min((other for other in days if other > day), default=None),
+            roll=roll,
+            shown=tuple(selected),
+            day_before=calendar.before(day),
+            day_after=calendar.after(day),
+            ahead=calendar.ahead,
+            is_late=is_late,
         )
 
+    async def _selected(self, roll: Roll, here: Selection) -> list[Source]:
+        """Return the cameras that are looked at: one that is named is, however many there are."""
+        if here.source in (str(source) for source in roll.sources) or here.device is None or roll.is_whole:
+            return [source for source in roll.sources if here.takes(source)]
+        if here.camera is not None:
+            return [Source(here.device, here.camera)]
+        assert here.day is not None
+        return list(await self.sources(here.day, here.device))
+
     async def _faces(
-        self, sources: list[Source], selection: Selection, count: int
-    ) -> tuple[list[FaceKey], bool]:
-        """Return a page's faces, newest first, and whether there are more in the direction it was read in."""
-        if selection.after is not None:
-            found = await self._turns.each(
-                sources, lambda source: self._earliest(source, selection, count + 1)
-            )
-            merged = sorted((key for keys in found for key in keys), key=_order)
-            return merged[:count][::-1], len(merged) > count
-        found = await self._turns.each(sources, lambda source: self._latest(source, selection, count + 1))
-        merged = sorted((key for keys in found for key in keys), key=_order, reverse=True)
-        return merged[:count], len(merged) > count
+        self, sources: list[Source], selection: Selection, count: int, ends_s: float
+    ) -> tuple[list[FaceKey], bool, bool]:
+        """Return a page's faces, newest first.
+
+        Also return whether there are more in the direction it was read in, and whether some may miss.
+        """
+        is_upward = selection.after is not None
+        read = self._earliest if is_upward else self._latest
+        none: list[FaceKey] = []
+        found, is_late = await self._each(
+            sources, lambda source: read(source, selection, count + 1), none, ends_s
+        )
+        merged = sorted((key for keys in found for key in keys), key=_order, reverse=not is_upward)
+        page = merged[:count]
+        return page[::-1] if is_upward else page, len(merged) > count, is_late
+
+    async def _each(
+        self, sources: Iterable[Source], read: Callable[[Source], Awaitable[T]], otherwise: T, ends_s: float
+    ) -> tuple[list[T], bool]:
+        """Return what is read of each camera, or `otherwise` where it takes too long, and whether any did."""
+        is_late = False
+
+        async def in_time(source: Source) -> T:
+            nonlocal is_late
+            try:
+                async with asyncio.timeout_at(ends_s):
+                    return await read(source)
+            except TimeoutError:
+                is_late = True
+                return otherwise
+
+        return await self._turns.each(sources, in_time), is_late
 
     async def _latest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
         assert selection.day is not None
@@ -136,9 +237,17 @@ class Album:
         folder = camera_folder(source, selection.day.isoformat())
         return await reading.earliest(self._objects, folder, after=selection.after, count=count)
 
-    async def _names(self, folder: str, prefix: str) -> list[str]:
-        """Return the names in the folders `{folder}/{prefix}{name}`."""
-        ends = [path.rpartition("/")[2] for path in await self._objects.folders(folder)]
+    async def _days(self, after: date | None) -> tuple[set[date], bool]:
+        """Return the first days behind one, or the first of all, and whether there may be more."""
+        name = day_folder(after.isoformat()) if after else ""
+        paths = await self._objects.folders("", after=name, most=MOST_DAYS)
+        days = {day for path in paths if (day := day_in(path)) is not None}
+        return days, len(paths) >= MOST_DAYS - 1  # one may be passed over on the way, as ours is
+
+    async def _names(self, folder: str, prefix: str, most: int) -> list[str]:
+        """Return the names in the first of the folders `{folder}/{prefix}{name}`."""
+        paths = await self._objects.folders(folder, most=most)
+        ends = [path.rpartition("/")[2] for path in paths]
         names = [end.removeprefix(prefix) for end in ends if end.startswith(prefix)]
         return [name for name in names if is_name(name)]
 

@@ -9,9 +9,10 @@ from datetime import date
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, camera_folder, id_time
+from services.common.storage.listing import last_day
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.gallery import reading
-from services.gallery.album import Album
+from services.gallery.album import Album, utc_today
 from services.gallery.metrics import ANNOUNCED, DROPPED
 
 MAX_ANNOUNCED = 24
@@ -19,6 +20,10 @@ MAX_ANNOUNCED = 24
 
 MAX_NOTED = 10_000
 """Ids that wait to be looked up, while the store is slow."""
+MAX_NOTED_OF_DEVICE = 1_000
+"""Of one device: one that is busy or lies takes no other's room."""
+MAX_DAYS = 3
+"""Days of a device that are looked at in one round, the newest: what comes live is of today."""
 RESTS = 50
 """A look-up is followed by a rest of so many times as long as it took: a large folder costs little so."""
 
@@ -31,28 +36,41 @@ class Arrivals:
     Args:
         objects: the store.
         announce: takes the faces of one device, oldest first.
+        today: returns the day, UTC.
     """
 
-    def __init__(self, objects: ObjectStore, announce: Callable[[list[FaceKey]], None]) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        announce: Callable[[list[FaceKey]], None],
+        today: Callable[[], date] = utc_today,
+    ) -> None:
         self._objects = objects
         self._album = Album(objects)
         self._announce = announce
-        self._ids: defaultdict[tuple[str, date], set[str]] = defaultdict(set)
+        self._today = today
+        self._ids: defaultdict[str, set[str]] = defaultdict(set)
         self._noted = 0
         self._wake = asyncio.Event()
 
     def note(self, device: str, ids: Iterable[str]) -> None:
         """Take the ids of a receipt."""
+        last = last_day(self._today())
         for face_id in ids:
-            if self._noted >= MAX_NOTED:
-                _drops.count("slow_store", device=device)
-                continue
             try:
-                self._ids[device, id_time(face_id).date()].add(face_id)
-                self._noted += 1
+                self._keep(device, face_id, last)
             except Refused as refusal:
-                _drops.count(refusal.reason)
+                _drops.count(refusal.reason, device=device)
         self._wake.set()
+
+    def _keep(self, device: str, face_id: str, last: date) -> None:
+        if id_time(face_id).date() > last:
+            raise Refused("in_future")
+        of_device = len(self._ids[device]) if device in self._ids else 0
+        if self._noted >= MAX_NOTED or of_device >= MAX_NOTED_OF_DEVICE:
+            raise Refused("slow_store")
+        self._noted += face_id not in self._ids[device]
+        self._ids[device].add(face_id)
 
     async def run(self, every_s: float) -> None:
         """Announce what is noted, at most so often, until cancelled."""
@@ -62,9 +80,20 @@ class Arrivals:
             noted, self._noted = dict(self._ids), 0
             self._ids.clear()
             began_s = time.monotonic()
-            for (device, day), ids in noted.items():
-                await self._look_up(device, day, ids)
+            for device, ids in noted.items():
+                await self._look_up_days(device, ids)
             await asyncio.sleep(max(every_s, RESTS * (time.monotonic() - began_s)))
+
+    async def _look_up_days(self, device: str, ids: set[str]) -> None:
+        by_day: defaultdict[date, set[str]] = defaultdict(set)
+        for face_id in ids:
+            by_day[id_time(face_id).date()].add(face_id)
+        newest_first = sorted(by_day, reverse=True)
+        for day in newest_first[:MAX_DAYS]:
+            await self._look_up(device, day, by_day[day])
+        for day in newest_first[MAX_DAYS:]:
+            for _ in by_day[day]:
+                _drops.count("too_many_days", device=device)
 
     async def _look_up(self, device: str, day: date, ids: set[str]) -> None:
         newest = sorted(ids)[-MAX_ANNOUNCED:]
@@ -82,12 +111,16 @@ class Arrivals:
     async def _find(self, device: str, day: date, ids: list[str]) -> list[FaceKey]:
         """Return those of `ids` (in order) that the device's cameras have."""
         wanted = set(ids)
+        roll = await self._album.roll(day, device)
         found = [
             key
-            for source in await self._album.sources(day, device)
+            for source in roll.sources
             async for key in reading.between(
                 self._objects, camera_folder(source, day.isoformat()), ids[0], ids[-1]
             )
             if key.id in wanted
         ]
+        if not roll.is_whole:
+            for _ in range(len(wanted) - len(found)):
+                _drops.count("too_many_cameras", device=device)
         return sorted(found, key=lambda key: key.id)

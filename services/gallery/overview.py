@@ -1,7 +1,7 @@
 """The devices with their cameras: what each does, what it saw last, and how much in the last 24 hours."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from services.common.storage.keys import FaceKey
@@ -10,6 +10,7 @@ from services.gallery import chart
 from services.gallery.album import Album
 from services.gallery.counts import Counts
 from services.gallery.presence import Presence
+from services.gallery.roll import MOST_DEVICES, Roll, joined, roll_of
 
 PATIENCE_S = 0.5
 """For so long may the page wait for a camera's numbers."""
@@ -43,29 +44,42 @@ class Device:
     cameras: list[Camera]
 
 
-async def survey(album: Album, counts: Counts, presence: Presence, now: datetime) -> list[Device]:
-    """Return all devices that have said something, or have faces of these two days or the newest day."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is to be seen of the devices.
+
+    Attributes:
+        devices: in order.
+        roll: their cameras, and of what there are more.
+    """
+
+    devices: list[Device]
+    roll: Roll
+
+
+async def look_round(album: Album, counts: Counts, presence: Presence, now: datetime) -> Survey:
+    """Return the devices that have said something, or have faces of these two days or the newest day."""
     today = now.astimezone(UTC).date()
     days = await _days(album, today)
-    stored = {source for day in days for source in await album.sources(day)}
-    sources = sorted(stored | presence.cameras.keys())
-    lasts = await album.lasts(sources, days)
-    numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in sources))
+    roll = joined(*[await album.roll(day) for day in days], roll_of(presence.cameras))
+    lasts = await album.lasts(roll.sources, days)
+    numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in roll.sources))
     states = presence.cameras
     cameras = [
         _camera(source, states.get(source, "unknown"), last, by_hour, now.hour + 1)
-        for source, last, by_hour in zip(sources, lasts, numbers, strict=True)
+        for source, last, by_hour in zip(roll.sources, lasts, numbers, strict=True)
     ]
-    names = sorted({source.device for source in sources} | presence.devices)
-    return [
+    names = sorted({source.device for source in roll.sources} | presence.devices)
+    devices = [
         Device(name, presence.device(name), [camera for camera in cameras if camera.source.device == name])
-        for name in names
+        for name in names[:MOST_DEVICES]
     ]
+    return Survey(devices, replace(roll, has_more=roll.has_more or len(names) > MOST_DEVICES))
 
 
 async def _days(album: Album, today: date) -> list[date]:
     """Return the days that are looked at, the newest first."""
-    stored = await album.days()
+    stored = (await album.calendar()).days
     wanted = {today, today - timedelta(days=1), *stored[-1:]}
     return sorted(wanted & set(stored), reverse=True)
 

@@ -1,10 +1,12 @@
 """Which devices and cameras there are and what they do, from the retained status topics."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.common.errors import Refused
 from services.common.topics import Source, parse_camera_topic
+from services.gallery.roll import MOST_CAMERAS
 
 STATES = frozenset({"online", "offline", "stalled"})
 FORWARD = "forward"
@@ -26,6 +28,7 @@ class Presence:
     """The last state of each, by source."""
 
     _states: dict[Source, str] = field(default_factory=dict)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def note(self, topic: str, payload: bytes) -> Status | None:
         """Take a status message; return what changed by it, if anything.
@@ -39,8 +42,8 @@ class Presence:
         state = payload[:32].decode("ascii", "replace")
         if state not in STATES:
             raise Refused("bad_status", f"{payload[:32]!r} of {source}")
-        if source not in self._states and len(self._states) >= MAX_SOURCES:
-            raise Refused("too_many_cameras", str(source))
+        if source not in self._states:
+            self._make_room(source)
         if self._states.get(source) == state:
             return None
         self._states[source] = state
@@ -64,6 +67,18 @@ class Presence:
         """The devices that anything was heard of."""
         return {source.device for source in self._states}
 
+    def _make_room(self, source: Source) -> None:
+        """Take a new name of a device, its link's always: one that invents cameras takes no other's room."""
+        is_camera = source.camera != FORWARD
+        if len(self._states) >= MAX_SOURCES or (is_camera and self._counts[source.device] >= MOST_CAMERAS):
+            raise Refused("too_many_cameras", str(source))
+        self._counts[source.device] += is_camera
+
     def _forget(self, source: Source) -> Status | None:
         """Take a retained message's deletion, which is an empty one."""
-        return Status(source, "unknown") if self._states.pop(source, None) is not None else None
+        if self._states.pop(source, None) is None:
+            return None
+        self._counts[source.device] -= source.camera != FORWARD
+        if not self._counts[source.device]:
+            del self._counts[source.device]
+        return Status(source, "unknown")

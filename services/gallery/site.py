@@ -21,10 +21,11 @@ from services.gallery.counts import Counts
 from services.gallery.gate import Door, add_safety
 from services.gallery.looks import Looks
 from services.gallery.metrics import ANSWER_SECONDS
-from services.gallery.overview import survey
+from services.gallery.overview import look_round
 from services.gallery.pages import ASSETS, Assets, Pages, clock, day_address
 from services.gallery.portrait import describe
 from services.gallery.presence import Presence, Status
+from services.gallery.roll import MOST_CAMERAS, MOST_DAYS, joined, roll_of
 from services.gallery.selection import Selection
 from services.gallery.settings import GallerySettings
 from services.gallery.viewers import TooManyViewers, Viewers
@@ -122,8 +123,8 @@ class Site:
         selection = Selection.read(request.query)
         page = await self._album.page(selection, self._settings.gallery_page_faces)
         self._sight.looks.worked()
-        counts = await self._count(page, selection)
-        sources = sorted({*page.sources, *self._sight.presence.cameras})
+        counts = await self._count(page)
+        roll = joined(page.roll, roll_of(self._sight.presence.cameras))
         return self._pages.html(
             "faces.html",
             page=page,
@@ -131,20 +132,21 @@ class Site:
             hours=_hours(selection, page.day, counts),
             total=sum(counts) if counts is not None else None,
             summary=chart.summary(counts or []),
-            sources=sources,
-            is_known=any(selection.source in (str(source), source.device) for source in sources),
+            roll=roll,
+            most_cameras=MOST_CAMERAS,
+            most_days=MOST_DAYS,
+            is_known=any(selection.source in (str(source), source.device) for source in roll.sources),
         )
 
-    async def _count(self, page: Page, selection: Selection) -> list[int] | None:
+    async def _count(self, page: Page) -> list[int] | None:
         if page.day is None:
             return None
-        selected = [source for source in page.sources if selection.takes(source)]
-        return await self._sight.counts.within(selected, page.day, PATIENCE_S)
+        return await self._sight.counts.within(page.shown, page.day, PATIENCE_S)
 
     async def _devices(self, _request: web.Request) -> web.Response:
-        devices = await survey(self._album, self._sight.counts, self._sight.presence, datetime.now(UTC))
+        survey = await look_round(self._album, self._sight.counts, self._sight.presence, datetime.now(UTC))
         self._sight.looks.worked()
-        return self._pages.html("devices.html", devices=devices)
+        return self._pages.html("devices.html", survey=survey, most_cameras=MOST_CAMERAS)
 
     async def _face(self, request: web.Request) -> web.Response:
         key = _key(request)

@@ -204,4 +204,4 @@ async def test_names_that_are_no_cameras_are_passed_over(root: Path, watched: Fo
         (root / odd).mkdir(parents=True)
     page = await Album(watched).page(Selection(), 60)
     assert page.sources == (Source("porch", "front"),)
-    assert await Album(watched).days() == [DAY]
+    assert (await Album(watched).calendar()).days == (DAY,)

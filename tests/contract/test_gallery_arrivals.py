@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -79,10 +80,10 @@ async def test_a_store_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
     class Moody(FolderStore):
         is_down = True
 
-        async def folders(self, folder: str) -> list[str]:
+        async def folders(self, folder: str, **bounds: Any) -> list[str]:
             if self.is_down:
                 raise StoreUnavailable("throttled")
-            return await super().folders(folder)
+            return await super().folders(folder, **bounds)
 
     face = taken(NOON)
     fill(tmp_path, [face])

@@ -341,10 +341,10 @@ async def test_a_store_that_cannot_be_read_is_said_and_comes_back(root: Path) ->
     class Moody(FolderStore):
         is_down = True
 
-        async def folders(self, folder: str) -> list[str]:
+        async def folders(self, folder: str, **bounds: Any) -> list[str]:
             if self.is_down:
                 raise StoreUnavailable("throttled", "AKIA-secret")
-            return await super().folders(folder)
+            return await super().folders(folder, **bounds)
 
     with Moody(root) as objects:
         async with visiting(objects, settings_for(root)) as (client, sight):

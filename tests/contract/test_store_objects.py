@@ -117,6 +117,21 @@ async def test_folders_are_those_of_one_level_in_order(objects: ObjectStore) -> 
     assert await objects.folders("dt=2026-01-01") == ["dt=2026-01-01/device=porch"]
 
 
+async def test_the_first_folders_behind_a_name_are_those_of_one_level_in_order(objects: ObjectStore) -> None:
+    cameras = [f"{DAY}/device=porch/camera=c{number:02}" for number in range(12)]
+    for camera in cameras:
+        await objects.put(StoredObject(f"{camera}/a.jpg", b"x", "image/jpeg", {}))
+    await objects.put(StoredObject(f"{DAY}/device=porch/a.jpg", b"x", "image/jpeg", {}))
+    folder = f"{DAY}/device=porch"
+    assert await objects.folders(folder, most=5) == cameras[:5]
+    assert await objects.folders(folder, after="camera=c03", most=5) == cameras[4:9]
+    assert await objects.folders(folder, after="camera=c03") == cameras[4:]
+    assert await objects.folders(folder, after="camera=c10x", most=100) == cameras[11:]
+    assert await objects.folders(folder, after="x", most=100) == []
+    assert await objects.folders("", most=100) == [DAY]
+    assert await objects.folders("nowhere", most=100) == []
+
+
 async def test_a_part_of_a_folder_comes_in_order_and_within_its_bounds(objects: ObjectStore) -> None:
     names = [f"{number:02}.jpg" for number in range(20)]
     for name in reversed(names):

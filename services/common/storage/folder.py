@@ -3,6 +3,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,9 +139,10 @@ class FolderStore:
         while lot := await self._run(lambda: list(islice(names, NAMES_AT_A_TIME)), self._listers):
             yield lot
 
-    async def folders(self, folder: str) -> list[str]:
+    async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
         """Return the folders within a folder."""
-        return await self._run(lambda: self._folders(folder))
+        found = await self._run(lambda: scan.folders(self._root / folder, most, after), self._listers)
+        return [f"{folder}/{name}" if folder else name for name in found]
 
     async def link(self, key: str, valid_s: int) -> str | None:  # noqa: ARG002 - a folder has no addresses
         """Return nothing: files have no address for others."""
@@ -253,13 +255,3 @@ class FolderStore:
                 if path.suffix != ".json":
                     with contextlib.suppress(FileNotFoundError):
                         yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
-
-    def _folders(self, folder: str) -> list[str]:
-        path = self._root / folder
-        if not path.is_dir():
-            return []
-        return sorted(
-            entry.relative_to(self._root).as_posix()
-            for entry in path.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        )

@@ -4,11 +4,11 @@ import heapq
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from services.common.storage.keys import FaceKey, day_in, parse_key, source_folder
+from services.common.storage.keys import FaceKey, day_folder, day_in, parse_key, source_folder
 from services.common.storage.objects import ObjectStore
 from services.common.topics import Source
 from services.common.turns import Turns
@@ -57,12 +57,32 @@ class _Head:
         return (self.key.id, self.key.source) > (other.key.id, other.key.source)
 
 
-async def newest_first(objects: ObjectStore) -> AsyncIterator[StoredFace]:
-    """Yield all faces, those of the newest frames first. Little more is read than is taken."""
-    days = [path for path in await objects.folders("") if day_in(path) is not None]
-    for day in reversed(days):
+def last_day(today: date) -> date:
+    """Return the last day that is not in the future: clocks differ, and zones that they are set to."""
+    return today + timedelta(days=1)
+
+
+async def days_after(objects: ObjectStore, last: date) -> int:
+    """Return how many days behind one have faces."""
+    found = await objects.folders("", after=day_folder(last.isoformat()))
+    return sum(day_in(path) is not None for path in found)
+
+
+async def newest_first(objects: ObjectStore, last: date | None = None) -> AsyncIterator[StoredFace]:
+    """Yield all faces, those of the newest frames first. Little more is read than is taken.
+
+    Args:
+        objects: the store.
+        last: none of a later day; by default of all days.
+    """
+    days = [
+        path
+        for path in await objects.folders("")
+        if (day := day_in(path)) is not None and (last is None or day <= last)
+    ]
+    for folder in reversed(days):
         turns = Turns(LISTINGS_AT_A_TIME)
-        of_devices = await turns.each(await objects.folders(day), objects.folders)
+        of_devices = await turns.each(await objects.folders(folder), objects.folders)
         cameras = [from_end(objects, camera) for of_device in of_devices for camera in of_device]
         heads: list[_Head] = []
         await turns.each(cameras, partial(_push, heads))

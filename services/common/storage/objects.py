@@ -1,5 +1,6 @@
 """The interface to whatever keeps the objects: a bucket, a folder."""
 
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -116,8 +117,14 @@ class ObjectStore(Protocol):
     def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
         """Yield all names directly within a folder, some at a time, in no certain order."""
 
-    async def folders(self, folder: str) -> list[str]:
-        """Return the paths of the folders directly within a folder, in order."""
+    async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
+        """Return the paths of the folders directly within a folder, in order.
+
+        Args:
+            folder: `""` for the root.
+            after: only names greater than this; `""` for no bound.
+            most: at most so many, the first; what there is beyond them is not asked for.
+        """
 
     async def link(self, key: str, valid_s: int) -> str | None:
         """Return an address that anybody may read an object at for so long; nothing where there is none."""

@@ -1,4 +1,5 @@
 import asyncio
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
@@ -18,6 +19,7 @@ from services.common.storage.locations import Bucket
 from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
 from services.common.storage.s3_client import S3Settings
+from services.common.storage.s3_folders import NAMES_AT_ONCE as MOST_FOLDERS
 from services.common.storage.s3_look import Cut
 from services.common.storage.s3_probe import probe
 from services.common.storage.s3_requests import FOREIGN, Requests, Way
@@ -157,12 +159,23 @@ class S3Store:
                 if len(wanted) < len(page):
                     return
 
-    async def folders(self, folder: str) -> list[str]:
-        """Return the folders within a folder."""
+    async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
+        """Return the folders within a folder.
+
+        Some are asked for by one request. obstore is asked for all, and where that brings no listing, for it
+        knows what went wrong.
+        """
+        if most <= MOST_FOLDERS:
+            with self._requests.translated():
+                names = await self._requests.first_folders(folder, after, most)
+            if names is not None:
+                paths = [f"{folder}/{name}" if folder else name for name in names]
+                return [path for path in paths if not path.startswith(".")]
         with self._requests.translated():
             client = await self._requests.client()
             found = await obstore.list_with_delimiter_async(client, prefix=folder or None)
-            return sorted(path for path in found["common_prefixes"] if not path.startswith("."))
+        paths = sorted(path for path in found["common_prefixes"] if not path.startswith("."))
+        return [path for path in paths if path.rpartition("/")[2] > after][:most]
 
     async def link(self, key: str, valid_s: int) -> str | None:
         """Return a presigned address of an object."""

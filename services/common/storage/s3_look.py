@@ -60,7 +60,7 @@ async def look(write: Write, keys: Keys, timeout_s: float) -> Answer | None:
                 data=io.BytesIO(write.item.body),  # aiohttp warns of bytes that are large
                 headers=_signed_headers(write, keys),
                 allow_redirects=False,
-                ssl=_trusted(write.url),
+                ssl=trusted(write.url),
             ) as answer,
         ):
             headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -80,7 +80,8 @@ class Cut(FaceferryError):
     """What came is not an answer, or not a whole one."""
 
 
-def _trusted(url: str) -> ssl.SSLContext | bool:
+def trusted(url: str) -> ssl.SSLContext | bool:
+    """Return whom aiohttp is to trust at an address: those whom botocore would."""
     if not url.startswith("https:"):
         return True
     return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))

@@ -16,6 +16,7 @@ from services.common.storage.objects import NoSuchObject, StoredObject, StoreUna
 from services.common.storage.s3_answers import Answer
 from services.common.storage.s3_client import Clients, S3Settings
 from services.common.storage.s3_credentials import CredentialKeeper
+from services.common.storage.s3_folders import Place, first_folders
 from services.common.storage.s3_keys import Keys
 from services.common.storage.s3_look import Write, look
 
@@ -52,6 +53,7 @@ class Requests:
 
     def __init__(self, bucket: Bucket, access: S3Settings) -> None:
         self._access = access
+        self._prefix = bucket.prefix
         self._clients = Clients(bucket, access)
         self._credentials = CredentialKeeper(access.timeout_s)
         self._secrets: tuple[str, ...] = ()
@@ -110,6 +112,18 @@ class Requests:
     async def client(self) -> Client:
         """Return a client for what is no single request."""
         return self._clients.get(await self._current(), has_checksum=False)
+
+    async def first_folders(self, folder: str, after: str, most: int) -> list[str] | None:
+        """Return the names of the first folders in a folder; see `s3_folders.first_folders`."""
+        keys = await self._current()
+        signed = await obstore.sign_async(
+            self._clients.get(keys, has_checksum=False), "GET", "a", timedelta(minutes=1)
+        )
+        prefix = "".join(f"{part}/" for part in f"{self._prefix}/{folder}".split("/") if part)
+        own_parts = sum(1 for part in self._prefix.split("/") if part)
+        bucket = signed.partition("?")[0].rsplit("/", 1 + own_parts)[0]
+        place = Place(f"{bucket}/", self._clients.region, prefix)
+        return await first_folders(place, keys, self._access.timeout_s, after=after, most=most)
 
     async def look(self, item: StoredObject, way: Way) -> Answer | None:
         """Write an object and return the answer with all that obstore keeps to itself, if one comes.

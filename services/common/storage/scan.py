@@ -38,6 +38,24 @@ def last(folder: Path, count: int, before: str) -> list[str]:
     return heapq.nlargest(count, names(folder, before=before))[::-1]
 
 
+def folders(folder: Path, most: int, after: str) -> list[str]:
+    """Return the first `most` names of folders in a folder that are greater than one, in order.
+
+    Args:
+        folder: need not be there.
+        most: at most so many.
+        after: `""` for no bound.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        names = (
+            each.name
+            for each in found
+            if each.name > after and not each.name.startswith(".") and each.is_dir()
+        )
+        return heapq.nsmallest(most, names)
+    return []
+
+
 def sized(root: Path, folder: str, found: list[str]) -> list[Entry]:
     """Return names with their sizes; 0 for what is gone meanwhile, for less would look like the end."""
     return [Entry(f"{folder}/{name}", _size_bytes(root / folder / name)) for name in found]

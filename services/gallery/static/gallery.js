@@ -125,14 +125,14 @@ addEventListener("keydown", (event) => {
   }
 });
 
-for (const field of document.querySelectorAll(".filters select")) {
+for (const field of document.querySelectorAll(".filters [name=source]")) {
   field.addEventListener("change", () => {
     // Another camera from where one is: the newest stay the newest, another day stays that day.
     if ("newest" in grid.dataset) field.form.elements.day.disabled = true;
     field.form.submit();
   });
 }
-for (const field of document.querySelectorAll(".filters input")) {
+for (const field of document.querySelectorAll(".filters [name=day]")) {
   field.addEventListener("change", () => field.validity.valid && field.form.submit());
 }
 
