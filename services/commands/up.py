@@ -3,6 +3,7 @@ import math
 import os
 
 from services.common.lifecycle import run_until_stopped
+from services.up.neighbours import neighbours
 from services.up.plan import DEFAULT_STORE, Request
 from services.up.run import up
 
@@ -40,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("FACEFERRY_DETECTOR", "auto"),
         help="default: %(default)s",
     )
+    parser.add_argument(
+        "--shared",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="whether others are on this machine, of whom brokers and pages on 127.0.0.1 are to ask for a "
+        "password; auto: where others have accounts; default: %(default)s",
+    )
     parser.set_defaults(run=run)
 
 
@@ -62,5 +70,6 @@ def run(options: argparse.Namespace) -> int:
         is_json=options.json,
         timeout_s=options.timeout,
         detector=options.detector,
+        is_shared=options.shared == "yes" or (options.shared == "auto" and bool(neighbours())),
     )
     return run_until_stopped(up(request)) or 0

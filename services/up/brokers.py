@@ -32,16 +32,25 @@ def find_mosquitto() -> str:
     return program
 
 
-def loopback_config(port: int) -> str:
+def loopback_config(port: int, passwords: Path | None = None) -> str:
     """Return the configuration of a broker that only this machine can reach.
+
+    Args:
+        port: its port.
+        passwords: Mosquitto's file of them; without it, everybody on this machine is let in.
 
     Nothing is persistent: no promise of this project rests on a broker's memory. Packets above 2,000,000
     bytes would close the connection (Mosquitto 2.1) without `max_packet_size`.
     """
+    access = ["allow_anonymous true"]
+    if passwords is not None:
+        access = ["allow_anonymous false", f"password_file {passwords}"]
+        # Started by root it would become another user first, who may not read the file.
+        access += ["user root"] if os.geteuid() == 0 else []
     return "\n".join(
         [
             f"listener {port} 127.0.0.1",
-            "allow_anonymous true",
+            *access,
             "persistence false",
             "set_tcp_nodelay true",
             f"max_packet_size {MAX_PACKET_BYTES}",

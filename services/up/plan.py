@@ -14,6 +14,7 @@ from services.common.errors import SetupError
 from services.common.places import file_url
 from services.common.storage.locations import parse_location
 from services.common.topics import NAME_PATTERN, is_name
+from services.up.keys import USER, Keys
 from services.up.supervisor import Program
 
 SERVICES = ("store", "forward", "detect", "capture")
@@ -38,6 +39,7 @@ class Request:
         is_json: close with one JSON object on standard output.
         timeout_s: give up when nothing has moved for so long.
         detector: `auto`, `yunet` or `haar`.
+        is_shared: whether others are on this machine, of whom brokers and pages ask for a password.
     """
 
     sources: Sequence[str]
@@ -46,6 +48,7 @@ class Request:
     is_json: bool
     timeout_s: float
     detector: str
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Plan:
         http_ports: of the services, by name.
         detector: which one is asked for.
         gallery_port: where the faces can be looked at; 0 where nobody will.
+        keys: what brokers and pages ask for; nothing where nobody else is on this machine.
     """
 
     device: str
@@ -74,6 +78,7 @@ class Plan:
     http_ports: Mapping[str, int]
     detector: str
     gallery_port: int = 0
+    keys: Keys | None = None
 
     @property
     def gallery_url(self) -> str:
@@ -88,12 +93,16 @@ class Plan:
     @property
     def local_url(self) -> str:
         """The broker that cameras and detect speak to."""
-        return f"mqtt://127.0.0.1:{self.local_port}"
+        return f"mqtt://{self._user}127.0.0.1:{self.local_port}"
 
     @property
     def cloud_url(self) -> str:
         """The broker in the cloud's place."""
-        return f"mqtt://127.0.0.1:{self.cloud_port}"
+        return f"mqtt://{self._user}127.0.0.1:{self.cloud_port}"
+
+    @property
+    def _user(self) -> str:
+        return f"{USER}@" if self.keys is not None else ""
 
     @property
     def journal_path(self) -> Path:
@@ -182,6 +191,7 @@ def programs(plan: Plan, environment: Mapping[str, str], mosquitto: str) -> list
             {
                 **environment,
                 **_settings(plan),
+                **(plan.keys.settings(environment) if plan.keys is not None else {}),
                 "PYTHONPATH": _python_path(environment),
                 "FACEFERRY_HTTP_PORT": str(plan.http_ports[name]),
             },

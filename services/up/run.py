@@ -13,6 +13,7 @@ from services.capture.check import check_source
 from services.capture.machine import first_camera
 from services.common import lock
 from services.common.errors import SetupError
+from services.common.modes import make_folders
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.settings import ObjectStoreSettings
@@ -22,6 +23,7 @@ from services.up.checks import check_store
 from services.up.console import Console
 from services.up.demo import demo_clip
 from services.up.journal import Journal
+from services.up.keys import Keys
 from services.up.leash import leashed
 from services.up.plan import (
     GALLERY,
@@ -75,6 +77,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
             http_ports={name: free_port() for name in (*SERVICES, GALLERY)},
             detector=request.detector,
             gallery_port=0 if request.is_once else free_port(gallery_port),
+            keys=Keys(folder / "keys") if request.is_shared else None,
         )
         _prepare(plan)
         _introduce(console, plan)
@@ -159,7 +162,7 @@ def _alone(folder: Path, url: str) -> Iterator[None]:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
     except OSError as error:
         where = str(folder)[:300]
         raise SetupError(
@@ -168,8 +171,12 @@ def _make(folder: Path) -> None:
 
 
 def _prepare(plan: Plan) -> None:
-    (plan.folder / "local.conf").write_text(loopback_config(plan.local_port))
-    (plan.folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))
+    passwords = None
+    if plan.keys is not None:
+        plan.keys.write()
+        passwords = plan.keys.broker_path
+    (plan.folder / "local.conf").write_text(loopback_config(plan.local_port, passwords))
+    (plan.folder / "cloud.conf").write_text(loopback_config(plan.cloud_port, passwords))
     plan.journal_path.unlink(missing_ok=True)
 
 
@@ -187,4 +194,11 @@ def _introduce(console: Console, plan: Plan) -> None:
     console.line("up", f"faces go to {plan.store_url}")
     if plan.gallery_port:
         console.line("up", f"look at the faces at {plan.gallery_url}, and at the cameras at {plan.live_url}")
-    console.line("up", f"local broker {plan.local_url}, cloud broker {plan.cloud_url}")
+    local, cloud = (f"mqtt://127.0.0.1:{port}" for port in (plan.local_port, plan.cloud_port))
+    console.line("up", f"local broker {local}, cloud broker {cloud}")
+    if plan.keys is not None:
+        console.line(
+            "up",
+            f"others are on this machine: brokers and pages ask for what {plan.keys.password_path} holds",
+        )
+        console.line("up", f"to a broker: XDG_CONFIG_HOME={plan.keys.clients_path} mosquitto_pub -p PORT ...")

@@ -75,7 +75,8 @@ class Result:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "services.cli", "up", *map(str, arguments)]
+    # As on a machine of one's own, whoever has accounts on this one.
+    return [sys.executable, "-m", "services.cli", "up", "--shared", "no", *map(str, arguments)]
 
 
 def play(environment: Mapping[str, str], store: str, *sources: str | Path) -> Result:
