@@ -17,7 +17,7 @@ from services.common.storage.s3_look import trusted
 
 NAMES_AT_ONCE = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
-_FOLDER = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]*)/</Prefix>")
+_FOLDER = re.compile(r"<CommonPrefixes>\s*<Prefix>([^<]+)</Prefix>")
 _IS_ENCODED = re.compile(r"<EncodingType>\s*url\s*</EncodingType>")
 
 
@@ -62,7 +62,7 @@ async def first_folders(
     paths = [html.unescape(path) for path in _FOLDER.findall(text)]
     if _IS_ENCODED.search(text):
         paths = [unquote_plus(path) for path in paths]
-    names = sorted(path.removeprefix(place.prefix) for path in paths)
+    names = sorted(path.removeprefix(place.prefix).removesuffix("/") for path in paths)
     # What lies in the folder of the name `after` lies behind it.
     return [name for name in names if name > after][:most]
 
