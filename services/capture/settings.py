@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from services.capture.cameras import Camera, parse_cameras
 from services.common.access import MIN_TOKEN_LENGTH
 from services.common.errors import SetupError
-from services.common.settings import DeviceSettings, shown
+from services.common.settings import DeviceSettings, MayBeInFile, shown
 
 
 def _cameras(value: object) -> object:
@@ -24,13 +24,14 @@ def _cameras(value: object) -> object:
 class CaptureSettings(DeviceSettings):
     """Capture: takes frames from cameras and recordings and hands them to detect."""
 
-    cameras: Annotated[tuple[Camera, ...], BeforeValidator(_cameras)] = Field(
+    cameras: Annotated[tuple[Camera, ...], BeforeValidator(_cameras), MayBeInFile()] = Field(
         ...,
         repr=False,  # it may hold passwords
         description="name=URL?option=value&..., separated by line ends, commas before the next name=URL; "
         "URLs: v4l2:///dev/video0 rtsp:// http:// file:///path csi://0 rpicam://0 test:// exec:command; "
         "an http address that gives one picture at a time is asked fps times a second, 2 by default; "
-        "options: size=1280x720 fps=10 quality=85 rotate=90 format=mjpeg hwaccel=auto transport=udp "
+        "options: size=1280x720 fps=10 quality=85 rotate=90 format=mjpeg hwaccel=auto transport=udp, "
+        "for rtsps and https ca_file=/path tls_sha256=HEX tls_verify=0, "
         "and for files paced=1 loop=1; those of exec: are its last word, ?option=value",
     )
     frames_in_flight: int = Field(4, ge=1, le=64, description="frames of one camera that may be unanswered")

@@ -1,4 +1,4 @@
-"""Settings from the environment, prefix `FACEFERRY_`; a secret also from a file, `..._FILE`."""
+"""Settings from the environment, prefix `FACEFERRY_`; what may hold a secret also from a file, `..._FILE`."""
 
 import math
 import os
@@ -118,6 +118,14 @@ MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
 CommaSeparated = BeforeValidator(_split_commas)
 
 
+class MayBeInFile:
+    """Says of a setting, among its annotations, that it has a `..._FILE` too, for it may hold secrets."""
+
+
+def _has_file(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation) or any(isinstance(one, MayBeInFile) for one in field.metadata)
+
+
 class SecretFiles(PydanticBaseSettingsSource):
     """Reads a secret's value from the file that `..._FILE` names, without its last line end.
 
@@ -125,10 +133,10 @@ class SecretFiles(PydanticBaseSettingsSource):
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the content of the field's file, if it is a secret and one is named."""
+        """Return the content of the field's file, if it may have one and one is named."""
         variable = f"{PREFIX}{field_name.upper()}_FILE"
         path = os.environ.get(variable)
-        if not path or "SecretStr" not in str(field.annotation):
+        if not path or not _has_file(field):
             return None, field_name, False
         try:
             secret = _read_secret(Path(path))
@@ -142,7 +150,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         return secret or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return all secrets that have a file."""
+        """Return the values of all settings whose files are named."""
         values = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -286,13 +294,12 @@ def describe(settings: type[Settings]) -> str:
     doc = (settings.__doc__ or "").strip()
     lines = [doc, "", "Settings, from the environment:", ""]
     for name, field in settings.model_fields.items():
-        is_secret = "SecretStr" in str(field.annotation)
         default = "required" if field.is_required() else f"default {field.default!s}"
         if field.default_factory is not None:
             default = "default: see there"
         if field.default is None:
             default = "optional"
-        also = f" (or {PREFIX}{name.upper()}_FILE)" if is_secret else ""
+        also = f" (or {PREFIX}{name.upper()}_FILE)" if _has_file(field) else ""
         lines.append(f"  {PREFIX}{name.upper()}{also}  [{default}]")
         lines.append(f"      {field.description}")
     return "\n".join(lines) + "\n"

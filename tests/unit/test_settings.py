@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
-from services.common.settings import CloudSettings, DeviceSettings, Settings, load
+from services.capture.settings import CaptureSettings
+from services.common.settings import CloudSettings, DeviceSettings, Settings, describe, load
 
 
 class Example(DeviceSettings, CloudSettings):
@@ -97,3 +98,28 @@ def test_unknown_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> No
         load(Settings, ["--width", "3"])
     assert stopped.value.code == 2
     assert "--width" in capsys.readouterr().err
+
+
+def test_cameras_with_their_passwords_come_from_a_file_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cameras"
+    path.write_text("front=rtsp://admin:s3cret@10.0.0.7/live\nyard=test://\n")
+    monkeypatch.setenv("FACEFERRY_CAMERAS_FILE", str(path))
+    settings = load(CaptureSettings, [])
+    assert [camera.name for camera in settings.cameras] == ["front", "yard"]
+    assert "s3cret" not in repr(settings)
+    monkeypatch.setenv("FACEFERRY_CAMERAS", "other=test://")
+    assert [camera.name for camera in load(CaptureSettings, []).cameras] == ["other"]
+    monkeypatch.setenv("FACEFERRY_CAMERAS", "")
+    for content, said in (("front=rtsp://a:s3cret@h/?fps=x", "fps=x is not"), ("", "is not set")):
+        path.write_text(content)
+        with pytest.raises(SystemExit):
+            load(CaptureSettings, [])
+        problem = capsys.readouterr().err
+        assert said in problem
+        assert "s3cret" not in problem
+
+
+def test_the_cameras_file_is_in_the_help() -> None:
+    assert "FACEFERRY_CAMERAS (or FACEFERRY_CAMERAS_FILE)" in describe(CaptureSettings)
