@@ -3,18 +3,28 @@
 import contextlib
 import hashlib
 import http.client
+import json
+import os
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from http.client import HTTPResponse
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from services.capture.trust import Trust, Untrusted
 
 TIMEOUT_S = 5.0
 """Without a byte."""
 
 _ASK_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+VARIABLE = "CAMERA_ADDRESS"
+"""Where a program finds the address that it is to ask, in its environment."""
 
 
 class NoSnapshot(Exception):
@@ -29,20 +39,47 @@ class NoSnapshot(Exception):
         self.may_pass = may_pass
 
 
+_BY_DEFAULT = Trust()
+
+
+def to_environment(url: str, trust: Trust) -> dict[str, str]:
+    """Return what has to stand in a program's environment for `from_environment`."""
+    return {VARIABLE: json.dumps({"url": url, "trust": asdict(trust)})}
+
+
+def from_environment() -> "Address":
+    """Return the address that this process is to ask.
+
+    Raises:
+        NoSnapshot: none is named, or it cannot be asked.
+    """
+    try:
+        told = json.loads(os.environ[VARIABLE])
+        return Address(told["url"], Trust(**told["trust"]))
+    except (KeyError, ValueError, TypeError):
+        raise NoSnapshot(f"no address in {VARIABLE}") from None
+
+
 class Address:
     """An address with its credentials, ready to be asked.
 
     Args:
         url: with `user:password@`, if the camera asks for one; basic and digest both work.
+        trust: whose certificate it has to show.
+
+    Raises:
+        NoSnapshot: those who may have signed it cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: Trust = _BY_DEFAULT) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
-        # A browser would quote what users copy out of a manual.
-        path, query = (quote(part, safe="/%:;,@!$&'()*+=?~[]|") for part in (parts.path, parts.query))
-        self._url = urlunsplit((parts.scheme, host, path or "/", query, ""))
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=_unchecked())]
+        self._url = f"{parts.scheme}://{host}{tidy(parts)}"
+        handlers: list[urllib.request.BaseHandler] = [
+            urllib.request.ProxyHandler({}),  # a camera is asked directly, as ffmpeg is made to ask it
+            _trusting(trust),
+            _StaysWith(parts.hostname),
+        ]
         if parts.username is not None:
             passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
             # For this host alone: a redirection elsewhere must not carry them along.
@@ -65,7 +102,7 @@ class Address:
         except HTTPError as error:
             error.close()
             raise NoSnapshot(f"HTTP {error.code} {error.reason}", may_pass=error.code in _ASK_LATER) from None
-        except (URLError, http.client.HTTPException, OSError) as error:
+        except (URLError, http.client.HTTPException, OSError, Untrusted) as error:
             reason = getattr(error, "reason", None) or error
             raise NoSnapshot(f"{reason}" or type(error).__name__, may_pass=True) from None
         except ValueError as error:  # a kind of authentication, or an address, that urllib does not know
@@ -111,9 +148,50 @@ class _DigestHandler(_AsksOnce, urllib.request.HTTPDigestAuthHandler):
         return digest, lambda secret, data: digest(f"{secret}:{data}")
 
 
-def _unchecked() -> ssl.SSLContext:
-    """Return what takes any certificate: cameras sign their own, and ffmpeg does not look at them either."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+class _StaysWith(urllib.request.HTTPRedirectHandler):
+    """Goes where it is sent, on the camera's own host: a camera decides nothing about others."""
+
+    def __init__(self, host: str | None) -> None:
+        self._host = host
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:  # noqa: PLR0917 - urllib calls this
+        """Return what to ask next."""
+        to = urlsplit(newurl)
+        if to.scheme not in ("http", "https") or to.hostname != self._host:
+            raise NoSnapshot(f"HTTP {code}: it sends us elsewhere, to {to.scheme}://{to.hostname}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _trusting(trust: Trust) -> "_TrustingHandler":
+    try:
+        return _TrustingHandler(trust, trust.context())
+    except OSError as error:
+        raise NoSnapshot(f"ca_file: {error.strerror or 'it holds no certificate'}") from error
+
+
+class _TrustingHandler(urllib.request.HTTPSHandler):
+    def __init__(self, trust: Trust, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._connect = partial(_TrustingConnection, trust=trust)
+        self._trusted = context
+
+    def https_open(self, req: Any) -> HTTPResponse:
+        """Ask over TLS; urllib calls this."""
+        return self.do_open(self._connect, req, context=self._trusted)
+
+
+class _TrustingConnection(http.client.HTTPSConnection):
+    def __init__(self, *arguments: Any, trust: Trust, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._trust = trust
+
+    def connect(self) -> None:
+        """Connect, and look who is there."""
+        super().connect()
+        self._trust.check(self.sock.getpeercert(binary_form=True))
+
+
+def tidy(parts: SplitResult) -> str:
+    """Return an address's path and query, quoted as a browser would what users copy out of a manual."""
+    path, query = (quote(part, safe="/%:;,@!$&'()*+=?~[]|") for part in (parts.path, parts.query))
+    return f"{path or '/'}{f'?{query}' if query else ''}"

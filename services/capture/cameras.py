@@ -3,16 +3,18 @@
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from services.capture.trust import Trust
 from services.common.errors import SetupError
 from services.common.places import file_url, unquote_path
 from services.common.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
 
 SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "csi", "rpicam", "exec", "test")
+NETWORK = frozenset({"rtsp", "rtsps", "http", "https"})
 MAX_SIDE_PX = 16_384
 
 # URLs and commands may hold commas, so a comma separates only where `name=scheme://` or `name=exec:`
@@ -49,6 +51,9 @@ class Options:
         hwaccel: ffmpeg's name of a hardware decoder (`auto`, `cuda`, `vaapi`, ...).
         transport: `tcp` or `udp`, for RTSP.
         threads: that decode; 0: as many as ffmpeg likes.
+        tls_verify: whether the certificate of an `https` or `rtsps` camera is looked at,
+        ca_file: who may have signed it, in place of those whom the system trusts,
+        tls_sha256: the digest of the one that will do.
     """
 
     size: Size | None = None
@@ -61,6 +66,14 @@ class Options:
     hwaccel: str | None = None
     transport: str = "tcp"
     threads: int = 1
+    tls_verify: bool = True
+    ca_file: str | None = None
+    tls_sha256: str | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """Whose certificate the camera has to show."""
+        return Trust(self.tls_verify, self.ca_file, self.tls_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ class Camera:
 
     name: str
     scheme: str
-    url: str
+    url: str = field(repr=False)
     options: Options
 
     @property
@@ -109,9 +122,9 @@ def parse_camera(text: str) -> Camera:
     """
     name, equals, url = text.strip().partition("=")
     if not equals or not is_name(name):
-        raise SetupError(
-            f"{name[:80]!r} is no camera name: lower-case letters, digits and '-', then '=' and a URL"
-        )
+        # Where the name is missing, that is an address, with its password.
+        what = repr(name[:80]) if "://" not in name and "@" not in name else "an address"
+        raise SetupError(f"{what} is no camera name: lower-case letters, digits and '-', then '=' and a URL")
     if name in RESERVED_CAMERAS:
         raise SetupError(f"a camera cannot be named {name!r}: that topic is the service's")
     scheme = match[1] if (match := _SCHEME.match(url)) else ""
@@ -176,6 +189,8 @@ def _checked(camera: Camera, given: Iterable[str]) -> Camera:
     if foreign := set(given) - _TAKEN.get(camera.scheme, _DECODED):
         takes = ", ".join(sorted(_TAKEN.get(camera.scheme, _DECODED)))
         raise SetupError(f"camera {camera.name!r}: {camera.scheme} takes no {min(foreign)}, but {takes}")
+    if camera.scheme in NETWORK and not camera.url.isprintable():
+        raise SetupError(f"camera {camera.name!r}: no address has control characters")
     if "\0" in camera.place:
         raise SetupError(f"camera {camera.name!r}: no name holds the character that %00 stands for")
     if camera.options.paced and camera.options.loop:
@@ -224,6 +239,20 @@ def _word(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def _sha256(text: str) -> str:
+    """Read a digest as browsers and `openssl x509 -fingerprint` show it, too."""
+    digits = text.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits, re.ASCII):
+        raise ValueError(text)
+    return digits
+
+
 _FLAG = {"1": True, "0": False, "true": True, "false": False}.__getitem__
 _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "size": ("a size such as 1280x720", _size),
@@ -236,12 +265,17 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "hwaccel": ("a hardware decoder's name", _word),
     "threads": ("a number of threads, 0 to 64", lambda text: int(_between(0, 64)(text))),
     "transport": ("tcp or udp", _one_of("tcp", "udp")),
+    "tls_verify": ("0 or 1", _FLAG),
+    "ca_file": ("the whole path of a file", _path),
+    "tls_sha256": ("the 64 hexadecimal digits of a certificate's SHA-256", _sha256),
 }
 _DECODED = frozenset({"size", "fps", "format", "quality", "rotate", "hwaccel", "threads"})
+_TLS = frozenset({"tls_verify", "ca_file", "tls_sha256"})
 _TAKEN = {
     "file": _DECODED | {"paced", "loop"},
     "rtsp": _DECODED | {"transport"},
-    "rtsps": _DECODED | {"transport"},
+    "rtsps": _DECODED | {"transport"} | _TLS,
+    "https": _DECODED | _TLS,
     "csi": frozenset({"size", "fps", "quality", "rotate"}),
     "rpicam": frozenset({"size", "fps", "quality", "rotate"}),
     "test": frozenset({"size", "fps", "quality"}),

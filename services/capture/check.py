@@ -11,9 +11,9 @@ from services.capture.metrics import Tally
 from services.capture.pictures import Picture
 from services.capture.program import Program
 from services.capture.recording import survey
+from services.capture.redaction import redact, shown
 from services.capture.sources import Site
 from services.capture.watch import Ending, Patience
-from services.capture.words import redact, secrets_of
 from services.common.errors import SetupError
 
 TIMEOUT_S = 10.0
@@ -79,7 +79,7 @@ async def _until_first_picture(program: Program) -> Ending | None:
 
 
 def _line(camera: Camera, problem: str) -> str:
-    where = redact(camera.url, secrets_of(camera.url))
+    where = redact(shown(camera.url))
     # A file's name may hold a line end.
-    why = redact(problem.rstrip("."))
+    why = redact(problem.rstrip("."), camera.url)
     return f"camera {camera.name!r} ({where}) cannot be opened: {why}; {_ADVICE[camera.scheme]}"

@@ -6,7 +6,8 @@ import fcntl
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from services.common.errors import FaceferryError
@@ -109,15 +110,21 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def run_child(argv: Sequence[str]) -> AsyncIterator[Child]:
+async def run_child(
+    argv: Sequence[str], environment: Mapping[str, str | None] = MappingProxyType({})
+) -> AsyncIterator[Child]:
     """Run a program in a process group of its own; when the context ends, so does the whole group.
+
+    Args:
+        argv: its command line.
+        environment: what it has beside what this process has, or, where it says nothing, has not.
 
     Raises:
         CameraUnavailable: it cannot be started.
     """
     output, errors = Pipe(), Pipe()
     try:
-        child = Child(await _start(argv, output, errors), output, errors)
+        child = Child(await _start(argv, environment, output, errors), output, errors)
         try:
             yield child
         finally:
@@ -127,7 +134,9 @@ async def run_child(argv: Sequence[str]) -> AsyncIterator[Child]:
         errors.close()
 
 
-async def _start(argv: Sequence[str], output: Pipe, errors: Pipe) -> asyncio.subprocess.Process:
+async def _start(
+    argv: Sequence[str], environment: Mapping[str, str | None], output: Pipe, errors: Pipe
+) -> asyncio.subprocess.Process:
     if shutil.which(argv[0]) is None:
         raise CameraUnavailable(f"the program {argv[0]!r} is not installed")
     try:
@@ -138,7 +147,7 @@ async def _start(argv: Sequence[str], output: Pipe, errors: Pipe) -> asyncio.sub
             stdout=output.write,
             stderr=errors.write,
             start_new_session=True,
-            env=_environment(),
+            env=_environment(environment),
         )
     except OSError as error:
         raise CameraUnavailable(f"{argv[0]} cannot be started: {error}") from error
@@ -152,6 +161,7 @@ def _bound_to_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
-def _environment() -> dict[str, str]:
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """Return this process's environment without its secrets, which are no business of a camera's program."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("FACEFERRY_", "AWS_"))}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("FACEFERRY_", "AWS_"))}
+    return {name: value for name, value in {**ours, **changes}.items() if value is not None}

@@ -5,8 +5,8 @@ from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable, run_child
 from services.capture.delivery import Description, PacketTimes
 from services.capture.lines import listen
-from services.capture.sources import Site, look_command, probe_command
-from services.capture.words import LastWords, secrets_of
+from services.capture.sources import FFMPEG_VARIABLES, Site, address_variables, look_command, probe_command
+from services.capture.words import LastWords
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ async def probe(camera: Camera, site: Site, timeout_s: float) -> Delivery:
         CameraUnavailable: it cannot be opened, or not in time.
     """
     packets, said = PacketTimes(), Description()
-    words = LastWords(secrets_of(camera.url))
+    words = LastWords(camera.url, site.entrance.url if site.entrance else "")
 
     def hear(line: str) -> None:
         said.add(line)
         words.add(f"{line}\n".encode())
 
-    async with run_child(probe_command(camera, site)) as child:
+    async with run_child(probe_command(camera, site), FFMPEG_VARIABLES) as child:
         try:
             await listen(child, packets.add, hear, timeout_s)
         except TimeoutError:
@@ -52,7 +52,7 @@ async def look_at(camera: Camera, site: Site, timeout_s: float) -> Answer:
         CameraUnavailable: that could not even be asked.
     """
     said: list[str] = []
-    async with run_child(look_command(camera, site)) as child:
+    async with run_child(look_command(site), address_variables(camera)) as child:
         try:
             await listen(child, said.append, lambda _line: None, timeout_s)
         except TimeoutError:

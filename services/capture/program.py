@@ -8,6 +8,8 @@ from services.capture import v4l2
 from services.capture.answers import Answer
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
+from services.capture.door import Door
+from services.capture.doors import open_door
 from services.capture.formats import choose
 from services.capture.machine import find_rpicam
 from services.capture.metrics import Tally
@@ -15,7 +17,6 @@ from services.capture.pictures import Picture
 from services.capture.probe import look_at, probe
 from services.capture.sources import Command, Site, Wire, command, needs_probe, snapshot_fps
 from services.capture.watch import Ending, Patience, watch
-from services.capture.words import secrets_of
 
 log = structlog.get_logger()
 
@@ -47,6 +48,16 @@ class Program:
         Raises:
             CameraUnavailable: it cannot be started.
         """
+        async with open_door(self._camera) as door:
+            self._site = replace(self._site, entrance=door.entrance if door else None)
+            try:
+                ending = await self._run(on_picture)
+            except CameraUnavailable as error:
+                raise CameraUnavailable(_with_problem(str(error), door)) from error
+            # What stood in a program's way it cannot know itself.
+            return replace(ending, words=_with_problem(ending.words, door))
+
+    async def _run(self, on_picture: Callable[[Picture], Awaitable[None]]) -> Ending:
         await self._look()
         program = command(self._camera, self._site)
         self._tally.starts.inc()
@@ -55,7 +66,8 @@ class Program:
             on_picture,
             patience=self._patience_now(),
             tally=self._tally,
-            secrets=secrets_of(self._camera.url),
+            url=self._camera.url,
+            entrance=self._site.entrance.url if self._site.entrance else "",
             may_change=self._camera.scheme == "file",
         )
         before = self._site
@@ -127,6 +139,10 @@ class Program:
             self._is_fallback_told = True
             hwaccel = self._camera.options.hwaccel
             log.warning("capture.hwaccel_fallback", camera=self._camera.name, hwaccel=hwaccel)
+
+
+def _with_problem(words: str, door: Door | None) -> str:
+    return " | ".join(part for part in (words, door and door.problem) if part)
 
 
 def _way(site: Site) -> tuple[bool, ...]:

@@ -10,8 +10,10 @@ from services.capture.child import CameraUnavailable, run_child
 from services.capture.delivery import Description, PacketTimes
 from services.capture.lines import listen
 from services.capture.rate import RateLimit
+from services.capture.sources import FFMPEG_VARIABLES, file_input
 from services.common import times
 
+_SCRIPTS = (b"#EXTM3U", b"ffconcat")
 SILENCE_S = 30.0
 """For so long may ffmpeg find no further frame. A disk that sleeps or a network share may take a while."""
 
@@ -52,7 +54,7 @@ async def survey(ffmpeg: str, path: Path, silence_s: float = SILENCE_S) -> Recor
     """
     modified_s = _modified_unix_s(path)
     packets, said = PacketTimes(), Description()
-    async with run_child(_survey_command(ffmpeg, path)) as child:
+    async with run_child(_survey_command(ffmpeg, path), FFMPEG_VARIABLES) as child:
         try:
             await listen(child, packets.add, said.add, silence_s)
         except TimeoutError:
@@ -66,7 +68,7 @@ async def survey(ffmpeg: str, path: Path, silence_s: float = SILENCE_S) -> Recor
 
 
 def _survey_command(ffmpeg: str, path: Path) -> tuple[str, ...]:
-    before = (ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", "-i", f"file:{path}")
+    before = (ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", *file_input(path))
     # Each packet at once: what comes together, and late, would pass for silence.
     return (*before, "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-flush_packets", "1", "pipe:1")
 
@@ -78,4 +80,14 @@ def _modified_unix_s(path: Path) -> float:
         raise CameraUnavailable(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise CameraUnavailable(f"{path} is no file")
+    if _begins_with(path).startswith(_SCRIPTS):
+        raise CameraUnavailable(f"{path} is a playlist, which names other files: name the video itself")
     return status.st_mtime_ns // 1000 / 1_000_000
+
+
+def _begins_with(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16).removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise CameraUnavailable(f"{path} cannot be read: {error.strerror}") from error

@@ -1,18 +1,20 @@
 """Polls an address that answers each question with one JPEG, and writes what comes as multipart JPEG.
 
-A program of its own, like every camera's. With the words `look URL` it tells what an address is, with
-`poll URL FPS` it goes on until it is stopped or nothing comes any more, with `poll URL FPS PROGRAM ...` it
-writes to that program. What is wrong is said on standard error.
+A program of its own, like every camera's. With the word `look` it tells what an address is, with
+`poll FPS` it goes on until it is stopped or nothing comes any more, with `poll FPS PROGRAM ...` it
+writes to that program. The address is in the environment, which unlike the command line no other user can
+read. What is wrong is said on standard error.
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
 from http.client import HTTPResponse
 from typing import IO
 
-from services.capture.address import Address, NoSnapshot
+from services.capture.address import VARIABLE, Address, NoSnapshot, from_environment
 from services.capture.answers import Answer
 from services.capture.jpegs import JpegReader, is_jpeg
 from services.capture.pictures import MAX_JPEG_BYTES
@@ -113,7 +115,8 @@ def poll(address: Address, fps: float, output: IO[bytes]) -> None:
 
 def _poll_into(address: Address, fps: float, program: list[str]) -> int:
     """Poll for a program, and end with it."""
-    with subprocess.Popen(program, stdin=subprocess.PIPE) as taker:
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    with subprocess.Popen(program, stdin=subprocess.PIPE, env=environment) as taker:
         assert taker.stdin is not None
         with contextlib.suppress(BrokenPipeError), taker.stdin:
             poll(address, fps, taker.stdin)
@@ -124,12 +127,12 @@ def main(arguments: list[str]) -> int:
     """Look or poll; return the exit status."""
     try:
         match arguments:
-            case ["look", url]:
-                print(look(Address(url)))  # noqa: T201 - its answer
-            case ["poll", url, fps]:
-                poll(Address(url), float(fps), sys.stdout.buffer)
-            case ["poll", url, fps, *program]:
-                return _poll_into(Address(url), float(fps), program)
+            case ["look"]:
+                print(look(from_environment()))  # noqa: T201 - its answer
+            case ["poll", fps]:
+                poll(from_environment(), float(fps), sys.stdout.buffer)
+            case ["poll", fps, *program]:
+                return _poll_into(from_environment(), float(fps), program)
             case _:
                 print(__doc__, file=sys.stderr)  # noqa: T201
                 return 2

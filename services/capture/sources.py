@@ -3,9 +3,12 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
+from services.capture import reach
+from services.capture.address import to_environment
 from services.capture.answers import Answer
 from services.capture.cameras import Camera, Size
 from services.capture.jpegs import JpegReader
@@ -26,10 +29,31 @@ class Wire(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A camera's program: its command line (which may hold a password), and what it writes."""
+    """A camera's program.
+
+    Attributes:
+        argv: its command line, which every user of the machine can read; without passwords, but for those in
+            a command of the user's own.
+        wire: what it writes.
+        environment: what to add to its environment, which no other user can read; nothing: what to take away.
+    """
 
     argv: tuple[str, ...]
     wire: Wire
+    environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What ffmpeg is told in place of a camera's address; see `door`.
+
+    Attributes:
+        url: an address without secrets.
+        proxy: the HTTP proxy that it has to be asked through, if there is one.
+    """
+
+    url: str
+    proxy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,7 @@ class Site:
             about what stands between them.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
+        entrance: the way to a camera on a network.
         python: what runs this code.
     """
 
@@ -63,6 +88,7 @@ class Site:
     is_boundless: bool = False
     has_zscale: bool = False
     is_hwaccel_off: bool = False
+    entrance: Entrance | None = None
     python: str = sys.executable
 
 
@@ -113,31 +139,46 @@ def _v4l2(camera: Camera, site: Site) -> Command:
     return _ffmpeg(camera, site, [*arguments, "-i", camera.place], codec=site.codec, is_small=is_small)
 
 
-def _rtsp_input(camera: Camera, _site: Site) -> list[str]:
+def _rtsp_input(camera: Camera, site: Site) -> list[str]:
+    # Over TLS all goes through the one connection.
+    transport = camera.options.transport if camera.scheme == "rtsp" else "tcp"
     return [
-        *("-rtsp_transport", camera.options.transport),
+        *(reach.RTSP_OVER_UDP if transport == "udp" else reach.RTSP),
+        *("-rtsp_transport", transport),
         # Microseconds; a read that hangs for ever after a reconnect is what users complain about most.
         *("-timeout", "5000000"),
         *("-fflags", "nobuffer", "-flags", "low_delay"),
         # Microseconds too: ffmpeg looks at a stream for 5 s if it may, which every reconnect would cost.
         *("-analyzeduration", "500000"),
-        *("-i", camera.url),
+        *("-i", _entrance(site).url),
     ]
 
 
-def _http_input(camera: Camera, site: Site) -> list[str]:
+def _http_input(_camera: Camera, site: Site) -> list[str]:
+    entrance = _entrance(site)
+    proxy = [] if entrance.proxy is None else ["-http_proxy", entrance.proxy]
     # Told to expect nothing but JPEGs, ffmpeg looks for their own marks; each comes one later, for its end is
     # where the next one starts.
     only_jpegs = [*_AT_ONCE, "-f", "mjpeg"] if site.is_boundless else []
-    return ["-rw_timeout", "5000000", *only_jpegs, "-i", camera.url]
+    return [*reach.WEB, *proxy, "-rw_timeout", "5000000", *only_jpegs, "-i", entrance.url]
+
+
+def _entrance(site: Site) -> Entrance:
+    assert site.entrance is not None, "the address itself is nothing for a command line"
+    return site.entrance
 
 
 def _file_input(camera: Camera, _site: Site) -> list[str]:
     options = camera.options
     pace = [] if options.paced else ["-re"]
     loop = ["-stream_loop", "-1"] if options.loop else []
+    return [*pace, *loop, *file_input(camera.place)]
+
+
+def file_input(path: str | Path) -> list[str]:
+    """Return the words that have ffmpeg read a recording, and nothing that this names."""
     # With "file:" before it, no character of a name means anything to ffmpeg.
-    return [*pace, *loop, "-i", f"file:{camera.place}"]
+    return [*reach.FILE, "-i", f"file:{path}"]
 
 
 def _opened_by_ffmpeg(camera: Camera, site: Site) -> Command:
@@ -155,12 +196,13 @@ def _http(camera: Camera, site: Site) -> Command:
 
 
 def _snapshots(camera: Camera, site: Site) -> Command:
-    poll = (*_snapshots_program(site), "poll", camera.url, f"{snapshot_fps(camera):g}")
-    arguments = [*_AT_ONCE, "-f", "mpjpeg", "-i", "pipe:0"]
+    poll = (*_snapshots_program(site), "poll", f"{snapshot_fps(camera):g}")
+    arguments = [*reach.PIPE, *_AT_ONCE, "-f", "mpjpeg", "-i", "pipe:0"]
     through = _ffmpeg(camera, site, arguments, codec="mjpeg", is_small=False)
     # What would only be copied needs no ffmpeg.
     is_copied = through.wire is Wire.MULTIPART
-    return Command(poll if is_copied else (*poll, *through.argv), through.wire)
+    argv = poll if is_copied else (*poll, *through.argv)
+    return Command(argv, through.wire, {**through.environment, **address_variables(camera)})
 
 
 def snapshot_fps(camera: Camera) -> float:
@@ -168,9 +210,14 @@ def snapshot_fps(camera: Camera) -> float:
     return camera.options.fps or USUAL_SNAPSHOT_FPS
 
 
-def look_command(camera: Camera, site: Site) -> tuple[str, ...]:
+def look_command(site: Site) -> tuple[str, ...]:
     """Return the words that tell how an `http` address answers; see `snapshots`."""
-    return (*_snapshots_program(site), "look", camera.url)
+    return (*_snapshots_program(site), "look")
+
+
+def address_variables(camera: Camera) -> dict[str, str]:
+    """Return what a program of `snapshots` finds its address in."""
+    return to_environment(camera.url, camera.options.trust)
 
 
 def _snapshots_program(site: Site) -> tuple[str, ...]:
@@ -220,6 +267,9 @@ def _rpicam(camera: Camera, site: Site) -> Command:
 def _exec(camera: Camera, _site: Site) -> Command:
     return Command(tuple(shlex.split(camera.place)), Wire(camera.options.format or Wire.MULTIPART))
 
+
+FFMPEG_VARIABLES: Mapping[str, None] = dict.fromkeys(("http_proxy", "no_proxy", "FFREPORT"))
+"""Taken out of ffmpeg's environment: it would go another way than it is told, or keep addresses in a file."""
 
 # Nothing is looked at in advance: for what ffmpeg would like to see it waits seconds, where pictures are few.
 _AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0")
@@ -276,7 +326,8 @@ def _ffmpeg(
         filters = _filters(limit, options.rotate, has_zscale=site.has_zscale)
         output = ["-vf", filters, "-fps_mode", "passthrough", "-f", "yuv4mpegpipe"]
         wire = Wire.Y4M
-    return Command((*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1"), wire)
+    argv = (*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1")
+    return Command(argv, wire, FFMPEG_VARIABLES)
 
 
 def _filters(limit: Size | None, rotate: int, *, has_zscale: bool) -> str:

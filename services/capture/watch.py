@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from services.capture.child import GRACE_S, Child, Pipe, run_child
@@ -45,7 +45,8 @@ async def watch(
     *,
     patience: Patience,
     tally: Tally,
-    secrets: Iterable[str] = (),
+    url: str = "",
+    entrance: str = "",
     may_change: bool = False,
 ) -> Ending:
     """Run a camera's program until it ends, falls silent or makes no sense; it is gone when this returns.
@@ -56,14 +57,15 @@ async def watch(
             program.
         patience: how long to wait for pictures.
         tally: counts what is skipped.
-        secrets: what the last words must not tell.
+        url: the camera's address, of which the last words must not tell what opens it.
+        entrance: what the program is told in its place.
         may_change: whether to go on when the pictures' size changes: a recording would only start over.
 
     Raises:
         CameraUnavailable: it cannot be started.
     """
-    words = LastWords(secrets)
-    async with run_child(command.argv) as child, asyncio.TaskGroup() as tasks:
+    words = LastWords(url, entrance)
+    async with run_child(command.argv, command.environment) as child, asyncio.TaskGroup() as tasks:
         watcher = _Watcher(child, make_reader(command.wire), on_picture, patience, tally)
         on_change = _ignore if may_change else watcher.size_changed
         listener = tasks.create_task(_listen(child.errors, words, on_change))

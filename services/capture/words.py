@@ -2,17 +2,16 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable
-from urllib.parse import unquote, urlsplit
+
+from services.capture.redaction import redact, shown
 
 MAX_LINES = 8
 MAX_LINE_CHARACTERS = 300
 
-_CREDENTIALS = re.compile(r"://[^\s'\"]*@")
-_QUERY = re.compile(r"(://[^\s'\"?]*)\?[^\s'\"]*")
+_MOST_REST_BYTES = 4 * MAX_LINE_CHARACTERS
+
 # Where in its memory ffmpeg keeps what speaks is different each time, and would make each line news.
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\uffff]+")
 # ffmpeg's `-loglevel level+info` marks each line; what is only information says nothing about an end.
 _STREAM = re.compile(r"Stream #0:\d+.*Video: .*?\b(\d{2,5}x\d{2,5})\b")
 _CHANGED = re.compile(r"Reconfiguring filter graph because video parameters changed.*?\b(\d{2,5}x\d{2,5})\b")
@@ -41,18 +40,23 @@ class LastWords:
     """Keeps the end of what a program says on standard error.
 
     Args:
-        secrets: what must not be shown, wherever it stands.
+        url: the camera's address: what opens it is not repeated, wherever it stands.
+        entrance: what the program was told in its place, and is new each time.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = [secret for secret in secrets if secret]
+    def __init__(self, url: str = "", entrance: str = "") -> None:
+        self._url = url
+        self._entrance = entrance
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._rest = b""
 
     def add(self, data: bytes) -> list[str]:
         """Take what came; return the lines it completes, redacted."""
         *lines, rest = re.split(rb"[\r\n]", self._rest + data)
-        self._rest = rest[-4 * MAX_LINE_CHARACTERS :]
+        if len(rest) > _MOST_REST_BYTES:
+            # Of an address that is cut in two the end could not be told from anything else.
+            rest = rest[-_MOST_REST_BYTES:].partition(b" ")[2]
+        self._rest = rest
         complete = [self._clean(line) for line in lines]
         self._lines.extend(line for line in complete if not _INFORMATION.search(line))
         return complete
@@ -62,22 +66,8 @@ class LastWords:
         return " | ".join([*self._lines, *([last] if last and not _INFORMATION.search(last) else [])])
 
     def _clean(self, line: bytes) -> str:
-        text = redact(line.decode(errors="replace"), self._secrets)
+        text = line.decode(errors="replace")
+        if self._entrance:
+            text = text.replace(self._entrance, shown(self._url))
+        text = redact(text, self._url)
         return _ADDRESS.sub("", text)[:MAX_LINE_CHARACTERS]
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Take credentials, queries of URLs, the named secrets and control characters out of a text."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = _QUERY.sub(r"\1?***", _CREDENTIALS.sub("://***@", text))
-    return _UNPRINTABLE.sub(" ", text)
-
-
-def secrets_of(url: str) -> list[str]:
-    """Return the passwords in a URL, in each spelling in which a program may repeat them."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        password = None
-    return [password, unquote(password)] if password else []

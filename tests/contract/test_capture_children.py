@@ -10,7 +10,7 @@ from services.capture.cameras import parse_camera
 from services.capture.child import CameraUnavailable, Child, Pipe
 from services.capture.probe import probe
 from services.capture.recording import survey
-from services.capture.sources import Site
+from services.capture.sources import Entrance, Site
 
 PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])
 WARNINGS = "head -c 3000000 /dev/zero | tr '\\0' w | fold -w 80"
@@ -39,7 +39,8 @@ async def test_a_file_with_megabytes_of_warnings_is_surveyed(tmp_path: Path, cli
 
 async def test_a_source_with_megabytes_of_warnings_is_probed(tmp_path: Path) -> None:
     ffmpeg = program(tmp_path, f"{WARNINGS} >&2; printf '{PACKETS}\\n'; {WARNINGS} >&2")
-    found = await probe(parse_camera("a=rtsp://host/x"), Site(ffmpeg), 20)
+    site = Site(ffmpeg, entrance=Entrance("rtsp://127.0.0.1/token"))
+    found = await probe(parse_camera("a=rtsp://host/x"), site, 20)
     assert found.codec == "h264"
 
 

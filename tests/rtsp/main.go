@@ -2,11 +2,16 @@
 package main
 
 import (
+	"crypto/tls"
 	"flag"
+	"fmt"
+	"io"
 	"log"
+	"net"
 	"sync"
 
 	"github.com/bluenviron/gortsplib/v4"
+	"github.com/bluenviron/gortsplib/v4/pkg/auth"
 	"github.com/bluenviron/gortsplib/v4/pkg/base"
 	"github.com/bluenviron/gortsplib/v4/pkg/description"
 	"github.com/bluenviron/gortsplib/v4/pkg/format"
@@ -22,6 +27,8 @@ type relay struct {
 	server *gortsplib.Server
 	mutex  sync.Mutex
 	paths  map[string]publication
+
+	user, password, nonce string
 }
 
 func (r *relay) find(path string) (*base.Response, *gortsplib.ServerStream, error) {
@@ -35,6 +42,15 @@ func (r *relay) find(path string) (*base.Response, *gortsplib.ServerStream, erro
 }
 
 func (r *relay) OnDescribe(ctx *gortsplib.ServerHandlerOnDescribeCtx) (*base.Response, *gortsplib.ServerStream, error) {
+	if r.user != "" && auth.Validate(ctx.Request, r.user, r.password, nil, "camera", r.nonce) != nil {
+		return &base.Response{
+			StatusCode: base.StatusUnauthorized,
+			Header: base.Header{
+				"WWW-Authenticate": auth.GenerateWWWAuthenticate(
+					[]auth.ValidateMethod{auth.ValidateMethodDigestMD5}, "camera", r.nonce),
+			},
+		}, nil, nil
+	}
 	return r.find(ctx.Path)
 }
 
@@ -78,10 +94,58 @@ func (r *relay) OnRecord(ctx *gortsplib.ServerHandlerOnRecordCtx) (*base.Respons
 	return &base.Response{StatusCode: base.StatusOK}, nil
 }
 
+// listenTLS takes TLS off what comes and hands it on to the server.
+func listenTLS(address, certificate, key, server string) {
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := tls.Listen("tcp", address, &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for {
+		outer, err := listener.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			defer outer.Close()
+			inner, err := net.Dial("tcp", server)
+			if err != nil {
+				return
+			}
+			defer inner.Close()
+			go func() {
+				_, _ = io.Copy(inner, outer)
+				_ = inner.Close()
+			}()
+			_, _ = io.Copy(outer, inner)
+		}()
+	}
+}
+
 func main() {
 	address := flag.String("address", "127.0.0.1:8554", "where to listen")
+	user := flag.String("user", "", "who may read; empty: everybody")
+	password := flag.String("password", "", "that user's")
+	tlsAddress := flag.String("tls-address", "", "where to listen for TLS; empty: nowhere")
+	udpPort := flag.Int("udp-port", 0, "an even port for RTP over UDP, RTCP has the next; 0: TCP only")
+	certificate := flag.String("certificate", "", "what to show there, a file")
+	key := flag.String("key", "", "its key, a file")
 	flag.Parse()
-	handler := &relay{paths: map[string]publication{}}
+	nonce, err := auth.GenerateNonce()
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler := &relay{paths: map[string]publication{}, user: *user, password: *password, nonce: nonce}
 	handler.server = &gortsplib.Server{Handler: handler, RTSPAddress: *address}
+	if *udpPort != 0 {
+		handler.server.UDPRTPAddress = fmt.Sprintf("127.0.0.1:%d", *udpPort)
+		handler.server.UDPRTCPAddress = fmt.Sprintf("127.0.0.1:%d", *udpPort+1)
+	}
+	if *tlsAddress != "" {
+		go listenTLS(*tlsAddress, *certificate, *key, *address)
+	}
 	log.Fatal(handler.server.StartAndWait())
 }

@@ -1,9 +1,11 @@
 """A real RTSP server, built from this folder with Go and kept in the user's cache."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Self
@@ -52,11 +54,44 @@ def _compile(program: Path) -> None:
     fresh.rename(program)
 
 
-class RtspServer:
-    """The server, which can be frozen, killed and started again on the same port."""
+def free_pair() -> int:
+    """Return an even UDP port that is free together with the next."""
+    for port in range(20_000, 30_000, 2):
+        with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as first:
+            first.bind(("127.0.0.1", port))
+            with socket.socket(type=socket.SOCK_DGRAM) as second:
+                second.bind(("127.0.0.1", port + 1))
+                return port
+    raise OSError("no two ports are free")
 
-    def __init__(self, program: str) -> None:
-        self._program = program
+
+class RtspServer:
+    """The server, which can be frozen, killed and started again on the same port.
+
+    Args:
+        program: see `build`.
+        login: the user and the password that readers have to know, if any.
+        certificate: what to show at `tls_port`, and its key, two files.
+        is_udp: whether it speaks that, too.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        login: tuple[str, str] | None = None,
+        certificate: tuple[Path, Path] | None = None,
+        *,
+        is_udp: bool = False,
+    ) -> None:
+        self.tls_port = free_port() if certificate else 0
+        self._words = [program]
+        if login is not None:
+            self._words += ["-user", login[0], "-password", login[1]]
+        if certificate is not None:
+            shown = ("-certificate", str(certificate[0]), "-key", str(certificate[1]))
+            self._words += ["-tls-address", f"127.0.0.1:{self.tls_port}", *shown]
+        if is_udp:
+            self._words += ["-udp-port", str(free_pair())]
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -65,9 +100,10 @@ class RtspServer:
 
     def start(self) -> Self:
         self._process = subprocess.Popen(
-            [self._program, "-address", f"127.0.0.1:{self.port}"], stderr=subprocess.DEVNULL
+            [*self._words, "-address", f"127.0.0.1:{self.port}"], stderr=subprocess.DEVNULL
         )
-        wait_for_port(self.port)
+        for port in {self.port, self.tls_port} - {0}:
+            wait_for_port(port)
         return self
 
     def send_signal(self, number: signal.Signals) -> None:

@@ -2,15 +2,34 @@ from dataclasses import replace
 
 import pytest
 
+from services.capture import reach
+from services.capture.answers import Answer
 from services.capture.cameras import Size, parse_camera
-from services.capture.sources import Command, Site, Wire, command, needs_probe, probe_command
+from services.capture.sources import (
+    FFMPEG_VARIABLES,
+    Command,
+    Entrance,
+    Site,
+    Wire,
+    address_variables,
+    command,
+    look_command,
+    needs_probe,
+    probe_command,
+)
 
-SITE = Site("ffmpeg", has_zscale=True)
+ENTRANCE = Entrance("rtsp://127.0.0.1:4/token")
+WEB_ENTRANCE = Entrance("http://host:80/token", "http://127.0.0.1:4")
+SITE = Site("ffmpeg", has_zscale=True, entrance=ENTRANCE)
 BEFORE = "ffmpeg -nostdin -hide_banner -nostats -loglevel level+info"
 COPY = "-map 0:v:0 -c:v copy -f mpjpeg -flush_packets 1 pipe:1"
 ONE_THREAD = "-threads 1 -filter_threads 1"
 FULL_RANGE = "format=yuv420p|yuvj420p,zscale=range=full,format=yuv420p|yuvj420p"
-RTSP = "-timeout 5000000 -fflags nobuffer -flags low_delay -analyzeduration 500000 -i"
+RTSP = f"-timeout 5000000 -fflags nobuffer -flags low_delay -analyzeduration 500000 -i {ENTRANCE.url}"
+OVER_TCP = f"{' '.join(reach.RTSP)} -rtsp_transport tcp"
+OVER_UDP = f"{' '.join(reach.RTSP_OVER_UDP)} -rtsp_transport udp"
+WEB = f"{' '.join(reach.WEB)} -http_proxy {WEB_ENTRANCE.proxy} -rw_timeout 5000000 -i {WEB_ENTRANCE.url}"
+FILE = " ".join(reach.FILE)
 
 CSI = (
     "gst-launch-1.0 -q nvarguscamerasrc sensor-id=1 ! "
@@ -50,19 +69,19 @@ def run(camera: str, site: Site = SITE) -> Command:
         (
             "rtsp://u:p@host/live",
             SITE,
-            f"{BEFORE} {ONE_THREAD} -rtsp_transport tcp {RTSP} rtsp://u:p@host/live {raw()}",
+            f"{BEFORE} {ONE_THREAD} {OVER_TCP} {RTSP} {raw()}",
             Wire.Y4M,
         ),
         (
             "rtsp://host/live?transport=udp&format=mjpeg",
             SITE,
-            f"{BEFORE} -rtsp_transport udp {RTSP} rtsp://host/live {COPY}",
+            f"{BEFORE} {OVER_UDP} {RTSP} {COPY}",
             Wire.MULTIPART,
         ),
         (
             "http://host/mjpg?size=640x480",
-            Site("ffmpeg", codec="mjpeg", has_zscale=True),
-            f"{BEFORE} {ONE_THREAD} -rw_timeout 5000000 -i http://host/mjpg "
+            Site("ffmpeg", codec="mjpeg", has_zscale=True, entrance=WEB_ENTRANCE),
+            f"{BEFORE} {ONE_THREAD} {WEB} "
             + raw(
                 "scale=w='min(iw,640)':h='min(ih,480)':force_original_aspect_ratio=decrease"
                 f":force_divisible_by=2,{FULL_RANGE}"
@@ -71,27 +90,27 @@ def run(camera: str, site: Site = SITE) -> Command:
         ),
         (
             "http://host/mjpg",
-            Site("ffmpeg", codec="mjpeg"),
-            f"{BEFORE} -rw_timeout 5000000 -i http://host/mjpg {COPY}",
+            Site("ffmpeg", codec="mjpeg", entrance=WEB_ENTRANCE),
+            f"{BEFORE} {WEB} {COPY}",
             Wire.MULTIPART,
         ),
         (
             "file:///a%20b.mp4?paced=1",
             SITE,
-            f"{BEFORE} {ONE_THREAD} -i file:/a~b.mp4 {raw()}",
+            f"{BEFORE} {ONE_THREAD} {FILE} -i file:/a~b.mp4 {raw()}",
             Wire.Y4M,
         ),
         (
             "file:///x.mp4?loop=1&rotate=90&hwaccel=vaapi&threads=0",
             Site("ffmpeg"),
-            f"{BEFORE} -hwaccel vaapi -threads 0 -filter_threads 1 -re -stream_loop -1 -i file:/x.mp4 "
+            f"{BEFORE} -hwaccel vaapi -threads 0 -filter_threads 1 -re -stream_loop -1 {FILE} -i file:/x.mp4 "
             + raw("transpose=clock,scale=out_range=pc,format=yuv420p"),
             Wire.Y4M,
         ),
         (
             "file:///x.mp4?hwaccel=vaapi",
             Site("ffmpeg", is_hwaccel_off=True, has_zscale=True),
-            f"{BEFORE} {ONE_THREAD} -re -i file:/x.mp4 {raw()}",
+            f"{BEFORE} {ONE_THREAD} -re {FILE} -i file:/x.mp4 {raw()}",
             Wire.Y4M,
         ),
         (
@@ -117,7 +136,9 @@ def run(camera: str, site: Site = SITE) -> Command:
     ],
 )
 def test_every_kind_of_camera_has_its_program(camera: str, site: Site, words: str, wire: Wire) -> None:
-    assert run(camera, site) == Command(split(words), wire)
+    made = run(camera, site)
+    assert (made.argv, made.wire) == (split(words), wire)
+    assert made.environment == (FFMPEG_VARIABLES if words.startswith("ffmpeg") else {})
 
 
 def split(words: str) -> tuple[str, ...]:
@@ -150,5 +171,18 @@ def test_only_what_ffmpeg_opens_is_asked_for_its_codec() -> None:
     assert not needs_probe(parse_camera("a=test://"))
     words = probe_command(parse_camera("a=rtsp://host/x"), SITE)
     assert " ".join(words) == (
-        f"{BEFORE} -rtsp_transport tcp {RTSP} rtsp://host/x -map 0:v:0 -c copy -frames:v 1 -f framecrc pipe:1"
+        f"{BEFORE} {OVER_TCP} {RTSP} -map 0:v:0 -c copy -frames:v 1 -f framecrc pipe:1"
     )
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "https"])
+@pytest.mark.parametrize("answer", [None, Answer.SNAPSHOT, Answer.MULTIPART])
+@pytest.mark.parametrize("more", ["", "&quality=50", "&format=mjpeg"])
+def test_no_command_line_tells_an_address_on_a_network(scheme: str, answer: Answer | None, more: str) -> None:
+    camera = parse_camera(f"a={scheme}://admin:s3cret@cam/user=a_password=t0ps3cret?token=sesame{more}")
+    site = replace(SITE, answer=answer)
+    made = command(camera, site)
+    for words in (made.argv, probe_command(camera, site), look_command(site)):
+        assert not any(word in " ".join(words) for word in ("s3cret", "sesame", "admin", "password"))
+    assert "s3cret" not in repr(made)
+    assert "s3cret" in str(address_variables(camera))
