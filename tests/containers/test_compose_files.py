@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -90,12 +91,58 @@ def test_every_container_is_confined_and_what_shows_faces_or_figures_is_for_this
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["user"].split(":")[0] not in ("", "0", "root"), name
         assert int(service["mem_limit"]) > 0, name
+        assert 64 <= service["pids_limit"] <= 1024, name
         if name != "broker":
             assert {port["host_ip"] for port in service.get("ports", ())} <= {"127.0.0.1"}, name
 
 
 def test_dev_file_is_clean() -> None:
     assert_clean(config(".", "-f", "dev.compose.yaml", FACEFERRY_CLIP="/clip.mp4"))
+
+
+DIGEST = f"@sha256:{'0' * 64}"
+IMAGES = {
+    "FACEFERRY_PYTHON_IMAGE": "python:3.13-slim-trixie",
+    "FACEFERRY_MOSQUITTO_IMAGE": "eclipse-mosquitto:2",
+    "FACEFERRY_PROMETHEUS_IMAGE": "prom/prometheus:v3",
+    "FACEFERRY_VERSITYGW_IMAGE": "versity/versitygw:v1.7.0",
+}
+
+
+@pytest.mark.parametrize(
+    ("folder", "profiles"), [("edge", ("metrics",)), ("cloud", ("selfhost", "gallery", "metrics"))]
+)
+def test_every_foreign_image_can_be_named_by_its_digest(folder: str, profiles: tuple[str, ...]) -> None:
+    told = subprocess.run(
+        ["docker", "compose", *named((), profiles), "config", "--format", "json"],
+        cwd=ROOT / "compose" / folder,
+        env=os.environ | {name: f"{image}{DIGEST}" for name, image in IMAGES.items()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, service in json.loads(told.stdout)["services"].items():
+        image = service["build"]["args"]["BASE"] if "build" in service else service["image"]
+        assert image.endswith(DIGEST), name
+
+
+def test_cameras_may_come_from_a_file_in_place_of_the_environment(tmp_path: Path) -> None:
+    example = (ROOT / "compose/edge/.env.example").read_text()
+    (tmp_path / ".env").write_text(example.replace("FACEFERRY_CAMERAS=", "#FACEFERRY_CAMERAS="))
+    told = subprocess.run(
+        ["docker", "compose", "--env-file", str(tmp_path / ".env"), "config", "--format", "json"],
+        cwd=ROOT / "compose/edge",
+        env=os.environ | {"FACEFERRY_CAMERAS_FILE": str(tmp_path / "cameras")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(told.stdout)
+    capture = found["services"]["capture"]
+    assert not capture["environment"].get("FACEFERRY_CAMERAS")
+    assert capture["environment"]["FACEFERRY_CAMERAS_FILE"] == "/run/secrets/cameras"
+    assert [secret["source"] for secret in capture["secrets"]] == ["cameras"]
+    assert found["secrets"]["cameras"]["file"] == str(tmp_path / "cameras")
 
 
 @pytest.mark.parametrize("folder", ["edge", "cloud"])
