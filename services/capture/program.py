@@ -142,7 +142,7 @@ class Program:
 
 
 def _with_problem(words: str, door: Door | None) -> str:
-    return " | ".join(part for part in (words, door and door.problem) if part)
+    return " | ".join(part for part in (door and door.problem, words) if part)
 
 
 def _way(site: Site) -> tuple[bool, ...]:

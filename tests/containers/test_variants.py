@@ -82,8 +82,11 @@ def test_live_pictures_are_shown_to_whoever_knows_the_token(site: Site, clips: P
     token, port = "what-one-has-to-know", free_port()
     with_token = {"Authorization": f"Bearer {token}"}
     (site.edge / "live-token").write_text(token + "\n")
+    cameras = site.edge / "cameras"
+    cameras.write_text("front=file:///recordings/classroom.mp4?loop=1\n")
     settings = site.edge_settings(clips) | {
-        "FACEFERRY_CAMERAS": "front=file:///recordings/classroom.mp4?loop=1",
+        "FACEFERRY_CAMERAS": "",
+        "FACEFERRY_CAMERAS_FILE": str(cameras),
         "FACEFERRY_LIVE_PORT": str(port),
     }
     files = [ROOT / "compose/edge/compose.yaml", ROOT / "compose/edge/live.yaml"]
