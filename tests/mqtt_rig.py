@@ -71,7 +71,9 @@ def acting(*steps: bytes) -> Serve:
 
 
 @asynccontextmanager
-async def downs(port: int, scheme: str = "mqtt", path: str = "", **options: Any) -> AsyncIterator[list[str]]:
+async def downs(
+    port: int, scheme: str = "mqtt", path: str = "", topic: str = "a/topic", **options: Any
+) -> AsyncIterator[list[str]]:
     """The reasons that a link to a port has in its log, as they come."""
     broker = Broker(f"{scheme}://127.0.0.1:{port}{path}", **options)
     reasons: list[str] = []
@@ -83,7 +85,7 @@ async def downs(port: int, scheme: str = "mqtt", path: str = "", **options: Any)
 
     structlog.configure(processors=[note])
     try:
-        async with Link("cloud", broker, identity="refused", subscriptions=["a/topic"]):
+        async with Link("cloud", broker, identity="refused", subscriptions=[topic]):
             yield reasons
     finally:
         structlog.reset_defaults()

@@ -11,6 +11,7 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.store.admission import Admitted, admit, refusal_address
 from services.store.answers import Answers
 from services.store.availability import Availability
+from services.store.group import share
 from services.store.metrics import REFUSED
 from services.store.settings import StoreSettings
 from services.store.writer import FIRST_RETRY_S, Writer
@@ -34,7 +35,7 @@ async def serve(settings: StoreSettings) -> None:
         "cloud",
         Broker.cloud(settings),
         identity="store",
-        subscriptions=[f"$share/store/{topic}" for topic in settings.store_topics],
+        subscriptions=share(settings),
         receive_maximum=settings.store_receive_maximum,
     )
     checks = {"cloud": link.why_not_ready, "store": availability.why_not_ready}

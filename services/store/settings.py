@@ -1,6 +1,6 @@
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common.settings import CloudSettings, CommaSeparated
 from services.common.storage.settings import ObjectStoreSettings
@@ -8,6 +8,7 @@ from services.common.storage.settings import ObjectStoreSettings
 _MIB = 1024 * 1024
 _MOST_FILTER_BYTES = 65_000
 """MQTT allows 65,535, and the name of the group that shares it stands before it."""
+_MOST_GROUP_BYTES = 255
 
 
 def _topic_filters(filters: tuple[str, ...]) -> tuple[str, ...]:
@@ -29,12 +30,27 @@ def _check_filter(text: str) -> None:
         raise ValueError("a topic filter starts with '$', is too long, or is no text")
 
 
+def _group(secret: SecretStr | None) -> SecretStr | None:
+    """Return a name that a group can have; MQTT 5.0, section 4.8.2. What it is is not said."""
+    name = secret.get_secret_value() if secret is not None else None
+    if name is not None and (
+        not name.isprintable() or {"/", "+", "#"} & set(name) or len(name.encode()) > _MOST_GROUP_BYTES
+    ):
+        raise ValueError(f"no '/', '+', '#' or control characters, and at most {_MOST_GROUP_BYTES} bytes")
+    return secret
+
+
 class StoreSettings(CloudSettings, ObjectStoreSettings):
     """Puts the faces that come in from the cloud broker into a bucket or a folder."""
 
     store_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_topic_filters)] = Field(
         ("faceferry/+/+/face", "test_topic"),
         description="topic filters, separated by commas; replicas share them",
+    )
+    store_group: Annotated[SecretStr | None, AfterValidator(_group)] = Field(
+        None,
+        description="the name of the group in which replicas share them, which nobody else may know; "
+        "default: made of this store's key or password, so that replicas with the same one agree",
     )
     store_concurrency: int = Field(32, ge=1, le=1024, description="writes at a time")
     store_receive_maximum: int = Field(

@@ -220,3 +220,11 @@ async def test_a_real_broker_takes_a_password_alone(broker: MosquittoServer) -> 
     async with Link("cloud", Broker(broker.url, password="token"), identity="alone") as link:  # noqa: S106
         async with asyncio.timeout(30):
             await link.wait_up()
+
+
+async def test_the_name_of_a_group_is_not_said_where_a_broker_refuses_it() -> None:
+    topic = "$share/a-secret/faceferry/+/+/face"
+    async with server(acting(CONNACK, suback(0x87))) as port, downs(port, topic=topic) as reasons:
+        await eventually(lambda: reasons, 3.0)
+    assert "refused the subscription to faceferry/+/+/face: Not authorized" in reasons[0]
+    assert "a-secret" not in reasons[0]

@@ -33,6 +33,7 @@ GOOD = {
     "FACEFERRY_CAMERAS": b"front=rtsp://user:word@10.0.0.7/main?fps=5,yard=v4l2:///dev/video0?size=640x480",
     "FACEFERRY_STORE_URL": b"s3://bucket/a/prefix",
     "FACEFERRY_STORE_TOPICS": b"faceferry/+/+/face,test_topic",
+    "FACEFERRY_STORE_GROUP": b"known to us alone",
     "FACEFERRY_GALLERY_TOKEN": b"sixteen letters!",
 }
 ODD = (

@@ -359,7 +359,7 @@ class Link:
         granted = await client.ask_for(self._subscriptions)
         for topic, code in zip(self._subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.is_failure:
-                raise aiomqtt.MqttError(f"the broker refused the subscription to {topic}: {code}")
+                raise aiomqtt.MqttError(f"the broker refused the subscription to {_without_group(topic)}: {code}")
 
     def _limits_reader(self, then: Any) -> Any:
         """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
@@ -400,6 +400,11 @@ class Link:
             _drops.count("refused_by_broker", self.name, code=str(reason))
         if then is not None:
             then(as_reason(str(reason)) if reason.is_failure else None)
+
+
+def _without_group(topic: str) -> str:
+    """Return a topic filter as it may be shown: the name of a group that shares it may be a secret."""
+    return topic.split("/", 2)[2] if topic.startswith("$share/") else topic
 
 
 def _mint(identity: str) -> str:
