@@ -12,6 +12,8 @@ from services.forward.spooled import SpooledFace
 from services.forward.window import Departure, Window
 
 MOST_RESEND_S = 10.0
+UNHEARD_S = 0.5
+"""The first wait where the broker says that nobody listens; four times as long with each try."""
 HOPELESS_AFTER = 5
 """So many times is a face sent again while others are receipted; then something is amiss with it alone."""
 MOST_KNOCK_S = 60.0
@@ -37,6 +39,7 @@ class Flight:
         asked_s: since when the broker has it.
         due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
         passed_over: how often others were receipted while it was waited for.
+        is_unheard: whether the broker has said that nobody listened.
     """
 
     face: SpooledFace
@@ -45,6 +48,7 @@ class Flight:
     asked_s: float = -math.inf
     due_s: float = math.inf
     passed_over: int = 0
+    is_unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,7 @@ class Outbox:
             return self._depart(self._fresh.pop(), now_s)
         if (flight := self._pop_due(now_s)) is not None:
             if flight.asked_s >= self._heard_s:
-                self._fall_silent(now_s)
+                self._fall_silent(now_s, is_unheard=flight.is_unheard)
                 return self._again(flight)
             flight.passed_over += 1
             return self._again(flight, is_hopeless=flight.passed_over >= HOPELESS_AFTER)
@@ -242,11 +246,20 @@ class Outbox:
             return self._knock_s
         return max(due_s, self._knock_s)
 
-    def broker_has(self, face_id: str, now_s: float) -> None:
-        """Start to wait for the receipt. Before, the face may have been in a long queue to the broker."""
+    def broker_has(self, face_id: str, now_s: float, *, is_unheard: bool = False) -> None:
+        """Start to wait for the receipt. Before, the face may have been in a long queue to the broker.
+
+        Args:
+            face_id: the face.
+            now_s: when the broker answered.
+            is_unheard: the broker says that nobody listens. A store that lost the same broker as we did is
+                back a moment after us, and is not to be waited for as for a receipt.
+        """
         if (flight := self._in_flight.get(face_id)) is not None:
             flight.asked_s = now_s
-            self._set_due(flight, now_s + self._wait_s(flight))
+            flight.is_unheard = is_unheard
+            soon_s = UNHEARD_S * 4.0 ** min(flight.attempts - 1, 10) if is_unheard else math.inf
+            self._set_due(flight, now_s + min(soon_s, self._wait_s(flight)))
 
     def withdraw(self, face_id: str) -> Flight | None:
         """Forget a face: it is not to be sent."""
@@ -305,9 +318,10 @@ class Outbox:
         self._reread_after = None
         self._is_reading = False
 
-    def _fall_silent(self, now_s: float) -> None:
+    def _fall_silent(self, now_s: float, *, is_unheard: bool) -> None:
         self.is_store_silent = True
-        self._knock_wait_s = self._resend_first_s
+        # Nobody was given the time for an answer yet.
+        self._knock_wait_s = self._resend_first_s / (2 if is_unheard else 1)
         self._note_knock(now_s)
 
     def _knock(self, now_s: float) -> Sending | None:

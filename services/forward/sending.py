@@ -11,7 +11,7 @@ from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.message import Message
-from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
+from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.topics import device_topic
 from services.forward import metrics
@@ -161,8 +161,9 @@ class Sender:
             metrics.FACES_RESENT.inc()
 
     def _broker_answered(self, face: SpooledFace, refusal: str | None) -> None:
-        if self._apart.broker_answered(face, refusal):
-            self._outbox.broker_has(face.id, time.monotonic())
+        is_unheard = refusal == UNHEARD
+        if self._apart.broker_answered(face, None if is_unheard else refusal):
+            self._outbox.broker_has(face.id, time.monotonic(), is_unheard=is_unheard)
         self._wake.set()
 
     def _settle(self, receipt: Receipt) -> None:

@@ -108,6 +108,20 @@ def test_a_face_without_receipt_is_sent_again_ever_more_seldom() -> None:
     assert waits == [2, 4, 8, 16, 32, MOST_KNOCK_S]
 
 
+def test_a_face_that_nobody_heard_is_sent_again_soon_and_then_as_any() -> None:
+    box = outbox()
+    box.offer(face(1))
+    now_s, waits = 0.0, []
+    assert sent(box) == ["face-1"]
+    for _ in range(3):
+        box.broker_has("face-1", now_s, is_unheard=True)
+        due_s = box.next_due_s()
+        waits.append(due_s - now_s)
+        now_s = due_s
+        assert sent(box, now_s) == ["face-1"]
+    assert waits == [0.5, 2, 8]
+
+
 def test_a_face_that_alone_has_no_receipt_is_sent_again_every_ten_seconds_at_most() -> None:
     box = outbox()
     box.offer(face(1))

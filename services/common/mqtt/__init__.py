@@ -3,6 +3,7 @@
 from services.common.broker import Broker
 from services.common.mqtt.link import (
     MAX_WAITING,
+    UNHEARD,
     Acknowledged,
     Delivery,
     Link,
@@ -10,4 +11,13 @@ from services.common.mqtt.link import (
     PacketTooLarge,
 )
 
-__all__ = ["MAX_WAITING", "Acknowledged", "Broker", "Delivery", "Link", "LinkDown", "PacketTooLarge"]
+__all__ = [
+    "MAX_WAITING",
+    "UNHEARD",
+    "Acknowledged",
+    "Broker",
+    "Delivery",
+    "Link",
+    "LinkDown",
+    "PacketTooLarge",
+]

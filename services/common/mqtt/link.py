@@ -59,7 +59,10 @@ _drops = Drops(MQTT_DROPPED, "mqtt.message_dropped")
 
 
 Acknowledged = Callable[[str | None], None]
-"""Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ..."""
+"""Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ...;
+or `UNHEARD`."""
+UNHEARD = "no_matching_subscribers"
+"""The broker has taken a message, and dropped it, for nobody has subscribed to it just now."""
 
 
 class LinkDown(FaceferryError):
@@ -210,7 +213,7 @@ class Link:
         Args:
             message: what to publish.
             on_acknowledged: for QoS 1: called when the broker has answered, with the reason if it has refused
-                the message; never after the connection is lost.
+                the message or nobody has heard it; never after the connection is lost.
 
         Raises:
             LinkDown: there is no connection; nothing was sent.
@@ -359,7 +362,9 @@ class Link:
         granted = await client.ask_for(self._subscriptions)
         for topic, code in zip(self._subscriptions, granted, strict=True):
             if isinstance(code, ReasonCode) and code.is_failure:
-                raise aiomqtt.MqttError(f"the broker refused the subscription to {_without_group(topic)}: {code}")
+                raise aiomqtt.MqttError(
+                    f"the broker refused the subscription to {_without_group(topic)}: {code}"
+                )
 
     def _limits_reader(self, then: Any) -> Any:
         """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
@@ -399,7 +404,7 @@ class Link:
         if reason.is_failure:
             _drops.count("refused_by_broker", self.name, code=str(reason))
         if then is not None:
-            then(as_reason(str(reason)) if reason.is_failure else None)
+            then(None if reason.value == 0 else as_reason(str(reason)))
 
 
 def _without_group(topic: str) -> str:
