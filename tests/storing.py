@@ -206,6 +206,9 @@ class StoreProcess:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def stop(self) -> int:
         """Ask it to stop; return its exit status."""
         self._process.send_signal(signal.SIGTERM)

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -18,11 +19,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from services.common.mqtt import Broker
 from services.pki import certificates
 from services.pki.bundle import pair
 from services.pki.certificates import Identity
-from tests.containers.engine import ROOT, Project
+from services.store.group import derive
+from tests.containers.engine import ROOT, Project, until
 from tests.containers.site import Site
+from tests.hostile_client import SUBACK, HostileClient, subscribe
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -47,6 +51,13 @@ def context(site: Site, folder: Path, identity: Identity | None) -> ssl.SSLConte
     if identity is None:
         return ssl.create_default_context(cafile=site.cloud / "ca.crt")
     return context_of(site, folder, b"".join(pair("client", identity).values()))
+
+
+def pair_file(folder: Path, identity: Identity) -> Path:
+    """Return a file with a client's certificate and its key."""
+    path = folder / f"{identity.certificate.serial_number}.pem"
+    path.write_bytes(b"".join(pair("client", identity).values()))
+    return path
 
 
 def is_let_in(site: Site, tls: ssl.SSLContext | None) -> bool:
@@ -104,6 +115,10 @@ class Peer:
     def may_write(self, topic: str) -> bool:
         """Publish, and say whether the broker took it."""
         return not self._wait(self._client.publish(topic, b"x", 1).mid).is_failure
+
+    def writes(self, topic: str, payload: bytes) -> None:
+        """Have the broker keep something, and wait for its answer."""
+        self._wait(self._client.publish(topic, payload, 1, retain=True).mid)
 
     def _wait(self, mid: int) -> ReasonCode:
         with self._answered:
@@ -251,6 +266,35 @@ def test_a_device_reads_its_own_receipts_only(peer: Any) -> None:
 
 
 @pytest.mark.usefixtures("broker")
+def test_who_joins_a_group_by_guessing_takes_no_face_from_the_store(site: Site, peer: Any) -> None:
+    group = derive(b"".join((site.cloud / "store.key").read_bytes().split()))
+    with ExitStack() as stack:
+        store = stack.enter_context(peer("_store")).listens(f"$share/{group}/faceferry/+/+/face")
+        porch, yard = (stack.enter_context(peer(name)) for name in ("porch", "yard"))
+        for _ in range(20):
+            stack.enter_context(peer("yard")).listens("$share/store/faceferry/+/+/face")
+        for _ in range(50):
+            assert porch.may_write("faceferry/porch/front/face")
+        time.sleep(SILENCE_S)
+        assert store.heard == ["faceferry/porch/front/face"] * 50
+        assert yard.heard == []
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_session_that_is_away_is_kept_nothing_that_it_may_not_read(site: Site, tmp_path: Path) -> None:
+    identity = pair_file(tmp_path, device(site, "yard"))
+    url = f"mqtts://localhost:{site.mqtt_port}"
+    known = Broker(url, ca_file=site.cloud / "ca.crt", cert_file=identity, key_file=identity)
+    with HostileClient(known, "away", expiry_s=600) as yard:
+        yard.send(subscribe(b"faceferry/+/+/face", b"$share/any/faceferry/+/+/face"))
+        yard.read(SUBACK)
+    with Peer(site, context(site, tmp_path, device(site, "porch"))) as porch:
+        assert porch.may_write("faceferry/porch/front/face")
+    with HostileClient(known, "away", expiry_s=600) as yard:
+        assert yard.is_silent(SILENCE_S)
+
+
+@pytest.mark.usefixtures("broker")
 def test_the_store_reads_faces_and_writes_receipts_and_nothing_else(peer: Any) -> None:
     with peer("_store") as store, peer("porch") as porch:
         store.listens("#")
@@ -296,6 +340,19 @@ def test_test_topic_opens_to_the_one_that_is_named(broker: Project, peer: Any) -
         assert yard.may_write("test_topic")
         time.sleep(SILENCE_S)
         assert store.heard == ["test_topic"]
+
+
+def test_a_broker_that_a_device_fills_begins_anew_within_its_memory(broker: Project, peer: Any) -> None:
+    with peer("yard") as yard:
+        for number in range(120):
+            with suppress(AssertionError, OSError):
+                yard.writes(f"faceferry/yard/camera-{number}/status", bytes(4_000_000))
+    until(lambda: "begins anew" in broker("logs", "broker"), 10.0, lambda: broker("logs", "broker"))
+    [container] = broker.containers("broker")
+    assert not container["State"]["OOMKilled"]
+    assert container["RestartCount"] == 0
+    with peer("porch") as porch:
+        assert porch.may_write("faceferry/porch/front/face")
 
 
 @pytest.fixture(scope="module")
