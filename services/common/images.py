@@ -1,29 +1,26 @@
-"""Checks an image's structure without decoding a pixel.
+"""Checks an image's structure, and what decoding it would take, without decoding a pixel.
 
-JPEG after ITU-T T.81 annex B, PNG after the W3C recommendation (third edition).
+JPEG after ITU-T T.81 annex B; PNG: see `png_structure`.
 """
 
 import itertools
 import re
-import struct
-import zlib
 from dataclasses import dataclass
 
+from services.common import png_structure
 from services.common.errors import Refused
+from services.common.jpeg_headers import END_OF_SCAN, EOI, SOI, SOS, START, START_OF_FRAME
+from services.common.jpeg_work import Work, read_frame_header
 
 MAX_PIXELS = 64_000_000
 PADDING = b"\x00\xff\r\n"
 MAX_PADDING_BYTES = 64 * 1024
 """What cameras and their drivers leave behind an image's end: the rest of a buffer, a protocol's line end.
 Capture lets the same pass."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
-_FILL = re.compile(rb"\xff+")
 _MAX_SEGMENTS = 10_000
 """Nothing real has as many; a large image made of nothing else would keep the reader busy for seconds."""
-# Within a scan 0xFF 0x00 is a stuffed byte and D0 to D7 are restart markers: neither ends it.
-_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_FILL = re.compile(rb"\xff+")
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,8 @@ def inspect(image: bytes) -> ImageInfo:
 
     Raises:
         Refused: `not_an_image`, `bad_image` (broken structure), `truncated_image`, `trailing_bytes`
-            (more than padding follows its end), or `bad_dimensions` (nothing, or more than `MAX_PIXELS`).
+            (more than padding follows its end), `bad_dimensions` (nothing, or more than `MAX_PIXELS`),
+            `animated_image`, and `too_many_scans` or `too_much_to_decode`: whoever looks at it would pay.
     """
     info, end = _measure(image)
     behind_bytes = len(image) - end
@@ -63,50 +61,69 @@ def trim(image: bytes) -> tuple[bytes, ImageInfo]:
     return image[:end], info
 
 
+def check(image: bytes, content_type: str) -> None:
+    """Check that a face's image is whole, harmless, and what it claims to be.
+
+    Raises:
+        Refused: as `inspect`, or `bad_content_type`.
+    """
+    info = inspect(image)
+    if info.content_type != content_type:
+        raise Refused("bad_content_type", f"{info.content_type} that claims to be {content_type}")
+
+
 def _measure(image: bytes) -> tuple[ImageInfo, int]:
-    if image.startswith(b"\xff\xd8\xff"):
-        info, end = _jpeg(image)
-    elif image.startswith(_PNG_SIGNATURE):
-        info, end = _png(image)
-    else:
-        raise Refused("not_an_image", "neither JPEG nor PNG")
-    if not 0 < info.width * info.height <= MAX_PIXELS:
-        raise Refused("bad_dimensions", f"{info.width}x{info.height}")
-    return info, end
+    if image.startswith(START):
+        return _jpeg(image)
+    if image.startswith(png_structure.SIGNATURE):
+        header, end = png_structure.measure(image, MAX_PIXELS)
+        return ImageInfo("image/png", header.width, header.height), end
+    raise Refused("not_an_image", "neither JPEG nor PNG")
 
 
 def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
-    info: ImageInfo | None = None
+    work: Work | None = None
     position = 2
     for number in itertools.count():
         marker, position = _marker(image, position)
-        if marker == _EOI:
+        if marker == EOI:
             break
         if number >= _MAX_SEGMENTS:
             raise Refused("bad_image", f"more than {_MAX_SEGMENTS} segments")
-        length = _segment_bytes(image, position)
-        if marker in _START_OF_FRAME:
-            if length < 8:
-                raise Refused("bad_image", "short frame header")
-            height, width = struct.unpack_from(">HH", image, position + 3)
-            info = ImageInfo("image/jpeg", width, height)
-        position += length
-        if marker == _SOS:
-            found = _END_OF_SCAN.search(image, position)
+        if marker in _WITHOUT_LENGTH:
+            continue
+        start, position = position + 2, _segment_end(image, position)
+        if marker in START_OF_FRAME:
+            work = _begun(work, marker, image[start:position])
+        elif marker == SOS:
+            if work is None:
+                raise Refused("bad_image", "a scan before the frame header")
+            work.add_scan(image[start:position])
+            found = END_OF_SCAN.search(image, position)
             if found is None:
                 raise Refused("truncated_image", "no end marker")
             position = found.start()
-    if info is None:
-        raise Refused("bad_image", "no frame header")
-    return info, position
+    if work is None or not work.scans:
+        raise Refused("bad_image", "no picture between start and end")
+    return ImageInfo("image/jpeg", work.frame.width, work.frame.height), position
 
 
-def _segment_bytes(image: bytes, position: int) -> int:
-    """Return how long the segment at `position` is, its length field included."""
+def _begun(work: Work | None, marker: int, content: bytes) -> Work:
+    """Return the work of a picture whose frame header this is."""
+    if work is not None:
+        raise Refused("bad_image", "two frame headers")
+    frame = read_frame_header(marker, content)
+    if not 0 < frame.width * frame.height <= MAX_PIXELS:
+        raise Refused("bad_dimensions", f"{frame.width}x{frame.height}")
+    return Work(frame)
+
+
+def _segment_end(image: bytes, position: int) -> int:
+    """Return where the segment ends whose length field is at `position`."""
     length = int.from_bytes(image[position : position + 2])
     if length < 2 or position + length > len(image):
         raise Refused("truncated_image", "ends within a segment")
-    return length
+    return position + length
 
 
 def _marker(image: bytes, position: int) -> tuple[int, int]:
@@ -116,30 +133,6 @@ def _marker(image: bytes, position: int) -> tuple[int, int]:
         position = fill.end()
     if position >= len(image):
         raise Refused("truncated_image", "no end marker")
-    if position == start or image[position] in (0x00, _SOI):
+    if position == start or image[position] in (0x00, SOI):
         raise Refused("bad_image", f"no marker at byte {start}")
     return image[position], position + 1
-
-
-def _png(image: bytes) -> tuple[ImageInfo, int]:
-    info: ImageInfo | None = None
-    position = len(_PNG_SIGNATURE)
-    for number in itertools.count():
-        if position + 12 > len(image):
-            break
-        if number >= _MAX_SEGMENTS:
-            raise Refused("bad_image", f"more than {_MAX_SEGMENTS} chunks")
-        length, kind = struct.unpack_from(">I4s", image, position)
-        end = position + 12 + length
-        if end > len(image):
-            break
-        if zlib.crc32(memoryview(image)[position + 4 : end - 4]) != int.from_bytes(image[end - 4 : end]):
-            raise Refused("bad_image", "wrong checksum in a chunk")
-        if info is None:
-            if kind != b"IHDR" or length != 13:
-                raise Refused("bad_image", "no header chunk")
-            info = ImageInfo("image/png", *struct.unpack_from(">II", image, position + 8))
-        if kind == b"IEND":
-            return info, end
-        position = end
-    raise Refused("truncated_image", "no end chunk")

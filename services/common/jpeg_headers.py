@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 START = b"\xff\xd8\xff"
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Within a scan 0xFF 0x00 is a stuffed byte and D0 to D7 are restart markers: neither ends it.
 END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
@@ -19,7 +20,6 @@ clockwise it is upright. 2, 4, 5 and 7 are mirrored as well. From 5 on width and
 """
 
 _APP0, _APP1 = 0xE0, 0xE1
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MAX_SEGMENTS = 1_000
 _EXIF = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
@@ -79,7 +79,7 @@ def end_of_image(jpeg: bytes | memoryview) -> int | None:
 def frame_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
     """Return the width and height that are stored, in pixels, before anything is turned."""
     for marker, start, end in segments(jpeg):
-        if marker in _START_OF_FRAME and end - start >= 6:
+        if marker in START_OF_FRAME and end - start >= 6:
             height, width = struct.unpack_from(">HH", jpeg, start + 1)
             return width, height
     return None

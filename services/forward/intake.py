@@ -20,7 +20,8 @@ def admit(message: Message, device: str, arrived_at: datetime) -> Face:
         arrived_at: the time of a bare image.
 
     Raises:
-        Refused: it is no face, not one of this device, or a bare image that is not new (`retained`).
+        Refused: it is no face, not one of this device, no image that the store takes (see `images.check`),
+            or a bare image that is not new (`retained`).
     """
     if message.topic == BARE_IMAGES:
         if message.retain:
@@ -32,4 +33,6 @@ def admit(message: Message, device: str, arrived_at: datetime) -> Face:
     face = decode_face(message)
     if face.source.device != device:
         raise Refused("bad_topic", f"a face of {face.source}")
+    # The store says the same, but only once the uplink and the spool have carried it.
+    images.check(face.image, face.content_type)
     return face

@@ -44,7 +44,7 @@ def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
         max_bytes: the largest image that is taken.
 
     Raises:
-        Refused: the message can never be stored. See `decode_face` and `images.inspect` for reasons;
+        Refused: the message can never be stored. See `decode_face` and `images.check` for reasons;
             besides `too_large`, `bad_content_type`, `bad_time`, and `retained`: a bare image that the broker
             kept is no new one. A face with an id is the same however often it comes.
     """
@@ -52,7 +52,7 @@ def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
     if is_own(message.topic):
         face = decode_face(message)
-        _check_image(face)
+        images.check(face.image, face.content_type)
     else:
         if message.retain:
             raise Refused("retained", "kept by the broker, and handed over at each connection")
@@ -93,9 +93,3 @@ def to_object(face: Face) -> StoredObject:
         content_type=face.content_type,
         metadata={name: value for name, value in tidy.items() if value},
     )
-
-
-def _check_image(face: Face) -> None:
-    info = images.inspect(face.image)
-    if info.content_type != face.content_type:
-        raise Refused("bad_content_type", f"{info.content_type} that claims to be {face.content_type}")

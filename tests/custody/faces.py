@@ -32,7 +32,7 @@ def known_face(seed: int | str, number: int, size_bytes: int | None = None) -> F
         "detector": "yunet",
     }
     time = from_unix_s(_FIRST_S + number // 2 * _FRAME_S)
-    return mint(rng.choice(CAMERAS), time, _with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
+    return mint(rng.choice(CAMERAS), time, with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
 
 
 def renamed(face: Face, device: str) -> Face:
@@ -46,7 +46,8 @@ def key_of(face: Face) -> str:
     return f"dt={face.time:%Y-%m-%d}/device={face.source.device}/camera={face.source.camera}/{face.id}.jpg"
 
 
-def _with_comment(comment: bytes) -> bytes:
+def with_comment(comment: bytes) -> bytes:
+    """Return a real JPEG that carries these bytes in comment segments."""
     image = jpeg(0)
     pieces = (comment[start : start + _SEGMENT_BYTES] for start in itertools.count(0, _SEGMENT_BYTES))
     segments = [

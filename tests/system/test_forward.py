@@ -20,6 +20,7 @@ from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import decode_receipt, encode_stored
 from services.common.times import from_unix_s
 from services.common.topics import Source
+from tests.custody.faces import with_comment
 from tests.custody.proxy import Proxy, Shape
 from tests.support import MosquittoServer, ServiceProcess, eventually
 
@@ -47,8 +48,8 @@ def settings(folder: Path, local: MosquittoServer, cloud: MosquittoServer) -> di
 
 
 def face(number: int, size_bytes: int = 20_000) -> Face:
-    pixels = number.to_bytes(8) + bytes(size_bytes)
-    return mint(CAMERA, from_unix_s(1_750_000_000 + number / 1000), pixels, "image/jpeg", {"box": "1,2,3,4"})
+    image = with_comment(number.to_bytes(8) + bytes(size_bytes))
+    return mint(CAMERA, from_unix_s(1_750_000_000 + number / 1000), image, "image/jpeg", {"box": "1,2,3,4"})
 
 
 class Detect:

@@ -17,6 +17,7 @@ from services.common.faces import Face, mint
 from services.common.times import from_unix_s
 from services.common.topics import Source
 from tests.conftest import skip
+from tests.custody.faces import with_comment
 from tests.support import MosquittoServer, ServiceProcess, eventually, running_broker
 from tests.system.test_forward import DEVICE, face, neighbours, settings, spooled
 
@@ -52,9 +53,9 @@ def running(
 
 
 def face_of(device: str, number: int, camera: str = "cam", size_bytes: int = 20_000) -> Face:
-    pixels = number.to_bytes(8) + bytes(size_bytes)
+    image = with_comment(number.to_bytes(8) + bytes(size_bytes))
     return mint(
-        Source(device, camera), from_unix_s(1_750_000_000 + number / 1000), pixels, "image/jpeg", {"box": "1"}
+        Source(device, camera), from_unix_s(1_750_000_000 + number / 1000), image, "image/jpeg", {"box": "1"}
     )
 
 

@@ -6,7 +6,9 @@ from services.common import faces
 from services.common.errors import Refused
 from services.common.message import Message
 from services.forward.intake import admit
-from tests.storing import PORCH, TIME, face, jpeg
+from services.store.admission import admit as store_admit
+from tests.bombs import progressive, real_progressive
+from tests.storing import PORCH, TIME, face, jpeg, message_of, png
 
 
 def bare(image: bytes, *, retain: bool = False) -> Message:
@@ -30,3 +32,33 @@ def test_a_bare_image_that_the_broker_kept_is_not_a_new_one() -> None:
 def test_a_face_that_the_broker_kept_is_the_face_that_it_was() -> None:
     message = dataclasses.replace(faces.encode_face(face()), retain=True)
     assert admit(message, PORCH.device, TIME) == face()
+
+
+@pytest.mark.parametrize(
+    ("image", "content_type", "reason"),
+    [
+        (jpeg()[:-2], "image/jpeg", "truncated_image"),
+        (png(), "image/jpeg", "bad_content_type"),
+        (progressive(64, 48, 101), "image/jpeg", "too_many_scans"),
+        (progressive(8000, 8000, 2), "image/jpeg", "too_much_to_decode"),
+    ],
+)
+def test_what_the_store_would_refuse_is_refused_before_it_is_carried(
+    image: bytes, content_type: str, reason: str
+) -> None:
+    message = message_of(image, content_type)
+    for admitted in (
+        lambda: admit(message, PORCH.device, TIME),
+        lambda: store_admit(message, TIME, len(image)),
+    ):
+        with pytest.raises(Refused) as caught:
+            admitted()
+        assert caught.value.reason == reason
+
+
+def test_a_bare_image_that_is_a_bomb_is_refused_and_a_telephones_is_not() -> None:
+    for bomb in (progressive(64, 48, 101), progressive(8000, 8000, 2)):
+        with pytest.raises(Refused, match="too_m"):
+            admit(bare(bomb), PORCH.device, TIME)
+    photograph = real_progressive(4000, 3000)
+    assert admit(bare(photograph), PORCH.device, TIME).image == photograph
