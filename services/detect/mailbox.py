@@ -1,4 +1,5 @@
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import NamedTuple
 
 from services.common.frames import Frame
@@ -6,6 +7,8 @@ from services.common.topics import Source
 
 MAX_PACED = 64
 """Paced frames of one camera that may wait; capture has far fewer unanswered."""
+MAX_PACED_BYTES = 32 * 1024 * 1024
+"""The same in bytes, as many as capture has unanswered of the largest that brokers take."""
 
 
 class Dropped(NamedTuple):
@@ -45,11 +48,17 @@ class Mailbox:
             waiting = self._cameras[frame.source] = []
         return _put_paced(waiting, frame) if frame.paced else _put_live(waiting, frame)
 
-    def take(self) -> Frame | None:
-        """Return the oldest frame of the camera whose turn it is, if any waits."""
+    def take(self, busy: Collection[Source] = ()) -> Frame | None:
+        """Return the oldest frame of the camera whose turn it is, if any waits.
+
+        Args:
+            busy: cameras that have a frame in work. They come behind all others: however long theirs takes,
+                one camera alone keeps no two workers while another waits.
+        """
         if not self._cameras:
             return None
-        source, waiting = self._cameras.popitem(last=False)
+        source = next((camera for camera in self._cameras if camera not in busy), next(iter(self._cameras)))
+        waiting = self._cameras.pop(source)
         frame = waiting.pop(0)
         if waiting:
             self._cameras[source] = waiting
@@ -68,7 +77,8 @@ class Mailbox:
 def _put_paced(waiting: list[Frame], frame: Frame) -> list[Dropped]:
     if any(other.sequence == frame.sequence and other.time == frame.time for other in waiting):
         return [Dropped(frame, "repeated", is_final=False)]
-    if len(waiting) >= MAX_PACED:
+    waiting_bytes = sum(len(other.jpeg) for other in waiting)
+    if len(waiting) >= MAX_PACED or (waiting and waiting_bytes + len(frame.jpeg) > MAX_PACED_BYTES):
         return [Dropped(frame, "mailbox_full", is_final=False)]
     waiting.append(frame)
     return []

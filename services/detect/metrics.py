@@ -22,8 +22,8 @@ FRAME_AGE_SECONDS = Histogram(
     "Age of a live frame when its faces are published.",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
 )
-FRAMES_WAITING = Gauge("faceferry_detect_frames_waiting", "Frames that wait for a thread.")
-FRAMES_IN_WORK = Gauge("faceferry_detect_frames_in_work", "Frames that a thread works on.")
+FRAMES_WAITING = Gauge("faceferry_detect_frames_waiting", "Frames that wait for their turn.")
+FRAMES_IN_WORK = Gauge("faceferry_detect_frames_in_work", "Frames that are worked on.")
 CUSTODY_FACES = Gauge("faceferry_detect_custody_faces", "Faces held until forward receipts them.")
 CUSTODY_BYTES = Gauge("faceferry_detect_custody_bytes", "Bytes of the faces held.")
 CUSTODY_OLDEST_SECONDS = Gauge("faceferry_detect_custody_oldest_seconds", "For how long the oldest is held.")

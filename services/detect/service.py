@@ -20,10 +20,13 @@ from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import decode_receipt
 from services.common.topics import device_topic
 from services.detect import metrics, threads
-from services.detect.custody import Custody, FrameKey, Sending
+from services.detect.custody import Custody, Sending
+from services.detect.decoder import Decoder, DecoderUnavailable
 from services.detect.detectors import Detector, open_detector
 from services.detect.freshness import Freshness
-from services.detect.mailbox import Dropped, Mailbox
+from services.detect.lanes import Lane
+from services.detect.light import is_light
+from services.detect.mailbox import Dropped
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 
@@ -73,18 +76,21 @@ async def _opened(settings: DetectSettings) -> AsyncIterator[Detector]:
 class Service:
     """The parts of detect, wired together.
 
-    Everything here runs in the event loop, save `Pipeline.find_faces`, which runs in the pool's threads.
+    Everything here runs in the event loop, save what `Pipeline` does, which runs in the pool's threads.
+    Frames that are heavy to decode go another way than light ones, so that these never wait for them.
     """
 
     def __init__(self, settings: DetectSettings, detector: Detector) -> None:
+        self._settings = settings
         self._pipeline = Pipeline(detector, settings)
         self._faces_found = metrics.FACES.labels(detector.kind)
-        self._mailbox = Mailbox(settings.max_cameras)
         self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)
         self._custody = Custody(settings.max_custody_bytes, settings.max_custody_faces)
-        self._idle = settings.threads or threads.default_count(threads.usable_cores())
-        self._pool = ThreadPoolExecutor(self._idle, "detect.frame")
-        self._in_work: set[FrameKey] = set()
+        self._threads = settings.threads or threads.default_count(threads.usable_cores())
+        self._pool = ThreadPoolExecutor(self._threads, "detect.frame")
+        self._decoder = Decoder(settings.decode_timeout_s)
+        self._light = Lane(settings.max_cameras, self._threads, self._find_light)
+        self._heavy = Lane(settings.max_cameras, 1, self._find_heavy)
         self.link = Link(
             "local",
             Broker.local(settings),
@@ -95,7 +101,7 @@ class Service:
             ),
             on_up=self._start_over,
         )
-        log.info("detect.threads", threads=self._idle)
+        log.info("detect.threads", threads=self._threads)
 
     def why_not_ready(self) -> str | None:
         """Return nothing while faces are receipted, else what is wrong (see `health.Check`)."""
@@ -105,7 +111,7 @@ class Service:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
+        async with self._decoder.running(), asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._receive(), name="detect.receive")
             self._tasks.create_task(self._resend(), name="detect.resend")
 
@@ -136,11 +142,12 @@ class Service:
         except Refused as refusal:
             _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
             return
-        if frame.paced and (FrameKey.of(frame) in self._in_work or self._custody.is_waiting(frame)):
+        lane = self._light if is_light(frame.jpeg) else self._heavy
+        if frame.paced and (lane.is_working_on(frame) or self._custody.is_waiting(frame)):
             # Capture asks again for what it will be told; the answer needs no second detection.
             self._drop([Dropped(frame, "repeated", is_final=False)])
         else:
-            self._drop(self._mailbox.put(frame))
+            self._drop(lane.mailbox.put(frame))
 
     def _take_receipt(self, message: Message) -> None:
         if not message.topic.endswith("/taken"):
@@ -156,33 +163,48 @@ class Service:
             self._answer(done)
 
     def _dispatch(self) -> None:
-        """Give waiting frames to idle threads."""
-        if self._custody.is_full:
-            self._drop(Dropped(frame, "custody_full") for frame in self._mailbox.take_live())
-        while self._idle and not self._custody.is_full and (frame := self._mailbox.take()) is not None:
-            wall, now_s = datetime.now(UTC), time.monotonic()
-            if self._freshness.is_stale(frame, wall, now_s):
-                self._drop([Dropped(frame, "stale")])
-                continue
-            # From here on by the steady clock: the other may be set while a thread works on the frame.
-            taken_s = now_s - self._freshness.age_s(frame, wall)
-            self._idle -= 1
-            self._in_work.add(FrameKey.of(frame))
-            self._tasks.create_task(self._work(frame, taken_s), name="detect.work")
+        """Give waiting frames to idle workers."""
+        for lane in (self._light, self._heavy):
+            if self._custody.is_full:
+                self._drop(Dropped(frame, "custody_full") for frame in lane.mailbox.take_live())
+            while not self._custody.is_full and (frame := lane.take()) is not None:
+                wall, now_s = datetime.now(UTC), time.monotonic()
+                if self._freshness.is_stale(frame, wall, now_s):
+                    self._drop([Dropped(frame, "stale")])
+                    continue
+                # From here on by the steady clock: the other may be set while a thread works on the frame.
+                taken_s = now_s - self._freshness.age_s(frame, wall)
+                lane.begin(frame)
+                self._tasks.create_task(self._work(lane, frame, taken_s), name="detect.work")
 
-    async def _work(self, frame: Frame, taken_s: float) -> None:
-        loop = asyncio.get_running_loop()
+    async def _work(self, lane: Lane, frame: Frame, taken_s: float) -> None:
+        # What the broker does not take would stay here, and with enough of it no frame would be taken.
+        most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
         try:
-            # What the broker does not take would stay here, and with enough of it no frame would be taken.
-            most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
-            faces = await loop.run_in_executor(self._pool, self._pipeline.find_faces, frame, most_bytes)
+            faces = await lane.find_faces(frame, most_bytes)
         except Refused as refusal:
             self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
+        except DecoderUnavailable as error:
+            self._drop([Dropped(frame, "decoder_unavailable", is_final=not frame.paced)], detail=str(error))
         else:
             self._deliver(frame, faces, taken_s)
-        self._idle += 1
-        self._in_work.discard(FrameKey.of(frame))
+        lane.end(frame)
         self._dispatch()
+
+    async def _find_light(self, frame: Frame, most_bytes: int) -> list[Face]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._pipeline.find_faces, frame, most_bytes)
+
+    async def _find_heavy(self, frame: Frame, most_bytes: int) -> list[Face]:
+        """Find the faces of a frame that another process decodes, so that no thread waits for it."""
+        look = await self._decoder.look(frame.jpeg, self._settings.detection_size_px)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._pool, self._pipeline.look, look.scaled, look.letterbox)
+        if not len(found):
+            return []
+        cuts = await self._decoder.cut(frame.jpeg, found, self._pipeline.style(most_bytes))
+        width, height = look.letterbox.source_width, look.letterbox.source_height
+        return self._pipeline.faces(frame, width, height, found, cuts)
 
     def _deliver(self, frame: Frame, faces: list[Face], taken_s: float) -> None:
         now_s = time.monotonic()
@@ -208,8 +230,8 @@ class Service:
             metrics.CUSTODY_FACES.set(len(self._custody))
             metrics.CUSTODY_BYTES.set(self._custody.size_bytes)
             metrics.CUSTODY_OLDEST_SECONDS.set(self._custody.oldest_s(now_s))
-            metrics.FRAMES_WAITING.set(len(self._mailbox))
-            metrics.FRAMES_IN_WORK.set(len(self._in_work))
+            metrics.FRAMES_WAITING.set(len(self._light.mailbox) + len(self._heavy.mailbox))
+            metrics.FRAMES_IN_WORK.set(len(self._light) + len(self._heavy))
 
     def _start_over(self) -> None:
         self._custody.start_over(time.monotonic())

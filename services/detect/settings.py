@@ -48,6 +48,13 @@ class DetectSettings(DeviceSettings):
     threads: int = Field(
         0, ge=0, le=256, description="frames worked on at once; 0: 1 on one core, 2 on 2, 3 on 4, 9 on 12"
     )
+    decode_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=600,
+        description="a picture that takes unusually much (very large, or coded as no camera does) is decoded "
+        "in a process of its own, which is ended after so many seconds, and the frame dropped",
+    )
     max_custody_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1,

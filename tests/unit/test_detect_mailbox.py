@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.frames import Frame
-from services.detect.mailbox import MAX_PACED, Mailbox
+from services.common.topics import Source
+from services.detect.mailbox import MAX_PACED, MAX_PACED_BYTES, Mailbox
 from tests.detect_clips import frame
 
 
@@ -96,3 +97,23 @@ def test_every_frame_is_taken_dropped_or_still_waits(steps: list[Frame | None]) 
             left += len(mailbox.put(step))
         assert arrived == left + len(mailbox)
         assert len(mailbox) <= 3 * (MAX_PACED + 1)
+
+
+def test_a_camera_with_a_frame_in_work_comes_behind_all_others() -> None:
+    mailbox = Mailbox(8)
+    mailbox.put(paced(0, "slow"))
+    mailbox.put(paced(0, "modest"))
+    slow = Source("porch", "slow")
+    assert [mailbox.take({slow}), mailbox.take({slow}), mailbox.take({slow})] == [
+        paced(0, "modest"),
+        paced(0, "slow"),
+        None,
+    ]
+
+
+def test_paced_frames_of_one_camera_that_wait_are_bounded_in_bytes() -> None:
+    mailbox = Mailbox(8)
+    large = bytes(MAX_PACED_BYTES // 4)
+    assert [mailbox.put(frame(large, number)) for number in range(4)] == [[]] * 4
+    assert [dropped.reason for dropped in mailbox.put(frame(b"x", 4))] == ["mailbox_full"]
+    assert mailbox.put(frame(bytes(MAX_PACED_BYTES + 1), 0, "yard")) == []

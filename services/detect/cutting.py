@@ -1,0 +1,74 @@
+"""From a box to a face's image."""
+
+from typing import Literal, NamedTuple
+
+from services.detect import pictures
+from services.detect.boxes import Floats, Rectangle, clip_box, crop_rectangle
+from services.detect.pictures import Picture
+
+_LEAST_SIDE_PX = 16
+
+
+class Style(NamedTuple):
+    """How faces are cut and encoded.
+
+    Attributes:
+        margin: how much more than the face is cut on each side, in parts of its size.
+        format: `jpeg` or `png`.
+        quality: of a JPEG, 1 to 100.
+        most_bytes: a larger crop is halved in size until it fits.
+    """
+
+    margin: float
+    format: Literal["jpeg", "png"]
+    quality: int
+    most_bytes: int
+
+
+class Cut(NamedTuple):
+    """A face that is cut out.
+
+    Attributes:
+        box: the face in whole pixels of the picture, without the margin.
+        sharpness: see `pictures.sharpness`.
+        content_type: of the image.
+        image: encoded.
+    """
+
+    box: Rectangle
+    sharpness: int
+    content_type: str
+    image: bytes
+
+
+def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
+    """Cut one face; nothing if its box lies in the padding beside the picture.
+
+    Args:
+        whole: the picture in full size.
+        box: (4,) float32, left, top, width, height, in its pixels.
+        style: how.
+    """
+    height, width = whole.shape[:2]
+    face, crop = clip_box(box, width, height), crop_rectangle(box, style.margin, width, height)
+    if face is None or crop is None:
+        return None
+    image, content_type = _encode(_within(whole, crop), style)
+    return Cut(face, pictures.sharpness(_within(whole, face)), content_type, image)
+
+
+def _encode(crop: Picture, style: Style) -> tuple[bytes, str]:
+    """Return the crop encoded, halved in size until brokers take it."""
+    while True:
+        if style.format == "png":
+            image, content_type = pictures.encode_png(crop), "image/png"
+        else:
+            image, content_type = pictures.encode_jpeg(crop, style.quality), "image/jpeg"
+        height, width = crop.shape[:2]
+        if len(image) <= style.most_bytes or min(width, height) < 2 * _LEAST_SIDE_PX:
+            return image, content_type
+        crop = pictures.shrink(crop)
+
+
+def _within(picture: Picture, part: Rectangle) -> Picture:
+    return picture[part.y : part.y + part.height, part.x : part.x + part.width]

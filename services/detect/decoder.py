@@ -1,0 +1,169 @@
+"""Has heavy pictures decoded by a process that can be killed; see `decoder_process`."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import structlog
+
+from services.common.errors import FaceferryError, Refused, is_reason
+from services.detect import parcels
+from services.detect.boxes import Detections, Letterbox, Rectangle
+from services.detect.cutting import Cut, Style
+from services.detect.parcels import Facts
+from services.detect.pictures import Picture
+
+START_S = 60.0
+"""A small machine that is busy takes long to start Python."""
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+# It is dead, or broken into, and what it says makes no sense.
+_NO_ANSWER = (EOFError, OSError, ValueError, TypeError, LookupError, ArithmeticError)
+
+
+class DecoderUnavailable(FaceferryError):
+    """The process cannot be started just now; the picture is not to blame."""
+
+
+class Look(NamedTuple):
+    """A picture as the detector wants it.
+
+    Attributes:
+        letterbox: how it was scaled.
+        scaled: its pixels.
+    """
+
+    letterbox: Letterbox
+    scaled: Picture
+
+
+class Decoder:
+    """Decodes one picture at a time, within a time and within a share of memory.
+
+    The process is started with the first picture. One that is too slow or dies takes its picture along, and
+    the next picture gets a new one. See `running`.
+
+    Args:
+        deadline_s: how long one look at a picture may take.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._process: Process | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Decoder"]:
+        """End the process with the context."""
+        try:
+            yield self
+        finally:
+            await self._end()
+
+    async def look(self, jpeg: bytes, size_px: int) -> Look:
+        """Return a picture at the size that the detector wants.
+
+        Raises:
+            Refused: it cannot be decoded, or not within bounds: `too_many_scans`, `too_much_to_decode`,
+                `too_slow_to_decode`, `decoder_died`.
+            DecoderUnavailable: try later.
+        """
+
+        def read(facts: Facts, pixels: bytes) -> Look:
+            letterbox = Letterbox.fit(facts["width"], facts["height"], size_px)
+            picture = np.frombuffer(pixels, np.uint8).reshape(letterbox.height, letterbox.width, 3)
+            return Look(letterbox, picture)
+
+        return await self._ask({"do": "look", "size": size_px}, jpeg, read)
+
+    async def cut(self, jpeg: bytes, found: Detections, style: Style) -> list[Cut | None]:
+        """Return the faces that were found in a picture, cut out.
+
+        Raises:
+            Refused: as `look`.
+            DecoderUnavailable: likewise.
+        """
+        question = {"do": "cut", "boxes": found.boxes.tolist(), "style": style}
+        return await self._ask(question, jpeg, _read_cuts)
+
+    async def _ask(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
+        process = await self._started()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                facts, data = await _exchange(process, parcels.pack(question, jpeg))
+            answer = None if "refused" in facts else read(facts, data)
+        except BaseException as error:
+            # Cancelled too: an answer that nobody waits for would be taken for the next picture's.
+            await self._end()
+            if isinstance(error, TimeoutError):
+                raise Refused("too_slow_to_decode", f"more than {self._deadline_s:g} s") from error
+            if isinstance(error, _NO_ANSWER):
+                raise Refused("decoder_died", f"status {process.returncode}") from error
+            raise
+        if answer is None:
+            reason = facts["refused"]
+            raise Refused(reason if is_reason(reason) else "bad_image", str(facts.get("detail"))[:120])
+        return answer
+
+    async def _started(self) -> Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        command = [sys.executable, "-m", "services.detect.decoder_process", f"{self._deadline_s}"]
+        try:
+            async with asyncio.timeout(START_S):
+                self._process = await asyncio.create_subprocess_exec(
+                    *command, stdin=PIPE, stdout=PIPE, env=_environment()
+                )
+                await _exchange(self._process, [])
+        except (EOFError, OSError, ValueError, TypeError) as error:
+            await self._end()
+            raise DecoderUnavailable(str(error) or type(error).__name__) from error
+        log.info("detect.decoder_started", pid=self._process.pid)
+        return self._process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the process's environment, without detect's own settings: passwords are among them.
+
+    One thread, and none of the memory that a linear algebra library sets aside for each core.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FACEFERRY_")}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+async def _exchange(process: Process, question: Sequence[bytes]) -> tuple[Facts, bytes]:
+    """Send a parcel, if there is anything in it, and return the next that comes."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.writelines(question)
+    await process.stdin.drain()
+    facts_bytes, other_bytes = parcels.read_head(await process.stdout.readexactly(parcels.HEAD.size))
+    facts = parcels.read_facts(await process.stdout.readexactly(facts_bytes))
+    return facts, await process.stdout.readexactly(other_bytes)
+
+
+def _read_cuts(facts: Facts, images: bytes) -> list[Cut | None]:
+    cuts: list[Cut | None] = []
+    start = 0
+    for one in facts["cuts"]:
+        if one is None:
+            cuts.append(None)
+            continue
+        box, sharpness, content_type, size_bytes = one
+        image, start = images[start : start + size_bytes], start + size_bytes
+        cuts.append(Cut(Rectangle(*box), sharpness, content_type, image))
+    return cuts
