@@ -35,6 +35,7 @@ PARTS = (
     "undeliverable",
     "custody",
     "hostile",
+    "bombs",
     "soak",
 )
 DOCS = Path(__file__).parents[1] / "docs"
