@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 
 from services.common.mqtt import Broker
-from services.pki.folder import Owner, PkiFolder
+from services.pki.files import Owner
+from services.pki.folder import PkiFolder
 from services.up.brokers import find_mosquitto, free_port
 from tests.support import wait_for_port
 
