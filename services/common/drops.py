@@ -15,11 +15,14 @@ class Drops:
     def __init__(self, counter: Counter, event: str) -> None:
         self._counter = counter
         self._event = event
+        self._counters: dict[tuple[str, ...], Counter] = {}
         self._counts: dict[str, int] = {}
 
     def count(self, reason: str, *labels: str, **context: object) -> None:
         """Count one; log the first of its reason, and every thousandth after it."""
-        self._counter.labels(*labels, reason).inc()
+        if (counter := self._counters.get((*labels, reason))) is None:  # a flood is counted one by one
+            counter = self._counters[*labels, reason] = self._counter.labels(*labels, reason)
+        counter.inc()
         count = self._counts.get(reason, 0) + 1
         self._counts[reason] = count
         if count % REPEAT_EVERY == 1:

@@ -243,6 +243,25 @@ async def test_cancelled_while_it_waits_for_an_answer_it_leaves_no_socket(answer
         assert not [task for task in asyncio.all_tasks() if "mqtt" in task.get_name()]
 
 
+async def test_what_is_not_wanted_is_acknowledged_and_never_seen(broker: MosquittoServer) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def wants(topic: str, size_bytes: int) -> bool:
+        asked.append((topic, size_bytes))
+        return size_bytes > 5_000
+
+    subscriber = Link(
+        "contract", Broker(broker.url), identity="sub", subscriptions=[TOPIC], receive_maximum=2, wants=wants
+    )
+    async with link_to(broker.url) as publisher, subscriber:
+        await publisher.wait_up()
+        await subscriber.wait_up()
+        send(publisher, *[b"small"] * 50, bytes(5_000))
+        assert (await received(subscriber)).message.payload == bytes(5_000)
+    assert len(asked) == 51
+    assert {topic for topic, _ in asked} == {TOPIC}
+
+
 async def test_a_mark_that_paho_objects_to_costs_no_connection(broker: MosquittoServer) -> None:
     """MQTT 5 allows U+FEFF (1.5.4); paho would drop the connection over it, for ever if it is retained."""
     marked = Message(topic=TOPIC, payload=b"1", qos=1, retain=True, attributes=(("box", "\ufeff1"),))

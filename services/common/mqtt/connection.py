@@ -27,6 +27,7 @@ from services.common.endings import (
 from services.common.greeting import CONNECT, add_password, why_no_broker
 from services.common.mqtt.dialling import Way, open_socket
 from services.common.mqtt.pulse import Pulse
+from services.common.mqtt.reading import Reader
 
 GOODBYE_TIMEOUT_S = 1.0
 
@@ -42,6 +43,7 @@ class Connection(aiomqtt.Client):
     system calls; but it nearly always can.
 
     Attributes:
+        reader: of the packets that come in.
         is_taken_over: whether it ended because another has connected with its id.
         is_silent: whether it ended because nothing more was heard.
     """
@@ -73,6 +75,8 @@ class Connection(aiomqtt.Client):
         self._receive = paho._sock_recv
         paho._sock_send = functools.partial(self._send_first, paho._sock_send)
         paho._sock_recv = self._receive_first
+        self.reader = Reader(paho)
+        paho._packet_read = self.reader.read
         if password is not None and username is None:
             paho._packet_queue = functools.partial(_queue_with_password, paho._packet_queue, password)
 
@@ -186,7 +190,7 @@ class Connection(aiomqtt.Client):
         if not self.is_alive:
             return
         paho: Any = self._client
-        paho.on_message = None
+        self.reader.on_publication = lambda _: None
         heard_out = asyncio.Event()
         paho._sock_close = functools.partial(_close_at_the_second_call, paho, heard_out)
         try:

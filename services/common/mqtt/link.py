@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import aiomqtt
 import structlog
-from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -29,7 +28,7 @@ from services.common.message import Message
 from services.common.metrics import MQTT_DROPPED, MQTT_LINK_UP
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.dialling import Way
-from services.common.mqtt.packets import as_reason, from_paho, packet_bytes, to_properties
+from services.common.mqtt.packets import Publication, as_reason, packet_bytes, to_properties
 from services.common.mqtt.path import LARGE_BYTES, Path
 from services.common.mqtt.patience import Patience
 from services.common.mqtt.pulse import SILENT_S, Pulse
@@ -48,6 +47,10 @@ OLD_WILL_S = 2 * KEEP_ALIVE_S
 times the keep-alive."""
 MAX_IN_FLIGHT = 2_000
 """QoS 1 messages sent and not yet acknowledged by the broker, if the broker allows as many."""
+PACKET_BYTES = 2_048
+"""What a packet that waits takes of memory besides itself."""
+Wants = Callable[[str, int], bool]
+"""Says of a topic, and of a message's size in bytes, whether it is wanted."""
 MAX_WAITING = 512
 """QoS 0 messages that wait for the service; beyond it they are dropped and counted. QoS 1 messages are
 bounded by the receive maximum instead."""
@@ -74,15 +77,48 @@ class PacketTooLarge(FaceferryError):
 
 
 class Delivery:
-    """A message that has come in, and its acknowledgement, which is due once."""
+    """A message that has come in, and its acknowledgement, which is due once.
 
-    __slots__ = ("_client", "_link", "_packet_id", "message")
+    Attributes:
+        topic: the message's.
+        size_bytes: what it takes, taken apart or not.
+    """
 
-    def __init__(self, message: Message, link: "Link", client: aiomqtt.Client, packet_id: int) -> None:
-        self.message = message
+    __slots__ = ("_client", "_link", "_message", "_packet_id", "_publication", "_qos", "size_bytes", "topic")
+
+    def __init__(self, publication: Publication, topic: str, link: "Link", client: Connection) -> None:
+        self.topic = topic
+        self.size_bytes = len(publication.packet) + PACKET_BYTES
+        self._qos = publication.qos
+        self._packet_id = publication.packet_id
+        self._publication: Publication | None = publication
+        self._message: Message | None = None
         self._link = link
         self._client = client
-        self._packet_id = packet_id
+
+    @property
+    def message(self) -> Message:
+        """The message, which is taken apart when it is asked for first.
+
+        Raises:
+            Refused: `malformed`; only of a link with `wants`, others hand over no such message.
+        """
+        try:
+            return self.take_apart()
+        except ValueError as error:
+            raise Refused("malformed", str(error)) from error
+
+    def take_apart(self) -> Message:
+        """Return the message.
+
+        Raises:
+            ValueError: it is malformed.
+        """
+        if self._message is None:
+            assert self._publication is not None
+            self._message = self._publication.message()
+            self._publication = None  # the picture is in memory once
+        return self._message
 
     def acknowledge(self) -> None:
         """Tell the broker that it may send another; nothing more is promised by it.
@@ -90,8 +126,8 @@ class Delivery:
         The acknowledgement belongs to the connection that delivered the message and is dropped with it: a
         restarted broker numbers from 1 again, and an old number would hit a new message.
         """
-        if self.message.qos > 0 and self._link.is_on(self._client):
-            self._client._client.ack(self._packet_id, self.message.qos)
+        if self._qos > 0 and self._link.is_on(self._client):
+            self._client.reader.acknowledge(self._packet_id)
 
 
 class Link:
@@ -111,6 +147,9 @@ class Link:
         will: published by the broker if this process goes without a word, and by the link when it closes.
             If it is retained, what was last published on its topic is said once more some time after each
             connection, for the will of an earlier process may have come behind it.
+        wants: for whoever may be sent more than can be read: is asked about each message before it is taken
+            apart. What is not wanted is acknowledged and forgotten; the rest is taken apart when it is looked
+            at. Without it all is, at once, and what is malformed ends the connection.
         on_up: called after each connection, when the subscriptions are granted.
         on_down: called after each loss of the connection.
 
@@ -130,6 +169,7 @@ class Link:
         subscriptions: Sequence[str] = (),
         receive_maximum: int = 64,
         will: Message | None = None,
+        wants: Wants | None = None,
         on_up: Callable[[], None] | None = None,
         on_down: Callable[[], None] | None = None,
     ) -> None:
@@ -141,12 +181,14 @@ class Link:
         self._subscriptions = subscriptions
         self._receive_maximum = receive_maximum
         self._will = will
+        self._wants = wants
         self._on_up = on_up
         self._on_down = on_down
         self._credentials = Credentials(name, broker)
         self._connection: Connection | None = None
         self._up = asyncio.Event()
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._early: list[Delivery] = []
         self._on_acknowledged: dict[int, Acknowledged] = {}
         self._patience = Patience()
         self._pulse = Pulse()
@@ -312,6 +354,7 @@ class Link:
                 self.publish(self._will)
         self._connection = None
         self._up.clear()
+        self._early.clear()
         self._on_acknowledged.clear()
         self._large.clear()
         MQTT_LINK_UP.labels(self.name).set(0)
@@ -328,6 +371,9 @@ class Link:
         log.info("mqtt.link_up", link=self.name, broker=self._broker.address)
         if self._on_up is not None:
             self._on_up()
+        for delivery in self._early:
+            self._deliveries.put_nowait(delivery)
+        self._early.clear()
 
     def _make_client(self) -> Connection:
         broker = self._broker
@@ -353,7 +399,7 @@ class Link:
         )
         paho = client._client
         paho.manual_ack_set(True)
-        paho.on_message = lambda _paho, _data, raw: self._receive(client, raw)
+        client.reader.on_publication = lambda publication: self._receive(client, publication)
         paho.on_publish = lambda _paho, _data, mid, code, _properties: self._acknowledged(mid, code)
         paho.on_connect = self._limits_reader(paho.on_connect)
         return client
@@ -382,19 +428,33 @@ class Link:
 
         return on_connect
 
-    def _receive(self, client: aiomqtt.Client, raw: MQTTMessage) -> None:
-        if raw.qos == 0 and self._deliveries.qsize() >= MAX_WAITING:
-            _drops.count("queue_full", self.name)
-            return
-        try:
-            message = from_paho(raw)
-        except Refused as error:
-            _drops.count(error.reason, self.name, detail=error.detail)
-            client._client.ack(raw.mid, raw.qos)
-            return
-        if len(message.payload) > LARGE_BYTES:
+    def _receive(self, client: Connection, publication: Publication) -> None:
+        size_bytes = len(publication.packet) + PACKET_BYTES
+        if size_bytes > LARGE_BYTES:
             self._path.received()
-        self._deliveries.put_nowait(Delivery(message, self, client, raw.mid))
+        if (topic := publication.topic) is None:
+            _drops.count("bad_topic", self.name)
+        elif self._wants is not None:
+            if self._wants(topic, size_bytes):  # whoever does not want it counts it, and bounds what waits
+                self._hand_over(Delivery(publication, topic, self, client))
+                return
+        elif publication.qos == 0 and self._deliveries.qsize() >= MAX_WAITING:
+            _drops.count("queue_full", self.name)
+        else:
+            delivery = Delivery(publication, topic, self, client)
+            delivery.take_apart()
+            self._hand_over(delivery)
+            return
+        if publication.qos > 0:
+            client.reader.acknowledge(publication.packet_id)
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        # What is retained comes together with the answer to our subscriptions: nobody is to hear of a message
+        # while the link seems to be down.
+        if self.is_up:
+            self._deliveries.put_nowait(delivery)
+        else:
+            self._early.append(delivery)
 
     def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
         then = self._on_acknowledged.pop(mid, None)

@@ -1,18 +1,54 @@
-"""Messages as paho has them, and the packets that are read and measured in its place.
-
-Importing this replaces paho's reader of PUBLISH packets (docs/decisions/0008).
-"""
+"""Messages as they stand in packets, taken apart and measured in paho's place (docs/decisions/0008)."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt import _packet as paho_packets
-from paho.mqtt.client import MQTTMessage
-from paho.mqtt.exception import MalformedPacket
-
-from services.common.errors import Refused
 from services.common.message import Message
-from services.common.mqtt.publish import PublishProperties, read_binary, read_properties
+from services.common.mqtt.publish import Buffer, PublishProperties, read_properties
+
+
+@dataclass(slots=True)
+class Publication:
+    """A PUBLISH packet of which no more was looked at than whose it is (MQTT 5.0, section 3.3).
+
+    Attributes:
+        topic: the topic name; nothing if it is not UTF-8, which brokers may let pass.
+        header: the packet's first byte.
+        packet_id: what it is acknowledged by; 0 for QoS 0.
+        packet: what stands behind its length.
+        at: where in it the properties begin.
+    """
+
+    topic: str | None
+    header: int
+    packet_id: int
+    packet: Buffer
+    at: int
+
+    @property
+    def qos(self) -> int:
+        """At what quality of service it was delivered."""
+        return (self.header >> 1) & 3
+
+    def message(self) -> Message:
+        """Return the message that it carries.
+
+        Raises:
+            ValueError: the packet is malformed.
+        """
+        assert self.topic is not None
+        properties, payload_at = read_properties(self.packet, self.at)
+        return Message(
+            topic=self.topic,
+            payload=bytes(memoryview(self.packet)[payload_at:]),
+            qos=self.qos,
+            retain=bool(self.header & 1),
+            content_type=properties.content_type,
+            attributes=properties.attributes,
+            response_topic=properties.response_topic,
+            correlation=properties.correlation,
+        )
 
 
 def to_properties(message: Message) -> Any:
@@ -21,56 +57,6 @@ def to_properties(message: Message) -> Any:
     return PublishProperties(
         message.content_type, message.attributes, message.response_topic, message.correlation, expiry_s
     )
-
-
-def from_paho(raw: MQTTMessage) -> Message:
-    """Return a message that came in.
-
-    Raises:
-        Refused: `bad_topic`: its topic is not UTF-8.
-    """
-    try:
-        topic = raw.topic
-    except UnicodeDecodeError as error:
-        raise Refused("bad_topic", "not UTF-8") from error
-    properties: Any = raw.properties
-    return Message(
-        topic=topic,
-        payload=bytes(raw.payload),
-        qos=raw.qos,
-        retain=raw.retain,
-        content_type=properties.content_type,
-        attributes=properties.attributes,
-        response_topic=properties.response_topic,
-        correlation=properties.correlation,
-    )
-
-
-def _decode_publish(
-    header: int,
-    packet: bytes | bytearray,
-    protocol: object,  # noqa: ARG001 - we speak MQTT 5 alone
-) -> paho_packets.PublishPacket:
-    """Take a PUBLISH packet apart in the place of paho's own function; see `publish` for why."""
-    qos = (header >> 1) & 3
-    properties: Any
-    try:
-        topic, at = read_binary(packet, 0)
-        properties, payload_at = read_properties(packet, at + 2 if qos else at)
-    except ValueError as error:
-        raise MalformedPacket(str(error)) from error
-    return paho_packets.PublishPacket(
-        dup=bool(header & 8),
-        qos=qos,
-        retain=bool(header & 1),
-        topic=topic,
-        mid=int.from_bytes(packet[at : at + 2]) if qos else 0,
-        properties=properties,
-        payload=bytes(memoryview(packet)[payload_at:]),
-    )
-
-
-paho_packets.decode_publish = _decode_publish
 
 
 def as_reason(name: str) -> str:
