@@ -16,6 +16,9 @@ UNHEARD_S = 0.5
 """The first wait where the broker says that nobody listens; four times as long with each try."""
 HOPELESS_AFTER = 5
 """So many times is a face sent again while others are receipted; then something is amiss with it alone."""
+HOPELESS_BESIDE_OTHERS = 30
+"""So many times where others of its own topic are receipted: the store may let go of what is too much for it,
+which is any, and some by chance again and again."""
 MOST_KNOCK_S = 60.0
 """How long a store that is silent for long is left alone between two knocks."""
 FRESH_MAX_BYTES = 4 * 1024 * 1024
@@ -232,7 +235,7 @@ class Outbox:
                 self._fall_silent(now_s, is_unheard=flight.is_unheard)
                 return self._again(flight)
             flight.passed_over += 1
-            return self._again(flight, is_hopeless=flight.passed_over >= HOPELESS_AFTER)
+            return self._again(flight, is_hopeless=flight.passed_over >= self._patience_with(flight))
         if self._backlog and self._has_room(BACKLOG_SHARE):
             return self._depart(self._backlog.pop(), now_s)
         return None
@@ -278,6 +281,7 @@ class Outbox:
         self._hear(now_s)
         if flight is None:
             return
+        self._heard_of_s[flight.face.message.topic] = now_s
         # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
         if flight.attempts == 1:
             self._window.arrived(flight.departure, flight.face.size_bytes, now_s)
@@ -310,6 +314,7 @@ class Outbox:
         self._epoch += 1
         self._in_flight: dict[str, Flight] = {}
         self._in_flight_bytes = 0
+        self._heard_of_s: dict[str, float] = {}
         self._timers: list[tuple[float, str]] = []
         self._fresh = _Queue()
         self._backlog = _Queue()
@@ -317,6 +322,11 @@ class Outbox:
         self._backlog_end = self._last_sequence
         self._reread_after = None
         self._is_reading = False
+
+    def _patience_with(self, flight: Flight) -> int:
+        """Return how often a face is sent again before it is given up."""
+        heard_s = self._heard_of_s.get(flight.face.message.topic, -math.inf)
+        return HOPELESS_BESIDE_OTHERS if heard_s >= flight.asked_s else HOPELESS_AFTER
 
     def _fall_silent(self, now_s: float, *, is_unheard: bool) -> None:
         self.is_store_silent = True

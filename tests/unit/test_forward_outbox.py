@@ -1,4 +1,5 @@
 import math
+import random
 from collections.abc import Iterable
 
 import pytest
@@ -424,6 +425,26 @@ def test_faces_that_nobody_answers_for_do_not_hold_back_others() -> None:
                 box.settle(sending.face.id, float(second))
     assert len(stored) == 59
     assert hopeless <= deaf
+
+
+def test_a_store_that_lets_go_of_two_faces_in_three_gets_them_all_in_the_end() -> None:
+    """As one does that bounds our rate: what comes too soon has no answer, and may come too soon again."""
+    box, rng = outbox(window_bytes=100_000), random.Random(1)
+    stored: set[str] = set()
+    faces = [face(number, 20_000) for number in range(1, 101)]
+    for one in faces:
+        box.offer(one)
+    for second in range(20_000):
+        if (read := box.wants_backlog()) is not None:  # what gave way to a knock lies on the disk
+            left = [one for one in faces if one.id not in stored and read.after < one.sequence <= read.until]
+            box.backlog(read, BacklogPart(left, read.until))
+        while (sending := box.next(float(second))) is not None:
+            assert not sending.is_hopeless
+            box.broker_has(sending.face.id, float(second))
+            if rng.random() < 1 / 3:
+                stored.add(sending.face.id)
+                box.settle(sending.face.id, float(second))
+    assert len(stored) == 100
 
 
 def test_while_nothing_at_all_is_heard_no_face_is_given_up() -> None:
