@@ -145,8 +145,7 @@ async def _site(folder: Path, replicas: int) -> AsyncIterator[Site]:
 
 async def _links_up(services: Sequence[ServiceProcess]) -> None:
     for service in services:
-        links = 2 if service.name == "forward" else 1
-        await eventually(_tells(service, links), 30)
+        await eventually(_tells(service, 2), 30)
 
 
 def _tells(service: ServiceProcess, links: int) -> Callable[[], bool]:

@@ -21,7 +21,7 @@ from tests.support import MosquittoServer
 COMMAND = "faceferry up"
 ALONE = (*SERVICES, GALLERY)
 MODULES = {COMMAND: "services.commands.up", **{name: f"services.{name}.__main__" for name in ALONE}}
-LINKS = {"forward": 2}
+LINKS = {"forward": 2, "store": 2}
 """How many connections a service has, where that is not one."""
 TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0

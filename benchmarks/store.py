@@ -30,6 +30,7 @@ from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
 from benchmarks.servers import S3_BUCKET, s3_server
 from benchmarks.simulated import new_face
+from services.common.errors import Refused
 from services.common.faces import encode_face
 from services.common.logging import configure_logging
 from services.common.message import Message
@@ -39,8 +40,9 @@ from services.common.storage.backends import open_store
 from services.common.storage.objects import StoredObject
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
-from services.store.admission import admit
+from services.store.admission import Admitted, admit
 from services.store.availability import Availability
+from services.store.waiting import Waiting
 from services.store.writer import Writer
 from tests.support import MosquittoServer, S3Server
 
@@ -127,12 +129,15 @@ class Ways:
         async with open_store(settings) as objects:
             await objects.verify()
             writer = Writer(
-                objects, Availability(), concurrency=self._concurrency, max_waiting_bytes=sys.maxsize
+                objects,
+                Availability(),
+                Waiting(sys.maxsize, sys.maxsize),
+                concurrency=self._concurrency,
             )
             started = _now()
             async with writer:
                 for message in messages:
-                    writer.take(admit(message, datetime.now(UTC), 1 << 23), on_stored, on_stored)
+                    writer.take(_Taken(message, on_stored))
                 await stored.wait()
             return _since(started)
 
@@ -209,6 +214,29 @@ class Ways:
                     file.flush()
                     os.fsync(file.fileno())
         return _since(started)
+
+
+class _Taken:
+    """A face that is handed to the writer without a broker."""
+
+    device = DEVICE
+
+    def __init__(self, message: Message, on_stored: Callable[[], None]) -> None:
+        self._message = message
+        self._on_stored = on_stored
+        self.size_bytes = len(message.payload)
+
+    def check(self) -> Admitted:
+        return admit(self._message, datetime.now(UTC), 1 << 23)
+
+    def stored(self, admitted: Admitted) -> None:  # noqa: ARG002 - it is the one
+        self._on_stored()
+
+    def refused(self, refusal: Refused) -> None:
+        raise refusal
+
+    def ignored(self) -> None:
+        raise RuntimeError("there was no room")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

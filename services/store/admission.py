@@ -14,6 +14,9 @@ from services.common.topics import Source, is_own, parse_camera_topic
 UNKNOWN = Source("unknown", "unknown")
 """Device and camera of an image that came without any properties."""
 
+BARE = ""
+"""In place of the device, for images that came on a foreign topic."""
+
 # A camera's clock may be off by decades (a Pi without a battery, a file from 1904, QuickTime's epoch); what
 # lies outside is not a time at all. The store's own clock is not asked: a refusal is for ever.
 _FIRST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -61,6 +64,14 @@ def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
     if not _FIRST <= face.time < _LAST:
         raise Refused("bad_time", times.rfc3339(face.time))
     return Admitted(face, to_object(face), is_bare=not is_own(message.topic))
+
+
+def device_of(topic: str) -> str:
+    """Return whose message it is, by its topic, which the broker lets nobody else publish on.
+
+    Bare images are all one device's, of no name that a device can have.
+    """
+    return topic.split("/", 2)[1] if is_own(topic) else BARE
 
 
 def refusal_address(message: Message) -> tuple[str, str] | None:

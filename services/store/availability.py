@@ -57,6 +57,15 @@ class Availability:
         """Note that a face could not be written, and will be tried again."""
         self._condition.write_failed(face_id, size_bytes, error, self._clock())
 
+    def write_given_up(self, face_id: str) -> None:
+        """Note that a face that could not be written will not be tried again."""
+        self._condition.write_given_up(face_id)
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the store as a whole does not work just now."""
+        return self._condition.is_in_trouble
+
     async def pause(self, seconds: float) -> None:
         """Wait before a face is tried again: so long, or until the store works again."""
         if not self._condition.is_in_trouble:

@@ -130,6 +130,11 @@ class Condition:
             self._fail(error, now_s)
             self._room_bytes = max(self._room_bytes, 2 * size_bytes)
 
+    def write_given_up(self, face_id: str) -> None:
+        """Note that a face that failed is not tried any more; it is no trouble of the store's from now on."""
+        self._failing.pop(face_id, None)
+        self._errors.pop(face_id, None)
+
     def _fail(self, error: StoreUnavailable, now_s: float) -> None:
         self._trouble, self._trouble_since_s, self._good = error, now_s, 0
         if error.reason == FULL:

@@ -1,24 +1,24 @@
 import asyncio
-from datetime import UTC, datetime
 
 from services.common import health
 from services.common.backoff import Backoff
-from services.common.drops import Drops
 from services.common.errors import Refused
-from services.common.mqtt import Broker, Delivery, Link
+from services.common.message import Message
+from services.common.mqtt import Broker, Link
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
-from services.store.admission import Admitted, admit, refusal_address
 from services.store.answers import Answers
+from services.store.arrivals import Arrival
 from services.store.availability import Availability
+from services.store.door import Door
 from services.store.group import share
-from services.store.metrics import REFUSED
 from services.store.settings import StoreSettings
-from services.store.writer import FIRST_RETRY_S, Writer
+from services.store.waiting import Waiting
+from services.store.writer import FIRST_RETRY_S, Job, Writer
 
 LAST_VERIFY_S = 3.0
-
-_drops = Drops(REFUSED, "store.face_refused")
+MOST_AROUND_BYTES = 256 * 1024
+"""More than topic and properties of any message take."""
 
 
 async def serve(settings: StoreSettings) -> None:
@@ -31,28 +31,34 @@ async def serve(settings: StoreSettings) -> None:
         SetupError: a store or certificates that can never work.
     """
     availability = Availability()
+    waiting = Waiting[Job](
+        settings.store_max_waiting_faces, settings.store_max_waiting_bytes + MOST_AROUND_BYTES
+    )
     link = Link(
         "cloud",
         Broker.cloud(settings),
         identity="store",
         subscriptions=share(settings),
         receive_maximum=settings.store_receive_maximum,
+        wants=Door(settings, waiting).lets_in,
     )
+    # A broker reads one packet of each connection in turn: on the same one receipts would wait behind the
+    # acknowledgements of a flood.
+    speaking = Link("cloud_receipts", Broker.cloud(settings), identity="store-receipts")
+
+    def tell(message: Message) -> None:
+        (speaking if speaking.is_up else link).publish(message)
+
     checks = {"cloud": link.why_not_ready, "store": availability.why_not_ready}
     async with (
         open_store(settings, may_make_folder=settings.store_make_folder) as objects,
         health.serve(settings.http_host, settings.http_port, checks),
     ):
         await verify(objects, availability)
-        writer = Writer(
-            objects,
-            availability,
-            concurrency=settings.store_concurrency,
-            max_waiting_bytes=settings.store_max_waiting_bytes,
-        )
-        async with link, writer, asyncio.TaskGroup() as tasks:
+        writer = Writer(objects, availability, waiting, concurrency=settings.store_concurrency)
+        async with speaking, link, writer, asyncio.TaskGroup() as tasks:
             tasks.create_task(availability.watch(objects), name="store.watch")
-            await receive(link, writer, Answers(link.publish), settings.store_max_face_bytes)
+            await receive(link, writer, Answers(tell), settings.store_max_face_bytes)
 
 
 async def verify(objects: ObjectStore, availability: Availability) -> None:
@@ -74,28 +80,10 @@ async def verify(objects: ObjectStore, availability: Availability) -> None:
 
 
 async def receive(link: Link, writer: Writer, answers: Answers, max_face_bytes: int) -> None:
-    """Hand each face that comes in to the writer, and refuse what is none."""
+    """Have each message wait for its turn; one that is larger than any face is refused at once."""
     async for delivery in link:
-        try:
-            admitted = admit(delivery.message, datetime.now(UTC), max_face_bytes)
-        except Refused as refusal:
-            _refuse(delivery, refusal, answers)
+        arrival = Arrival(delivery, answers, max_face_bytes)
+        if delivery.size_bytes > max_face_bytes + MOST_AROUND_BYTES:
+            arrival.refused(Refused("too_large", f"{delivery.size_bytes} bytes, {max_face_bytes} allowed"))
         else:
-            _take(delivery, admitted, writer, answers)
-
-
-def _take(delivery: Delivery, admitted: Admitted, writer: Writer, answers: Answers) -> None:
-    def on_stored() -> None:
-        if not admitted.is_bare:
-            answers.stored(admitted.face.source.device, admitted.face.id)
-        delivery.acknowledge()
-
-    writer.take(admitted, on_stored, delivery.acknowledge)
-
-
-def _refuse(delivery: Delivery, refusal: Refused, answers: Answers) -> None:
-    message = delivery.message
-    _drops.count(refusal.reason, topic=message.topic[:200], detail=refusal.detail)
-    if (address := refusal_address(message)) is not None:
-        answers.refused(*address, refusal.reason)
-    delivery.acknowledge()
+            writer.take(arrival)

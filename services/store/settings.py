@@ -54,7 +54,11 @@ class StoreSettings(CloudSettings, ObjectStoreSettings):
     )
     store_concurrency: int = Field(32, ge=1, le=1024, description="writes at a time")
     store_receive_maximum: int = Field(
-        256, ge=1, le=65_535, description="faces that the broker may hand over before the first is stored"
+        2_048,
+        ge=1,
+        le=65_535,
+        description="faces that the broker may hand over before the first is stored; more than may wait, so "
+        "that the store sees what all devices send",
     )
     store_make_folder: bool = Field(
         True,
@@ -64,15 +68,35 @@ class StoreSettings(CloudSettings, ObjectStoreSettings):
     store_max_face_bytes: int = Field(
         8 * _MIB, ge=1024, le=256 * _MIB, description="the largest image that is taken, in bytes"
     )
+    store_max_waiting_faces: int = Field(
+        1_024,
+        ge=1,
+        le=32_767,
+        description="faces in memory until they are stored, in a room that all devices share; when it is "
+        "full the device that has most in it loses its newest, which is left to be sent again",
+    )
     store_max_waiting_bytes: int = Field(
         128 * _MIB,
         ge=1024,
-        description="bytes of images in memory until they are stored; what comes beyond it is left to be "
-        "sent again",
+        description="bytes of images in memory until they are stored; likewise",
+    )
+    store_device_max_bytes_s: int = Field(
+        0,
+        ge=0,
+        description="bytes a second that one device may send, with 2 kB for each face; what goes beyond it "
+        "is left to be sent again; 0: no bound",
+    )
+    store_device_max_faces_s: int = Field(
+        0, ge=0, description="faces a second that one device may send; likewise; 0: no bound"
     )
 
     @model_validator(mode="after")
     def _check_room(self) -> Self:
         if self.store_max_waiting_bytes < self.store_max_face_bytes:
             raise ValueError("FACEFERRY_STORE_MAX_WAITING_BYTES is less than one face may have")
+        if self.store_receive_maximum <= self.store_max_waiting_faces:
+            raise ValueError(
+                "FACEFERRY_STORE_RECEIVE_MAXIMUM is not more than FACEFERRY_STORE_MAX_WAITING_FACES: what "
+                "waits would keep the broker from handing over what other devices send"
+            )
         return self

@@ -1,48 +1,187 @@
-from enum import Enum
+"""The room that all devices share, and whose turn it is. No clock, no socket, no bucket."""
 
-from services.store.admission import Admitted
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from services.store.ranking import Ranking
+
+MOST_TRIED = 64
+"""A device of which so many could not be written waits with the others: they would hardly fare better."""
 
 
-class Arrival(Enum):
-    """What a face is to those that wait already."""
+@dataclass(eq=False, kw_only=True)
+class Place:
+    """What takes a place in the room.
 
-    NEW = "new"
-    COPY = "copy"
-    NO_ROOM = "no_room"
-
-
-class Waiting:
-    """The faces that are in memory and not stored yet, each once, within a bound.
-
-    Args:
-        max_bytes: bytes of images that may wait. When they are reached a new face is turned away: whoever
-            sent it has it still.
+    Attributes:
+        device: whose share of the room it is part of.
+        size_bytes: what it takes of memory.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._sizes: dict[str, int] = {}
-        self._bytes = 0
+    device: str
+    size_bytes: int
+
+
+P = TypeVar("P", bound=Place)
+
+
+@dataclass(slots=True)
+class _Share(Generic[P]):
+    """All of one device: what is new, what could not be written yet, and in numbers also what is at work."""
+
+    new: OrderedDict[P, None] = field(default_factory=OrderedDict)
+    tried: OrderedDict[P, None] = field(default_factory=OrderedDict)
+    count: int = 0
+    bytes: int = 0
+
+
+class Waiting(Generic[P]):
+    """What is in memory and not stored yet, device by device, within bounds.
+
+    Devices are served in turn, one face each, so that one with a few waits for those alone. One that is
+    alone may have all the room. When there is none left, the device that has most of it loses what came last
+    of its own, and after that what failed last, but nothing that is at work: whoever sent it has it still.
+
+    Half of the room at most is at work, for that is not taken from anybody any more.
+
+    Args:
+        most: places in it.
+        most_bytes: bytes that they may have together.
+    """
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._shares: dict[str, _Share[P]] = {}
+        self._ranking = Ranking(self._part_of_room)
+        self._turn: OrderedDict[str, None] = OrderedDict()
+        self._again: deque[P] = deque()
+        self._count = self._bytes = self._at_work_bytes = self._tried = 0
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return self._count
 
     @property
     def bytes(self) -> int:
-        """Bytes of images that wait."""
+        """What all of it takes."""
         return self._bytes
 
-    def add(self, admitted: Admitted) -> Arrival:
-        """Take a face in, if it is new and there is room."""
-        face = admitted.face
-        if face.id in self._sizes:
-            return Arrival.COPY
-        if self._bytes + len(face.image) > self._max_bytes:
-            return Arrival.NO_ROOM
-        self._sizes[face.id] = len(face.image)
-        self._bytes += len(face.image)
-        return Arrival.NEW
+    @property
+    def tried(self) -> int:
+        """How many could not be written yet."""
+        return self._tried
 
-    def remove(self, face_id: str) -> None:
-        """Let a face go: it is stored."""
-        self._bytes -= self._sizes.pop(face_id)
+    def would_lose(self, device: str, size_bytes: int) -> bool:
+        """Say whether a device's next would find no place: there is no room, and it has most of it."""
+        if self._count < self._most and self._bytes + size_bytes <= self._most_bytes:
+            return False
+        return self._ranking.first() == device
+
+    def add(self, place: P) -> list[P]:
+        """Take one in; return those that lose their place for it, which may be itself."""
+        share = self._shares.setdefault(place.device, _Share())
+        share.new[place] = None
+        share.count += 1
+        share.bytes += place.size_bytes
+        self._count += 1
+        self._bytes += place.size_bytes
+        self._line_up(place.device)
+        self._ranking.grew(place.device, len(self._shares))
+        lost = []
+        while self._count > self._most or self._bytes > self._most_bytes:
+            lost.append(self._lose())
+        return lost
+
+    def next_new(self) -> P | None:
+        """Return what has its turn now and was not tried before; it is at work from here on."""
+        while self._turn:
+            device = next(iter(self._turn))
+            share = self._shares[device]
+            place = next(iter(share.new))
+            if not self._may_work(place):
+                return None
+            del self._turn[device], share.new[place]
+            self._at_work_bytes += place.size_bytes
+            self._line_up(device)
+            return place
+        return None
+
+    def next_again(self) -> P | None:
+        """Return what is to be tried again now; it is at work from here on."""
+        while self._again:
+            place = self._again[0]
+            share = self._shares.get(place.device)
+            if share is None or place not in share.tried:
+                self._again.popleft()  # it has lost its place
+                continue
+            if not self._may_work(place):
+                return None
+            self._again.popleft()
+            self._untry(share, place)
+            self._at_work_bytes += place.size_bytes
+            return place
+        return None
+
+    def failed(self, place: P) -> None:
+        """Note that one that was at work could not be written; it waits to be tried again."""
+        self._at_work_bytes -= place.size_bytes
+        self._shares[place.device].tried[place] = None
+        self._tried += 1
+        if len(self._shares[place.device].tried) >= MOST_TRIED:
+            self._turn.pop(place.device, None)
+
+    def again(self, place: P) -> None:
+        """Have one that failed tried again, before what is new."""
+        self._again.append(place)
+
+    def done(self, place: P) -> None:
+        """Let one go that was at work."""
+        self._at_work_bytes -= place.size_bytes
+        self._leave(place)
+
+    def _lose(self) -> P:
+        loser = self._shares[self._ranking.first() or ""]
+        if not (loser.new or loser.tried):  # all that it has is at work
+            others = (share for share in self._shares.values() if share.new or share.tried)
+            loser = max(others, key=self._part_of_share)
+        if loser.new:
+            place, _ = loser.new.popitem()
+            if not loser.new:
+                self._turn.pop(place.device, None)
+        else:
+            place = next(reversed(loser.tried))
+            self._untry(loser, place)
+        self._leave(place)
+        return place
+
+    def _part_of_room(self, device: str) -> float:
+        share = self._shares.get(device)
+        return 0.0 if share is None else self._part_of_share(share)
+
+    def _part_of_share(self, share: _Share[P]) -> float:
+        """Return how much of the room a device has: of the places or of the bytes, whichever is more."""
+        return max(share.count / self._most, share.bytes / self._most_bytes)
+
+    def _may_work(self, place: P) -> bool:
+        at_work_bytes = self._at_work_bytes
+        return at_work_bytes == 0 or at_work_bytes + place.size_bytes <= self._most_bytes // 2
+
+    def _untry(self, share: _Share[P], place: P) -> None:
+        del share.tried[place]
+        self._tried -= 1
+        self._line_up(place.device)
+
+    def _line_up(self, device: str) -> None:
+        share = self._shares[device]
+        if share.new and len(share.tried) < MOST_TRIED:
+            self._turn.setdefault(device)
+
+    def _leave(self, place: P) -> None:
+        share = self._shares[place.device]
+        share.count -= 1
+        share.bytes -= place.size_bytes
+        if share.count == 0:  # names come from the network, so they must not pile up
+            del self._shares[place.device]
+        self._count -= 1
+        self._bytes -= place.size_bytes

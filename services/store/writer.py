@@ -1,38 +1,83 @@
 import asyncio
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
 from services.common.backoff import Backoff
-from services.common.drops import Drops
+from services.common.errors import Refused
 from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.store import drops
 from services.store.admission import Admitted
 from services.store.availability import Availability
 from services.store.metrics import (
     CAPTURE_TO_STORE_SECONDS,
     COPIES,
-    DROPPED,
     PUT_SECONDS,
     PUTS,
     RETRIES,
     WAITING_BYTES,
     WAITING_FACES,
 )
-from services.store.waiting import Arrival, Waiting
+from services.store.waiting import Place, Waiting
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
+TURN_S = 0.002
+"""So long may faces be checked at one turn of the event loop."""
+MOST_TRIED_IN_TROUBLE = 256
+"""While the store as a whole has trouble no more faces than this are tried again and again; others wait."""
 
 log = structlog.get_logger()
-_drops = Drops(DROPPED, "store.face_dropped")
+
+
+class Arrival(Protocol):
+    """What has come in and may be a face, and who is to be told what becomes of it.
+
+    Attributes:
+        device, size_bytes: see `Place`.
+    """
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def size_bytes(self) -> int: ...  # noqa: D102
+
+    def check(self) -> Admitted:
+        """Return what it is to be stored as.
+
+        Raises:
+            Refused: it can never be stored.
+        """
+
+    def stored(self, admitted: Admitted) -> None:
+        """Note that it is durable."""
+
+    def refused(self, refusal: Refused) -> None:
+        """Note that it will never be taken."""
+
+    def ignored(self) -> None:
+        """Note that nothing comes of it; whoever has sent it has it still."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Job(Place):
+    """An arrival that waits, what its check said, and what was tried."""
+
+    arrival: Arrival
+    admitted: Admitted | None = None
+    backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_RETRY_S, LAST_RETRY_S))
+    pause: "asyncio.Task[None] | None" = None
 
 
 class Writer:
-    """Makes faces durable, several at a time, and tries again for as long as the store has trouble.
+    """Checks what comes in and makes it durable, several at a time and devices in turn.
+
+    It tries again for as long as the store has trouble. The checks have their turn, too: a large image keeps
+    the processor busy, and its sender may mean it to.
 
     Use it as an async context manager; leaving it waits for what is not durable yet. Cancelling gives that
     up, which is safe: no receipt was sent for it.
@@ -40,71 +85,138 @@ class Writer:
     Args:
         objects: where the faces go.
         availability: is told how it goes.
+        waiting: the room for what waits; it is the writer's alone to change.
         concurrency: writes at a time.
-        max_waiting_bytes: see `Waiting`.
     """
 
     def __init__(
-        self, objects: ObjectStore, availability: Availability, *, concurrency: int, max_waiting_bytes: int
+        self,
+        objects: ObjectStore,
+        availability: Availability,
+        waiting: Waiting[Job],
+        *,
+        concurrency: int,
     ) -> None:
         self._objects = objects
         self._availability = availability
-        self._slots = asyncio.Semaphore(concurrency)
-        self._waiting = Waiting(max_waiting_bytes)
+        self._waiting = waiting
+        self._free = concurrency
+        self._known: set[str] = set()  # the ids of those that were checked
+        self._wake = asyncio.Event()
+        self._is_leaving = False
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
+        self._tasks.create_task(self._serve(), name="store.serve")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_leaving = True
+        self._wake.set()
         await self._tasks.__aexit__(kind, error, trace)
 
-    def take(self, admitted: Admitted, on_stored: Callable[[], None], on_ignored: Callable[[], None]) -> None:
-        """Take a face.
+    def take(self, arrival: Arrival) -> None:
+        """Have it wait for its turn.
 
-        Args:
-            admitted: the face.
-            on_stored: called once it is durable.
-            on_ignored: called at once instead, where the face is being written already, or where there is
-                no room for it.
+        Where there is no room the device that has most waiting loses its newest; that is told to none but the
+        metrics and the log.
         """
-        arrival = self._waiting.add(admitted)
-        if arrival is Arrival.NEW:
-            self._tasks.create_task(self._store(admitted, on_stored))
-            self._show_waiting()
-            return
-        if arrival is Arrival.COPY:
-            COPIES.inc()
-        else:
-            _drops.count("no_room", id=admitted.face.id, waiting_bytes=self._waiting.bytes)
-        on_ignored()
-
-    async def _store(self, admitted: Admitted, on_stored: Callable[[], None]) -> None:
-        is_new = await self._put_until_durable(admitted)
-        self._waiting.remove(admitted.face.id)
+        job = Job(device=arrival.device, size_bytes=arrival.size_bytes, arrival=arrival)
+        for lost in self._waiting.add(job):
+            self._lose(lost, for_device=arrival.device)
         self._show_waiting()
-        _report(admitted, is_new=is_new)
-        on_stored()
+        self._wake.set()
 
-    async def _put_until_durable(self, admitted: Admitted) -> bool:
-        backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
-        face_id = admitted.face.id
-        while True:
-            try:
-                async with self._slots:
-                    started = perf_counter()
-                    self._availability.write_started(face_id)
-                    is_new = await self._objects.put(admitted.item)
-            except StoreUnavailable as error:
-                RETRIES.labels(error.reason).inc()
-                self._availability.write_failed(face_id, len(admitted.item.body), error)
+    async def _serve(self) -> None:
+        """Start what has its turn, whenever something may have changed."""
+        while not (self._is_leaving and not len(self._waiting)):
+            if self._start_some():
+                # What comes in meanwhile is to be read, and may be another device's.
+                await asyncio.sleep(0)
             else:
-                PUT_SECONDS.observe(perf_counter() - started)
-                self._availability.write_worked(face_id, is_new=is_new)
-                return is_new
-            await self._availability.pause(backoff.next_s())  # not in the slot: another face may fare better
+                self._wake.clear()
+                await self._wake.wait()
+
+    def _start_some(self) -> bool:
+        """Start what has its turn for a moment; say whether more may have it."""
+        until_s = perf_counter() + TURN_S
+        while self._free and (job := self._next()) is not None:
+            self._start(job)
+            if perf_counter() > until_s:
+                return True
+        return False
+
+    def _next(self) -> Job | None:
+        if (job := self._waiting.next_again()) is not None:
+            return job
+        if self._availability.is_in_trouble and self._waiting.tried >= MOST_TRIED_IN_TROUBLE:
+            return None
+        return self._waiting.next_new()
+
+    def _start(self, job: Job) -> None:
+        if job.admitted is None:
+            try:
+                job.admitted = job.arrival.check()
+            except Refused as refusal:
+                self._done(job)
+                job.arrival.refused(refusal)
+                return
+            if job.admitted.face.id in self._known:
+                COPIES.inc()
+                self._done(job)
+                job.arrival.ignored()
+                return
+            self._known.add(job.admitted.face.id)
+        self._free -= 1
+        self._tasks.create_task(self._store(job, job.admitted))
+
+    async def _store(self, job: Job, admitted: Admitted) -> None:
+        try:
+            is_new = await self._put(admitted)
+        except StoreUnavailable as error:
+            RETRIES.labels(error.reason).inc()
+            self._availability.write_failed(admitted.face.id, len(admitted.item.body), error)
+            self._waiting.failed(job)
+            # Not in the slot: another face may fare better.
+            job.pause = self._tasks.create_task(self._try_again_later(job))
+        else:
+            self._known.discard(admitted.face.id)
+            self._done(job)
+            _report(admitted, is_new=is_new)
+            job.arrival.stored(admitted)
+        finally:
+            self._free += 1
+            self._wake.set()
+
+    async def _put(self, admitted: Admitted) -> bool:
+        started = perf_counter()
+        self._availability.write_started(admitted.face.id)
+        is_new = await self._objects.put(admitted.item)
+        PUT_SECONDS.observe(perf_counter() - started)
+        self._availability.write_worked(admitted.face.id, is_new=is_new)
+        return is_new
+
+    async def _try_again_later(self, job: Job) -> None:
+        await self._availability.pause(job.backoff.next_s())
+        self._waiting.again(job)
+        self._wake.set()
+
+    def _lose(self, job: Job, for_device: str) -> None:
+        drops.FACES.count(
+            "over_share", device=job.device, for_device=for_device, waiting_bytes=self._waiting.bytes
+        )
+        if job.admitted is not None:
+            self._known.discard(job.admitted.face.id)
+            self._availability.write_given_up(job.admitted.face.id)
+        if job.pause is not None:
+            job.pause.cancel()
+        job.arrival.ignored()
+
+    def _done(self, job: Job) -> None:
+        self._waiting.done(job)
+        self._show_waiting()
 
     def _show_waiting(self) -> None:
         WAITING_FACES.set(len(self._waiting))

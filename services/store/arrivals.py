@@ -1,0 +1,60 @@
+"""What the broker hands over, on its way into the store."""
+
+import contextlib
+from datetime import UTC, datetime
+
+from services.common.drops import Drops
+from services.common.errors import Refused
+from services.common.mqtt import Delivery
+from services.store.admission import Admitted, admit, device_of, refusal_address
+from services.store.answers import Answers
+from services.store.metrics import REFUSED
+
+_refusals = Drops(REFUSED, "store.face_refused")
+
+
+class Arrival:
+    """A message that may be a face.
+
+    Args:
+        delivery: acknowledged as soon as it is known what becomes of it.
+        answers: tell the device.
+        max_face_bytes: the largest image that is taken.
+
+    Attributes:
+        device: whose it is; see `device_of`.
+        size_bytes: what it takes of memory.
+    """
+
+    def __init__(self, delivery: Delivery, answers: Answers, max_face_bytes: int) -> None:
+        self.device = device_of(delivery.topic)
+        self.size_bytes = delivery.size_bytes
+        self._delivery = delivery
+        self._answers = answers
+        self._max_face_bytes = max_face_bytes
+
+    def check(self) -> Admitted:
+        """Return what it is to be stored as.
+
+        Raises:
+            Refused: it can never be stored; see `admit`.
+        """
+        return admit(self._delivery.message, datetime.now(UTC), self._max_face_bytes)
+
+    def stored(self, admitted: Admitted) -> None:
+        """Send a receipt, if anybody waits for one."""
+        if not admitted.is_bare:
+            self._answers.stored(admitted.face.source.device, admitted.face.id)
+        self._delivery.acknowledge()
+
+    def refused(self, refusal: Refused) -> None:
+        """Count it, and tell the device if it can be told of which face."""
+        _refusals.count(refusal.reason, topic=self._delivery.topic[:200], detail=refusal.detail)
+        with contextlib.suppress(Refused):  # what is malformed names none
+            if (address := refusal_address(self._delivery.message)) is not None:
+                self._answers.refused(*address, refusal.reason)
+        self._delivery.acknowledge()
+
+    def ignored(self) -> None:
+        """Let it go without a receipt."""
+        self._delivery.acknowledge()
