@@ -31,6 +31,7 @@ PARTS = (
     "detect",
     "forward",
     "store",
+    "fair",
     "observability",
     "undeliverable",
     "custody",
