@@ -55,6 +55,7 @@ class PacedFlow:
         self._stuck_at = 0
         self._handled = 0
         self._noted = 0
+        self._sent: int | None = None
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         outlet.on_change(self._link_changed)
@@ -115,7 +116,8 @@ class PacedFlow:
             self._note(Done(self._outlet.source, number, dropped=error.reason))
             return
         taken = self._recording.time(number)
-        frame = Frame(self._outlet.source, number, taken, jpeg, paced=True)
+        frame = Frame(self._outlet.source, number, taken, jpeg, paced=True, after=self._sent)
+        self._sent = number
         self._window.add(number, encode_frame(frame), time.monotonic())
         self._announce()
 

@@ -26,6 +26,8 @@ class Frame:
         jpeg: the picture as the camera or capture encoded it.
         paced: whether the source waits for the answer. A paced frame never goes stale, and its answer
             comes only when forward has receipted all its faces.
+        after: of a paced frame the sequence number of the one before it, for not every number is sent;
+            nothing of the first. By it what several replicas of detect see is put into order again.
         is_clock_synchronised: whether the clock behind `time` was right, as far as the kernel knew. On the
             wire only a clock that was not is mentioned: `clock` `unsynchronised`.
     """
@@ -36,6 +38,7 @@ class Frame:
     jpeg: bytes
     paced: bool = False
     is_clock_synchronised: bool = True
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ def encode_frame(frame: Frame) -> Message:
     ]
     if frame.paced:
         attributes.append(("flow", "paced"))
+    if frame.after is not None:
+        attributes.append(("after", str(frame.after)))
     if not frame.is_clock_synchronised:
         attributes.append(UNSYNCHRONISED)
     return Message(
@@ -92,6 +97,7 @@ def decode_frame(message: Message) -> Frame:
         jpeg=message.payload,
         paced=attributes.get("flow") == "paced",
         is_clock_synchronised=attributes.get("clock") != UNSYNCHRONISED[1],
+        after=_sequence(attributes["after"].encode()) if "after" in attributes else None,
     )
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import (
@@ -233,6 +233,15 @@ class DeviceSettings(Settings):
     local_mqtt_url: MqttUrl = Field("mqtt://127.0.0.1:1883", description="the broker on this device")
     local_mqtt_password: SecretStr | None = Field(
         None, description="its password, if it asks for one; sent alone where the address names no user"
+    )
+
+
+class KeepSettings(Settings):
+    """What detect and forward have to agree on."""
+
+    keep: Literal["visits", "every"] = Field(
+        "every",
+        description="visits: a few good pictures of each visit; every: each face of each frame",
     )
 
 

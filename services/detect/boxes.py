@@ -89,9 +89,9 @@ class Detections:
         landmarks = None if self.landmarks is None else self.landmarks * factors
         return Detections(self.boxes * np.tile(factors, 2), self.scores, landmarks)
 
-    def at_least(self, pixels: float) -> "Detections":
-        """Return the faces whose box is at least `pixels` wide and high."""
-        return self.selected(np.flatnonzero(self.boxes[:, 2:].min(axis=1, initial=np.inf) >= pixels))
+    def large_enough(self, pixels: float) -> npt.NDArray[np.intp]:
+        """Return the indices of the faces whose box is at least `pixels` wide and high."""
+        return np.flatnonzero(self.boxes[:, 2:].min(axis=1, initial=np.inf) >= pixels)
 
     def selected(self, indices: npt.NDArray[np.intp]) -> "Detections":
         """Return the faces at these indices, in their order."""

@@ -58,6 +58,7 @@ class Decoder:
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._process: Process | None = None
+        self._turn = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Decoder"]:
@@ -94,6 +95,10 @@ class Decoder:
         return await self._ask(question, jpeg, _read_cuts)
 
     async def _ask(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
+        async with self._turn:
+            return await self._ask_now(question, jpeg, read)
+
+    async def _ask_now(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
         process = await self._started()
         try:
             async with asyncio.timeout(self._deadline_s):

@@ -22,6 +22,15 @@ FRAME_AGE_SECONDS = Histogram(
     "Age of a live frame when its faces are published.",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
 )
+QUESTION_SECONDS = Histogram(
+    "faceferry_detect_question_seconds",
+    "Time until forward has said which faces of a frame are wanted.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+UNANSWERED = Counter(
+    "faceferry_detect_unanswered_total", "Frames of which forward said nothing, so that all faces were cut."
+)
+NOT_ASKED = Counter("faceferry_detect_not_asked_total", "Questions that could not be sent.")
 FRAMES_WAITING = Gauge("faceferry_detect_frames_waiting", "Frames that wait for their turn.")
 FRAMES_IN_WORK = Gauge("faceferry_detect_frames_in_work", "Frames that are worked on.")
 CUSTODY_FACES = Gauge("faceferry_detect_custody_faces", "Faces held until forward receipts them.")

@@ -1,10 +1,11 @@
 """From a frame's bytes to its faces, in one thread."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.common.faces import Face, mint
 from services.common.frames import Frame
+from services.common.sights import View, Wanted
 from services.detect import cutting, metrics, pictures
 from services.detect.boxes import Detections, Letterbox
 from services.detect.cutting import Cut, Style
@@ -12,9 +13,37 @@ from services.detect.detectors import Detector
 from services.detect.pictures import Jpeg, Picture
 from services.detect.room import Room
 from services.detect.settings import DetectSettings
+from services.detect.sighting import sight
 
 MAX_WHOLE_PIXELS = 24 * 1024 * 1024
 """Of pictures that are in memory in full at the same time; three of 4K. At most 12 bytes each."""
+MOST_KEPT_PIXELS = 512 * 1024
+"""A picture that was decoded in full to be looked at is kept to be cut from while forward is asked, if it has
+no more: many frames may wait for an answer."""
+
+Chosen = Mapping[int, Wanted | None]
+"""The faces to cut, by their place, with what they are wanted for; nothing where nobody was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is seen in a frame.
+
+    Attributes:
+        found: the faces, in pixels of the frame.
+        view: the same for forward, where it is asked.
+        whole: the picture in full size, if that was decoded.
+    """
+
+    found: Detections
+    view: View
+    whole: Picture | None
+
+    def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:
+        """Return which faces to cut: those that are wanted, or all of them."""
+        if wanted is None:
+            return dict.fromkeys(range(len(self.found)))
+        return {each.index: each for each in wanted if each.index < len(self.found)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,84 +55,111 @@ class Pipeline:
     _room: Room = field(default_factory=lambda: Room(MAX_WHOLE_PIXELS))
 
     def find_faces(self, frame: Frame, most_bytes: int | None = None) -> list[Face]:
-        """Return a frame's faces, best first. The same frame gives the same faces, byte for byte.
+        """Return all faces of a frame, best first: `look` and `cut` at once."""
+        return self.cut(frame, self.look(frame), None, most_bytes)
+
+    def look(self, frame: Frame) -> Look:
+        """Return what is seen in a frame.
 
         Args:
             frame: the frame; its picture is light, see `light`.
-            most_bytes: what the broker takes of a crop, where that is less than the setting allows.
 
         Raises:
             Refused: the frame is no picture that can be decoded; see `pictures.Jpeg`.
         """
         jpeg = Jpeg.open(frame.jpeg)
-        found, picture = self.detect(jpeg)
-        if not len(found):
-            return []
-        style = self.style(most_bytes)
-        with metrics.STAGE_SECONDS.labels("cut").time(), self._room.holding(jpeg.width * jpeg.height):
-            # Decoded in full only now: most frames have no face in them.
-            whole = picture if picture.shape[:2] == (jpeg.height, jpeg.width) else jpeg.decode()
-            cuts = [cutting.cut(whole, box, style) for box in found.boxes]
-        return self.faces(frame, jpeg.width, jpeg.height, found, cuts)
-
-    def detect(self, jpeg: Jpeg) -> tuple[Detections, Picture]:
-        """Return the faces in pixels of the whole picture, and the picture as it was decoded for that.
-
-        Raises:
-            Refused: it cannot be decoded.
-        """
         letterbox = Letterbox.fit(jpeg.width, jpeg.height, self.settings.detection_size_px)
         with metrics.STAGE_SECONDS.labels("decode").time():
             picture = jpeg.decode(letterbox.width, letterbox.height)
             scaled = pictures.resize(picture, letterbox.width, letterbox.height)
-        return self.look(scaled, letterbox), picture
+        is_whole = picture.shape[:2] == (jpeg.height, jpeg.width)
+        is_kept = is_whole and (not self._is_asked or jpeg.width * jpeg.height <= MOST_KEPT_PIXELS)
+        return self.see(scaled, letterbox, picture if is_kept else None)
 
-    def look(self, scaled: Picture, letterbox: Letterbox) -> Detections:
-        """Return the faces in pixels of the whole picture.
+    def see(self, scaled: Picture, letterbox: Letterbox, whole: Picture | None = None) -> Look:
+        """Return what is seen in a picture.
 
         Args:
             scaled: the picture as the letterbox has it.
             letterbox: how it was scaled.
+            whole: the picture in full size, if that was decoded.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
-            found = self.detector.detect(scaled).scaled(letterbox.to_source)
-        return found.at_least(self.settings.min_face_px)
+            found = self.detector.detect(scaled)
+        source = found.scaled(letterbox.to_source)
+        large = source.large_enough(self.settings.min_face_px)
+        sights = sight(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
+        view = View(letterbox.source_width, letterbox.source_height, sights)
+        return Look(source.selected(large), view, whole)
+
+    def cut(
+        self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None, most_bytes: int | None = None
+    ) -> list[Face]:
+        """Return faces of a frame, best first. The same frame gives the same faces, byte for byte.
+
+        Args:
+            frame: the frame; its picture is light.
+            look: what was seen in it.
+            wanted: which of the faces; nothing for all.
+            most_bytes: what the broker takes of a crop, where that is less than the setting allows.
+
+        Raises:
+            Refused: the picture cannot be decoded in full.
+        """
+        chosen = look.chosen(wanted)
+        if not chosen:
+            return []
+        style = self.style(most_bytes)
+        pixels = look.view.width * look.view.height
+        with metrics.STAGE_SECONDS.labels("cut").time(), self._room.holding(pixels):
+            # Decoded in full only now: most frames have no face in them that anybody wants.
+            whole = Jpeg.open(frame.jpeg).decode() if look.whole is None else look.whole
+            cuts = [cutting.cut(whole, look.found.boxes[index], style) for index in chosen]
+        return self.faces(frame, look, chosen, cuts)
 
     def style(self, most_bytes: int | None) -> Style:
-        """Return how faces are cut; `most_bytes` as in `find_faces`."""
+        """Return how faces are cut; `most_bytes` as in `cut`."""
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
         return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
 
-    def faces(
-        self, frame: Frame, width: int, height: int, found: Detections, cuts: Iterable[Cut | None]
-    ) -> list[Face]:
+    def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Cut | None]) -> list[Face]:
         """Return the faces that were cut out of a frame.
 
         Args:
             frame: the frame.
-            width: of its upright picture, in pixels.
-            height: likewise.
-            found: the faces.
-            cuts: each one cut out, in the same order.
+            look: what was seen in it.
+            chosen: which faces were cut.
+            cuts: each of them, in the same order; nothing of one that lies beside the picture.
         """
         return [
-            self._face(frame, f"{width}x{height}", found, index, one)
-            for index, one in enumerate(cuts)
+            self._face(frame, look, index, one, chosen[index])
+            for index, one in zip(chosen, cuts, strict=True)
             if one is not None
         ]
 
-    def _face(self, frame: Frame, framesize: str, found: Detections, index: int, one: Cut) -> Face:
+    @property
+    def _is_asked(self) -> bool:
+        return self.settings.keep == "visits"
+
+    def _face(self, frame: Frame, look: Look, index: int, one: Cut, wanted: Wanted | None) -> Face:
         extensions = {
             "box": ",".join(map(str, one.box)),
-            "framesize": framesize,
-            **_measurements(found, index),
+            "framesize": f"{look.view.width}x{look.view.height}",
+            **_measurements(look.found, index),
             "sharpness": str(one.sharpness),
             "detector": self.detector.name,
+            **_visit(wanted),
         }
         if not frame.is_clock_synchronised:
             extensions["clock"] = "unsynchronised"
         return mint(frame.source, frame.time, one.image, one.content_type, extensions)
+
+
+def _visit(wanted: Wanted | None) -> dict[str, str]:
+    if wanted is None:
+        return {}
+    return {"visit": wanted.visit, "shot": str(wanted.shot), "quality": f"{wanted.quality:.3f}"}
 
 
 def _measurements(found: Detections, index: int) -> dict[str, str]:

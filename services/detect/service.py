@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import cv2
+import numpy as np
 import structlog
 
 from services.common import health
@@ -18,6 +20,7 @@ from services.common.frames import Done, Frame, decode_frame, encode_done
 from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import decode_receipt
+from services.common.sights import Wanted
 from services.common.topics import device_topic
 from services.detect import metrics, threads
 from services.detect.custody import Custody, Sending
@@ -27,7 +30,8 @@ from services.detect.freshness import Freshness
 from services.detect.lanes import Lane
 from services.detect.light import is_light
 from services.detect.mailbox import Dropped
-from services.detect.pipeline import Pipeline
+from services.detect.pipeline import Look, Pipeline
+from services.detect.questions import Questions
 from services.detect.settings import DetectSettings
 
 TICK_S = 0.1
@@ -89,8 +93,11 @@ class Service:
         self._threads = settings.threads or threads.default_count(threads.usable_cores())
         self._pool = ThreadPoolExecutor(self._threads, "detect.frame")
         self._decoder = Decoder(settings.decode_timeout_s)
-        self._light = Lane(settings.max_cameras, self._threads, self._find_light)
-        self._heavy = Lane(settings.max_cameras, 1, self._find_heavy)
+        self._light = Lane(settings.max_cameras, self._threads, self._look_light, self._cut_light)
+        self._heavy = Lane(settings.max_cameras, 1, self._look_heavy, self._cut_heavy)
+        self._questions: Questions | None = None
+        if settings.keep == "visits":
+            self._questions = Questions(settings.device, self._send)
         self.link = Link(
             "local",
             Broker.local(settings),
@@ -98,6 +105,7 @@ class Service:
             subscriptions=(
                 f"$share/detect/faceferry/{settings.device}/+/frame",
                 device_topic(settings.device, "taken"),
+                *((self._questions.topic,) if self._questions is not None else ()),
             ),
             on_up=self._start_over,
         )
@@ -132,6 +140,8 @@ class Service:
             delivery.acknowledge()
             if delivery.message.topic.endswith("/frame"):
                 self._take_frame(delivery.message)
+            elif delivery.message.topic.endswith("/wanted"):
+                self._take_answer(delivery.message)
             else:
                 self._take_receipt(delivery.message)
             self._dispatch()
@@ -162,12 +172,19 @@ class Service:
         for done in self._custody.release([*receipt.ids, *receipt.refused]):
             self._answer(done)
 
+    def _take_answer(self, message: Message) -> None:
+        try:
+            if self._questions is not None:
+                self._questions.take(message)
+        except Refused as refusal:
+            _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
+
     def _dispatch(self) -> None:
         """Give waiting frames to idle workers."""
         for lane in (self._light, self._heavy):
             if self._custody.is_full:
                 self._drop(Dropped(frame, "custody_full") for frame in lane.mailbox.take_live())
-            while not self._custody.is_full and (frame := lane.take()) is not None:
+            while self._may_look and (frame := lane.take()) is not None:
                 wall, now_s = datetime.now(UTC), time.monotonic()
                 if self._freshness.is_stale(frame, wall, now_s):
                     self._drop([Dropped(frame, "stale")])
@@ -177,12 +194,20 @@ class Service:
                 lane.begin(frame)
                 self._tasks.create_task(self._work(lane, frame, taken_s), name="detect.work")
 
+    @property
+    def _may_look(self) -> bool:
+        """Whether there is room for what would come of another frame."""
+        asks_too_much = self._questions is not None and self._questions.is_full
+        return not self._custody.is_full and not asks_too_much
+
     async def _work(self, lane: Lane, frame: Frame, taken_s: float) -> None:
-        # What the broker does not take would stay here, and with enough of it no frame would be taken.
-        most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
         try:
-            faces = await lane.find_faces(frame, most_bytes)
+            look = await lane.look(frame)
+            self._dispatch()
+            wanted = await self._ask(frame, look)
+            faces = [] if wanted == [] else await lane.cut(frame, look, wanted)
         except Refused as refusal:
+            self._pass_over(frame)
             self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
         except DecoderUnavailable as error:
             self._drop([Dropped(frame, "decoder_unavailable", is_final=not frame.paced)], detail=str(error))
@@ -191,20 +216,42 @@ class Service:
         lane.end(frame)
         self._dispatch()
 
-    async def _find_light(self, frame: Frame, most_bytes: int) -> list[Face]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._pipeline.find_faces, frame, most_bytes)
+    async def _ask(self, frame: Frame, look: Look) -> list[Wanted] | None:
+        """Return which faces are wanted; nothing for all."""
+        if not look.view.sights:
+            self._pass_over(frame)
+        elif self._questions is not None:
+            return await self._questions.ask(frame, look.view)
+        return [] if not len(look.found) else None
 
-    async def _find_heavy(self, frame: Frame, most_bytes: int) -> list[Face]:
-        """Find the faces of a frame that another process decodes, so that no thread waits for it."""
-        look = await self._decoder.look(frame.jpeg, self._settings.detection_size_px)
+    def _pass_over(self, frame: Frame) -> None:
+        """Have the frames of a recording that follow this one not wait for what is seen in it."""
+        if frame.paced and self._questions is not None:
+            self._questions.tell(frame)
+
+    async def _look_light(self, frame: Frame) -> Look:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._pipeline.look, frame)
+
+    async def _cut_light(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
+        work = functools.partial(self._pipeline.cut, frame, look, wanted, self._most_bytes)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _look_heavy(self, frame: Frame) -> Look:
+        """Look at a frame that another process decodes, so that no thread waits for it."""
+        seen = await self._decoder.look(frame.jpeg, self._settings.detection_size_px)
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._pool, self._pipeline.look, look.scaled, look.letterbox)
-        if not len(found):
-            return []
-        cuts = await self._decoder.cut(frame.jpeg, found, self._pipeline.style(most_bytes))
-        width, height = look.letterbox.source_width, look.letterbox.source_height
-        return self._pipeline.faces(frame, width, height, found, cuts)
+        return await loop.run_in_executor(self._pool, self._pipeline.see, seen.scaled, seen.letterbox)
+
+    async def _cut_heavy(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
+        chosen = look.chosen(wanted)
+        found = look.found.selected(np.fromiter(chosen, np.intp, len(chosen)))
+        cuts = await self._decoder.cut(frame.jpeg, found, self._pipeline.style(self._most_bytes))
+        return self._pipeline.faces(frame, look, chosen, cuts)
+
+    @property
+    def _most_bytes(self) -> int:
+        # What the broker does not take would stay here, and with enough of it no frame would be taken.
+        return self.link.max_packet_bytes - PACKET_MARGIN_BYTES
 
     def _deliver(self, frame: Frame, faces: list[Face], taken_s: float) -> None:
         now_s = time.monotonic()
@@ -250,6 +297,9 @@ class Service:
                     problem=str(error),
                     advice="raise the broker's max_packet_size, or lower FACEFERRY_MAX_CROP_BYTES",
                 )
+
+    def _send(self, message: Message) -> None:
+        self.link.publish(message)
 
     def _drop(self, dropped: Iterable[Dropped], **context: object) -> None:
         for frame, reason, is_final in dropped:

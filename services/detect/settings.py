@@ -3,11 +3,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.common.settings import CommaSeparated, DeviceSettings
+from services.common.settings import CommaSeparated, DeviceSettings, KeepSettings
 from services.detect.providers import ProviderName
 
 
-class DetectSettings(DeviceSettings):
+class DetectSettings(DeviceSettings, KeepSettings):
     """detect: finds faces in the frames of all cameras of a device."""
 
     detector: Literal["auto", "yunet", "haar"] = Field(

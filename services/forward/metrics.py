@@ -27,6 +27,14 @@ DROPPED = Counter(
     "faceferry_forward_dropped_total", "Messages that forward did not take, by reason.", ["reason"]
 )
 
+SIGHTS = Counter("faceferry_forward_sights_total", "Faces seen in frames, of which detect asked.")
+WANTED = Counter(
+    "faceferry_forward_wanted_total",
+    "Pictures wanted, by why: first, better, changed, back or missing.",
+    ["why"],
+)
+VISITS_OPEN = Gauge("faceferry_forward_visits_open", "Visits that go on.")
+
 IN_FLIGHT_BYTES = Gauge("faceferry_forward_in_flight_bytes", "Bytes sent and not yet receipted.")
 WINDOW_BYTES = Gauge("faceferry_forward_window_bytes", "Bytes that may be in flight.")
 STORE_SILENT = Gauge(

@@ -63,6 +63,8 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(sender.run(), name="forward.send")
             tasks.create_task(sender.try_again(), name="forward.try_again")
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
+            if taker.chooser is not None:
+                tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
 
 
 class Opening:

@@ -3,12 +3,12 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from services.common.settings import CloudSettings, DeviceSettings
+from services.common.settings import CloudSettings, DeviceSettings, KeepSettings
 
 MIB = 1024 * 1024
 
 
-class ForwardSettings(DeviceSettings, CloudSettings):
+class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
     """forward: holds every face on disk until the store has it."""
 
     spool_path: Path = Field(Path("spool"), description="the folder in which faces wait for the cloud")
@@ -26,6 +26,18 @@ class ForwardSettings(DeviceSettings, CloudSettings):
     uplink_max_bytes_s: int = Field(0, ge=0, description="limit of the uplink in bytes a second; 0: none")
     resend_first_s: float = Field(
         2.0, gt=0, le=10, description="seconds without a receipt until a face is sent again; then doubled"
+    )
+    visit_gap_s: float = Field(
+        2.0, gt=0, le=600, description="who was not seen for so many seconds comes for another visit"
+    )
+    visit_better: float = Field(
+        1.1, ge=1, le=100, description="a further picture of a visit is wanted if it is so many times as good"
+    )
+    visit_most_shots: int = Field(
+        8,
+        ge=1,
+        le=10_000,
+        description="pictures of a visit; where it may be somebody else, there is one more",
     )
 
     @model_validator(mode="after")

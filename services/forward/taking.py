@@ -15,11 +15,13 @@ from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarg
 from services.common.receipts import MAX_IDS, Answer, encode_taken
 from services.common.topics import BARE_IMAGES, ROOT
 from services.forward import metrics
+from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
 from services.forward.intake import admit
 from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
+from services.forward.visits.visits import Rules
 from services.forward.writer import SpoolWriter
 
 MOST_UNANSWERED_BYTES = 64 * 1024 * 1024
@@ -39,6 +41,9 @@ class Taker:
         delivered: knows what the store has answered for.
         offer: is told of each face on its way into the spool.
         relay: is handed the cameras' states.
+
+    Attributes:
+        chooser: says which faces are worth taking; nothing where each one is.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Taker:
         self._wanted_bytes: int | None = None
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
+        self.chooser = self._make_chooser() if settings.keep == "visits" else None
         self.link = Link(
             "local",
             Broker.local(settings),
@@ -68,6 +74,7 @@ class Taker:
                 f"{ROOT}/{settings.device}/+/face",
                 f"{ROOT}/{settings.device}/+/status",
                 BARE_IMAGES,
+                *([f"{ROOT}/{settings.device}/+/seen"] if self.chooser is not None else ()),
             ],
             receive_maximum=256,
         )
@@ -90,6 +97,9 @@ class Taker:
                 if message.topic.endswith("/status"):
                     self._relay(message)
                     delivery.acknowledge()
+                elif message.topic.endswith("/seen"):
+                    self._choose(message)
+                    delivery.acknowledge()
                 else:
                     self._take(delivery)
             except Refused as error:
@@ -110,6 +120,24 @@ class Taker:
             self._answer(face)
             self._drops.count(self._why_turned_away(), id=face.id)
 
+    def _make_chooser(self) -> Chooser:
+        settings = self._settings
+        rules = Rules(
+            gap_s=settings.visit_gap_s, better=settings.visit_better, most_shots=settings.visit_most_shots
+        )
+        return Chooser(
+            rules,
+            publish=self._answer_detect,
+            fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
+        )
+
+    def _answer_detect(self, message: Message) -> None:
+        self.link.publish(message)
+
+    def _choose(self, message: Message) -> None:
+        if self.chooser is not None:
+            self.chooser.take(message)
+
     def _take(self, delivery: Delivery) -> None:
         face = admit(delivery.message, self._settings.device, datetime.now(UTC))
         if self._delivered.has(face.id, time.monotonic()):
@@ -121,6 +149,8 @@ class Taker:
             self._drops.count(why, id=face.id)
             delivery.acknowledge()
             return
+        if self.chooser is not None:
+            self.chooser.came(face)
         self._unanswered[spooled.sequence] = delivery
         self._unanswered_bytes += spooled.size_bytes
         # The spool first: whatever the cloud says of this face comes behind the insert.

@@ -163,5 +163,5 @@ def test_cell_below_the_threshold_is_nothing() -> None:
 
 def test_small_faces_are_left_out() -> None:
     crowd = found(np.array([[0, 0, 30, 19], [0, 0, 20, 20]], np.float32), np.ones(2, np.float32))
-    assert crowd.at_least(20).boxes.tolist() == [[0, 0, 20, 20]]
-    assert len(found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)).at_least(20)) == 0
+    assert crowd.large_enough(20).tolist() == [1]
+    assert len(found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)).large_enough(20)) == 0

@@ -1,0 +1,105 @@
+"""Asks forward which faces are wanted, before they are cut."""
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+
+from services.common.frames import Frame
+from services.common.message import Message
+from services.common.mqtt import LinkDown, PacketTooLarge
+from services.common.sights import NOBODY, View, Wanted, decode_wanted, encode_seen, seen_in, wanted_topic
+from services.detect import metrics
+
+MOST_OPEN = 64
+"""Each holds a frame; with so many no other frame is taken."""
+PATIENCE_S = 0.25
+"""For so long is a live camera's answer awaited. Then all faces are wanted: in doubt, keep."""
+IMPATIENCE_S = 0.02
+"""The same while forward has not answered the one before."""
+PACED_PATIENCE_S = 1.0
+PACED_TRIES = 6
+"""A recording's frames can wait, and are asked for again: a replay shall want the same faces."""
+
+
+class Questions:
+    """What was asked and is not answered yet.
+
+    Args:
+        device: this device's name.
+        publish: sends to the local broker.
+
+    Attributes:
+        topic: where the answers come.
+    """
+
+    def __init__(self, device: str, publish: Callable[[Message], None]) -> None:
+        self.topic = wanted_topic(device, secrets.token_hex(4))
+        self._publish = publish
+        self._numbers = itertools.count(1)
+        self._open: dict[bytes, asyncio.Future[list[Wanted]]] = {}
+        self._is_answered = True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be asked just now."""
+        return len(self._open) >= MOST_OPEN
+
+    async def ask(self, frame: Frame, view: View) -> list[Wanted] | None:
+        """Return what is wanted of a frame's faces; nothing if there is no answer, and all are.
+
+        Args:
+            frame: in which they were seen.
+            view: the faces.
+        """
+        began_s = time.monotonic()
+        wanted = None
+        for _ in range(PACED_TRIES if frame.paced else 1):
+            if (wanted := await self._try(frame, view)) is not None:
+                break
+        if wanted is None:
+            metrics.UNANSWERED.inc()
+        else:
+            metrics.QUESTION_SECONDS.observe(time.monotonic() - began_s)
+        return wanted
+
+    def tell(self, frame: Frame) -> None:
+        """Tell that there is nobody in a recording's frame, so that its followers need not wait for it."""
+        self._send(frame, NOBODY)
+
+    def take(self, message: Message) -> None:
+        """Take an answer; late ones are of no use.
+
+        Raises:
+            Refused: it is none.
+        """
+        wanted = decode_wanted(message)
+        self._is_answered = True
+        answer = self._open.get(message.correlation or b"")
+        if answer is not None and not answer.done():
+            answer.set_result(wanted)
+
+    async def _try(self, frame: Frame, view: View) -> list[Wanted] | None:
+        answer: asyncio.Future[list[Wanted]] = asyncio.get_running_loop().create_future()
+        correlation = self._send(frame, view)
+        self._open[correlation] = answer
+        live_s = PATIENCE_S if self._is_answered else IMPATIENCE_S
+        try:
+            async with asyncio.timeout(PACED_PATIENCE_S if frame.paced else live_s):
+                return await answer
+        except TimeoutError:
+            self._is_answered = False
+            return None
+        finally:
+            del self._open[correlation]
+
+    def _send(self, frame: Frame, view: View) -> bytes:
+        """Send a question; return what its answer will carry."""
+        correlation = b"%d" % next(self._numbers)
+        # Without a connection there is no answer, and that is one too.
+        try:
+            self._publish(encode_seen(seen_in(frame, view, answer_to=self.topic, correlation=correlation)))
+        except (LinkDown, PacketTooLarge):
+            metrics.NOT_ASKED.inc()
+        return correlation

@@ -1,0 +1,140 @@
+"""Which of the faces seen now is which of those seen before: by place, carried on by its speed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.forward.visits.likeness import Likeness, difference
+
+Box = tuple[float, float, float, float]
+
+LEAST_OVERLAP = 0.2
+LEAST_AREAS = 0.5
+"""Of two boxes that are near: the smaller area in parts of the larger one."""
+NEAR = 0.8
+"""Face widths between the centres of two boxes that are near."""
+REACH_NEW = 12.0
+"""How many more for each second, of a face seen once: nobody knows yet where it is going."""
+REACH = 4.0
+MOST_REACH_S = 0.3
+MOST_CARRIED_S = 0.3
+"""For so long is a face believed to go on as it did."""
+_UNLIKE = 0.5
+"""What a pair is worth less whose faces are two people's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What counts of one sight.
+
+    Attributes:
+        box: where the face is.
+        likeness: what it looks like, if that is known.
+        quality: of the picture it would make.
+        at_s: when.
+    """
+
+    box: Box
+    likeness: Likeness | None
+    quality: float
+    at_s: float
+
+
+@dataclass(slots=True)
+class Course:
+    """Where a face was, and where it is going.
+
+    Attributes:
+        last: where and when it was seen last.
+        sights: how often it was seen.
+        speed: of its centre, in pixels a second.
+    """
+
+    last: Glance
+    sights: int = 1
+    speed: tuple[float, float] = (0.0, 0.0)
+
+    def follow(self, glance: Glance) -> None:
+        """Take the next sight of this face; one that comes late says nothing of where it is now."""
+        self.sights += 1
+        if (after_s := self.unseen_s(glance.at_s)) <= 0:
+            return
+        (x, y), (to_x, to_y) = _centre(self.last.box), _centre(glance.box)
+        # The longer ago the last sight was, the less its speed says; at the second there was none.
+        new = 1.0 if self.speed == (0.0, 0.0) else min(1.0, 0.5 + after_s)
+        old_x, old_y = self.speed
+        self.speed = (
+            new * (to_x - x) / after_s + (1 - new) * old_x,
+            new * (to_y - y) / after_s + (1 - new) * old_y,
+        )
+        self.last = glance
+
+    def unseen_s(self, at_s: float) -> float:
+        """Return for how long it has not been seen; less than nothing for what comes late."""
+        return at_s - self.last.at_s
+
+    def expected(self, at_s: float) -> Box:
+        """Return where it should be by now."""
+        after_s = _within(self.unseen_s(at_s), MOST_CARRIED_S)
+        x, y, width, height = self.last.box
+        return x + self.speed[0] * after_s, y + self.speed[1] * after_s, width, height
+
+    def reach(self, at_s: float) -> float:
+        """Return how far from there it may be, in face widths."""
+        a_second = REACH_NEW if self.sights == 1 else REACH
+        return NEAR + a_second * _within(self.unseen_s(at_s), MOST_REACH_S)
+
+
+def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int]:
+    """Return by the index of a sight the index of its course; the best pairs first, each course once.
+
+    Args:
+        courses: of the faces seen before.
+        glances: of one frame. What they look like decides between two that are equally near.
+    """
+    pairs = []
+    for index, course in enumerate(courses):
+        for number, glance in enumerate(glances):
+            strength = _strength(course.expected(glance.at_s), glance.box, course.reach(glance.at_s))
+            if strength is not None:
+                unlike = min(1.0, difference(course.last.likeness, glance.likeness))
+                pairs.append((strength - _UNLIKE * unlike, number, index))
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for _, number, index in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2])):
+        if number not in found and index not in taken:
+            found[number] = index
+            taken.add(index)
+    return found
+
+
+def _strength(expected: Box, box: Box, reach: float) -> float | None:
+    """Return how well two boxes fit: 1 to 2 if they overlap, 0 to 1 if they are near; nothing if neither."""
+    overlap = intersection_over_union(expected, box)
+    if overlap > LEAST_OVERLAP:
+        return 1 + overlap
+    areas = expected[2] * expected[3], box[2] * box[3]
+    if min(areas) < LEAST_AREAS * max(areas):
+        return None
+    (x, y), (other_x, other_y) = _centre(expected), _centre(box)
+    limit = reach * (expected[2] + box[2]) / 2
+    distance = math.hypot(other_x - x, other_y - y)
+    return 1 - distance / limit if distance < limit else None
+
+
+def intersection_over_union(one: Box, other: Box) -> float:
+    """Return how much two boxes overlap, 0..1."""
+    wide = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    high = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    shared = wide * high
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return box[0] + box[2] / 2, box[1] + box[3] / 2
+
+
+def _within(seconds: float, most_s: float) -> float:
+    return max(0.0, min(most_s, seconds))

@@ -1,0 +1,180 @@
+"""The visits before one camera: what is seen, matched, rated and chosen from."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from services.common import times
+from services.common.sights import Seen, Sight, Wanted
+from services.forward.visits.likeness import Likeness, difference
+from services.forward.visits.matching import Course, Glance, match
+from services.forward.visits.quality import quality
+
+MAX_OPEN = 1_000
+"""Visits of one camera at a time; of more the one that was seen longest ago ends."""
+
+
+class Why(StrEnum):
+    """Why a picture is wanted."""
+
+    FIRST = "first"
+    BETTER = "better"
+    CHANGED = "changed"
+    BACK = "back"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is a visit, and which pictures of it are wanted.
+
+    Attributes:
+        gap_s: who was not seen for longer comes for another visit.
+        better: a picture is better if its quality is so many times that of the best one.
+        apart_s: and if it comes so long after the last.
+        most_shots: of a visit; those in doubt are not bound by it.
+        away_s: who was not seen for longer may be another when seen again.
+        changed: the difference from one look to the next beyond which it may be somebody else.
+        back: the same against the last picture, of who was away.
+        missing_s: a picture that was wanted and has not come for so long is wanted again; 0: never.
+    """
+
+    gap_s: float = 2.0
+    better: float = 1.1
+    apart_s: float = 0.3
+    most_shots: int = 8
+    away_s: float = 0.3
+    changed: float = 1.0
+    back: float = 0.5
+    missing_s: float = 0.0
+
+
+HALF_FULL, NEARLY_FULL = 0.5, 0.8
+CLEARLY_BETTER = 1.5
+
+
+def thrifty(rules: Rules, fill: float) -> Rules:
+    """Return what holds while a spool is so full, 0..1: first clear improvements alone, then none.
+
+    First pictures are wanted always, and those in doubt are first ones.
+    """
+    if fill >= NEARLY_FULL:
+        return replace(rules, most_shots=1)
+    return replace(rules, better=max(rules.better, CLEARLY_BETTER)) if fill >= HALF_FULL else rules
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A picture that is wanted, and why."""
+
+    wanted: Wanted
+    why: Why
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One visit.
+
+    Attributes:
+        id: its name.
+        course: where the face is.
+        picture: the best one, of whoever is taken to be there now.
+        asked_s: when the last picture was wanted.
+        shots: how many were wanted.
+        is_here: whether the last one has come.
+    """
+
+    id: str
+    course: Course
+    picture: Glance
+    asked_s: float
+    shots: int = 1
+    is_here: bool = False
+
+    def again(self, glance: Glance, rules: Rules) -> Why | None:
+        """Take another sight; say why a picture of it is wanted, if one is."""
+        why = self._why(glance, rules)
+        self.course.follow(glance)
+        if why is not None:
+            self.picture, self.asked_s, self.is_here = glance, glance.at_s, False
+            self.shots += 1
+        return why
+
+    def _why(self, glance: Glance, rules: Rules) -> Why | None:
+        # In doubt whether it is still the same person: a picture, and what was best before counts no more.
+        if difference(self.course.last.likeness, glance.likeness) > rules.changed:
+            return Why.CHANGED
+        was_away = self.course.unseen_s(glance.at_s) > rules.away_s
+        if was_away and difference(self.picture.likeness, glance.likeness) > rules.back:
+            return Why.BACK
+        after_s = glance.at_s - self.asked_s
+        if rules.missing_s and not self.is_here and after_s > rules.missing_s:
+            return Why.MISSING
+        is_due = after_s >= rules.apart_s and self.shots < rules.most_shots
+        return Why.BETTER if is_due and glance.quality > rules.better * self.picture.quality else None
+
+
+class Visits:
+    """The open visits before one camera, by the frames' own times, so that a replay chooses the same."""
+
+    def __init__(self) -> None:
+        self._open: list[_Visit] = []
+        self._newest_s = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def look(self, seen: Seen, rules: Rules) -> list[Choice]:
+        """Take what is seen in a frame; return what is wanted of it.
+
+        Args:
+            seen: a frame's faces. Frames may come a little out of order, each once.
+            rules: what holds now.
+        """
+        self._end(seen.time.timestamp(), rules.gap_s)
+        glances = [_glance(sight, seen) for sight in seen.view.sights]
+        going_on = list(self._open)
+        found = match([visit.course for visit in going_on], glances)
+        choices = []
+        for index, glance in enumerate(glances):
+            why: Why | None
+            if index in found:
+                visit = going_on[found[index]]
+                why = visit.again(glance, rules)
+            else:
+                visit, why = self._begin(seen, glance), Why.FIRST
+            if why is not None:
+                choices.append(Choice(Wanted(index, visit.id, visit.shots, glance.quality), why))
+        return choices
+
+    def came(self, visit_id: str, shot: str) -> None:
+        """Note that a picture that was wanted is here."""
+        for visit in self._open:
+            if visit.id == visit_id and str(visit.shots) == shot:
+                visit.is_here = True
+
+    def _end(self, at_s: float, gap_s: float) -> None:
+        """End the visits of those who are gone."""
+        if at_s < self._newest_s - gap_s:  # the clock was set
+            self._open.clear()
+            self._newest_s = at_s
+        self._newest_s = max(self._newest_s, at_s)
+        self._open = [visit for visit in self._open if visit.course.unseen_s(self._newest_s) <= gap_s]
+
+    def _begin(self, seen: Seen, glance: Glance) -> _Visit:
+        if len(self._open) >= MAX_OPEN:
+            self._open.remove(min(self._open, key=lambda visit: visit.course.last.at_s))
+        visit = _Visit(_mint(seen, glance), Course(glance), glance, glance.at_s)
+        self._open.append(visit)
+        return visit
+
+
+def _glance(sight: Sight, seen: Seen) -> Glance:
+    rated = quality(sight, seen.view.width, seen.view.height)
+    return Glance(sight.box, Likeness.of(sight.signature), rated, seen.time.timestamp())
+
+
+def _mint(seen: Seen, glance: Glance) -> str:
+    """Return a visit's id: the time of its first frame, and what tells it from others of that frame."""
+    about = f"{seen.source}\n{times.rfc3339(seen.time)}\n{glance.box}"
+    return f"{times.compact(seen.time)}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"

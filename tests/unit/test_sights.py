@@ -1,0 +1,116 @@
+"""What detect asks, and what forward answers."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.errors import Refused
+from services.common.message import Message
+from services.common.sights import (
+    SIGNATURE_BYTES,
+    Seen,
+    Sight,
+    View,
+    Wanted,
+    decode_seen,
+    decode_wanted,
+    encode_seen,
+    encode_wanted,
+    wanted_topic,
+)
+from services.common.times import EPOCH
+from services.common.topics import Source
+
+tenths = st.integers(-10_000, 10_000).map(lambda value: value / 10)
+sizes = st.integers(1, 10_000).map(lambda value: value / 10)
+shares = st.integers(0, 1_000).map(lambda value: value / 1_000)
+sights = st.builds(
+    Sight,
+    box=st.tuples(tenths, tenths, sizes, sizes),
+    score=shares,
+    landmarks=st.one_of(st.just(()), st.tuples(*[tenths] * 10)),
+    sharpness=sizes,
+    signature=st.one_of(st.just(b""), st.binary(min_size=SIGNATURE_BYTES, max_size=SIGNATURE_BYTES)),
+)
+SEEN = Seen(
+    source=Source("porch", "front"),
+    sequence=7,
+    time=EPOCH + timedelta(days=20_000),
+    view=View(640, 480, (Sight((1.0, 2.0, 30.0, 40.0), 0.9, (), 80.0, bytes(SIGNATURE_BYTES)),)),
+    answer_to=wanted_topic("porch", "a1"),
+    correlation=b"7",
+)
+
+
+@given(found=st.lists(sights, max_size=5), paced=st.booleans(), after=st.none() | st.integers(0, 10**9))
+def test_a_question_comes_as_it_went(found: list[Sight], paced: bool, after: int | None) -> None:
+    seen = replace(SEEN, view=View(640, 480, tuple(found)), paced=paced, after=after)
+    assert decode_seen(encode_seen(seen)) == seen
+
+
+@given(index=st.integers(0, 999), shot=st.integers(1, 99), rated=shares)
+def test_so_does_an_answer(index: int, shot: int, rated: float) -> None:
+    wanted = [Wanted(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated)]
+    answer = encode_wanted(SEEN, wanted)
+    assert decode_wanted(answer) == wanted
+    assert (answer.topic, answer.correlation) == (SEEN.answer_to, SEEN.correlation)
+
+
+@pytest.mark.parametrize(
+    "answer_to",
+    [
+        "faceferry/yard/detect/a1/wanted",  # another device's
+        "faceferry/porch/taken",
+        "faceferry/porch/detect/a1/wanted/more",
+        "faceferry/porch/detect/+/wanted",
+        "",
+    ],
+)
+def test_nobody_has_an_answer_published_elsewhere(answer_to: str) -> None:
+    with pytest.raises(Refused, match="bad_response_topic"):
+        decode_seen(replace(encode_seen(SEEN), response_topic=answer_to))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"framesize": [0, 480]},
+        {"framesize": [640]},
+        {"faces": 7},
+        {"faces": [{}]},
+        {"faces": [{"box": [1, 2, 3, 0], "score": 1, "sharpness": 1, "signature": ""}]},
+        {"faces": [{"box": [1, 2, 3, True], "score": 1, "sharpness": 1, "signature": ""}]},
+        {"faces": [{"box": [1, 2, 3, 4], "score": float("nan"), "sharpness": 1, "signature": ""}]},
+        {"faces": [{"box": [1, 2, 3, float("inf")], "score": 1, "sharpness": 1, "signature": ""}]},
+        {"faces": [{"box": [1, 2, 3, 1e300], "score": 1, "sharpness": 1, "signature": ""}]},
+        {"faces": [{"box": [1, 2, 3, 4], "score": 1, "sharpness": 1, "signature": "AAAA"}]},
+        {"faces": [{"box": [1, 2, 3, 4], "score": 1, "sharpness": 1, "signature": "ä"}]},
+        {"faces": [{"box": [1, 2, 3, 4], "score": 1, "sharpness": 1, "signature": "", "landmarks": [1]}]},
+    ],
+)
+def test_what_is_no_question_is_refused(change: dict[str, object]) -> None:
+    body = {**json.loads(encode_seen(SEEN).payload), **change}
+    with pytest.raises(Refused, match="bad_json"):
+        decode_seen(replace(encode_seen(SEEN), payload=json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "{",
+        '{"wanted": [{}]}',
+        '{"wanted": [{"face": -1, "visit": "v", "shot": 1, "quality": 1}]}',
+        '{"wanted": [{"face": 0, "visit": "a b", "shot": 1, "quality": 1}]}',
+        '{"wanted": [{"face": 0, "visit": "v", "shot": 0, "quality": 1}]}',
+        '{"wanted": [{"face": 0, "visit": "v", "shot": 1, "quality": 2}]}',
+        '{"wanted": [{"face": 0, "visit": "v", "shot": 1, "quality": NaN}]}',
+    ],
+)
+def test_what_is_no_answer_is_refused(body: str) -> None:
+    with pytest.raises(Refused, match="bad_json"):
+        decode_wanted(Message(topic=SEEN.answer_to, payload=body.encode()))
