@@ -1,21 +1,32 @@
 """Who walks where and when: pure, from a seed."""
 
+import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 WIDTH, HEIGHT = 1280, 720
+"""Of a frame, in pixels."""
 SCENE_S = 6.0
-KINDS = ("stands", "walks", "runs", "passes", "stops", "crosses", "replaces", "returns")
+SIZES = (50.0, 70.0, 100.0, 140.0)
+"""Of faces, in pixels."""
+
+_CROWD_EVERY = 12
+_LANES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A face in pixels of the frame: its centre, and its height."""
+class Place:
+    """A face in a frame: its centre and its height, in pixels."""
 
     x: float
     y: float
     size: float
+
+
+Path = Callable[[float], Place]
+"""Where somebody is, by the seconds since they began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +35,24 @@ class Person:
 
     Attributes:
         name: unique among all scenes.
-        kind: what they do.
+        act: what they do.
         face: whose face it is, of the cast.
-        look: from which the colours and the side are drawn, so that two of one face differ.
-        moments: when they are in view, seconds from the scene's begin, first and last.
-        path: where they are, by the seconds since their begin.
+        look: from which its colours and its side are drawn, so that two of one face differ.
+        moments: when they are in view: seconds of the scene, first and last.
+        path: where they are.
     """
 
     name: str
-    kind: str
+    act: str
     face: int
     look: int
     moments: tuple[tuple[float, float], ...]
-    path: Callable[[float], Box]
+    path: Path
 
-    def at(self, second: float) -> Box | None:
+    def at(self, second: float) -> Place | None:
         """Return where they are; nothing while they are away."""
-        if any(first <= second < last for first, last in self.moments):
-            return self.path(second - self.moments[0][0])
-        return None
+        is_there = any(first <= second < last for first, last in self.moments)
+        return self.path(second - self.moments[0][0]) if is_there else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class Scene:
 
     Attributes:
         people: who they are.
-        shake_px: how far the camera shakes.
+        shake_px: how far the camera shakes (standard deviation), in pixels.
         seed: of what is drawn while it is staged.
     """
 
@@ -60,8 +70,112 @@ class Scene:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """What an act is made from: where it happens, and with whom."""
+
+    chance: random.Random
+    x: float
+    y: float
+    size: float
+    side: int
+    begin_s: float
+
+    def still(self) -> Path:
+        """Return the path of one who stands, and sways."""
+        chance = self.chance
+        pace, phase = chance.uniform(0.6, 3.0), chance.uniform(0, 2 * math.pi)
+        far = self.size * chance.uniform(0, 0.15)
+        return lambda second: Place(
+            self.x + far * math.sin(pace * second + phase),
+            self.y + far / 3 * math.cos(pace * second),
+            self.size,
+        )
+
+    def straight(self, widths_per_s: float, *, before: float) -> Path:
+        """Return the path of one who walks, from so many pixels before the place."""
+        speed = self.side * self.size * widths_per_s
+        begin_x = self.x - self.side * before
+        return lambda second: Place(begin_x + speed * second, self.y, self.size)
+
+
+_Part = tuple[tuple[tuple[float, float], ...], Path]
+"""When somebody is there, and where."""
+
+
+def _stands(stand: _Stand) -> list[_Part]:
+    return [(((stand.begin_s, SCENE_S),), stand.still())]
+
+
+def _walks(stand: _Stand) -> list[_Part]:
+    return [(((stand.begin_s, SCENE_S),), stand.straight(stand.chance.uniform(1, 3), before=200))]
+
+
+def _runs(stand: _Stand) -> list[_Part]:
+    """Through the whole picture, at up to 2,000 pixels a second."""
+    widths = min(stand.chance.uniform(5, 20), 2_000 / stand.size)
+    before = stand.x + stand.size if stand.side > 0 else WIDTH - stand.x + stand.size
+    lasts_s = (WIDTH + 2 * stand.size) / (widths * stand.size)
+    return [(((stand.begin_s, stand.begin_s + lasts_s),), stand.straight(widths, before=before))]
+
+
+def _passes(stand: _Stand) -> list[_Part]:
+    """Out of one door and into the next."""
+    path = stand.straight(stand.chance.uniform(2, 8), before=0)
+    return [(((stand.begin_s, stand.begin_s + 0.35),), path)]
+
+
+def _stops(stand: _Stand) -> list[_Part]:
+    path = stand.straight(stand.chance.uniform(2, 4), before=200)
+    stop_s, long_s = stand.chance.uniform(0.5, 1.5), stand.chance.uniform(0.5, 1.5)
+
+    def stop_and_go(second: float) -> Place:
+        return path(min(second, stop_s) + max(0.0, second - stop_s - long_s))
+
+    return [(((stand.begin_s, SCENE_S),), stop_and_go)]
+
+
+def _cross(stand: _Stand) -> list[_Part]:
+    """Two who come from both sides, on one line."""
+    moments = ((stand.begin_s, SCENE_S),)
+    before = 3 * stand.size
+    one = stand.straight(stand.chance.uniform(2, 5), before=before)
+    back = stand.straight(-stand.chance.uniform(2, 5), before=-before)
+    return [(moments, one), (moments, back)]
+
+
+def _replace(stand: _Stand) -> list[_Part]:
+    """One who leaves, and another in the same place after up to two seconds."""
+    leaves_s = stand.begin_s + stand.chance.uniform(1.0, 2.5)
+    comes_s = leaves_s + stand.chance.uniform(0.0, 2.0)
+    return [
+        (((stand.begin_s, leaves_s),), stand.still()),
+        (((comes_s, SCENE_S),), stand.still()),
+    ]
+
+
+def _returns(stand: _Stand) -> list[_Part]:
+    leaves_s = stand.begin_s + stand.chance.uniform(0.8, 2.0)
+    comes_s = leaves_s + stand.chance.uniform(0.3, 1.5)
+    return [(((stand.begin_s, leaves_s), (comes_s, SCENE_S)), stand.still())]
+
+
+ACTS: Mapping[str, Callable[[_Stand], list[_Part]]] = MappingProxyType(
+    {
+        "stands": _stands,
+        "walks": _walks,
+        "runs": _runs,
+        "passes": _passes,
+        "stops": _stops,
+        "crosses": _cross,
+        "replaces": _replace,
+        "returns": _returns,
+    }
+)
+
+
 def scenes(seed: int, people: int, cast: int) -> Iterator[Scene]:
-    """Yield scenes with so many people in all.
+    """Yield scenes with so many people in all: mostly a few, every twelfth a crowd of thirty.
 
     Args:
         seed: the same seed, the same scenes.
@@ -69,117 +183,49 @@ def scenes(seed: int, people: int, cast: int) -> Iterator[Scene]:
         cast: of how many faces there are.
     """
     chance = random.Random(seed)
-    made = 0
-    number = 0
+    made, number = 0, 0
     while made < people:
-        scene = _crowd(chance, cast, made) if number % 12 == 11 else _few(chance, cast, made)
+        make = _crowd if number % _CROWD_EVERY == _CROWD_EVERY - 1 else _few
+        scene = make(chance, cast, made)
         yield scene
         made += len(scene.people)
         number += 1
 
 
 def _few(chance: random.Random, cast: int, made: int) -> Scene:
-    """Return a scene of up to four, each in a lane of their own, or two in one where they meet."""
-    lanes = list(range(3))
-    chance.shuffle(lanes)
+    """Return a scene of one to three acts, each in a lane of its own."""
     people: list[Person] = []
-    for lane in lanes[: chance.randint(1, 3)]:
-        people += _act(chance, cast, lane, made + len(people))
-    return Scene(tuple(people), chance.choice((0.0, 0.0, 0.0, 4.0)), chance.randrange(1 << 30))
+    for lane in chance.sample(range(_LANES), chance.randint(1, _LANES)):
+        act = chance.choice(list(ACTS))
+        stand = _Stand(
+            chance,
+            x=chance.uniform(300, WIDTH - 300),
+            y=130 + 230 * lane + chance.uniform(-20, 20),
+            size=chance.choice(SIZES),
+            side=chance.choice((-1, 1)),
+            begin_s=chance.uniform(0, 1.5),
+        )
+        faces = chance.sample(range(cast), 2)
+        for (moments, path), face in zip(ACTS[act](stand), faces, strict=False):
+            name = str(made + len(people))
+            people.append(Person(name, act, face, chance.getrandbits(30), moments, path))
+    return Scene(tuple(people), chance.choice((0.0, 0.0, 0.0, 4.0)), chance.getrandbits(30))
 
 
 def _crowd(chance: random.Random, cast: int, made: int) -> Scene:
-    """Return a scene of thirty who stand or sway."""
+    """Return a scene of thirty who stand."""
     people = []
-    for row in range(3):
-        for column in range(10):
-            x, y = 70 + column * 126 + chance.uniform(-20, 20), 140 + row * 220 + chance.uniform(-20, 20)
-            size = chance.uniform(55, 80)
-            name = f"{made + len(people)}"
-            begin = chance.uniform(0, 1)
-            people.append(
-                Person(
-                    name,
-                    "stands",
-                    chance.randrange(cast),
-                    chance.randrange(1 << 30),
-                    ((begin, SCENE_S),),
-                    _sway(chance, Box(x, y, size)),
-                )
-            )
-    return Scene(tuple(people), 0.0, chance.randrange(1 << 30))
-
-
-def _act(chance: random.Random, cast: int, lane: int, first: int) -> list[Person]:
-    y = 130.0 + 230 * lane + chance.uniform(-20, 20)
-    size = chance.choice((50.0, 70.0, 100.0, 140.0))
-    kind = chance.choice(KINDS)
-    side = chance.choice((-1, 1))
-    faces = chance.sample(range(cast), 2)
-
-    def person(index: int, moments: tuple[tuple[float, float], ...], path: Callable[[float], Box]) -> Person:
-        look = chance.randrange(1 << 30)
-        return Person(f"{first + index}", kind, faces[index], look, moments, path)
-
-    def straight(speed: float, begin_x: float | None = None) -> Callable[[float], Box]:
-        start = begin_x if begin_x is not None else (-size if side > 0 else WIDTH + size)
-        return lambda second: Box(start + side * speed * second, y, size)
-
-    begin = chance.uniform(0, 1.5)
-    middle = chance.uniform(300, WIDTH - 300)
-    match kind:
-        case "stands":
-            return [person(0, ((begin, SCENE_S),), _sway(chance, Box(middle, y, size)))]
-        case "walks":
-            speed = size * chance.uniform(1.0, 3.0)
-            return [person(0, ((begin, SCENE_S),), straight(speed, middle - side * 200))]
-        case "runs":
-            speed = min(2_000.0, size * chance.uniform(5.0, 20.0))
-            return [person(0, ((begin, begin + (WIDTH + 2 * size) / speed),), straight(speed))]
-        case "passes":
-            # Out of a door and into the next.
-            speed = size * chance.uniform(2.0, 8.0)
-            return [person(0, ((begin, begin + 0.35),), straight(speed, middle))]
-        case "stops":
-            speed = size * chance.uniform(2.0, 4.0)
-            stop, long = chance.uniform(0.5, 1.5), chance.uniform(0.5, 1.5)
-            return [
-                person(0, ((begin, SCENE_S),), _stop_and_go(straight(speed, middle - side * 200), stop, long))
-            ]
-        case "crosses":
-            speed = size * chance.uniform(2.0, 5.0)
-            back = chance.uniform(2.0, 5.0) * size
-            way = 3 * size
-            return [
-                person(
-                    0, ((begin, SCENE_S),), lambda s: Box(middle - side * way + side * speed * s, y, size)
-                ),
-                person(1, ((begin, SCENE_S),), lambda s: Box(middle + side * way - side * back * s, y, size)),
-            ]
-        case "replaces":
-            leaves = chance.uniform(1.0, 2.5)
-            comes = begin + leaves + chance.uniform(0.0, 2.0)
-            place = Box(middle, y, size)
-            return [
-                person(0, ((begin, begin + leaves),), _sway(chance, place)),
-                person(1, ((comes, SCENE_S),), _sway(chance, place)),
-            ]
-        case _:
-            leaves, away = chance.uniform(0.8, 2.0), chance.uniform(0.3, 1.5)
-            moments = ((begin, begin + leaves), (begin + leaves + away, SCENE_S))
-            return [person(0, moments, _sway(chance, Box(middle, y, size)))]
-
-
-def _sway(chance: random.Random, place: Box) -> Callable[[float], Box]:
-    import math
-
-    pace, phase, far = chance.uniform(0.1, 0.5), chance.uniform(0, 6.3), chance.uniform(0, 0.15)
-    return lambda second: Box(
-        place.x + place.size * far * math.sin(6.283 * pace * second + phase),
-        place.y + place.size * far / 3 * math.cos(6.283 * pace * second),
-        place.size,
-    )
-
-
-def _stop_and_go(path: Callable[[float], Box], stop: float, long: float) -> Callable[[float], Box]:
-    return lambda second: path(min(second, stop) + max(0.0, second - stop - long))
+    for number in range(30):
+        row, column = divmod(number, 10)
+        stand = _Stand(
+            chance,
+            x=70 + column * 126 + chance.uniform(-20, 20),
+            y=140 + row * 220 + chance.uniform(-20, 20),
+            size=chance.uniform(55, 80),
+            side=1,
+            begin_s=chance.uniform(0, 1),
+        )
+        [(moments, path)] = _stands(stand)
+        face, look = chance.randrange(cast), chance.getrandbits(30)
+        people.append(Person(str(made + number), "stands", face, look, moments, path))
+    return Scene(tuple(people), 0.0, chance.getrandbits(30))

@@ -1,9 +1,8 @@
 """Faces of real clips over a real room: frames with known truth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,82 +10,99 @@ import numpy.typing as npt
 
 from benchmarks.people.script import HEIGHT, SCENE_S, WIDTH, Person, Scene
 from services.detect.pictures import Picture
+from services.forward.visits.matching import Box
 
 MARGIN = 0.45
-Mask = npt.NDArray[np.float32]
+"""How much more than the face a picture of the cast shows on each side, in parts of its size."""
+PICTURES_PER_S = 12.0
+"""How fast faces move by themselves."""
+NOISE = 2.0
+"""Of the sensor: the standard deviation, of 255."""
+
+_LEAST_PX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A face as it is in a frame: box in pixels, left, top, width, height."""
+    """A face as it is in a frame: whose, and where, in pixels."""
 
     person: str
-    box: tuple[float, float, float, float]
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One frame of a scene, who is in it, and when."""
+
+    at_s: float
+    picture: Picture
+    shown: tuple[Shown, ...]
 
 
 def stage(
-    scene: Scene, cast: list[list[Picture]], room: Picture, frames_per_s: float
-) -> Iterator[tuple[float, Picture, list[Shown]]]:
-    """Yield the seconds, the picture and who is in it, frame by frame.
+    scene: Scene, cast: Sequence[Sequence[Picture]], room: Picture, frames_per_s: float
+) -> Iterator[Shot]:
+    """Yield a scene's frames.
 
     Args:
-        scene: who.
-        cast: of each face its pictures, 30 a second, with `MARGIN` around the face.
-        room: the background, of the scene's size.
-        frames_per_s: how many.
+        scene: who is there.
+        cast: of each face its pictures, one after the other, with `MARGIN` around the face.
+        room: the background, `WIDTH` and `HEIGHT` pixels; not modified.
+        frames_per_s: how many of them.
     """
     chance = np.random.default_rng(scene.seed)
     for number in range(int(SCENE_S * frames_per_s)):
-        second = number / frames_per_s
-        shake = chance.normal(0, scene.shake_px, 2) if scene.shake_px else np.zeros(2)
-        picture = np.roll(room, (int(shake[1]), int(shake[0])), (0, 1)) if scene.shake_px else room.copy()
-        shown = []
-        for person in scene.people:
-            place = person.at(second)
-            if place is None:
-                continue
-            face = _dressed(person, cast, second)
-            box = _paste(picture, face, place.x + shake[0], place.y + shake[1], place.size)
-            if box is not None:
-                shown.append(Shown(person.name, box))
-        noise = chance.normal(0, 2, picture.shape[:2])[..., None]
-        yield second, np.clip(picture + noise, 0, 255).astype(np.uint8), shown
+        at_s = number / frames_per_s
+        x, y = (float(value) for value in chance.normal(0, 1, 2) * scene.shake_px)
+        picture = np.roll(room, (round(y), round(x)), (0, 1))
+        shown = [_show(picture, person, cast[person.face], at_s, (x, y)) for person in scene.people]
+        noisy = picture + chance.normal(0, NOISE, picture.shape[:2])[..., None]
+        is_there = tuple(face for face in shown if face is not None)
+        yield Shot(at_s, np.clip(noisy, 0, 255).astype(np.uint8), is_there)
 
 
-def _dressed(person: Person, cast: list[list[Picture]], second: float) -> Picture:
-    pictures = cast[person.face]
-    rate = 12.0
-    at = int(second * rate + person.look) % (2 * len(pictures) - 2)
-    picture = pictures[at if at < len(pictures) else 2 * len(pictures) - 2 - at]
-    if person.look % 2:
-        picture = picture[:, ::-1]
-    own = np.random.default_rng(person.look)
+def _show(
+    picture: Picture, person: Person, faces: Sequence[Picture], at_s: float, shift: tuple[float, float]
+) -> Shown | None:
+    place = person.at(at_s)
+    if place is None:
+        return None
+    face = _dressed(faces, person.look, at_s)
+    box = _paste(picture, face, place.x + shift[0], place.y + shift[1], place.size)
+    return None if box is None else Shown(person.name, box)
+
+
+def _dressed(faces: Sequence[Picture], look: int, at_s: float) -> Picture:
+    """Return the face of a moment: its pictures to and fro, in colours and on a side of its own."""
+    turn = (int(at_s * PICTURES_PER_S) + look) % (2 * len(faces) - 2)
+    face = faces[turn if turn < len(faces) else 2 * len(faces) - 2 - turn]
+    own = np.random.default_rng(look)
     gains = own.uniform(0.75, 1.15) * own.uniform(0.93, 1.07, 3)
-    return np.clip(picture * gains, 0, 255).astype(np.uint8)
+    sided = face[:, ::-1] if look % 2 else face
+    return np.clip(sided * gains, 0, 255).astype(np.uint8)
 
 
-def _paste(
-    picture: Picture, face: Picture, x: float, y: float, size: float
-) -> tuple[float, float, float, float] | None:
-    """Put a face with its margin so that it is `size` high at this centre; return its box if it is in view."""
+def _paste(picture: Picture, face: Picture, x: float, y: float, size: float) -> Box | None:
+    """Put a face into a picture so that it is `size` high at this centre; return its box if it is in view."""
     height, width = face.shape[:2]
     scale = size * (1 + 2 * MARGIN) / height
-    wide, high = max(8, round(width * scale)), max(8, round(height * scale))
+    wide, high = max(_LEAST_PX, round(width * scale)), max(_LEAST_PX, round(height * scale))
     left, top = round(x - wide / 2), round(y - high / 2)
-    from_x, from_y = max(0, -left), max(0, -top)
-    to_x, to_y = min(wide, WIDTH - left), min(high, HEIGHT - top)
-    if to_x - from_x < 8 or to_y - from_y < 8:
+    from_x, to_x = max(0, -left), min(wide, WIDTH - left)
+    from_y, to_y = max(0, -top), min(high, HEIGHT - top)
+    if min(to_x - from_x, to_y - from_y) < _LEAST_PX:
         return None
-    shape = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    small = cv2.resize(face, (wide, high), interpolation=shape)[from_y:to_y, from_x:to_x]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(face, (wide, high), interpolation=interpolation)[from_y:to_y, from_x:to_x]
     mask = _oval(wide, high)[from_y:to_y, from_x:to_x]
     part = picture[top + from_y : top + to_y, left + from_x : left + to_x]
-    part[:] = (small * mask + part * (1 - mask)).astype(np.uint8)
-    inner_wide, inner_high = wide / (1 + 2 * MARGIN), high / (1 + 2 * MARGIN)
-    return x - inner_wide / 2, y - inner_high / 2, inner_wide, inner_high
+    part[:] = (scaled * mask + part * (1 - mask)).astype(np.uint8)
+    inner = wide / (1 + 2 * MARGIN), high / (1 + 2 * MARGIN)
+    return x - inner[0] / 2, y - inner[1] / 2, *inner
 
 
 @cache
-def _oval(width: int, height: int) -> Mask:
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+def _oval(width: int, height: int) -> npt.NDArray[np.float32]:
+    """Return how much of a face is seen: (H, W, 1), 1 within an oval, less towards its edge, 0 outside."""
+    y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
     return np.clip((1 - np.hypot(x, y)) / 0.15, 0, 1).astype(np.float32)[..., None]

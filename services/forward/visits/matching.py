@@ -13,10 +13,11 @@ LEAST_AREAS = 0.5
 """Of two boxes that are near: the smaller area in parts of the larger one."""
 NEAR = 0.8
 """Face widths between the centres of two boxes that are near."""
-REACH_NEW = 12.0
-"""How many more for each second, of a face seen once: nobody knows yet where it is going."""
+REACH_NEW = 25.0
+"""How many more for each second, of a face seen once: nobody knows yet where it is going, and some run."""
 REACH = 4.0
 MOST_REACH_S = 0.3
+MOST_REACH = 3.5
 MOST_CARRIED_S = 0.3
 """For so long is a face believed to go on as it did."""
 _UNLIKE = 0.5
@@ -75,14 +76,14 @@ class Course:
 
     def expected(self, at_s: float) -> Box:
         """Return where it should be by now."""
-        after_s = _within(self.unseen_s(at_s), MOST_CARRIED_S)
+        after_s = max(0.0, min(MOST_CARRIED_S, self.unseen_s(at_s)))
         x, y, width, height = self.last.box
         return x + self.speed[0] * after_s, y + self.speed[1] * after_s, width, height
 
     def reach(self, at_s: float) -> float:
         """Return how far from there it may be, in face widths."""
         a_second = REACH_NEW if self.sights == 1 else REACH
-        return NEAR + a_second * _within(self.unseen_s(at_s), MOST_REACH_S)
+        return min(MOST_REACH, NEAR + a_second * max(0.0, min(MOST_REACH_S, self.unseen_s(at_s))))
 
 
 def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int]:
@@ -134,7 +135,3 @@ def intersection_over_union(one: Box, other: Box) -> float:
 
 def _centre(box: Box) -> tuple[float, float]:
     return box[0] + box[2] / 2, box[1] + box[3] / 2
-
-
-def _within(seconds: float, most_s: float) -> float:
-    return max(0.0, min(most_s, seconds))

@@ -7,7 +7,7 @@ from enum import StrEnum
 from services.common import times
 from services.common.sights import Seen, Sight, Wanted
 from services.forward.visits.likeness import Likeness, difference
-from services.forward.visits.matching import Course, Glance, match
+from services.forward.visits.matching import Box, Course, Glance, match
 from services.forward.visits.quality import quality
 
 MAX_OPEN = 1_000
@@ -146,6 +146,10 @@ class Visits:
             if why is not None:
                 choices.append(Choice(Wanted(index, visit.id, visit.shots, glance.quality), why))
         return choices
+
+    def visit_at(self, box: Box) -> str:
+        """Return the id of the open visit that was last seen just here; empty if there is none."""
+        return next((visit.id for visit in self._open if visit.course.last.box == box), "")
 
     def came(self, visit_id: str, shot: str) -> None:
         """Note that a picture that was wanted is here."""

@@ -1,0 +1,156 @@
+"""Is anybody without a picture? People who never were, before a camera, by the hundred.
+
+    python -m benchmarks.people [--people 500] [--seed 1] [--looks-per-s 5 10 30]
+
+Faces of the real clips stand, walk, run, pass, stop, cross, take each other's place, leave and come back, in
+a real room; the real detector looks, and the real visits choose. Who is seen three times has to have a
+picture of their own. Ends with status 1 if somebody has none.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import cv2
+
+from benchmarks.people.cast import gather, look, room
+from benchmarks.people.judge import Verdict, Watched, judge, whose
+from benchmarks.people.script import SCENE_S, Scene, scenes
+from benchmarks.people.stage import stage
+from benchmarks.report.alone import alone
+from benchmarks.report.findings import Figure, Part, Table
+from services.common.sights import Seen, View
+from services.common.times import EPOCH
+from services.common.topics import Source
+from services.detect.detectors import Detector, open_detector
+from services.detect.pictures import Picture
+from services.detect.settings import DetectSettings
+from services.forward.visits.visits import Rules, Visits
+from tests.support import SHARED
+
+MOST_SPLIT, MOST_MERGED, MOST_PICTURES = 0.1, 0.02, 2.5
+ABOUT = """
+{people} people in scenes of {scene_s:g} seconds, 1280x720, seed {seed}: the faces of the test clips, cut out
+with an oval, in colours and on a side of their own, 50 to 140 pixels high, over a room; a sensor's noise; in
+every fourth scene the camera shakes. They stand, walk, run (up to 2,000 pixels a second), pass within
+0.35 s, stop and go on, cross each other, take each other's place after up to 2 s, leave and come back; every
+twelfth scene is a crowd of thirty. Each frame is looked at by YuNet as detect does it, and the visits choose
+as forward does. A person counts who is seen three times; a visit is *split* if one person has two, *merged*
+if two people who were not made to be one share it.
+"""
+
+
+class Theatre:
+    """Plays scenes before a detector."""
+
+    def __init__(self, detector: Detector, settings: DetectSettings) -> None:
+        self._detector = detector
+        self._settings = settings
+        clips = SHARED / "data" / "video"
+        self.cast: Sequence[Sequence[Picture]] = gather(detector, settings, clips)
+        self._room = room(clips)
+
+    def play(self, scene: Scene, looks_per_s: float, rules: Rules) -> Verdict:
+        """Return what became of a scene's people."""
+        acts = {person.name: person.act for person in scene.people}
+        return judge(self._watch(scene, looks_per_s, rules), acts)
+
+    def _watch(self, scene: Scene, looks_per_s: float, rules: Rules) -> Iterator[Watched]:
+        visits = Visits()
+        for shot in stage(scene, self.cast, self._room, looks_per_s):
+            view = look(self._detector, shot.picture, self._settings)
+            wanted = {choice.wanted.index for choice in visits.look(_seen(view, shot.at_s), rules)}
+            people = whose(view.sights, shot.shown)
+            for index, (person, sight) in enumerate(zip(people, view.sights, strict=True)):
+                yield Watched(person, visits.visit_at(sight.box), index in wanted)
+
+
+def _seen(view: View, at_s: float) -> Seen:
+    time = EPOCH + timedelta(days=20_000, seconds=at_s)
+    return Seen(Source("stage", "front"), 0, time, view, answer_to="", correlation=b"")
+
+
+def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
+    """Play all scenes, looked at so often; return what became of everybody."""
+    settings = DetectSettings.model_validate({"device": "stage", "detector": "yunet", "keep": "visits"})
+    found = {looks_per_s: Verdict() for looks_per_s in options.looks_per_s}
+    with open_detector(settings) as detector:
+        theatre = Theatre(detector, settings)
+        for looks_per_s in found:
+            for scene in scenes(options.seed, options.people, len(theatre.cast)):
+                found[looks_per_s] += theatre.play(scene, looks_per_s, Rules())
+            print(f"{looks_per_s:g} looks a second: {found[looks_per_s]}", file=sys.stderr, flush=True)
+    return found
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add who is there, and how often they are looked at."""
+    parser.add_argument("--people", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--looks-per-s", type=float, nargs="+", default=[5.0, 10.0, 30.0])
+
+
+def measure(options: argparse.Namespace) -> Part:
+    """Play, and say who has no picture."""
+    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
+    cv2.setNumThreads(1)
+    found = play_all(options)
+    about = ABOUT.format(people=options.people, seed=options.seed, scene_s=SCENE_S)
+    return Part("people", "Visits: nobody without a picture", about, _figures(found), (_table(found),))
+
+
+def _figures(found: dict[float, Verdict]) -> tuple[Figure, ...]:
+    verdicts = list(found.values())
+    return (
+        Figure("people without a picture", sum(each.nobodies.total() for each in verdicts), "less", 0),
+        Figure(
+            "of whom a visit is split, at most", max(_split(each) for each in verdicts), "less", MOST_SPLIT
+        ),
+        Figure("visits that are merged, at most", max(map(_merged, verdicts)), "less", MOST_MERGED),
+        Figure("pictures of a person, at most", max(map(_pictures, verdicts)), "less", MOST_PICTURES),
+    )
+
+
+def _table(found: dict[float, Verdict]) -> Table:
+    return Table(
+        "By looks a second",
+        (
+            "looks a second",
+            "people",
+            "without a picture",
+            "visits",
+            "split",
+            "merged",
+            "pictures of a person",
+        ),
+        tuple(
+            (
+                f"{looks_per_s:g}",
+                each.people,
+                each.nobodies.total(),
+                each.visits,
+                _split(each),
+                _merged(each),
+                _pictures(each),
+            )
+            for looks_per_s, each in found.items()
+        ),
+    )
+
+
+def _split(verdict: Verdict) -> float:
+    return verdict.split / max(1, verdict.people)
+
+
+def _merged(verdict: Verdict) -> float:
+    return verdict.merged / max(1, verdict.visits)
+
+
+def _pictures(verdict: Verdict) -> float:
+    return verdict.pictures / max(1, verdict.people)
+
+
+if __name__ == "__main__":
+    raise SystemExit(alone(__doc__, measure, add_options))
