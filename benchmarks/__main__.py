@@ -29,6 +29,7 @@ PARTS = (
     "start",
     "capture",
     "detect",
+    "people",
     "forward",
     "store",
     "fair",

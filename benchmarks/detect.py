@@ -175,7 +175,7 @@ def _ways(jpegs: list[bytes], detector: YuNet, settings: DetectSettings, referen
         return 0
 
     ways: dict[str, Way] = {
-        OURS: lambda index: len(pipeline.detect(Jpeg.open(jpegs[index]))[0]),
+        OURS: lambda index: len(pipeline.look(_frame(index, jpegs[index])).found),
         CROPS: lambda index: len(pipeline.find_faces(_frame(index, jpegs[index]))),
         FLOOR: floor,
         HAAR: lambda index: len(haar.detect(_decode_with_opencv(jpegs[index]))),

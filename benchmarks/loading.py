@@ -80,6 +80,7 @@ def service_programs(
             cloud_port=cloud.port,
             http_ports={name: free_port() for name in ALONE},
             detector="yunet",
+            keep="every",
             gallery_port=free_port(),
         )
         known = programs(plan, environment, find_mosquitto())

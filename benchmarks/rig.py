@@ -138,6 +138,7 @@ def running(folder: Path, cameras: tuple[str, ...], store_url: str, **settings: 
         cloud_port=free_port(),
         http_ports={name: free_port() for name in SERVICES},
         detector="yunet",
+        keep="every",
     )
     (folder / "local.conf").write_text(loopback_config(plan.local_port))
     (folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))

@@ -75,13 +75,15 @@ def _seen(view: View, at_s: float) -> Seen:
 def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
     """Play all scenes, looked at so often; return what became of everybody."""
     settings = DetectSettings.model_validate({"device": "stage", "detector": "yunet", "keep": "visits"})
-    found = {looks_per_s: Verdict() for looks_per_s in options.looks_per_s}
+    found = {}
     with open_detector(settings) as detector:
         theatre = Theatre(detector, settings)
-        for looks_per_s in found:
+        for looks_per_s in options.looks_per_s:
+            total = Verdict()
             for scene in scenes(options.seed, options.people, len(theatre.cast)):
-                found[looks_per_s] += theatre.play(scene, looks_per_s, Rules())
-            print(f"{looks_per_s:g} looks a second: {found[looks_per_s]}", file=sys.stderr, flush=True)
+                total += theatre.play(scene, looks_per_s, Rules())
+            found[looks_per_s] = total
+            print(f"{looks_per_s:g} looks a second: {total}", file=sys.stderr, flush=True)
     return found
 
 

@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whether others are on this machine, of whom brokers and pages on 127.0.0.1 are to ask for a "
         "password; auto: where others have accounts; default: %(default)s",
     )
+    parser.add_argument(
+        "--keep",
+        choices=("visits", "every"),
+        default=os.environ.get("FACEFERRY_KEEP", "every"),
+        help="a few good pictures of each visit, or each face of each frame; default: %(default)s",
+    )
     parser.set_defaults(run=run)
 
 
@@ -71,5 +77,6 @@ def run(options: argparse.Namespace) -> int:
         timeout_s=options.timeout,
         detector=options.detector,
         is_shared=options.shared == "yes" or (options.shared == "auto" and bool(neighbours())),
+        keep=options.keep,
     )
     return run_until_stopped(up(request)) or 0

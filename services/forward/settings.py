@@ -39,6 +39,12 @@ class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
         le=10_000,
         description="pictures of a visit; where it may be somebody else, there is one more",
     )
+    visit_anew_s: float = Field(
+        0.0,
+        ge=0,
+        description="who stays for longer than so many seconds begins another visit; 0: never, for a poster "
+        "stays for ever",
+    )
 
     @model_validator(mode="after")
     def _check_brokers(self) -> Self:

@@ -123,7 +123,10 @@ class Taker:
     def _make_chooser(self) -> Chooser:
         settings = self._settings
         rules = Rules(
-            gap_s=settings.visit_gap_s, better=settings.visit_better, most_shots=settings.visit_most_shots
+            gap_s=settings.visit_gap_s,
+            better=settings.visit_better,
+            most_shots=settings.visit_most_shots,
+            anew_s=settings.visit_anew_s,
         )
         return Chooser(
             rules,

@@ -18,6 +18,9 @@ from services.up.journal import Journal
 POLL_S = 0.1
 _DETECTOR = re.compile(r'^faceferry_detect_detector_info\{.*?detector="([^"]+)".*\} 1', re.MULTILINE)
 
+_SIGHTS = re.compile(r"^faceferry_forward_sights_total (\S+)", re.MULTILINE)
+_VISITS = re.compile(r'^faceferry_forward_wanted_total\{why="first"\} (\S+)', re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -33,12 +36,14 @@ class Outcome:
 
     Attributes:
         frames: frames answered.
-        faces: distinct faces in the answers.
+        faces: distinct faces in the answers: those that were wanted.
         stored: how many of exactly those are in the store.
         refused: how many of them the store has refused.
         seconds: how long it took.
         detector: which one worked.
         store: where the faces are.
+        sights: faces seen in all frames, where a few of each visit are kept.
+        visits: how many there were, likewise.
     """
 
     frames: int
@@ -48,10 +53,20 @@ class Outcome:
     seconds: float
     detector: str
     store: str
+    sights: int | None = None
+    visits: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the JSON object that `--json` prints."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def as_text(self) -> str:
+        """Return the line that everybody sees."""
+        seen = "" if self.visits is None else f"{self.sights} sights, {self.visits} visits, "
+        return (
+            f"{self.frames} frames, {seen}{self.faces} faces, {self.stored} stored, {self.refused} refused "
+            f"in {self.seconds:.1f} s: {self.store}"
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -105,12 +120,26 @@ async def finish(
 
 async def detector_of(port: int) -> str:
     """Return which detector works, from detect's own metrics; empty while it does not say."""
+    found = _DETECTOR.search(await _metrics(port))
+    return found[1] if found else ""
+
+
+async def sights_and_visits(port: int) -> tuple[int | None, int | None]:
+    """Return of how many faces forward was asked, and the visits it made of them; nothing if it is mute."""
+    metrics = await _metrics(port)
+    sights, visits = _SIGHTS.search(metrics), _VISITS.search(metrics)
+    if sights is None:
+        return None, None
+    return int(float(sights[1])), int(float(visits[1])) if visits else 0
+
+
+async def _metrics(port: int) -> str:
+    """Return what a service counts and measures; nothing if it does not answer."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
             session.get(f"http://127.0.0.1:{port}/metrics") as response,
         ):
-            found = _DETECTOR.search(await response.text())
+            return await response.text()
     except (aiohttp.ClientError, TimeoutError):
         return ""
-    return found[1] if found else ""

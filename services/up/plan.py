@@ -39,6 +39,7 @@ class Request:
         is_json: close with one JSON object on standard output.
         timeout_s: give up when nothing has moved for so long.
         detector: `auto`, `yunet` or `haar`.
+        keep: `visits` or `every`.
         is_shared: whether others are on this machine, of whom brokers and pages ask for a password.
     """
 
@@ -48,6 +49,7 @@ class Request:
     is_json: bool
     timeout_s: float
     detector: str
+    keep: str
     is_shared: bool = False
 
 
@@ -65,6 +67,7 @@ class Plan:
         cloud_port: of the one in the cloud's place.
         http_ports: of the services, by name.
         detector: which one is asked for.
+        keep: which faces are.
         gallery_port: where the faces can be looked at; 0 where nobody will.
         keys: what brokers and pages ask for; nothing where nobody else is on this machine.
     """
@@ -77,6 +80,7 @@ class Plan:
     cloud_port: int
     http_ports: Mapping[str, int]
     detector: str
+    keep: str
     gallery_port: int = 0
     keys: Keys | None = None
 
@@ -208,6 +212,7 @@ def _settings(plan: Plan) -> dict[str, str]:
         "FACEFERRY_CAMERAS": "\n".join(plan.cameras),
         "FACEFERRY_JOURNAL_PATH": str(plan.journal_path),
         "FACEFERRY_DETECTOR": plan.detector,
+        "FACEFERRY_KEEP": plan.keep,
         "FACEFERRY_SPOOL_PATH": str(plan.spool_path),
         "FACEFERRY_STORE_URL": plan.store_url,
         "FACEFERRY_GALLERY_PORT": str(plan.gallery_port),

@@ -76,6 +76,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
             cloud_port=free_port(),
             http_ports={name: free_port() for name in (*SERVICES, GALLERY)},
             detector=request.detector,
+            keep=request.keep,
             gallery_port=0 if request.is_once else free_port(gallery_port),
             keys=Keys(folder / "keys") if request.is_shared else None,
         )
@@ -107,11 +108,7 @@ async def _run_once(request: Request, plan: Plan, console: Console) -> int:
     if request.is_json:
         sys.stdout.write(json.dumps(outcome.as_dict()) + "\n")
         sys.stdout.flush()
-    console.line(
-        "up",
-        f"{outcome.frames} frames, {outcome.faces} faces, {outcome.stored} stored, {outcome.refused} refused "
-        f"in {outcome.seconds:.1f} s: {outcome.store}",
-    )
+    console.line("up", outcome.as_text())
     return 0 if outcome.is_complete else EXIT_INCOMPLETE
 
 
@@ -121,6 +118,9 @@ async def _outcome(plan: Plan, journal: Journal, seconds: float, detector: str) 
         stored = await which_are_stored(objects, faces)
     spool = once.held(plan.spool_path)
     refused = spool.refused if spool is not None else frozenset()
+    sights = visits = None
+    if plan.keep == "visits":
+        sights, visits = await once.sights_and_visits(plan.http_ports["forward"])
     return once.Outcome(
         frames=journal.frames,
         faces=len(faces),
@@ -129,6 +129,8 @@ async def _outcome(plan: Plan, journal: Journal, seconds: float, detector: str) 
         seconds=round(seconds, 3),
         detector=detector,
         store=plan.store_url,
+        sights=sights,
+        visits=visits,
     )
 
 

@@ -36,6 +36,10 @@ def test_who_stands_still_is_one_visit_and_one_picture() -> None:
     assert whys(watch(still(60))) == [Why.FIRST]
 
 
+def test_who_stays_for_long_begins_anew_where_that_is_asked_for() -> None:
+    assert whys(watch(still(60), Rules(anew_s=25))) == [Why.FIRST] * 3
+
+
 def test_each_of_those_who_are_there_at_once_is_wanted_at_once() -> None:
     [one, two] = watch([(0, [sight(100), sight(700)])])
     assert one.wanted.visit != two.wanted.visit

@@ -36,6 +36,8 @@ class Rules:
         away_s: who was not seen for longer may be another when seen again.
         changed: the difference from one look to the next beyond which it may be somebody else.
         back: the same against the last picture, of who was away.
+        anew_s: a visit that has gone on for longer ends, and whoever is still there begins another; 0: never,
+            for a poster must not fill the bucket.
         missing_s: a picture that was wanted and has not come for so long is wanted again; 0: never.
     """
 
@@ -46,6 +48,7 @@ class Rules:
     away_s: float = 0.3
     changed: float = 1.0
     back: float = 0.5
+    anew_s: float = 0.0
     missing_s: float = 0.0
 
 
@@ -77,6 +80,7 @@ class _Visit:
 
     Attributes:
         id: its name.
+        began_s: when.
         course: where the face is.
         picture: the best one, of whoever is taken to be there now.
         asked_s: when the last picture was wanted.
@@ -85,11 +89,17 @@ class _Visit:
     """
 
     id: str
+    began_s: float
     course: Course
     picture: Glance
     asked_s: float
     shots: int = 1
     is_here: bool = False
+
+    def is_over(self, now_s: float, rules: Rules) -> bool:
+        """Say whether it has ended."""
+        goes_on_for_long = rules.anew_s > 0 and now_s - self.began_s > rules.anew_s
+        return goes_on_for_long or self.course.unseen_s(now_s) > rules.gap_s
 
     def again(self, glance: Glance, rules: Rules) -> Why | None:
         """Take another sight; say why a picture of it is wanted, if one is."""
@@ -131,7 +141,7 @@ class Visits:
             seen: a frame's faces. Frames may come a little out of order, each once.
             rules: what holds now.
         """
-        self._end(seen.time.timestamp(), rules.gap_s)
+        self._end(seen.time.timestamp(), rules)
         glances = [_glance(sight, seen) for sight in seen.view.sights]
         going_on = list(self._open)
         found = match([visit.course for visit in going_on], glances)
@@ -157,18 +167,18 @@ class Visits:
             if visit.id == visit_id and str(visit.shots) == shot:
                 visit.is_here = True
 
-    def _end(self, at_s: float, gap_s: float) -> None:
-        """End the visits of those who are gone."""
-        if at_s < self._newest_s - gap_s:  # the clock was set
+    def _end(self, at_s: float, rules: Rules) -> None:
+        """End the visits of those who are gone, and those that have gone on for too long."""
+        if at_s < self._newest_s - rules.gap_s:  # the clock was set
             self._open.clear()
             self._newest_s = at_s
         self._newest_s = max(self._newest_s, at_s)
-        self._open = [visit for visit in self._open if visit.course.unseen_s(self._newest_s) <= gap_s]
+        self._open = [visit for visit in self._open if not visit.is_over(self._newest_s, rules)]
 
     def _begin(self, seen: Seen, glance: Glance) -> _Visit:
         if len(self._open) >= MAX_OPEN:
             self._open.remove(min(self._open, key=lambda visit: visit.course.last.at_s))
-        visit = _Visit(_mint(seen, glance), Course(glance), glance, glance.at_s)
+        visit = _Visit(_mint(seen, glance), glance.at_s, Course(glance), glance, glance.at_s)
         self._open.append(visit)
         return visit
 
