@@ -87,6 +87,7 @@ async def run_once(clip: Path, *, is_watched: bool) -> Run:
 def _settings(folder: Path, clip: Path, local: MosquittoServer, cloud: MosquittoServer) -> dict[str, str]:
     return {
         "FACEFERRY_DEVICE": "bench",
+        "FACEFERRY_KEEP": "every",
         "FACEFERRY_LOCAL_MQTT_URL": local.url,
         "FACEFERRY_CLOUD_MQTT_URL": cloud.url,
         "FACEFERRY_STORE_URL": (folder / "faces").as_uri(),

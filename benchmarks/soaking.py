@@ -111,6 +111,7 @@ def _settings(folder: Path, plan: Plan, local: MosquittoServer, cloud: Mosquitto
     ]
     return {
         "FACEFERRY_DEVICE": "soak",
+        "FACEFERRY_KEEP": "every",
         "FACEFERRY_CAMERAS": f"live={recording.as_uri()}?loop=1\ndying=exec:{shlex.join(dying)}",
         "FACEFERRY_LOCAL_MQTT_URL": local.url,
         "FACEFERRY_CLOUD_MQTT_URL": cloud.url,

@@ -13,6 +13,9 @@ from tests.support import SHARED, MosquittoServer, S3Server, running_broker
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+# Most tests count every face of every frame; those about visits say so. Services are started with it.
+os.environ["FACEFERRY_KEEP"] = "every"
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[MosquittoServer]:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         choices=("visits", "every"),
-        default=os.environ.get("FACEFERRY_KEEP", "every"),
+        default=os.environ.get("FACEFERRY_KEEP", "visits"),
         help="a few good pictures of each visit, or each face of each frame; default: %(default)s",
     )
     parser.set_defaults(run=run)

@@ -240,7 +240,7 @@ class KeepSettings(Settings):
     """What detect and forward have to agree on."""
 
     keep: Literal["visits", "every"] = Field(
-        "every",
+        "visits",
         description="visits: a few good pictures of each visit; every: each face of each frame",
     )
 

@@ -13,6 +13,7 @@ from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.sights import Seen, Wanted, decode_seen, encode_wanted
 from services.common.topics import Source
+from services.common.visits import News, encode_news, latest
 from services.forward import metrics
 from services.forward.visits.order import Order
 from services.forward.visits.visits import Rules, Visits, thrifty
@@ -27,14 +28,36 @@ MISSING_S = 2.0
 
 _Key = tuple[int, datetime]
 
-_refused = Drops(metrics.DROPPED, "forward.message_dropped")
+_not_sent = Drops(metrics.DROPPED, "forward.message_dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """How late it is before a live camera: the time of its last frame, and when that was here."""
+
+    frame_s: float
+    since_s: float
+
+    def at(self, now_s: float) -> float:
+        """Return what its frames' clock shows by now."""
+        return self.frame_s + now_s - self.since_s
 
 
 @dataclass(slots=True)
 class _Camera:
+    """What is known of a camera.
+
+    Attributes:
+        visits: before it.
+        order: of its questions, if it plays a recording.
+        answers: the last ones, by the frame.
+        live: its clock; nothing of a recording, whose visits end by its own time alone.
+    """
+
     visits: Visits = field(default_factory=Visits)
     order: Order = field(default_factory=Order)
     answers: OrderedDict[_Key, list[Wanted]] = field(default_factory=OrderedDict)
+    live: _Live | None = None
 
 
 class Chooser:
@@ -73,19 +96,25 @@ class Chooser:
             self._choose(camera, [seen])
 
     async def go_on_for_ever(self) -> None:
-        """Answer what has waited too long for an earlier frame's turn, and keep the gauge."""
+        """Answer what has waited too long for an earlier frame's turn, and end visits, until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
-            for camera in self._cameras.values():
+            for source, camera in self._cameras.items():
                 self._choose(camera, camera.order.overdue(now_s))
+                if camera.live is not None:
+                    self._tell(source, camera.visits.end(camera.live.at(now_s), self._rules))
             metrics.VISITS_OPEN.set(sum(len(camera.visits) for camera in self._cameras.values()))
 
     def came(self, face: Face) -> None:
         """Note a face that is here: its visit has the picture that was wanted."""
         camera = self._cameras.get(face.source)
-        if camera is not None and (visit := face.extensions.get("visit")) is not None:
-            camera.visits.came(visit, face.extensions.get("shot", ""))
+        if camera is None or (visit := face.extensions.get("visit")) is None:
+            return
+        news = camera.visits.came(visit, face.extensions.get("shot", ""), face.id)
+        if news is not None:
+            self._tell(face.source, [news])
+            self._send(latest(face))
 
     def _camera(self, source: Source) -> _Camera:
         camera = self._cameras.pop(source, None) or _Camera()
@@ -97,10 +126,12 @@ class Chooser:
     def _choose(self, camera: _Camera, questions: Sequence[Seen]) -> None:
         for seen in questions:
             if seen.paced and seen.after is None:
-                camera.visits = Visits()  # the recording from its start: nobody is there yet
+                self._tell(seen.source, camera.visits.close())  # from its start: nobody is there yet
             rules = thrifty(self._rules, self._fill())
             # A recording's own time says nothing of how long a picture has been on its way.
             choices = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
+            camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
+            self._tell(seen.source, camera.visits.end(seen.time.timestamp(), rules))
             metrics.SIGHTS.inc(len(seen.view.sights))
             for choice in choices:
                 metrics.WANTED.labels(choice.why).inc()
@@ -112,7 +143,14 @@ class Chooser:
 
     def _answer(self, seen: Seen, wanted: Sequence[Wanted]) -> None:
         # Whoever hears nothing asks again, or takes it that all are wanted.
+        self._send(encode_wanted(seen, wanted))
+
+    def _tell(self, source: Source, told: Sequence[News]) -> None:
+        for news in told:
+            self._send(encode_news(source, news))
+
+    def _send(self, message: Message) -> None:
         try:
-            self._publish(encode_wanted(seen, wanted))
+            self._publish(message)
         except (LinkDown, PacketTooLarge) as error:
-            _refused.count("answer_not_sent", source=str(seen.source), detail=str(error))
+            _not_sent.count("not_sent", topic=message.topic, detail=str(error))

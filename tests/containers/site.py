@@ -58,6 +58,7 @@ class Site:
             "FACEFERRY_DEVICE": DEVICE,
             "FACEFERRY_SECRETS": str(self.edge),
             "FACEFERRY_CLOUD_MQTT_URL": f"mqtts://{self.host}:{self.mqtt_port}",
+            "FACEFERRY_KEEP": "every",
             "FACEFERRY_RECORDINGS": str(clips),
             "FACEFERRY_CAMERAS": f"front=file:///recordings/{clip}?paced=1",
         }

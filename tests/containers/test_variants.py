@@ -19,7 +19,11 @@ JPEG = b"\xff\xd8\xff"
 
 def test_the_development_file_needs_one_command(clips: Path, tmp_path: Path) -> None:
     port = free_port()
-    settings = {"FACEFERRY_CLIP": str(clips / "classroom.mp4"), "FACEFERRY_S3_PORT": str(port)}
+    settings = {
+        "FACEFERRY_CLIP": str(clips / "classroom.mp4"),
+        "FACEFERRY_S3_PORT": str(port),
+        "FACEFERRY_KEEP": "every",
+    }
     bucket = Bucket(port, {"AWS_ACCESS_KEY_ID": "faceferry", "AWS_SECRET_ACCESS_KEY": "for-trying-out"})
     with Project([ROOT / "compose/dev.compose.yaml", our_images(tmp_path)], settings, tmp_path) as project:
         project.up()

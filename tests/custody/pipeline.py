@@ -46,6 +46,7 @@ async def play_clips(
     seed: int = 0,
     faults: int = 0,
     seconds: float = 0,
+    keep: str = "every",
 ) -> Played:
     """Play recordings to their ends, every frame of them.
 
@@ -56,12 +57,13 @@ async def play_clips(
         seed: what the faults come from.
         faults: how many happen.
         seconds: over about how long.
+        keep: which faces are wanted: `every` or `visits`.
     """
     rng = random.Random(seed)
     cameras = "\n".join(f"{name}={path.absolute().as_uri()}?paced=1" for name, path in clips.items())
     started_s = time.monotonic()
     events: list[Event] = []
-    async with rig(folder, s3_program, cameras) as stage:
+    async with rig(folder, s3_program, cameras, keep) as stage:
         if faults:
             await play(stage, deck(rng, faults, stage), rng, events, seconds / faults)
         answered = await _finished(stage, set(clips))

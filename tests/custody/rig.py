@@ -198,13 +198,16 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> AsyncIterator[Rig]:
+async def rig(
+    folder: Path, s3_program: str, cameras: str | None = None, keep: str = "every"
+) -> AsyncIterator[Rig]:
     """Start everything; stop everything, by process id, at the end.
 
     Args:
         folder: empty, for all files.
         s3_program: versitygw.
         cameras: what capture plays; without it there are neither capture nor detect.
+        keep: which faces are wanted: `every` or `visits`.
     """
     async with AsyncExitStack() as stack:
         stack.callback(_tidy_after_libfaketime, _traces_of_libfaketime())
@@ -224,14 +227,14 @@ async def rig(folder: Path, s3_program: str, cameras: str | None = None) -> Asyn
         tap = UplinkTap()
         link = await stack.enter_async_context(Proxy(cloud.port, tap))
         bucket_link = await stack.enter_async_context(Proxy(s3.port))
-        edge = {**edge_clock.environment, **_edge_settings(folder, local, link)}
+        edge = {**edge_clock.environment, **_edge_settings(folder, local, link, keep)}
         services = {
             "store": {**cloud_clock.environment, **_store_settings(cloud, bucket_link, keys)},
             "forward": edge,
         }
         if cameras is not None:
             # Capture keeps the true time: `time.sleep` fails under libfaketime, and `subprocess` needs it.
-            capture = {**_edge_settings(folder, local, link), "FACEFERRY_CAMERAS": cameras}
+            capture = {**_edge_settings(folder, local, link, keep), "FACEFERRY_CAMERAS": cameras}
             services |= {"detect": edge, "capture": capture}
         parts = {name: Part(ServiceProcess(name, folder, settings)) for name, settings in services.items()}
         standby = Part(ServiceProcess("forward", folder, edge))
@@ -279,10 +282,11 @@ def access_rules(folder: Path, more: str = "") -> str:
     return f"user root\npassword_file {passwords}\nacl_file {rules}\n"
 
 
-def _edge_settings(folder: Path, local: MosquittoServer, link: Proxy) -> dict[str, str]:
+def _edge_settings(folder: Path, local: MosquittoServer, link: Proxy, keep: str) -> dict[str, str]:
     return {
         "FACEFERRY_DEVICE": DEVICE,
         "FACEFERRY_LOG_FORMAT": "json",
+        "FACEFERRY_KEEP": keep,
         "FACEFERRY_LOCAL_MQTT_URL": local.url,
         "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{DEVICE}@127.0.0.1:{link.port}",
         "FACEFERRY_CLOUD_MQTT_PASSWORD": PASSWORD,

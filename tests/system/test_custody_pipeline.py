@@ -1,6 +1,7 @@
 """Real clips through all four services while any of them, a broker, the link or the bucket may fail."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,40 @@ async def test_the_same_faces_are_stored_as_in_an_undisturbed_run(
     assert found.objects == expected.objects
     assert {"capture killed", "detect killed"} <= {event.fault for event in found.events}
     assert not any(found.crashes.values()), found.crashes
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.usefixtures("model_dir")
+async def test_where_visits_are_kept_nobody_is_without_a_picture_whatever_fails(
+    tmp_path: Path, s3_program: str, clips: Path
+) -> None:
+    cameras = {
+        "front": clips / "book.mkv",
+        "back": clips / "book.mkv",
+        "yard": clips / "classroom.mp4",
+        "hall": clips / "head-pose-face-detection-female-and-male.mp4",
+    }
+    people = {"front": 1, "back": 1, "yard": 4, "hall": 2}
+    seed = a_seed()
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    whole, calm, storm = (_folder(tmp_path / name) for name in ("whole", "calm", "storm"))
+    every = await play_clips(whole, s3_program, cameras)
+    expected = await play_clips(calm, s3_program, cameras, keep="visits")
+    assert Counter(_camera(key) for key in expected.objects) == people
+    found = await play_clips(
+        storm, s3_program, cameras, seed=seed, faults=FAULTS, seconds=SECONDS, keep="visits"
+    )
+    print(*(f"{event.at_s:.1f} s: {event.fault}" for event in found.events), sep="\n")  # noqa: T201
+    kept = Counter(_camera(key) for key in found.objects)
+    print(f"{kept} of {people}")  # noqa: T201
+    assert {Path(key).stem for key in found.objects} >= found.answered
+    assert found.objects.items() <= every.objects.items()
+    assert all(kept[camera] >= count for camera, count in people.items())
+    assert not any(found.crashes.values()), found.crashes
+
+
+def _camera(key: str) -> str:
+    return key.split("camera=")[1].split("/", maxsplit=1)[0]
 
 
 def _folder(path: Path) -> Path:

@@ -101,12 +101,11 @@ def test_each_person_of_a_clip_is_one_visit_with_a_few_pictures(
         assert len(numbers) <= 8
 
 
-def test_each_visits_best_picture_is_nearly_the_best_of_all(
-    clips: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_visits_best_picture_is_nearly_the_best_of_all(clips: Path, environment: dict[str, str]) -> None:
     """Against the quality of every sight, as forward rates it."""
     shares, counts = [], []
-    settings = DetectSettings.model_validate({"device": "edge", "detector": "yunet", "keep": "visits"})
+    models = Path(environment["FACEFERRY_MODEL_DIR"])
+    settings = DetectSettings(device="edge", detector="yunet", keep="visits", model_dir=models)
     with open_detector(settings) as detector:
         pipeline = Pipeline(detector, settings)
         for clip in (name for name, people in VISITS.items() if people):
@@ -299,3 +298,25 @@ async def test_a_forward_that_is_killed_wants_one_more_picture_of_a_visit_and_ne
         )
         assert set(sides) == {True, False}, "somebody has no picture"
         assert max(sides.values()) <= 1 + kills
+
+
+async def test_visits_are_told_of_and_the_latest_picture_is_kept(
+    tmp_path: Path, environment: dict[str, str], clips: Path
+) -> None:
+    jpeg = clip_jpegs(clips / "book.mkv")[0]
+    async with edge(tmp_path, environment, 1) as one, capture_link(one.settings) as link:
+        broker = Broker(one.settings["FACEFERRY_LOCAL_MQTT_URL"])
+        topics = ["faceferry/porch/+/visit", "faceferry/porch/+/latest"]
+        await eventually(lambda: "mqtt.link_up" in one.detects[0].log)
+        async with Link("local", broker, identity="listener", subscriptions=topics) as listener:
+            await listener.wait_up()
+            link.publish(encode_frame(Frame(Source("porch", "front"), 1, datetime.now(UTC), jpeg)))
+            heard = [(await asyncio.wait_for(anext(listener), 20)).message for _ in range(3)]
+        told = [json.loads(each.payload) for each in heard if each.topic.endswith("/visit")]
+        assert [each["event"] for each in told] == ["began", "ended"]
+        assert told[0]["visit"] == told[1]["visit"]
+        async with Link("local", broker, identity="later", subscriptions=topics[1:]) as later:
+            kept = (await asyncio.wait_for(anext(later), 20)).message
+        assert kept.retain
+        assert dict(kept.attributes)["id"] == told[0]["picture"]
+        assert dict(kept.attributes)["visit"] == told[0]["visit"]

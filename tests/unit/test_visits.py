@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.sights import Sight
+from services.common.visits import Stage
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.order import MOST_WAITING, PATIENCE_S, Order
 from services.forward.visits.quality import frontality, quality
@@ -108,7 +109,7 @@ def test_a_picture_that_does_not_come_is_wanted_again() -> None:
     assert visits.look(seen(1.9, sight()), rules) == []
     [second] = visits.look(seen(2.1, sight()), rules)
     assert (second.why, second.wanted.visit, second.wanted.shot) == (Why.MISSING, first.wanted.visit, 2)
-    visits.came(second.wanted.visit, "2")
+    assert visits.came(second.wanted.visit, "2", "a picture") is not None
     assert [visits.look(seen(2.1 + number, sight()), rules) for number in (1, 2, 3)] == [[], [], []]
 
 
@@ -216,3 +217,31 @@ def test_what_waits_is_bounded() -> None:
     kept.put(seen(0, number=0), 0.0)
     through = [kept.put(seen(0, number=n, after=n - 1), 0.0) for n in range(2, MOST_WAITING + 10)]
     assert sum(map(len, through)) > 0
+
+
+def test_a_visit_is_told_of_when_its_pictures_come_and_when_it_is_over() -> None:
+    visits = Visits()
+    [first] = visits.look(seen(0, sight(sharpness=20)), RULES)
+    [better] = visits.look(seen(1, sight(sharpness=120)), RULES)
+    assert visits.came("another", "1", "x") is None
+    assert visits.came(first.wanted.visit, "3", "x") is None  # never wanted
+    assert visits.came(first.wanted.visit, "one", "x") is None
+    began = visits.came(first.wanted.visit, "1", "a")
+    came = visits.came(better.wanted.visit, "2", "b")
+    assert began is not None
+    assert came is not None
+    assert (began.stage, began.picture, began.shot, began.people) == (Stage.BEGAN, "a", 1, 1)
+    assert (came.stage, came.picture, came.shot) == (Stage.BETTER, "b", 2)
+    assert (came.seen - came.began).total_seconds() == pytest.approx(1)
+    at_s = seen(1).time.timestamp()
+    assert visits.end(at_s + RULES.gap_s, RULES) == []
+    [ended] = visits.end(at_s + RULES.gap_s + 0.1, RULES)
+    assert (ended.stage, ended.picture, ended.people) == (Stage.ENDED, "b", 0)
+    assert visits.end(at_s + 99, RULES) == []
+
+
+def test_who_has_no_picture_is_not_told_of() -> None:
+    visits = Visits()
+    visits.look(seen(0, sight()), RULES)
+    assert visits.close() == []
+    assert len(visits) == 0

@@ -1,11 +1,14 @@
 """The visits before one camera: what is seen, matched, rated and chosen from."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.common import times
 from services.common.sights import Seen, Sight, Wanted
+from services.common.visits import News, Stage
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.matching import Box, Course, Glance, match
 from services.forward.visits.quality import quality
@@ -74,7 +77,7 @@ class Choice:
     why: Why
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Visit:
     """One visit.
 
@@ -86,6 +89,7 @@ class _Visit:
         asked_s: when the last picture was wanted.
         shots: how many were wanted.
         is_here: whether the last one has come.
+        shown: the id and the number of the last one that came; nothing before the first.
     """
 
     id: str
@@ -95,6 +99,7 @@ class _Visit:
     asked_s: float
     shots: int = 1
     is_here: bool = False
+    shown: tuple[str, int] | None = None
 
     def is_over(self, now_s: float, rules: Rules) -> bool:
         """Say whether it has ended."""
@@ -130,6 +135,7 @@ class Visits:
     def __init__(self) -> None:
         self._open: list[_Visit] = []
         self._newest_s = float("-inf")
+        self._ended: list[News] = []
 
     def __len__(self) -> int:
         return len(self._open)
@@ -161,26 +167,67 @@ class Visits:
         """Return the id of the open visit that was last seen just here; empty if there is none."""
         return next((visit.id for visit in self._open if visit.course.last.box == box), "")
 
-    def came(self, visit_id: str, shot: str) -> None:
-        """Note that a picture that was wanted is here."""
-        for visit in self._open:
-            if visit.id == visit_id and str(visit.shots) == shot:
-                visit.is_here = True
+    def came(self, visit_id: str, shot: str, picture: str) -> News | None:
+        """Note that a picture that was wanted is here; return what there is to tell of it.
+
+        Args:
+            visit_id: of its visit.
+            shot: its number in the visit, as the face says it.
+            picture: its own id.
+        """
+        visit = next((each for each in self._open if each.id == visit_id), None)
+        if visit is None or not shot.isdecimal() or not 0 < int(shot) <= visit.shots:
+            return None
+        stage = Stage.BEGAN if visit.shown is None else Stage.BETTER
+        visit.is_here = visit.is_here or int(shot) == visit.shots
+        visit.shown = (picture, int(shot))
+        return self._news(visit, stage)
+
+    def end(self, at_s: float, rules: Rules) -> list[News]:
+        """End the visits of those who are gone; return what there is to tell, once."""
+        self._end(at_s, rules)
+        ended, self._ended = self._ended, []
+        return ended
+
+    def close(self) -> list[News]:
+        """End all visits; return what there is to tell."""
+        self._let_go(self._open)
+        return self.end(self._newest_s, Rules())
 
     def _end(self, at_s: float, rules: Rules) -> None:
         """End the visits of those who are gone, and those that have gone on for too long."""
         if at_s < self._newest_s - rules.gap_s:  # the clock was set
-            self._open.clear()
+            self._let_go(self._open)
             self._newest_s = at_s
         self._newest_s = max(self._newest_s, at_s)
-        self._open = [visit for visit in self._open if not visit.is_over(self._newest_s, rules)]
+        self._let_go([visit for visit in self._open if visit.is_over(self._newest_s, rules)])
+
+    def _let_go(self, over: Sequence[_Visit]) -> None:
+        if not over:
+            return
+        self._open = [visit for visit in self._open if visit not in over]
+        told = [self._news(visit, Stage.ENDED) for visit in over if visit.shown is not None]
+        self._ended = [*self._ended, *told][-MAX_OPEN:]
 
     def _begin(self, seen: Seen, glance: Glance) -> _Visit:
         if len(self._open) >= MAX_OPEN:
-            self._open.remove(min(self._open, key=lambda visit: visit.course.last.at_s))
+            self._let_go([min(self._open, key=lambda visit: visit.course.last.at_s)])
         visit = _Visit(_mint(seen, glance), glance.at_s, Course(glance), glance, glance.at_s)
         self._open.append(visit)
         return visit
+
+    def _news(self, visit: _Visit, stage: Stage) -> News:
+        picture, shot = visit.shown or ("", 0)
+        return News(
+            stage,
+            visit.id,
+            began=datetime.fromtimestamp(visit.began_s, UTC),
+            seen=datetime.fromtimestamp(visit.course.last.at_s, UTC),
+            picture=picture,
+            shot=shot,
+            quality=visit.picture.quality,
+            people=len(self._open),
+        )
 
 
 def _glance(sight: Sight, seen: Seen) -> Glance:
