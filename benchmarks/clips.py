@@ -44,6 +44,18 @@ def clip(names: tuple[str, ...], codec: str, size: str, fps: int = 30) -> Path:
     return _made(f"{title}-{size}-{fps}", names, graph, codec, fps)
 
 
+def six_faces(codec: str, fps: int = 30) -> Path:
+    """Return a clip of six people, 1920x1080: four at their desks beside two who turn their heads."""
+    halves = "".join(
+        f"[{number}:v]loop=-1:size=200,scale=960:540:flags=bicubic,settb=1/{fps},setpts=N[v{number}];"
+        for number in range(2)
+    )
+    graph = (
+        f"{halves}[v0][v1]hstack=inputs=2,pad=1920:1080:0:270,setsar=1,trim=end_frame=240,setpts=N/({fps}*TB)"
+    )
+    return _made(f"six-{fps}", (CROWD[0], CROWD[2]), graph, codec, fps)
+
+
 def detailed(codec: str, fps: int = 30) -> Path:
     """Return a clip of one face, 1920x1080, with the fine detail that enlarged clips lack.
 

@@ -1,10 +1,11 @@
 """The least that the work costs: bare calls in one process, no messaging, nothing durable.
 
-    python -m benchmarks.floor CLIP FOLDER
+    python -m benchmarks.floor CLIP FOLDER [look]
 
 The same program reads the clip as capture's; each picture is encoded if it is not JPEG yet, decoded at the
 scale that the network needs, run through the network in ONNX Runtime, and where there is a face decoded in
-full, cut, encoded and written to a file. Prints one JSON object: frames, faces, seconds, cpu_s.
+full, cut, encoded and written to a file; with `look` nothing is. Prints one JSON object: frames, faces,
+seconds, cpu_s.
 """
 
 import json
@@ -48,15 +49,18 @@ def pictures(clip: Path) -> Iterator[Picture]:
 
 def main() -> None:
     """Do the work and print what it took."""
-    clip, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    clip, folder, only_looks = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] == ["look"]
     cv2.setNumThreads(1)
     frames = faces = 0
-    with open_detector(DetectSettings(device="floor", detector="yunet")) as detector:
-        pipeline = Pipeline(detector, DetectSettings(device="floor", detector="yunet"))
+    settings = DetectSettings(device="floor", detector="yunet", keep="every")
+    with open_detector(settings) as detector:
+        pipeline = Pipeline(detector, settings)
         before, began_s = _spent_s(), time.monotonic()
         for picture in pictures(clip):
             jpeg = picture.data if isinstance(picture, JpegPicture) else encode(picture, QUALITY)
-            for face in pipeline.find_faces(Frame(Source("floor", "front"), frames, EPOCH, jpeg)):
+            frame = Frame(Source("floor", "front"), frames, EPOCH, jpeg)
+            look = pipeline.look(frame)
+            for face in pipeline.cut(frame, look, [] if only_looks else None):
                 (folder / f"{frames}-{face.id}.jpg").write_bytes(face.image)
                 faces += 1
             frames += 1

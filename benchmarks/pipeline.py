@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clips import CROWD, FOUR_FACES, MIXED, ONE_FACE, clip, detailed
+from benchmarks.clips import CROWD, FOUR_FACES, MIXED, ONE_FACE, clip, detailed, six_faces
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Cell, Figure, Part, Plot, Point, Table
 from benchmarks.rig import PARTS, median
@@ -35,6 +35,8 @@ TIMES_LESS = {
 }
 MORE_FACES = 1.5
 OVER_FLOOR = 1.5
+OVER_LOOKING = 1.35
+TIMES_LESS_SIX_FACES = 25.0
 LIVE_P50_MS, LIVE_P99_MS = 60.0, 150.0
 RESIDENT_MB = {"capture": 60.0, "forward": 80.0, "detect": 300.0}
 CODECS = {"MJPEG": "mjpeg", "H.264": "h264"}
@@ -42,6 +44,7 @@ ONE_PROCESS = "one process"
 SHOWN = {part: f"{part} broker" if part in ("local", "cloud") else part for part in PARTS}
 """What each part is called in a picture."""
 LARGE, SMALL = "1920x1080", "640x480"
+SIX_FACES = f"six faces {LARGE} MJPEG"
 ABOUT = """
 Flat out, every frame of a clip is played paced through all four services and both brokers; CPU counts all
 their processes and ffmpeg, while the S3 server is listed apart. *Mixed* is all that there is: 452 frames
@@ -50,7 +53,9 @@ person in a picture that was not enlarged. Clips smaller than 1920x1080 were enl
 detail: the Haar cascade is quicker on them, and their JPEGs are smaller, than a camera's pictures would
 be. *Homework* is the original homework's way: one loop, the Haar cascade on the full frame, PNG over
 MQTT, a subscriber that writes files. *Floor* is our own work as bare calls in one process: no messages,
-one plain write a face, nothing durable. The ways took turns, {rounds} rounds; medians.
+one plain write a face, nothing durable. *Looking* is the floor without cutting, encoding and writing:
+decoding at the detector's scale, and the network. *Folder* and *S3* keep each face of each frame, *visits* a
+few pictures of each visit, in a folder. The ways took turns, {rounds} rounds; medians.
 """
 HARDWARE = (
     "Bare calls in one process take {floor:.1f} ms a frame, {times:.1f} times less than the homework's "
@@ -72,11 +77,13 @@ class Scene:
         name: for people: what it shows, its size and its codec.
         video: the clip.
         stores: where its faces go: `folder`, `S3`.
+        has_visits: whether it is also played with a few pictures of each visit, beside looking alone.
     """
 
     name: str
     video: Path
     stores: tuple[str, ...]
+    has_visits: bool = False
 
 
 def main() -> int:
@@ -110,8 +117,14 @@ def measure(options: argparse.Namespace) -> Part:
         "pipeline",
         "The whole pipeline",
         ABOUT.format(rounds=options.rounds),
-        (*_flat_figures(costs), *_live_figures(lives)),
-        (_flat_table(costs), _parts_table(costs), _live_table(lives), _memory_table(lives)),
+        (*_flat_figures(costs), *_visits_figures(costs), *_live_figures(lives)),
+        (
+            _flat_table(costs),
+            _kept_table(costs),
+            _parts_table(costs),
+            _live_table(lives),
+            _memory_table(lives),
+        ),
         (_plot(costs),),
     )
 
@@ -123,7 +136,8 @@ def _scenes(*, is_quick: bool) -> Iterator[Scene]:
         return
     for label, codec in CODECS.items():
         yield Scene(f"mixed {SMALL} {label}", clip(MIXED, codec, SMALL), ("folder", "S3"))
-    yield Scene(f"crowd {LARGE} MJPEG", clip(CROWD, "mjpeg", LARGE), ("folder",))
+    yield Scene(f"crowd {LARGE} MJPEG", clip(CROWD, "mjpeg", LARGE), ("folder",), has_visits=True)
+    yield Scene(SIX_FACES, six_faces("mjpeg"), ("folder",), has_visits=True)
     yield Scene(f"detailed {LARGE} MJPEG", detailed("mjpeg"), ("folder",))
 
 
@@ -133,6 +147,9 @@ def _ways(scene: Scene, s3: S3Server | None) -> dict[str, Callable[[Path], Cost]
         "floor": lambda folder: floor(scene.video, folder),
         "homework": lambda folder: homework(scene.video, folder),
     }
+    if scene.has_visits:
+        ways["visits"] = lambda folder: flat_out(scene.video, folder, None, "visits")
+        ways["looking"] = lambda folder: floor(scene.video, folder, "look")
     if s3 is not None and "S3" in scene.stores:
         ways["S3"] = lambda folder: flat_out(scene.video, folder, s3)
     return ways
@@ -144,6 +161,7 @@ def _lives(folder: Path, s3: S3Server | None, seconds: float) -> dict[str, Live]
         "one face, MJPEG, folder": live(one, folder / "live-one", seconds),
         "four faces, MJPEG, folder": live(four, folder / "live-four", seconds),
         "one face, H.264, folder": live(clip(ONE_FACE, "h264", LARGE), folder / "live-h264", seconds),
+        "four faces, MJPEG, folder, visits": live(four, folder / "live-visits", seconds, keep="visits"),
     }
     if s3 is not None:
         lives["one face, MJPEG, S3"] = live(one, folder / "live-s3", seconds, s3)
@@ -172,6 +190,29 @@ def _flat_figures(costs: Costs) -> Iterator[Figure]:
         if not is_claim:
             times = _cpu_ms(costs, scene, "homework") / _cpu_ms(costs, scene, "folder")
             yield Figure(f"times less CPU than the homework's way, {scene}", times, "more")
+
+
+def _visits_figures(costs: Costs) -> Iterator[Figure]:
+    for scene in _with_visits(costs):
+        ours = _cpu_ms(costs, scene, "visits")
+        over, times = ours / _cpu_ms(costs, scene, "looking"), _cpu_ms(costs, scene, "homework") / ours
+        yield Figure(f"visits: times the CPU of looking alone, {scene}", over, "less", OVER_LOOKING)
+        bound = TIMES_LESS_SIX_FACES if scene == SIX_FACES else None
+        yield Figure(f"visits: times less CPU than the homework's way, {scene}", times, "more", bound)
+
+
+def _with_visits(costs: Costs) -> list[str]:
+    return [name.removesuffix(", visits") for name in costs if name.endswith(", visits")]
+
+
+def _kept_table(costs: Costs) -> Table:
+    rows = [
+        (f"{scene}, {keep}", runs[0].faces, runs[0].stored_bytes / 1e6, runs[0].faces / runs[0].frames)
+        for scene in _with_visits(costs)
+        for keep, way in (("every face", "folder"), ("visits", "visits"))
+        for runs in (costs[f"{scene}, {way}"],)
+    ]
+    return Table("What is kept", ("clip and mode", "pictures", "MB", "pictures a frame"), tuple(rows))
 
 
 def _hardware(costs: Costs, scene: str, store: str) -> str:
@@ -209,7 +250,7 @@ def _parts_table(costs: Costs) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (name, *(_part_ms(runs, part) for part in PARTS))
         for name, runs in sorted(costs.items())
-        if name.endswith(("folder", "S3"))
+        if name.endswith(("folder", "S3", "visits"))
     ]
     title = (
         "Flat out, CPU ms a frame by process (local and cloud are the brokers; capture has ffmpeg with it)"

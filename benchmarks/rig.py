@@ -126,7 +126,9 @@ class Rig:
 
 
 @contextlib.contextmanager
-def running(folder: Path, cameras: tuple[str, ...], store_url: str, **settings: str) -> Iterator[Rig]:
+def running(
+    folder: Path, cameras: tuple[str, ...], store_url: str, *, keep: str = "every", **settings: str
+) -> Iterator[Rig]:
     """Run all services and both brokers in a folder of their own."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = Plan(
@@ -138,7 +140,7 @@ def running(folder: Path, cameras: tuple[str, ...], store_url: str, **settings: 
         cloud_port=free_port(),
         http_ports={name: free_port() for name in SERVICES},
         detector="yunet",
-        keep="every",
+        keep=keep,
     )
     (folder / "local.conf").write_text(loopback_config(plan.local_port))
     (folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))

@@ -22,12 +22,14 @@ class Cost:
         faces: that were stored.
         seconds: from the first frame to the last stored face.
         cpu_ms: processor time by part; the S3 server is `s3`.
+        stored_bytes: what a folder took, where that was the store: images and what is written beside them.
     """
 
     frames: int
     faces: int
     seconds: float
     cpu_ms: Mapping[str, float]
+    stored_bytes: int = 0
 
     @property
     def frames_per_s(self) -> float:
@@ -65,10 +67,10 @@ class Live:
         return quantile(self.latencies_s, share) * 1e3
 
 
-def flat_out(video: Path, folder: Path, s3: S3Server | None) -> Cost:
+def flat_out(video: Path, folder: Path, s3: S3Server | None, keep: str = "every") -> Cost:
     """Play a clip paced through everything; the first frame starts the clock."""
     url, settings = _store(folder, s3)
-    with running(folder, (f"front={video.as_uri()}?paced=1",), url, **settings) as rig:
+    with running(folder, (f"front={video.as_uri()}?paced=1",), url, keep=keep, **settings) as rig:
         rig.wait_first_frame()
         before, began_s, first = rig.usage(), time.monotonic(), rig.journal.frames
         s3_before = _cpu_ms(s3)
@@ -76,13 +78,14 @@ def flat_out(video: Path, folder: Path, s3: S3Server | None) -> Cost:
         seconds, cpu_ms = time.monotonic() - began_s, _difference_ms(before, rig.usage())
         if s3 is not None:
             cpu_ms["s3"] = _cpu_ms(s3) - s3_before
-        return Cost(rig.journal.frames - first, len(rig.journal.faces), seconds, cpu_ms)
+        stored = sum(path.stat().st_size for path in (folder / "faces").rglob("dt=*/**/*.j*"))
+        return Cost(rig.journal.frames - first, len(rig.journal.faces), seconds, cpu_ms, stored)
 
 
-def live(video: Path, folder: Path, seconds: float, s3: S3Server | None = None) -> Live:
+def live(video: Path, folder: Path, seconds: float, s3: S3Server | None = None, keep: str = "every") -> Live:
     """Play a clip over and over as a camera of 30 frames a second, and look on for a while."""
     url, settings = _store(folder, s3)
-    with running(folder, (f"front={video.as_uri()}?loop=1",), url, **settings) as rig:
+    with running(folder, (f"front={video.as_uri()}?loop=1",), url, keep=keep, **settings) as rig:
         rig.wait("a stored face", lambda: bool(rig.stored()))
         time.sleep(2)
         before, faces_before, dropped_before = rig.usage(), len(rig.stored()), rig.dropped()
@@ -112,10 +115,10 @@ def homework(video: Path, folder: Path) -> Cost:
     return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], cpu_ms)
 
 
-def floor(video: Path, folder: Path) -> Cost:
-    """Do the same work by bare calls, in a process of its own."""
+def floor(video: Path, folder: Path, *options: str) -> Cost:
+    """Do the same work by bare calls, in a process of its own; with `look` no more than looking."""
     folder.mkdir(parents=True)
-    told = _told("benchmarks.floor", video, folder)
+    told = _told("benchmarks.floor", video, folder, *options)
     return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], {"floor": told["cpu_s"] * 1e3})
 
 
