@@ -137,7 +137,7 @@ async def _metrics(port: int) -> str:
     """Return what a service counts and measures; nothing if it does not answer."""
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
             session.get(f"http://127.0.0.1:{port}/metrics") as response,
         ):
             return await response.text()
