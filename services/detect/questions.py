@@ -6,6 +6,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+import structlog
+
 from services.common.frames import Frame
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
@@ -21,6 +23,8 @@ IMPATIENCE_S = 0.02
 PACED_PATIENCE_S = 1.0
 PACED_TRIES = 6
 """A recording's frames can wait, and are asked for again: a replay shall want the same faces."""
+
+log = structlog.get_logger()
 
 
 class Questions:
@@ -55,11 +59,12 @@ class Questions:
         """
         began_s = time.monotonic()
         wanted = None
-        for _ in range(PACED_TRIES if frame.paced else 1):
+        # Of a forward that is not there one try says enough.
+        for _ in range(PACED_TRIES if frame.paced and self._is_answered else 1):
             if (wanted := await self._try(frame, view)) is not None:
                 break
         if wanted is None:
-            metrics.UNANSWERED.inc()
+            self._note_unanswered()
         else:
             metrics.QUESTION_SECONDS.observe(time.monotonic() - began_s)
         return wanted
@@ -75,6 +80,8 @@ class Questions:
             Refused: it is none.
         """
         wanted = decode_wanted(message)
+        if not self._is_answered:
+            log.info("detect.forward_answers")
         self._is_answered = True
         answer = self._open.get(message.correlation or b"")
         if answer is not None and not answer.done():
@@ -89,10 +96,18 @@ class Questions:
             async with asyncio.timeout(PACED_PATIENCE_S if frame.paced else live_s):
                 return await answer
         except TimeoutError:
-            self._is_answered = False
             return None
         finally:
             del self._open[correlation]
+
+    def _note_unanswered(self) -> None:
+        metrics.UNANSWERED.inc()
+        if self._is_answered:
+            log.warning(
+                "detect.forward_does_not_answer",
+                advice="every face is kept meanwhile; has forward the same FACEFERRY_KEEP?",
+            )
+        self._is_answered = False
 
     def _send(self, frame: Frame, view: View) -> bytes:
         """Send a question; return what its answer will carry."""
