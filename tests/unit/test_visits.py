@@ -228,6 +228,7 @@ def test_a_visit_is_told_of_when_its_pictures_come_and_when_it_is_over() -> None
     assert visits.came(first.wanted.visit, "one", "x") is None
     began = visits.came(first.wanted.visit, "1", "a")
     came = visits.came(better.wanted.visit, "2", "b")
+    assert visits.came(better.wanted.visit, "2", "b") is None  # once more
     assert began is not None
     assert came is not None
     assert (began.stage, began.picture, began.shot, began.people) == (Stage.BEGAN, "a", 1, 1)

@@ -178,6 +178,8 @@ class Visits:
         visit = next((each for each in self._open if each.id == visit_id), None)
         if visit is None or not shot.isdecimal() or not 0 < int(shot) <= visit.shots:
             return None
+        if visit.shown == (picture, int(shot)):
+            return None  # it has come once more
         stage = Stage.BEGAN if visit.shown is None else Stage.BETTER
         visit.is_here = visit.is_here or int(shot) == visit.shots
         visit.shown = (picture, int(shot))
@@ -190,9 +192,11 @@ class Visits:
         return ended
 
     def close(self) -> list[News]:
-        """End all visits; return what there is to tell."""
+        """End all visits, and forget how late it was; return what there is to tell."""
         self._let_go(self._open)
-        return self.end(self._newest_s, Rules())
+        self._newest_s = float("-inf")
+        ended, self._ended = self._ended, []
+        return ended
 
     def _end(self, at_s: float, rules: Rules) -> None:
         """End the visits of those who are gone, and those that have gone on for too long."""
