@@ -61,7 +61,7 @@ class Theatre:
         visits = Visits()
         for shot in stage(scene, self.cast, self._room, looks_per_s):
             view = look(self._detector, shot.picture, self._settings)
-            wanted = {choice.wanted.index for choice in visits.look(_seen(view, shot.at_s), rules)}
+            wanted = {each.index for each in visits.look(_seen(view, shot.at_s), rules)}
             people = whose(view.sights, shot.shown)
             for index, (person, sight) in enumerate(zip(people, view.sights, strict=True)):
                 yield Watched(person, visits.visit_at(sight.box), index in wanted)

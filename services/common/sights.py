@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from services.common import cloudevents, times
@@ -89,6 +90,16 @@ class Seen:
     after: int | None = None
 
 
+class Why(StrEnum):
+    """Why a picture is wanted. All but a better one may be the first of whoever it shows."""
+
+    FIRST = "first"
+    BETTER = "better"
+    CHANGED = "changed"
+    BACK = "back"
+    MISSING = "missing"
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A picture that is wanted.
@@ -98,12 +109,14 @@ class Wanted:
         visit: the visit's id.
         shot: which picture of the visit it is, from 1 on.
         quality: 0..1.
+        why: it is wanted.
     """
 
     index: int
     visit: str
     shot: int
     quality: float
+    why: Why
 
 
 def wanted_topic(device: str, instance: str) -> str:
@@ -183,15 +196,19 @@ def decode_seen(message: Message) -> Seen:
 
 def encode_wanted(seen: Seen, wanted: Sequence[Wanted]) -> Message:
     """Return the answer: these are wanted, and no others."""
-    body = {
-        "wanted": [
-            {"face": each.index, "visit": each.visit, "shot": each.shot, "quality": round(each.quality, 3)}
-            for each in wanted
-        ]
-    }
+    body = [
+        {
+            "face": each.index,
+            "visit": each.visit,
+            "shot": each.shot,
+            "quality": round(each.quality, 3),
+            "why": each.why.value,
+        }
+        for each in wanted
+    ]
     return Message(
         topic=seen.answer_to,
-        payload=json.dumps(body, separators=(",", ":")).encode(),
+        payload=json.dumps({"wanted": body}, separators=(",", ":")).encode(),
         content_type=_JSON,
         correlation=seen.correlation,
     )
@@ -216,14 +233,16 @@ def _wanted(body: object) -> Wanted:
             "visit": str(visit),
             "shot": int(shot),
             "quality": float() | int() as rated,
+            "why": str(why),
         }:
             if (
                 0 <= index < MAX_SIGHTS
                 and _VISIT.fullmatch(visit)
                 and 0 < shot < MAX_SIGHTS
                 and 0 <= rated <= 1
+                and why in Why.__members__.values()
             ):
-                return Wanted(index, visit, shot, float(rated))
+                return Wanted(index, visit, shot, float(rated), Why(why))
     raise Refused("bad_json", "a picture that nobody can want")
 
 

@@ -159,7 +159,12 @@ class Pipeline:
 def _visit(wanted: Wanted | None) -> dict[str, str]:
     if wanted is None:
         return {}
-    return {"visit": wanted.visit, "shot": str(wanted.shot), "quality": f"{wanted.quality:.3f}"}
+    return {
+        "visit": wanted.visit,
+        "shot": str(wanted.shot),
+        "quality": f"{wanted.quality:.3f}",
+        "why": wanted.why.value,
+    }
 
 
 def _measurements(found: Detections, index: int) -> dict[str, str]:

@@ -129,13 +129,12 @@ class Chooser:
                 self._tell(seen.source, camera.visits.close())  # from its start: nobody is there yet
             rules = thrifty(self._rules, self._fill())
             # A recording's own time says nothing of how long a picture has been on its way.
-            choices = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
+            wanted = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
             camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
             self._tell(seen.source, camera.visits.end(seen.time.timestamp(), rules))
             metrics.SIGHTS.inc(len(seen.view.sights))
-            for choice in choices:
-                metrics.WANTED.labels(choice.why).inc()
-            wanted = [choice.wanted for choice in choices]
+            for each in wanted:
+                metrics.WANTED.labels(each.why).inc()
             camera.answers[seen.sequence, seen.time] = wanted
             if len(camera.answers) > KEPT_ANSWERS:
                 camera.answers.popitem(last=False)

@@ -92,6 +92,7 @@ def test_each_person_of_a_clip_is_one_visit_with_a_few_pictures(
     shots = defaultdict(list)
     for face in about(store).values():
         shots[face["visit"]].append(int(face["shot"]))
+        assert face["why"] in (["first"] if face["shot"] == "1" else ["better", "changed", "back"])
         assert 0 < float(face["quality"]) <= 1
     assert summary["visits"] == len(shots) == VISITS[clip]
     assert summary["stored"] == summary["faces"] == sum(map(len, shots.values()))
@@ -113,8 +114,8 @@ def test_each_visits_best_picture_is_nearly_the_best_of_all(clips: Path, environ
             for number, jpeg in enumerate(clip_jpegs(clips / clip)):
                 view = pipeline.look(frame(jpeg, number)).view
                 asked = seen_in(frame(jpeg, number), view, answer_to="", correlation=b"")
-                for choice in visits.look(asked, Rules()):
-                    kept[choice.wanted.visit].append(choice.wanted.quality)
+                for wanted in visits.look(asked, Rules()):
+                    kept[wanted.visit].append(wanted.quality)
                 for sight in view.sights:
                     visit = visits.visit_at(sight.box)
                     best[visit] = max(best[visit], quality(sight, view.width, view.height))

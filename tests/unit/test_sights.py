@@ -16,6 +16,7 @@ from services.common.sights import (
     Sight,
     View,
     Wanted,
+    Why,
     decode_seen,
     decode_wanted,
     encode_seen,
@@ -52,9 +53,9 @@ def test_a_question_comes_as_it_went(found: list[Sight], paced: bool, after: int
     assert decode_seen(encode_seen(seen)) == seen
 
 
-@given(index=st.integers(0, 999), shot=st.integers(1, 99), rated=shares)
-def test_so_does_an_answer(index: int, shot: int, rated: float) -> None:
-    wanted = [Wanted(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated)]
+@given(index=st.integers(0, 999), shot=st.integers(1, 99), rated=shares, why=st.sampled_from(Why))
+def test_so_does_an_answer(index: int, shot: int, rated: float, why: Why) -> None:
+    wanted = [Wanted(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated, why)]
     answer = encode_wanted(SEEN, wanted)
     assert decode_wanted(answer) == wanted
     assert (answer.topic, answer.correlation) == (SEEN.answer_to, SEEN.correlation)
@@ -104,13 +105,33 @@ def test_what_is_no_question_is_refused(change: dict[str, object]) -> None:
         "[]",
         "{",
         '{"wanted": [{}]}',
-        '{"wanted": [{"face": -1, "visit": "v", "shot": 1, "quality": 1}]}',
-        '{"wanted": [{"face": 0, "visit": "a b", "shot": 1, "quality": 1}]}',
-        '{"wanted": [{"face": 0, "visit": "v", "shot": 0, "quality": 1}]}',
-        '{"wanted": [{"face": 0, "visit": "v", "shot": 1, "quality": 2}]}',
-        '{"wanted": [{"face": 0, "visit": "v", "shot": 1, "quality": NaN}]}',
     ],
 )
 def test_what_is_no_answer_is_refused(body: str) -> None:
     with pytest.raises(Refused, match="bad_json"):
         decode_wanted(Message(topic=SEEN.answer_to, payload=body.encode()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"face": -1},
+        {"visit": "a b"},
+        {"shot": 0},
+        {"quality": 2},
+        {"quality": float("nan")},
+        {"why": "worse"},
+        {"why": ""},
+        {"why": None},
+        {"why": ["better"]},
+    ],
+)
+def test_a_picture_that_nobody_can_want_is_refused(change: dict[str, object]) -> None:
+    good = {"face": 0, "visit": "v", "shot": 1, "quality": 1, "why": "first"}
+
+    def answer(body: dict[str, object]) -> Message:
+        return Message(topic=SEEN.answer_to, payload=json.dumps({"wanted": [body]}).encode())
+
+    assert decode_wanted(answer(good)) == [Wanted(0, "v", 1, 1.0, Why.FIRST)]
+    with pytest.raises(Refused, match="bad_json"):
+        decode_wanted(answer({**good, **change}))

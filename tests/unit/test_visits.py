@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.sights import Sight
+from services.common.sights import Sight, Wanted, Why
 from services.common.visits import Stage
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.order import MOST_WAITING, PATIENCE_S, Order
 from services.forward.visits.quality import frontality, quality
-from services.forward.visits.visits import MAX_OPEN, Choice, Rules, Visits, Why, thrifty
+from services.forward.visits.visits import MAX_OPEN, Rules, Visits, thrifty
 from tests.visits_rig import ANN, BOB, HEIGHT, WIDTH, seen, sight
 
 RULES = Rules()
 
 
-def watch(looks: list[tuple[float, list[Sight]]], rules: Rules = RULES) -> list[Choice]:
+def watch(looks: list[tuple[float, list[Sight]]], rules: Rules = RULES) -> list[Wanted]:
     """What is wanted of a camera's frames, one after the other."""
     visits = Visits()
     return [choice for at_s, sights in looks for choice in visits.look(seen(at_s, *sights), rules)]
 
 
-def whys(choices: list[Choice]) -> list[Why]:
+def whys(choices: list[Wanted]) -> list[Why]:
     return [choice.why for choice in choices]
 
 
@@ -43,8 +43,8 @@ def test_who_stays_for_long_begins_anew_where_that_is_asked_for() -> None:
 
 def test_each_of_those_who_are_there_at_once_is_wanted_at_once() -> None:
     [one, two] = watch([(0, [sight(100), sight(700)])])
-    assert one.wanted.visit != two.wanted.visit
-    assert (one.wanted.index, two.wanted.index) == (0, 1)
+    assert one.visit != two.visit
+    assert (one.index, two.index) == (0, 1)
 
 
 def test_who_comes_again_after_the_gap_is_another_visit() -> None:
@@ -60,7 +60,7 @@ def test_who_runs_is_one_visit(speed: float, each_s: float) -> None:
     count = min(int(1_100 / speed / each_s), 50)
     looks = [(number * each_s, [sight(50 + speed * each_s * number)]) for number in range(count)]
     choices = watch(looks)
-    assert {choice.wanted.visit for choice in choices} == {choices[0].wanted.visit}
+    assert {choice.visit for choice in choices} == {choices[0].visit}
     assert Why.FIRST not in whys(choices)[1:]
 
 
@@ -86,7 +86,7 @@ def test_a_visit_has_no_more_pictures_than_allowed() -> None:
     looks = [(number / 2, [sight(size=20 * 1.1**number, sharpness=10 + 9 * number)]) for number in range(30)]
     assert len(watch(looks, Rules(most_shots=99))) > RULES.most_shots
     assert len(watch(looks)) == RULES.most_shots
-    assert [choice.wanted.shot for choice in watch(looks)] == list(range(1, RULES.most_shots + 1))
+    assert [choice.shot for choice in watch(looks)] == list(range(1, RULES.most_shots + 1))
 
 
 def test_who_takes_anothers_place_has_a_picture_of_their_own() -> None:
@@ -96,6 +96,18 @@ def test_who_takes_anothers_place_has_a_picture_of_their_own() -> None:
         looks += [(1 + gap_s + number / 10, [bad]) for number in range(10)]
         choices = watch(looks)
         assert [choice.why for choice in choices] in ([Why.FIRST, Why.CHANGED], [Why.FIRST, Why.BACK]), gap_s
+
+
+def test_a_better_one_is_no_later_one_while_the_last_has_not_come() -> None:
+    """The first may have died with a detect; then this is the only one."""
+    live = Rules(missing_s=2.0)
+    for came in (False, True):
+        visits = Visits()
+        [first] = visits.look(seen(0, sight(sharpness=40)), live)
+        if came:
+            visits.came(first.visit, "1", "a picture")
+        [second] = visits.look(seen(0.4, sight(sharpness=120)), live)
+        assert second.why == (Why.BETTER if came else Why.MISSING)
 
 
 def test_doubt_is_not_bound_by_the_most_shots() -> None:
@@ -108,8 +120,8 @@ def test_a_picture_that_does_not_come_is_wanted_again() -> None:
     [first] = visits.look(seen(0, sight()), rules)
     assert visits.look(seen(1.9, sight()), rules) == []
     [second] = visits.look(seen(2.1, sight()), rules)
-    assert (second.why, second.wanted.visit, second.wanted.shot) == (Why.MISSING, first.wanted.visit, 2)
-    assert visits.came(second.wanted.visit, "2", "a picture") is not None
+    assert (second.why, second.visit, second.shot) == (Why.MISSING, first.visit, 2)
+    assert visits.came(second.visit, "2", "a picture") is not None
     assert [visits.look(seen(2.1 + number, sight()), rules) for number in (1, 2, 3)] == [[], [], []]
 
 
@@ -224,11 +236,11 @@ def test_a_visit_is_told_of_when_its_pictures_come_and_when_it_is_over() -> None
     [first] = visits.look(seen(0, sight(sharpness=20)), RULES)
     [better] = visits.look(seen(1, sight(sharpness=120)), RULES)
     assert visits.came("another", "1", "x") is None
-    assert visits.came(first.wanted.visit, "3", "x") is None  # never wanted
-    assert visits.came(first.wanted.visit, "one", "x") is None
-    began = visits.came(first.wanted.visit, "1", "a")
-    came = visits.came(better.wanted.visit, "2", "b")
-    assert visits.came(better.wanted.visit, "2", "b") is None  # once more
+    assert visits.came(first.visit, "3", "x") is None  # never wanted
+    assert visits.came(first.visit, "one", "x") is None
+    began = visits.came(first.visit, "1", "a")
+    came = visits.came(better.visit, "2", "b")
+    assert visits.came(better.visit, "2", "b") is None  # once more
     assert began is not None
     assert came is not None
     assert (began.stage, began.picture, began.shot, began.people) == (Stage.BEGAN, "a", 1, 1)

@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from services.common import times
-from services.common.sights import Seen, Sight, Wanted
+from services.common.sights import Seen, Sight, Wanted, Why
 from services.common.visits import News, Stage
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.matching import Box, Course, Glance, match
@@ -15,16 +14,6 @@ from services.forward.visits.quality import quality
 
 MAX_OPEN = 1_000
 """Visits of one camera at a time; of more the one that was seen longest ago ends."""
-
-
-class Why(StrEnum):
-    """Why a picture is wanted."""
-
-    FIRST = "first"
-    BETTER = "better"
-    CHANGED = "changed"
-    BACK = "back"
-    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +56,6 @@ def thrifty(rules: Rules, fill: float) -> Rules:
     if fill >= NEARLY_FULL:
         return replace(rules, most_shots=1)
     return replace(rules, better=max(rules.better, CLEARLY_BETTER)) if fill >= HALF_FULL else rules
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A picture that is wanted, and why."""
-
-    wanted: Wanted
-    why: Why
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +107,10 @@ class _Visit:
         if rules.missing_s and not self.is_here and after_s > rules.missing_s:
             return Why.MISSING
         is_due = after_s >= rules.apart_s and self.shots < rules.most_shots
-        return Why.BETTER if is_due and glance.quality > rules.better * self.picture.quality else None
+        if not is_due or glance.quality <= rules.better * self.picture.quality:
+            return None
+        # As long as the last one has not come, nobody knows whether this is the only one.
+        return Why.MISSING if rules.missing_s and not self.is_here else Why.BETTER
 
 
 class Visits:
@@ -140,7 +124,7 @@ class Visits:
     def __len__(self) -> int:
         return len(self._open)
 
-    def look(self, seen: Seen, rules: Rules) -> list[Choice]:
+    def look(self, seen: Seen, rules: Rules) -> list[Wanted]:
         """Take what is seen in a frame; return what is wanted of it.
 
         Args:
@@ -151,7 +135,7 @@ class Visits:
         glances = [_glance(sight, seen) for sight in seen.view.sights]
         going_on = list(self._open)
         found = match([visit.course for visit in going_on], glances)
-        choices = []
+        wanted = []
         for index, glance in enumerate(glances):
             why: Why | None
             if index in found:
@@ -160,8 +144,8 @@ class Visits:
             else:
                 visit, why = self._begin(seen, glance), Why.FIRST
             if why is not None:
-                choices.append(Choice(Wanted(index, visit.id, visit.shots, glance.quality), why))
-        return choices
+                wanted.append(Wanted(index, visit.id, visit.shots, glance.quality, why))
+        return wanted
 
     def visit_at(self, box: Box) -> str:
         """Return the id of the open visit that was last seen just here; empty if there is none."""
