@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from services.common.faces import encode_face, mint
@@ -17,14 +18,16 @@ from services.forward.writer import Answers, SpoolWriter
 from tests.conftest import skip
 
 EVERYTHING = BacklogRead(epoch=0, after=0, until=1 << 60, most_bytes=1 << 60)
+ALL_FIRSTS = replace(EVERYTHING, only_firsts=True)
 RESERVE_BYTES = 1024 * 1024
+PAGE = 8_192
 DEVICE = "dev"
 
 
-def face(sequence: int, size_bytes: int = 20_000, device: str = DEVICE) -> SpooledFace:
+def face(sequence: int, size_bytes: int = 20_000, device: str = DEVICE, **extensions: str) -> SpooledFace:
     pixels = sequence.to_bytes(8) + os.urandom(size_bytes)
     time = from_unix_s(1_700_000_000 + sequence)
-    made = mint(Source(device, "cam"), time, pixels, "image/jpeg", {"box": "1,2,3,4"})
+    made = mint(Source(device, "cam"), time, pixels, "image/jpeg", {"box": "1,2,3,4", **extensions})
     return SpooledFace(sequence, made.id, encode_face(made))
 
 
@@ -41,6 +44,15 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def zero_page(database: Path, number: int) -> None:
+    """Zero a page that is missed: the first one from a number on that leads to the rest of an image."""
+    with database.open("r+b") as file:
+        while (file.seek((number - 1) * PAGE), file.read(4))[1] != (number + 1).to_bytes(4):
+            number += 1
+        file.seek((number - 1) * PAGE)
+        file.write(bytes(PAGE))
 
 
 def take_all_room(folder: Path) -> Path:

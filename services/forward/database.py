@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.common.errors import FaceferryError, SetupError
+from services.forward.spooled import later_in_row
 
 SCHEMA_VERSION = 2
 BUSY_S = 0.5
 """How long somebody else who holds the database is waited for at a time: the writer has more to do."""
 COLUMNS = "id, topic, content_type, attributes, payload"
 """What makes a face, the same in each table."""
+
+INDEX_OF_FIRSTS = "faces_first"
+IS_FIRST = f"instr(attributes, '{later_in_row()}') = 0"
+"""The condition of the index of first pictures: a query has to say it as the index does."""
 
 SUFFIXES = ("", "-wal", "-shm")
 """Of the files that a database consists of."""
@@ -59,6 +64,7 @@ CREATE TABLE IF NOT EXISTS requests (
 PRAGMA user_version = 2;
 COMMIT;
 """
+_MAKE_INDEX_OF_FIRSTS = f"CREATE INDEX {INDEX_OF_FIRSTS} ON faces (sequence) WHERE {IS_FIRST}"
 _MAGIC = b"SQLite format 3\0"
 _LOG_HEADER_BYTES = 32
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
@@ -176,6 +182,25 @@ def keep_index_of_others(connection: sqlite3.Connection, device: str) -> None:
         connection.execute(f'CREATE INDEX "{name}" ON faces (sequence) WHERE {not_of(device)}')
 
 
+def keep_index_of_firsts(connection: sqlite3.Connection) -> None:
+    """Keep an index of the rows that may be somebody's first picture: those go before all others.
+
+    Without it each later picture that stands between them would have to be looked at, and in a spool of
+    which the first ones are gone already that is every row.
+    """
+    if has_index_of_firsts(connection):
+        return
+    with connection:
+        connection.execute(f"DROP INDEX IF EXISTS {INDEX_OF_FIRSTS}")
+        connection.execute(_MAKE_INDEX_OF_FIRSTS)
+
+
+def has_index_of_firsts(connection: sqlite3.Connection) -> bool:
+    """Say whether there is that index, and not another one of its name."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND sql = ?"
+    return connection.execute(query, (_MAKE_INDEX_OF_FIRSTS,)).fetchone() is not None
+
+
 def not_of(device: str) -> str:
     """Return the condition of the index of others' rows; a device's name needs no quoting."""
     return f"topic NOT GLOB 'faceferry/{device}/*'"
@@ -217,6 +242,8 @@ _ALWAYS = (
     "wal_autocheckpoint = 512",
     "journal_size_limit = 4194304",
     "cache_size = -8192",
+    # An index that is made of a large spool is sorted there: a container may have little room for files.
+    "temp_store = MEMORY",
 )
 
 

@@ -3,12 +3,12 @@
 import heapq
 import math
 import sys
-from collections import OrderedDict
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from services.forward.spooled import SpooledFace
+from services.forward.waiting import Queue
 from services.forward.window import Departure, Window
 
 MOST_RESEND_S = 10.0
@@ -93,6 +93,8 @@ class BacklogRead:
         after: where the last read ended.
         until: the newest face that belongs to the backlog.
         most_bytes: enough for one read.
+        only_firsts: leave out what is nobody's first picture, where the spool can do so without a look at
+            each of those.
         unsendable: faces to leave out of it.
     """
 
@@ -100,6 +102,7 @@ class BacklogRead:
     after: int
     until: int
     most_bytes: int
+    only_firsts: bool = False
     unsendable: Unsendable = Unsendable(sys.maxsize, MappingProxyType({}))
 
 
@@ -121,48 +124,15 @@ class BacklogPart:
 _BEFORE_ALL = -(1 << 63)
 
 
-class _Queue:
-    """Faces in order, each once, with their weight."""
-
-    def __init__(self) -> None:
-        self._faces: OrderedDict[str, SpooledFace] = OrderedDict()
-        self.bytes = 0
-
-    def __contains__(self, face_id: str) -> bool:
-        return face_id in self._faces
-
-    def __bool__(self) -> bool:
-        return bool(self._faces)
-
-    def add(self, face: SpooledFace) -> None:
-        if face.id not in self._faces:
-            self._faces[face.id] = face
-            self.bytes += face.size_bytes
-
-    def pop(self) -> SpooledFace:
-        _, face = self._faces.popitem(last=False)
-        self.bytes -= face.size_bytes
-        return face
-
-    def pop_unlike(self, topics: Container[str]) -> SpooledFace:
-        """Take out the first face of another topic than these; the first of all if there is none."""
-        for face_id, face in self._faces.items():
-            if face.message.topic not in topics:
-                del self._faces[face_id]
-                self.bytes -= face.size_bytes
-                return face
-        return self.pop()
-
-    def discard(self, face_id: str) -> None:
-        if (face := self._faces.pop(face_id, None)) is not None:
-            self.bytes -= face.size_bytes
-
-
 class Outbox:
     """Orders what is sent: new faces first, then those due again, then the backlog as it arrived.
 
+    Among the new ones and in the backlog, what may be somebody's first picture goes before the better ones of
+    those who have one.
+
     The backlog stays on disk and is read in parts. It is all that was in the spool when the connection came
-    up, and what came since faster than the link takes it.
+    up, and what came since faster than the link takes it. It is read twice: first pictures alone, then all
+    that is still there. So nothing is forgotten, whatever the spool takes for a first picture.
 
     A store of which nothing at all is heard gets no more than one face at a time, with growing waits: that
     finds it as soon as need be, and a metered uplink is not burnt by sending all that is under way for ever.
@@ -182,10 +152,10 @@ class Outbox:
         self._resend_first_s = resend_first_s
         self._last_sequence = last_sequence
         self._epoch = 0
-        self._is_up = False
         self._is_reading = False
-        self._backlog_after = _BEFORE_ALL
         self._backlog_end = last_sequence
+        # Whether of first pictures only: up to which place it was read. Those come first.
+        self._read_until = {True: _BEFORE_ALL, False: _BEFORE_ALL}
         self._reread_after: int | None = None
         self._heard_s = -math.inf
         self._knock_s = self._knock_wait_s = 0.0
@@ -288,23 +258,28 @@ class Outbox:
 
     def wants_backlog(self) -> BacklogRead | None:
         """Return what to read from the spool now, if anything; `backlog` must be called with it."""
-        is_enough = self._backlog.bytes * 2 > BACKLOG_AHEAD_BYTES
-        if not self._is_up or self._is_reading or is_enough:
+        if not self._is_up or self._is_reading:
             return None
-        if self._reread_after is not None:
-            self._backlog_after = min(self._backlog_after, self._reread_after)
+        if (again_after := self._reread_after) is not None:
+            self._read_until = {of: min(until, again_after) for of, until in self._read_until.items()}
             self._reread_after = None
-        if self._backlog_after >= self._backlog_end:
-            return None
-        self._is_reading = True
-        return BacklogRead(self._epoch, self._backlog_after, self._backlog_end, BACKLOG_AHEAD_BYTES)
+        for only_firsts, until in self._read_until.items():
+            ahead_bytes = self._backlog.bytes_of_firsts if only_firsts else self._backlog.bytes
+            if ahead_bytes * 2 > BACKLOG_AHEAD_BYTES:
+                return None
+            if until < self._backlog_end:
+                self._is_reading = True
+                return BacklogRead(
+                    self._epoch, until, self._backlog_end, BACKLOG_AHEAD_BYTES, only_firsts=only_firsts
+                )
+        return None
 
     def backlog(self, read: BacklogRead, part: BacklogPart) -> None:
         """Take what was read."""
         if read.epoch != self._epoch:
             return
         self._is_reading = False
-        self._backlog_after = part.until
+        self._read_until[read.only_firsts] = part.until
         for face in part.faces:
             if face.id not in self._in_flight and face.id not in self._fresh:
                 self._backlog.add(face)
@@ -316,9 +291,9 @@ class Outbox:
         self._in_flight_bytes = 0
         self._heard_of_s: dict[str, float] = {}
         self._timers: list[tuple[float, str]] = []
-        self._fresh = _Queue()
-        self._backlog = _Queue()
-        self._backlog_after = _BEFORE_ALL
+        self._fresh = Queue()
+        self._backlog = Queue()
+        self._read_until = dict.fromkeys(self._read_until, _BEFORE_ALL)
         self._backlog_end = self._last_sequence
         self._reread_after = None
         self._is_reading = False

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from services.common.faces import decode_face, encode_face, mint
 from services.common.topics import NAME_PATTERN, ROOT, Source, is_of_device
-from services.forward.database import COLUMNS, not_of
+from services.forward.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
 from services.forward.outbox import BacklogRead
 from services.forward.spooled import SpooledFace, from_row, to_row
 
@@ -174,10 +174,11 @@ def select(
     topics = read.unsendable.topics
     not_sent = f"({not_of(device)} OR topic IN ({', '.join('?' * len(topics))}) OR length(payload) > ?)"
     hints = (*topics, read.unsendable.most_bytes)
+    source = f"faces INDEXED BY {INDEX_OF_FIRSTS} WHERE {IS_FIRST} AND" if read.only_firsts else "faces WHERE"
     cursor = connection.execute(
         f"SELECT {not_sent}, sequence, {_AS_BYTES_BUT_PAYLOAD},"  # noqa: S608 - constants
         f" CASE WHEN {not_sent} THEN NULL ELSE CAST(payload AS BLOB) END"
-        " FROM faces WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+        f" FROM {source} sequence > ? AND sequence <= ? ORDER BY sequence",
         (*hints, *hints, read.after, read.until),
     )
     with contextlib.closing(cursor):

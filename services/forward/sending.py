@@ -74,8 +74,13 @@ class Sender:
         self._wake.set()
 
     def backlog_read(self, read: BacklogRead, part: BacklogPart) -> None:
-        """Take a part of the backlog."""
-        self._outbox.backlog(read, part)
+        """Take a part of the backlog, but for what the store has and the spool has not let go of yet."""
+        now_s = time.monotonic()
+        stored = {face.id for face in part.faces if self._delivered.has(face.id, now_s)}
+        for face_id in stored:
+            self._stored.add(face_id)
+        faces = [face for face in part.faces if face.id not in stored]
+        self._outbox.backlog(read, dataclasses.replace(part, faces=faces))
         self._wake.set()
 
     async def try_again(self) -> None:

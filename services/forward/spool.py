@@ -91,6 +91,7 @@ class Spool:
         self._rescue: Rescue | None = None
         self._connection: sqlite3.Connection
         self._others: list[str] = []
+        self._knows_firsts = False
         with translated():
             replacement.finish(self._path)
         last_sequence = self._begin()
@@ -169,16 +170,24 @@ class Spool:
     def read(self, read: BacklogRead) -> BacklogPart:
         """Return a part of the backlog: about `most_bytes` of it, at least one face if there is one.
 
+        Where first pictures are wanted only, and nothing tells which they are, it is none.
+
         Raises:
             SpoolDamaged: the database is broken; call `replace`.
             SpoolUnwritable: the disk does not give it.
         """
+        if read.only_firsts and (self._rescue is not None or not self._knows_firsts):
+            return BacklogPart([], read.until)
         if self._rescue is not None:
             return self._rescue.read(read)
         part = BacklogPart([], read.until)
         weight = 0
+        last = read.after
         with translated():
             for sequence, found in rows.select(self._connection, self._device, read):
+                if sequence <= last:  # else the same ones would be read for ever
+                    raise SpoolDamaged("its places are out of order")
+                last = sequence
                 if isinstance(found, str):
                     part.bad[sequence] = found
                 else:
@@ -435,6 +444,8 @@ class Spool:
     def _connect_alone(self) -> sqlite3.Connection:
         connection = database.connect(self._path, is_exclusive=True)
         self._is_exclusive = True
+        with translated():
+            self._knows_firsts = database.has_index_of_firsts(connection)
         return connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -443,6 +454,11 @@ class Spool:
         # Without it they are met one by one, as they are read.
         with contextlib.suppress(SpoolFull), translated():
             database.keep_index_of_others(connection, self._device)
+        # Without it they go as they came.
+        with contextlib.suppress(SpoolFull), translated():
+            database.keep_index_of_firsts(connection)
+        with translated():
+            self._knows_firsts = database.has_index_of_firsts(connection)
         return connection
 
     def _share_again(self) -> None:

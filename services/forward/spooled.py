@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from services.common.errors import Refused
 from services.common.faces import decode_face
 from services.common.message import Message
+from services.common.sights import Why
 
+LATER = ("why", Why.BETTER.value)
+"""What a picture has among its attributes of which it is known that somebody has one already."""
 _OVERHEAD_BYTES = 512
 
 
@@ -30,11 +33,15 @@ class SpooledFace:
         """What it weighs on the way and on disk, nearly."""
         return len(self.message.payload) + _OVERHEAD_BYTES
 
+    @property
+    def is_later(self) -> bool:
+        """Whether it is nobody's first picture; where that is in doubt it is one."""
+        return LATER in self.message.attributes
+
 
 def to_row(message: Message) -> tuple[str, str, str, bytes]:
     """Return what is kept of a face's message beside its id: topic, content type, attributes, payload."""
-    attributes = json.dumps(message.attributes, separators=(",", ":"))
-    return message.topic, message.content_type or "", attributes, message.payload
+    return message.topic, message.content_type or "", _as_json(message.attributes), message.payload
 
 
 def from_row(sequence: int, row: Sequence[object]) -> SpooledFace | None:
@@ -69,6 +76,15 @@ def from_row(sequence: int, row: Sequence[object]) -> SpooledFace | None:
         return face if decode_face(message).id == face.id else None
     except (Refused, ValueError, RecursionError):
         return None
+
+
+def later_in_row() -> str:
+    """Return what stands in the attributes of a row whose picture is a later one, and of no other's."""
+    return _as_json(LATER)  # a quote within a value is escaped there
+
+
+def _as_json(attributes: Sequence[object]) -> str:
+    return json.dumps(attributes, separators=(",", ":"))
 
 
 def _to_pairs(found: object) -> tuple[tuple[str, str], ...]:

@@ -21,10 +21,9 @@ from services.forward.replacement import COMPLETE, MAKING, damaged_files
 from services.forward.rows import Request
 from services.forward.spool import DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
-from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face, writing
+from tests.forward_rig import ALL_FIRSTS, DEVICE, EVERYTHING, PAGE, RESERVE_BYTES, face, writing, zero_page
 from tests.support import eventually
 
-PAGE = 8192
 FACES = 30
 
 
@@ -50,12 +49,19 @@ def opened(folder: Path) -> Spool:
 
 
 def everything(spool: Spool) -> list[SpooledFace]:
-    """All faces, over whatever damage is met on the way."""
+    """All faces, read in two passes as forward does it, over whatever damage is met on the way."""
     try:
-        return spool.read(EVERYTHING).faces
+        return two_passes(spool)
     except SpoolDamaged as error:
         spool.replace(str(error))
-        return spool.read(EVERYTHING).faces
+        return two_passes(spool)
+
+
+def two_passes(spool: Spool) -> list[SpooledFace]:
+    firsts = spool.read(ALL_FIRSTS).faces
+    found = spool.read(EVERYTHING).faces
+    assert {each.id for each in firsts} <= {each.id for each in found}
+    return found
 
 
 def sql(folder: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
@@ -129,10 +135,6 @@ async def test_a_thousand_bad_rows_are_passed_in_parts(folder: Path) -> None:
         assert spool.state().set_aside == {"damaged": 1_000}
 
 
-def zero_page(number: int) -> Callable[[Path], None]:
-    return lambda folder: overwrite(folder / DATABASE, (number - 1) * PAGE, bytes(PAGE))
-
-
 def root_of(name: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         [(page,)] = sql(folder, "SELECT rootpage FROM sqlite_master WHERE name = ?", name)
@@ -152,12 +154,13 @@ def cut(share: float) -> Callable[[Path], None]:
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
     "the header": (lambda folder: overwrite(folder / DATABASE, 0, b"\xa5" * 100), FACES),
-    "the first page zeroed": (zero_page(1), FACES),
+    "the first page zeroed": (lambda folder: overwrite(folder / DATABASE, 0, bytes(PAGE)), FACES),
     "the faces' root": (root_of("faces"), FACES),
     "the ids' index": (root_of("sqlite_autoindex_faces_1"), FACES),
+    "the first pictures' index": (root_of("faces_first"), FACES),
     "the quarantine's root": (root_of("quarantine"), FACES),
-    "a page zeroed": (zero_page(20), FACES - 2),
-    "another page zeroed": (zero_page(45), FACES - 2),
+    "a page zeroed": (lambda folder: zero_page(folder / DATABASE, 20), FACES - 2),
+    "another page zeroed": (lambda folder: zero_page(folder / DATABASE, 45), FACES - 2),
     "user_version 0": (lambda folder: sql(folder, "PRAGMA user_version = 0"), FACES),
     "user_version 1": (lambda folder: sql(folder, "PRAGMA user_version = 1"), FACES),
     "a table missing": (lambda folder: sql(folder, "DROP TABLE set_aside"), FACES),
@@ -235,7 +238,7 @@ def test_what_only_the_log_holds_is_rescued(folder: Path) -> None:
 async def test_damage_that_is_met_at_work_ends_nothing(folder: Path) -> None:
     async with writing(folder) as (writer, answered):
         await eventually(lambda: writer.state.faces == FACES)
-        overwrite(folder / DATABASE, 19 * PAGE, bytes(PAGE))
+        zero_page(folder / DATABASE, 20)
         writer.put(EVERYTHING)
         await eventually(lambda: answered.parts)
         assert len(answered.parts[0].faces) >= FACES - 2
@@ -255,7 +258,7 @@ def test_a_crash_at_any_step_of_a_replacement_loses_nothing(
     folder: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ends the replacement after each of its renames, removals and synchronisations in turn."""
-    overwrite(folder / DATABASE, 19 * PAGE, bytes(PAGE))
+    zero_page(folder / DATABASE, 20)
     shutil.copytree(folder, folder.with_name("other"))
     with contextlib.closing(opened(folder.with_name("other"))) as spool:
         expected = {as_sent(each) for each in everything(spool)}

@@ -14,15 +14,14 @@ import pytest
 from services.common.durable import sync_folder
 from services.forward import replacement
 from services.forward.orders import Delete, Quarantine
-from services.forward.outbox import BacklogRead
+from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.spool import DAMAGED_AND_FULL, DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter
-from tests.forward_rig import DEVICE, Answered, face, small_disk, take_all_room, writing
+from tests.forward_rig import DEVICE, PAGE, Answered, face, small_disk, take_all_room, writing, zero_page
 from tests.support import eventually
 
 RESERVE = 4 * 1024 * 1024
-PAGE = 8_192
 FACES = 800
 """More than half of the disk."""
 FIRST = BacklogRead(0, after=-(1 << 63), until=1 << 59, most_bytes=2 * 1024 * 1024)
@@ -59,7 +58,7 @@ def spoil_the_root(disk: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], int]] = {
-    "a page zeroed": (lambda disk: overwrite(disk, 1_000, bytes(PAGE)), FACES - 8),
+    "a page zeroed": (lambda disk: zero_page(disk / DATABASE, 1_000), FACES - 8),
     "the header": (lambda disk: overwrite(disk, 1, b"\xa5" * 100), FACES),
     "the faces' root": (spoil_the_root, FACES),
     "cut": (lambda disk: os.truncate(disk / DATABASE, 1_900 * PAGE), FACES // 2),
@@ -108,14 +107,25 @@ async def test_found_at_the_start(disk: Path, faces: list[SpooledFace], kind: st
 
 async def test_met_at_work(disk: Path, faces: list[SpooledFace]) -> None:
     async with writing(disk, RESERVE) as (writer, answered):
-        overwrite(disk, 1_000, bytes(PAGE))
+        zero_page(disk / DATABASE, 1_000)
         sent = await send(writer, answered)
         assert len(sent & {each.id for each in faces}) >= FACES - 8
         await is_well(disk, writer, answered)
 
 
+@pytest.mark.usefixtures("faces")
+async def test_which_are_first_pictures_is_not_known_then(disk: Path) -> None:
+    spoil_the_root(disk)
+    async with writing(disk, RESERVE) as (writer, answered):
+        assert writer.problem == DAMAGED_AND_FULL
+        parts = len(answered.parts)
+        writer.put(dataclasses.replace(FIRST, only_firsts=True))
+        await eventually(lambda: len(answered.parts) > parts)
+        assert answered.parts[-1] == BacklogPart([], FIRST.until)
+
+
 async def test_a_crash_on_the_way_loses_nothing(disk: Path, faces: list[SpooledFace]) -> None:
-    overwrite(disk, 1_000, bytes(PAGE))
+    zero_page(disk / DATABASE, 1_000)
     async with writing(disk, RESERVE) as (writer, answered):
         sent = await send(writer, answered, most=FACES // 4)
     async with writing(disk, RESERVE) as (writer, answered):
@@ -126,7 +136,7 @@ async def test_a_crash_on_the_way_loses_nothing(disk: Path, faces: list[SpooledF
 
 async def test_not_even_the_reserve_s_room_is_wanted(disk: Path, faces: list[SpooledFace]) -> None:
     """Somebody else takes it; there is none to write a byte until that one has gone."""
-    overwrite(disk, 1_000, bytes(PAGE))
+    zero_page(disk / DATABASE, 1_000)
     (disk / "reserve").unlink()
     filler = take_all_room(disk)
     async with writing(disk, RESERVE) as (writer, answered):
@@ -162,7 +172,7 @@ async def test_a_replacement_that_cannot_be_put_in_its_place_is_not_made_again_o
     disk: Path, faces: list[SpooledFace], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old one is aside by then: another copy would be one of nothing."""
-    overwrite(disk, 1_000, bytes(PAGE))
+    zero_page(disk / DATABASE, 1_000)
     calls = iter(range(100))
 
     def sync(folder: Path) -> None:
@@ -198,7 +208,7 @@ async def raising(disk: Path) -> AsyncIterator[tuple[SpoolWriter, Answered]]:
 async def test_a_copy_that_was_not_finished_takes_no_room_from_the_next(
     disk: Path, faces: list[SpooledFace]
 ) -> None:
-    overwrite(disk, 1_000, bytes(PAGE))
+    zero_page(disk / DATABASE, 1_000)
     (disk / replacement.MAKING).write_bytes(bytes(3 * 1024 * 1024))
     async with writing(disk, RESERVE) as (writer, answered):
         assert not (disk / replacement.MAKING).exists()

@@ -1,9 +1,9 @@
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -17,12 +17,18 @@ from services.forward.outbox import (
     Outbox,
     Sending,
 )
-from services.forward.spooled import SpooledFace
+from services.forward.spooled import LATER, SpooledFace
 from services.forward.window import Window
 
 
-def face(sequence: int, size_bytes: int = 1_000, topic: str = "t") -> SpooledFace:
-    return SpooledFace(sequence, f"face-{sequence}", Message(topic=topic, payload=bytes(size_bytes)))
+def face(sequence: int, size_bytes: int = 1_000, topic: str = "t", *, is_later: bool = False) -> SpooledFace:
+    attributes = (("visit", "v"), LATER) if is_later else (("visit", "v"), ("why", "changed"))
+    message = Message(topic=topic, payload=bytes(size_bytes), attributes=attributes)
+    return SpooledFace(sequence, f"face-{sequence}", message)
+
+
+def later(sequence: int, size_bytes: int = 1_000, topic: str = "t") -> SpooledFace:
+    return face(sequence, size_bytes, topic, is_later=True)
 
 
 def outbox(*, window_bytes: int = 1_000_000, last_sequence: int = 0, is_up: bool = True) -> Outbox:
@@ -39,16 +45,33 @@ def sent(box: Outbox, now_s: float = 0.0) -> list[str]:
     return found
 
 
-def part(read: BacklogRead, faces: Iterable[SpooledFace], most: int = 1_000) -> BacklogPart:
-    """What a spool with these faces answers."""
-    found = [each for each in faces if read.after < each.sequence <= read.until]
+def is_first(one: SpooledFace) -> bool:
+    return not one.is_later
+
+
+def part(
+    read: BacklogRead,
+    faces: Iterable[SpooledFace],
+    most: int = 1_000,
+    indexed: Callable[[SpooledFace], bool] = is_first,
+) -> BacklogPart:
+    """What a spool with these faces answers, so many at a time; `indexed` are those it takes for firsts."""
+    found = [
+        each
+        for each in faces
+        if read.after < each.sequence <= read.until and (not read.only_firsts or indexed(each))
+    ]
     return BacklogPart(found[:most], found[most - 1].sequence if len(found) >= most else read.until)
 
 
 def feed(box: Outbox, faces: Iterable[SpooledFace]) -> None:
+    """Let it read what it wants to."""
+    found = list(faces)
     read = box.wants_backlog()
     assert read is not None
-    box.backlog(read, part(read, faces))
+    while read is not None:
+        box.backlog(read, part(read, found))
+        read = box.wants_backlog()
 
 
 def test_nothing_is_sent_while_the_link_is_down() -> None:
@@ -65,6 +88,66 @@ def test_what_came_while_the_link_was_down_is_read_back_in_order() -> None:
     feed(box, map(face, [1, 2, 3]))
     assert sent(box) == ["face-1", "face-2", "face-3"]
     assert box.wants_backlog() is None
+
+
+def test_of_the_backlog_everybodys_first_picture_goes_before_anybodys_second() -> None:
+    box = outbox(last_sequence=6)
+    feed(box, [face(1), later(2), later(3), face(4), later(5), face(6)])
+    assert sent(box) == [f"face-{number}" for number in (1, 4, 6, 2, 3, 5)]
+
+
+def test_of_the_new_ones_too_but_those_before_the_backlog() -> None:
+    box = outbox(last_sequence=2)
+    feed(box, [later(1), face(2)])
+    for each in (later(3), face(4), later(5), face(6)):
+        box.offer(each)
+    assert sent(box) == [f"face-{number}" for number in (4, 6, 3, 5, 2, 1)]
+
+
+def test_a_first_picture_that_comes_too_fast_for_memory_overtakes_later_ones_that_were_read() -> None:
+    box = outbox(window_bytes=200_000, last_sequence=20)
+    feed(box, [later(number, 99_488) for number in range(1, 21)])
+    under_way = sent(box)
+    too_many = [face(number, 999_488) for number in range(21, 27)]
+    for each in too_many:
+        box.offer(each)
+    feed(box, too_many)
+    order: list[str] = []
+    while under_way:
+        box.settle(under_way.pop(0), 0.1)
+        under_way += (gone := sent(box, 0.1))
+        order += gone
+    assert order[:6] == [each.id for each in too_many]
+    assert len(order) == 6 + 20 - 2
+
+
+@settings(max_examples=200)
+@given(
+    laters=st.lists(st.booleans(), min_size=1, max_size=60),
+    most=st.integers(1, 20),
+    lies=st.sets(st.integers(1, 60)),
+    window_faces=st.integers(2, 20),
+)
+def test_each_of_the_backlog_goes_once_whatever_the_spool_takes_for_first_pictures(
+    laters: list[bool], most: int, lies: set[int], window_faces: int
+) -> None:
+    disk = {n: face(n, 99_488, is_later=is_later) for n, is_later in enumerate(laters, 1)}
+    faces = list(disk.values())
+    box = outbox(window_bytes=window_faces * 100_000, last_sequence=len(faces))
+    order: list[SpooledFace] = []
+    for _ in range(1_000):
+        if (read := box.wants_backlog()) is not None:
+            indexed = lambda one: one.sequence not in lies and not one.is_later  # noqa: E731
+            box.backlog(read, part(read, list(disk.values()), most, indexed))
+        elif not disk:
+            break
+        while (sending := box.next(0.0)) is not None:
+            order.append(sending.face)
+            box.settle(sending.face.id, 0.0)
+            del disk[sending.face.sequence]
+    assert sorted(order, key=lambda each: each.sequence) == faces
+    if not lies:
+        assert order == sorted(faces, key=lambda each: (each.is_later, each.sequence))
 
 
 def test_a_new_face_overtakes_the_backlog() -> None:
@@ -291,6 +374,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.now_s = 0.0
         self.sequence = 3
         self.disk = {number: face(number, 30_000) for number in (1, 2, 3)}
+        self.knows_firsts = True
         self.under_way: set[str] = set()
         self.is_up = False
         self.box = Outbox(Window(60_000, 200_000), 2.0, self.sequence)
@@ -301,12 +385,16 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         (self.box.link_up if self.is_up else self.box.link_down)()
         self.under_way.clear()
 
-    @rule(count=st.integers(1, 200))
-    def faces_come(self, count: int) -> None:
-        for _ in range(count):
+    @rule(count=st.integers(1, 200), every=st.integers(1, 5))
+    def faces_come(self, count: int, every: int) -> None:
+        for number in range(count):
             self.sequence += 1
-            self.disk[self.sequence] = face(self.sequence, 30_000)
+            self.disk[self.sequence] = face(self.sequence, 30_000, is_later=number % every > 0)
             self.box.offer(self.disk[self.sequence])
+
+    @rule(knows=st.booleans())
+    def disk_learns_or_forgets_which_are_first(self, knows: bool) -> None:
+        self.knows_firsts = knows
 
     @rule()
     def an_old_face_comes_again(self) -> None:
@@ -319,7 +407,10 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     @rule()
     def disk_is_read(self) -> None:
         if (read := self.box.wants_backlog()) is not None:
-            self.box.backlog(read, part(read, [each for _, each in sorted(self.disk.items())], most=40))
+            found = [each for _, each in sorted(self.disk.items())]
+            self.box.backlog(
+                read, part(read, found, most=40, indexed=lambda one: self.knows_firsts and not one.is_later)
+            )
 
     @rule(seconds=st.floats(0.01, 20))
     def sender_runs(self, seconds: float) -> None:
@@ -331,7 +422,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def faces_are_put_back(self, count: int) -> None:
         for _ in range(count):
             self.sequence += 1
-            self.disk[self.sequence] = face(self.sequence, 30_000)
+            self.disk[self.sequence] = face(self.sequence, 30_000, is_later=self.sequence % 2 > 0)
         self.box.extend(self.sequence)
 
     @precondition(lambda self: self.under_way)
