@@ -184,6 +184,8 @@ class Outbox:
         self._last_sequence = max(self._last_sequence, face.sequence)
         if face.id in self._in_flight or face.id in self._fresh or face.id in self._backlog:
             return
+        if not face.is_later:
+            self._make_room(face.size_bytes)
         if self._is_up and self._fresh.bytes + face.size_bytes <= FRESH_MAX_BYTES:
             self._fresh.add(face)
         else:
@@ -332,8 +334,13 @@ class Outbox:
         self._note_knock(now_s)
         return sending
 
+    def _make_room(self, size_bytes: int) -> None:
+        """Let later pictures wait on disk rather than a new first one."""
+        while self._fresh.bytes + size_bytes > FRESH_MAX_BYTES and (last := self._fresh.last_later()):
+            self._leave_to_disk(last)
+
     def _leave_to_disk(self, face: SpooledFace) -> None:
-        """Give up one that is under way for another; it is read back when its turn comes again."""
+        """Give up one that is under way or waits for another; it is read back when its turn comes again."""
         self.withdraw(face.id)
         before = face.sequence - 1
         self._reread_after = before if self._reread_after is None else min(self._reread_after, before)

@@ -47,6 +47,10 @@ class Queue:
                     return line.take(face_id)
         return self.pop()
 
+    def last_later(self) -> SpooledFace | None:
+        """Return the face that would go last, if it is nobody's first picture."""
+        return next(reversed(self._later.faces.values()), None)
+
     def discard(self, face_id: str) -> None:
         """Take out a face if it waits."""
         for line in (self._firsts, self._later):

@@ -121,6 +121,26 @@ def test_a_first_picture_that_comes_too_fast_for_memory_overtakes_later_ones_tha
     assert len(order) == 6 + 20 - 2
 
 
+def test_later_pictures_make_way_in_memory_for_a_new_first_one() -> None:
+    """On a link that is slower than what comes, memory is full all day."""
+    box = outbox(window_bytes=200_000)
+    disk = {number: later(number, 499_488) for number in range(1, 21)}
+    for each in disk.values():
+        box.offer(each)
+    order = sent(box)
+    disk[21] = face(21, 1_999_488)
+    box.offer(disk[21])
+    for _ in range(100):
+        while (read := box.wants_backlog()) is not None:
+            box.backlog(read, part(read, [disk[number] for number in sorted(disk)], most=4))
+        for face_id in order:
+            box.settle(face_id, 0.1)
+            disk.pop(int(face_id.removeprefix("face-")), None)
+        order += sent(box, 0.1)
+    assert order[2] == "face-21"
+    assert sorted(order) == sorted(f"face-{number}" for number in range(1, 22))
+
+
 @settings(max_examples=200)
 @given(
     laters=st.lists(st.booleans(), min_size=1, max_size=60),
