@@ -16,6 +16,8 @@ _SIZES_BYTES = (500, 2_000, 6_000, 20_000)
 LARGE_BYTES = (40_000, 70_000, 100_000)
 """Some faces are larger than a broker may like, see `faults`."""
 LARGE_EVERY = 40
+REASONS = ("first", "better", "changed", "better")
+"""Why a visit's pictures were wanted, one after the other."""
 _SEGMENT_BYTES = 65_533
 """The most that a JPEG's segment holds: its length, 16 bits, counts itself."""
 
@@ -30,6 +32,9 @@ def known_face(seed: int | str, number: int, size_bytes: int | None = None) -> F
         "score": f"{rng.uniform(0.7, 1):.3f}",
         "landmarks": " ".join(f"{rng.uniform(0, 1000):.1f}" for _ in range(10)),
         "detector": "yunet",
+        "visit": f"v-{number // len(REASONS)}",
+        "shot": str(number % len(REASONS) + 1),
+        "why": REASONS[number % len(REASONS)],
     }
     time = from_unix_s(_FIRST_S + number // 2 * _FRAME_S)
     return mint(rng.choice(CAMERAS), time, with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
