@@ -10,6 +10,7 @@ import pytest
 from services.common.faces import Face, mint
 from services.common.sights import Why
 from services.common.times import from_unix_s
+from tests.custody.faces import with_comment
 from tests.custody.proxy import Proxy, Shape
 from tests.support import MosquittoServer, ServiceProcess, eventually
 from tests.system.test_forward import CAMERA, Store, neighbours, settings, spooled
@@ -24,8 +25,8 @@ SLOW = Shape(bytes_per_s=250_000, delay_s=0.02)
 def picture(visit: int, shot: int) -> Face:
     number = visit * len(REASONS) + shot
     known = {"box": "1,2,3,4", "visit": f"v-{visit}", "shot": str(shot), "why": REASONS[shot - 1]}
-    pixels = number.to_bytes(8) + bytes(20_000)
-    return mint(CAMERA, from_unix_s(1_750_000_000 + number / 1000), pixels, "image/jpeg", known)
+    image = with_comment(number.to_bytes(8) + bytes(20_000))
+    return mint(CAMERA, from_unix_s(1_750_000_000 + number / 1000), image, "image/jpeg", known)
 
 
 PICTURES = [picture(visit, shot) for visit in range(VISITS) for shot in range(1, len(REASONS) + 1)]

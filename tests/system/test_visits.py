@@ -210,6 +210,7 @@ async def edge(folder: Path, environment: Mapping[str, str], detects: int) -> As
         store, forward = start("store"), start("forward")
         found = Edge(folder, settings, forward, [start("detect") for _ in range(detects)])
         try:
+            await eventually(partial(_are_up, found))
             yield found
         finally:
             for process in (store, found.forward, *found.detects):
@@ -217,7 +218,8 @@ async def edge(folder: Path, environment: Mapping[str, str], detects: int) -> As
 
 
 def _are_up(one: Edge) -> bool:
-    return all("mqtt.link_up" in detect.log for detect in one.detects)
+    is_forward_up = one.forward.log.count("mqtt.link_up") == 2
+    return is_forward_up and all("mqtt.link_up" in detect.log for detect in one.detects)
 
 
 def _has_stored(one: Edge, least: int) -> bool:
@@ -245,7 +247,6 @@ async def test_three_detects_and_frames_in_any_order_want_what_one_wants(
             edge(folder, environment, detects) as one,
             capture_link(one.settings) as link,
         ):
-            await eventually(partial(_are_up, one))
             await Capture(link, jpegs).play(random.Random(seed))
             await empty(one.forward)
             found.append(one.stored)
@@ -259,7 +260,6 @@ async def test_while_forward_is_away_every_face_is_kept_and_nobody_is_missed(
 ) -> None:
     jpegs = clip_jpegs(clips / "classroom.mp4")
     async with edge(tmp_path, environment, 1) as one, capture_link(one.settings) as link:
-        await eventually(lambda: "mqtt.link_up" in one.detects[0].log)
         one.forward.kill()
         live = [
             Frame(Source("porch", "front"), number, datetime.now(UTC), jpegs[number]) for number in range(5)
@@ -285,7 +285,6 @@ async def test_a_forward_that_is_killed_wants_one_more_picture_of_a_visit_and_ne
 ) -> None:
     jpegs = clip_jpegs(clips / "head-pose-face-detection-female-and-male.mp4")
     async with edge(tmp_path, environment, 1) as one, capture_link(one.settings) as link:
-        await eventually(lambda: "mqtt.link_up" in one.detects[0].log)
         playing = asyncio.create_task(Capture(link, jpegs).play(random.Random(1)))
         for kills in range(1, 4):
             await eventually(partial(_has_stored, one, 2 * kills))
@@ -308,7 +307,6 @@ async def test_visits_are_told_of_and_the_latest_picture_is_kept(
     async with edge(tmp_path, environment, 1) as one, capture_link(one.settings) as link:
         broker = Broker(one.settings["FACEFERRY_LOCAL_MQTT_URL"])
         topics = ["faceferry/porch/+/visit", "faceferry/porch/+/latest"]
-        await eventually(lambda: "mqtt.link_up" in one.detects[0].log)
         async with Link("local", broker, identity="listener", subscriptions=topics) as listener:
             await listener.wait_up()
             link.publish(encode_frame(Frame(Source("porch", "front"), 1, datetime.now(UTC), jpeg)))
