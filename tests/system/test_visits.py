@@ -226,9 +226,12 @@ def _has_stored(one: Edge, least: int) -> bool:
     return len(one.stored) >= least
 
 
-def capture_link(settings: Mapping[str, str]) -> Link:
+@asynccontextmanager
+async def capture_link(settings: Mapping[str, str]) -> AsyncIterator[Link]:
     broker = Broker(settings["FACEFERRY_LOCAL_MQTT_URL"])
-    return Link("local", broker, identity="capture", subscriptions=["faceferry/porch/+/done"])
+    async with Link("local", broker, identity="capture", subscriptions=["faceferry/porch/+/done"]) as link:
+        await link.wait_up()
+        yield link
 
 
 async def empty(forward: ServiceProcess) -> None:
