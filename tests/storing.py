@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -152,6 +152,9 @@ class Bucket:
             raise StoreUnavailable(self.trouble)
 
     async def get(self, key: str) -> StoredObject:
+        raise NotImplementedError
+
+    async def about(self, key: str) -> Mapping[str, str]:
         raise NotImplementedError
 
     def entries(self, folder: str) -> AsyncIterator[Entry]:

@@ -55,6 +55,14 @@ async def test_an_object_comes_back_with_all_that_is_known_of_it(objects: Object
     assert await objects.get(item().key) == item()
 
 
+async def test_what_is_known_of_an_object_comes_without_it(objects: ObjectStore) -> None:
+    await objects.put(item())
+    assert await objects.about(item().key) == item().metadata
+    for missing in (f"{FRONT}/b.jpg", "dt=2026-01-31/nowhere/b.jpg"):
+        with pytest.raises(NoSuchObject):
+            await objects.about(missing)
+
+
 async def test_an_empty_and_a_large_object_come_back(objects: ObjectStore) -> None:
     for body in (b"", bytes(range(256)) * 40_000):
         await objects.put(item(f"{len(body)}.jpg", body))

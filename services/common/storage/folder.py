@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -106,6 +106,10 @@ class FolderStore:
     async def get(self, key: str) -> StoredObject:
         """Read an object."""
         return await self._run(lambda: self._get(key))
+
+    async def about(self, key: str) -> Mapping[str, str]:
+        """Return an object's metadata."""
+        return (await self._run(lambda: self._about(key)))[1]
 
     async def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder."""
@@ -241,12 +245,24 @@ class FolderStore:
         self._durable_folders.add(folder)
 
     def _get(self, key: str) -> StoredObject:
-        path = self._root / key
+        content_type, metadata = self._about(key)
         try:
-            about = json.loads(path.with_suffix(".json").read_text())
-            return StoredObject(key, path.read_bytes(), about["content_type"], about["metadata"])
+            return StoredObject(key, (self._root / key).read_bytes(), content_type, metadata)
         except FileNotFoundError as error:
             raise NoSuchObject(key) from error
+
+    def _about(self, key: str) -> tuple[str, dict[str, str]]:
+        """Return an object's type and metadata. One whose `.json` is damaged is none, as one without it."""
+        try:
+            about = json.loads((self._root / key).with_suffix(".json").read_bytes())
+        except (FileNotFoundError, ValueError, RecursionError) as error:
+            raise NoSuchObject(key) from error
+        match about:
+            case {"content_type": str(content_type), "metadata": dict(metadata)} if all(
+                isinstance(value, str) for value in metadata.values()
+            ):
+                return content_type, metadata
+        raise NoSuchObject(key)
 
     def _walk(self, folder: str) -> Iterator[Entry]:
         for where, _folders, names in os.walk(self._root / folder):

@@ -91,6 +91,13 @@ class ObjectStore(Protocol):
             NoSuchObject: there is none.
         """
 
+    async def about(self, key: str) -> Mapping[str, str]:
+        """Return an object's metadata; its body is not read.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+
     def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder (no `/` at its end; `""` for everything), in no certain order."""
 

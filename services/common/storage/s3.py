@@ -1,7 +1,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -113,6 +113,11 @@ class S3Store:
         """Read an object."""
         with self._requests.translated():
             return await self._requests.get(key)
+
+    async def about(self, key: str) -> Mapping[str, str]:
+        """Return an object's metadata: one request without a body."""
+        with self._requests.translated():
+            return await self._requests.about(key)
 
     async def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder, a thousand for each request."""

@@ -90,7 +90,7 @@ class Requests:
 
         async def read(client: Client) -> StoredObject:
             found = await obstore.get_async(client, key)
-            metadata = {str(name): str(value) for name, value in found.attributes.items()}
+            metadata = _metadata(found)
             content_type = metadata.pop("Content-Type", "application/octet-stream")
             if most_bytes is None:
                 body = bytes(await found.bytes_async())
@@ -103,6 +103,23 @@ class Requests:
         except FileNotFoundError as error:
             if not s3_errors.is_no_object(error):
                 raise
+            raise NoSuchObject(key) from error
+
+    async def about(self, key: str) -> dict[str, str]:
+        """Return an object's metadata, by HEAD.
+
+        Raises:
+            NoSuchObject: there is none; or no bucket, for such an answer has no body to say which.
+        """
+
+        async def read(client: Client) -> dict[str, str]:
+            metadata = _metadata(await obstore.get_async(client, key, options={"head": True}))
+            metadata.pop("Content-Type", None)
+            return metadata
+
+        try:
+            return await self._signed(read)
+        except FileNotFoundError as error:
             raise NoSuchObject(key) from error
 
     async def head(self, key: str) -> "ObjectMeta":
@@ -175,6 +192,10 @@ class Requests:
         keys = await self._credentials.current()
         self._secrets = keys.secrets
         return keys
+
+
+def _metadata(found: "GetResult") -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.attributes.items()}
 
 
 async def _beginning(found: "GetResult", most_bytes: int) -> bytes:
