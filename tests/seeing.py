@@ -74,6 +74,20 @@ def taken(at: datetime, source: Source = CAMERAS[0], number: int = 0) -> Face:
     return faces.mint(source, at, jpeg(number), "image/jpeg", known)
 
 
+def visit_id(began: datetime, number: int = 0) -> str:
+    """The id of a visit that began then."""
+    return f"{times.compact(began)}-{number:016x}"
+
+
+def pictured(
+    visit: str, at: datetime, quality: str = "0.500", shot: str = "1", source: Source = CAMERAS[0]
+) -> Face:
+    """A picture of a visit, of that time."""
+    face = taken(at, source)
+    known = {**face.extensions, "visit": visit, "shot": shot, "quality": quality}
+    return faces.mint(source, at, face.image, face.content_type, known)
+
+
 def scattered(count: int, *, days: int = 1, seed: int = 1) -> list[Face]:
     """Faces of three cameras over so many days up to `NOON`'s, oldest first."""
     chance = random.Random(seed)

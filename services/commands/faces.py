@@ -3,18 +3,26 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
+from functools import partial
 from itertools import count
 
 from pydantic import ValidationError
 
+from services.commands.by_visit import by_visit, pictures
 from services.common.errors import SetupError
 from services.common.settings import explain
 from services.common.storage.backends import open_store
+from services.common.storage.keys import parse_key
 from services.common.storage.listing import StoredFace, days_after, last_day, newest_first
-from services.common.storage.objects import StoreUnavailable
+from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.storage.visit_lookup import VisitLookup
+from services.common.storage.visits import Group
 from services.up.plan import DEFAULT_STORE, store_url
+
+Lines = Callable[[ObjectStore, AsyncIterator[StoredFace]], AsyncIterator[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"default: FACEFERRY_STORE_URL, else {DEFAULT_STORE}, where `up` puts them",
     )
     parser.add_argument("--limit", type=_limit, default=20, metavar="N", help="at most; 0: all; default: 20")
+    parser.add_argument(
+        "--by-visit",
+        action="store_true",
+        help="a line a visit: from when to when, the camera, how many pictures, the best one's quality and "
+        "key; to know that takes a request for each face",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument(
         "--future",
@@ -37,22 +51,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """List what is stored, newest first."""
     last = None if options.future else last_day(datetime.now(UTC).date())
-    asyncio.run(_list(_settings(options.store), options.limit, last, is_json=options.json))
+    lines = _visits if options.by_visit else _faces
+    asyncio.run(_list(_settings(options.store), options.limit, last, partial(lines, is_json=options.json)))
     return 0
 
 
-async def _list(settings: ObjectStoreSettings, limit: int, last: date | None, *, is_json: bool) -> None:
+async def _list(settings: ObjectStoreSettings, limit: int, last: date | None, lines: Lines) -> None:
     try:
         async with open_store(settings) as objects:
             numbers = count(1)
-            async for face in newest_first(objects, last):
-                print(_as_json(face) if is_json else _as_line(face))
+            async for line in lines(objects, newest_first(objects, last)):
+                print(line)
                 if next(numbers) == limit:
                     break
             if last is not None and (days := await days_after(objects, last)):
                 print(f"{days} days in the future are left out: --future shows them", file=sys.stderr)
     except StoreUnavailable as error:
         raise SetupError(f"{settings.store_url} cannot be read: {error}") from error
+
+
+async def _faces(
+    _objects: ObjectStore, faces: AsyncIterator[StoredFace], *, is_json: bool
+) -> AsyncIterator[str]:
+    async for face in faces:
+        yield _as_json(face) if is_json else _as_line(face)
+
+
+async def _visits(
+    objects: ObjectStore, faces: AsyncIterator[StoredFace], *, is_json: bool
+) -> AsyncIterator[str]:
+    keys = (key async for face in faces if (key := parse_key(face.key)) is not None)
+    async for group in by_visit(pictures(keys, VisitLookup(objects))):
+        yield _visit_as_json(group) if is_json else _visit_as_line(group)
 
 
 def _limit(text: str) -> int:
@@ -82,5 +112,28 @@ def _as_json(face: StoredFace) -> str:
             "camera": face.camera,
             "bytes": face.bytes,
             "key": face.key,
+        }
+    )
+
+
+def _visit_as_line(group: Group) -> str:
+    quality = "-" if group.quality is None else f"{group.quality:.3f}"
+    return (
+        f"{group.began:%Y-%m-%d %H:%M:%S.%f} {group.last:%Y-%m-%d %H:%M:%S.%f} {group.source} "
+        f"{len(group.pictures):>4} {quality:>5} {group.best.key}"
+    )
+
+
+def _visit_as_json(group: Group) -> str:
+    return json.dumps(
+        {
+            "visit": group.visit,
+            "began": group.began.isoformat(),
+            "last": group.last.isoformat(),
+            "device": group.source.device,
+            "camera": group.source.camera,
+            "pictures": len(group.pictures),
+            "quality": group.quality,
+            "best": str(group.best.key),
         }
     )
