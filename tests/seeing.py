@@ -17,6 +17,7 @@ from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import day_in
 from services.common.storage.objects import Entry, ObjectStore
+from services.common.storage.visit_lookup import VisitLookup
 from services.common.topics import Source
 from services.gallery.counts import Counts
 from services.gallery.looks import Looks
@@ -131,7 +132,7 @@ async def visiting(
 @asynccontextmanager
 async def seen(objects: ObjectStore, most_viewers: int = 64) -> AsyncIterator[Sight]:
     """What the gallery's pages look at."""
-    sight = Sight(objects, Looks(), Presence(), Viewers(most_viewers), Counts(objects))
+    sight = Sight(objects, Looks(), Presence(), Viewers(most_viewers), Counts(objects), VisitLookup(objects))
     yield sight
     sight.viewers.dismiss()
     await sight.counts.close()

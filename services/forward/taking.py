@@ -93,8 +93,8 @@ class Taker:
     async def run(self) -> None:
         """Take what comes until cancelled."""
         async for delivery in self.link:
-            # Many come at once, and asking for the next does not wait: the sender is to have its turn, or what
-            # it could have sent goes out of memory, and is read from the disk behind what is newer.
+            # Many come at once, and asking for the next does not wait: the sender is to have its turn, or
+            # what it could have sent goes out of memory, and is read from the disk behind what is newer.
             await asyncio.sleep(0)
             message = delivery.message
             try:

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date
+from itertools import chain
 
 from services.common.drops import Drops
 from services.common.errors import Refused
@@ -14,6 +15,7 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.gallery import reading
 from services.gallery.album import Album, utc_today
 from services.gallery.metrics import ANNOUNCED, DROPPED
+from services.gallery.visits import Visits
 
 MAX_ANNOUNCED = 24
 """Faces of a device that pages are told of at a time, the newest: more could not be looked at."""
@@ -37,6 +39,7 @@ class Arrivals:
         objects: the store.
         announce: takes the faces of one device, oldest first.
         today: returns the day, UTC.
+        visits: is asked for the visits of faces before these are announced, so that it knows them.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class Arrivals:
         objects: ObjectStore,
         announce: Callable[[list[FaceKey]], None],
         today: Callable[[], date] = utc_today,
+        visits: Visits | None = None,
     ) -> None:
         self._objects = objects
+        self._visits = visits
         self._album = Album(objects)
         self._announce = announce
         self._today = today
@@ -80,33 +85,39 @@ class Arrivals:
             noted, self._noted = dict(self._ids), 0
             self._ids.clear()
             began_s = time.monotonic()
-            for device, ids in noted.items():
-                await self._look_up_days(device, ids)
-            await asyncio.sleep(max(every_s, RESTS * (time.monotonic() - began_s)))
+            found = [await self._look_up_days(device, ids) for device, ids in noted.items()]
+            took_s = time.monotonic() - began_s
+            for faces in chain.from_iterable(found):
+                await self._tell(faces)
+            await asyncio.sleep(max(every_s, RESTS * took_s))
 
-    async def _look_up_days(self, device: str, ids: set[str]) -> None:
+    async def _tell(self, faces: list[FaceKey]) -> None:
+        if self._visits is not None:
+            await self._visits.among(faces)
+        ANNOUNCED.inc(len(faces))
+        self._announce(faces)
+
+    async def _look_up_days(self, device: str, ids: set[str]) -> list[list[FaceKey]]:
+        """Return the faces of each day, as far as they are found."""
         by_day: defaultdict[date, set[str]] = defaultdict(set)
         for face_id in ids:
             by_day[id_time(face_id).date()].add(face_id)
         newest_first = sorted(by_day, reverse=True)
-        for day in newest_first[:MAX_DAYS]:
-            await self._look_up(device, day, by_day[day])
         for day in newest_first[MAX_DAYS:]:
             for _ in by_day[day]:
                 _drops.count("too_many_days", device=device)
+        found = [await self._look_up(device, day, by_day[day]) for day in newest_first[:MAX_DAYS]]
+        return [faces for faces in found if faces]
 
-    async def _look_up(self, device: str, day: date, ids: set[str]) -> None:
+    async def _look_up(self, device: str, day: date, ids: set[str]) -> list[FaceKey]:
         newest = sorted(ids)[-MAX_ANNOUNCED:]
         for _ in range(len(ids) - len(newest)):
             _drops.count("too_many_at_once", device=device)
         try:
-            found = await self._find(device, day, newest)
+            return await self._find(device, day, newest)
         except StoreUnavailable as error:
             _drops.count(error.reason, device=device)
-            return
-        if found:
-            ANNOUNCED.inc(len(found))
-            self._announce(found)
+            return []
 
     async def _find(self, device: str, day: date, ids: list[str]) -> list[FaceKey]:
         """Return those of `ids` (in order) that the device's cameras have."""

@@ -8,6 +8,11 @@ ANSWER_SECONDS = Histogram(
 )
 REFUSED = Counter("faceferry_gallery_refused_total", "Requests that were refused, by reason.", ["reason"])
 DROPPED = Counter("faceferry_gallery_dropped_total", "News that no page was told of, by reason.", ["reason"])
+UNREAD = Counter(
+    "faceferry_gallery_unread_total",
+    "Faces shown by themselves, for it could not be read whose visit they are of, by reason.",
+    ["reason"],
+)
 ANNOUNCED = Counter("faceferry_gallery_announced_total", "Stored faces that open pages were told of.")
 VIEWERS = Gauge("faceferry_gallery_viewers", "Open pages that are told of new faces.")
 STORE_AVAILABLE = Gauge(

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from services.common import times
 from services.common.storage.keys import FaceKey
+from services.common.storage.visits import Group
 from services.gallery.gate import add_safety
 from services.gallery.selection import Selection, day_of
 
@@ -65,10 +66,14 @@ class Pages:
         self._templates.filters.update(
             bytes=readable_bytes,
             clock=clock,
+            clock_on=clock_on,
+            rfc3339=times.rfc3339,
             day=long_day,
             short_day=short_day,
             face_address=face_address,
             image_address=image_address,
+            group_address=group_address,
+            visit_address=visit_address,
         )
 
     def html(self, template: str, status: int = 200, **values: Any) -> web.Response:
@@ -98,6 +103,16 @@ def face_address(key: FaceKey) -> str:
     return f"/face/{key}"
 
 
+def visit_address(key: FaceKey) -> str:
+    """Return where all pictures of a face's visit are shown."""
+    return f"/visit/{key}"
+
+
+def group_address(group: Group) -> str:
+    """Return where a group is shown: its visit's page where there is more than this face."""
+    return visit_address(group.pictures[0].key) if group.has_others else face_address(group.best.key)
+
+
 def image_address(key: FaceKey) -> str:
     """Return where a face's image is."""
     return f"/image/{key}"
@@ -122,6 +137,11 @@ def short_day(day: date) -> str:
 def clock(time: datetime) -> str:
     """Return the time of day, to the second."""
     return f"{time:%H:%M:%S}"
+
+
+def clock_on(time: datetime, day: date) -> str:
+    """Return the time of day as a page of that day says it: that of another day with its day."""
+    return clock(time) if time.date() == day else f"{time.day} {time:%b} {clock(time)}"
 
 
 def readable_bytes(count: int) -> str:

@@ -29,8 +29,13 @@ async def latest(objects: ObjectStore, folder: str, *, before: str | None, count
 
 async def earliest(objects: ObjectStore, folder: str, *, after: str, count: int) -> list[FaceKey]:
     """Return the first faces of a camera's day behind an id or a time, oldest first; at most `count`."""
+    return await onward(objects, folder, f"{after}{_LAST}", count)
+
+
+async def onward(objects: ObjectStore, folder: str, start: str, count: int) -> list[FaceKey]:
+    """Return the first faces of a camera's day from a time on, oldest first; at most `count`."""
     found: list[FaceKey] = []
-    bound = f"{after}{_LAST}"
+    bound = start
     while len(found) < count:
         entries = await objects.first(folder, count, after=bound)
         found += [key for entry in entries if (key := parse_key(entry.key)) is not None]

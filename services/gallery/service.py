@@ -12,6 +12,7 @@ from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.receipts import decode_receipt
 from services.common.storage.backends import open_store
+from services.common.storage.visit_lookup import VisitLookup
 from services.common.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
@@ -23,6 +24,7 @@ from services.gallery.presence import Presence
 from services.gallery.settings import GallerySettings
 from services.gallery.site import Sight, Site, arrival_news, status_news
 from services.gallery.viewers import Viewers
+from services.gallery.visits import Visits
 
 ANNOUNCE_EVERY_S = 1.0
 
@@ -46,8 +48,13 @@ async def serve(settings: GallerySettings) -> None:
     checks = {"cloud": link.why_not_ready, "store": looks.why_not_ready}
     async with open_store(settings) as objects, health.serve(settings.http_host, settings.http_port, checks):
         viewers = Viewers(settings.gallery_max_viewers)
-        sight = Sight(objects, looks, Presence(), viewers, Counts(objects))
-        arrivals = Arrivals(objects, lambda faces: viewers.tell(arrival_news(faces)))
+        lookup = VisitLookup(objects)
+        sight = Sight(objects, looks, Presence(), viewers, Counts(objects), lookup)
+        arrivals = Arrivals(
+            objects,
+            lambda faces: viewers.tell(arrival_news(faces, lookup.recall)),
+            visits=Visits(objects, lookup),
+        )
         app = make_app(settings, sight)
         most_callers = MOST_CALLERS + settings.gallery_max_viewers  # each of these has one for good
         async with listening(

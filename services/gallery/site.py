@@ -15,6 +15,8 @@ from services.common import times
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
+from services.common.storage.visit_lookup import VisitLookup
+from services.common.storage.visits import Group, Part, Picture
 from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
@@ -29,6 +31,7 @@ from services.gallery.roll import MOST_CAMERAS, MOST_DAYS, joined, roll_of
 from services.gallery.selection import Selection
 from services.gallery.settings import GallerySettings
 from services.gallery.viewers import TooManyViewers, Viewers
+from services.gallery.visits import Visits
 
 PATIENCE_S = 0.2
 """For so long may a page wait for its chart."""
@@ -49,6 +52,7 @@ class Sight:
         presence: the devices and cameras.
         viewers: the open pages.
         counts: faces by the hour.
+        lookup: to which visits faces belong.
     """
 
     objects: ObjectStore
@@ -56,6 +60,7 @@ class Sight:
     presence: Presence
     viewers: Viewers
     counts: Counts
+    lookup: VisitLookup
 
 
 class Site:
@@ -78,6 +83,7 @@ class Site:
         self._pages = pages
         self._door = door
         self._album = Album(sight.objects)
+        self._visits = Visits(sight.objects, sight.lookup)
 
     def add_to(self, app: web.Application) -> None:
         """Add the pages to an application."""
@@ -85,6 +91,7 @@ class Site:
         app.router.add_get("/", self._faces, name="faces")
         app.router.add_get("/devices", self._devices, name="devices")
         app.router.add_get("/face/{key:.+}", self._face, name="face")
+        app.router.add_get("/visit/{key:.+}", self._visit, name="visit")
         app.router.add_get("/image/{key:.+}", self._image, name="image")
         app.router.add_get("/object/{key:.+}", self._object, name="object")
         app.router.add_get("/events", self._events, name="events")
@@ -123,11 +130,13 @@ class Site:
         selection = Selection.read(request.query)
         page = await self._album.page(selection, self._settings.gallery_page_faces)
         self._sight.looks.worked()
+        gathered = await self._visits.among(page.faces)
         counts = await self._count(page)
         roll = joined(page.roll, roll_of(self._sight.presence.cameras))
         return self._pages.html(
             "faces.html",
             page=page,
+            gathered=gathered,
             selection=selection,
             hours=_hours(selection, page.day, counts),
             total=sum(counts) if counts is not None else None,
@@ -158,15 +167,26 @@ class Site:
             face=key,
             item=item,
             portrait=describe(item),
+            part=self._sight.lookup.note(key, item.metadata),
             newer=newer,
             older=older,
             address=f"{self._settings.store_url.rstrip('/')}/{key}",
             back=day_address(key),
         )
 
+    async def _visit(self, request: web.Request) -> web.Response:
+        key = _key(request)
+        whole = await self._visits.whole(key)
+        self._sight.looks.worked()
+        if whole is None:
+            raise NoSuchObject(str(key))
+        back = day_address(whole.group.pictures[0].key)
+        return self._pages.html("visit.html", whole=whole, group=whole.group, back=back)
+
     async def _image(self, request: web.Request) -> web.StreamResponse:
         key = _key(request)
         item = await self._sight.objects.get(str(key))
+        self._sight.lookup.note(key, item.metadata)  # which spares the next page a request
         # As every answer it is not kept (see `gate`): a browser would show it to whoever comes next.
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
         # The type is what the key says: nothing that was written into the bucket becomes a page here.
@@ -194,8 +214,17 @@ class Site:
         )
 
 
-def arrival_news(keys: list[FaceKey]) -> str:
-    """Return faces as the event that pages are told of them with."""
+def _nothing(_key: FaceKey) -> Part | None:
+    return None
+
+
+def arrival_news(keys: list[FaceKey], recall: Callable[[FaceKey], Part | None] = _nothing) -> str:
+    """Return faces as the event that pages are told of them with.
+
+    Args:
+        keys: the faces.
+        recall: says what a face's part in a visit is, where it has one.
+    """
     faces = [
         {
             "id": key.id,
@@ -204,10 +233,17 @@ def arrival_news(keys: list[FaceKey]) -> str:
             "day": key.time.date().isoformat(),
             "clock": clock(key.time),
             "time": times.rfc3339(key.time),
+            **_visit_news(key, recall(key)),
         }
         for key in keys
     ]
     return f"event: faces\ndata: {json.dumps(faces)}\n\n"
+
+
+def _visit_news(key: FaceKey, part: Part | None) -> dict[str, object]:
+    if part is None:
+        return {}
+    return {**part._asdict(), "began": times.rfc3339(Group.of([Picture(key, part)]).began)}
 
 
 def status_news(status: Status) -> str:

@@ -132,6 +132,10 @@ class Browser:
         """Have pages run no script of their own, or have them run it again."""
         self._devtools("Emulation.setScriptExecutionDisabled", value=are_off)
 
+    def live_in(self, zone: str) -> None:
+        """Be in a time zone, such as `Asia/Kolkata`; empty: in the machine's own."""
+        self._devtools("Emulation.setTimezoneOverride", timezoneId=zone)
+
     def forget(self) -> None:
         """Throw away cookies and what was kept of pages."""
         self._devtools("Network.clearBrowserCookies")

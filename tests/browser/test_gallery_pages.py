@@ -9,10 +9,11 @@ from pathlib import Path
 import paho.mqtt.publish as paho_publish
 import pytest
 
+from services.common.topics import Source
 from services.up.brokers import free_port
 from tests.browser.chromium import Browser
 from tests.conftest import skip
-from tests.seeing import NOON, TOKEN, fill, scattered, taken
+from tests.seeing import NOON, TOKEN, fill, pictured, scattered, taken, visit_id
 from tests.support import SHARED, MosquittoServer, ServiceProcess, wait_for_port
 
 STORED = 5_000
@@ -129,6 +130,140 @@ def test_a_face_that_is_stored_now_comes_to_the_top_without_a_reload(
         desktop.click("#news a")
         assert ids_on(desktop) == [other_day.id]
     finally:
+        gallery.process.kill()
+
+
+def test_pictures_of_a_visit_are_one_card_that_follows_what_arrives(
+    desktop: Browser, folder: Path, cloud: MosquittoServer
+) -> None:
+    root = folder / "visits"
+    visit = visit_id(NOON)
+    first, second = pictured(visit, NOON, "0.300"), pictured(visit, NOON.replace(second=9), "0.700", "2")
+    alone = taken(NOON.replace(second=20), Source("lobby", "desk"))
+    others = [taken(NOON.replace(minute=1, second=number)) for number in range(9)]
+    fill(root, [first, second, alone, *others])
+    gallery = Gallery(folder, root, cloud)
+    card = f"#faces [data-visit='porch/front/{visit}']"
+    try:
+        desktop.open(gallery.url)
+        desktop.until(lambda: desktop.texts("#live") == ["Live"])
+        assert shown_in(desktop, card) == ("2 pictures", "12:00:00\N{EN DASH}12:00:09", second.id)
+        desktop.run("window.wasNotReloaded = true; document.querySelector(arguments[0] + ' a').focus()", card)
+        worse = pictured(visit, NOON.replace(minute=2), "0.500", "3")
+        better = pictured(visit, NOON.replace(minute=3), "0.900", "4")
+        new = pictured(visit_id(NOON.replace(minute=4)), NOON.replace(minute=4), "0.400")
+        fill(root, [worse, better, new])
+        announce(cloud, "porch", worse.id)
+        desktop.until(lambda: desktop.texts(f"{card} .count") == ["3 pictures"])
+        assert shown_in(desktop, card) == ("3 pictures", "12:00:00\N{EN DASH}12:02:00", second.id)
+        assert ids_on(desktop)[0] == worse.id
+        announce(cloud, "porch", better.id, new.id)
+        desktop.until(lambda: len(ids_on(desktop)) == 12)
+        assert shown_in(desktop, card) == ("4 pictures", "12:00:00\N{EN DASH}12:03:00", better.id)
+        announce(cloud, "porch", better.id)  # a receipt may come twice
+        later = taken(NOON.replace(minute=5))
+        fill(root, [later])
+        announce(cloud, "porch", later.id)
+        desktop.until(lambda: len(ids_on(desktop)) == 13)
+        assert desktop.texts(f"{card} .count") == ["4 pictures"]
+        assert desktop.run("return document.activeElement.closest('li').dataset.visit")
+        assert desktop.run("return window.wasNotReloaded")
+        live = [ids_on(desktop), shown_in(desktop, card)]
+        desktop.open(gallery.url)
+        assert [ids_on(desktop), shown_in(desktop, card)] == live
+        assert desktop.console() == []
+    finally:
+        gallery.process.kill()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_behind_a_visits_card_lie_all_its_pictures(  # noqa: PLR0917 - fixtures, and what is varied
+    desktop: Browser,
+    folder: Path,
+    cloud: MosquittoServer,
+    axe: str,
+    artefacts: Path,
+    width: int,
+    dark: bool,
+) -> None:
+    root = folder / f"behind-{width}"
+    qualities = ("0.300", "0.700", "0.500")
+    pictures = [
+        pictured(visit_id(NOON), NOON.replace(second=9 * number), quality, str(number + 1))
+        for number, quality in enumerate(qualities)
+    ]
+    fill(root, [*pictures, taken(NOON.replace(minute=1))])
+    gallery = Gallery(folder, root, cloud)
+    desktop.look(dark=dark, width=width)
+    try:
+        for without_scripts in (False, True):
+            desktop.without_scripts(without_scripts)
+            desktop.open(gallery.url)
+            desktop.click("#faces .several")
+            desktop.until(lambda: "/visit/" in desktop.url)
+        desktop.without_scripts(False)
+        for name, path in {"visits": gallery.url, "visit": desktop.url}.items():
+            desktop.open(path)
+            desktop.screenshot(artefacts / f"{name}-{width}.png")
+            assert desktop.run("return document.documentElement.scrollWidth") <= width
+            assert violations(desktop, axe) == []
+        assert desktop.texts(".where") == ["Quality 0.500", "Best 0.700", "Quality 0.300"]
+        assert desktop.run("return document.querySelector('.stage img').getBoundingClientRect().width") > 200
+        desktop.click(".stage a")
+        assert pictures[1].id in desktop.url
+        assert desktop.console() == []
+    finally:
+        desktop.without_scripts(False)
+        gallery.process.kill()
+
+
+def shown_in(browser: Browser, card: str) -> tuple[str, str, str]:
+    """Return how many pictures a visit's card says it has, from when to when, and whose image it shows."""
+    image = browser.run("return document.querySelector(arguments[0] + ' img').src", card)
+    face_id = image.rpartition("/")[2].removesuffix(".jpg")
+    return browser.texts(f"{card} .count")[0], browser.texts(f"{card} .when")[0], face_id
+
+
+def test_times_are_shown_in_the_viewers_own_zone_where_that_is_chosen(
+    desktop: Browser, folder: Path, cloud: MosquittoServer, axe: str
+) -> None:
+    root = folder / "zones"
+    late = taken(NOON.replace(hour=20))
+    fill(root, [taken(NOON), late])
+    gallery = Gallery(folder, root, cloud)
+    desktop.live_in("Asia/Kolkata")
+    try:
+        desktop.open(gallery.url)
+        assert desktop.texts(".when") == ["20:00:00", "12:00:00"]
+        assert desktop.texts("[data-zone]") == ["UTC"]
+        assert desktop.texts(".ticks span") == ["00", "06", "12", "18", "24"]
+        hours = [label[:5] for label in desktop.texts(".chart title")]
+        assert hours == ["12:00", "20:00"]
+        desktop.click("[data-zone]")
+        assert desktop.texts(".when") == ["15 Mar 01:30:00", "17:30:00"]
+        desktop.open(gallery.url)  # it is remembered
+        assert desktop.texts(".when") == ["15 Mar 01:30:00", "17:30:00"]
+        assert "17:30:00" in desktop.run("return document.querySelectorAll('#faces img')[1].alt")
+        assert desktop.texts("[data-zone]")[0] in ("Asia/Kolkata", "Asia/Calcutta")
+        assert desktop.texts(".ticks span") == ["05:30", "11:30", "17:30", "23:30", "05:30"]
+        assert [label[:5] for label in desktop.texts(".chart title")] == ["17:30", "01:30"]
+        assert violations(desktop, axe) == []
+        desktop.until(lambda: desktop.texts("#live") == ["Live"])
+        fill(root, [taken(NOON.replace(hour=21))])
+        announce(cloud, "porch", taken(NOON.replace(hour=21)).id)
+        desktop.until(lambda: desktop.texts(".when")[0] == "15 Mar 02:30:00")
+        desktop.run("document.querySelectorAll('#faces a')[1].click()")
+        desktop.until(lambda: desktop.texts("h1") == ["01:30:00"])
+        assert "15 March 2026" in desktop.texts(".facts .muted")[0]
+        assert "20:00:00.000000 UTC" in " ".join(desktop.texts("dd"))
+        desktop.open(f"{gallery.url}/devices")
+        assert desktop.texts(".about time") == ["2026-03-15 02:30:00"]
+        desktop.click("[data-zone]")
+        desktop.open(gallery.url)
+        assert desktop.texts(".when") == ["21:00:00", "20:00:00", "12:00:00"]
+        assert desktop.console() == []
+    finally:
+        desktop.live_in("")
         gallery.process.kill()
 
 

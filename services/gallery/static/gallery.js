@@ -1,4 +1,4 @@
-// Adds to pages that work without it: faces as they arrive, states as they change, arrow keys.
+// Adds to pages that work without it: faces as they arrive, states as they change, the viewer's own time, arrow keys.
 "use strict";
 
 const MOST_CARDS = 300;
@@ -15,6 +15,83 @@ function showLive(state, text) {
   if (live.textContent !== text) live.textContent = text;
 }
 
+const ZONE = "faceferry-zone";
+const HOUR_MS = 3600000;
+let isMine = false; // whether times are shown in the zone of the browser, not in UTC
+try {
+  isMine = localStorage.getItem(ZONE) === "mine";
+} catch {
+  // a browser that keeps nothing: UTC each time
+}
+
+// A time as text, `2026-01-31T12:00:00.000Z`, of the zone that is shown.
+function shown(time) {
+  const moment = new Date(time);
+  return new Date(moment - (isMine ? moment.getTimezoneOffset() * 60000 : 0)).toISOString();
+}
+
+function words(day, parts) {
+  return new Date(day).toLocaleDateString("en-GB", { timeZone: "UTC", ...parts });
+}
+
+function spoken(element) {
+  const [day, rest] = shown(element.dateTime).split("T");
+  const clock = rest.slice(0, 8);
+  if (element.dataset.as === "moment") return `${day} ${clock}`;
+  if (element.dataset.as === "day") return words(day, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const here = element.closest("[data-day]")?.dataset.day;
+  return !here || here === day ? clock : `${words(day, { day: "numeric", month: "short" })} ${clock}`;
+}
+
+function showHours(chart) {
+  for (const part of chart.querySelectorAll("[data-hour]")) {
+    const hour = part.dataset.hour.padStart(2, "0");
+    const clock = isMine ? shown(Date.parse(chart.dataset.hoursOf) + hour * HOUR_MS).slice(11, 16) : `${hour}:00`;
+    if (part.localName === "a") {
+      for (const text of [part.getAttributeNode("aria-label"), part.querySelector("title")]) {
+        text.textContent = text.textContent.replace(/^\d\d:\d\d/, clock);
+      }
+    } else part.textContent = clock.replace(/:00$/, "");
+  }
+}
+
+function showTimes(part) {
+  for (const time of part.querySelectorAll("time[datetime]")) time.textContent = spoken(time);
+  for (const each of [part, ...part.querySelectorAll("li, .portrait")]) {
+    const image = each.querySelector("img");
+    const time = each.querySelector("time");
+    if (image && time) image.alt = image.alt.replace(/ at .*$/, ` at ${time.textContent}`);
+  }
+}
+
+function showZone() {
+  const mine = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "your time";
+  for (const button of document.querySelectorAll("[data-zone]")) {
+    button.textContent = isMine ? mine : "UTC";
+    button.title = isMine ? "Show times in UTC" : "Show times in your own zone";
+  }
+  showTimes(document.getElementById("main"));
+  for (const chart of document.querySelectorAll("[data-hours-of]")) showHours(chart);
+}
+
+for (const label of document.querySelectorAll("[data-zone]")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "zone";
+  button.dataset.zone = "";
+  button.addEventListener("click", () => {
+    isMine = !isMine;
+    try {
+      localStorage.setItem(ZONE, isMine ? "mine" : "utc");
+    } catch {
+      // it holds for this page then
+    }
+    showZone();
+  });
+  label.replaceWith(button);
+}
+showZone();
+
 function takes(source) {
   const wanted = grid.dataset.source;
   return !wanted || source === wanted || source.startsWith(`${wanted}/`);
@@ -22,26 +99,81 @@ function takes(source) {
 
 function card(face) {
   const item = document.getElementById("card").content.firstElementChild.cloneNode(true);
-  item.dataset.id = face.id;
-  item.className = "new";
-  item.querySelector("a").href = `/face/${face.key}`;
+  item.dataset.id = item.dataset.ids = face.id;
+  const link = item.querySelector("a");
+  link.href = `/face/${face.key}`;
   const image = item.querySelector("img");
-  image.src = `/image/${face.key}`;
   image.alt = `Face from ${face.source} at ${face.clock}`;
   image.loading = "eager";
-  item.querySelector(".when").textContent = face.clock;
   item.querySelector(".where").textContent = face.source;
+  for (const time of item.querySelectorAll("time")) time.dateTime = face.time;
+  show(item, face);
+  if (face.visit) {
+    item.dataset.visit = `${face.source}/${face.visit}`;
+    if (face.shot > 1) stack(item, face);
+    stretch(item, face);
+  } else {
+    for (const part of item.querySelectorAll(".count, .until")) part.remove();
+  }
   return item;
 }
 
+function show(item, face) {
+  item.querySelector("img").src = `/image/${face.key}`;
+  item.dataset.quality = face.quality ?? -1;
+}
+
+// There is more behind this picture: its visit's page has all.
+function stack(item, face) {
+  const link = item.querySelector("a");
+  link.href = `/visit/${face.key}`;
+  link.className = "several";
+}
+
+function join(item, face) {
+  const ids = item.dataset.ids.split(" ");
+  const pictures = (item.dataset.count = Number(item.dataset.count ?? ids.length) + 1);
+  item.dataset.ids = [...ids.slice(1 - MOST_CARDS), face.id].join(" "); // of one who never leaves there is no end
+  if (item.dataset.id < face.id) item.dataset.id = face.id;
+  const count = item.querySelector(".count");
+  stack(item, face);
+  if ((face.quality ?? -1) >= Number(item.dataset.quality)) show(item, face);
+  item.querySelector("img").alt = `Best of ${pictures} faces from ${face.source} at `;
+  count.textContent = `${pictures} pictures`;
+  count.hidden = false;
+  stretch(item, face);
+}
+
+// From when to when: as far as a face and the beginning of its visit reach.
+function stretch(item, face) {
+  const [first, last] = item.querySelectorAll("time");
+  const began = face.began ?? face.time;
+  if (began < first.dateTime) first.dateTime = began;
+  if (face.time > last.dateTime) last.dateTime = face.time;
+  item.querySelector(".until").hidden = first.dateTime.slice(0, 19) === last.dateTime.slice(0, 19);
+}
+
+function settle(item) {
+  const next = [...grid.children].find((other) => other !== item && other.dataset.id < item.dataset.id) ?? null;
+  if (item.parentElement === grid && item.nextElementSibling === next) return;
+  const isFocused = item.contains(document.activeElement);
+  grid.insertBefore(item, next);
+  if (isFocused) item.querySelector("a").focus();
+}
+
 function insert(face) {
-  if (grid.querySelector(`[data-id="${CSS.escape(face.id)}"]`)) return;
-  const next = [...grid.children].find((item) => item.dataset.id < face.id);
+  if (grid.querySelector(`[data-ids~="${CSS.escape(face.id)}"]`)) return;
+  const all = [...grid.children];
+  const visited = face.visit && all.find((item) => item.dataset.visit === `${face.source}/${face.visit}`);
   const isFull = document.querySelector(".turn [rel=next]") !== null;
-  if (!next && isFull && grid.children.length) return; // its place is on a later page
-  const added = card(face);
-  grid.insertBefore(added, next ?? null);
-  setTimeout(() => added.classList.remove("new"), 4000);
+  const isLast = !all.some((item) => item.dataset.id < face.id);
+  if (!visited && isLast && isFull && all.length) return; // its place is on a later page
+  if (visited) join(visited, face);
+  const item = visited || card(face);
+  settle(item);
+  showTimes(item);
+  item.classList.add("new");
+  setTimeout(() => item.classList.remove("new"), 4000);
   const total = document.getElementById("total");
   if (total) total.textContent = (Number(total.dataset.count = Number(total.dataset.count) + 1)).toLocaleString("en");
   while (grid.children.length > MOST_CARDS) grid.lastElementChild.remove();
@@ -137,7 +269,7 @@ for (const field of document.querySelectorAll(".filters [name=day]")) {
 }
 
 for (const part of document.querySelectorAll("[data-local]")) {
-  const time = new Date(document.querySelector("time").dateTime);
+  const time = new Date(document.querySelector("h1 time").dateTime);
   part.querySelector("dd").textContent = time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
   part.hidden = time.getTimezoneOffset() === 0;
 }
