@@ -9,8 +9,8 @@ NAME_PATTERN = "[a-z0-9][a-z0-9-]{0,62}"
 ROOT = "faceferry"
 BARE_IMAGES = "test_topic"
 """The original homework's topic: plain images without any properties."""
-RESERVED_CAMERAS = frozenset({"forward"})
-"""`faceferry/{device}/forward/status` is that of the service, not of a camera."""
+RESERVED_CAMERAS = frozenset({"forward", "detect"})
+"""`faceferry/{device}/forward/status` and `faceferry/{device}/detect/...` are services' own, not cameras'."""
 
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
 

@@ -102,6 +102,8 @@ def test_what_is_there_is_a_file_even_if_its_name_reads_as_a_command(
     [
         ("test://", "camera name"),
         ("Front=test://", "'Front'"),
+        ("forward=test://", "cannot be named 'forward'"),
+        ("detect=test://", "cannot be named 'detect'"),
         ("a=ftp://host/x", "starts with none of"),
         ("a=/dev/video0", "starts with none of"),
         ("a=test://,a=csi://0", "two cameras are named 'a'"),
