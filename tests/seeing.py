@@ -27,7 +27,9 @@ from services.gallery.settings import GallerySettings
 from services.gallery.site import Sight
 from services.gallery.viewers import Viewers
 from services.store.admission import to_object
+from services.up.brokers import free_port
 from tests.storing import jpeg
+from tests.support import ServiceProcess, eventually
 
 TOKEN = "a token of the test's own"  # noqa: S105 - it guards a test's folder
 NOON = times.parse_rfc3339("2026-03-14T12:00:00.000000Z")
@@ -152,3 +154,20 @@ async def visiting_folder(root: Path, **others: object) -> AsyncIterator[TestCli
     with FolderStore(root) as objects:
         async with visiting(objects, settings_for(root, **others)) as (client, _sight):
             yield client
+
+
+@asynccontextmanager
+async def gallery_process(folder: Path, broker_url: str) -> AsyncIterator[tuple[ServiceProcess, int]]:
+    """The real gallery over `folder/faces`, connected, and the port of its pages."""
+    port = free_port()
+    settings = {
+        "FACEFERRY_CLOUD_MQTT_URL": broker_url,
+        "FACEFERRY_STORE_URL": (folder / "faces").as_uri(),
+        "FACEFERRY_GALLERY_PORT": str(port),
+    }
+    gallery = ServiceProcess("gallery", folder, settings).start()
+    try:
+        await eventually(lambda: "mqtt.link_up" in gallery.log, 20)
+        yield gallery, port
+    finally:
+        gallery.kill()

@@ -1,12 +1,12 @@
 """Frames on their way to detect, and its answers."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.common import cloudevents, times
 from services.common.errors import Refused, is_reason
 from services.common.message import Message, unique_attributes
+from services.common.payloads import from_json, to_json
 from services.common.topics import Source, camera_topic, parse_camera_topic
 
 FRAME_TYPE = "faceferry.frame.v1"
@@ -106,7 +106,7 @@ def encode_done(done: Done) -> Message:
     body = {"dropped": done.dropped} if done.dropped else {"faces": list(done.faces)}
     return Message(
         topic=camera_topic(done.source, "done"),
-        payload=json.dumps(body, separators=(",", ":")).encode(),
+        payload=to_json(body),
         content_type="application/json",
         correlation=str(done.sequence).encode(),
     )
@@ -120,7 +120,7 @@ def decode_done(message: Message) -> Done:
     """
     source = parse_camera_topic(message.topic, "done")
     sequence = _sequence(message.correlation)
-    match _load_object(message.payload):
+    match from_json(message.payload):
         case {"dropped": reason} if is_reason(reason):
             return Done(source, sequence, dropped=reason)
         case {"faces": [*faces]} if all(isinstance(face, str) for face in faces):
@@ -132,10 +132,3 @@ def _sequence(correlation: bytes | None) -> int:
     if correlation is None or not correlation.isdigit() or len(correlation) > _MAX_SEQUENCE_DIGITS:
         raise Refused("bad_correlation", "not a frame's number")
     return int(correlation)
-
-
-def _load_object(payload: bytes) -> object:
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise Refused("bad_json", str(error)) from error

@@ -1,6 +1,5 @@
 """Receipts: the next custodian says which faces it has safe."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from types import MappingProxyType
 from services.common.errors import Refused, is_reason
 from services.common.faces import is_id
 from services.common.message import Message
+from services.common.payloads import from_json, to_json
 from services.common.topics import device_topic
 
 MAX_IDS = 256
@@ -47,11 +47,7 @@ def decode_receipt(message: Message) -> Receipt:
     """
     if len(message.payload) > _MAX_PAYLOAD_BYTES:
         raise Refused("too_large", f"a receipt of {len(message.payload)} bytes")
-    try:
-        body = json.loads(message.payload)
-    except (ValueError, RecursionError) as error:
-        raise Refused("bad_json", str(error)) from error
-    match body:
+    match from_json(message.payload):
         case {"ids": [*ids], **rest}:
             refused = rest.get("refused", {})
             if all(map(is_id, ids)) and isinstance(refused, dict) and _is_reasons(refused):
@@ -62,7 +58,7 @@ def decode_receipt(message: Message) -> Receipt:
 def _encode(device: str, kind: str, body: object) -> Message:
     return Message(
         topic=device_topic(device, kind),
-        payload=json.dumps(body, separators=(",", ":")).encode(),
+        payload=to_json(body),
         qos=1,
         content_type="application/json",
         attributes=(("specversion", "1.0"), ("type", f"faceferry.{kind}.v1")),

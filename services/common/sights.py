@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from services.common import cloudevents, times
 from services.common.errors import Refused
 from services.common.frames import Frame
 from services.common.message import Message, unique_attributes
+from services.common.payloads import from_json, to_json
 from services.common.topics import ROOT, Source, camera_topic, device_topic, is_name, parse_camera_topic
 
 SEEN_TYPE = "faceferry.seen.v1"
@@ -155,7 +155,7 @@ def encode_seen(seen: Seen) -> Message:
     body = {"framesize": [view.width, view.height], "faces": [_to_json(sight) for sight in view.sights]}
     return Message(
         topic=camera_topic(seen.source, "seen"),
-        payload=json.dumps(body, separators=(",", ":")).encode(),
+        payload=to_json(body),
         content_type=_JSON,
         attributes=tuple(attributes),
         response_topic=seen.answer_to,
@@ -208,7 +208,7 @@ def encode_wanted(seen: Seen, wanted: Sequence[Wanted]) -> Message:
     ]
     return Message(
         topic=seen.answer_to,
-        payload=json.dumps({"wanted": body}, separators=(",", ":")).encode(),
+        payload=to_json({"wanted": body}),
         content_type=_JSON,
         correlation=seen.correlation,
     )
@@ -220,7 +220,7 @@ def decode_wanted(message: Message) -> list[Wanted]:
     Raises:
         Refused: `bad_json`.
     """
-    match _load(message.payload):
+    match from_json(message.payload):
         case {"wanted": [*each]}:
             return [_wanted(one) for one in each]
     raise Refused("bad_json", "says nothing of what is wanted")
@@ -261,7 +261,7 @@ def _to_json(sight: Sight) -> dict[str, Any]:
 def _view(payload: bytes) -> View:
     if len(payload) > _MAX_PAYLOAD_BYTES:
         raise Refused("too_large", f"a question of {len(payload)} bytes")
-    match _load(payload):
+    match from_json(payload):
         case {"framesize": [int(width), int(height)], "faces": [*faces]}:
             if 0 < width < _MAX_PIXELS and 0 < height < _MAX_PIXELS and len(faces) <= MAX_SIGHTS:
                 return View(width, height, tuple(map(_sight, faces)))
@@ -313,10 +313,3 @@ def _number(text: str) -> int:
     if not text.isdigit() or not text.isascii() or len(text) > 20:
         raise Refused("bad_sequence", repr(text[:40]))
     return int(text)
-
-
-def _load(payload: bytes) -> object:
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise Refused("bad_json", str(error)) from error

@@ -1,6 +1,5 @@
 """What is told of visits on the broker of a device, for whoever wants to know when somebody comes."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +7,7 @@ from enum import StrEnum
 from services.common import times
 from services.common.faces import Face, encode_face
 from services.common.message import Message
+from services.common.payloads import to_json
 from services.common.topics import Source, camera_topic
 
 VISIT_TYPE = "faceferry.visit.v1"
@@ -60,7 +60,7 @@ def encode_news(source: Source, news: News) -> Message:
     }
     return Message(
         topic=camera_topic(source, "visit"),
-        payload=json.dumps(body, separators=(",", ":")).encode(),
+        payload=to_json(body),
         qos=1,
         content_type="application/json",
         attributes=(

@@ -53,8 +53,8 @@ def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
     face, crop = clip_box(box, width, height), crop_rectangle(box, style.margin, width, height)
     if face is None or crop is None:
         return None
-    image, content_type = _encode(_within(whole, crop), style)
-    return Cut(face, pictures.sharpness(_within(whole, face)), content_type, image)
+    image, content_type = _encode(within(whole, crop), style)
+    return Cut(face, pictures.sharpness(within(whole, face)), content_type, image)
 
 
 def _encode(crop: Picture, style: Style) -> tuple[bytes, str]:
@@ -70,5 +70,6 @@ def _encode(crop: Picture, style: Style) -> tuple[bytes, str]:
         crop = pictures.shrink(crop)
 
 
-def _within(picture: Picture, part: Rectangle) -> Picture:
+def within(picture: Picture, part: Rectangle) -> Picture:
+    """Return a part of a picture, as a view."""
     return picture[part.y : part.y + part.height, part.x : part.x + part.width]

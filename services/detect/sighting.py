@@ -5,6 +5,7 @@ import numpy as np
 
 from services.common.sights import SIGNATURE_SIDE, Sight
 from services.detect.boxes import Detections, Floats, clip_box
+from services.detect.cutting import within
 from services.detect.pictures import Picture, sharpness
 
 
@@ -24,7 +25,7 @@ def _sight(picture: Picture, found: Detections, source: Detections, index: int) 
     height, width = picture.shape[:2]
     left, top, wide, high = (float(value) for value in source.boxes[index])
     part = clip_box(found.boxes[index], width, height)
-    face = None if part is None else picture[part.y : part.y + part.height, part.x : part.x + part.width]
+    face = None if part is None else within(picture, part)
     return Sight(
         box=(left, top, max(wide, 1.0), max(high, 1.0)),
         score=1.0 if source.scores is None else float(source.scores[index]),

@@ -131,7 +131,7 @@ class Chooser:
             # A recording's own time says nothing of how long a picture has been on its way.
             wanted = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
             camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
-            self._tell(seen.source, camera.visits.end(seen.time.timestamp(), rules))
+            self._tell(seen.source, camera.visits.ended())
             metrics.SIGHTS.inc(len(seen.view.sights))
             for each in wanted:
                 metrics.WANTED.labels(each.why).inc()

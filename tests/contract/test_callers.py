@@ -15,8 +15,8 @@ from services.common import callers, health
 from services.common.listening import listening
 from services.gallery.service import make_app
 from services.up.brokers import free_port
-from tests.seeing import TOKEN, settings_for, sight_of
-from tests.support import MosquittoServer, ServiceProcess, eventually
+from tests.seeing import TOKEN, gallery_process, settings_for, sight_of
+from tests.support import MosquittoServer, eventually
 
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 HALF = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-"
@@ -194,18 +194,8 @@ async def test_health_waits_for_nobody_either() -> None:
 
 
 async def test_the_service_itself_waits_ten_seconds(tmp_path: Path, broker: MosquittoServer) -> None:
-    port = free_port()
-    settings = {
-        "FACEFERRY_CLOUD_MQTT_URL": broker.url,
-        "FACEFERRY_STORE_URL": (tmp_path / "faces").as_uri(),
-        "FACEFERRY_GALLERY_PORT": str(port),
-    }
-    gallery = ServiceProcess("gallery", tmp_path, settings).start()
-    try:
-        await eventually(lambda: "mqtt.link_up" in gallery.log, 20)
+    async with gallery_process(tmp_path, broker.url) as (gallery, port):
         for each in (port, gallery.http_port):
             async with calling(each, HALF) as (reader, _writer):
                 assert 9 < await ends_after_s(reader) < 13
         assert gallery.metric("faceferry_http_closed_total") == 2
-    finally:
-        gallery.kill()

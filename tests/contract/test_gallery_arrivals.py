@@ -22,9 +22,8 @@ from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable
 from services.gallery import arrivals as module
 from services.gallery.arrivals import MAX_ANNOUNCED, Arrivals
-from services.up.brokers import free_port
-from tests.seeing import CAMERAS, NOON, fill, taken
-from tests.support import MosquittoServer, ServiceProcess, eventually
+from tests.seeing import CAMERAS, NOON, fill, gallery_process, taken
+from tests.support import MosquittoServer, eventually
 
 
 def dropped(reason: str) -> float:
@@ -100,15 +99,7 @@ async def test_a_store_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
 async def test_a_receipt_and_a_state_reach_an_open_page(tmp_path: Path, broker: MosquittoServer) -> None:
     face = taken(NOON)
     fill(tmp_path / "faces", [face])
-    port = free_port()
-    settings = {
-        "FACEFERRY_CLOUD_MQTT_URL": broker.url,
-        "FACEFERRY_STORE_URL": (tmp_path / "faces").as_uri(),
-        "FACEFERRY_GALLERY_PORT": str(port),
-    }
-    gallery = ServiceProcess("gallery", tmp_path, settings).start()
-    try:
-        await eventually(lambda: "mqtt.link_up" in gallery.log, 20)
+    async with gallery_process(tmp_path, broker.url) as (gallery, port):
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://127.0.0.1:{port}/events") as events,
@@ -129,5 +120,3 @@ async def test_a_receipt_and_a_state_reach_an_open_page(tmp_path: Path, broker: 
             assert json.loads(told.partition(b"data: ")[2])[0]["id"] == face.id
         assert gallery.metric("faceferry_gallery_refused_total") >= 2
         assert gallery.stop() == 0
-    finally:
-        gallery.kill()

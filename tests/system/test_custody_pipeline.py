@@ -26,17 +26,21 @@ def model_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
     return named
 
 
-@pytest.mark.timeout(280)
-@pytest.mark.usefixtures("model_dir")
-async def test_the_same_faces_are_stored_as_in_an_undisturbed_run(
-    tmp_path: Path, s3_program: str, clips: Path
-) -> None:
-    cameras = {
+@pytest.fixture
+def cameras(clips: Path) -> dict[str, Path]:
+    return {
         "front": clips / "book.mkv",
         "back": clips / "book.mkv",
         "yard": clips / "classroom.mp4",
         "hall": clips / "head-pose-face-detection-female-and-male.mp4",
     }
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.usefixtures("model_dir")
+async def test_the_same_faces_are_stored_as_in_an_undisturbed_run(
+    tmp_path: Path, s3_program: str, cameras: dict[str, Path]
+) -> None:
     seed = a_seed()
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
     calm, storm = (_folder(tmp_path / name) for name in ("calm", "storm"))
@@ -54,14 +58,8 @@ async def test_the_same_faces_are_stored_as_in_an_undisturbed_run(
 @pytest.mark.timeout(280)
 @pytest.mark.usefixtures("model_dir")
 async def test_where_visits_are_kept_nobody_is_without_a_picture_whatever_fails(
-    tmp_path: Path, s3_program: str, clips: Path
+    tmp_path: Path, s3_program: str, cameras: dict[str, Path]
 ) -> None:
-    cameras = {
-        "front": clips / "book.mkv",
-        "back": clips / "book.mkv",
-        "yard": clips / "classroom.mp4",
-        "hall": clips / "head-pose-face-detection-female-and-male.mp4",
-    }
     people = {"front": 1, "back": 1, "yard": 4, "hall": 2}
     seed = a_seed()
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails

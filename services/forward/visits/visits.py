@@ -172,6 +172,10 @@ class Visits:
     def end(self, at_s: float, rules: Rules) -> list[News]:
         """End the visits of those who are gone; return what there is to tell, once."""
         self._end(at_s, rules)
+        return self.ended()
+
+    def ended(self) -> list[News]:
+        """Return what there is to tell of visits that have ended, once."""
         ended, self._ended = self._ended, []
         return ended
 
@@ -179,8 +183,7 @@ class Visits:
         """End all visits, and forget how late it was; return what there is to tell."""
         self._let_go(self._open)
         self._newest_s = float("-inf")
-        ended, self._ended = self._ended, []
-        return ended
+        return self.ended()
 
     def _end(self, at_s: float, rules: Rules) -> None:
         """End the visits of those who are gone, and those that have gone on for too long."""
