@@ -203,7 +203,6 @@ class Service:
     async def _work(self, lane: Lane, frame: Frame, taken_s: float) -> None:
         try:
             look = await lane.look(frame)
-            self._dispatch()
             wanted = await self._ask(frame, look)
             faces = [] if wanted == [] else await lane.cut(frame, look, wanted)
         except Refused as refusal:
@@ -221,6 +220,7 @@ class Service:
         if not look.view.sights:
             self._pass_over(frame)
         elif self._questions is not None:
+            self._dispatch()  # others are looked at meanwhile; where nobody is asked, cutting comes first
             return await self._questions.ask(frame, look.view)
         return [] if not len(look.found) else None
 
