@@ -19,6 +19,8 @@ import psutil
 import pytest
 
 from services.capture.ffmpeg import find_ffmpeg
+from services.up import sweep
+from services.up.leash import marked, new_mark
 from tests.conftest import skip
 
 NOBODY = 65_534
@@ -192,3 +194,14 @@ def test_its_watcher_is_replaced_when_it_is_killed(run: Run) -> None:
     assert eventually(lambda: watchers() and watchers() != [first], 10)
     run.process.kill()
     assert eventually(run.is_gone, 15), list(traced(run.trace))
+
+
+def test_one_that_is_just_becoming_another_program_is_found(tmp_path: Path) -> None:
+    """Between execve() and its start a program shows no environment; this one is there again and again."""
+    again = tmp_path / "again.sh"
+    again.write_text('exec sh "$0"')
+    for _ in range(40):
+        mark = new_mark()
+        process = subprocess.Popen(["sh", again], env=marked(os.environ, mark))
+        sweep.end(mark)
+        assert process.wait(5) == -signal.SIGKILL
