@@ -51,6 +51,7 @@ def _environment(folder: Path, path: str) -> dict[str, str]:
         "TMPDIR": str(folder),
         "CLIENTS": "certificates",
         "TEST_TOPIC": "",
+        "STORE_TOPICS": "",
         "MEMORY": MEMORY,
     }
     return of_this_machine | given

@@ -182,6 +182,12 @@ class ServiceProcess:
             )
         return self
 
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     @property
     def exit_status(self) -> int | None:
         """How it ended; nothing while it runs, or was not started."""

@@ -32,6 +32,11 @@ class ImageInfo:
     height: int
 
 
+def is_image(data: bytes) -> bool:
+    """Say whether this begins as a JPEG or a PNG does."""
+    return data.startswith((START, png_structure.SIGNATURE))
+
+
 def inspect(image: bytes) -> ImageInfo:
     """Return an image's type and size.
 

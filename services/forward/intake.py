@@ -1,38 +1,47 @@
 """From a message on the local broker to a face that may be taken into custody."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from services.common import images
+from services.common import bare_images, images
+from services.common.bare_topics import HOMEWORK, Pattern, camera_of, find_source
 from services.common.errors import Refused
 from services.common.faces import Face, decode_face, mint
 from services.common.message import Message
-from services.common.topics import BARE_IMAGES, Source
-
-BARE_CAMERA = "test-topic"
+from services.common.topics import Source, is_own
 
 
-def admit(message: Message, device: str, arrived_at: datetime) -> Face:
-    """Return the face that a message carries; a bare image becomes one of camera `test-topic`.
+def admit(
+    message: Message, device: str, arrived_at: datetime, bare_topics: Sequence[Pattern] = HOMEWORK
+) -> Face:
+    """Return the face that a message carries; a bare image becomes one of the camera that its topic names.
 
     Args:
         message: what came on the local broker.
         device: this device, the only one whose faces are taken.
         arrived_at: the time of a bare image.
+        bare_topics: where bare images come from.
 
     Raises:
-        Refused: it is no face, not one of this device, no image that the store takes (see `images.check`),
-            or a bare image that is not new (`retained`).
+        Refused: it is no face, not one of this device, no image that the store takes (see `images.check`
+            and `bare_images.read`), or a bare image that is not new (`retained`).
     """
-    if message.topic == BARE_IMAGES:
-        if message.retain:
-            # The broker keeps it, and hands it over at each connection: it would be a new face each time.
-            raise Refused("retained", "a bare image that the broker kept")
-        image, info = images.trim(message.payload)
-        size = {"framesize": f"{info.width}x{info.height}"}
-        return mint(Source(device, BARE_CAMERA), arrived_at, image, info.content_type, size)
+    if not is_own(message.topic):
+        return _admit_bare(message, device, arrived_at, bare_topics)
     face = decode_face(message)
     if face.source.device != device:
         raise Refused("bad_topic", f"a face of {face.source}")
     # The store says the same, but only once the uplink and the spool have carried it.
     images.check(face.image, face.content_type)
     return face
+
+
+def _admit_bare(message: Message, device: str, arrived_at: datetime, bare_topics: Sequence[Pattern]) -> Face:
+    if message.retain:
+        # The broker keeps it, and hands it over at each connection: it would be a new face each time.
+        raise Refused("retained", "a bare image that the broker kept")
+    image, info = bare_images.read(message.payload)
+    # Whatever device the topic names: all that comes at the edge is this one's, in the cloud's eyes.
+    camera = find_source(bare_topics, message.topic, Source(device, "")).camera or camera_of(message.topic)
+    extensions = bare_images.describe(message.topic, info)
+    return mint(Source(device, camera), arrived_at, image, info.content_type, extensions)

@@ -1,11 +1,22 @@
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from services.common.settings import CloudSettings, DeviceSettings, KeepSettings
+from services.common import bare_topics
+from services.common.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
+from services.common.topics import BARE_IMAGES
 
 MIB = 1024 * 1024
+
+
+def _bare_topics(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return patterns that can be subscribed to together; see `bare_topics`."""
+    patterns = [bare_topics.parse(text) for text in texts]
+    if any(pattern.device is not None for pattern in patterns):
+        raise ValueError("at the edge all images are this device's: behind '=' stands a camera's name alone")
+    bare_topics.check_apart(patterns)
+    return texts
 
 
 class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
@@ -24,6 +35,11 @@ class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
         256 * MIB, ge=0, description="what refused faces may take; beyond it the oldest of them goes, counted"
     )
     uplink_max_bytes_s: int = Field(0, ge=0, description="limit of the uplink in bytes a second; 0: none")
+    bare_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_bare_topics)] = Field(
+        (BARE_IMAGES,),
+        description="where clients publish plain images at the edge, separated by commas: topic filters, "
+        "with {camera} for the level that names it (cam/{camera}/faces), or a name behind (faces=front)",
+    )
     resend_first_s: float = Field(
         2.0, gt=0, le=10, description="seconds without a receipt until a face is sent again; then doubled"
     )

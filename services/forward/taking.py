@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from services.common import bare_topics
 from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.errors import Refused
@@ -14,7 +15,7 @@ from services.common.faces import claimed_id, encode_face
 from services.common.message import Message
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Answer, encode_taken
-from services.common.topics import BARE_IMAGES, ROOT
+from services.common.topics import ROOT, is_own
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
@@ -64,6 +65,7 @@ class Taker:
         self._unanswered: dict[int, Delivery] = {}
         self._unanswered_bytes = 0
         self._wanted_bytes: int | None = None
+        self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
@@ -74,7 +76,7 @@ class Taker:
             subscriptions=[
                 f"{ROOT}/{settings.device}/+/face",
                 f"{ROOT}/{settings.device}/+/status",
-                BARE_IMAGES,
+                *(pattern.filter for pattern in self._bare_topics),
                 *([f"{ROOT}/{settings.device}/+/seen"] if self.chooser is not None else ()),
             ],
             receive_maximum=256,
@@ -98,17 +100,22 @@ class Taker:
             await asyncio.sleep(0)
             message = delivery.message
             try:
-                if message.topic.endswith("/status"):
-                    self._relay(message)
-                    delivery.acknowledge()
-                elif message.topic.endswith("/seen"):
-                    self._choose(message)
-                    delivery.acknowledge()
-                else:
-                    self._take(delivery)
+                self._hear(delivery)
             except Refused as error:
                 self._refuse(message, error)
                 delivery.acknowledge()
+
+    def _hear(self, delivery: Delivery) -> None:
+        message = delivery.message
+        kind = message.topic.rpartition("/")[2] if is_own(message.topic) else ""
+        if kind == "status":
+            self._relay(message)
+            delivery.acknowledge()
+        elif kind == "seen":
+            self._choose(message)
+            delivery.acknowledge()
+        else:
+            self._take(delivery)
 
     def written(self, faces: list[SpooledFace], added: int) -> None:
         """Receipt faces that are on disk, so many of which were not held before."""
@@ -146,7 +153,7 @@ class Taker:
             self.chooser.take(message)
 
     def _take(self, delivery: Delivery) -> None:
-        face = admit(delivery.message, self._settings.device, datetime.now(UTC))
+        face = admit(delivery.message, self._settings.device, datetime.now(UTC), self._bare_topics)
         if self._delivered.has(face.id, time.monotonic()):
             self._take_again(delivery, face.id)
             return
@@ -189,7 +196,7 @@ class Taker:
     def _refuse(self, message: Message, error: Refused) -> None:
         """Say that a message is never taken, for what it is: whoever holds it need not hold it any longer."""
         self._drops.count(error.reason, topic=message.topic[:200], detail=error.detail)
-        if message.topic.endswith("/face") and (face_id := claimed_id(message)) is not None:
+        if is_own(message.topic) and (face_id := claimed_id(message)) is not None:
             self._taken.add((face_id, error.reason))
 
     def _has_room(self, size_bytes: int) -> bool:

@@ -1,9 +1,11 @@
 """What is let into the store, and as what. Nothing here depends on how the bucket is doing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.common import images, times
+from services.common import bare_images, images, times
+from services.common.bare_topics import HOMEWORK, Pattern, find_source
 from services.common.errors import Refused
 from services.common.faces import FACE_TYPE, Face, claimed_id, decode_face, mint
 from services.common.message import Message
@@ -12,7 +14,7 @@ from services.common.storage.objects import StoredObject
 from services.common.topics import Source, is_own, parse_camera_topic
 
 UNKNOWN = Source("unknown", "unknown")
-"""Device and camera of an image that came without any properties."""
+"""Device and camera of an image that came without any properties, where its topic does not say."""
 
 BARE = ""
 """In place of the device, for images that came on a foreign topic."""
@@ -38,18 +40,21 @@ class Admitted:
     is_bare: bool
 
 
-def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
+def admit(
+    message: Message, now: datetime, max_bytes: int, bare_topics: Sequence[Pattern] = HOMEWORK
+) -> Admitted:
     """Return what a message is to be stored as.
 
     Args:
         message: as it came in.
         now: the arrival time, UTC, which bare images get their id from.
         max_bytes: the largest image that is taken.
+        bare_topics: say whose the bare images are.
 
     Raises:
-        Refused: the message can never be stored. See `decode_face` and `images.check` for reasons;
-            besides `too_large`, `bad_content_type`, `bad_time`, and `retained`: a bare image that the broker
-            kept is no new one. A face with an id is the same however often it comes.
+        Refused: the message can never be stored. See `decode_face`, `images.check` and `bare_images.read` for
+            reasons; besides `too_large`, `bad_content_type`, `bad_time`, and `retained`: a bare image that
+            the broker kept is no new one. A face with an id is the same however often it comes.
     """
     if len(message.payload) > max_bytes:
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
@@ -59,8 +64,9 @@ def admit(message: Message, now: datetime, max_bytes: int) -> Admitted:
     else:
         if message.retain:
             raise Refused("retained", "kept by the broker, and handed over at each connection")
-        image, info = images.trim(message.payload)
-        face = mint(UNKNOWN, now, image, info.content_type, {})
+        image, info = bare_images.read(message.payload)
+        source = find_source(bare_topics, message.topic, UNKNOWN)
+        face = mint(source, now, image, info.content_type, bare_images.describe(message.topic, info))
     if not _FIRST <= face.time < _LAST:
         raise Refused("bad_time", times.rfc3339(face.time))
     return Admitted(face, to_object(face), is_bare=not is_own(message.topic))

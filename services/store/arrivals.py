@@ -1,8 +1,10 @@
 """What the broker hands over, on its way into the store."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from services.common.bare_topics import Pattern
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.mqtt import Delivery
@@ -20,18 +22,22 @@ class Arrival:
         delivery: acknowledged as soon as it is known what becomes of it.
         answers: tell the device.
         max_face_bytes: the largest image that is taken.
+        bare_topics: say whose the bare images are.
 
     Attributes:
         device: whose it is; see `device_of`.
         size_bytes: what it takes of memory.
     """
 
-    def __init__(self, delivery: Delivery, answers: Answers, max_face_bytes: int) -> None:
+    def __init__(
+        self, delivery: Delivery, answers: Answers, max_face_bytes: int, bare_topics: Sequence[Pattern]
+    ) -> None:
         self.device = device_of(delivery.topic)
         self.size_bytes = delivery.size_bytes
         self._delivery = delivery
         self._answers = answers
         self._max_face_bytes = max_face_bytes
+        self._bare_topics = bare_topics
 
     def check(self) -> Admitted:
         """Return what it is to be stored as.
@@ -39,7 +45,7 @@ class Arrival:
         Raises:
             Refused: it can never be stored; see `admit`.
         """
-        return admit(self._delivery.message, datetime.now(UTC), self._max_face_bytes)
+        return admit(self._delivery.message, datetime.now(UTC), self._max_face_bytes, self._bare_topics)
 
     def stored(self, admitted: Admitted) -> None:
         """Send a receipt, if anybody waits for one."""

@@ -8,6 +8,7 @@ replicas know, and no device.
 import hmac
 from pathlib import Path
 
+from services.common import bare_topics
 from services.store.settings import StoreSettings
 
 PLAIN = "store"
@@ -23,7 +24,7 @@ def share(settings: StoreSettings) -> list[str]:
         OSError: the key's file cannot be read.
     """
     group = _group(settings)
-    return [f"$share/{group}/{topic}" for topic in settings.store_topics]
+    return [f"$share/{group}/{bare_topics.parse(text).filter}" for text in settings.store_topics]
 
 
 def derive(secret: bytes) -> str:

@@ -1,6 +1,6 @@
 import asyncio
 
-from services.common import health
+from services.common import bare_topics, health
 from services.common.backoff import Backoff
 from services.common.errors import Refused
 from services.common.message import Message
@@ -58,7 +58,7 @@ async def serve(settings: StoreSettings) -> None:
         writer = Writer(objects, availability, waiting, concurrency=settings.store_concurrency)
         async with speaking, link, writer, asyncio.TaskGroup() as tasks:
             tasks.create_task(availability.watch(objects), name="store.watch")
-            await receive(link, writer, Answers(tell), settings.store_max_face_bytes)
+            await receive(link, writer, Answers(tell), settings)
 
 
 async def verify(objects: ObjectStore, availability: Availability) -> None:
@@ -79,10 +79,12 @@ async def verify(objects: ObjectStore, availability: Availability) -> None:
         await asyncio.sleep(backoff.next_s())
 
 
-async def receive(link: Link, writer: Writer, answers: Answers, max_face_bytes: int) -> None:
+async def receive(link: Link, writer: Writer, answers: Answers, settings: StoreSettings) -> None:
     """Have each message wait for its turn; one that is larger than any face is refused at once."""
+    max_face_bytes = settings.store_max_face_bytes
+    topics = [bare_topics.parse(text) for text in settings.store_topics]
     async for delivery in link:
-        arrival = Arrival(delivery, answers, max_face_bytes)
+        arrival = Arrival(delivery, answers, max_face_bytes, topics)
         if delivery.size_bytes > max_face_bytes + MOST_AROUND_BYTES:
             arrival.refused(Refused("too_large", f"{delivery.size_bytes} bytes, {max_face_bytes} allowed"))
         else:

@@ -2,32 +2,21 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from services.common import bare_topics
 from services.common.settings import CloudSettings, CommaSeparated
 from services.common.storage.settings import ObjectStoreSettings
 
 _MIB = 1024 * 1024
-_MOST_FILTER_BYTES = 65_000
-"""MQTT allows 65,535, and the name of the group that shares it stands before it."""
 _MOST_GROUP_BYTES = 255
 
 
-def _topic_filters(filters: tuple[str, ...]) -> tuple[str, ...]:
-    """Return filters that a broker takes; MQTT 5.0, section 4.7.1. A wrong one would end each connection."""
-    if not filters:
+def _topics(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return filters that a broker takes, for a wrong one would end each connection; see `bare_topics`."""
+    if not texts:
         raise ValueError("names no topic filter")
-    for text in filters:
-        _check_filter(text)
-    return filters
-
-
-def _check_filter(text: str) -> None:
-    levels = text.split("/")
-    if "#" in "".join(levels[:-1]) or any(len(level) > 1 and {"#", "+"} & set(level) for level in levels):
-        raise ValueError(
-            "in a topic filter '+' stands for a whole level, and '#' for all from there to the end"
-        )
-    if not text.isprintable() or text.startswith("$") or len(text.encode()) > _MOST_FILTER_BYTES:
-        raise ValueError("a topic filter starts with '$', is too long, or is no text")
+    for text in texts:
+        bare_topics.parse(text)
+    return texts
 
 
 def _group(secret: SecretStr | None) -> SecretStr | None:
@@ -43,9 +32,11 @@ def _group(secret: SecretStr | None) -> SecretStr | None:
 class StoreSettings(CloudSettings, ObjectStoreSettings):
     """Puts the faces that come in from the cloud broker into a bucket or a folder."""
 
-    store_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_topic_filters)] = Field(
+    store_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_topics)] = Field(
         ("faceferry/+/+/face", "test_topic"),
-        description="topic filters, separated by commas; replicas share them",
+        description="topic filters, separated by commas; replicas share them. Where clients publish plain "
+        "images {device} and {camera} stand for levels that name them (cam/{camera}/faces), or names behind "
+        "(faces=hall/front)",
     )
     store_group: Annotated[SecretStr | None, AfterValidator(_group)] = Field(
         None,

@@ -1,6 +1,7 @@
 """forward as a process of its own, between two real brokers, with a driver in detect's and store's place."""
 
 import asyncio
+import base64
 import os
 import shutil
 import signal
@@ -283,6 +284,28 @@ async def test_a_bare_image_on_the_homework_s_topic_becomes_a_face(
     assert arrived.extensions["framesize"] == "6x4"
     assert abs(arrived.time.timestamp() - time.time()) < 60
     assert forward.metric("faceferry_forward_dropped_total") == 1
+
+
+async def test_bare_images_come_from_the_topics_that_are_set(
+    tmp_path: Path, local: MosquittoServer, cloud: MosquittoServer
+) -> None:
+    picture = cv2.imencode(".jpg", np.zeros((4, 6, 3), np.uint8))[1].tobytes()
+    set_up = settings(tmp_path, local, cloud) | {
+        "FACEFERRY_BARE_TOPICS": "cam/{camera}/faces, hw03=lab, edge/status"
+    }
+    with ServiceProcess("forward", tmp_path, set_up) as forward:
+        await eventually(lambda: forward.log.count("mqtt.link_up") == 2)
+        async with neighbours(local, cloud) as (detect, store):
+            for topic in ("cam/Front/faces", "hw03", "edge/status"):
+                detect.link.publish(Message(topic=topic, payload=base64.b64encode(picture), qos=1))
+            await eventually(lambda: len(store.arrived) == 3)
+    arrived = {face.source.camera: face for face in store.arrived.values()}
+    assert {name: face.extensions["topic"] for name, face in arrived.items()} == {
+        "front": "cam/Front/faces",
+        "lab": "hw03",
+        "edge-status": "edge/status",
+    }
+    assert {face.image for face in arrived.values()} == {picture}
 
 
 async def test_camera_states_are_relayed_and_its_own_is_told(

@@ -1,5 +1,7 @@
 """The store service as a process, between a real broker and a real folder or S3 server."""
 
+import base64
+import pickle
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -106,6 +108,25 @@ async def test_bare_images_on_a_foreign_topic_are_welcome(start: Start, edge: Li
     await eventually(lambda: len(images_in(folder)) == 2)
     assert set(images_in(folder).values()) == {png(), jpeg()}
     assert all("/device=unknown/camera=unknown/" in path for path in images_in(folder))
+
+
+async def test_a_bare_image_is_stored_under_the_camera_that_its_topic_names(
+    start: Start, edge: Link, folder: Path
+) -> None:
+    topics = "faceferry/+/+/face,cam/{camera}/faces,hw03=lab/door"
+    store = await start(FACEFERRY_STORE_TOPICS=topics).until_ready()
+    edge.publish(Message(topic="cam/front/faces", payload=png(), qos=1))
+    edge.publish(Message(topic="hw03", payload=base64.b64encode(jpeg()), qos=1))
+    for payload in (b"text", b'{"image": "/9j/"}', pickle.dumps(jpeg())):
+        edge.publish(Message(topic="hw03", payload=payload, qos=1))
+    await eventually(lambda: len(images_in(folder)) == 2)
+    await eventually(lambda: store.metric("faceferry_store_refused_total") == 3)
+    assert {path.split("/", 1)[1].rpartition("/")[0]: image for path, image in images_in(folder).items()} == {
+        "device=unknown/camera=front": png(),
+        "device=lab/camera=door": jpeg(),
+    }
+    said = [line["reason"] for line in store.log if line["event"] == "store.face_refused"]
+    assert sorted(said) == ["json", "pickle", "text"]
 
 
 async def test_nothing_is_receipted_while_the_bucket_is_away_and_all_of_it_later(

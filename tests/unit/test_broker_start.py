@@ -32,6 +32,30 @@ def test_a_broker_is_asked_in_the_words_that_it_knows(tmp_path: Path, version: s
     assert lines[-1].startswith("acl_file")
 
 
+@pytest.mark.parametrize(
+    ("topics", "filters"),
+    [
+        ("", ["test_topic"]),
+        ("faceferry/+/+/face", ["test_topic"]),
+        (
+            "faceferry/+/+/face, cam/{camera}/faces,{device}/{camera}/snap,hw=lab/door,a b",
+            ["cam/+/faces", "+/+/snap", "hw", "a b"],
+        ),
+    ],
+)
+def test_bare_images_may_be_written_by_the_one_that_is_named_where_the_store_listens(
+    tmp_path: Path, topics: str, filters: list[str]
+) -> None:
+    folder = configure(tmp_path, "2.0.22", TEST_TOPIC="porch", STORE_TOPICS=topics)
+    rules = (folder / "acl").read_text().split("user porch\n")[1]
+    assert rules.splitlines() == [
+        *(f"topic write {each}" for each in filters),
+        "",
+        "user _store",
+        *(f"topic read {each}" for each in filters),
+    ]
+
+
 @pytest.fixture
 def plugins(tmp_path: Path) -> str:
     """A folder with what Mosquitto 2.1 reads its files with."""

@@ -3,8 +3,10 @@ import dataclasses
 import pytest
 
 from services.common import faces
+from services.common.bare_topics import parse
 from services.common.errors import Refused
 from services.common.message import Message
+from services.common.topics import Source
 from services.forward.intake import admit
 from services.store.admission import admit as store_admit
 from tests.bombs import progressive, real_progressive
@@ -21,6 +23,25 @@ def test_a_bare_image_is_taken_without_what_follows_its_end(behind: bytes) -> No
     assert taken == admit(bare(jpeg()), PORCH.device, TIME)
     assert taken.image == jpeg()
     assert taken.id == faces.mint_id(taken.source, TIME, jpeg())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "camera"),
+    [
+        ("test_topic", "test_topic", "test-topic"),
+        ("edge/face", "edge/face", "edge-face"),
+        ("faces=front", "faces", "front"),
+        ("{device}/{camera}/snapshot", "other/Front Door/snapshot", "front-door"),
+    ],
+)
+def test_a_bare_image_is_of_this_device_and_of_the_camera_that_its_topic_names(
+    pattern: str, topic: str, camera: str
+) -> None:
+    message = Message(topic=topic, payload=jpeg())
+    taken = admit(message, PORCH.device, TIME, [parse(pattern)])
+    assert taken.source == Source(PORCH.device, camera)
+    assert taken.extensions["topic"] == topic
+    assert faces.decode_face(faces.encode_face(taken)) == taken
 
 
 def test_a_bare_image_that_the_broker_kept_is_not_a_new_one() -> None:

@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import os
 import random
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common import faces
+from services.common.bare_topics import parse
 from services.common.errors import Refused
 from services.common.message import Message
 from services.common.storage.keys import parse_key
@@ -52,7 +54,16 @@ def test_bare_image_is_admitted_on_a_foreign_topic_only() -> None:
         "dt=2026-01-31/device=unknown/camera=unknown/20260131T235959.000007Z-"
     )
     assert admitted.item.content_type == "image/png"
+    assert admitted.item.metadata["topic"] == "test_topic"
     assert refusal(Message(topic="faceferry/porch/front/face", payload=png())) == "no_properties"
+
+
+def test_a_bare_image_is_of_whom_its_topic_names() -> None:
+    message = Message(topic="cam/Front/faces", payload=base64.b64encode(jpeg()))
+    item = admit(message, TIME, MAX_BYTES, [parse("test_topic"), parse("cam/{camera}/faces")]).item
+    assert item.key.startswith("dt=2026-01-31/device=unknown/camera=front/20260131T235959.000007Z-")
+    assert item.body == jpeg()
+    assert item.metadata["topic"] == "cam/Front/faces"
 
 
 @pytest.mark.parametrize("behind", [b"\0" * 100, b"\r\n", jpeg(1)])
@@ -76,7 +87,7 @@ def test_a_bare_image_that_the_broker_kept_is_not_a_new_one() -> None:
 
 
 def test_bare_message_that_is_no_image_is_refused() -> None:
-    assert refusal(Message(topic="test_topic", payload=b"hello")) == "not_an_image"
+    assert refusal(Message(topic="test_topic", payload=b"hello")) == "text"
 
 
 def test_too_large_is_refused_whatever_it_is() -> None:

@@ -12,6 +12,7 @@ from services.common.settings import load
 from services.common.storage.locations import Bucket, Folder, parse_location
 from services.common.storage.s3_client import Clients, S3Settings
 from services.common.storage.settings import ObjectStoreSettings
+from services.store.group import share
 from services.store.settings import StoreSettings
 
 
@@ -176,6 +177,12 @@ def test_topics_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None
     assert load(StoreSettings, []).store_topics == ("faceferry/+/+/face", "test_topic")
     monkeypatch.setenv("FACEFERRY_STORE_TOPICS", "faceferry/porch/+/face, photos/#")
     assert load(StoreSettings, []).store_topics == ("faceferry/porch/+/face", "photos/#")
+
+
+def test_a_topic_that_names_its_camera_is_subscribed_to_as_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEFERRY_STORE_TOPICS", "faceferry/+/+/face,cam/{camera}/faces,hw03=lab/door")
+    shared = [topic.split("/", 2)[2] for topic in share(load(StoreSettings, []))]
+    assert shared == ["faceferry/+/+/face", "cam/+/faces", "hw03"]
 
 
 def test_room_for_less_than_a_face_stops_the_service(
