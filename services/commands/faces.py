@@ -8,11 +8,9 @@ from datetime import UTC, date, datetime
 from functools import partial
 from itertools import count
 
-from pydantic import ValidationError
-
 from services.commands.by_visit import by_visit, pictures
+from services.commands.stores import settings_of
 from services.common.errors import SetupError
-from services.common.settings import explain
 from services.common.storage.backends import open_store
 from services.common.storage.keys import parse_key
 from services.common.storage.listing import StoredFace, days_after, last_day, newest_first
@@ -20,7 +18,7 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group
-from services.up.plan import DEFAULT_STORE, store_url
+from services.up.plan import DEFAULT_STORE
 
 Lines = Callable[[ObjectStore, AsyncIterator[StoredFace]], AsyncIterator[str]]
 
@@ -92,11 +90,7 @@ def _limit(text: str) -> int:
 
 
 def _settings(store: str | None) -> ObjectStoreSettings:
-    url = store_url(store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
-    try:
-        return ObjectStoreSettings(store_url=url)
-    except ValidationError as error:
-        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
+    return settings_of(store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
 
 
 def _as_line(face: StoredFace) -> str:

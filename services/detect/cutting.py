@@ -30,12 +30,14 @@ class Cut(NamedTuple):
 
     Attributes:
         box: the face in whole pixels of the picture, without the margin.
+        crop: what was cut out, with the margin, in the same pixels; the image may be smaller, see `Style`.
         sharpness: see `pictures.sharpness`.
         content_type: of the image.
         image: encoded.
     """
 
     box: Rectangle
+    crop: Rectangle
     sharpness: int
     content_type: str
     image: bytes
@@ -54,7 +56,7 @@ def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
     if face is None or crop is None:
         return None
     image, content_type = _encode(within(whole, crop), style)
-    return Cut(face, pictures.sharpness(within(whole, face)), content_type, image)
+    return Cut(face, crop, pictures.sharpness(within(whole, face)), content_type, image)
 
 
 def _encode(crop: Picture, style: Style) -> tuple[bytes, str]:

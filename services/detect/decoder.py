@@ -168,7 +168,7 @@ def _read_cuts(facts: Facts, images: bytes) -> list[Cut | None]:
         if one is None:
             cuts.append(None)
             continue
-        box, sharpness, content_type, size_bytes = one
+        box, crop, sharpness, content_type, size_bytes = one
         image, start = images[start : start + size_bytes], start + size_bytes
-        cuts.append(Cut(Rectangle(*box), sharpness, content_type, image))
+        cuts.append(Cut(Rectangle(*box), Rectangle(*crop), sharpness, content_type, image))
     return cuts

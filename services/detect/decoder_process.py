@@ -90,7 +90,7 @@ def _cut(facts: Facts, data: bytes) -> Answer:
     """Answer with the faces in these boxes."""
     whole, style = Jpeg.open(data).decode(), Style(*facts["style"])
     cuts = [cutting.cut(whole, np.array(box, np.float32), style) for box in facts["boxes"]]
-    about = [one and [one.box, one.sharpness, one.content_type, len(one.image)] for one in cuts]
+    about = [one and [one.box, one.crop, one.sharpness, one.content_type, len(one.image)] for one in cuts]
     return parcels.pack({"cuts": about}, *(one.image for one in cuts if one is not None))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from services.common.faces import Face, mint
 from services.common.frames import Frame
 from services.common.sights import View, Wanted
-from services.detect import cutting, metrics, pictures
+from services.detect import cutting, exif, metrics, pictures
 from services.detect.boxes import Detections, Letterbox
 from services.detect.cutting import Cut, Style
 from services.detect.detectors import Detector
@@ -121,6 +121,7 @@ class Pipeline:
         """Return how faces are cut; `most_bytes` as in `cut`."""
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
+        bound -= exif.MOST_BYTES if self.settings.exif else 0
         return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
 
     def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Cut | None]) -> list[Face]:
@@ -145,6 +146,7 @@ class Pipeline:
     def _face(self, frame: Frame, look: Look, index: int, one: Cut, wanted: Wanted | None) -> Face:
         extensions = {
             "box": ",".join(map(str, one.box)),
+            "crop": ",".join(map(str, one.crop)),
             "framesize": f"{look.view.width}x{look.view.height}",
             **_measurements(look.found, index),
             "sharpness": str(one.sharpness),
@@ -153,7 +155,10 @@ class Pipeline:
         }
         if not frame.is_clock_synchronised:
             extensions["clock"] = "unsynchronised"
-        return mint(frame.source, frame.time, one.image, one.content_type, extensions)
+        image = one.image
+        if self.settings.exif:
+            image = exif.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)
+        return mint(frame.source, frame.time, image, one.content_type, extensions)
 
 
 def _visit(wanted: Wanted | None) -> dict[str, str]:

@@ -34,7 +34,14 @@ class DetectSettings(DeviceSettings, KeepSettings):
     min_face_px: int = Field(0, ge=0, description="the least width and height of a face in pixels; 0: any")
     max_faces: int = Field(200, ge=0, le=10_000, description="faces of one frame, the best first; 0: all")
     crop_margin: float = Field(
-        0.25, ge=0, le=4, description="how much more than the face is cut on each side, in parts of its size"
+        0.5,
+        ge=0,
+        le=4,
+        description="how much more than the face is cut on each side, in parts of its size; 0.5 is what "
+        "recognisers need to align a face, 0.25 saves a third of the bytes",
+    )
+    exif: bool = Field(
+        True, description="whether pictures say when and by which camera they were taken, for photo managers"
     )
     crop_format: Literal["jpeg", "png"] = Field(
         "jpeg", description="jpeg, or png: lossless, ten times larger"

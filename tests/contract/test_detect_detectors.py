@@ -116,14 +116,17 @@ def test_face_message_says_what_the_protocol_wants(yunet: Detector, clips: Path)
     jpeg = clip_jpegs(clips / "book.mkv")[0]
     [face] = Pipeline(yunet, settings()).find_faces(frame(jpeg))
     assert decode_face(encode_face(face)) == face
-    assert set(face.extensions) == {"box", "framesize", "score", "landmarks", "sharpness", "detector"}
+    assert set(face.extensions) == {
+        *("box", "crop", "framesize", "score", "landmarks", "sharpness", "detector")
+    }
     x, y, width, height = map(int, face.extensions["box"].split(","))
     landmarks = np.array(face.extensions["landmarks"].split(","), float).reshape(5, 2)
     assert (landmarks > [x, y]).all()
     assert (landmarks < [x + width, y + height]).all()
     crop = inspect(face.image)
-    assert crop.width == pytest.approx(1.5 * width, abs=2)
-    assert crop.height == pytest.approx(1.5 * height, abs=2)
+    assert (crop.width, crop.height) == tuple(map(int, face.extensions["crop"].split(",")))[2:]
+    assert crop.width == pytest.approx(2 * width, abs=2)
+    assert crop.height == pytest.approx(2 * height, abs=2)
     assert face.extensions["detector"] == "yunet_n"
 
 

@@ -53,6 +53,21 @@ async def test_an_image_has_its_name_only_once_it_is_durable(
     assert disk.calls == ["fsync file", "fsync file", "link file", "fsync folder"]
 
 
+async def test_a_file_s_time_is_that_of_the_picture(store: FolderStore, tmp_path: Path) -> None:
+    for number, (metadata, time_s) in enumerate(
+        [
+            ({"time": "2026-01-31T23:59:59.000007Z"}, 1_769_903_999.000007),
+            ({"time": "1950-01-01T00:00:00.000000Z"}, -631_152_000.0),
+            ({"time": "1970-01-01T00:00:05.000000Z", "clock": "unsynchronised"}, None),
+            ({"time": "yesterday"}, None),
+        ]
+    ):
+        item = dataclasses.replace(ITEM, key=f"{number}.jpg", metadata=metadata)
+        await store.put(item)
+        changed_s = (tmp_path / item.key).stat().st_mtime
+        assert abs(changed_s - (time.time() if time_s is None else time_s)) < (60 if time_s is None else 1e-4)
+
+
 async def test_each_new_folder_is_made_durable_up_to_the_root(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,11 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from services.common.modes import PRIVATE, create, make_folder
+from services.common.times import EPOCH
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 OWN = ".faceferry"
@@ -81,6 +83,17 @@ def place(root: int, written: str, target: str) -> bool:
             raise
         replace(root, written, target)  # what it may replace is the same, byte for byte
     return True
+
+
+def set_time(root: int, name: str, time: datetime | None) -> None:
+    """Have a file look as if it had been written then, for whoever files pictures by that; nothing: leave it.
+
+    Not every file system knows every time, and a picture is no worse without it.
+    """
+    if time is not None:
+        nanoseconds = (time - EPOCH) // timedelta(microseconds=1) * 1_000
+        with contextlib.suppress(OSError, OverflowError):
+            os.utime(name, ns=(nanoseconds, nanoseconds), dir_fd=root)
 
 
 def replace(root: int, written: str, target: str) -> None:

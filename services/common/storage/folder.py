@@ -1,20 +1,21 @@
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self, TypeVar
 
-from services.common.errors import SetupError
+from services.common import times
+from services.common.errors import Refused, SetupError
 from services.common.modes import PRIVATE
-from services.common.storage import files, scan
+from services.common.storage import files, scan, sidecar
 from services.common.storage.ground import GONE, Ground
 from services.common.storage.objects import (
     PROBE,
@@ -224,11 +225,11 @@ class FolderStore:
             # Whoever linked it may have died before the link was durable.
             files.sync_names(root, str(key.parent))
             return False
-        about = {"content_type": item.content_type, "metadata": dict(item.metadata)}
-        with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n", self._mode) as written:
-            files.replace(root, written, str(key.with_suffix(".json")))
+        with files.temporary(root, sidecar.write(item.content_type, item.metadata), self._mode) as written:
+            files.replace(root, written, sidecar.key_of(item.key))
         with files.temporary(root, item.body, self._mode) as written:
             is_new = files.place(root, written, item.key)
+        files.set_time(root, item.key, _taken_at(item))
         files.sync_names(root, str(key.parent))
         return is_new
 
@@ -254,15 +255,9 @@ class FolderStore:
     def _about(self, key: str) -> tuple[str, dict[str, str]]:
         """Return an object's type and metadata. One whose `.json` is damaged is none, as one without it."""
         try:
-            about = json.loads((self._root / key).with_suffix(".json").read_bytes())
-        except (FileNotFoundError, ValueError, RecursionError) as error:
+            return sidecar.read((self._root / sidecar.key_of(key)).read_bytes())
+        except (FileNotFoundError, ValueError) as error:
             raise NoSuchObject(key) from error
-        match about:
-            case {"content_type": str(content_type), "metadata": dict(metadata)} if all(
-                isinstance(value, str) for value in metadata.values()
-            ):
-                return content_type, metadata
-        raise NoSuchObject(key)
 
     def _walk(self, folder: str) -> Iterator[Entry]:
         for where, _folders, names in os.walk(self._root / folder):
@@ -271,3 +266,12 @@ class FolderStore:
                 if path.suffix != ".json":
                     with contextlib.suppress(FileNotFoundError):
                         yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
+
+
+def _taken_at(item: StoredObject) -> datetime | None:
+    """Return when a picture was taken, if its camera knew what time it was."""
+    if item.metadata.get("clock") == "unsynchronised":
+        return None
+    with contextlib.suppress(Refused):
+        return times.parse_rfc3339(item.metadata.get("time", ""))
+    return None

@@ -12,9 +12,9 @@ from typing import Self
 import obstore
 import structlog
 
-from services.common.storage import s3_errors
+from services.common.storage import s3_errors, sidecar
 from services.common.storage.backwards import backwards
-from services.common.storage.keys import day_in
+from services.common.storage.keys import day_in, parse_key
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
@@ -112,12 +112,14 @@ class S3Store:
     async def get(self, key: str) -> StoredObject:
         """Read an object."""
         with self._requests.translated():
-            return await self._requests.get(key)
+            item = await self._requests.get(key)
+            content_type, metadata = await self._known(key, item.content_type, item.metadata)
+            return replace(item, content_type=content_type, metadata=metadata)
 
     async def about(self, key: str) -> Mapping[str, str]:
         """Return an object's metadata: one request without a body."""
         with self._requests.translated():
-            return await self._requests.about(key)
+            return (await self._known(key, "", await self._requests.about(key)))[1]
 
     async def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder, a thousand for each request."""
@@ -187,6 +189,18 @@ class S3Store:
         with self._requests.translated():
             client = await self._requests.client()
             return await obstore.sign_async(client, "GET", key, timedelta(seconds=valid_s))
+
+    async def _known(
+        self, key: str, content_type: str, metadata: Mapping[str, str]
+    ) -> tuple[str, Mapping[str, str]]:
+        """Return what is known of an object; of a face that was copied here, what lies beside it."""
+        if "id" in metadata or parse_key(key) is None:
+            return content_type, metadata
+        try:
+            found = await self._requests.get(sidecar.key_of(key), sidecar.MAX_BYTES)
+            return sidecar.read(found.body)
+        except (NoSuchObject, ValueError):
+            return content_type, metadata
 
     async def _write(self, item: StoredObject, way: Way) -> bool:
         """Write an object; return whether it was, for the server may say that there is one already."""
