@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,10 @@ MAX_SIGHTS = 10_000
 _JSON = "application/json"
 _MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 _MAX_PIXELS = 1e6
+_MOST = _MAX_PIXELS * _MAX_PIXELS
+_NUMBERS = (int, float)
+_FACE = '"box":[%.1f,%.1f,%.1f,%.1f],"score":%.3f,"sharpness":%.1f,"signature":"%s"'
+_LANDMARKS = f',"landmarks":[{",".join(["%.1f"] * 10)}]'
 _VISIT = re.compile(r"[0-9A-Za-z.-]{1,64}", re.ASCII)
 _CORRELATION = re.compile(rb"[0-9a-f-]{1,64}")
 
@@ -151,11 +154,9 @@ def encode_seen(seen: Seen) -> Message:
         attributes.append(("flow", "paced"))
     if seen.after is not None:
         attributes.append(("after", str(seen.after)))
-    view = seen.view
-    body = {"framesize": [view.width, view.height], "faces": [_to_json(sight) for sight in view.sights]}
     return Message(
         topic=camera_topic(seen.source, "seen"),
-        payload=to_json(body),
+        payload=_to_json(seen.view).encode(),
         content_type=_JSON,
         attributes=tuple(attributes),
         response_topic=seen.answer_to,
@@ -246,16 +247,16 @@ def _wanted(body: object) -> Wanted:
     raise Refused("bad_json", "a picture that nobody can want")
 
 
-def _to_json(sight: Sight) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "box": [round(value, 1) for value in sight.box],
-        "score": round(sight.score, 3),
-        "sharpness": round(sight.sharpness, 1),
-        "signature": base64.b64encode(sight.signature).decode(),
-    }
-    if sight.landmarks:
-        body["landmarks"] = [round(value, 1) for value in sight.landmarks]
-    return body
+def _to_json(view: View) -> str:
+    """Return a view as JSON; thirty times a second, for which the library takes three times as long."""
+    faces = ",".join(map(_face_json, view.sights))
+    return f'{{"framesize":[{view.width},{view.height}],"faces":[{faces}]}}'
+
+
+def _face_json(sight: Sight) -> str:
+    signature = base64.b64encode(sight.signature).decode()
+    known = _FACE % (*sight.box, sight.score, sight.sharpness, signature)
+    return f"{{{known}{_LANDMARKS % sight.landmarks}}}" if sight.landmarks else f"{{{known}}}"
 
 
 def _view(payload: bytes) -> View:
@@ -289,13 +290,8 @@ def _are_numbers(values: object, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count
-        and all(
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-            and abs(value) < _MAX_PIXELS * _MAX_PIXELS
-            for value in values
-        )
+        # What is no number is not between two either; true and false are of a type of their own.
+        and all(type(value) in _NUMBERS and -_MOST < value < _MOST for value in values)
     )
 
 

@@ -222,4 +222,6 @@ def sharpness(picture: Picture) -> int:
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     shape = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     edges = cv2.Laplacian(cv2.resize(grey, size, interpolation=shape), cv2.CV_16S, ksize=1)
-    return round(float(edges.var()))
+    # numpy's own variance makes three arrays of doubles on the way, which takes six times as long.
+    _, deviation = cv2.meanStdDev(edges)
+    return round(float(deviation[0, 0]) ** 2)

@@ -1,7 +1,6 @@
 """Whether two faces of 8x8 pixels may be those of two people: in doubt they are."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
 from typing import Self
@@ -21,11 +20,15 @@ class Likeness:
 
     Attributes:
         colour: its mean a and b.
-        pattern: its lightness, less the mean, at length 1; empty of one that is flat.
+        lightness: of its pixels.
+        mean: of the lightness.
+        length: of the lightness less its mean, as a vector; 0 of one that is flat.
     """
 
     colour: tuple[float, float]
-    pattern: tuple[float, ...]
+    lightness: bytes
+    mean: float
+    length: float
 
     @classmethod
     def of(cls, signature: bytes) -> Self | None:
@@ -33,11 +36,10 @@ class Likeness:
         if len(signature) != SIGNATURE_BYTES:
             return None
         lightness = signature[:_PIXELS]
-        mean = _mean(lightness)
-        centred = [value - mean for value in lightness]
-        length = math.sqrt(sum(map(mul, centred, centred)))
         colour = _mean(signature[_PIXELS : 2 * _PIXELS]), _mean(signature[2 * _PIXELS :])
-        return cls(colour, tuple(value / length for value in centred) if length else ())
+        # Whole numbers up to the root: a flat one is just that.
+        squared = _PIXELS * sum(map(mul, lightness, lightness)) - sum(lightness) ** 2
+        return cls(colour, lightness, _mean(lightness), math.sqrt(squared / _PIXELS))
 
 
 def difference(one: Likeness | None, other: Likeness | None) -> float:
@@ -49,11 +51,12 @@ def difference(one: Likeness | None, other: Likeness | None) -> float:
     if one is None or other is None:
         return 0.0
     colours = math.dist(one.colour, other.colour) / CHROMA
-    if not one.pattern or not other.pattern:
+    if not one.length or not other.length:
         return colours
-    correlation: float = sum(map(mul, one.pattern, other.pattern))
+    shared = sum(map(mul, one.lightness, other.lightness)) - _PIXELS * one.mean * other.mean
+    correlation: float = shared / (one.length * other.length)
     return max(colours, (1.0 - correlation) / (1.0 - CORRELATION))
 
 
-def _mean(values: Sequence[int]) -> float:
+def _mean(values: bytes) -> float:
     return sum(values) / len(values)
