@@ -56,8 +56,9 @@ class _Waiting:
 class Custody:
     """Faces that forward has not receipted yet, and the paced frames that wait for them.
 
-    A face leaves by its receipt, which may be a refusal, and in no other way. Whoever fills it looks at
-    `is_full` first.
+    A face leaves by its receipt, which may be a refusal, and in no other way. Whoever fills it asks whether
+    it `has_room` first, and says what it expects: while forward is asked which faces it wants, many frames
+    may be under way.
 
     Args:
         max_bytes: when this much is held, it is full.
@@ -69,6 +70,7 @@ class Custody:
         self._max_faces = max_faces
         self._held: dict[str, _Held] = {}
         self._waiting: dict[FrameKey, _Waiting] = {}
+        self._expected: dict[FrameKey, tuple[int, int]] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -79,8 +81,29 @@ class Custody:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more frames may be taken."""
+        """Whether no more frames may be taken, for want of receipts."""
         return len(self._held) >= self._max_faces or self.size_bytes >= self._max_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame may be taken: it is not full, nor would be with all that is under way."""
+        faces = len(self._held) + sum(count for count, _ in self._expected.values())
+        size_bytes = self.size_bytes + sum(size for _, size in self._expected.values())
+        return faces < self._max_faces and size_bytes < self._max_bytes
+
+    def expect(self, frame: Frame, images_bytes: Sequence[int]) -> None:
+        """Keep room for the faces of a frame, until `expect_no_more` of it.
+
+        Args:
+            frame: whose faces may come.
+            images_bytes: about how large the image of each will be.
+        """
+        size_bytes = sum(images_bytes) + OVERHEAD_BYTES * len(images_bytes)
+        self._expected[FrameKey.of(frame)] = len(images_bytes), size_bytes
+
+    def expect_no_more(self, frame: Frame) -> None:
+        """Keep no room for a frame any longer: its faces are held, or none come."""
+        self._expected.pop(FrameKey.of(frame), None)
 
     def oldest_s(self, now_s: float) -> float:
         """Return for how long the oldest face has been held, in seconds."""

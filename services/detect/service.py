@@ -24,6 +24,7 @@ from services.common.sights import Wanted
 from services.common.topics import device_topic
 from services.detect import metrics, threads
 from services.detect.custody import Custody, Sending
+from services.detect.cutting import about_bytes
 from services.detect.decoder import Decoder, DecoderUnavailable
 from services.detect.detectors import Detector, open_detector
 from services.detect.freshness import Freshness
@@ -198,7 +199,7 @@ class Service:
     def _may_look(self) -> bool:
         """Whether there is room for what would come of another frame."""
         asks_too_much = self._questions is not None and self._questions.is_full
-        return not self._custody.is_full and not asks_too_much
+        return self._custody.has_room and not asks_too_much
 
     async def _work(self, lane: Lane, frame: Frame, taken_s: float) -> None:
         try:
@@ -212,6 +213,7 @@ class Service:
             self._drop([Dropped(frame, "decoder_unavailable", is_final=not frame.paced)], detail=str(error))
         else:
             self._deliver(frame, faces, taken_s)
+        self._custody.expect_no_more(frame)
         lane.end(frame)
         self._dispatch()
 
@@ -220,6 +222,8 @@ class Service:
         if not look.view.sights:
             self._pass_over(frame)
         elif self._questions is not None:
+            style = self._pipeline.style(self._most_bytes)
+            self._custody.expect(frame, [about_bytes(box, style) for box in look.found.boxes])
             self._dispatch()  # others are looked at meanwhile; where nobody is asked, cutting comes first
             return await self._questions.ask(frame, look.view)
         return [] if not len(look.found) else None

@@ -312,6 +312,21 @@ async def test_at_its_bound_live_frames_are_dropped_paced_ones_wait_and_no_face_
         assert len(driver.ids) == 4
 
 
+async def test_open_questions_do_not_carry_it_beyond_its_bound(
+    start: Start, broker: MosquittoServer, clips: Path
+) -> None:
+    """Each frame has four faces, nobody says which are wanted, and all would be held at once."""
+    process = start(keep="visits", max_custody_faces="12", threads="1")
+    async with Driver(broker.url).running() as driver, asyncio.timeout(40):
+        await ready(process)
+        driver.takes = False
+        for number, jpeg in enumerate(clip_jpegs(clips / "classroom.mp4")[:16]):
+            driver.send(frame(jpeg, number, camera=f"camera-{number}"))
+        await eventually(lambda: len(driver.ids) >= 12, timeout_s=20)
+        await asyncio.sleep(1.5)
+        assert len(driver.ids) <= 12 + 4
+
+
 async def test_order_to_stop_waits_for_the_receipts(
     start: Start, broker: MosquittoServer, book: list[bytes]
 ) -> None:

@@ -113,6 +113,28 @@ def test_face_of_a_full_custody_is_held_all_the_same() -> None:
     assert len(by_count) == 0
 
 
+def test_room_is_kept_for_what_is_under_way() -> None:
+    one, two = frame(b"", 1), frame(b"", 2)
+    held, rooms = Custody(max_bytes=ALL, max_faces=4), []
+    for each in (one, two):
+        held.expect(each, [10, 10])
+        rooms.append(held.has_room)
+    assert not held.is_full  # which is said of what waits for receipts alone
+    held.hold(one, faces(one, b"a"), 0)
+    for each in (one, two, two):
+        held.expect_no_more(each)
+        rooms.append(held.has_room)
+    assert rooms == [True, False, True, True, True]
+
+
+def test_so_it_is_in_bytes() -> None:
+    held, rooms = Custody(max_bytes=OVERHEAD_BYTES + 10, max_faces=10), []
+    for size_bytes in (9, 10):
+        held.expect(frame(b"", 1), [size_bytes])
+        rooms.append(held.has_room)
+    assert rooms == [True, False]
+
+
 def test_age_is_that_of_the_oldest() -> None:
     held, one, two = custody(), frame(b"", 1), frame(b"", 2)
     assert held.oldest_s(5) == 0
