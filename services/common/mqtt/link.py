@@ -11,28 +11,26 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiomqtt
 import structlog
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from services.common.backoff import Backoff
 from services.common.broker import Broker
 from services.common.credentials import Credentials
-from services.common.drops import Drops
-from services.common.errors import FaceferryError, Refused
+from services.common.errors import FaceferryError
 from services.common.message import Message
-from services.common.metrics import MQTT_DROPPED, MQTT_LINK_UP
+from services.common.metrics import MQTT_LINK_UP
 from services.common.mqtt.connection import Connection
-from services.common.mqtt.dialling import Way
-from services.common.mqtt.packets import Publication, as_reason, packet_bytes, to_properties
-from services.common.mqtt.path import LARGE_BYTES, Path
-from services.common.mqtt.patience import Patience
-from services.common.mqtt.pulse import SILENT_S, Pulse
-from services.common.news import News
+from services.common.mqtt.delivery import PACKET_BYTES, Delivery, Inbox, Wants
+from services.common.mqtt.joining import make_connection, subscribe
+from services.common.mqtt.limits import Limits
+from services.common.mqtt.line import Line
+from services.common.mqtt.packets import Publication, packet_bytes, to_properties
+from services.common.mqtt.path import LARGE_BYTES
+from services.common.mqtt.pulse import SILENT_S
+from services.common.mqtt.unanswered import Acknowledged, Unanswered
 
 KEEP_ALIVE_S = 15
 WATCH_EVERY_S = 0.5
@@ -45,27 +43,8 @@ TOO_SHORT_LIVED = 3
 OLD_WILL_S = 2 * KEEP_ALIVE_S
 """So long after an earlier process went without a word a broker may publish its will: it waits one and a half
 times the keep-alive."""
-MAX_IN_FLIGHT = 2_000
-"""QoS 1 messages sent and not yet acknowledged by the broker, if the broker allows as many."""
-PACKET_BYTES = 2_048
-"""What a packet that waits takes of memory besides itself."""
-Wants = Callable[[str, int], bool]
-"""Says of a topic, and of a message's size in bytes, whether it is wanted."""
-MAX_WAITING = 512
-"""QoS 0 messages that wait for the service; beyond it they are dropped and counted. QoS 1 messages are
-bounded by the receive maximum instead."""
-
-_MAX_PACKET_BYTES = 268_435_460  # the protocol's own limit
 
 log = structlog.get_logger()
-_drops = Drops(MQTT_DROPPED, "mqtt.message_dropped")
-
-
-Acknowledged = Callable[[str | None], None]
-"""Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ...;
-or `UNHEARD`."""
-UNHEARD = "no_matching_subscribers"
-"""The broker has taken a message, and dropped it, for nobody has subscribed to it just now."""
 
 
 class LinkDown(FaceferryError):
@@ -74,60 +53,6 @@ class LinkDown(FaceferryError):
 
 class PacketTooLarge(FaceferryError):
     """The broker has said that it closes the connection on a packet of this size."""
-
-
-class Delivery:
-    """A message that has come in, and its acknowledgement, which is due once.
-
-    Attributes:
-        topic: the message's.
-        size_bytes: what it takes, taken apart or not.
-    """
-
-    __slots__ = ("_client", "_link", "_message", "_packet_id", "_publication", "_qos", "size_bytes", "topic")
-
-    def __init__(self, publication: Publication, topic: str, link: "Link", client: Connection) -> None:
-        self.topic = topic
-        self.size_bytes = len(publication.packet) + PACKET_BYTES
-        self._qos = publication.qos
-        self._packet_id = publication.packet_id
-        self._publication: Publication | None = publication
-        self._message: Message | None = None
-        self._link = link
-        self._client = client
-
-    @property
-    def message(self) -> Message:
-        """The message, which is taken apart when it is asked for first.
-
-        Raises:
-            Refused: `malformed`; only of a link with `wants`, others hand over no such message.
-        """
-        try:
-            return self.take_apart()
-        except ValueError as error:
-            raise Refused("malformed", str(error)) from error
-
-    def take_apart(self) -> Message:
-        """Return the message.
-
-        Raises:
-            ValueError: it is malformed.
-        """
-        if self._message is None:
-            assert self._publication is not None
-            self._message = self._publication.message()
-            self._publication = None  # the picture is in memory once
-        return self._message
-
-    def acknowledge(self) -> None:
-        """Tell the broker that it may send another; nothing more is promised by it.
-
-        The acknowledgement belongs to the connection that delivered the message and is dropped with it: a
-        restarted broker numbers from 1 again, and an old number would hit a new message.
-        """
-        if self._qos > 0 and self._link.is_on(self._client):
-            self._client.reader.acknowledge(self._packet_id)
 
 
 class Link:
@@ -153,9 +78,6 @@ class Link:
         on_up: called after each connection, when the subscriptions are granted.
         on_down: called after each loss of the connection.
 
-    Attributes:
-        max_packet_bytes: the largest packet the connected broker takes.
-
     Raises:
         SetupError: certificate files that cannot be used.
     """
@@ -174,31 +96,23 @@ class Link:
         on_down: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
-        self.max_packet_bytes = _MAX_PACKET_BYTES
-        self._broker = broker
+        self._line = Line(broker, Credentials(name, broker))
         self._identity = identity
         self._client_id = _mint(identity)
         self._subscriptions = subscriptions
         self._receive_maximum = receive_maximum
         self._will = will
-        self._wants = wants
         self._on_up = on_up
         self._on_down = on_down
-        self._credentials = Credentials(name, broker)
         self._connection: Connection | None = None
+        self._limits = Limits()
         self._up = asyncio.Event()
-        self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._early: list[Delivery] = []
-        self._on_acknowledged: dict[int, Acknowledged] = {}
-        self._patience = Patience()
-        self._pulse = Pulse()
-        self._path = Path()
-        self._large: set[int] = set()
+        self._inbox = Inbox(name, wants)
+        self._unanswered = Unanswered(name, self._large_came_through)
         self._up_s = float("-inf")
         self._short_lived = 0
         self._standing: Message | None = None
         self._why_down = "no connection was tried yet"
-        self._news = News()
         self._looked_at_s = float("-inf")
         MQTT_LINK_UP.labels(name).set(0)  # one that never comes up is down, not unknown
 
@@ -206,7 +120,7 @@ class Link:
         self._tasks = await asyncio.TaskGroup().__aenter__()
         self._running = [
             self._tasks.create_task(self._keep_connected(), name=f"mqtt.{self.name}"),
-            self._tasks.create_task(self._credentials.watch(), name=f"mqtt.{self.name}.certificates"),
+            self._tasks.create_task(self._line.credentials.watch(), name=f"mqtt.{self.name}.certificates"),
         ]
         return self
 
@@ -223,26 +137,27 @@ class Link:
 
     async def __anext__(self) -> Delivery:
         """Return the next message that came in, over however many connections."""
-        return await self._deliveries.get()
+        return await self._inbox.get()
 
     @property
     def is_up(self) -> bool:
         """Whether there is a connection with all its subscriptions."""
         return self._up.is_set()
 
-    def is_on(self, client: aiomqtt.Client) -> bool:
-        """Say whether `client` is the present connection."""
-        return self._connection is client
+    @property
+    def max_packet_bytes(self) -> int:
+        """The largest packet the connected broker takes."""
+        return self._limits.max_packet_bytes
 
     def why_not_ready(self) -> str | None:
         """Return nothing while the broker is there and answers, else what is wrong (see `health.Check`)."""
         self._looked_at_s = time.monotonic()
         if self._connection is None or not self.is_up:
-            return f"no connection to {self._broker.address}: {self._why_down}"
+            return f"no connection to {self._line.broker.address}: {self._why_down}"
         if (silent_s := self._connection.silent_s()) > SILENT_S:
-            return f"{self._broker.address} has not answered for {silent_s:.0f} s"
-        if (problem := self._path.why_not_ready(self._looked_at_s - self._up_s)) is not None:
-            return f"{self._broker.address}: {problem}"
+            return f"{self._line.broker.address} has not answered for {silent_s:.0f} s"
+        if (problem := self._line.path.why_not_ready(self._looked_at_s - self._up_s)) is not None:
+            return f"{self._line.broker.address}: {problem}"
         return None
 
     async def wait_up(self) -> None:
@@ -263,20 +178,17 @@ class Link:
         """
         self._note_standing(message)
         if self._connection is None or not self.is_up:
-            raise LinkDown(self._broker.address)
+            raise LinkDown(self._line.broker.address)
         if packet_bytes(message) > self.max_packet_bytes:
             raise PacketTooLarge(f"{len(message.payload)} bytes, {self.max_packet_bytes} allowed")
         info = self._connection._client.publish(
             message.topic, message.payload, message.qos, message.retain, to_properties(message)
         )
         if info.rc != 0:
-            raise LinkDown(f"{self._broker.address}: {info.rc!r}")
+            raise LinkDown(f"{self._line.broker.address}: {info.rc!r}")
         if message.qos == 0:
             return
-        if on_acknowledged is not None:
-            self._on_acknowledged[info.mid] = on_acknowledged
-        if len(message.payload) > LARGE_BYTES:
-            self._large.add(info.mid)
+        self._unanswered.add(info.mid, len(message.payload), on_acknowledged)
 
     def _note_standing(self, message: Message) -> None:
         if self._will is not None and message.retain and message.topic == self._will.topic:
@@ -289,9 +201,12 @@ class Link:
                 await self._connect_and_stay(backoff)
             except (aiomqtt.MqttError, LinkDown, PacketTooLarge) as error:
                 self._why_down = str(error)
-                if self._news.is_news(self._why_down, time.monotonic()):
+                if self._line.news.is_news(self._why_down, time.monotonic()):
                     log.warning(
-                        "mqtt.link_down", link=self.name, broker=self._broker.address, error=self._why_down
+                        "mqtt.link_down",
+                        link=self.name,
+                        broker=self._line.broker.address,
+                        error=self._why_down,
                     )
             await asyncio.sleep(backoff.next_s())
 
@@ -301,11 +216,11 @@ class Link:
         began_s = time.monotonic()
         try:
             await client.connect()
-            self._connection = client
+            self._connection = self._inbox.connection = client
             try:
-                await self._subscribe(client)
-                self._patience.worked(time.monotonic() - began_s)
-                self._credentials.note_broker(client.shown_certificate())
+                await subscribe(client, self._subscriptions)
+                self._line.patience.worked(time.monotonic() - began_s)
+                self._line.credentials.note_broker(client.shown_certificate())
                 self._become_up()
                 await self._stay(client, backoff)
             finally:
@@ -318,7 +233,7 @@ class Link:
         is_said_again = False
         while not await client.ends(WATCH_EVERY_S):
             now_s = time.monotonic()
-            client.take_pulse(is_asked=bool(self._on_acknowledged) or now_s - self._looked_at_s < LOOKED_AT_S)
+            client.take_pulse(is_asked=bool(self._unanswered) or now_s - self._looked_at_s < LOOKED_AT_S)
             if not is_said_again and now_s - since_s > OLD_WILL_S:
                 self._say_standing_again()
                 is_said_again = True
@@ -333,14 +248,14 @@ class Link:
             self._client_id = _mint(self._identity)
             self._short_lived = 0
         self._note_path(client, time.monotonic() - since_s)
-        problem = self._path.problem if client.is_silent else None
+        problem = self._line.path.problem if client.is_silent else None
         raise aiomqtt.MqttError(client.why if problem is None else f"{client.why}; {problem}")
 
     def _note_path(self, client: Connection, up_s: float) -> None:
-        before = self._path.segment_bytes
-        self._path.ended(is_silent=client.is_silent, is_stuck=bool(self._large), up_s=up_s)
-        if (now := self._path.segment_bytes) != before:
-            log.warning("mqtt.segments", link=self.name, broker=self._broker.address, most_bytes=now)
+        before = self._line.path.segment_bytes
+        self._line.path.ended(is_silent=client.is_silent, is_stuck=self._unanswered.has_large, up_s=up_s)
+        if (now := self._line.path.segment_bytes) != before:
+            log.warning("mqtt.segments", link=self.name, broker=self._line.broker.address, most_bytes=now)
 
     def _say_standing_again(self) -> None:
         if self._standing is not None:
@@ -354,9 +269,8 @@ class Link:
                 self.publish(self._will)
         self._connection = None
         self._up.clear()
-        self._early.clear()
-        self._on_acknowledged.clear()
-        self._large.clear()
+        self._inbox.close()
+        self._unanswered.forget()
         MQTT_LINK_UP.labels(self.name).set(0)
         if was_up and self._on_down is not None:
             self._on_down()
@@ -365,111 +279,39 @@ class Link:
     def _become_up(self) -> None:
         self._up.set()
         self._up_s = time.monotonic()
-        self._path.begin()
-        self._news.over()
+        self._line.path.begin()
+        self._line.news.over()
         MQTT_LINK_UP.labels(self.name).set(1)
-        log.info("mqtt.link_up", link=self.name, broker=self._broker.address)
+        log.info("mqtt.link_up", link=self.name, broker=self._line.broker.address)
         if self._on_up is not None:
             self._on_up()
-        for delivery in self._early:
-            self._deliveries.put_nowait(delivery)
-        self._early.clear()
+        self._inbox.open()
 
     def _make_client(self) -> Connection:
-        broker = self._broker
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.ReceiveMaximum = self._receive_maximum
-        properties.SessionExpiryInterval = 0
-        will = self._will
-        client = Connection(
-            broker.host,
-            broker.port,
-            username=broker.user,
-            password=broker.password,
-            identifier=self._client_id,
-            protocol=aiomqtt.ProtocolVersion.V5,
-            will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
-            timeout_s=self._patience.next_s(),
-            pulse=self._pulse,
-            way=Way(broker.proxy, broker.websocket, self._path.segment_bytes),
-            keepalive=KEEP_ALIVE_S,
-            clean_start=True,
-            properties=properties,
-            tls_context=self._credentials.context(),
+        client = make_connection(
+            self._line,
+            self._client_id,
+            keep_alive_s=KEEP_ALIVE_S,
+            receive_maximum=self._receive_maximum,
+            will=self._will,
+            on_limits=self._note_limits,
         )
-        paho = client._client
-        paho.manual_ack_set(True)
         client.reader.on_publication = lambda publication: self._receive(client, publication)
-        paho.on_publish = lambda _paho, _data, mid, code, _properties: self._acknowledged(mid, code)
-        paho.on_connect = self._limits_reader(paho.on_connect)
+        client._client.on_publish = lambda _paho, _data, mid, code, _properties: self._unanswered.answered(
+            mid, code
+        )
         return client
 
-    async def _subscribe(self, client: Connection) -> None:
-        granted = await client.ask_for(self._subscriptions)
-        for topic, code in zip(self._subscriptions, granted, strict=True):
-            if isinstance(code, ReasonCode) and code.is_failure:
-                raise aiomqtt.MqttError(
-                    f"the broker refused the subscription to {_without_group(topic)}: {code}"
-                )
-
-    def _limits_reader(self, then: Any) -> Any:
-        """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
-
-        def on_connect(
-            paho: Any, data: object, flags: object, code: ReasonCode, properties: Properties | None = None
-        ) -> None:
-            limits = properties.json() if properties is not None else {}  # type: ignore[no-untyped-call]
-            # A broker may ask for more signs of life than we give, not for fewer: its own are wanted too.
-            paho._keepalive = min(KEEP_ALIVE_S, limits.get("ServerKeepAlive") or KEEP_ALIVE_S)
-            # paho's setter refuses once the socket is open, which is the first moment the limit is known.
-            paho._max_inflight_messages = min(MAX_IN_FLIGHT, limits.get("ReceiveMaximum", MAX_IN_FLIGHT))
-            self.max_packet_bytes = limits.get("MaximumPacketSize", _MAX_PACKET_BYTES)
-            then(paho, data, flags, code, properties)
-
-        return on_connect
+    def _note_limits(self, limits: Limits) -> None:
+        self._limits = limits
 
     def _receive(self, client: Connection, publication: Publication) -> None:
-        size_bytes = len(publication.packet) + PACKET_BYTES
-        if size_bytes > LARGE_BYTES:
-            self._path.received()
-        if (topic := publication.topic) is None:
-            _drops.count("bad_topic", self.name)
-        elif self._wants is not None:
-            if self._wants(topic, size_bytes):  # whoever does not want it counts it, and bounds what waits
-                self._hand_over(Delivery(publication, topic, self, client))
-                return
-        elif publication.qos == 0 and self._deliveries.qsize() >= MAX_WAITING:
-            _drops.count("queue_full", self.name)
-        else:
-            delivery = Delivery(publication, topic, self, client)
-            delivery.take_apart()
-            self._hand_over(delivery)
-            return
-        if publication.qos > 0:
-            client.reader.acknowledge(publication.packet_id)
+        if len(publication.packet) + PACKET_BYTES > LARGE_BYTES:
+            self._line.path.received()
+        self._inbox.receive(client, publication)
 
-    def _hand_over(self, delivery: Delivery) -> None:
-        # What is retained comes together with the answer to our subscriptions: nobody is to hear of a message
-        # while the link seems to be down.
-        if self.is_up:
-            self._deliveries.put_nowait(delivery)
-        else:
-            self._early.append(delivery)
-
-    def _acknowledged(self, mid: int, reason: ReasonCode) -> None:
-        then = self._on_acknowledged.pop(mid, None)
-        if mid in self._large:
-            self._large.discard(mid)
-            self._path.sent()
-        if reason.is_failure:
-            _drops.count("refused_by_broker", self.name, code=str(reason))
-        if then is not None:
-            then(None if reason.value == 0 else as_reason(str(reason)))
-
-
-def _without_group(topic: str) -> str:
-    """Return a topic filter as it may be shown: the name of a group that shares it may be a secret."""
-    return topic.split("/", 2)[2] if topic.startswith("$share/") else topic
+    def _large_came_through(self) -> None:
+        self._line.path.sent()
 
 
 def _mint(identity: str) -> str:

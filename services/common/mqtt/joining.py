@@ -1,0 +1,94 @@
+"""How a connection is made ready: what is said to a broker at first, and what it says of itself."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from services.common.message import Message
+from services.common.mqtt.connection import Connection
+from services.common.mqtt.dialling import Way
+from services.common.mqtt.limits import Limits
+from services.common.mqtt.line import Line
+
+
+def make_connection(
+    line: Line,
+    client_id: str,
+    *,
+    keep_alive_s: int,
+    receive_maximum: int,
+    will: Message | None,
+    on_limits: Callable[[Limits], None],
+) -> Connection:
+    """Return a connection to a broker, which is not begun yet.
+
+    Args:
+        line: to the broker.
+        client_id: whose session it is.
+        keep_alive_s: how often we say that we are there, at least.
+        receive_maximum: QoS 1 messages that the broker may have unacknowledged here.
+        will: see `Link`.
+        on_limits: is told what the broker says of itself, before anything else comes of it.
+    """
+    broker = line.broker
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.ReceiveMaximum = receive_maximum
+    properties.SessionExpiryInterval = 0
+    client = Connection(
+        broker.host,
+        broker.port,
+        username=broker.user,
+        password=broker.password,
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
+        timeout_s=line.patience.next_s(),
+        pulse=line.pulse,
+        way=Way(broker.proxy, broker.websocket, line.path.segment_bytes),
+        keepalive=keep_alive_s,
+        clean_start=True,
+        properties=properties,
+        tls_context=line.credentials.context(),
+    )
+    paho = client._client
+    paho.manual_ack_set(True)
+    paho.on_connect = _limits_reader(paho.on_connect, keep_alive_s, on_limits)
+    return client
+
+
+async def subscribe(client: Connection, topics: Sequence[str]) -> None:
+    """Subscribe to topic filters.
+
+    Raises:
+        aiomqtt.MqttError: one was refused, or no answer came.
+    """
+    granted = await client.ask_for(topics)
+    for topic, code in zip(topics, granted, strict=True):
+        if isinstance(code, ReasonCode) and code.is_failure:
+            raise aiomqtt.MqttError(f"the broker refused the subscription to {_without_group(topic)}: {code}")
+
+
+def _limits_reader(then: Any, keep_alive_s: int, on_limits: Callable[[Limits], None]) -> Any:
+    """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
+
+    def on_connect(
+        paho: Any, data: object, flags: object, code: ReasonCode, properties: Properties | None = None
+    ) -> None:
+        limits = Limits.read(properties.json() if properties is not None else {})  # type: ignore[no-untyped-call]
+        # A broker may ask for more signs of life than we give, not for fewer: its own are wanted too.
+        paho._keepalive = min(keep_alive_s, limits.keep_alive_s or keep_alive_s)
+        # paho's setter refuses once the socket is open, which is the first moment the limit is known.
+        paho._max_inflight_messages = limits.in_flight
+        on_limits(limits)
+        then(paho, data, flags, code, properties)
+
+    return on_connect
+
+
+def _without_group(topic: str) -> str:
+    """Return a topic filter as it may be shown: the name of a group that shares it may be a secret."""
+    return topic.split("/", 2)[2] if topic.startswith("$share/") else topic
