@@ -9,11 +9,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.common.errors import SetupError
 from services.common.times import from_unix_s
 from services.common.validity import SOON_S, authority_expiry_s, chain_expiry_s
 from services.up.plan import DEFAULT_STORE, store_url
+
+if TYPE_CHECKING:
+    from services.common.broker import Broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ async def _run(store: str) -> int:
         "detector": _detector,
         "cameras": _cameras,
         "store": check_store,
+        "cloud": _cloud,
         "spool": _spool,
         "certificates": _certificates,
         "clock": _clock,
@@ -141,6 +146,38 @@ async def _store(url: str) -> Finding:
 
     await check_store(url)
     return Finding(is_fine=True, text=f"{url} can be written")
+
+
+async def _cloud() -> Finding:
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from services.common.broker import Broker  # noqa: PLC0415
+    from services.common.settings import CloudSettings, explain  # noqa: PLC0415
+
+    if not os.environ.get("FACEFERRY_CLOUD_MQTT_URL"):
+        return Finding(is_fine=True, text="FACEFERRY_CLOUD_MQTT_URL names no broker here")
+    try:
+        brokers = Broker.cloud(CloudSettings())
+    except ValidationError as error:
+        return Finding(is_fine=False, text="; ".join(explain(dict(each)) for each in error.errors()))
+    found = await asyncio.gather(*(_look_at(broker) for broker in brokers))
+    is_any_there = any(is_there for is_there, _ in found)
+    return Finding(
+        is_fine=all(is_there for is_there, _ in found),
+        text="; ".join(said for _, said in found),
+        is_needed=not is_any_there,  # faces wait, or go by the others
+    )
+
+
+async def _look_at(broker: "Broker") -> tuple[bool, str]:
+    """Say whether a broker lets us in, and in words what it says of itself or why not."""
+    from services.common.mqtt import BrokerUnavailable, look_at  # noqa: PLC0415
+
+    try:
+        limits = await look_at(broker)
+    except BrokerUnavailable as error:
+        return False, f"{broker.address}: {error}"
+    return True, f"{broker.address} lets us in ({limits.words})"
 
 
 async def _spool() -> Finding:

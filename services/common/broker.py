@@ -88,17 +88,20 @@ class Broker:
         return cls(settings.local_mqtt_url, secret.get_secret_value() if secret else None)
 
     @classmethod
-    def cloud(cls, settings: CloudSettings) -> Self:
-        """Return the broker in the cloud."""
+    def cloud(cls, settings: CloudSettings) -> tuple[Self, ...]:
+        """Return the brokers in the cloud, one at least, in the order in which they are named."""
         secret = settings.cloud_mqtt_password
-        return cls(
-            settings.cloud_mqtt_url,
-            secret.get_secret_value() if secret else None,
-            settings.cloud_ca_file,
-            settings.cloud_cert_file,
-            settings.cloud_key_file,
-            settings.cloud_mqtt_alpn or _usual_alpn(settings.cloud_mqtt_url),
-            _proxy(settings),
+        return tuple(
+            cls(
+                url,
+                secret.get_secret_value() if secret else None,
+                settings.cloud_ca_file,
+                settings.cloud_cert_file,
+                settings.cloud_key_file,
+                settings.cloud_mqtt_alpn or _usual_alpn(url),
+                _proxy(settings),
+            )
+            for url in settings.cloud_mqtt_url
         )
 
     @property

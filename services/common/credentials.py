@@ -110,10 +110,15 @@ class Credentials:
 
     def _note(self, which: str, expires_s: float) -> None:
         self._expiries_s[which] = expires_s
-        CERTIFICATE_EXPIRY.labels(self._link, which).set(expires_s)
+        CERTIFICATE_EXPIRY.labels(self._link, self._broker.address, which).set(expires_s)
 
     def _remind(self, which: str, expires_s: float, now_s: float) -> None:
-        facts = {"link": self._link, "certificate": which, "expires": rfc3339(from_unix_s(expires_s))}
+        facts = {
+            "link": self._link,
+            "broker": self._broker.address,
+            "certificate": which,
+            "expires": rfc3339(from_unix_s(expires_s)),
+        }
         if expires_s <= now_s:
             log.error("mqtt.certificate_expired", **facts, advice=_ADVICE[which])
         else:
@@ -122,7 +127,9 @@ class Credentials:
 
     def _tell(self, news: News, problem: str) -> None:
         if news.is_news(problem, time.monotonic()):
-            log.warning("mqtt.certificates_unusable", link=self._link, error=problem)
+            log.warning(
+                "mqtt.certificates_unusable", link=self._link, broker=self._broker.address, error=problem
+            )
 
     def _fingerprint(self) -> bytes | None:
         """Return what differs when a file does; nothing while one cannot be read."""

@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 import structlog
 from aiohttp import web
@@ -15,7 +16,11 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def serve(
-    host: str, port: int, checks: Mapping[str, Check], routes: Iterable[web.RouteDef] = ()
+    host: str,
+    port: int,
+    checks: Mapping[str, Check],
+    routes: Iterable[web.RouteDef] = (),
+    notes: Mapping[str, Check] = MappingProxyType({}),
 ) -> AsyncIterator[None]:
     """Answer `/healthz` (is the loop alive), `/readyz` (are the dependencies) and `/metrics`.
 
@@ -24,13 +29,14 @@ async def serve(
         port: the port; 0 for any free one, which the log tells.
         checks: each dependency by name.
         routes: what the service answers besides.
+        notes: what `/readyz` tells besides, by name, and does not depend on.
 
     Raises:
         SetupError: nobody can listen there.
     """
     app = web.Application()
     app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", _readyz(checks))
+    app.router.add_get("/readyz", _readyz(checks, notes))
     app.router.add_get("/metrics", _metrics)
     app.router.add_routes(routes)
     async with listening(app, host, port, "FACEFERRY_HTTP_HOST, FACEFERRY_HTTP_PORT") as actual_port:
@@ -42,11 +48,15 @@ async def _healthz(_request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-def _readyz(checks: Mapping[str, Check]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _readyz(
+    checks: Mapping[str, Check], notes: Mapping[str, Check]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def readyz(_request: web.Request) -> web.Response:
         problems = {name: check() for name, check in checks.items()}
         is_ready = not any(problems.values())
         body = {"ready": is_ready, "checks": {name: why or "ok" for name, why in problems.items()}}
+        if notes:
+            body["notes"] = {name: note() or "ok" for name, note in notes.items()}
         return web.json_response(body, status=200 if is_ready else 503)
 
     return readyz

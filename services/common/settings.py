@@ -35,6 +35,8 @@ PROXY_PORT = 3128
 MOST_SECRET_BYTES = 65_535
 """MQTT counts the bytes of a user's name, and of a password, with 16 bits."""
 MOST_ALPN_BYTES = 255
+MOST_BROKERS = 16
+"""Each is a label of metrics, and to the store and the gallery a connection that stays."""
 MOST = 2**53
 """No number is larger: a disk that is, is none, and beyond it a float is not exact."""
 
@@ -104,6 +106,27 @@ def _alpn(protocol: str) -> str:
     if not (protocol.isascii() and protocol.isprintable() and 1 <= len(protocol) <= MOST_ALPN_BYTES):
         raise ValueError("a protocol's name has 1 to 255 letters")
     return protocol
+
+
+def _split_brokers(value: object) -> object:
+    """Return what stands between commas; a line end is none that would be meant, and is refused later."""
+    return (
+        [part.strip(" ") for part in value.split(",") if part.strip(" ")] if isinstance(value, str) else value
+    )
+
+
+def _brokers(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if not 1 <= len(urls) <= MOST_BROKERS:
+        raise ValueError(f"1 to {MOST_BROKERS} brokers are wanted, not {len(urls)}")
+    places = [_place(url) for url in urls]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise ValueError(f"{twice} stands there twice")
+    return urls
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or MQTT_PORTS[parts.scheme]}"
 
 
 def _split_commas(value: object) -> object:
@@ -248,7 +271,13 @@ class KeepSettings(Settings):
 class CloudSettings(Settings):
     """What the services at both ends of the uplink share."""
 
-    cloud_mqtt_url: MqttUrl = Field(..., description="the broker in the cloud")
+    cloud_mqtt_url: Annotated[
+        tuple[MqttUrl, ...], BeforeValidator(_split_brokers), AfterValidator(_brokers)
+    ] = Field(
+        ...,
+        description="the broker in the cloud, or several with commas between (one in an address is %2C): "
+        "forward uses one of them, the store and the gallery listen on all",
+    )
     cloud_mqtt_password: SecretStr | None = Field(
         None, description="its password, if it asks for one; sent alone where the address names no user"
     )

@@ -28,6 +28,7 @@ from services.forward.window import Window
 from services.forward.writer import SpoolWriter
 
 DELETE_DELAY_S = 0.2
+FINISH_POLL_S = 0.02
 
 log = structlog.get_logger()
 
@@ -55,6 +56,7 @@ class Sender:
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         # Letting go is not urgent: together it costs a commit a while, alone one a face.
         self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
+        self._is_finishing = False
         self._own_status = device_topic(settings.device, "forward/status")
         self.link = Link(
             "cloud",
@@ -65,6 +67,7 @@ class Sender:
             will=self._status(b"offline"),
             on_up=self._link_up,
             on_down=self._link_down,
+            drain=self._finish,
         )
         self.relay = Relay(self.link.publish, self._own_status)
 
@@ -134,7 +137,7 @@ class Sender:
 
     def _send_what_may_go(self) -> float | None:
         """Publish until all must wait; return for how many seconds at most, nothing for until woken."""
-        while True:
+        while not self._is_finishing:
             now_s = time.monotonic()
             if (wait_s := self._limit.wait_s(now_s)) > 0:
                 return wait_s
@@ -143,6 +146,7 @@ class Sender:
                 due_s = self._outbox.next_due_s()
                 return None if due_s == float("inf") else max(0.0, due_s - now_s)
             self._publish(sending)
+        return None
 
     def _publish(self, sending: Sending) -> None:
         face = sending.face
@@ -193,7 +197,14 @@ class Sender:
         for face_id in ids:
             self._writer.put(Delete(face_id))
 
+    async def _finish(self) -> None:
+        """Send nothing more into this connection, and wait for the receipts of what is under way."""
+        self._is_finishing = True
+        while self._outbox.in_flight_bytes:  # noqa: ASYNC110 - a receipt, a refusal or an end empties it
+            await asyncio.sleep(FINISH_POLL_S)
+
     def _link_up(self) -> None:
+        self._is_finishing = False
         self.link.publish(self._status(b"online"))
         self.relay.start_over()
         self._outbox.link_up()

@@ -64,7 +64,7 @@ class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
 
     @model_validator(mode="after")
     def _check_brokers(self) -> Self:
-        if self.local_mqtt_url == self.cloud_mqtt_url:
+        if self.local_mqtt_url in self.cloud_mqtt_url:
             raise ValueError(
                 "FACEFERRY_CLOUD_MQTT_URL and FACEFERRY_LOCAL_MQTT_URL name the same broker: "
                 "forward would send every face to itself"

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
@@ -9,7 +10,7 @@ from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.listening import listening
 from services.common.message import Message
-from services.common.mqtt import Broker, Link
+from services.common.mqtt import Broker, Link, check_any, notes_of
 from services.common.receipts import decode_receipt
 from services.common.storage.backends import open_store
 from services.common.storage.visit_lookup import VisitLookup
@@ -38,15 +39,17 @@ async def serve(settings: GallerySettings) -> None:
     Raises:
         SetupError: a port that is taken, or certificates that cannot be used.
     """
-    link = Link(
-        "cloud",
-        Broker.cloud(settings),
-        identity="gallery",
-        subscriptions=[f"{ROOT}/+/stored", f"{ROOT}/+/+/status"],
-    )
+    subscriptions = [f"{ROOT}/+/stored", f"{ROOT}/+/+/status"]
+    links = [
+        Link("cloud", broker, identity="gallery", subscriptions=subscriptions)
+        for broker in Broker.cloud(settings)
+    ]
     looks = Looks()
-    checks = {"cloud": link.why_not_ready, "store": looks.why_not_ready}
-    async with open_store(settings) as objects, health.serve(settings.http_host, settings.http_port, checks):
+    checks = {"cloud": check_any(links), "store": looks.why_not_ready}
+    async with (
+        open_store(settings) as objects,
+        health.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
+    ):
         viewers = Viewers(settings.gallery_max_viewers)
         lookup = VisitLookup(objects)
         sight = Sight(objects, looks, Presence(), viewers, Counts(objects), lookup)
@@ -62,9 +65,13 @@ async def serve(settings: GallerySettings) -> None:
         ) as port:
             log.info("gallery.listening", address=f"http://{settings.gallery_host}:{port}/")
             try:
-                async with link, asyncio.TaskGroup() as tasks:
+                async with AsyncExitStack() as stack:
+                    for link in links:
+                        await stack.enter_async_context(link)
+                    tasks = await stack.enter_async_context(asyncio.TaskGroup())
                     tasks.create_task(arrivals.run(ANNOUNCE_EVERY_S), name="gallery.arrivals")
-                    tasks.create_task(listen(link, sight, arrivals), name="gallery.listen")
+                    for link in links:
+                        tasks.create_task(listen(link, sight, arrivals), name="gallery.listen")
             finally:
                 viewers.dismiss()
                 await sight.counts.close()

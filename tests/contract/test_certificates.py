@@ -180,7 +180,14 @@ def events(logged: list[Any]) -> list[str]:
 
 
 def expiry_s(certificate: str) -> float | None:
-    return REGISTRY.get_sample_value(EXPIRY, {"link": "measured", "certificate": certificate})
+    found = [
+        sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == EXPIRY
+        and (sample.labels["link"], sample.labels["certificate"]) == ("measured", certificate)
+    ]
+    return found[-1] if found else None
 
 
 async def test_a_link_says_when_each_certificate_expires_also_of_renewed_ones(
@@ -222,5 +229,5 @@ async def test_an_end_that_is_near_is_said_at_once_and_for_each_certificate(
         ("own", 10, "warning")
     ]
     late = Link("cloud", way, identity="porch")
-    late._credentials.look((cloud.now + timedelta(days=11)).timestamp())
+    late._lines.current.credentials.look((cloud.now + timedelta(days=11)).timestamp())
     assert [line["log_level"] for line in logged if line["event"] == "mqtt.certificate_expired"] == ["error"]

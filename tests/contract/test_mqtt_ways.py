@@ -129,7 +129,10 @@ async def test_the_certificate_of_a_web_server_in_between_is_the_one_that_is_wat
         way = Broker(f"wss://127.0.0.1:{port}/mqtt", ca_file=certificate[1])
         async with Link("through", way, identity="watcher") as link:
             await link.wait_up()
-            metric, labels = "faceferry_certificate_expiry_timestamp_seconds", {"link": "through"}
+            metric, labels = (
+                "faceferry_certificate_expiry_timestamp_seconds",
+                {"link": "through", "broker": f"127.0.0.1:{port}"},
+            )
             seen_s = REGISTRY.get_sample_value(metric, {**labels, "certificate": "broker"})
             assert seen_s == chain_expiry_s(certificate[1].read_bytes())
 

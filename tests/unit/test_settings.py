@@ -4,6 +4,7 @@ import pytest
 from pydantic import Field, SecretStr
 
 from services.capture.settings import CaptureSettings
+from services.common.broker import Broker
 from services.common.settings import CloudSettings, DeviceSettings, Settings, describe, load
 
 
@@ -123,3 +124,29 @@ def test_cameras_with_their_passwords_come_from_a_file_too(
 
 def test_the_cameras_file_is_in_the_help() -> None:
     assert "FACEFERRY_CAMERAS (or FACEFERRY_CAMERAS_FILE)" in describe(CaptureSettings)
+
+
+def test_several_brokers_stand_in_one_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEFERRY_CLOUD_MQTT_URL", "mqtts://a.example, wss://porch@b.example/mqtt,")
+    settings = load(Example, [])
+    assert settings.cloud_mqtt_url == ("mqtts://a.example", "wss://porch@b.example/mqtt")
+    assert [(each.address, each.user) for each in Broker.cloud(settings)] == [
+        ("a.example:8883", None),
+        ("b.example:443", "porch"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("urls", "said"),
+    [
+        (",", "1 to 16 brokers are wanted, not 0"),
+        ("mqtts://a.example,http://b.example", "an address such as"),
+        ("mqtts://a.example,mqtts://porch@a.example:8883", "a.example:8883 stands there twice"),
+        (",".join(f"mqtt://h{number}" for number in range(17)), "1 to 16 brokers are wanted, not 17"),
+    ],
+)
+def test_a_list_of_brokers_that_cannot_be_meant_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], urls: str, said: str
+) -> None:
+    monkeypatch.setenv("FACEFERRY_CLOUD_MQTT_URL", urls)
+    assert f"FACEFERRY_CLOUD_MQTT_URL: {said}" in problems(capsys)

@@ -107,7 +107,7 @@ def see(service: type[Settings], variable: str, value: bytes) -> None:
         return
     taken.http_host.encode("idna")
     brokers = [Broker.local(taken)] if isinstance(taken, DeviceSettings) else []
-    brokers += [Broker.cloud(taken)] if isinstance(taken, CloudSettings) else []
+    brokers += Broker.cloud(taken) if isinstance(taken, CloudSettings) else []
     for broker in brokers:
         broker.host.encode("idna")
         assert 0 < broker.port < 65_536

@@ -1,8 +1,10 @@
 """Connections to brokers. Nothing else in this project knows the MQTT library."""
 
 from services.common.broker import Broker
+from services.common.mqtt.asking import BrokerUnavailable, look_at
 from services.common.mqtt.delivery import MAX_WAITING, Delivery
 from services.common.mqtt.link import Link, LinkDown, PacketTooLarge
+from services.common.mqtt.several import check_any, notes_of
 from services.common.mqtt.unanswered import UNHEARD, Acknowledged
 
 __all__ = [
@@ -10,8 +12,12 @@ __all__ = [
     "UNHEARD",
     "Acknowledged",
     "Broker",
+    "BrokerUnavailable",
     "Delivery",
     "Link",
     "LinkDown",
     "PacketTooLarge",
+    "check_any",
+    "look_at",
+    "notes_of",
 ]

@@ -24,6 +24,11 @@ class Limits:
     in_flight: int = MAX_IN_FLIGHT
     keep_alive_s: int = 0
 
+    @property
+    def words(self) -> str:
+        """What it comes to, in words."""
+        return f"packets of up to {self.max_packet_bytes / 1000:,.0f} kB"
+
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Self:
         """Return the limits out of a CONNACK's properties, by their names without spaces."""

@@ -21,6 +21,7 @@ class Line:
         pulse: whether it is there.
         path: whether large packets reach it.
         news: what was said of why it cannot be had.
+        why_down: why there is no connection; out of date while there is one.
     """
 
     broker: Broker
@@ -29,3 +30,9 @@ class Line:
     pulse: Pulse = field(default_factory=Pulse)
     path: Path = field(default_factory=Path)
     news: News = field(default_factory=News)
+    why_down: str = "no connection was tried yet"
+
+    @property
+    def address(self) -> str:
+        """Host and port, for logs and metrics."""
+        return self.broker.address

@@ -1,4 +1,4 @@
-"""A connection to a broker that comes back by itself.
+"""A connection to a broker, or to one of several, that comes back by itself.
 
 aiomqtt brings paho-mqtt's protocol engine onto the event loop. Three things that it leaves to paho are
 taken from there: acknowledgement by the application, the broker's limits out of its CONNACK, and the
@@ -9,24 +9,24 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 import aiomqtt
-import structlog
 
 from services.common.backoff import Backoff
 from services.common.broker import Broker
-from services.common.credentials import Credentials
 from services.common.errors import FaceferryError
 from services.common.message import Message
-from services.common.metrics import MQTT_LINK_UP
+from services.common.mqtt.asking import BrokerUnavailable, ask
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.delivery import PACKET_BYTES, Delivery, Inbox, Wants
 from services.common.mqtt.joining import make_connection, subscribe
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
+from services.common.mqtt.lines import Lines
+from services.common.mqtt.lookout import Lookout
 from services.common.mqtt.packets import Publication, packet_bytes, to_properties
 from services.common.mqtt.path import LARGE_BYTES
 from services.common.mqtt.pulse import SILENT_S
@@ -40,11 +40,11 @@ STEADY_S = 3.0
 """A connection that lasted so long was a good one; the next try follows at once."""
 TOO_SHORT_LIVED = 3
 """So many connections in a row that were none look as if another client had our id."""
+DRAIN_S = 3.0
+"""So long may it take until a connection is left that is left for a better one."""
 OLD_WILL_S = 2 * KEEP_ALIVE_S
 """So long after an earlier process went without a word a broker may publish its will: it waits one and a half
 times the keep-alive."""
-
-log = structlog.get_logger()
 
 
 class LinkDown(FaceferryError):
@@ -56,14 +56,17 @@ class PacketTooLarge(FaceferryError):
 
 
 class Link:
-    """A connection to one broker that comes back by itself, subscribed anew each time.
+    """A connection to a broker that comes back by itself, subscribed anew each time.
+
+    Where there are several brokers it is to one of them, whichever comes first in an order of our own and
+    can be had (see `Roster`); after a while on another the better ones are looked at.
 
     Use it as an async context manager, which keeps the connection for as long as it lasts and does not
     wait for the first one; iterate over it for deliveries.
 
     Args:
         name: which broker this is, for logs and metrics: `local` or `cloud`.
-        broker: where it is.
+        broker: where it is, or each of several that will do.
         identity: `{service}-{device}`; the client id is this and a random end, the same for all connections
             of the link: a new one takes over the session of one that died without a word, and its will is
             published before the new one says anything, not when its keep-alive is over.
@@ -77,6 +80,8 @@ class Link:
             at. Without it all is, at once, and what is malformed ends the connection.
         on_up: called after each connection, when the subscriptions are granted.
         on_down: called after each loss of the connection.
+        drain: awaited before a connection that works is left for a better broker, for a few seconds at most:
+            what is under way by then is answered over the old one.
 
     Raises:
         SetupError: certificate files that cannot be used.
@@ -85,7 +90,7 @@ class Link:
     def __init__(
         self,
         name: str,
-        broker: Broker,
+        broker: Broker | Sequence[Broker],
         *,
         identity: str,
         subscriptions: Sequence[str] = (),
@@ -94,9 +99,10 @@ class Link:
         wants: Wants | None = None,
         on_up: Callable[[], None] | None = None,
         on_down: Callable[[], None] | None = None,
+        drain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
-        self._line = Line(broker, Credentials(name, broker))
+        self._lines = Lines(name, [broker] if isinstance(broker, Broker) else broker, identity)
         self._identity = identity
         self._client_id = _mint(identity)
         self._subscriptions = subscriptions
@@ -104,6 +110,7 @@ class Link:
         self._will = will
         self._on_up = on_up
         self._on_down = on_down
+        self._drain = drain
         self._connection: Connection | None = None
         self._limits = Limits()
         self._up = asyncio.Event()
@@ -112,15 +119,16 @@ class Link:
         self._up_s = float("-inf")
         self._short_lived = 0
         self._standing: Message | None = None
-        self._why_down = "no connection was tried yet"
         self._looked_at_s = float("-inf")
-        MQTT_LINK_UP.labels(name).set(0)  # one that never comes up is down, not unknown
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
         self._running = [
             self._tasks.create_task(self._keep_connected(), name=f"mqtt.{self.name}"),
-            self._tasks.create_task(self._line.credentials.watch(), name=f"mqtt.{self.name}.certificates"),
+            *(
+                self._tasks.create_task(line.credentials.watch(), name=f"mqtt.{self.name}.certificates")
+                for line in self._lines
+            ),
         ]
         return self
 
@@ -145,6 +153,11 @@ class Link:
         return self._up.is_set()
 
     @property
+    def address(self) -> str:
+        """The broker that is used, or was tried last: host and port."""
+        return self._line.address
+
+    @property
     def max_packet_bytes(self) -> int:
         """The largest packet the connected broker takes."""
         return self._limits.max_packet_bytes
@@ -153,11 +166,11 @@ class Link:
         """Return nothing while the broker is there and answers, else what is wrong (see `health.Check`)."""
         self._looked_at_s = time.monotonic()
         if self._connection is None or not self.is_up:
-            return f"no connection to {self._line.broker.address}: {self._why_down}"
+            return f"no connection to {self._lines.why_down}"
         if (silent_s := self._connection.silent_s()) > SILENT_S:
-            return f"{self._line.broker.address} has not answered for {silent_s:.0f} s"
+            return f"{self.address} has not answered for {silent_s:.0f} s"
         if (problem := self._line.path.why_not_ready(self._looked_at_s - self._up_s)) is not None:
-            return f"{self._line.broker.address}: {problem}"
+            return f"{self.address}: {problem}"
         return None
 
     async def wait_up(self) -> None:
@@ -178,14 +191,14 @@ class Link:
         """
         self._note_standing(message)
         if self._connection is None or not self.is_up:
-            raise LinkDown(self._line.broker.address)
+            raise LinkDown(self.address)
         if packet_bytes(message) > self.max_packet_bytes:
             raise PacketTooLarge(f"{len(message.payload)} bytes, {self.max_packet_bytes} allowed")
         info = self._connection._client.publish(
             message.topic, message.payload, message.qos, message.retain, to_properties(message)
         )
         if info.rc != 0:
-            raise LinkDown(f"{self._line.broker.address}: {info.rc!r}")
+            raise LinkDown(f"{self.address}: {info.rc!r}")
         if message.qos == 0:
             return
         self._unanswered.add(info.mid, len(message.payload), on_acknowledged)
@@ -194,68 +207,93 @@ class Link:
         if self._will is not None and message.retain and message.topic == self._will.topic:
             self._standing = message
 
+    @property
+    def _line(self) -> Line:
+        return self._lines.current
+
     async def _keep_connected(self) -> None:
         backoff = Backoff(0.1, 5.0)
         while True:
-            try:
-                await self._connect_and_stay(backoff)
-            except (aiomqtt.MqttError, LinkDown, PacketTooLarge) as error:
-                self._why_down = str(error)
-                if self._line.news.is_news(self._why_down, time.monotonic()):
-                    log.warning(
-                        "mqtt.link_down",
-                        link=self.name,
-                        broker=self._line.broker.address,
-                        error=self._why_down,
-                    )
-            await asyncio.sleep(backoff.next_s())
+            self._lines.turn(time.monotonic())
+            if await self._connect_and_stay(backoff):
+                await asyncio.sleep(self._lines.wait_s(backoff, time.monotonic()))
 
-    async def _connect_and_stay(self, backoff: Backoff) -> None:
-        """Return only by raising: `aiomqtt.MqttError` when there is no connection any more."""
+    async def _connect_and_stay(self, backoff: Backoff) -> bool:
+        """Return when there is no connection, or none any more; false where it is left for a better one."""
         client = self._make_client()
         began_s = time.monotonic()
         try:
-            await client.connect()
-            self._connection = self._inbox.connection = client
-            try:
-                await subscribe(client, self._subscriptions)
-                self._line.patience.worked(time.monotonic() - began_s)
-                self._line.credentials.note_broker(client.shown_certificate())
-                self._become_up()
-                await self._stay(client, backoff)
-            finally:
-                await self._leave(client)
+            await self._join(client, began_s)
+            await self._stay(client, backoff)
+        except (aiomqtt.MqttError, LinkDown, PacketTooLarge) as error:
+            now_s = time.monotonic()
+            up_s = now_s - self._up_s if self.is_up else 0.0
+            self._lines.ended(str(error), up_s, now_s, is_silent=client.is_silent)
+            return True
+        else:
+            return False
         finally:
+            await self._leave(client)
             client.close()
 
+    async def _join(self, client: Connection, began_s: float) -> None:
+        await client.connect()
+        self._connection = self._inbox.connection = client
+        await subscribe(client, self._subscriptions)
+        self._line.patience.worked(time.monotonic() - began_s)
+        self._line.credentials.note_broker(client.shown_certificate())
+        self._become_up()
+
     async def _stay(self, client: Connection, backoff: Backoff) -> None:
-        since_s = time.monotonic()
-        is_said_again = False
-        while not await client.ends(WATCH_EVERY_S):
-            now_s = time.monotonic()
-            client.take_pulse(is_asked=bool(self._unanswered) or now_s - self._looked_at_s < LOOKED_AT_S)
-            if not is_said_again and now_s - since_s > OLD_WILL_S:
-                self._say_standing_again()
-                is_said_again = True
-        if time.monotonic() - since_s > STEADY_S:
+        better = await self._watch(client)
+        up_s = time.monotonic() - self._up_s
+        if up_s > STEADY_S:
             backoff.reset()
             self._short_lived = 0
         else:
             self._short_lived += 1
+        if better is not None:
+            self._lines.move(better)
+            return
         if client.is_taken_over or self._short_lived >= TOO_SHORT_LIVED:
             # We have no other connection that is alive: somebody else has this id, as a copy of a running
             # machine has. Taking it back would go on for ever. Not every broker says that this is it.
             self._client_id = _mint(self._identity)
             self._short_lived = 0
-        self._note_path(client, time.monotonic() - since_s)
+        self._lines.note_path(up_s, is_silent=client.is_silent, is_stuck=self._unanswered.has_large)
         problem = self._line.path.problem if client.is_silent else None
         raise aiomqtt.MqttError(client.why if problem is None else f"{client.why}; {problem}")
 
-    def _note_path(self, client: Connection, up_s: float) -> None:
-        before = self._line.path.segment_bytes
-        self._line.path.ended(is_silent=client.is_silent, is_stuck=self._unanswered.has_large, up_s=up_s)
-        if (now := self._line.path.segment_bytes) != before:
-            log.warning("mqtt.segments", link=self.name, broker=self._line.broker.address, most_bytes=now)
+    async def _watch(self, client: Connection) -> int | None:
+        """Return when the connection has ended, or which broker it is to be left for."""
+        is_said_again = False
+        async with Lookout(self._lines.roster, self._lines.at, self._can_be_had) as lookout:
+            while not await client.ends(WATCH_EVERY_S):
+                now_s = time.monotonic()
+                client.take_pulse(is_asked=bool(self._unanswered) or now_s - self._looked_at_s < LOOKED_AT_S)
+                if not is_said_again and now_s - self._up_s > OLD_WILL_S:
+                    self._say_standing_again()
+                    is_said_again = True
+                if (better := lookout.found(now_s)) is not None:
+                    await self._finish()
+                    return better
+        return None
+
+    async def _can_be_had(self, at: int) -> bool:
+        """Say whether a broker lets us in, by a connection of another id, which the present one survives."""
+        try:
+            await ask(self._lines[at], self._identity)
+        except BrokerUnavailable:
+            self._lines.roster.failed(at, time.monotonic())
+            return False
+        return True
+
+    async def _finish(self) -> None:
+        """Have what is under way answered before a connection that works is left."""
+        if self._drain is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await self._drain()
 
     def _say_standing_again(self) -> None:
         if self._standing is not None:
@@ -264,6 +302,8 @@ class Link:
 
     async def _leave(self, client: Connection) -> None:
         was_up = self.is_up
+        if self._connection is None:
+            return  # it has not let us in
         if client.is_alive and was_up and self._will is not None:
             with contextlib.suppress(LinkDown, PacketTooLarge):
                 self.publish(self._will)
@@ -271,7 +311,7 @@ class Link:
         self._up.clear()
         self._inbox.close()
         self._unanswered.forget()
-        MQTT_LINK_UP.labels(self.name).set(0)
+        self._lines.down()
         if was_up and self._on_down is not None:
             self._on_down()
         await client.say_goodbye()
@@ -279,10 +319,7 @@ class Link:
     def _become_up(self) -> None:
         self._up.set()
         self._up_s = time.monotonic()
-        self._line.path.begin()
-        self._line.news.over()
-        MQTT_LINK_UP.labels(self.name).set(1)
-        log.info("mqtt.link_up", link=self.name, broker=self._line.broker.address)
+        self._lines.up(self._up_s)
         if self._on_up is not None:
             self._on_up()
         self._inbox.open()

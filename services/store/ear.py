@@ -1,0 +1,77 @@
+from types import TracebackType
+from typing import Self
+
+from services.common import bare_topics
+from services.common.errors import Refused
+from services.common.message import Message
+from services.common.mqtt import Broker, Link
+from services.store.answers import Answers
+from services.store.arrivals import Arrival
+from services.store.door import Door
+from services.store.group import share
+from services.store.settings import StoreSettings
+from services.store.writer import Writer
+
+MOST_AROUND_BYTES = 256 * 1024
+"""More than topic and properties of any message take."""
+
+
+class Ear:
+    """Listens to one broker, and answers what comes by it by the same one.
+
+    The faces of a device may come by any broker, in turn; where it hears of them is where it has just sent
+    them.
+
+    Use it as an async context manager, which keeps the connections.
+
+    Args:
+        settings: the store's.
+        broker: which one.
+        door: says what comes in; that of all brokers.
+
+    Attributes:
+        link: what faces come by.
+    """
+
+    def __init__(self, settings: StoreSettings, broker: Broker, door: Door) -> None:
+        self._max_face_bytes = settings.store_max_face_bytes
+        self._topics = [bare_topics.parse(text) for text in settings.store_topics]
+        self.link = Link(
+            "cloud",
+            broker,
+            identity="store",
+            subscriptions=share(settings),
+            receive_maximum=settings.store_receive_maximum,
+            wants=door.lets_in,
+        )
+        # A broker reads one packet of each connection in turn: on the same one receipts would wait behind the
+        # acknowledgements of a flood.
+        self._speaking = Link("cloud_receipts", broker, identity="store-receipts")
+        self._answers = Answers(self._tell)
+
+    async def __aenter__(self) -> Self:
+        await self._speaking.__aenter__()
+        await self.link.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.link.__aexit__(kind, error, trace)
+        finally:
+            await self._speaking.__aexit__(kind, error, trace)
+
+    async def listen(self, writer: Writer) -> None:
+        """Have each message wait for its turn; one that is larger than any face is refused at once."""
+        most_bytes = self._max_face_bytes + MOST_AROUND_BYTES
+        async for delivery in self.link:
+            arrival = Arrival(delivery, self._answers, self._max_face_bytes, self._topics)
+            if delivery.size_bytes > most_bytes:
+                allowed = f"{delivery.size_bytes} bytes, {self._max_face_bytes} allowed"
+                arrival.refused(Refused("too_large", allowed))
+            else:
+                writer.take(arrival)
+
+    def _tell(self, message: Message) -> None:
+        (self._speaking if self._speaking.is_up else self.link).publish(message)
