@@ -208,6 +208,7 @@ def _environment(folder: Path) -> dict[str, str]:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return environment | {
         "FACEFERRY_DEVICE": "bench",
+        "FACEFERRY_LOG_LEVEL": "debug",
         "FACEFERRY_MODEL_DIR": os.environ.get("FACEFERRY_MODEL_DIR", str(SHARED / "models")),
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
         "XDG_STATE_HOME": str(folder / "state"),

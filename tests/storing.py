@@ -189,6 +189,7 @@ class StoreProcess:
                 if not name.startswith(("FACEFERRY_", "AWS_"))
             },
             "AWS_EC2_METADATA_DISABLED": "true",
+            "FACEFERRY_LOG_LEVEL": "debug",
             "FACEFERRY_CLOUD_MQTT_URL": broker_url,
             "FACEFERRY_STORE_URL": store_url,
             "FACEFERRY_HTTP_PORT": str(self._port),

@@ -60,6 +60,11 @@ class Outlet:
         self._on_change = then
 
     @property
+    def state(self) -> str:
+        """What the camera does just now: `online`, `stalled` or `offline`."""
+        return self._state
+
+    @property
     def is_up(self) -> bool:
         """Whether frames can go out."""
         return self._link.is_up

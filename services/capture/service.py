@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from services.capture import viewfinder
+from services.capture import metrics, viewfinder
 from services.capture.cameras import Camera
 from services.capture.clock import StepWatch
 from services.capture.developer import Developer
@@ -31,6 +31,7 @@ from services.capture.window import LiveWindow, PacedWindow
 from services.common import health, lock
 from services.common.access import Guard, is_loopback
 from services.common.mqtt import Broker
+from services.common.summary import Counts, Waiting, summarise, total
 from services.common.topics import Source
 
 CLOCK_EVERY_S = 1.0
@@ -71,8 +72,27 @@ async def serve(settings: CaptureSettings) -> None:
             checks |= {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch_clock(), name="capture.clock")
+                tasks.create_task(_summarise(stations), name="capture.summary")
                 for station in stations:
                     tasks.create_task(station.run(), name=f"capture.{station.name}")
+
+
+async def _summarise(stations: Sequence["Station"]) -> None:
+    def did() -> Counts:
+        counters = {
+            "frames": metrics.FRAMES,
+            "sent": metrics.PUBLISHED,
+            "answered": metrics.ANSWERED,
+            "dropped": metrics.DROPPED,
+        }
+        return {name: total(counter) for name, counter in counters.items()}
+
+    def waits() -> Waiting:
+        away = {station.name: station.outlet.state for station in stations}
+        away = {name: state for name, state in away.items() if state != "online"}
+        return {"not_online": away} if away else {}
+
+    await summarise("capture.summary", did, waits)
 
 
 async def watch_clock() -> None:

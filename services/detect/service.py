@@ -22,7 +22,7 @@ from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import decode_receipt
 from services.common.sights import Wanted
 from services.common.topics import device_topic
-from services.detect import metrics, threads
+from services.detect import metrics, summary, threads
 from services.detect.custody import Custody, Sending
 from services.detect.cutting import about_bytes
 from services.detect.decoder import Decoder, DecoderUnavailable
@@ -123,6 +123,7 @@ class Service:
         async with self._decoder.running(), asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._receive(), name="detect.receive")
             self._tasks.create_task(self._resend(), name="detect.resend")
+            self._tasks.create_task(summary.tell(self._custody, self.link), name="detect.summary")
 
     async def say_goodbye(self) -> None:
         """Wait a moment for the receipts of what is held; the rest is lost with this process."""
@@ -263,7 +264,7 @@ class Service:
         metrics.FRAMES.inc()
         self._faces_found.inc(len(faces))
         for face in faces:
-            log.info("detect.face_found", id=face.id)
+            log.debug("detect.face_found", id=face.id)
         if not self._custody.is_waiting(frame):
             self._answer(Done(frame.source, frame.sequence, faces=tuple(face.id for face in faces)))
         if not frame.paced:

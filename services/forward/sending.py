@@ -106,6 +106,12 @@ class Sender:
         """Return nothing while faces may go to the cloud, else what is wrong (see `health.Check`)."""
         return self.link.why_not_ready() or self._apart.why_not_ready()
 
+    def why_waiting(self) -> str | None:
+        """Return what else keeps faces from being stored; nothing where they are on their way."""
+        if self._outbox.is_store_silent:
+            return "the store does not answer"
+        return "FACEFERRY_UPLINK_MAX_BYTES_S" if self._limit.wait_s(time.monotonic()) > 0 else None
+
     async def run(self) -> None:
         """Publish what the outbox gives out, whenever something may have changed, until cancelled."""
         while True:

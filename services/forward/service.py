@@ -1,12 +1,14 @@
 """Faces into custody, and on to the cloud."""
 
 import asyncio
+import functools
 import time
 
 import structlog
 
 from services.common import health, lock
 from services.common.backoff import Backoff
+from services.common.summary import Counts, Waiting, summarise, total, waiting
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
@@ -63,6 +65,8 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(sender.run(), name="forward.send")
             tasks.create_task(sender.try_again(), name="forward.try_again")
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
+            waits = functools.partial(what_waits, writer, taker, sender)
+            tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
             if taker.chooser is not None:
                 tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
 
@@ -105,6 +109,32 @@ def tell_of_others(spool: Spool, device: str) -> None:
             topics=topics,
             advice="is FACEFERRY_DEVICE right? They are set aside, not lost: see `faceferry spool`",
         )
+
+
+def what_was_done() -> Counts:
+    """Return what was counted so far."""
+    counters = {
+        "sights": metrics.SIGHTS,
+        "wanted": metrics.WANTED,
+        "taken": metrics.FACES_TAKEN,
+        "stored": metrics.FACES_STORED,
+        "resent": metrics.FACES_RESENT,
+        "refused": metrics.FACES_REFUSED,
+        "dropped": metrics.DROPPED,
+    }
+    return {name: total(counter) for name, counter in counters.items()}
+
+
+def what_waits(writer: SpoolWriter, taker: Taker, sender: Sender) -> Waiting:
+    """Return how many faces wait, for how long the oldest has, why, and what is kept apart."""
+    state = writer.state
+    oldest_s = None if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
+    why = taker.why_no_room() or sender.why_not_ready() or sender.why_waiting()
+    apart = {"set_aside": sum(state.set_aside.values()), "quarantined": state.quarantined}
+    return {
+        **waiting(state.faces, oldest_s, why),
+        **{name: count for name, count in apart.items() if count},
+    }
 
 
 async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, sender: Sender) -> None:

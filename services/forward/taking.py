@@ -122,7 +122,7 @@ class Taker:
         for face in faces:
             self._answer(face)
             self._taken.add((face.id, None))
-            log.info("forward.face_taken", id=face.id)
+            log.debug("forward.face_taken", id=face.id)
         metrics.FACES_TAKEN.inc(added)
 
     def turned_away(self, faces: list[SpooledFace]) -> None:

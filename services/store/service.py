@@ -6,6 +6,8 @@ from services.common.backoff import Backoff
 from services.common.mqtt import Broker, check_any, notes_of
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.summary import Counts, summarise, total
+from services.store import metrics
 from services.store.availability import Availability
 from services.store.door import Door
 from services.store.ear import MOST_AROUND_BYTES, Ear
@@ -47,6 +49,19 @@ async def serve(settings: StoreSettings) -> None:
             tasks.create_task(availability.watch(objects), name="store.watch")
             for ear in ears:
                 tasks.create_task(ear.listen(writer), name=f"store.listen {ear.link.address}")
+            summary = summarise("store.summary", what_was_done, writer.waits)
+            tasks.create_task(summary, name="store.summary")
+
+
+def what_was_done() -> Counts:
+    """Return what was counted so far."""
+    counters = {
+        "stored": metrics.PUTS,
+        "refused": metrics.REFUSED,
+        "dropped": metrics.DROPPED,
+        "retried": metrics.RETRIES,
+    }
+    return {name: total(counter) for name, counter in counters.items()}
 
 
 async def verify(objects: ObjectStore, availability: Availability) -> None:

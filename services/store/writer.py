@@ -10,6 +10,8 @@ import structlog
 from services.common.backoff import Backoff
 from services.common.errors import Refused
 from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.summary import Waiting as Left
+from services.common.summary import waiting
 from services.store import drops
 from services.store.admission import Admitted
 from services.store.availability import Availability
@@ -102,6 +104,7 @@ class Writer:
         self._waiting = waiting
         self._free = concurrency
         self._known: set[str] = set()  # the ids of those that were checked
+        self._since_s: dict[Job, float] = {}  # in the order in which they came
         self._wake = asyncio.Event()
         self._is_leaving = False
 
@@ -124,10 +127,17 @@ class Writer:
         metrics and the log.
         """
         job = Job(device=arrival.device, size_bytes=arrival.size_bytes, arrival=arrival)
+        self._since_s[job] = perf_counter()
         for lost in self._waiting.add(job):
             self._lose(lost, for_device=arrival.device)
         self._show_waiting()
         self._wake.set()
+
+    def waits(self) -> Left:
+        """Return how many faces wait, for how long the oldest has, and why; see `summary.waiting`."""
+        since_s = next(iter(self._since_s.values()), None)
+        oldest_s = None if since_s is None else perf_counter() - since_s
+        return waiting(len(self._waiting), oldest_s, self._availability.why_not_ready())
 
     async def _serve(self) -> None:
         """Start what has its turn, whenever something may have changed."""
@@ -207,6 +217,7 @@ class Writer:
         drops.FACES.count(
             "over_share", device=job.device, for_device=for_device, waiting_bytes=self._waiting.bytes
         )
+        del self._since_s[job]
         if job.admitted is not None:
             self._known.discard(job.admitted.face.id)
             self._availability.write_given_up(job.admitted.face.id)
@@ -216,6 +227,7 @@ class Writer:
 
     def _done(self, job: Job) -> None:
         self._waiting.done(job)
+        del self._since_s[job]
         self._show_waiting()
 
     def _show_waiting(self) -> None:
@@ -226,7 +238,7 @@ class Writer:
 def _report(admitted: Admitted, *, is_new: bool) -> None:
     face = admitted.face
     PUTS.labels("created" if is_new else "existing").inc()
-    log.info(
+    log.debug(
         "store.face_stored",
         id=face.id,
         device=face.source.device,

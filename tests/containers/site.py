@@ -46,6 +46,7 @@ class Site:
         return {
             "COMPOSE_PROFILES": "selfhost",
             "FACEFERRY_SECRETS": str(self.cloud),
+            "FACEFERRY_LOG_LEVEL": "debug",
             "FACEFERRY_STORE_URL": "s3://faces",
             "FACEFERRY_S3_ENDPOINT_URL": "http://s3:7070",
             "FACEFERRY_MQTT_PORT": str(self.mqtt_port),
@@ -57,6 +58,7 @@ class Site:
         return {
             "FACEFERRY_DEVICE": DEVICE,
             "FACEFERRY_SECRETS": str(self.edge),
+            "FACEFERRY_LOG_LEVEL": "debug",
             "FACEFERRY_CLOUD_MQTT_URL": f"mqtts://{self.host}:{self.mqtt_port}",
             "FACEFERRY_KEEP": "every",
             "FACEFERRY_RECORDINGS": str(clips),

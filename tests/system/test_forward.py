@@ -53,6 +53,25 @@ def face(number: int, size_bytes: int = 20_000) -> Face:
     return mint(CAMERA, from_unix_s(1_750_000_000 + number / 1000), image, "image/jpeg", {"box": "1,2,3,4"})
 
 
+async def test_once_a_minute_it_says_what_waits_and_why(
+    forward: ServiceProcess, local: MosquittoServer, cloud: MosquittoServer
+) -> None:
+    await eventually(lambda: forward.log.count("mqtt.link_up") == 2)
+    cloud.kill()
+    async with Link("local", Broker(local.url), identity="driver") as link:
+        await link.wait_up()
+        link.publish(encode_face(face(1)))
+        await eventually(lambda: "forward.summary" in forward.log, 20)
+    [line] = [line for line in forward.log.splitlines() if "forward.summary" in line]
+    for part in (
+        '"taken": 1',
+        '"waiting": 1',
+        '"oldest_s"',
+        f'"why": "no connection to 127.0.0.1:{cloud.port}',
+    ):
+        assert part in line
+
+
 class Detect:
     """Publishes faces as detect does, and notes which are receipted."""
 

@@ -325,7 +325,21 @@ async def test_the_homework_s_clients_keep_working(running: Running) -> None:
     keys = " ".join(stored)
     assert "device=edge/camera=test-topic/" in keys
     assert "device=unknown/camera=unknown/" in keys
-    await eventually(lambda: running.log.count("store.face_stored") == 2)
+
+
+async def test_each_service_says_in_one_line_what_it_did_and_none_says_a_line_a_face(
+    running: Running, clips: Path
+) -> None:
+    running.start("--source", f"{(clips / 'book.mkv').as_uri()}?loop=1")
+    said = (
+        r"capture +\| capture\.summary frames=\d+ sent=\d+ answered=\d+",
+        r"detect +\| detect\.summary frames=\d+ faces=\d+",
+        r"forward +\| forward\.summary taken=\d+ stored=\d+",
+        r"store +\| store\.summary stored=\d+",
+    )
+    await eventually(lambda: all(re.search(line, running.log) for line in said), 60)
+    for line in ("detect.face_found", "forward.face_taken", "store.face_stored"):
+        assert line not in running.log
 
 
 async def test_ctrl_c_stops_everything_and_leaves_no_process(running: Running) -> None:

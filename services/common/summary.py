@@ -1,0 +1,70 @@
+"""Once a minute a service says what it did, what waits, and why."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+from prometheus_client.registry import Collector
+
+FIRST_S = 10.0
+"""The first one comes soon, for whoever has just started it and wants to see that it works."""
+EVERY_S = 60.0
+
+Counts = Mapping[str, float]
+Waiting = Mapping[str, object]
+
+log = structlog.get_logger()
+
+
+class Progress:
+    """Knows what was counted when it was asked last.
+
+    Args:
+        counts: what has been counted so far, by name.
+    """
+
+    def __init__(self, counts: Counts) -> None:
+        self._before = counts
+
+    def since(self, counts: Counts) -> dict[str, int]:
+        """Return what has been added to each since, if anything; counts never fall."""
+        added = {name: round(count - self._before.get(name, 0.0)) for name, count in counts.items()}
+        self._before = counts
+        return {name: count for name, count in added.items() if count}
+
+
+def total(counter: Collector) -> float:
+    """Return what a metric has counted, under all of its labels together."""
+    samples = (sample for family in counter.collect() for sample in family.samples)
+    return sum(sample.value for sample in samples if not sample.name.endswith("_created"))
+
+
+def waiting(count: int, oldest_s: float | None, why: str | None) -> dict[str, object]:
+    """Return what a summary says of what waits; nothing if nothing does.
+
+    Args:
+        count: how much waits.
+        oldest_s: for how long the oldest has.
+        why: what is in its way, if something is.
+    """
+    if not count:
+        return {}
+    known = {"oldest_s": None if oldest_s is None else round(oldest_s, 1), "why": why}
+    return {"waiting": count, **{name: value for name, value in known.items() if value is not None}}
+
+
+async def summarise(event: str, did: Callable[[], Counts], waits: Callable[[], Waiting]) -> None:
+    """Log what was done and what waits, once a minute, where there is something to say; for ever.
+
+    Args:
+        event: the line's name.
+        did: returns what has been counted so far.
+        waits: returns what waits now.
+    """
+    progress, pause_s = Progress(did()), FIRST_S
+    while True:
+        await asyncio.sleep(pause_s)
+        pause_s = EVERY_S
+        done, left = progress.since(did()), waits()
+        if done or left:
+            log.info(event, **done, **left)
