@@ -84,18 +84,25 @@ class Rig:
         """Wait until all paced frames are answered and the spool is empty."""
         self.wait("an empty pipeline", self._is_done, timeout_s)
 
+    def buckets(self, service: str, histogram: str) -> dict[float, float]:
+        """Return how many observations of a histogram were at most so long, by their bounds in seconds."""
+        pattern = re.compile(rf'^{histogram}_bucket\{{le="([^"]+)"\}} (\S+)', re.MULTILINE)
+        found = pattern.findall(self._metrics(service))
+        return {float(bound): float(count) for bound, count in found}
+
     def dropped(self) -> dict[str, int]:
         """Return how many frames capture and detect have dropped, by reason."""
         counts: dict[str, int] = {}
         for service in ("capture", "detect"):
-            url = f"http://127.0.0.1:{self._plan.http_ports[service]}/metrics"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                for reason, count in _DROPPED.findall(answer.read().decode()):
-                    counts[reason] = counts.get(reason, 0) + int(float(count))
+            for reason, count in _DROPPED.findall(self._metrics(service)):
+                counts[reason] = counts.get(reason, 0) + int(float(count))
         return counts
 
     def stored(self) -> list[float]:
-        """Return for each stored face how long it took from the frame to the bucket's answer, in seconds."""
+        """Return for each stored face how long it took from the frame to the bucket's answer, in seconds.
+
+        The store says so where `FACEFERRY_LOG_LEVEL` is `debug`.
+        """
         latencies = []
         for line in (self._folder / "store.log").read_text().splitlines():
             if "store.face_stored" in line:
@@ -113,6 +120,12 @@ class Rig:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+    def _metrics(self, service: str) -> str:
+        url = f"http://127.0.0.1:{self._plan.http_ports[service]}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            told: bytes = answer.read()
+        return told.decode()
 
     def _followed(self) -> Journal:
         self.journal.follow()
@@ -165,6 +178,16 @@ def quantile(values: list[float], share: float) -> float:
     """Return the value below which a share of all lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def bucket_quantile(buckets: Mapping[float, float], share: float) -> float:
+    """Return below what a share of a histogram's observations lies, taken to be even within a bucket."""
+    wanted, lower, below = share * max(buckets.values(), default=0.0), 0.0, 0.0
+    for bound, count in sorted(buckets.items()):
+        if count >= wanted and count > below:
+            return lower + (bound - lower) * (wanted - below) / (count - below)
+        lower, below = bound, count
+    return float("nan")
 
 
 def median(values: list[float]) -> float:

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.rig import PARTS, Usage, quantile, running, usage_of
+from benchmarks.rig import PARTS, Usage, bucket_quantile, quantile, running, usage_of
 from benchmarks.servers import S3_BUCKET
 from tests.support import MosquittoServer, S3Server
+
+QUESTIONS = "faceferry_detect_question_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Live:
         dropped: frames by reason.
         cpu_ms: processor time by part.
         resident_mb: memory by part, at the end.
+        questions: how many were answered in at most so many seconds.
     """
 
     frames: float
@@ -61,6 +64,11 @@ class Live:
     dropped: Mapping[str, int]
     cpu_ms: Mapping[str, float]
     resident_mb: Mapping[str, float]
+    questions: Mapping[float, float]
+
+    def question_ms(self, share: float) -> float:
+        """Return how long a share of the questions at most took."""
+        return bucket_quantile(self.questions, share) * 1e3
 
     def latency_ms(self, share: float) -> float:
         """Return the latency that a share of all faces stays below."""
@@ -85,12 +93,15 @@ def flat_out(video: Path, folder: Path, s3: S3Server | None, keep: str = "every"
 def live(video: Path, folder: Path, seconds: float, s3: S3Server | None = None, keep: str = "every") -> Live:
     """Play a clip over and over as a camera of 30 frames a second, and look on for a while."""
     url, settings = _store(folder, s3)
+    settings = {**settings, "FACEFERRY_LOG_LEVEL": "debug"}
     with running(folder, (f"front={video.as_uri()}?loop=1",), url, keep=keep, **settings) as rig:
         rig.wait("a stored face", lambda: bool(rig.stored()))
         time.sleep(2)
+        asked_before = rig.buckets("detect", QUESTIONS)
         before, faces_before, dropped_before = rig.usage(), len(rig.stored()), rig.dropped()
         time.sleep(seconds)
         after, latencies_s = rig.usage(), rig.stored()[faces_before:]
+        asked = rig.buckets("detect", QUESTIONS)
         dropped = {reason: count - dropped_before.get(reason, 0) for reason, count in rig.dropped().items()}
     return Live(
         frames=30 * seconds,
@@ -99,6 +110,7 @@ def live(video: Path, folder: Path, seconds: float, s3: S3Server | None = None, 
         dropped={reason: count for reason, count in dropped.items() if count},
         cpu_ms=_difference_ms(before, after),
         resident_mb={part: after[part].resident_bytes / 1e6 for part in PARTS},
+        questions={bound: count - asked_before[bound] for bound, count in asked.items()},
     )
 
 

@@ -25,7 +25,25 @@ FRAME_AGE_SECONDS = Histogram(
 QUESTION_SECONDS = Histogram(
     "faceferry_detect_question_seconds",
     "Time until forward has said which faces of a frame are wanted.",
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+    buckets=(
+        0.0005,
+        0.001,
+        0.0015,
+        0.002,
+        0.0025,
+        0.003,
+        0.004,
+        0.005,
+        0.01,
+        0.02,
+        0.05,
+        0.1,
+        0.2,
+        0.5,
+        1.0,
+        2.0,
+        5.0,
+    ),
 )
 UNANSWERED = Counter(
     "faceferry_detect_unanswered_total", "Frames of which forward said nothing, so that all faces were cut."
