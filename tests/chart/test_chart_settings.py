@@ -63,6 +63,18 @@ def test_what_compose_says_of_its_own_accord_the_chart_says_too(part: str) -> No
     }
 
 
+def test_the_broker_is_told_what_compose_tells_it() -> None:
+    services = yaml.safe_load((ROOT / "compose/cloud/compose.yaml").read_text())["services"]
+    variants = yaml.safe_load((ROOT / "compose/cloud/websockets.yaml").read_text())["services"]
+    said = services["broker"]["environment"].keys() | variants["broker"]["environment"].keys()
+    sets = {"broker.testTopic": "porch", "store.topics": "test_topic"}
+    told = environment(
+        named(render(CHART / "examples/small.yaml", sets=sets), "Deployment", "faces-faceferry-broker-0")
+    )
+    assert told.keys() == said
+    assert (told["TEST_TOPIC"], told["STORE_TOPICS"], told["MEMORY"]) == ("porch", "test_topic", "512m")
+
+
 def test_users_of_brokers_are_those_that_their_rules_know() -> None:
     objects = render(CHART / "examples/small.yaml", sets={"brokers.clients": "passwords"})
     for part in KINDS:
