@@ -25,10 +25,10 @@ RESTRICTED = {f"pod-security.kubernetes.io/{what}": "restricted" for what in ("e
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    named = [os.environ.get(f"FACEFERRY_TEST_{name}", "") for name in ("ETCD", "KUBE_APISERVER")]
-    if not all(Path(each).is_file() for each in named):
+    etcd, apiserver = (os.environ.get(f"FACEFERRY_TEST_{name}", "") for name in ("ETCD", "KUBE_APISERVER"))
+    if not Path(etcd).is_file() or not Path(apiserver).is_file():
         pytest.skip("no API server: FACEFERRY_TEST_ETCD and FACEFERRY_TEST_KUBE_APISERVER name none")
-    with running(*named, tmp_path_factory.mktemp("kubernetes")) as server:
+    with running(etcd, apiserver, tmp_path_factory.mktemp("kubernetes")) as server:
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "here", "labels": RESTRICTED}}
         assert server.create(space, dry=False) == ""
         yield server
