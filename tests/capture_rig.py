@@ -86,6 +86,7 @@ class Detector:
 
     def __init__(self, broker_url: str) -> None:
         self.is_answering = True
+        self.next_s: float | None = None
         self.drops: dict[int, str] = {}
         self.frames: dict[str, list[Frame]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
@@ -143,6 +144,8 @@ class Detector:
                 del self.drops[frame.sequence]
             faces = () if reason else (mint_id(frame.source, frame.time, frame.jpeg),)
             try:
-                self._link.publish(encode_done(Done(frame.source, frame.sequence, faces, reason)))
+                self._link.publish(
+                    encode_done(Done(frame.source, frame.sequence, faces, reason, self.next_s))
+                )
             except LinkDown:
                 return

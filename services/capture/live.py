@@ -7,6 +7,7 @@ from services.capture.clock import ClockCheck
 from services.capture.developer import Developer
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
+from services.capture.pace import Pace
 from services.capture.pictures import Jpeg, Picture
 from services.capture.rate import RateLimit
 from services.capture.window import LiveWindow
@@ -20,10 +21,17 @@ _MOST_DELAY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A picture and when it was taken, UTC."""
+    """A picture.
+
+    Attributes:
+        picture: itself.
+        time: when it was taken, UTC.
+        came_s: when it came here, by the steady clock.
+    """
 
     picture: Picture
     time: datetime
+    came_s: float
 
 
 class LiveFlow:
@@ -32,17 +40,26 @@ class LiveFlow:
     Args:
         outlet: where they go.
         window: how many may be on their way.
-        rate: how many a second.
+        rate: how many a second, if the user has said so.
+        pace: when the next one is worth sending.
         developer: makes them JPEG.
         tally: counts.
     """
 
     def __init__(
-        self, outlet: Outlet, window: LiveWindow[Shot], rate: RateLimit, developer: Developer, tally: Tally
+        self,
+        outlet: Outlet,
+        window: LiveWindow[Shot],
+        *,
+        rate: RateLimit,
+        pace: Pace,
+        developer: Developer,
+        tally: Tally,
     ) -> None:
         self._outlet = outlet
         self._window = window
         self._rate = rate
+        self._pace = pace
         self._developer = developer
         self._tally = tally
         self._clock = ClockCheck()
@@ -52,26 +69,36 @@ class LiveFlow:
     async def on_picture(self, picture: Picture) -> None:
         """Take a picture from the camera; never waits."""
         self._tally.frames.inc()
-        if not self._rate.admits(time.monotonic()):
+        came_s = time.monotonic()
+        if not self._rate.admits(came_s):
             self._tally.drop("rate_limit")
             return
+        # While one waits for a place the newest takes its turn, or that would be an old one.
+        if not self._pace.is_due(came_s) and not self._window.is_waited_in:
+            self._tally.not_due.inc()
+            return
         taken_s = _taken_unix_s(picture, time.time())
-        if self._window.offer(Shot(picture, times.from_unix_s(taken_s))):
+        if self._window.offer(Shot(picture, times.from_unix_s(taken_s), came_s)):
             self._tally.drop("replaced")
         self._wake.set()
 
     async def receive(self) -> None:
         """Free the places of answered frames, for ever."""
         async for done in self._outlet.answers():
-            self._window.answer(done.sequence)
+            is_awaited = self._window.answer(done.sequence)
+            if is_awaited and done.dropped is None:
+                self._pace.answered(done.sequence, done.next_s)
             self._wake.set()
 
     async def send(self) -> None:
         """Send frames as their places become free, for ever."""
         while True:
             self._wake.clear()
-            self._tally.drop("unanswered", self._window.expire(time.monotonic()))
+            if late := self._window.expire(time.monotonic()):
+                self._tally.drop("unanswered", late)
+                self._pace.forget()
             while self._outlet.is_up and (taken := self._window.take(time.monotonic())) is not None:
+                self._pace.sent(taken[1].came_s)
                 await self._send_one(*taken)
             self._tally.in_flight.set(self._window.in_flight)
             await wait_until(self._wake, self._window.next_deadline_s)
@@ -79,6 +106,7 @@ class LiveFlow:
     def _link_changed(self) -> None:
         """Give up what was on its way, for it is lost with the connection."""
         self._tally.drop("link_lost", self._window.lose())
+        self._pace.forget()
         self._wake.set()
 
     async def _send_one(self, sequence: int, shot: Shot) -> None:

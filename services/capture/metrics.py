@@ -10,6 +10,11 @@ ANSWERED = Counter("faceferry_capture_answered_total", "Answers from detect, dro
 DROPPED = Counter(
     "faceferry_capture_dropped_total", "Frames that were dropped, by reason.", ["camera", "reason"]
 )
+NOT_DUE = Counter(
+    "faceferry_capture_not_due_total",
+    "Frames that came before another look was worth it, and were neither encoded nor sent.",
+    ["camera"],
+)
 SKIPPED = Counter(
     "faceferry_capture_skipped_total",
     "Times that bytes from a camera were skipped because they were no frame, by reason.",
@@ -32,6 +37,7 @@ class Tally:
         self._drops = Drops(DROPPED, "capture.frame_dropped")
         self._skips = Drops(SKIPPED, "capture.bytes_skipped")
         self.frames = FRAMES.labels(camera)
+        self.not_due = NOT_DUE.labels(camera)
         self.published = PUBLISHED.labels(camera)
         self.answered = ANSWERED.labels(camera)
         self.starts = STARTS.labels(camera)

@@ -19,6 +19,7 @@ from services.capture.journal import Journal, open_journal
 from services.capture.live import LiveFlow, Shot
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
+from services.capture.pace import Pace
 from services.capture.paced import PacedFlow
 from services.capture.program import Program
 from services.capture.rate import RateLimit
@@ -165,8 +166,15 @@ class Station:
         # Numbers that no earlier run has used: a late answer to that one's frame must not free a place.
         first = time.time_ns() // 1000
         window = LiveWindow[Shot](self._settings.frames_in_flight, self._settings.frame_timeout_s, first)
-        rate = RateLimit(self._camera.options.fps)
-        flow = LiveFlow(self.outlet, window, rate, self._developer, self._tally)
+        fps = self._camera.options.fps
+        flow = LiveFlow(
+            self.outlet,
+            window,
+            rate=RateLimit(fps),
+            pace=Pace() if fps is None else Pace(most_s=0.0),
+            developer=self._developer,
+            tally=self._tally,
+        )
         self._connect(tasks, flow)
         await keep_running(
             self._program(self._site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played

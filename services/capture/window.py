@@ -41,6 +41,11 @@ class LiveWindow(Generic[T]):
         return len(self._deadlines)
 
     @property
+    def is_waited_in(self) -> bool:
+        """Whether a picture waits for a place."""
+        return self._waiting is not None
+
+    @property
     def next_deadline_s(self) -> float | None:
         """When `expire` has something to do next."""
         return next(iter(self._deadlines.values()), None)

@@ -1,5 +1,6 @@
 """Frames on their way to detect, and its answers."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,8 @@ from services.common.topics import Source, camera_topic, parse_camera_topic
 FRAME_TYPE = "faceferry.frame.v1"
 JPEG = "image/jpeg"
 UNSYNCHRONISED = ("clock", "unsynchronised")
+MOST_NEXT_S = 2.0
+"""For longer nobody can have a camera's frames held back."""
 _MAX_SEQUENCE_DIGITS = 20
 
 
@@ -43,12 +46,21 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a frame: the ids of its faces, or why it was dropped."""
+    """What became of a frame: the ids of its faces, or why it was dropped.
+
+    Attributes:
+        source, sequence: the frame's.
+        faces: their ids.
+        dropped: why it was.
+        next_s: how long after it no further frame of its camera is worth sending, at most `MOST_NEXT_S`;
+            nothing where detect does not say, as of a recording.
+    """
 
     source: Source
     sequence: int
     faces: tuple[str, ...] = ()
     dropped: str | None = None
+    next_s: float | None = None
 
 
 def encode_frame(frame: Frame) -> Message:
@@ -103,7 +115,9 @@ def decode_frame(message: Message) -> Frame:
 
 def encode_done(done: Done) -> Message:
     """Return the message that answers a frame."""
-    body = {"dropped": done.dropped} if done.dropped else {"faces": list(done.faces)}
+    body: dict[str, object] = {"dropped": done.dropped} if done.dropped else {"faces": list(done.faces)}
+    if done.next_s is not None:
+        body["next_s"] = round(done.next_s, 3)
     return Message(
         topic=camera_topic(done.source, "done"),
         payload=to_json(body),
@@ -121,11 +135,19 @@ def decode_done(message: Message) -> Done:
     source = parse_camera_topic(message.topic, "done")
     sequence = _sequence(message.correlation)
     match from_json(message.payload):
-        case {"dropped": reason} if is_reason(reason):
-            return Done(source, sequence, dropped=reason)
-        case {"faces": [*faces]} if all(isinstance(face, str) for face in faces):
-            return Done(source, sequence, faces=tuple(faces))
+        case {"dropped": reason, **rest} if is_reason(reason):
+            return Done(source, sequence, dropped=reason, next_s=_next_s(rest.get("next_s")))
+        case {"faces": [*faces], **rest} if all(isinstance(face, str) for face in faces):
+            return Done(source, sequence, faces=tuple(faces), next_s=_next_s(rest.get("next_s")))
     raise Refused("bad_json", "neither faces nor dropped")
+
+
+def _next_s(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return float(min(MOST_NEXT_S, value))
+    raise Refused("bad_json", "next_s is no time to wait")
 
 
 def _sequence(correlation: bytes | None) -> int:

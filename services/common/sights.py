@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ SIGNATURE_SIDE = 8
 SIGNATURE_BYTES = 3 * SIGNATURE_SIDE**2
 MAX_SIGHTS = 10_000
 """As many as detect can be told to find in a frame."""
+
+MOST_HASTE = 16.0
+"""Times as often as usual; no camera has more frames."""
+LEAST_HASTE = 0.25
 
 _JSON = "application/json"
 _MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
@@ -122,6 +127,20 @@ class Wanted:
     why: Why
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What forward makes of a frame's faces.
+
+    Attributes:
+        wanted: the pictures that are; nothing for all of them, where nobody has said which.
+        haste: how many times as often as usual the camera's visits need a look, `LEAST_HASTE` to
+            `MOST_HASTE`; nothing where nobody has said.
+    """
+
+    wanted: Sequence[Wanted] | None
+    haste: float | None = None
+
+
 def wanted_topic(device: str, instance: str) -> str:
     """Return where one detect of a device is answered."""
     return device_topic(device, f"detect/{instance}/wanted")
@@ -195,9 +214,9 @@ def decode_seen(message: Message) -> Seen:
     )
 
 
-def encode_wanted(seen: Seen, wanted: Sequence[Wanted]) -> Message:
-    """Return the answer: these are wanted, and no others."""
-    body = [
+def encode_wanted(seen: Seen, answer: Answer) -> Message:
+    """Return the message that answers: these are wanted, and no others."""
+    wanted = [
         {
             "face": each.index,
             "visit": each.visit,
@@ -205,26 +224,37 @@ def encode_wanted(seen: Seen, wanted: Sequence[Wanted]) -> Message:
             "quality": round(each.quality, 3),
             "why": each.why.value,
         }
-        for each in wanted
+        for each in answer.wanted or ()
     ]
+    body: dict[str, Any] = {"wanted": wanted}
+    if answer.haste is not None:
+        body["haste"] = round(answer.haste, 2)
     return Message(
         topic=seen.answer_to,
-        payload=to_json({"wanted": body}),
+        payload=to_json(body),
         content_type=_JSON,
         correlation=seen.correlation,
     )
 
 
-def decode_wanted(message: Message) -> list[Wanted]:
+def decode_wanted(message: Message) -> Answer:
     """Read an answer.
 
     Raises:
         Refused: `bad_json`.
     """
     match from_json(message.payload):
-        case {"wanted": [*each]}:
-            return [_wanted(one) for one in each]
+        case {"wanted": [*each], **rest}:
+            return Answer([_wanted(one) for one in each], _haste(rest.get("haste")))
     raise Refused("bad_json", "says nothing of what is wanted")
+
+
+def _haste(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(min(MOST_HASTE, max(LEAST_HASTE, value)))
+    raise Refused("bad_json", "no haste that anybody can have")
 
 
 def _wanted(body: object) -> Wanted:

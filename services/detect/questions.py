@@ -11,7 +11,7 @@ import structlog
 from services.common.frames import Frame
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.sights import NOBODY, View, Wanted, decode_wanted, encode_seen, seen_in, wanted_topic
+from services.common.sights import NOBODY, Answer, View, decode_wanted, encode_seen, seen_in, wanted_topic
 from services.detect import metrics
 
 MOST_OPEN = 64
@@ -42,7 +42,7 @@ class Questions:
         self.topic = wanted_topic(device, secrets.token_hex(4))
         self._publish = publish
         self._numbers = itertools.count(1)
-        self._open: dict[bytes, asyncio.Future[list[Wanted]]] = {}
+        self._open: dict[bytes, asyncio.Future[Answer]] = {}
         self._is_answered = True
 
     @property
@@ -50,24 +50,24 @@ class Questions:
         """Whether nothing more may be asked just now."""
         return len(self._open) >= MOST_OPEN
 
-    async def ask(self, frame: Frame, view: View) -> list[Wanted] | None:
-        """Return what is wanted of a frame's faces; nothing if there is no answer, and all are.
+    async def ask(self, frame: Frame, view: View) -> Answer | None:
+        """Return what forward makes of a frame's faces; nothing if it does not say.
 
         Args:
             frame: in which they were seen.
             view: the faces.
         """
         began_s = time.monotonic()
-        wanted = None
+        said = None
         # Of a forward that is not there one try says enough.
         for _ in range(PACED_TRIES if frame.paced and self._is_answered else 1):
-            if (wanted := await self._try(frame, view)) is not None:
+            if (said := await self._try(frame, view)) is not None:
                 break
-        if wanted is None:
+        if said is None:
             self._note_unanswered()
         else:
             metrics.QUESTION_SECONDS.observe(time.monotonic() - began_s)
-        return wanted
+        return said
 
     def tell(self, frame: Frame) -> None:
         """Tell that there is nobody in a recording's frame, so that its followers need not wait for it."""
@@ -79,16 +79,16 @@ class Questions:
         Raises:
             Refused: it is none.
         """
-        wanted = decode_wanted(message)
+        said = decode_wanted(message)
         if not self._is_answered:
             log.info("detect.forward_answers")
         self._is_answered = True
         answer = self._open.get(message.correlation or b"")
         if answer is not None and not answer.done():
-            answer.set_result(wanted)
+            answer.set_result(said)
 
-    async def _try(self, frame: Frame, view: View) -> list[Wanted] | None:
-        answer: asyncio.Future[list[Wanted]] = asyncio.get_running_loop().create_future()
+    async def _try(self, frame: Frame, view: View) -> Answer | None:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         correlation = self._send(frame, view)
         self._open[correlation] = answer
         live_s = PATIENCE_S if self._is_answered else IMPATIENCE_S

@@ -20,7 +20,7 @@ from services.common.frames import Done, Frame, decode_frame, encode_done
 from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import decode_receipt
-from services.common.sights import Wanted
+from services.common.sights import Answer, Wanted
 from services.common.topics import device_topic
 from services.detect import metrics, summary, threads
 from services.detect.custody import Custody, Sending
@@ -31,6 +31,7 @@ from services.detect.freshness import Freshness
 from services.detect.lanes import Lane
 from services.detect.light import is_light
 from services.detect.mailbox import Dropped
+from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look, Pipeline
 from services.detect.questions import Questions
 from services.detect.settings import DetectSettings
@@ -90,6 +91,7 @@ class Service:
         self._pipeline = Pipeline(detector, settings)
         self._faces_found = metrics.FACES.labels(detector.kind)
         self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)
+        self._attention = Attention(settings.max_cameras)
         self._custody = Custody(settings.max_custody_bytes, settings.max_custody_faces)
         self._threads = settings.threads or threads.default_count(threads.usable_cores())
         self._pool = ThreadPoolExecutor(self._threads, "detect.frame")
@@ -205,29 +207,40 @@ class Service:
     async def _work(self, lane: Lane, frame: Frame, taken_s: float) -> None:
         try:
             look = await lane.look(frame)
-            wanted = await self._ask(frame, look)
-            faces = [] if wanted == [] else await lane.cut(frame, look, wanted)
+            answer = await self._ask(frame, look)
+            faces = [] if answer.wanted == [] else await lane.cut(frame, look, answer.wanted)
         except Refused as refusal:
             self._pass_over(frame)
             self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
         except DecoderUnavailable as error:
             self._drop([Dropped(frame, "decoder_unavailable", is_final=not frame.paced)], detail=str(error))
         else:
-            self._deliver(frame, faces, taken_s)
+            self._deliver(frame, faces, taken_s, self._next_s(frame, look, answer))
         self._custody.expect_no_more(frame)
         lane.end(frame)
         self._dispatch()
 
-    async def _ask(self, frame: Frame, look: Look) -> list[Wanted] | None:
-        """Return which faces are wanted; nothing for all."""
+    async def _ask(self, frame: Frame, look: Look) -> Answer:
+        """Return what forward makes of the faces, or what is done without it: all are cut."""
         if not look.view.sights:
             self._pass_over(frame)
         elif self._questions is not None:
             style = self._pipeline.style(self._most_bytes)
             self._custody.expect(frame, [about_bytes(box, style) for box in look.found.boxes])
             self._dispatch()  # others are looked at meanwhile; where nobody is asked, cutting comes first
-            return await self._questions.ask(frame, look.view)
-        return [] if not len(look.found) else None
+            if (said := await self._questions.ask(frame, look.view)) is not None:
+                return said
+        return Answer(None if len(look.found) else [])
+
+    def _next_s(self, frame: Frame, look: Look, answer: Answer) -> float | None:
+        """Return for how long no other frame of a live camera is worth sending; nothing of a recording."""
+        if frame.paced:
+            return None
+        now_s = time.monotonic()
+        faces = len(look.found)
+        glimpse = Glimpse(faces, self._attention.unseen_s(frame.source, now_s), answer.haste)
+        self._attention.note(frame.source, faces, now_s)
+        return next_look_s(glimpse, self._settings.usual_looks_per_s)
 
     def _pass_over(self, frame: Frame) -> None:
         """Have the frames of a recording that follow this one not wait for what is seen in it."""
@@ -258,7 +271,7 @@ class Service:
         # What the broker does not take would stay here, and with enough of it no frame would be taken.
         return self.link.max_packet_bytes - PACKET_MARGIN_BYTES
 
-    def _deliver(self, frame: Frame, faces: list[Face], taken_s: float) -> None:
+    def _deliver(self, frame: Frame, faces: list[Face], taken_s: float, next_s: float | None) -> None:
         now_s = time.monotonic()
         self._publish(self._custody.hold(frame, faces, now_s))
         metrics.FRAMES.inc()
@@ -266,7 +279,8 @@ class Service:
         for face in faces:
             log.debug("detect.face_found", id=face.id)
         if not self._custody.is_waiting(frame):
-            self._answer(Done(frame.source, frame.sequence, faces=tuple(face.id for face in faces)))
+            ids = tuple(face.id for face in faces)
+            self._answer(Done(frame.source, frame.sequence, faces=ids, next_s=next_s))
         if not frame.paced:
             metrics.FRAME_AGE_SECONDS.observe(max(0.0, now_s - taken_s))
 

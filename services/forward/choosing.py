@@ -11,7 +11,7 @@ from services.common.drops import Drops
 from services.common.faces import Face
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.sights import Seen, Wanted, decode_seen, encode_wanted
+from services.common.sights import Answer, Seen, decode_seen, encode_wanted
 from services.common.topics import Source
 from services.common.visits import News, encode_news, latest
 from services.forward import metrics
@@ -56,7 +56,7 @@ class _Camera:
 
     visits: Visits = field(default_factory=Visits)
     order: Order = field(default_factory=Order)
-    answers: OrderedDict[_Key, list[Wanted]] = field(default_factory=OrderedDict)
+    answers: OrderedDict[_Key, Answer] = field(default_factory=OrderedDict)
     live: _Live | None = None
 
 
@@ -135,14 +135,15 @@ class Chooser:
             metrics.SIGHTS.inc(len(seen.view.sights))
             for each in wanted:
                 metrics.WANTED.labels(each.why).inc()
-            camera.answers[seen.sequence, seen.time] = wanted
+            answer = Answer(wanted, None if seen.paced else camera.visits.haste(seen))
+            camera.answers[seen.sequence, seen.time] = answer
             if len(camera.answers) > KEPT_ANSWERS:
                 camera.answers.popitem(last=False)
-            self._answer(seen, wanted)
+            self._answer(seen, answer)
 
-    def _answer(self, seen: Seen, wanted: Sequence[Wanted]) -> None:
+    def _answer(self, seen: Seen, answer: Answer) -> None:
         # Whoever hears nothing asks again, or takes it that all are wanted.
-        self._send(encode_wanted(seen, wanted))
+        self._send(encode_wanted(seen, answer))
 
     def _tell(self, source: Source, told: Sequence[News]) -> None:
         for news in told:

@@ -8,7 +8,9 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -223,6 +225,48 @@ async def test_silent_detect_gets_few_frames_and_all_again_when_it_speaks(rig: R
         assert 'reason": "unanswered"' in capture.log
 
 
+async def test_a_camera_is_looked_at_as_often_as_detect_asks(rig: Rig) -> None:
+    async with Detector(rig.broker.url) as detector:
+        await detector.wait_up()
+        detector.next_s = 0.2
+        rig.capture(f"a=exec:{live_source(fps=25)}")
+        await eventually(lambda: detector.counts["a"] >= 3, 20)
+        first = detector.counts["a"]
+        await asyncio.sleep(3)
+        asked = detector.frames["a"][first:]
+        assert 12 <= len(asked) <= 17
+        gaps_s = [(b.time - a.time).total_seconds() for a, b in pairwise(asked)]
+        assert 0.19 < median(gaps_s) < 0.25
+        detector.next_s = 0.0
+        count = detector.counts["a"]
+        await asyncio.sleep(2)
+        assert detector.counts["a"] - count >= 30
+
+
+async def test_where_the_user_says_how_many_detect_does_not(rig: Rig) -> None:
+    async with Detector(rig.broker.url) as detector:
+        await detector.wait_up()
+        detector.next_s = 2.0
+        rig.capture("a=test://?fps=20&size=160x90")
+        await eventually(lambda: detector.counts["a"] >= 3, 20)
+        count = detector.counts["a"]
+        await asyncio.sleep(2)
+        assert detector.counts["a"] - count >= 20
+
+
+async def test_an_answer_that_never_comes_ends_the_pause(rig: Rig) -> None:
+    async with Detector(rig.broker.url) as detector:
+        await detector.wait_up()
+        detector.next_s = 2.0
+        rig.capture(f"a=exec:{live_source(fps=25)}", frame_timeout_s=0.5)
+        await eventually(lambda: detector.counts["a"] >= 2, 20)
+        detector.is_answering = False
+        count = detector.counts["a"]
+        await eventually(detector.more_than("a", count + 2), 6)
+        detector.is_answering, detector.next_s = True, 0.0
+        await eventually(detector.more_than("a", count + 25), 10)
+
+
 async def test_stream_that_changes_its_size_midway_is_not_squeezed_into_the_old_one(
     rig: Rig, tmp_path: Path
 ) -> None:
@@ -349,6 +393,12 @@ async def play(rig: Rig, clip: Path) -> list[str]:
         await eventually(lambda: is_finished(capture), 20)
         capture.stop()
     return faces(capture)
+
+
+def live_source(fps: int) -> str:
+    """Return the command of a camera that has no rate that a user has asked for."""
+    source = f"testsrc2=size=160x90:rate={fps}"
+    return f"{FFMPEG} -v error -re -f lavfi -i {source} -c:v mjpeg -q:v 5 -f mpjpeg -"
 
 
 def hashes(folder: Path) -> list[str]:

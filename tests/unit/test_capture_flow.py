@@ -1,12 +1,17 @@
 """The windows, the rate limit and the quality: each with time as an argument."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.capture.fit import CALM_FRAMES, LEVELS, Fit
+from services.capture.pace import MOST_PERIOD_S, Pace
 from services.capture.rate import RateLimit
 from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
 from services.common.message import Message
+from services.detect.pacing import STILL_S
 
 TIMEOUT_S = 2.0
 
@@ -33,6 +38,15 @@ def fill(window: LiveWindow[str], now_s: float = 0.0) -> list[int]:
             break
         taken.append(out[0])
     return taken
+
+
+def test_a_picture_that_waits_for_a_place_is_known() -> None:
+    window = live()
+    fill(window)
+    assert window.is_waited_in
+    window.answer(100)
+    assert window.take(0.0) is not None
+    assert not window.is_waited_in
 
 
 def test_no_more_than_the_window_is_unanswered() -> None:
@@ -264,3 +278,82 @@ def test_quality_comes_back_after_a_calm_while_only() -> None:
     assert fit.level == LEVELS[1]
     fit.note(100, 1000)
     assert fit.level == LEVELS[0]
+
+
+def sent(pace: Pace, *, fps: float, seconds: float, answer_s: float, delay_s: float = 0.02) -> list[float]:
+    """Return when pictures of a camera go out, if each is answered after a while."""
+    out: list[float] = []
+    answers: list[tuple[float, int]] = []
+    for number in range(int(seconds * fps)):
+        now_s = number / fps
+        while answers and answers[0][0] <= now_s:
+            pace.answered(answers.pop(0)[1], answer_s)
+        if pace.is_due(now_s):
+            pace.sent(now_s)
+            out.append(now_s)
+            answers.append((now_s + delay_s, number))
+    return out
+
+
+def gaps(times_s: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in pairwise(times_s)]
+
+
+@given(fps=st.sampled_from([5, 10, 12.5, 15, 24, 25, 29.97, 30, 60]), answer_s=st.floats(0.05, 0.5))
+def test_as_many_pictures_go_out_as_are_asked_for(fps: float, answer_s: float) -> None:
+    times_s = sent(Pace(), fps=fps, seconds=20, answer_s=answer_s)
+    # A camera gives only whole periods: none is longer than half of one too long or too short.
+    assert all(abs(gap_s - max(answer_s, 1 / fps)) <= 0.5 / fps + 1e-6 for gap_s in gaps(times_s)[2:])
+
+
+@pytest.mark.parametrize("fps", [10, 15, 25, 30])
+def test_where_nothing_changes_no_gap_is_longer_than_what_a_short_visit_takes(fps: float) -> None:
+    assert max(gaps(sent(Pace(), fps=fps, seconds=20, answer_s=STILL_S))) <= 0.3 + 1e-6
+
+
+def test_nothing_is_held_back_before_the_first_answer_and_by_an_answer_of_nothing() -> None:
+    pace = Pace()
+    assert pace.is_due(0.0)
+    pace.sent(0.0)
+    assert pace.is_due(0.03)
+    pace.answered(1, 0.2)
+    assert not pace.is_due(0.06)
+    pace.answered(2, None)
+    assert pace.is_due(0.09)
+
+
+def test_a_slow_detect_is_given_no_more_than_a_quick_one() -> None:
+    quick = sent(Pace(), fps=30, seconds=10, answer_s=0.1, delay_s=0.01)
+    slow = sent(Pace(), fps=30, seconds=10, answer_s=0.1, delay_s=0.25)
+    assert len(slow) <= len(quick) + 10
+
+
+def test_an_answer_that_was_overtaken_counts_no_more() -> None:
+    pace = Pace()
+    pace.sent(0.0)
+    pace.answered(2, 0.0)
+    pace.answered(1, 1.0)
+    assert pace.is_due(0.03)
+
+
+def test_what_was_asked_for_ends_with_the_connection() -> None:
+    pace = Pace()
+    pace.sent(0.0)
+    pace.answered(1, 2.0)
+    assert not pace.is_due(0.5)
+    pace.forget()
+    assert pace.is_due(0.6)
+
+
+def test_where_the_user_decides_no_answer_holds_a_picture_back() -> None:
+    assert len(sent(Pace(most_s=0.0), fps=30, seconds=2, answer_s=2.0)) == 60
+
+
+def test_a_camera_that_pauses_has_not_become_a_slow_one() -> None:
+    pace = Pace()
+    for number in range(10):
+        pace.is_due(number / 30)
+    assert pace.is_due(60.0)
+    pace.sent(60.0)
+    pace.answered(1, 0.5)
+    assert not pace.is_due(60.5 - MOST_PERIOD_S)

@@ -8,7 +8,7 @@ import pytest
 from services.common.errors import Refused
 from services.common.message import Message
 from services.common.mqtt import LinkDown
-from services.common.sights import Seen, View, Wanted, Why, decode_seen, encode_wanted
+from services.common.sights import Answer, Seen, View, Wanted, Why, decode_seen, encode_wanted
 from services.detect import questions
 from services.detect.questions import Questions
 from tests.detect_clips import frame
@@ -17,7 +17,7 @@ from tests.visits_rig import sight
 VIEW = View(640, 480, (sight(size=60),))
 FRAME = frame(b"a picture", 3)
 LIVE = replace(FRAME, paced=False)
-WANTED = [Wanted(0, "20260314T120000.000000Z-0123456789abcdef", 1, 0.5, Why.FIRST)]
+WANTED = Answer([Wanted(0, "20260314T120000.000000Z-0123456789abcdef", 1, 0.5, Why.FIRST)], 2.0)
 
 
 class Forward:

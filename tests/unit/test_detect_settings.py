@@ -18,6 +18,20 @@ def test_shipped_settings_are_those_of_the_design() -> None:
     assert (settings.detection_size_px, settings.crop_format, settings.frame_max_age_s) == (640, "jpeg", 2.0)
 
 
+def test_each_frame_is_looked_at_where_each_face_is_kept_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FACEFERRY_KEEP", "visits")
+    assert load(DetectSettings, []).usual_looks_per_s == 10
+    monkeypatch.setenv("FACEFERRY_KEEP", "every")
+    assert load(DetectSettings, []).usual_looks_per_s == 0
+    monkeypatch.setenv("FACEFERRY_LOOKS_PER_S", "5")
+    assert load(DetectSettings, []).usual_looks_per_s == 5
+    monkeypatch.setenv("FACEFERRY_KEEP", "visits")
+    monkeypatch.setenv("FACEFERRY_LOOKS_PER_S", "0")
+    assert load(DetectSettings, []).usual_looks_per_s == 0
+
+
 def test_providers_are_a_list_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEFERRY_PROVIDERS", "tensorrt, cuda,cpu")
     assert load(DetectSettings, []).providers == ("tensorrt", "cuda", "cpu")
@@ -31,6 +45,8 @@ def test_providers_are_a_list_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DETECTOR", "dlib"),
         ("SCORE_THRESHOLD", "1.5"),
         ("DETECTION_SIZE_PX", "-1"),
+        ("LOOKS_PER_S", "-1"),
+        ("LOOKS_PER_S", "inf"),
         ("CROP_FORMAT", "gif"),
     ],
 )

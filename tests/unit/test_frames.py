@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from services.common import times
 from services.common.errors import Refused
-from services.common.frames import Done, Frame, decode_done, decode_frame, encode_done, encode_frame
+from services.common.frames import (
+    MOST_NEXT_S,
+    Done,
+    Frame,
+    decode_done,
+    decode_frame,
+    encode_done,
+    encode_frame,
+)
 from services.common.message import Message
 from services.common.topics import Source
 
@@ -39,7 +47,15 @@ def test_a_frame_asks_for_the_answer_on_its_camera_s_topic() -> None:
 
 
 @pytest.mark.parametrize(
-    "done", [Done(FRONT, 7), Done(FRONT, 7, faces=("a", "b")), Done(FRONT, 7, dropped="stale")]
+    "done",
+    [
+        Done(FRONT, 7),
+        Done(FRONT, 7, faces=("a", "b")),
+        Done(FRONT, 7, faces=("a",), next_s=0.125),
+        Done(FRONT, 7, next_s=0.0),
+        Done(FRONT, 7, dropped="stale"),
+        Done(FRONT, 7, dropped="stale", next_s=1.5),
+    ],
 )
 def test_an_answer_survives_the_wire(done: Done) -> None:
     assert decode_done(encode_done(done)) == done
@@ -56,6 +72,19 @@ def test_a_frame_without_a_number_is_refused(correlation: bytes | None) -> None:
 )
 def test_an_answer_that_says_nothing_is_refused(payload: bytes) -> None:
     assert refusal(dataclasses.replace(encode_done(Done(FRONT, 7)), payload=payload)) == "bad_json"
+
+
+@pytest.mark.parametrize("next_s", ["NaN", "Infinity", "-Infinity", "-0.1", "true", '"1"', "[1]", "1e999"])
+def test_an_answer_that_asks_for_an_impossible_pause_is_refused(next_s: str) -> None:
+    payload = f'{{"faces": [], "next_s": {next_s}}}'.encode()
+    assert refusal(dataclasses.replace(encode_done(Done(FRONT, 7)), payload=payload)) == "bad_json"
+
+
+@pytest.mark.parametrize("next_s", ["2.5", "100000", "1e300", "9" * 400])
+def test_nobody_can_have_a_camera_held_back_for_long(next_s: str) -> None:
+    payload = f'{{"faces": [], "next_s": {next_s}}}'.encode()
+    done = decode_done(dataclasses.replace(encode_done(Done(FRONT, 7)), payload=payload))
+    assert done.next_s == MOST_NEXT_S
 
 
 @given(st.binary(max_size=200), st.sampled_from(["frame", "done"]))

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from services.common.errors import Refused
 from services.common.message import Message
 from services.common.sights import (
+    LEAST_HASTE,
+    MOST_HASTE,
     SIGNATURE_BYTES,
+    Answer,
     Seen,
     Sight,
     View,
@@ -53,11 +56,17 @@ def test_a_question_comes_as_it_went(found: list[Sight], paced: bool, after: int
     assert decode_seen(encode_seen(seen)) == seen
 
 
-@given(index=st.integers(0, 999), shot=st.integers(1, 99), rated=shares, why=st.sampled_from(Why))
-def test_so_does_an_answer(index: int, shot: int, rated: float, why: Why) -> None:
-    wanted = [Wanted(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated, why)]
-    answer = encode_wanted(SEEN, wanted)
-    assert decode_wanted(answer) == wanted
+@given(
+    index=st.integers(0, 999),
+    shot=st.integers(1, 99),
+    rated=shares,
+    why=st.sampled_from(Why),
+    haste=st.none() | st.sampled_from([LEAST_HASTE, 0.5, 1.0, 2.25, MOST_HASTE]),
+)
+def test_so_does_an_answer(*, index: int, shot: int, rated: float, why: Why, haste: float | None) -> None:
+    given = Answer([Wanted(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated, why)], haste)
+    answer = encode_wanted(SEEN, given)
+    assert decode_wanted(answer) == given
     assert (answer.topic, answer.correlation) == (SEEN.answer_to, SEEN.correlation)
 
 
@@ -88,6 +97,7 @@ def test_nobody_has_an_answer_published_elsewhere(answer_to: str) -> None:
         {"faces": [{"box": [1, 2, 3, 4], "score": float("nan"), "sharpness": 1, "signature": ""}]},
         {"faces": [{"box": [1, 2, 3, float("inf")], "score": 1, "sharpness": 1, "signature": ""}]},
         {"faces": [{"box": [1, 2, 3, 1e300], "score": 1, "sharpness": 1, "signature": ""}]},
+        {"faces": [{"box": [1, 2, 3, 10**400], "score": 1, "sharpness": 1, "signature": ""}]},
         {"faces": [{"box": [1, 2, 3, 4], "score": 1, "sharpness": 1, "signature": "AAAA"}]},
         {"faces": [{"box": [1, 2, 3, 4], "score": 1, "sharpness": 1, "signature": "ä"}]},
         {"faces": [{"box": [1, 2, 3, 4], "score": 1, "sharpness": 1, "signature": "", "landmarks": [1]}]},
@@ -132,6 +142,29 @@ def test_a_picture_that_nobody_can_want_is_refused(change: dict[str, object]) ->
     def answer(body: dict[str, object]) -> Message:
         return Message(topic=SEEN.answer_to, payload=json.dumps({"wanted": [body]}).encode())
 
-    assert decode_wanted(answer(good)) == [Wanted(0, "v", 1, 1.0, Why.FIRST)]
+    assert decode_wanted(answer(good)) == Answer([Wanted(0, "v", 1, 1.0, Why.FIRST)])
     with pytest.raises(Refused, match="bad_json"):
         decode_wanted(answer({**good, **change}))
+
+
+@pytest.mark.parametrize(
+    ("haste", "read"),
+    [
+        (1, 1.0),
+        (0.001, LEAST_HASTE),
+        (1e9, MOST_HASTE),
+        (10**400, MOST_HASTE),
+        (0, None),
+        (-1, None),
+        (True, None),
+        ("1", None),
+    ]
+    + [(value, None) for value in (float("nan"), float("inf"), [1])],
+)
+def test_haste_is_bounded_and_what_is_none_is_refused(haste: object, read: float | None) -> None:
+    message = Message(topic=SEEN.answer_to, payload=json.dumps({"wanted": [], "haste": haste}).encode())
+    if read is not None:
+        assert decode_wanted(message) == Answer([], read)
+        return
+    with pytest.raises(Refused, match="bad_json"):
+        decode_wanted(message)

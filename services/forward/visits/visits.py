@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from services.common import times
-from services.common.sights import Seen, Sight, Wanted, Why
+from services.common.sights import Seen, Sight, View, Wanted, Why
 from services.common.visits import News, Stage
+from services.forward.visits.haste import haste
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.matching import Box, Course, Glance, match
 from services.forward.visits.quality import quality
@@ -44,6 +45,10 @@ class Rules:
     missing_s: float = 0.0
 
 
+GOOD = 0.75
+"""A picture of this quality is good, and better ones need not be hunted."""
+BETTERED_S = 1.0
+"""One that was not bettered for so long is as good as they come."""
 HALF_FULL, NEARLY_FULL = 0.5, 0.8
 CLEARLY_BETTER = 1.5
 
@@ -86,6 +91,11 @@ class _Visit:
         """Say whether it has ended."""
         goes_on_for_long = rules.anew_s > 0 and now_s - self.began_s > rules.anew_s
         return goes_on_for_long or self.course.unseen_s(now_s) > rules.gap_s
+
+    def haste(self, view: View, at_s: float) -> float:
+        """Return how many times as often as usual it needs a look."""
+        has_good = self.picture.quality >= GOOD or at_s - self.asked_s > BETTERED_S
+        return haste(self.course, width=view.width, height=view.height, has_good=has_good)
 
     def again(self, glance: Glance, rules: Rules) -> Why | None:
         """Take another sight; say why a picture of it is wanted, if one is."""
@@ -146,6 +156,12 @@ class Visits:
             if why is not None:
                 wanted.append(Wanted(index, visit.id, visit.shots, glance.quality, why))
         return wanted
+
+    def haste(self, seen: Seen) -> float:
+        """Return how many times as often as usual those who are in this frame, the last one, need a look."""
+        at_s = seen.time.timestamp()
+        here = (visit for visit in self._open if visit.course.last.at_s >= at_s)
+        return max((visit.haste(seen.view, at_s) for visit in here), default=1.0)
 
     def visit_at(self, box: Box) -> str:
         """Return the id of the open visit that was last seen just here; empty if there is none."""
