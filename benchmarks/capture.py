@@ -140,10 +140,11 @@ async def _capture(clip: Path, site: Site) -> int:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         developer = Developer("benchmark", QUALITY, threads)
 
-        async def on_picture(picture: Picture) -> None:
+        async def on_picture(picture: Picture) -> float:
             nonlocal frames
             await developer.develop(picture, 1 << 24)
             frames += 1
+            return 0.0
 
         camera = parse_camera(f"benchmark={to_url(str(clip))}?paced=1")
         ending = await Program(camera, site, Patience(30, 30), Tally("benchmark")).run(on_picture)

@@ -63,9 +63,10 @@ async def _until_first_picture(program: Program) -> Ending | None:
     """Return nothing if there was a picture, else how the program ended."""
     seen = asyncio.Event()
 
-    async def on_picture(_picture: Picture) -> None:
+    async def on_picture(_picture: Picture) -> float:
         seen.set()
         await asyncio.Event().wait()  # until cancelled: no other is wanted
+        return 0.0
 
     run = asyncio.create_task(program.run(on_picture), name="capture.check")
     sight = asyncio.create_task(seen.wait(), name="capture.check_seen")

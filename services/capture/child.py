@@ -31,6 +31,11 @@ class Pipe:
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._read, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
+    @property
+    def size_bytes(self) -> int:
+        """How much it holds."""
+        return fcntl.fcntl(self._read, fcntl.F_GETPIPE_SZ)
+
     def read_now(self, view: "memoryview[Any]") -> int | None:
         """Fill `view` with what is there; return how many bytes: 0 at the end, nothing if none yet."""
         try:

@@ -66,21 +66,23 @@ class LiveFlow:
         self._wake = asyncio.Event()
         outlet.on_change(self._link_changed)
 
-    async def on_picture(self, picture: Picture) -> None:
-        """Take a picture from the camera; never waits."""
+    async def on_picture(self, picture: Picture) -> float:
+        """Take a picture from the camera; never waits. Say for how long no other is worth reading."""
         self._tally.frames.inc()
         came_s = time.monotonic()
         if not self._rate.admits(came_s):
             self._tally.drop("rate_limit")
-            return
+            return 0.0
         # While one waits for a place the newest takes its turn, or that would be an old one.
         if not self._pace.is_due(came_s) and not self._window.is_waited_in:
             self._tally.not_due.inc()
-            return
+            # What is on its way may be answered with a wish for the very next picture.
+            return 0.0 if self._window.in_flight else self._pace.idle_s(came_s)
         taken_s = _taken_unix_s(picture, time.time())
         if self._window.offer(Shot(picture, times.from_unix_s(taken_s), came_s)):
             self._tally.drop("replaced")
         self._wake.set()
+        return 0.0
 
     async def receive(self) -> None:
         """Free the places of answered frames, for ever."""

@@ -1,11 +1,15 @@
 """When a live camera's next picture is worth sending, as detect's answers say it."""
 
+import math
+
 from services.common.frames import MOST_NEXT_S
 
-MOST_PERIOD_S = 0.25
+MOST_PERIOD_S = 0.5
 """A camera that pauses for longer has not become a slower one."""
-_NEW = 0.125
-"""What the last period counts in the mean of all."""
+MARGIN_S = 0.005
+"""By so much earlier than a picture could be due it is waited for."""
+_MEMORY = 32
+"""Of so many pictures, at most, the mean period is: they may be read several at a time."""
 
 
 class Pace:
@@ -22,8 +26,7 @@ class Pace:
 
     def __init__(self, most_s: float = MOST_NEXT_S) -> None:
         self._most_s = most_s
-        self._came_s: float | None = None
-        self._period_s = 0.0
+        self._period = _Period()
         self._pause_s = 0.0
         self._sent_s: float | None = None
         self._answered = -1
@@ -34,11 +37,12 @@ class Pace:
         Args:
             came_s: now, by a clock that is never set, in seconds.
         """
-        if self._came_s is not None:
-            period_s = min(MOST_PERIOD_S, came_s - self._came_s)
-            self._period_s += (period_s - self._period_s) * (_NEW if self._period_s else 1)
-        self._came_s = came_s
-        return self._sent_s is None or came_s >= self._sent_s + self._pause_s - self._period_s / 2
+        self._period.note(came_s)
+        return came_s >= self._due_s
+
+    def idle_s(self, now_s: float) -> float:
+        """Return for how long no picture that comes will be due."""
+        return max(0.0, self._due_s - MARGIN_S - now_s)
 
     def sent(self, came_s: float) -> None:
         """Note that the picture that came at this moment goes out."""
@@ -54,8 +58,34 @@ class Pace:
         if sequence >= self._answered:
             self._answered, self._pause_s = sequence, min(self._most_s, next_s or 0.0)
 
+    @property
+    def _due_s(self) -> float:
+        if self._sent_s is None:
+            return -math.inf
+        return self._sent_s + self._pause_s - self._period.mean_s / 2
+
     def forget(self) -> None:
         """Have the next picture sent: nobody knows what has become of the last."""
         self._pause_s = 0.0
         self._sent_s = None
         self._answered = -1
+
+
+class _Period:
+    """The mean time from one picture of a camera to the next, in seconds; 0 while nothing is known of it."""
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+        self._since_s = self._last_s = -math.inf
+        self._count = 0.0
+
+    def note(self, came_s: float) -> None:
+        """Take a picture that comes."""
+        if came_s - self._last_s > MOST_PERIOD_S:
+            self._since_s, self._count = came_s, 0.0
+        else:
+            self._count += 1
+            self.mean_s = (came_s - self._since_s) / self._count
+        if self._count >= _MEMORY:
+            self._since_s, self._count = (self._since_s + came_s) / 2, self._count / 2
+        self._last_s = came_s

@@ -74,11 +74,14 @@ class PacedFlow:
         self._stuck_at, self._read = self._read, 0
         return is_stuck or (ending.status == 0 and ending.pictures > 0)
 
-    async def on_picture(self, picture: Picture) -> None:
-        """Take the file's next picture; wait until it is on its way."""
+    async def on_picture(self, picture: Picture) -> float:
+        """Take the file's next picture; wait until it is on its way. Each is worth reading at once."""
         number, self._read = self._read, self._read + 1
-        if number < self._handled:
-            return
+        if number >= self._handled:
+            await self._handle(number, picture)
+        return 0.0
+
+    async def _handle(self, number: int, picture: Picture) -> None:
         self._tally.frames.inc()
         if self._chosen is None or number in self._chosen:
             await self._until(lambda: self._outlet.is_up and not self._window.is_full)

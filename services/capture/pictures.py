@@ -1,6 +1,6 @@
 """What a camera's program delivers, and what all readers of it have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -46,6 +46,8 @@ class Planes:
 
 
 Picture: TypeAlias = Jpeg | Planes
+OnPicture: TypeAlias = Callable[[Picture], Awaitable[float]]
+"""Takes a camera's next picture; returns for how many seconds no other is worth reading."""
 
 
 class StreamBroken(FaceferryError):

@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
@@ -13,7 +12,7 @@ from services.capture.doors import open_door
 from services.capture.formats import choose
 from services.capture.machine import find_rpicam
 from services.capture.metrics import Tally
-from services.capture.pictures import Picture
+from services.capture.pictures import OnPicture
 from services.capture.probe import look_at, probe
 from services.capture.sources import Command, Site, Wire, command, needs_probe, snapshot_fps
 from services.capture.watch import Ending, Patience, watch
@@ -42,7 +41,7 @@ class Program:
         self._is_fallback_told = False
         self.has_another_way = False
 
-    async def run(self, on_picture: Callable[[Picture], Awaitable[None]]) -> Ending:
+    async def run(self, on_picture: OnPicture) -> Ending:
         """Run it to its end, whatever that is.
 
         Raises:
@@ -57,7 +56,7 @@ class Program:
             # What stood in a program's way it cannot know itself.
             return replace(ending, words=_with_problem(ending.words, door))
 
-    async def _run(self, on_picture: Callable[[Picture], Awaitable[None]]) -> Ending:
+    async def _run(self, on_picture: OnPicture) -> Ending:
         await self._look()
         program = command(self._camera, self._site)
         self._tally.starts.inc()

@@ -1,7 +1,7 @@
 """A camera's program is started, watched, and started again, for ever."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -9,7 +9,7 @@ import structlog
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
 from services.capture.outlet import Outlet
-from services.capture.pictures import Picture
+from services.capture.pictures import OnPicture, Picture
 from services.capture.program import Program
 from services.capture.recording import Recording, survey
 from services.capture.watch import Ending
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 async def keep_running(
     program: Program,
     outlet: Outlet,
-    on_picture: Callable[[Picture], Awaitable[None]],
+    on_picture: OnPicture,
     is_over: Callable[[Ending], bool],
 ) -> None:
     """Run a camera's program again and again until it has come to its proper end.
@@ -33,15 +33,15 @@ async def keep_running(
     Args:
         program: the camera's.
         outlet: where the camera's state is told.
-        on_picture: gets each picture.
+        on_picture: gets each picture, see `watch`.
         is_over: says whether an ending was the proper one.
     """
     backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
     told = ""
 
-    async def hand_on(picture: Picture) -> None:
+    async def hand_on(picture: Picture) -> float:
         outlet.say("online")
-        await on_picture(picture)
+        return await on_picture(picture)
 
     while True:
         ending = await _run(program, hand_on)
@@ -63,7 +63,7 @@ async def keep_running(
         await asyncio.sleep(backoff.next_s())
 
 
-async def _run(program: Program, on_picture: Callable[[Picture], Awaitable[None]]) -> Ending:
+async def _run(program: Program, on_picture: OnPicture) -> Ending:
     try:
         return await program.run(on_picture)
     except CameraUnavailable as error:

@@ -13,7 +13,7 @@ from html import escape
 from aiohttp import web
 
 from services.capture.developer import Developer
-from services.capture.pictures import Picture
+from services.capture.pictures import OnPicture, Picture
 from services.common.access import Guard, is_own_name
 from services.common.errors import Refused
 
@@ -43,8 +43,6 @@ _LINE_OPTIONS = {
     socket.TCP_USER_TIMEOUT: 30_000,
 }
 
-OnPicture = Callable[[Picture], Awaitable[None]]
-
 
 class Viewfinder:
     """Holds a camera's newest picture.
@@ -64,12 +62,13 @@ class Viewfinder:
     def beside(self, on_picture: OnPicture) -> OnPicture:
         """Return what hands each picture on and keeps it here until the next."""
 
-        async def keep(picture: Picture) -> None:
+        async def keep(picture: Picture) -> float:
             self._picture, self._came_s = picture, time.monotonic()
             if self._lookers:
                 async with self._news:
                     self._news.notify_all()
-            await on_picture(picture)
+            idle_s = await on_picture(picture)
+            return 0.0 if self._lookers else idle_s
 
         return keep
 

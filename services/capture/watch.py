@@ -1,10 +1,11 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.capture.child import GRACE_S, Child, Pipe, run_child
+from services.capture.doze import Doze
 from services.capture.metrics import Tally
-from services.capture.pictures import Picture, Reader, StreamBroken
+from services.capture.pictures import OnPicture, Picture, Reader, StreamBroken
 from services.capture.sources import Command, make_reader
 from services.capture.words import LastWords, SizeChange
 
@@ -41,7 +42,7 @@ class Ending:
 
 async def watch(
     command: Command,
-    on_picture: Callable[[Picture], Awaitable[None]],
+    on_picture: OnPicture,
     *,
     patience: Patience,
     tally: Tally,
@@ -54,7 +55,7 @@ async def watch(
     Args:
         command: the program.
         on_picture: gets each picture; while it waits nothing is read, and no silence is held against the
-            program.
+            program. Nor is it while nothing is worth reading, of which the pipe holds some.
         patience: how long to wait for pictures.
         tally: counts what is skipped.
         url: the camera's address, of which the last words must not tell what opens it.
@@ -89,7 +90,7 @@ class _Watcher:
         self,
         child: Child,
         reader: Reader,
-        on_picture: Callable[[Picture], Awaitable[None]],
+        on_picture: OnPicture,
         patience: Patience,
         tally: Tally,
     ) -> None:
@@ -102,6 +103,8 @@ class _Watcher:
         self._tally = tally
         self._is_changed = False
         self._pause_s = 0.0
+        self._doze = Doze(child.output.size_bytes)
+        self._idle_until_s = 0.0
 
     def size_changed(self) -> None:
         self._is_changed = True
@@ -116,6 +119,7 @@ class _Watcher:
                 if self._is_changed:
                     return "changed"
                 if has_come:
+                    await self._rest()
                     deadline_s = loop.time() + self._patience.stall_timeout_s
                 elif loop.time() > deadline_s:
                     return self._silence
@@ -133,8 +137,14 @@ class _Watcher:
             self._tally.skip(self._reader.skipped)
         for picture in pictures:
             self.pictures += 1
-            await self._on_picture(picture)
+            idle_s = await self._on_picture(picture)
+            self._idle_until_s = asyncio.get_running_loop().time() + idle_s
         return bool(pictures)
+
+    async def _rest(self) -> None:
+        """Leave in the pipe what is not worth reading, until something is or the pipe has enough."""
+        if rest_s := self._doze.rest_s(self._idle_until_s - asyncio.get_running_loop().time()):
+            await asyncio.sleep(rest_s)
 
     @property
     def _silence(self) -> str:
@@ -151,6 +161,7 @@ class _Watcher:
                 await asyncio.sleep(_GATHER_S)
                 count = await self._output.read_into(view)
         self._pause_s = 0.0 if count == len(view) else _GATHER_S
+        self._doze.note(count, asyncio.get_running_loop().time())
         return count
 
 

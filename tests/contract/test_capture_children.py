@@ -1,6 +1,7 @@
 """What capture's programs do to it: they talk without end, fall silent, and end at the wrong moment."""
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -8,9 +9,13 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.child import CameraUnavailable, Child, Pipe
+from services.capture.ffmpeg import find_ffmpeg
+from services.capture.metrics import Tally
+from services.capture.pictures import Picture
 from services.capture.probe import probe
 from services.capture.recording import survey
-from services.capture.sources import Entrance, Site
+from services.capture.sources import Command, Entrance, Site, Wire
+from services.capture.watch import Patience, watch
 
 PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])
 WARNINGS = "head -c 3000000 /dev/zero | tr '\\0' w | fold -w 80"
@@ -97,3 +102,25 @@ async def test_a_cancellation_that_comes_as_a_program_ends_is_not_forgotten(turn
     assert waiting.cancelled() or had_ended
     output.close()
     errors.close()
+
+
+@pytest.mark.parametrize(("idle_s", "is_resting"), [(0.0, False), (0.3, True)])
+async def test_what_is_not_worth_reading_stays_in_the_pipe_for_a_while_and_is_not_lost(
+    *, idle_s: float, is_resting: bool
+) -> None:
+    source = "testsrc2=size=320x180:rate=50:duration=4"
+    output = ("-c:v", "mjpeg", "-f", "mpjpeg", "-flush_packets", "1", "pipe:1")
+    argv = (find_ffmpeg(), "-v", "error", "-re", "-f", "lavfi", "-i", source, *output)
+    came_s: list[float] = []
+
+    async def on_picture(_picture: Picture) -> float:
+        came_s.append(asyncio.get_running_loop().time())
+        return idle_s
+
+    ending = await watch(
+        Command(argv, Wire.MULTIPART), on_picture, patience=Patience(20, 1), tally=Tally("a")
+    )
+    assert (ending.reason, ending.status, ending.pictures) == ("exited", 0, 200)
+    # Of those of the last second how many were read together with the one before.
+    together = sum(later - earlier < 0.002 for earlier, later in pairwise(came_s[-50:]))
+    assert (together > 30) == is_resting

@@ -35,8 +35,8 @@ def finder() -> Iterator[Viewfinder]:
         yield Viewfinder(Developer("front", 85, threads))
 
 
-async def nothing(_picture: Picture) -> None:
-    pass
+async def nothing(_picture: Picture) -> float:
+    return 0.5
 
 
 @asynccontextmanager

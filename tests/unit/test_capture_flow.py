@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.capture.doze import LEAST_S, MOST_S, SHARE, Doze
 from services.capture.fit import CALM_FRAMES, LEVELS, Fit
 from services.capture.pace import MOST_PERIOD_S, Pace
 from services.capture.rate import RateLimit
@@ -343,6 +344,49 @@ def test_what_was_asked_for_ends_with_the_connection() -> None:
     assert not pace.is_due(0.5)
     pace.forget()
     assert pace.is_due(0.6)
+
+
+def test_what_is_idle_ends_before_the_next_picture_is_due() -> None:
+    pace = Pace()
+    for number in range(30):
+        pace.is_due(number / 30)
+    pace.sent(1.0)
+    pace.answered(1, 0.25)
+    idle_s = pace.idle_s(1.03)
+    assert idle_s > 0.15
+    assert not pace.is_due(1.03 + idle_s)
+    assert pace.is_due(1.25)
+    assert pace.idle_s(1.25) == 0.0
+
+
+def test_pictures_that_are_read_several_at_a_time_have_the_same_period() -> None:
+    bursts, steady = Pace(), Pace()
+    for number in range(200):
+        steady.is_due(number / 30)
+        bursts.is_due((number // 4) * 4 / 30)
+    for pace in (bursts, steady):
+        pace.sent(10.0)
+        pace.answered(1, 0.2)
+    assert bursts.idle_s(10.0) == pytest.approx(steady.idle_s(10.0), abs=0.005)
+
+
+def test_a_pipe_is_never_left_until_it_is_full() -> None:
+    doze = Doze(pipe_bytes=1_000_000)
+    assert doze.rest_s(1.0) == 0.0  # nobody knows yet how much comes
+    for number in range(60):
+        doze.note(120_000, number / 30)
+    rest_s = doze.rest_s(1.0)
+    assert rest_s * 120_000 * 30 == pytest.approx(1_000_000 * SHARE, rel=0.1)
+    assert doze.rest_s(0.05) == 0.05
+    assert doze.rest_s(LEAST_S / 2) == 0.0
+
+
+def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon_enough() -> None:
+    raw, small = Doze(pipe_bytes=1_000_000), Doze(pipe_bytes=1_000_000)
+    for number in range(60):
+        raw.note(3_100_000, number / 30)
+        small.note(3_000, number / 30)
+    assert (raw.rest_s(1.0), small.rest_s(1.0)) == (0.0, MOST_S)
 
 
 def test_where_the_user_decides_no_answer_holds_a_picture_back() -> None:
