@@ -3,6 +3,7 @@ from typing import Protocol
 
 from services.store import drops
 from services.store.admission import device_of
+from services.store.lanes import Lanes
 from services.store.rates import Rates
 from services.store.settings import StoreSettings
 
@@ -24,10 +25,12 @@ class Door:
     Args:
         settings: the store's.
         room: what is behind it.
+        lanes: are told.
     """
 
-    def __init__(self, settings: StoreSettings, room: Room) -> None:
+    def __init__(self, settings: StoreSettings, room: Room, lanes: Lanes) -> None:
         self._room = room
+        self._lanes = lanes
         self._bytes = Rates(settings.store_device_max_bytes_s)
         self._faces = Rates(settings.store_device_max_faces_s)
 
@@ -36,10 +39,13 @@ class Door:
         device, now_s = device_of(topic), time.monotonic()
         if not (self._bytes.has_left(device, now_s) and self._faces.has_left(device, now_s)):
             drops.FACES.count("over_rate", device=device[:63])
+            self._lanes.turned_away(device, now_s)
             return False
         self._bytes.spend(device, size_bytes, now_s)
         self._faces.spend(device, 1, now_s)
         if self._room.would_lose(device, size_bytes):
             drops.FACES.count("over_share", device=device[:63], waiting_bytes=self._room.bytes)
+            self._lanes.turned_away(device, now_s)
             return False
+        self._lanes.let_in(device)
         return True

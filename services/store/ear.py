@@ -1,3 +1,4 @@
+import asyncio
 from types import TracebackType
 from typing import Self
 
@@ -7,8 +8,10 @@ from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.store.answers import Answers
 from services.store.arrivals import Arrival
+from services.store.bypass import Bypass
 from services.store.door import Door
 from services.store.group import share
+from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
 from services.store.writer import Writer
 
@@ -28,29 +31,32 @@ class Ear:
         settings: the store's.
         broker: which one.
         door: says what comes in; that of all brokers.
+        lanes: says who is to get past a flood; likewise.
 
     Attributes:
         link: what faces come by.
     """
 
-    def __init__(self, settings: StoreSettings, broker: Broker, door: Door) -> None:
+    def __init__(self, settings: StoreSettings, broker: Broker, door: Door, lanes: Lanes) -> None:
         self._max_face_bytes = settings.store_max_face_bytes
         self._topics = [bare_topics.parse(text) for text in settings.store_topics]
+        filters = share(settings)
+        bypass = Bypass(
+            broker, lanes, filters, receive_maximum=settings.store_receive_maximum, lets_in=door.lets_in
+        )
         self.link = Link(
             "cloud",
             broker,
             identity="store",
-            subscriptions=share(settings),
+            subscriptions=filters,
             receive_maximum=settings.store_receive_maximum,
-            wants=door.lets_in,
+            wants=lambda topic, size_bytes: not bypass.brings(topic) and door.lets_in(topic, size_bytes),
         )
-        # A broker reads one packet of each connection in turn: on the same one receipts would wait behind the
-        # acknowledgements of a flood.
-        self._speaking = Link("cloud_receipts", broker, identity="store-receipts")
+        self._bypass = bypass
         self._answers = Answers(self._tell)
 
     async def __aenter__(self) -> Self:
-        await self._speaking.__aenter__()
+        await self._bypass.link.__aenter__()
         await self.link.__aenter__()
         return self
 
@@ -60,12 +66,19 @@ class Ear:
         try:
             await self.link.__aexit__(kind, error, trace)
         finally:
-            await self._speaking.__aexit__(kind, error, trace)
+            await self._bypass.link.__aexit__(kind, error, trace)
 
     async def listen(self, writer: Writer) -> None:
+        """Have each message wait for its turn, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._bypass.run(), name="store.bypass")
+            for link in (self.link, self._bypass.link):
+                tasks.create_task(self._listen(link, writer), name=f"store.listen {link.name}")
+
+    async def _listen(self, link: Link, writer: Writer) -> None:
         """Have each message wait for its turn; one that is larger than any face is refused at once."""
         most_bytes = self._max_face_bytes + MOST_AROUND_BYTES
-        async for delivery in self.link:
+        async for delivery in link:
             arrival = Arrival(delivery, self._answers, self._max_face_bytes, self._topics)
             if delivery.size_bytes > most_bytes:
                 allowed = f"{delivery.size_bytes} bytes, {self._max_face_bytes} allowed"
@@ -74,4 +87,5 @@ class Ear:
                 writer.take(arrival)
 
     def _tell(self, message: Message) -> None:
-        (self._speaking if self._speaking.is_up else self.link).publish(message)
+        quiet = self._bypass.link
+        (quiet if quiet.is_up else self.link).publish(message)

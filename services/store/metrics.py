@@ -13,7 +13,13 @@ PUT_SECONDS = Histogram(
 RETRIES = Counter("faceferry_store_retries_total", "Writes that failed and are tried again.", ["reason"])
 REFUSED = Counter("faceferry_store_refused_total", "Messages that can never be stored.", ["reason"])
 DROPPED = Counter("faceferry_store_dropped_total", "Faces and receipts left to be sent again.", ["reason"])
-COPIES = Counter("faceferry_store_copies_total", "Faces that came again while they were being written.")
+COPIES = Counter(
+    "faceferry_store_copies_total",
+    "Faces that came again while they were being written, or past a flood as well.",
+)
+LANES = Gauge(
+    "faceferry_store_lanes", "Devices whose faces come past a flood of another one, at each broker."
+)
 RECEIPTED = Counter("faceferry_store_receipted_total", "Faces that a receipt was sent for.", ["kind"])
 WAITING_FACES = Gauge("faceferry_store_waiting_faces", "Faces in memory, not stored yet.")
 WAITING_BYTES = Gauge("faceferry_store_waiting_bytes", "Bytes of images in memory, not stored yet.")

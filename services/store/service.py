@@ -11,6 +11,7 @@ from services.store import metrics
 from services.store.availability import Availability
 from services.store.door import Door
 from services.store.ear import MOST_AROUND_BYTES, Ear
+from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
 from services.store.waiting import Waiting
 from services.store.writer import FIRST_RETRY_S, Job, Writer
@@ -31,8 +32,9 @@ async def serve(settings: StoreSettings) -> None:
     waiting = Waiting[Job](
         settings.store_max_waiting_faces, settings.store_max_waiting_bytes + MOST_AROUND_BYTES
     )
-    door = Door(settings, waiting)
-    ears = [Ear(settings, broker, door) for broker in Broker.cloud(settings)]
+    lanes = Lanes()
+    door = Door(settings, waiting, lanes)
+    ears = [Ear(settings, broker, door, lanes) for broker in Broker.cloud(settings)]
     links = [ear.link for ear in ears]
     checks = {"cloud": check_any(links), "store": availability.why_not_ready}
     async with (

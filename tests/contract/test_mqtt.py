@@ -92,6 +92,30 @@ async def test_after_a_restart_of_the_broker_it_is_back_and_subscribed(broker: M
         assert (await received(subscriber)).message.payload == b"again"
 
 
+async def test_more_is_subscribed_to_and_less_again_on_a_connection_that_is_up(
+    broker: MosquittoServer,
+) -> None:
+    async with pair(broker) as (publisher, subscriber):
+        assert await subscriber.subscribe(["more/+", "$share/group/most"]) == {"more/+", "$share/group/most"}
+        for topic in ("more/1", "most"):
+            publisher.publish(Message(topic=topic, payload=b"more", qos=1))
+            assert (await received(subscriber)).topic == topic
+        subscriber.unsubscribe(["more/+"])
+        await subscriber.subscribe([TOPIC])  # it is answered in its turn
+        publisher.publish(Message(topic="more/1", payload=b"gone", qos=1))
+        assert await nothing_comes(subscriber)
+        await restart(broker, publisher, subscriber)
+        publisher.publish(Message(topic="most", payload=b"gone", qos=1))
+        assert await nothing_comes(subscriber)
+
+
+async def test_without_a_connection_nothing_can_be_subscribed_to(broker: MosquittoServer) -> None:
+    link = Link("publisher", Broker(broker.url), identity="publisher")
+    with pytest.raises(LinkDown):
+        await link.subscribe([TOPIC])
+    link.unsubscribe([TOPIC])
+
+
 async def test_beyond_the_receive_maximum_nothing_comes_until_one_is_acknowledged(
     broker: MosquittoServer,
 ) -> None:

@@ -228,3 +228,13 @@ async def test_the_name_of_a_group_is_not_said_where_a_broker_refuses_it() -> No
         await eventually(lambda: reasons, 3.0)
     assert "refused the subscription to faceferry/+/+/face: Not authorized" in reasons[0]
     assert "a-secret" not in reasons[0]
+
+
+async def test_of_more_topics_one_that_is_refused_is_told_and_the_connection_stays() -> None:
+    answer = bytes([0x90, 5, 0, 2, 0, 1, 0x87])
+    async with server(acting(CONNACK, suback(1), answer, SILENCE)) as port:
+        link = Link("cloud", Broker(f"mqtt://127.0.0.1:{port}"), identity="a", subscriptions=["a/topic"])
+        async with link:
+            await link.wait_up()
+            assert await link.subscribe(["one", "$share/a-secret/two"]) == {"one"}
+            assert link.is_up

@@ -14,7 +14,7 @@ from services.common.mqtt import Broker, Link
 from services.common.receipts import decode_receipt
 from services.common.topics import Source
 from tests.storing import PORCH, StoreProcess, face, images_in
-from tests.support import MosquittoServer, S3Server, eventually
+from tests.support import MosquittoServer, S3Server, eventually, running_broker
 
 LOUD = Source("loud", "front")
 RESEND_S = 2.0
@@ -61,8 +61,15 @@ class Edge:
 
 
 @pytest.fixture
+def broker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[MosquittoServer]:
+    """A Mosquitto of the test's own, with whatever else it wants of it."""
+    with running_broker(tmp_path, getattr(request, "param", "")) as server:
+        yield server
+
+
+@pytest.fixture
 async def edge(broker: MosquittoServer) -> AsyncIterator[Edge]:
-    topics = ["faceferry/porch/stored", "faceferry/loud/stored"]
+    topics = [f"faceferry/{device}/stored" for device in ("porch", "yard", "loud")]
     async with Link("cloud", Broker(broker.url), identity="edge", subscriptions=topics) as link:
         await link.wait_up()
         edge = Edge(link)
@@ -89,10 +96,10 @@ def start(broker: MosquittoServer, s3: S3Server, tmp_path: Path) -> Iterator[Sta
 
 
 @contextmanager
-def flooding(broker: MosquittoServer, *options: str) -> Iterator[None]:
+def flooding(broker: MosquittoServer, *options: str, device: str = LOUD.device) -> Iterator[None]:
     """A device that publishes as fast as it can on connections of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.flood", str(broker.port), LOUD.device, *options],
+        [sys.executable, "-m", "tests.flood", str(broker.port), device, *options],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -118,7 +125,7 @@ async def test_a_few_faces_are_stored_before_the_backlog_of_another_device_that_
     await edge.send(range(10))
     await eventually(lambda: store.metric("faceferry_store_waiting_faces") == 410)
     s3.start()
-    await eventually(lambda: len(edge.receipted) == 410)
+    await eventually(lambda: len(edge.receipted) == 410, 90)
     devices = stored_of(store)
     assert devices.count("porch") == 10
     assert len(devices) - devices[::-1].index("porch") < 150
@@ -129,7 +136,9 @@ async def test_in_a_full_room_the_one_with_most_loses_its_newest_and_nothing_is_
     start: Start, edge: Edge, s3: S3Server
 ) -> None:
     store = await start(
-        FACEFERRY_STORE_MAX_WAITING_FACES="60", FACEFERRY_STORE_RECEIVE_MAXIMUM="100"
+        FACEFERRY_STORE_MAX_WAITING_FACES="60",
+        FACEFERRY_STORE_RECEIVE_MAXIMUM="100",
+        FACEFERRY_STORE_TOPICS="faceferry/porch/+/face,faceferry/loud/+/face",  # no lanes: each comes once
     ).until_ready()
     s3.kill()
     await edge.send(range(200), LOUD)
@@ -175,10 +184,40 @@ async def test_faces_of_a_device_are_stored_while_another_floods(
     start: Start, edge: Edge, broker: MosquittoServer, options: tuple[str, ...]
 ) -> None:
     store = await start().until_ready()
+    await edge.send_until_receipted(range(1))
     with flooding(broker, *options):
         await eventually(lambda: store.metric("faceferry_store_dropped_total") > 1_000, 60)
-        await edge.send_until_receipted(range(50))
+        await edge.send_until_receipted(range(1, 50))
         assert store.metric("faceferry_store_waiting_faces") <= 1_024
         assert store.resident_bytes < 400 * 1024 * 1024
     # What the flood has left waiting is no burden, either.
     await edge.send_until_receipted(range(50, 60))
+
+
+@pytest.mark.parametrize("broker", ["max_queued_messages 100\n"], indirect=True)
+async def test_what_a_known_device_sends_comes_past_a_flood_at_the_first_sending(
+    start: Start, edge: Edge, broker: MosquittoServer
+) -> None:
+    store = await start(
+        FACEFERRY_STORE_MAX_WAITING_FACES="150", FACEFERRY_STORE_RECEIVE_MAXIMUM="200"
+    ).until_ready()
+    await edge.send_until_receipted(range(1))
+    with flooding(broker, "--connections", "8"):
+        await eventually(lambda: store.metric("faceferry_store_lanes") == 1, 60)
+        await edge.send(range(10, 40))
+        await eventually(lambda: edge.missing(range(10, 40)) == [], 60)
+    assert [line["devices"] for line in store.log if line["event"] == "store.flood_began"] == [["loud"]]
+
+
+async def test_a_device_that_begins_to_flood_loses_its_lane(
+    start: Start, edge: Edge, broker: MosquittoServer
+) -> None:
+    store = await start().until_ready()
+    await edge.send_until_receipted(range(1))
+    await edge.send_until_receipted(range(1), Source("yard", "front"))
+    with flooding(broker, "--connections", "2"):
+        await eventually(lambda: store.metric("faceferry_store_lanes") == 2, 60)
+        with flooding(broker, "--connections", "2", device="yard"):
+            await eventually(lambda: store.metric("faceferry_store_lanes") == 1, 60)
+            await edge.send(range(10, 60))
+            await eventually(lambda: edge.missing(range(10, 60)) == [], 60)

@@ -116,6 +116,13 @@ class Connection(aiomqtt.Client):
         self._awaited = ""
         return codes
 
+    def leave(self, topics: Sequence[str]) -> None:
+        """Unsubscribe from topic filters."""
+        if topics and self.is_alive:
+            _, mid = self._client.unsubscribe([*topics])
+            if mid is not None:  # else the connection is lost already
+                self._pending_unsubscribes[mid] = asyncio.Event()  # for aiomqtt, which wants somebody to wait
+
     async def ends(self, timeout_s: float | None = None) -> bool:
         """Wait for the connection's end; say whether it came in time."""
         await asyncio.wait([self._disconnected], timeout=timeout_s)

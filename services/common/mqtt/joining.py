@@ -72,6 +72,20 @@ async def subscribe(client: Connection, topics: Sequence[str]) -> None:
             raise aiomqtt.MqttError(f"the broker refused the subscription to {_without_group(topic)}: {code}")
 
 
+async def granted(client: Connection, topics: Sequence[str]) -> frozenset[str]:
+    """Subscribe to topic filters; return those that the broker has granted.
+
+    Raises:
+        aiomqtt.MqttError: no answer came.
+    """
+    codes = await client.ask_for(topics)
+    return frozenset(
+        topic
+        for topic, code in zip(topics, codes, strict=True)
+        if not (isinstance(code, ReasonCode) and code.is_failure)
+    )
+
+
 def _limits_reader(then: Any, keep_alive_s: int, on_limits: Callable[[Limits], None]) -> Any:
     """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
 

@@ -22,7 +22,7 @@ from services.common.message import Message
 from services.common.mqtt.asking import BrokerUnavailable, ask
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.delivery import PACKET_BYTES, Delivery, Inbox, Wants
-from services.common.mqtt.joining import make_connection, subscribe
+from services.common.mqtt.joining import granted, make_connection, subscribe
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
 from services.common.mqtt.lines import Lines
@@ -202,6 +202,24 @@ class Link:
         if message.qos == 0:
             return
         self._unanswered.add(info.mid, len(message.payload), on_acknowledged)
+
+    async def subscribe(self, topics: Sequence[str]) -> frozenset[str]:
+        """Subscribe to more, on the present connection alone; return what the broker has granted of it.
+
+        Raises:
+            LinkDown: there is no connection, or no answer.
+        """
+        if self._connection is None or not self.is_up:
+            raise LinkDown(self.address)
+        try:
+            return await granted(self._connection, topics)
+        except aiomqtt.MqttError as error:
+            raise LinkDown(str(error)) from error
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """End subscriptions; what is under way still comes. Without a connection there are none."""
+        if self._connection is not None:
+            self._connection.leave(topics)
 
     def _note_standing(self, message: Message) -> None:
         if self._will is not None and message.retain and message.topic == self._will.topic:

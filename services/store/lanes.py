@@ -1,0 +1,86 @@
+"""Which devices are to have a lane past a flood. No clock, no socket: time is an argument."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from services.common.topics import ROOT, is_name
+
+LOUD_AT = 64
+"""So many of a device's messages that were not let in"""
+WITHIN_S = 5.0
+"""within so long are a flood,"""
+LOUD_S = 60.0
+"""which is over when it has not been one for so long."""
+MOST_LANES = 2_048
+"""So many devices at most have one: those that were heard of last."""
+
+
+class Lanes:
+    """Tells devices that flood from those that are to get past them.
+
+    A broker keeps one queue for each of our connections. Where one device fills that, what others send is
+    dropped from it, too, and no reader is so fast that it could not be filled. On another connection they
+    have a queue of their own. There is no topic filter for all devices but one, so they are named one by one;
+    a device can be named that was heard of.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._away: dict[str, tuple[float, int]] = {}
+        self._loud_until_s: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._away) + len(self._loud_until_s)
+
+    @property
+    def loud(self) -> frozenset[str]:
+        """The devices that flood."""
+        return frozenset(self._loud_until_s)
+
+    def let_in(self, device: str) -> None:
+        """Note that a message of a device was let in."""
+        if device in self._known:
+            self._known.move_to_end(device)
+        elif is_name(device):
+            self._known[device] = None
+            if len(self._known) > MOST_LANES:
+                self._known.popitem(last=False)
+
+    def turned_away(self, device: str, now_s: float) -> None:
+        """Note that one was not."""
+        since_s, count = self._away.get(device, (now_s, 0))
+        if now_s - since_s > WITHIN_S:
+            since_s, count = now_s, 0
+        if count + 1 < LOUD_AT:
+            self._away[device] = since_s, count + 1
+        else:
+            self._away.pop(device, None)
+            self._loud_until_s[device] = now_s + LOUD_S
+
+    def wanted(self, now_s: float) -> frozenset[str]:
+        """Return the devices that are to have a lane now: nobody while nobody floods."""
+        self._forget(now_s)
+        if not self._loud_until_s:
+            return frozenset()
+        return frozenset(self._known.keys() - self._loud_until_s.keys())
+
+    def _forget(self, now_s: float) -> None:
+        """Forget what is over: names come from the network, so they must not pile up."""
+        self._loud_until_s = {name: at_s for name, at_s in self._loud_until_s.items() if at_s > now_s}
+        self._away = {name: away for name, away in self._away.items() if now_s - away[0] <= WITHIN_S}
+
+
+def lane_of(filters: Sequence[str], device: str) -> list[str]:
+    """Return the topic filters by which one device's part of shared ones is asked for.
+
+    Args:
+        filters: `$share/{group}/{filter}` each; those in which all devices are not named with a plus sign in
+            the place of the device have no lanes.
+        device: whose.
+    """
+    found = []
+    for text in filters:
+        share, group, *levels = text.split("/")
+        if levels[:2] == [ROOT, "+"]:
+            found.append("/".join((share, group, ROOT, device, *levels[2:])))
+    return found
