@@ -13,6 +13,7 @@ from aiohttp import web
 from services.capture import metrics, viewfinder
 from services.capture.cameras import Camera
 from services.capture.clock import StepWatch
+from services.capture.departed import say_who_has_departed
 from services.capture.developer import Developer
 from services.capture.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
 from services.capture.journal import Journal, open_journal
@@ -74,6 +75,10 @@ async def serve(settings: CaptureSettings) -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch_clock(), name="capture.clock")
                 tasks.create_task(_summarise(stations), name="capture.summary")
+                departed = say_who_has_departed(
+                    Broker.local(settings), settings.device, {station.name for station in stations}
+                )
+                tasks.create_task(departed, name="capture.departed")
                 for station in stations:
                     tasks.create_task(station.run(), name=f"capture.{station.name}")
 

@@ -7,7 +7,8 @@ from services.common.message import Message
 from services.common.mqtt import LinkDown
 from services.common.topics import parse_camera_topic
 
-STATES = frozenset({b"online", b"stalled", b"offline"})
+STATES = frozenset({b"online", b"stalled", b"offline", b""})
+"""The last one, in the place of a state, deletes what a broker keeps: that camera is gone."""
 MAX_CAMERAS = 1_000
 """Whose states are kept for the next connection."""
 
@@ -43,6 +44,8 @@ class Relay:
         parse_camera_topic(topic, "status")
         if topic == self._own_topic or message.payload not in STATES:
             raise Refused("bad_status", repr(message.payload[:32]))
+        if topic not in self._states and not message.payload:
+            return  # nobody has heard of it
         if topic not in self._states and len(self._states) >= MAX_CAMERAS:
             raise Refused("too_many_cameras", topic)
         state = Message(topic=topic, payload=message.payload, qos=1, retain=True)
@@ -70,3 +73,5 @@ class Relay:
         self._under_way.discard(state.topic)
         if self._states[state.topic] != state:
             self._send(state.topic)
+        elif not state.payload:
+            del self._states[state.topic]

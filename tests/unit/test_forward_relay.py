@@ -86,7 +86,6 @@ def test_what_is_no_state_of_a_camera_is_refused(states: Relay, cloud: Cloud) ->
         Message(topic=OWN, payload=b"online"),
         Message(topic="faceferry/porch/front/face", payload=b"online"),
         status(b"on fire"),
-        status(b""),
     ]
     for message in bad:
         with pytest.raises(Refused):
@@ -102,3 +101,15 @@ def test_invented_cameras_do_not_pile_up(states: Relay, monkeypatch: pytest.Monk
     with pytest.raises(Refused) as caught:
         states.take(status(b"online", "c"))
     assert caught.value.reason == "too_many_cameras"
+
+
+def test_a_camera_that_is_gone_is_taken_back_and_forgotten(states: Relay, cloud: Cloud) -> None:
+    states.take(status(b""))
+    assert cloud.said == []
+    states.take(status(b"offline"))
+    cloud.acknowledge()
+    states.take(status(b""))
+    cloud.acknowledge()
+    assert cloud.said == [("front", b"offline"), ("front", b"")]
+    states.start_over()
+    assert cloud.said == []
