@@ -15,6 +15,7 @@ from services.common.sights import Answer, Seen, decode_seen, encode_wanted
 from services.common.topics import Source
 from services.common.visits import News, encode_news, latest
 from services.forward import metrics
+from services.forward.home.home import Home
 from services.forward.visits.order import Order
 from services.forward.visits.visits import Rules, Visits, thrifty
 
@@ -70,14 +71,21 @@ class Chooser:
         rules: what a visit is.
         publish: sends to the local broker.
         fill: says how full the spool is, 0..1.
+        home: is told of visits and of who is there, if anybody is.
     """
 
     def __init__(
-        self, rules: Rules, *, publish: Callable[[Message], None], fill: Callable[[], float]
+        self,
+        rules: Rules,
+        *,
+        publish: Callable[[Message], None],
+        fill: Callable[[], float],
+        home: Home | None = None,
     ) -> None:
         self._rules = rules
         self._publish = publish
         self._fill = fill
+        self._home = home
         self._cameras: OrderedDict[Source, _Camera] = OrderedDict()
 
     def take(self, message: Message) -> None:
@@ -104,6 +112,7 @@ class Chooser:
                 self._choose(camera, camera.order.overdue(now_s))
                 if camera.live is not None:
                     self._tell(source, camera.visits.end(camera.live.at(now_s), self._rules))
+                self._count_people(source, camera)
             metrics.VISITS_OPEN.set(sum(len(camera.visits) for camera in self._cameras.values()))
 
     def came(self, face: Face) -> None:
@@ -114,6 +123,8 @@ class Chooser:
         news = camera.visits.came(visit, face.extensions.get("shot", ""), face.id)
         if news is not None:
             self._tell(face.source, [news])
+            if self._home is not None:
+                self._home.came(face)
             self._send(latest(face))
 
     def _camera(self, source: Source) -> _Camera:
@@ -132,6 +143,7 @@ class Chooser:
             wanted = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
             camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
             self._tell(seen.source, camera.visits.ended())
+            self._count_people(seen.source, camera)
             metrics.SIGHTS.inc(len(seen.view.sights))
             for each in wanted:
                 metrics.WANTED.labels(each.why).inc()
@@ -148,6 +160,13 @@ class Chooser:
     def _tell(self, source: Source, told: Sequence[News]) -> None:
         for news in told:
             self._send(encode_news(source, news))
+            if self._home is not None:
+                self._home.news(source, news)
+
+    def _count_people(self, source: Source, camera: _Camera) -> None:
+        # Not from the news: a visit whose first picture never came ends without any.
+        if self._home is not None:
+            self._home.people(source, len(camera.visits))
 
     def _send(self, message: Message) -> None:
         try:

@@ -152,5 +152,7 @@ async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, 
         reasons |= state.set_aside.keys()
         for reason in reasons:
             metrics.SET_ASIDE_FACES.labels(reason).set(state.set_aside.get(reason, 0))
+        if taker.home is not None:
+            taker.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
         sender.measure()
         await asyncio.sleep(METRICS_EVERY_S)

@@ -62,6 +62,17 @@ class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
         "stays for ever",
     )
 
+    home_assistant: bool = Field(
+        False,
+        description="true: the local broker is told what Home Assistant makes entities of (MQTT discovery)",
+    )
+
+    @model_validator(mode="after")
+    def _check_home_assistant(self) -> Self:
+        if self.home_assistant and self.keep != "visits":
+            raise ValueError("FACEFERRY_HOME_ASSISTANT wants FACEFERRY_KEEP=visits: it is told of visits")
+        return self
+
     @model_validator(mode="after")
     def _check_brokers(self) -> Self:
         if self.local_mqtt_url in self.cloud_mqtt_url:

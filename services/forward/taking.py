@@ -19,6 +19,7 @@ from services.common.topics import ROOT, is_own
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
+from services.forward.home.home import Home
 from services.forward.intake import admit
 from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
@@ -46,6 +47,7 @@ class Taker:
 
     Attributes:
         chooser: says which faces are worth taking; nothing where each one is.
+        home: tells Home Assistant, where that is wanted.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Taker:
         self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
+        self.home = Home(settings.device, self._say) if settings.home_assistant else None
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
         self.link = Link(
             "local",
@@ -78,8 +81,11 @@ class Taker:
                 f"{ROOT}/{settings.device}/+/status",
                 *(pattern.filter for pattern in self._bare_topics),
                 *([f"{ROOT}/{settings.device}/+/seen"] if self.chooser is not None else ()),
+                *([f"{ROOT}/{settings.device}/+/home"] if self.home is not None else ()),
             ],
             receive_maximum=256,
+            will=self.home.status(b"offline") if self.home is not None else None,
+            on_up=self.home.link_up if self.home is not None else None,
         )
 
     def why_no_room(self) -> str | None:
@@ -109,7 +115,10 @@ class Taker:
         message = delivery.message
         kind = message.topic.rpartition("/")[2] if is_own(message.topic) else ""
         if kind == "status":
-            self._relay(message)
+            self._hear_state(message)
+            delivery.acknowledge()
+        elif kind == "home" and self.home is not None:
+            self.home.take_own(message)
             delivery.acknowledge()
         elif kind == "seen":
             self._choose(message)
@@ -141,12 +150,20 @@ class Taker:
         )
         return Chooser(
             rules,
-            publish=self._answer_detect,
+            publish=self._say,
             fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
+            home=self.home,
         )
 
-    def _answer_detect(self, message: Message) -> None:
+    def _say(self, message: Message) -> None:
         self.link.publish(message)
+
+    def _hear_state(self, message: Message) -> None:
+        if self.home is not None and message.topic == self.home.own_topic:
+            return
+        self._relay(message)
+        if self.home is not None:
+            self.home.take_state(message)
 
     def _choose(self, message: Message) -> None:
         if self.chooser is not None:

@@ -21,7 +21,7 @@ def any_of(*names: str) -> list[tuple[str, ...]]:
 EDGE_FILES = [
     (*gpu, *others)
     for gpu in [(), ("gpu.yaml",), ("jetson.yaml",)]
-    for others in any_of("passwords.yaml", "live.yaml")
+    for others in any_of("passwords.yaml", "live.yaml", "home-assistant.yaml")
 ]
 EDGE = list(itertools.product(EDGE_FILES, any_of("metrics")))
 CLOUD = list(
@@ -94,6 +94,24 @@ def test_every_container_is_confined_and_what_shows_faces_or_figures_is_for_this
         assert 64 <= service["pids_limit"] <= 1024, name
         if name != "broker":
             assert {port["host_ip"] for port in service.get("ports", ())} <= {"127.0.0.1"}, name
+
+
+def test_another_s_broker_may_be_in_the_place_of_the_device_s_own() -> None:
+    told = subprocess.run(
+        ["docker", "compose", *named(("their-broker.yaml",), ()), "config", "--format", "json"],
+        cwd=ROOT / "compose/edge",
+        env=os.environ | {"FACEFERRY_LOCAL_MQTT_URL": "mqtt://faceferry@homeassistant.local:1883"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    services = json.loads(told.stdout)["services"]
+    assert services.keys() == {"capture", "detect", "forward"}
+    for service in services.values():
+        assert not service.get("depends_on")
+        assert service["environment"]["FACEFERRY_LOCAL_MQTT_URL"].startswith("mqtt://faceferry@")
+        assert "local-password" in {secret["source"] for secret in service["secrets"]}
+    assert len(services["forward"]["secrets"]) == 4
 
 
 def test_dev_file_is_clean() -> None:

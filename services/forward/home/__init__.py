@@ -1,0 +1,1 @@
+"""What Home Assistant is told by its MQTT discovery."""

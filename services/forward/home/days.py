@@ -1,0 +1,86 @@
+"""Who came before a camera today, for whoever counts by days."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from services.common import times
+from services.common.errors import Refused
+from services.common.message import Message
+from services.common.payloads import from_json, to_json
+from services.common.topics import Source, camera_topic, device_topic
+
+
+@dataclass(slots=True)
+class Day:
+    """What is told of a camera.
+
+    Attributes:
+        on: the day that is counted, in the time of this device.
+        visits: that have begun on it.
+        people: who are there now.
+        last_seen: when somebody was last seen, on any day.
+    """
+
+    on: date
+    visits: int = 0
+    people: int = 0
+    last_seen: datetime | None = None
+
+    def turn(self, today: date) -> None:
+        """Begin to count anew if it is another day."""
+        if today != self.on:
+            self.on, self.visits = today, 0
+
+    def see(self, at: datetime) -> None:
+        """Note that somebody was seen; of two times the later one counts, for frames come out of order."""
+        self.last_seen = at if self.last_seen is None else max(self.last_seen, at)
+
+    def take_over(self, before: "Day") -> None:
+        """Go on from what an earlier process has told."""
+        if before.on == self.on:
+            self.visits += before.visits
+        if before.last_seen is not None:
+            self.see(before.last_seen)
+
+    def message(self, source: Source) -> Message:
+        """Return it as the broker keeps it."""
+        body = {
+            "people": self.people,
+            "visits_today": self.visits,
+            "day": self.on.isoformat(),
+            "last_seen": None if self.last_seen is None else times.rfc3339(self.last_seen),
+        }
+        return _kept(camera_topic(source, "home"), body)
+
+
+def read_day(payload: bytes) -> Day:
+    """Read what was told before.
+
+    Raises:
+        Refused: `bad_json`, `bad_time`, or `bad_home`: it is none of ours.
+    """
+    match from_json(payload):
+        case {"visits_today": int(visits), "day": str(day), "last_seen": str() | None as seen} if visits >= 0:
+            last_seen = None if seen is None else times.parse_rfc3339(seen)
+            try:
+                return Day(date.fromisoformat(day), visits, last_seen=last_seen)
+            except ValueError as error:
+                raise Refused("bad_home", str(error)) from error
+    raise Refused("bad_home", payload[:64].decode(errors="replace"))
+
+
+def device_message(device: str, *, is_cloud_up: bool, waiting: int, oldest_s: float) -> Message:
+    """Return what the broker keeps of a device.
+
+    Args:
+        device: its name.
+        is_cloud_up: whether there is a connection to the cloud.
+        waiting: faces that wait for it.
+        oldest_s: for how long the oldest of them has.
+    """
+    body = {"cloud": is_cloud_up, "waiting": waiting, "oldest_s": round(oldest_s)}
+    return _kept(device_topic(device, "forward/home"), body)
+
+
+def _kept(topic: str, body: object) -> Message:
+    return Message(topic=topic, payload=to_json(body), qos=1, retain=True, content_type="application/json")
