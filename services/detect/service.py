@@ -188,7 +188,7 @@ class Service:
         for lane in (self._light, self._heavy):
             if self._custody.is_full:
                 self._drop(Dropped(frame, "custody_full") for frame in lane.mailbox.take_live())
-            while self._may_look and (frame := lane.take()) is not None:
+            while len(lane.mailbox) and self._may_look and (frame := lane.take()) is not None:
                 wall, now_s = datetime.now(UTC), time.monotonic()
                 if self._freshness.is_stale(frame, wall, now_s):
                     self._drop([Dropped(frame, "stale")])

@@ -1,9 +1,15 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from services.common.message import Message
+from services.common.mqtt.packets import to_properties, unacknowledged
 from services.common.mqtt.publish import PublishProperties, read_properties
 
 # paho reads no control characters, though MQTT 5 allows them.
@@ -87,3 +93,32 @@ def test_a_property_that_stands_there_twice_is_malformed(once: PublishProperties
     body = once.pack()[1:]
     with pytest.raises(ValueError, match="twice"):
         read_properties(bytes([2 * len(body)]) + body + body, 0)
+
+
+@given(properties(texts), st.text("/abc", max_size=20), st.binary(max_size=300), st.booleans())
+def test_a_packet_is_the_one_that_paho_would_send(
+    known: PublishProperties, topic: str, payload: bytes, is_retained: bool
+) -> None:
+    message = Message(
+        topic=topic,
+        payload=payload,
+        retain=is_retained,
+        content_type=known.content_type,
+        attributes=known.attributes,
+        response_topic=known.response_topic,
+        correlation=known.correlation,
+        expiry_s=known.expiry_s,
+    )
+    queued: list[bytes] = []
+    paho: Any = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv5)
+    paho._sock = object()  # paho only looks whether there is one
+    paho._packet_queue = lambda _command, packet, *_rest: queued.append(bytes(packet))
+    paho._send_publish(1, topic.encode(), payload, 0, is_retained, properties=to_properties(message))
+    paho._sock = None
+    assert queued == [unacknowledged(message)]
+
+
+@pytest.mark.parametrize("topic", ["a/+/b", "a/#"])
+def test_nothing_is_published_on_a_filter(topic: str) -> None:
+    with pytest.raises(ValueError, match="wildcards"):
+        unacknowledged(Message(topic=topic))

@@ -27,7 +27,7 @@ from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
 from services.common.mqtt.lines import Lines
 from services.common.mqtt.lookout import Lookout
-from services.common.mqtt.packets import Publication, packet_bytes, to_properties
+from services.common.mqtt.packets import Publication, packet_bytes, to_properties, unacknowledged
 from services.common.mqtt.path import LARGE_BYTES
 from services.common.mqtt.pulse import SILENT_S
 from services.common.mqtt.unanswered import Acknowledged, Unanswered
@@ -194,13 +194,15 @@ class Link:
             raise LinkDown(self.address)
         if packet_bytes(message) > self.max_packet_bytes:
             raise PacketTooLarge(f"{len(message.payload)} bytes, {self.max_packet_bytes} allowed")
+        if message.qos == 0:
+            if not self._connection.send(unacknowledged(message)):
+                raise LinkDown(self.address)
+            return
         info = self._connection._client.publish(
             message.topic, message.payload, message.qos, message.retain, to_properties(message)
         )
         if info.rc != 0:
             raise LinkDown(f"{self.address}: {info.rc!r}")
-        if message.qos == 0:
-            return
         self._unanswered.add(info.mid, len(message.payload), on_acknowledged)
 
     async def subscribe(self, topics: Sequence[str]) -> frozenset[str]:

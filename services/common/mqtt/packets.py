@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.message import Message
-from services.common.mqtt.publish import Buffer, PublishProperties, read_properties
+from services.common.mqtt.publish import Buffer, PublishProperties, read_properties, varint
+
+PUBLISH = 0x30
 
 
 @dataclass(slots=True)
@@ -57,6 +59,21 @@ def to_properties(message: Message) -> Any:
     return PublishProperties(
         message.content_type, message.attributes, message.response_topic, message.correlation, expiry_s
     )
+
+
+def unacknowledged(message: Message) -> bytes:
+    """Return a whole PUBLISH packet of QoS 0 (MQTT 5.0, section 3.3); the payload is copied once.
+
+    Raises:
+        ValueError: the topic is none that can be published on.
+        OverflowError: topic or properties are longer than the protocol allows.
+    """
+    if "+" in message.topic or "#" in message.topic:
+        raise ValueError(f"wildcards in the topic {message.topic!r}")
+    topic, properties = message.topic.encode(), to_properties(message).pack()
+    length = varint(2 + len(topic) + len(properties) + len(message.payload))
+    header = bytes([PUBLISH | message.retain])
+    return b"".join((header, length, len(topic).to_bytes(2), topic, properties, message.payload))
 
 
 def as_reason(name: str) -> str:

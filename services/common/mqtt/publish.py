@@ -58,7 +58,7 @@ def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]
     """
     length, at = _read_varint(packet, start)
     end = at + length
-    block = packet[:end]
+    block = bytes(memoryview(packet)[:end])
     if len(block) < end:
         raise ValueError("the properties are longer than the packet")
     if length > _MOST_BYTES:
@@ -67,14 +67,16 @@ def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]
     attributes = []
     while at < end:
         kind = block[at]
+        if kind == _USER:  # nearly all are
+            name, at = read_binary(block, at + 1)
+            value, at = read_binary(block, at)
+            attributes.append((name.decode(), value.decode()))
+            continue
         if (read := _READERS.get(kind)) is None:
             raise ValueError(f"property {kind} is none of a publication's")
-        value, at = read(block, at + 1)
-        if kind == _USER:
-            attributes.append(value)
-        elif kind in found and kind != _SUBSCRIPTION_ID:
+        if kind in found and kind != _SUBSCRIPTION_ID:
             raise ValueError(f"property {kind} stands there twice")
-        found[kind] = value
+        found[kind], at = read(block, at + 1)
     properties = PublishProperties(
         content_type=found.get(_CONTENT_TYPE),
         attributes=tuple(attributes),
@@ -103,12 +105,6 @@ def _read_text(block: Buffer, at: int) -> tuple[str, int]:
     return data.decode(), end
 
 
-def _read_pair(block: Buffer, at: int) -> tuple[tuple[str, str], int]:
-    name, at = _read_text(block, at)
-    value, at = _read_text(block, at)
-    return (name, value), at
-
-
 def _read_varint(block: Buffer, at: int) -> tuple[int, int]:
     value = 0
     for index, byte in enumerate(block[at : at + _MOST_VARINT_BYTES]):
@@ -135,7 +131,6 @@ _READERS: dict[int, Callable[[Buffer, int], tuple[Any, int]]] = {
     _CORRELATION: read_binary,
     _SUBSCRIPTION_ID: _read_varint,
     _TOPIC_ALIAS: _number_reader(2),
-    _USER: _read_pair,
 }
 
 

@@ -91,12 +91,16 @@ def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int
 
     Args:
         courses: of the faces seen before.
-        glances: of one frame. What they look like decides between two that are equally near.
+        glances: of one frame, so of one time. What they look like decides between two that are equally near.
     """
+    if not glances:
+        return {}
+    at_s = glances[0].at_s
     pairs = []
     for index, course in enumerate(courses):
+        expected, reach = course.expected(at_s), course.reach(at_s)
         for number, glance in enumerate(glances):
-            strength = _strength(course.expected(glance.at_s), glance.box, course.reach(glance.at_s))
+            strength = _strength(expected, glance.box, reach)
             if strength is not None:
                 unlike = min(1.0, difference(course.last.likeness, glance.likeness))
                 pairs.append((strength - _UNLIKE * unlike, number, index))
