@@ -1,7 +1,7 @@
 """The custody proof in its long form: known faces, and everything that can fail, failing at random.
 
     python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 130] [--seconds 150]
-        [--full-seconds 150] [--only FAULT ...] [--no-readiness] [--s3-server PROGRAM]
+        [--full-seconds 150] [--keep both] [--only FAULT ...] [--no-readiness] [--s3-server PROGRAM]
 
 A driver in detect's place publishes faces, each of its own; forward, store, both brokers, the link, the
 bucket, the spool's disk and files and the clocks fail meanwhile. When all is well again the bucket is
@@ -12,6 +12,7 @@ Needs root for the spool's small disk, and libfaketime; what cannot be had is le
 
 import argparse
 import asyncio
+import itertools
 import random
 import sys
 import tempfile
@@ -30,14 +31,17 @@ from tests.custody.run import run
 from tests.custody.sequence import play_alone
 from tests.custody.spool_faults import PLANTED
 
+MODES = ("visits", "every")
 ABOUT = """
 A driver in detect's place publishes known faces, each of its own, 0.5 to 20 kB and every fortieth of 40 to
 100 kB, holds each until forward has receipted it, and publishes it again, as detect does: {faces:,} in each
-run. Meanwhile faults are drawn from the run's seed ({seeds}), {faults} of them, one every {pause_s:.1f}
-seconds on average and a few at a time, so that no custodian has a quiet moment. When the last is healed, the
-run waits until forward holds nothing, and compares every object in the bucket with what was published: key,
-bytes, and that nothing else is there. Both brokers are real Mosquittos with `persistence false`, that in the
-cloud with the access rules of compose/cloud; the bucket is a real S3 server (versitygw), forward and store
+run. With a few pictures of each visit (mode `visits`) it asks forward before each face, as detect does, and
+publishes them all: what is not wanted may not be lost either, once it is there. Meanwhile faults are drawn
+from the run's seed ({seeds}), {faults} of them, one every {pause_s:.1f} seconds on average and a few at a
+time, so that no custodian has a quiet moment. When the last is healed, the run waits until forward holds
+nothing, and compares every object in the bucket with what was published: key, bytes, and that nothing else is
+there. Both brokers are real Mosquittos with `persistence false`, that in the cloud with the access rules of
+compose/cloud; the bucket is a real S3 server (versitygw), forward and store
 are processes of their own.
 
 After each run the judge is judged: in the bucket that it has called perfect one face is deleted, one changed
@@ -78,7 +82,8 @@ def play(seeds: Sequence[int], options: argparse.Namespace) -> list[Report]:
     if program is None:
         sys.exit("no S3 server: name a versitygw program with --s3-server")
     reports: list[Report] = []
-    for seed in seeds:
+    modes = itertools.cycle(MODES if options.keep == "both" else [options.keep])
+    for seed, keep in zip(seeds, modes, strict=False):
         with tempfile.TemporaryDirectory(prefix="faceferry-") as folder:
             playing = run(
                 Path(folder),
@@ -89,6 +94,7 @@ def play(seeds: Sequence[int], options: argparse.Namespace) -> list[Report]:
                 seconds=options.seconds,
                 full_s=(options.full_seconds, options.full_seconds),
                 only=options.only,
+                keep=keep,
             )
             reports.append(asyncio.run(playing))
         print(reports[-1].as_text(), file=sys.stderr, flush=True)
@@ -132,8 +138,10 @@ def faces_table(reports: Sequence[Report]) -> Table:
         "What became of the faces",
         (
             "seed",
+            "mode",
             "faces",
             "faults",
+            "questions answered",
             "lost",
             "twice",
             "bytes differ",
@@ -152,8 +160,10 @@ def faces_table(reports: Sequence[Report]) -> Table:
 def _row(report: Report) -> tuple[Cell, ...]:
     return (
         str(report.seed),
+        report.keep,
         report.faces,
         len(report.events),
+        report.answered if report.asked else None,
         report.lost + report.unoffered,
         report.duplicates,
         report.differing,
@@ -263,6 +273,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--full-seconds", type=float, default=150.0, help="how long the disk is full for long, in each run"
     )
+    parser.add_argument("--keep", choices=["both", *MODES], default="both", help="both: runs take turns")
     parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="this kind; repeatable")
     parser.add_argument(
         "--no-readiness", action="store_true", help="leave out the faults that happen one by one"

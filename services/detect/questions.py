@@ -11,6 +11,7 @@ import structlog
 from services.common.frames import Frame
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
+from services.common.news import News
 from services.common.sights import NOBODY, Answer, View, decode_wanted, encode_seen, seen_in, wanted_topic
 from services.detect import metrics
 
@@ -44,6 +45,7 @@ class Questions:
         self._numbers = itertools.count(1)
         self._open: dict[bytes, asyncio.Future[Answer]] = {}
         self._is_answered = True
+        self._news = News()  # on a machine that is too busy both take turns, many times a second
 
     @property
     def is_full(self) -> bool:
@@ -80,7 +82,7 @@ class Questions:
             Refused: it is none.
         """
         said = decode_wanted(message)
-        if not self._is_answered:
+        if not self._is_answered and self._news.is_news("answers", time.monotonic()):
             log.info("detect.forward_answers")
         self._is_answered = True
         answer = self._open.get(message.correlation or b"")
@@ -102,7 +104,7 @@ class Questions:
 
     def _note_unanswered(self) -> None:
         metrics.UNANSWERED.inc()
-        if self._is_answered:
+        if self._is_answered and self._news.is_news("silent", time.monotonic()):
             log.warning(
                 "detect.forward_does_not_answer",
                 advice="every face is kept meanwhile; has forward the same FACEFERRY_KEEP?",

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.common.errors import Refused
 from services.common.faces import Face, encode_face
+from services.common.frames import Frame
+from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import decode_receipt
-from tests.custody.faces import DEVICE, renamed
+from services.detect.questions import Questions
+from tests.custody.faces import DEVICE, renamed, seen_as
 
 WRONG_DEVICE = "shed"
 """How a misconfigured edge calls itself for a while."""
@@ -25,6 +28,7 @@ class _Held:
     number: int
     due_s: float
     wait_s: float = FIRST_RESEND_S
+    known: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -37,12 +41,16 @@ class Ledger:
         offered_at: when it was first published, Unix time.
         taken: receipted by forward.
         times_published: how often it was published.
+        asked: of how many faces forward was asked, and
+        answered: of how many it has said whether it wants them.
     """
 
     numbers: dict[str, int] = field(default_factory=dict)
     offered_at: dict[int, float] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     times_published: dict[int, int] = field(default_factory=dict)
+    asked: int = 0
+    answered: int = 0
 
 
 class Driver:
@@ -52,21 +60,34 @@ class Driver:
         broker: the local one.
         make: returns the face of a number.
         device: says under which device's name it publishes just now.
+        is_asking: whether it asks forward before it publishes, as detect does of visits. All faces are
+            published whatever the answer is; those that are wanted say of which visit they are.
 
     Attributes:
         ledger: what it knows.
     """
 
-    def __init__(self, broker: Broker, make: Callable[[int], Face], device: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        make: Callable[[int], Face],
+        device: Callable[[], str],
+        *,
+        is_asking: bool = False,
+    ) -> None:
         self.ledger = Ledger()
         self._make = make
         self._device = device
         self._held: dict[int, _Held] = {}
+        self._questions = Questions(DEVICE, self._send) if is_asking else None
         self._link = Link(
             "local",
             broker,
             identity="driver",
-            subscriptions=[f"faceferry/{device}/taken" for device in (DEVICE, WRONG_DEVICE)],
+            subscriptions=[
+                *(f"faceferry/{device}/taken" for device in (DEVICE, WRONG_DEVICE)),
+                *([self._questions.topic] if self._questions is not None else []),
+            ],
             on_up=self._start_over,
         )
 
@@ -84,8 +105,9 @@ class Driver:
         for number in numbers:
             while len(self._held) >= MOST_HELD:  # noqa: ASYNC110 - detect, too, looks at its bound again
                 await asyncio.sleep(0.02)
+            known = await self._ask(number)
             self.ledger.offered_at[number] = time.time()
-            self._held[number] = held = _Held(number, 0.0)
+            self._held[number] = held = _Held(number, 0.0, known=known)
             self._publish(held)
             await asyncio.sleep(1 / faces_per_s)
 
@@ -102,13 +124,35 @@ class Driver:
         async for delivery in self._link:
             delivery.acknowledge()
             with contextlib.suppress(Refused):
+                if self._questions is not None and delivery.message.topic == self._questions.topic:
+                    self._questions.take(delivery.message)
+                    continue
                 for face_id in decode_receipt(delivery.message).ids:
                     if (number := self.ledger.numbers.get(face_id)) is not None:
                         self.ledger.taken.add(number)
                         self._held.pop(number, None)
 
+    async def _ask(self, number: int) -> Mapping[str, str]:
+        """Ask forward whether it wants a face; return what that face has to say of its visit, if it does."""
+        if self._questions is None:
+            return {}
+        face = self._make(number)
+        frame = Frame(face.source, number, face.time, b"")
+        wanted = await self._questions.ask(frame, seen_as(number))
+        self.ledger.asked += 1
+        self.ledger.answered += wanted is not None
+        return (
+            {}
+            if not wanted
+            else {"visit": wanted[0].visit, "shot": str(wanted[0].shot), "why": wanted[0].why.value}
+        )
+
+    def _send(self, message: Message) -> None:
+        self._link.publish(message)
+
     def _publish(self, held: _Held) -> None:
-        face = self._make(held.number)
+        made = self._make(held.number)
+        face = replace(made, extensions={**made.extensions, **held.known})
         self.ledger.numbers[face.id] = held.number
         if (device := self._device()) != DEVICE:
             face = renamed(face, device)
@@ -127,10 +171,14 @@ class Driver:
 
 @asynccontextmanager
 async def driving(
-    broker_url: str, make: Callable[[int], Face], device: Callable[[], str] = lambda: DEVICE
+    broker_url: str,
+    make: Callable[[int], Face],
+    device: Callable[[], str] = lambda: DEVICE,
+    *,
+    is_asking: bool = False,
 ) -> AsyncIterator[Driver]:
     """A driver at work on a broker."""
-    driver = Driver(Broker(broker_url), make, device)
+    driver = Driver(Broker(broker_url), make, device, is_asking=is_asking)
     async with driver._link:
         tasks = [asyncio.create_task(driver.resend()), asyncio.create_task(driver.receive())]
         try:

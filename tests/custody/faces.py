@@ -4,6 +4,7 @@ import itertools
 import random
 
 from services.common.faces import Face, mint
+from services.common.sights import Sight, View
 from services.common.times import from_unix_s
 from services.common.topics import Source
 from tests.storing import jpeg
@@ -38,6 +39,14 @@ def known_face(seed: int | str, number: int, size_bytes: int | None = None) -> F
     }
     time = from_unix_s(_FIRST_S + number // 2 * _FRAME_S)
     return mint(rng.choice(CAMERAS), time, with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
+
+
+def seen_as(number: int) -> View:
+    """Return what a frame shows whose only face is this one: each four in a row are one person, who stays."""
+    person, look = divmod(number, len(REASONS))
+    place = person % 8
+    sight = Sight((20.0 + 230 * place, 100.0, 80.0, 90.0), 0.9, (), 30.0 * 2**look, b"")
+    return View(1920, 1080, (sight,))
 
 
 def renamed(face: Face, device: str) -> Face:

@@ -18,6 +18,9 @@ class Report:
 
     Attributes:
         seed: what all its chances came from.
+        keep: which faces forward wanted: `every` or `visits`.
+        asked: of how many faces it was asked before.
+        answered: of how many of these it has said so.
         faces: published, each distinct.
         unoffered: faces that could not even be published, for none was taken any more.
         events: the faults, in order.
@@ -46,6 +49,9 @@ class Report:
     """
 
     seed: int
+    keep: str
+    asked: int
+    answered: int
     faces: int
     unoffered: int
     events: tuple[Event, ...]
@@ -87,7 +93,8 @@ class Report:
         faults = "\n".join(f"  {count:4}  {name}" for name, count in sorted(self.faults.items()))
         unready = " ".join(f"{name} {share:.0%}" for name, share in self.unready.items())
         return (
-            f"seed {self.seed}: {self.faces} faces ({self.unoffered} more could not be published),"
+            f"seed {self.seed}, keep={self.keep} ({self.answered} of {self.asked} questions answered):"
+            f" {self.faces} faces ({self.unoffered} more could not be published),"
             f" {len(self.events)} faults in {self.seconds:.0f} s:"
             f" {self.lost} lost ({self.lost_of_receipted} after a receipt), {self.duplicates} duplicates,"
             f" {self.differing} differing, {self.unexpected} unexpected\n"

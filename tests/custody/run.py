@@ -43,6 +43,7 @@ async def run(
     seconds: float,
     full_s: tuple[float, float] = LONGER_THAN_RESERVE_S,
     only: Collection[str] = (),
+    keep: str = "every",
 ) -> Report:
     """Play a run and compare.
 
@@ -55,13 +56,14 @@ async def run(
         seconds: how long the faces take to go in, if nothing holds them up.
         full_s: how long the disk is full at the shortest and at the longest, when it is for long.
         only: the kinds of faults that happen; all by default.
+        keep: which faces forward wants: `every` or `visits`; then it is asked before each.
     """
     rng = random.Random(seed)
     make = functools.partial(known_face, seed)
     started_s = time.monotonic()
     async with (
-        rig(folder, s3_program) as stage,
-        driving(stage.local.url, make, lambda: stage.device) as driver,
+        rig(folder, s3_program, keep=keep) as stage,
+        driving(stage.local.url, make, lambda: stage.device, is_asking=keep == "visits") as driver,
     ):
         happened: list[Event] = []
         happening = deck(rng, faults, stage, full_s, only)
@@ -77,7 +79,7 @@ async def run(
         found = await asyncio.to_thread(compare, stage.objects, expected, stage.toll.destroyed)
         _say_what_is_wrong(found)
         missed = await asyncio.to_thread(control.missed_by_the_judge, stage.objects, stage.toll, driver)
-        report = _report(seed, faces, stage, driver, happened, found)
+        report = _report(seed, keep, faces, stage, driver, happened, found)
         seconds = time.monotonic() - started_s
         return dataclasses.replace(report, seconds=seconds, control_missed=missed, unready=watch.unready())
 
@@ -189,7 +191,7 @@ def _say_what_is_wrong(found: Comparison) -> None:
 
 
 def _report(  # noqa: PLR0917 - each is what its type says
-    seed: int, wanted: int, stage: Rig, driver: Driver, events: list[Event], found: Comparison
+    seed: int, keep: str, wanted: int, stage: Rig, driver: Driver, events: list[Event], found: Comparison
 ) -> Report:
     ledger, toll = driver.ledger, stage.toll
     took_s = [
@@ -199,6 +201,9 @@ def _report(  # noqa: PLR0917 - each is what its type says
     ]
     return Report(
         seed=seed,
+        keep=keep,
+        asked=ledger.asked,
+        answered=ledger.answered,
         faces=len(ledger.offered_at),
         unoffered=wanted - len(ledger.offered_at),
         events=tuple(events),

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+import structlog
 
 from services.common.errors import Refused
 from services.common.message import Message
@@ -104,3 +105,13 @@ async def test_of_a_frame_without_faces_forward_is_told_and_not_asked() -> None:
     forward.questions.tell(replace(FRAME, after=2))
     [told] = forward.asked
     assert (told.sequence, told.after, told.view.sights, told.paced) == (3, 2, (), True)
+
+
+async def test_a_forward_that_answers_now_and_then_is_said_to_once() -> None:
+    forward = Forward()
+    with structlog.testing.capture_logs() as logs:
+        for number in range(6):
+            forward.answers = number % 2 == 1
+            await forward.questions.ask(LIVE, VIEW)
+    said = [line["event"] for line in logs]
+    assert said == ["detect.forward_does_not_answer", "detect.forward_answers"]
