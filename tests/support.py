@@ -214,12 +214,12 @@ class ServiceProcess:
             self._process.wait()
             self._process = None
 
-    def metric(self, name: str) -> float:
-        """Return the sum of a metric's samples, as its own `/metrics` tells them."""
+    def metric(self, name: str, label: str = "") -> float:
+        """Return the sum of a metric's samples with this label, as its own `/metrics` tells them."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         assert any(line.startswith(f"# TYPE {name} ") for line in lines), f"{self.name} has no metric {name}"
-        found = [line for line in lines if re.match(rf"{name}(\{{| )", line)]
+        found = [line for line in lines if re.match(rf"{name}(\{{| )", line) and label in line]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
 

@@ -100,6 +100,9 @@ class Detections:
         return Detections(self.boxes[indices], scores, landmarks)
 
 
+NO_FACES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+
+
 def _scale(width: int, height: int, size: int) -> float:
     scale = min(size / max(width, height), MOST_ENLARGED)
     short = min(width, height)
@@ -129,9 +132,7 @@ def decode_yunet(outputs: list[Floats], canvas_width: int, threshold: float) -> 
     cells = [np.flatnonzero(square >= threshold * threshold) for square in squares]
     counts = [len(cell) for cell in cells]
     if not any(counts):
-        return Detections(
-            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
-        )
+        return NO_FACES
     # Few cells pass: gathered first, they are computed all at once.
     stride = np.repeat(np.array(STRIDES, np.float32), counts)[:, None]
     corners = np.concatenate(

@@ -13,9 +13,14 @@ MESSAGES_REFUSED = Counter(
 FACES = Counter("faceferry_detect_faces_total", "Faces found, by detector: yunet or haar.", ["detector"])
 STAGE_SECONDS = Histogram(
     "faceferry_detect_stage_seconds",
-    "Time for one frame: decode (reduced), detect, cut (full decode and crops).",
+    "Time for one frame: compare (with the last one), decode (reduced), detect, cut (full decode and crops).",
     ["stage"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0),
+)
+LOOKS = Counter(
+    "faceferry_detect_looks_total",
+    "Live frames by what the detector was shown of them: whole, or none, for nothing had changed.",
+    ["extent"],
 )
 FRAME_AGE_SECONDS = Histogram(
     "faceferry_detect_frame_age_seconds",

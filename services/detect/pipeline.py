@@ -33,11 +33,13 @@ class Look:
         found: the faces, in pixels of the frame.
         view: the same for forward, where it is asked.
         whole: the picture in full size, if that was decoded.
+        is_still: whether nothing differs from what was looked at before; nothing where that was not compared.
     """
 
     found: Detections
     view: View
-    whole: Picture | None
+    whole: Picture | None = None
+    is_still: bool | None = None
 
     def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:
         """Return which faces to cut: those that are wanted, or all of them."""
@@ -67,11 +69,30 @@ class Pipeline:
         Raises:
             Refused: the frame is no picture that can be decoded; see `pictures.Jpeg`.
         """
+        jpeg, letterbox = self.open(frame)
+        return self.see_decoded(jpeg, letterbox, self.decode(jpeg, letterbox))
+
+    def open(self, frame: Frame) -> tuple[Jpeg, Letterbox]:
+        """Return a frame's picture, still encoded, and how the detector wants it.
+
+        Raises:
+            Refused: as `look`.
+        """
         jpeg = Jpeg.open(frame.jpeg)
-        letterbox = Letterbox.fit(jpeg.width, jpeg.height, self.settings.detection_size_px)
+        return jpeg, Letterbox.fit(jpeg.width, jpeg.height, self.settings.detection_size_px)
+
+    def decode(self, jpeg: Jpeg, letterbox: Letterbox) -> Picture:
+        """Return a picture, no smaller than the detector wants it.
+
+        Raises:
+            Refused: as `look`.
+        """
         with metrics.STAGE_SECONDS.labels("decode").time():
-            picture = jpeg.decode(letterbox.width, letterbox.height)
-            scaled = pictures.resize(picture, letterbox.width, letterbox.height)
+            return jpeg.decode(letterbox.width, letterbox.height)
+
+    def see_decoded(self, jpeg: Jpeg, letterbox: Letterbox, picture: Picture) -> Look:
+        """Return what is seen in a picture that `decode` has returned."""
+        scaled = pictures.resize(picture, letterbox.width, letterbox.height)
         is_whole = picture.shape[:2] == (jpeg.height, jpeg.width)
         is_kept = is_whole and (not self._is_asked or jpeg.width * jpeg.height <= MOST_KEPT_PIXELS)
         return self.see(scaled, letterbox, picture if is_kept else None)

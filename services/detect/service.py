@@ -35,6 +35,7 @@ from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look, Pipeline
 from services.detect.questions import Questions
 from services.detect.settings import DetectSettings
+from services.detect.watching import Watch
 
 TICK_S = 0.1
 RESEND_BYTES_PER_TICK = 4 * 1024 * 1024
@@ -89,6 +90,8 @@ class Service:
     def __init__(self, settings: DetectSettings, detector: Detector) -> None:
         self._settings = settings
         self._pipeline = Pipeline(detector, settings)
+        skips = settings.skip_still and settings.keep == "visits"
+        self._watch = Watch(self._pipeline, settings.max_cameras) if skips else None
         self._faces_found = metrics.FACES.labels(detector.kind)
         self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)
         self._attention = Attention(settings.max_cameras)
@@ -248,7 +251,9 @@ class Service:
             self._questions.tell(frame)
 
     async def _look_light(self, frame: Frame) -> Look:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._pipeline.look, frame)
+        # A recording is looked at frame by frame: it can wait, and a replay shall find the same.
+        look = self._pipeline.look if self._watch is None or frame.paced else self._watch.look
+        return await asyncio.get_running_loop().run_in_executor(self._pool, look, frame)
 
     async def _cut_light(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
         work = functools.partial(self._pipeline.cut, frame, look, wanted, self._most_bytes)

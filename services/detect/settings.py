@@ -33,6 +33,11 @@ class DetectSettings(DeviceSettings, KeepSettings):
     score_threshold: float = Field(
         0.7, gt=0, le=1, description="the least score of a face, 0 to 1; haar has no scores"
     )
+    skip_still: bool = Field(
+        True,
+        description="whether a live frame that does not differ from the last one looked at goes without a "
+        "look, but for one every half second; with FACEFERRY_KEEP=every none does",
+    )
     min_face_px: int = Field(0, ge=0, description="the least width and height of a face in pixels; 0: any")
     max_faces: int = Field(200, ge=0, le=10_000, description="faces of one frame, the best first; 0: all")
     crop_margin: float = Field(

@@ -166,6 +166,39 @@ async def test_live_frame_is_answered_without_waiting_for_forward(
         assert driver.answers()[5].faces == tuple(driver.ids)
 
 
+@pytest.mark.parametrize(
+    ("settings", "are_live", "looks"),
+    [
+        ({"keep": "visits"}, True, (1, 3)),
+        ({"keep": "visits"}, False, (0, 0)),
+        ({"keep": "visits", "skip_still": "false"}, True, (0, 0)),
+        ({"keep": "every"}, True, (0, 0)),
+    ],
+    ids=["live", "of a recording", "of a user who wants all", "of a user who keeps every face"],
+)
+async def test_frames_in_which_nothing_has_changed_go_without_a_look_if_they_are(
+    *,
+    settings: dict[str, str],
+    are_live: bool,
+    looks: tuple[int, int],
+    start: Start,
+    broker: MosquittoServer,
+    clips: Path,
+) -> None:
+    jpeg = clip_jpegs(clips / "empty-room.mp4")[0]
+    process = start(**settings)
+    async with Driver(broker.url).running() as driver, asyncio.timeout(30):
+        await ready(process)
+        began = datetime.now(UTC)
+        for number in range(4):
+            time = began + timedelta(milliseconds=100 * number)
+            driver.send(Frame(Source("porch", "front"), number, time, jpeg, paced=not are_live))
+            await eventually(lambda: len(driver.dones) == number + 1)  # noqa: B023 - awaited here
+        assert process.metric("faceferry_detect_frames_total") == 4
+        assert process.metric("faceferry_detect_looks_total", 'extent="whole"') == looks[0]
+        assert process.metric("faceferry_detect_looks_total", 'extent="none"') == looks[1]
+
+
 async def test_stale_frame_is_dropped_and_one_from_the_future_is_not(
     start: Start, broker: MosquittoServer, book: list[bytes]
 ) -> None:

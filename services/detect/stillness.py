@@ -1,0 +1,167 @@
+"""Whether a picture differs from an earlier one by more than its camera does by itself, and where.
+
+Both are small and grey. The light may have changed in between, and is put right first: row by row, for lamps
+that flicker while a sensor reads its rows make bands. What is left is averaged over as much as the
+least face covers and held against what the whole picture differs by just now (a sensor's noise, compression,
+a gain that was not put right in full) and against what each place has differed by lately (a lamp, leaves).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from services.detect.boxes import Floats
+from services.detect.pictures import Grey
+
+Cells = npt.NDArray[np.bool_]
+"""(rows, columns): one for each `CELL_PX` by `CELL_PX` pixels of a small picture, fewer at its far edges."""
+
+CELL_PX = 4
+LEAST_PX = 3
+"""The side of the least face, in the same pixels."""
+FLOOR = 3.0
+"""Levels of 255: what differs by less counts for nothing, in however quiet a picture. The least faces that
+are found make 30 and more, a usual sensor's noise 1.5."""
+CAP = 15.0
+"""However restless a place is, whatever differs by more is looked at."""
+TYPICAL = 4.0
+"""How many times what the median of all cells differs by is still noise."""
+USUAL = 2.5
+"""How many times what a place is used to differ by is still its own."""
+
+_LEARNT_UP = 0.5
+"""Levels for each picture: somebody who walks by is soon forgotten, a lamp is not."""
+_LEARNT_DOWN = 0.02
+_MOST_NOISE = CAP / USUAL
+_MOST_LIT = 1.5
+"""A light that changes by more is put right by no more: that is worth a look."""
+_DARK, _BRIGHT = 16.0, 240.0
+"""Beyond these a pixel says little of the light."""
+_BAND_PX = 2
+"""Rows that have one light."""
+_LEAST_LIT = 8
+"""Places of such a row that say what its light is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a camera's picture is compared with.
+
+    Attributes:
+        grey: each place as it was when it was last looked at.
+        noise: (rows, columns) float32: what each cell is used to differ by, in levels.
+    """
+
+    grey: Grey
+    noise: Floats
+
+    @classmethod
+    def of(cls, grey: Grey) -> "Reference":
+        """Begin with a picture, of a camera of which nothing is known."""
+        return cls(grey, np.zeros(cell_shape(grey), np.float32))
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        return self.grey.nbytes + self.noise.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What became of a picture since its reference.
+
+    Attributes:
+        grey: the picture.
+        expected: (H, W) float32: what it would be if nothing but the light had changed.
+        level: (rows, columns) float32: by how much each cell differs from that.
+        moved: the cells in which this is more than noise.
+    """
+
+    grey: Grey
+    expected: Floats
+    level: Floats
+    moved: Cells
+
+    @property
+    def is_still(self) -> bool:
+        """Say whether nothing differs."""
+        return not self.moved.any()
+
+
+def cell_shape(grey: Grey) -> tuple[int, int]:
+    """Return how many rows and columns of cells a picture has."""
+    height, width = grey.shape
+    return -(-height // CELL_PX), -(-width // CELL_PX)
+
+
+def compare(reference: Reference, grey: Grey) -> Difference:
+    """Return where a picture differs from its reference, which has the same size."""
+    expected = _in_light_of(reference.grey, grey)
+    beside = cv2.absdiff(grey.astype(np.float32), expected)
+    # The largest mean of any such square about the cell: a face seldom lies just on one.
+    means = cv2.dilate(cv2.blur(beside, (LEAST_PX, LEAST_PX)), _CELL)
+    level = np.asarray(means[_middles(grey)], np.float32)
+    limit = np.maximum(max(FLOOR, TYPICAL * float(np.median(level))), USUAL * reference.noise)
+    return Difference(grey, expected, level, level > np.minimum(limit, CAP))
+
+
+def learn(reference: Reference, difference: Difference, near_faces: Cells | None = None) -> Reference:
+    """Return the reference with what its places are used to, where nobody is."""
+    level, noise = difference.level, reference.noise
+    grown = np.minimum(np.minimum(level, noise + _LEARNT_UP), _MOST_NOISE)
+    learnt = np.where(level > noise, grown, noise + _LEARNT_DOWN * (level - noise)).astype(np.float32)
+    return Reference(reference.grey, learnt if near_faces is None else np.where(near_faces, noise, learnt))
+
+
+def renew(reference: Reference, difference: Difference, seen: Cells | None = None) -> Reference:
+    """Return the reference after a look.
+
+    Args:
+        reference: with which the picture was compared.
+        difference: what came of it.
+        seen: the cells that were looked at; nothing for all. The others stay as they were, in today's light.
+    """
+    if seen is None:
+        return Reference(difference.grey, reference.noise)
+    height, width = difference.grey.shape
+    each = np.repeat(np.repeat(seen, CELL_PX, 0), CELL_PX, 1)[:height, :width]
+    kept = np.rint(difference.expected).astype(np.uint8)
+    return Reference(np.where(each, difference.grey, kept), reference.noise)
+
+
+_CELL = np.ones((CELL_PX, CELL_PX), np.uint8)
+
+
+def _middles(grey: Grey) -> tuple[npt.NDArray[np.intp], ...]:
+    """Return the indices of the pixels in the middle of the cells."""
+    middles = (
+        np.minimum(np.arange(count) * CELL_PX + CELL_PX // 2, side - 1)
+        for count, side in zip(cell_shape(grey), grey.shape, strict=True)
+    )
+    return np.ix_(*middles)
+
+
+def _in_light_of(before: Grey, now: Grey) -> Floats:
+    """Return an earlier picture in the light of a later one."""
+    height, width = before.shape
+    size = -(-width // CELL_PX), -(-height // _BAND_PX)
+    then, later = (
+        cv2.resize(each, size, interpolation=cv2.INTER_AREA).astype(np.float32) for each in (before, now)
+    )
+    tells = (np.minimum(then, later) > _DARK) & (np.maximum(then, later) < _BRIGHT)
+    gains = _row_medians(np.where(tells, later / np.maximum(then, 1.0), np.inf), tells.sum(axis=1))
+    each = cv2.resize(gains[:, None], (1, height), interpolation=cv2.INTER_LINEAR).reshape(height, 1)
+    lit: Floats = np.minimum(before * each.astype(np.float32), np.float32(255.0))
+    return lit
+
+
+def _row_medians(ratios: Floats, counts: npt.NDArray[np.int_]) -> Floats:
+    """Return the light of each row; of one that says too little, of all of them."""
+    in_order = np.sort(ratios, axis=1)
+    medians = in_order[np.arange(len(counts)), np.maximum(0, counts // 2 - (counts > 0))]
+    known = counts >= _LEAST_LIT
+    common = float(np.median(medians[known])) if known.any() else 1.0
+    gains: Floats = np.clip(np.where(known, medians, common), 1 / _MOST_LIT, _MOST_LIT).astype(np.float32)
+    return gains
