@@ -30,6 +30,7 @@ PARTS = (
     "capture",
     "detect",
     "people",
+    "recall",
     "forward",
     "store",
     "fair",

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.people.script import HEIGHT, SCENE_S, WIDTH, Person, Scene
+from benchmarks.people.script import SCENE_S, Person, Scene
 from services.detect.pictures import Picture
 from services.forward.visits.matching import Box
 
@@ -67,12 +67,12 @@ def _show(
     place = person.at(at_s)
     if place is None:
         return None
-    face = _dressed(faces, person.look, at_s)
-    box = _paste(picture, face, place.x + shift[0], place.y + shift[1], place.size)
+    face = dressed(faces, person.look, at_s)
+    box = paste(picture, face, place.x + shift[0], place.y + shift[1], place.size)
     return None if box is None else Shown(person.name, box)
 
 
-def _dressed(faces: Sequence[Picture], look: int, at_s: float) -> Picture:
+def dressed(faces: Sequence[Picture], look: int, at_s: float) -> Picture:
     """Return the face of a moment: its pictures to and fro, in colours and on a side of its own."""
     turn = (int(at_s * PICTURES_PER_S) + look) % (2 * len(faces) - 2)
     face = faces[turn if turn < len(faces) else 2 * len(faces) - 2 - turn]
@@ -82,14 +82,15 @@ def _dressed(faces: Sequence[Picture], look: int, at_s: float) -> Picture:
     return np.clip(sided * gains, 0, 255).astype(np.uint8)
 
 
-def _paste(picture: Picture, face: Picture, x: float, y: float, size: float) -> Box | None:
+def paste(picture: Picture, face: Picture, x: float, y: float, size: float) -> Box | None:
     """Put a face into a picture so that it is `size` high at this centre; return its box if it is in view."""
+    down, across = picture.shape[:2]
     height, width = face.shape[:2]
     scale = size * (1 + 2 * MARGIN) / height
     wide, high = max(_LEAST_PX, round(width * scale)), max(_LEAST_PX, round(height * scale))
     left, top = round(x - wide / 2), round(y - high / 2)
-    from_x, to_x = max(0, -left), min(wide, WIDTH - left)
-    from_y, to_y = max(0, -top), min(high, HEIGHT - top)
+    from_x, to_x = max(0, -left), min(wide, across - left)
+    from_y, to_y = max(0, -top), min(high, down - top)
     if min(to_x - from_x, to_y - from_y) < _LEAST_PX:
         return None
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -1,5 +1,6 @@
 """Geometry: from a frame to the detector's canvas and back, and from a detection to a crop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +21,8 @@ LEAST_SHRUNK = 0.97
 626x352 on a canvas of 640x352, which costs a twelfth less than 640x360 on 640x384."""
 
 _MULTIPLE = 32
+_EDGE_PX = 16
+"""A face whose middle is nearer to the edge of a part is cut off by it."""
 _MAX_CANDIDATES = 5_000
 
 
@@ -89,6 +92,12 @@ class Detections:
         landmarks = None if self.landmarks is None else self.landmarks * factors
         return Detections(self.boxes * np.tile(factors, 2), self.scores, landmarks)
 
+    def moved(self, x: float, y: float) -> "Detections":
+        """Return the same faces so far to the right and down."""
+        by = np.array([x, y], np.float32)
+        landmarks = None if self.landmarks is None else self.landmarks + by
+        return Detections(self.boxes + np.array([x, y, 0, 0], np.float32), self.scores, landmarks)
+
     def large_enough(self, pixels: float) -> npt.NDArray[np.intp]:
         """Return the indices of the faces whose box is at least `pixels` wide and high."""
         return np.flatnonzero(self.boxes[:, 2:].min(axis=1, initial=np.inf) >= pixels)
@@ -98,6 +107,29 @@ class Detections:
         scores = None if self.scores is None else self.scores[indices]
         landmarks = None if self.landmarks is None else self.landmarks[indices]
         return Detections(self.boxes[indices], scores, landmarks)
+
+
+def joined(found: Sequence[Detections]) -> Detections:
+    """Return the faces of several in one, each after the other; they are of one detector."""
+    if not found:
+        return NO_FACES
+    scores = [each.scores for each in found if each.scores is not None]
+    landmarks = [each.landmarks for each in found if each.landmarks is not None]
+    return Detections(
+        np.concatenate([each.boxes for each in found]),
+        np.concatenate(scores) if scores else None,
+        np.concatenate(landmarks) if landmarks else None,
+    )
+
+
+def overlaps(boxes: Floats, others: Floats) -> Floats:
+    """Return the intersection over union (N, M) of boxes (N, 4) with others (M, 4)."""
+    starts = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    ends = np.minimum(boxes[:, None, :2] + boxes[:, None, 2:], others[None, :, :2] + others[None, :, 2:])
+    shared = np.clip(ends - starts, 0, None).prod(axis=2)
+    areas = boxes[:, 2:].prod(axis=1)[:, None] + others[:, 2:].prod(axis=1)[None, :]
+    found: Floats = shared / np.maximum(areas - shared, 1e-6)
+    return found
 
 
 NO_FACES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
@@ -174,6 +206,24 @@ def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Dete
     scores: Any = found.scores[order]
     kept = np.array(cv2.dnn.NMSBoxes(boxes, scores, 0.0, overlap), np.intp)
     return found.selected(order[kept][: most or None])
+
+
+def wholly_seen(found: Detections, part: Rectangle, width: int, height: int) -> npt.NDArray[np.intp]:
+    """Return the indices of the faces that do not end where a part of a picture does.
+
+    Beside the part the network saw black: what it makes of a face's rest is worth less than what is known.
+
+    Args:
+        found: in the part, in pixels of the picture.
+        part: what was shown; it may reach beyond the picture.
+        width: of the picture, in pixels.
+        height: likewise.
+    """
+    centres = found.boxes[:, :2] + found.boxes[:, 2:] / 2
+    first = [-np.inf if part.x == 0 else part.x + _EDGE_PX, -np.inf if part.y == 0 else part.y + _EDGE_PX]
+    right, below = part.x + part.width, part.y + part.height
+    last = [np.inf if right >= width else right - _EDGE_PX, np.inf if below >= height else below - _EDGE_PX]
+    return np.flatnonzero(((centres >= first) & (centres <= last)).all(axis=1))
 
 
 def clip_box(box: Floats, frame_width: int, frame_height: int) -> Rectangle | None:

@@ -7,10 +7,11 @@ from services.common.faces import Face, mint
 from services.common.frames import Frame
 from services.common.sights import View, Wanted
 from services.detect import cutting, exif, metrics, pictures
-from services.detect.boxes import Detections, Letterbox
-from services.detect.cutting import Cut, Style
+from services.detect.boxes import Detections, Letterbox, Rectangle, joined, suppress, wholly_seen
+from services.detect.cutting import Cut, Style, within
 from services.detect.detectors import Detector
 from services.detect.pictures import Jpeg, Picture
+from services.detect.places import Faces
 from services.detect.room import Room
 from services.detect.settings import DetectSettings
 from services.detect.sighting import sight
@@ -40,6 +41,11 @@ class Look:
     view: View
     whole: Picture | None = None
     is_still: bool | None = None
+
+    @property
+    def faces(self) -> Faces:
+        """What is seen, as it is remembered."""
+        return Faces(self.found, self.view.sights)
 
     def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:
         """Return which faces to cut: those that are wanted, or all of them."""
@@ -107,11 +113,36 @@ class Pipeline:
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
             found = self.detector.detect(scaled)
+        faces = self._faces(scaled, letterbox, found)
+        return Look(faces.found, View(letterbox.source_width, letterbox.source_height, faces.sights), whole)
+
+    def see_parts(
+        self, scaled: Picture, letterbox: Letterbox, parts: Sequence[Rectangle], kept: Faces
+    ) -> Look:
+        """Return what is seen in parts of a picture, and who is there beside them.
+
+        Args:
+            scaled: the picture as the letterbox has it.
+            letterbox: how it was scaled.
+            parts: what the detector is shown, in pixels of the canvas.
+            kept: who is still there without a look.
+        """
+        with metrics.STAGE_SECONDS.labels("detect").time():
+            found = suppress(joined([self._see_part(scaled, part) for part in parts]), 0)
+        new = self._faces(scaled, letterbox, found)
+        faces = kept.with_new(new, self.settings.max_faces)
+        return Look(faces.found, View(letterbox.source_width, letterbox.source_height, faces.sights))
+
+    def _see_part(self, scaled: Picture, part: Rectangle) -> Detections:
+        found = self.detector.detect(within(scaled, part)).moved(part.x, part.y)
+        return found.selected(wholly_seen(found, part, scaled.shape[1], scaled.shape[0]))
+
+    def _faces(self, scaled: Picture, letterbox: Letterbox, found: Detections) -> Faces:
+        """Return what was found on the canvas, in pixels of the frame."""
         source = found.scaled(letterbox.to_source)
         large = source.large_enough(self.settings.min_face_px)
         sights = sight(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
-        view = View(letterbox.source_width, letterbox.source_height, sights)
-        return Look(source.selected(large), view, whole)
+        return Faces(source.selected(large), sights)
 
     def cut(
         self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None, most_bytes: int | None = None

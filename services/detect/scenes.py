@@ -5,18 +5,18 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
-from services.common.topics import Source
-from services.detect.pictures import Grey
-from services.detect.stillness import Difference, Reference, learn, renew
+import numpy as np
 
-DUE_S = 0.5
-"""So long after the last look a picture is looked at, whether it differs or not."""
-AFTER_FACE_S = 3.0
-"""For so long after a face each picture is."""
+from services.common.topics import Source
+from services.detect.boxes import Floats
+from services.detect.pictures import Grey
+from services.detect.places import Faces, Missed, missed_after
+from services.detect.stillness import Cells, Difference, Reference, learn, renew
+
 RECENT_S = 2.0
 """What was seen longer ago says nothing of now: another replica may have looked at what came in between."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Of all cameras together. A picture of 1920x1080 takes 40 kB, and is compared with less than its like."""
+"""Of all cameras together. A picture of 1920x1080 takes 40 kB."""
 
 
 class Shape(NamedTuple):
@@ -35,48 +35,80 @@ class Scene:
         shape: of its pictures.
         reference: what the next is compared with.
         at_s: when it was compared last, in seconds of the frames' own time.
-        looked_s: when the detector saw it.
-        face_s: when a face was seen; minus infinity if none was.
+        whole_s: when the whole of it was looked at.
+        places_s: when all places were where somebody was.
+        faces: who is there.
+        missed: where somebody was who was not found again.
+        face_s: when somebody was there last; minus infinity if nobody was.
         was_moving: whether the last picture differed from the one before.
     """
 
     shape: Shape
     reference: Reference
     at_s: float
-    looked_s: float
+    whole_s: float
+    places_s: float
+    faces: Faces
+    missed: tuple[Missed, ...] = ()
     face_s: float = float("-inf")
     was_moving: bool = False
 
     @classmethod
-    def begin(cls, shape: Shape, grey: Grey, at_s: float, *, sees_face: bool) -> Self:
+    def begin(cls, shape: Shape, grey: Grey, faces: Faces, at_s: float) -> Self:
         """Return what is known after the first look."""
-        return cls(shape, Reference.of(grey), at_s, at_s, at_s if sees_face else float("-inf"))
+        face_s = at_s if len(faces) else float("-inf")
+        return cls(shape, Reference.of(grey), at_s, at_s, at_s, faces, face_s=face_s)
 
-    def is_due(self, at_s: float) -> bool:
-        """Say whether a picture of that time is looked at, whether it differs or not."""
-        return at_s - self.looked_s >= DUE_S or at_s - self.face_s < AFTER_FACE_S
-
-    def expects_look(self, at_s: float) -> bool:
-        """Say whether a picture of that time will probably be looked at."""
-        return self.was_moving or self.is_due(at_s)
+    @property
+    def boxes(self) -> Floats:
+        """Where somebody is, and then where somebody was: (N, 4), in pixels of the frame."""
+        missed = np.array([each.box for each in self.missed], np.float32).reshape(-1, 4)
+        return np.concatenate([self.faces.found.boxes, missed])
 
     def held_still(self, difference: Difference, at_s: float) -> Self:
         """Return what is known after a picture that was not looked at."""
-        known = learn(self.reference, difference)
-        return replace(self, reference=known, at_s=at_s, was_moving=False)
-
-    def looked_at(self, difference: Difference, at_s: float, *, sees_face: bool) -> Self:
-        """Return what is known after a look."""
-        # What moves where somebody is is theirs, not the place's.
-        known = self.reference if sees_face else learn(self.reference, difference)
         return replace(
             self,
-            reference=renew(known, difference),
+            reference=self._learnt(difference, self.faces),
             at_s=at_s,
-            looked_s=at_s,
-            face_s=at_s if sees_face else self.face_s,
+            face_s=at_s if len(self.faces) else self.face_s,
+            was_moving=False,
+        )
+
+    def looked_at(
+        self,
+        difference: Difference,
+        faces: Faces,
+        at_s: float,
+        *,
+        cells: Cells | None = None,
+        sees_places: bool = True,
+    ) -> Self:
+        """Return what is known after a look.
+
+        Args:
+            difference: how the picture differs from the one before.
+            faces: who is there, looked at or not.
+            at_s: when it was taken.
+            cells: those that were looked at; nothing for all.
+            sees_places: whether all places where somebody was are among them.
+        """
+        missed = missed_after(self.faces.found, faces.found, self.missed, at_s, self.at_s)
+        return replace(
+            self,
+            reference=renew(self._learnt(difference, faces), difference, cells),
+            at_s=at_s,
+            whole_s=at_s if cells is None else self.whole_s,
+            places_s=at_s if sees_places else self.places_s,
+            faces=faces,
+            missed=missed,
+            face_s=at_s if len(faces) else self.face_s,
             was_moving=not difference.is_still,
         )
+
+    def _learnt(self, difference: Difference, faces: Faces) -> Reference:
+        # What moves while somebody is there is theirs, not the place's.
+        return self.reference if len(faces) else learn(self.reference, difference)
 
 
 class Scenes:

@@ -38,6 +38,11 @@ class DetectSettings(DeviceSettings, KeepSettings):
         description="whether a live frame that does not differ from the last one looked at goes without a "
         "look, but for one every half second; with FACEFERRY_KEEP=every none does",
     )
+    look_at_parts: bool = Field(
+        True,
+        description="whether a look may cover only what has changed, and the places where somebody was; the "
+        "whole is looked at every two seconds; on a processor alone, and only with FACEFERRY_SKIP_STILL",
+    )
     min_face_px: int = Field(0, ge=0, description="the least width and height of a face in pixels; 0: any")
     max_faces: int = Field(200, ge=0, le=10_000, description="faces of one frame, the best first; 0: all")
     crop_margin: float = Field(

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from services.common.frames import Frame
 from services.common.sights import View
 from services.detect import metrics, pictures
-from services.detect.boxes import NO_FACES, Letterbox
+from services.detect.boxes import Letterbox
 from services.detect.pictures import Grey, Jpeg, Picture
 from services.detect.pipeline import Look, Pipeline
+from services.detect.planning import Extent, Plan, expects_look, plan
+from services.detect.regions import Grid
 from services.detect.scenes import Scene, Scenes, Shape
-from services.detect.stillness import compare
+from services.detect.stillness import Difference, compare
 
 COARSENESS = 4
 """Pictures are compared at no less than a quarter of the detector's scale: the least face has two pixels."""
@@ -24,14 +28,16 @@ class Watch:
     Args:
         pipeline: what it looks with.
         max_cameras: of so many it remembers what they showed.
+        by_parts: whether it may look at less than the whole of a frame.
     """
 
-    def __init__(self, pipeline: Pipeline, max_cameras: int) -> None:
+    def __init__(self, pipeline: Pipeline, max_cameras: int, *, by_parts: bool) -> None:
         self._pipeline = pipeline
         self._scenes = Scenes(max_cameras)
+        self._by_parts = by_parts
 
     def look(self, frame: Frame) -> Look:
-        """Return what is seen in a frame: nobody, without a look, if nothing has changed.
+        """Return what is seen in a frame, and who is still there where nothing has changed.
 
         Raises:
             Refused: as `Pipeline.look`.
@@ -40,38 +46,45 @@ class Watch:
         shape, at_s = Shape(jpeg.width, jpeg.height, jpeg.turn), frame.time.timestamp()
         scene = self._scenes.recall(frame.source, shape, at_s)
         if scene is None:
-            picture = self._pipeline.decode(jpeg, letterbox)
-            look = self._look(jpeg, letterbox, picture)
-            after = Scene.begin(shape, _grey(jpeg, letterbox, picture), at_s, sees_face=len(look.found) > 0)
+            look, after = self._look_first(shape, jpeg, letterbox, at_s)
         else:
             look, after = self._look_again(scene, jpeg, letterbox, at_s)
         self._scenes.remember(frame.source, after)
         return look
 
+    def _look_first(self, shape: Shape, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
+        metrics.LOOKS.labels(Extent.WHOLE).inc()
+        picture = self._pipeline.decode(jpeg, letterbox)
+        look = self._pipeline.see_decoded(jpeg, letterbox, picture)
+        return look, Scene.begin(shape, _grey(jpeg, letterbox, picture), look.faces, at_s)
+
     def _look_again(self, scene: Scene, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
         # One decoding does for both, where there will be a look.
-        picture = self._pipeline.decode(jpeg, letterbox) if scene.expects_look(at_s) else None
+        is_likely = expects_look(scene, at_s, by_parts=self._by_parts)
+        picture = self._pipeline.decode(jpeg, letterbox) if is_likely else None
         with metrics.STAGE_SECONDS.labels("compare").time():
             grey = _grey(jpeg, letterbox, picture)
             difference = compare(scene.reference, grey)
-        if difference.is_still and not scene.is_due(at_s):
-            metrics.LOOKS.labels("none").inc()
-            return _nothing_new(letterbox), scene.held_still(difference, at_s)
+            planned = plan(scene, difference, Grid.of(grey, letterbox), at_s, by_parts=self._by_parts)
+        metrics.LOOKS.labels(planned.extent).inc()
+        if planned.extent is Extent.NONE:
+            view = View(letterbox.source_width, letterbox.source_height, scene.faces.sights)
+            return Look(scene.faces.found, view, is_still=True), scene.held_still(difference, at_s)
         if picture is None:
             picture = self._pipeline.decode(jpeg, letterbox)
-        look = self._look(jpeg, letterbox, picture, is_still=difference.is_still)
-        return look, scene.looked_at(difference, at_s, sees_face=len(look.found) > 0)
+        look = self._see(planned, scene, jpeg, letterbox, picture)
+        return replace(look, is_still=difference.is_still), _after(scene, difference, planned, look, at_s)
 
-    def _look(
-        self, jpeg: Jpeg, letterbox: Letterbox, picture: Picture, *, is_still: bool | None = None
-    ) -> Look:
-        metrics.LOOKS.labels("whole").inc()
-        look = self._pipeline.see_decoded(jpeg, letterbox, picture)
-        return replace(look, is_still=is_still)
+    def _see(self, planned: Plan, scene: Scene, jpeg: Jpeg, letterbox: Letterbox, picture: Picture) -> Look:
+        if planned.extent is Extent.WHOLE:
+            return self._pipeline.see_decoded(jpeg, letterbox, picture)
+        scaled = pictures.resize(picture, letterbox.width, letterbox.height)
+        kept = scene.faces.selected(np.array(planned.kept, np.intp))
+        return self._pipeline.see_parts(scaled, letterbox, planned.parts, kept)
 
 
-def _nothing_new(letterbox: Letterbox) -> Look:
-    return Look(NO_FACES, View(letterbox.source_width, letterbox.source_height, ()), is_still=True)
+def _after(scene: Scene, difference: Difference, planned: Plan, look: Look, at_s: float) -> Scene:
+    return scene.looked_at(difference, look.faces, at_s, cells=planned.cells, sees_places=planned.sees_places)
 
 
 def _grey(jpeg: Jpeg, letterbox: Letterbox, picture: Picture | None) -> Grey:

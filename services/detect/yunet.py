@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from services.detect.boxes import Detections, Floats, decode_yunet, padded, supp
 from services.detect.pictures import Picture
 
 MAX_BATCH = 16
-_KEPT_CANVASES = 8
 _OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
 _LOAD_ERRORS = (
     ort_errors.Fail,
@@ -58,41 +56,48 @@ class YuNet:
         Args:
             picture: not modified.
         """
-        canvas = self._canvas(*picture.shape[:2])
-        canvas.draw(picture)
-        outputs = [output[0] for output in self.run(canvas.pixels)]
-        return suppress(decode_yunet(outputs, canvas.pixels.shape[3], self._threshold), self._most)
+        pixels = self._canvas.draw(picture)
+        outputs = [output[0] for output in self.run(pixels)]
+        return suppress(decode_yunet(outputs, pixels.shape[3], self._threshold), self._most)
 
-    def _canvas(self, height: int, width: int) -> "_Canvas":
-        """Return this thread's canvas for pictures of a size."""
-        canvases: OrderedDict[tuple[int, int], _Canvas] = self._local.__dict__.setdefault(
-            "canvases", OrderedDict()
-        )
-        canvas = canvases.pop(key := (height, width), None) or _Canvas(height, width)
-        canvases[key] = canvas
-        if len(canvases) > _KEPT_CANVASES:
-            canvases.popitem(last=False)
+    @property
+    def _canvas(self) -> "_Canvas":
+        """This thread's own."""
+        canvas: _Canvas | None = getattr(self._local, "canvas", None)
+        if canvas is None:
+            canvas = self._local.canvas = _Canvas()
         return canvas
 
 
 class _Canvas:
-    """What the network sees for pictures of one size: kept, for new memory costs a page fault for each 4 KiB.
+    """What the network sees: one piece of memory for pictures of all sizes.
 
-    Attributes:
-        pixels: (1, 3, H, W) float32, 0..255, BGR; sides multiples of 32; black beside the picture.
+    New memory costs a page fault for each 4 KiB, which for a small part is more than the network does.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.pixels = np.zeros((1, 3, padded(height), padded(width)), np.float32)
-        self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
-        self._views = [self.pixels[0, channel, :height, :width] for channel in range(3)]
+    def __init__(self) -> None:
+        self._floats = np.zeros(0, np.float32)
+        self._bytes = np.zeros(0, np.uint8)
 
-    def draw(self, picture: Picture) -> None:
-        """Put a picture of the canvas's size into its place."""
+    def draw(self, picture: Picture) -> Floats:
+        """Return a picture as the network takes it, until the next one is drawn.
+
+        Returns:
+            (1, 3, H, W) float32, 0..255, BGR; sides multiples of 32; black beside the picture.
+        """
+        height, width = picture.shape[:2]
+        high, wide = padded(height), padded(width)
+        if self._floats.size < 3 * high * wide:
+            self._floats = np.empty(3 * high * wide, np.float32)
+            self._bytes = np.empty(3 * high * wide, np.uint8)
         # OpenCV takes the channels apart faster than numpy, numpy makes them floats faster than OpenCV.
-        cv2.split(picture, self._planes)
-        for view, plane in zip(self._views, self._planes, strict=True):
-            view[:] = plane
+        planes = self._bytes[: 3 * height * width].reshape(3, height, width)
+        cv2.split(picture, list(planes))
+        pixels: Floats = self._floats[: 3 * high * wide].reshape(1, 3, high, wide)
+        pixels[0, :, :height, :width] = planes
+        pixels[0, :, height:] = 0
+        pixels[0, :, :height, width:] = 0
+        return pixels
 
 
 @contextlib.contextmanager

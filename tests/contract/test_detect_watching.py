@@ -14,7 +14,7 @@ from services.common.frames import Frame
 from services.common.jpeg_headers import with_orientation
 from services.common.times import EPOCH
 from services.common.topics import Source
-from services.detect.boxes import Detections
+from services.detect.boxes import Detections, clip_box, overlaps
 from services.detect.detectors import Detector, open_detector
 from services.detect.pictures import Picture, encode_jpeg
 from services.detect.pipeline import Look, Pipeline
@@ -28,15 +28,17 @@ SETTINGS = DetectSettings(device="porch", detector="yunet", model_dir=MODELS, ke
 
 
 class Counted:
-    """A detector that counts how often it is asked."""
+    """A detector that counts how often it is asked, and how many pixels it is shown."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self.kind, self.name, self.provider = detector.kind, detector.name, detector.provider
         self.looks = 0
+        self.pixels = 0
 
     def detect(self, picture: Picture) -> Detections:
         self.looks += 1
+        self.pixels += picture.shape[0] * picture.shape[1]
         return self._detector.detect(picture)
 
 
@@ -54,8 +56,13 @@ def detector(yunet: Detector) -> Counted:
 
 
 @pytest.fixture
+def in_parts(detector: Counted) -> Watch:
+    return Watch(Pipeline(detector, SETTINGS), 10, by_parts=True)
+
+
+@pytest.fixture
 def watch(detector: Counted) -> Watch:
-    return Watch(Pipeline(detector, SETTINGS), 10)
+    return Watch(Pipeline(detector, SETTINGS), 10, by_parts=False)
 
 
 def live(jpegs: Sequence[bytes], per_s: float, camera: str = "front") -> Iterator[Frame]:
@@ -114,6 +121,66 @@ def test_where_somebody_is_each_frame_is_looked_at(
     looks = look_at(watch, live(jpegs, per_s=12))
     whole = [Pipeline(detector, SETTINGS).look(frame) for frame in live(jpegs, per_s=12)]
     assert [len(look.found) for look in looks] == [len(look.found) for look in whole]
+
+
+@pytest.mark.parametrize(
+    ("clip", "most_shown"),
+    [("classroom.mp4", 0.8), ("face-demographics-walking-and-pause.mp4", 0.9), ("book.mkv", 0.6)],
+)
+def test_in_parts_everybody_is_seen_in_every_frame_for_less(
+    clip: str, most_shown: float, detector: Counted, in_parts: Watch, clips: Path
+) -> None:
+    jpegs = clip_jpegs(clips / clip)
+    looks = look_at(in_parts, live(jpegs, per_s=12))
+    shown, detector.pixels = detector.pixels, 0
+    whole = [Pipeline(detector, SETTINGS).look(frame) for frame in live(jpegs, per_s=12)]
+    assert [len(look.found) for look in looks] == [len(look.found) for look in whole]
+    for look, other in zip(looks, whole, strict=True):
+        nearest = overlaps(look.found.boxes, other.found.boxes).max(axis=1)
+        assert nearest.min() > 0.5
+        assert len(look.view.sights) == len(look.found)
+    assert shown < most_shown * detector.pixels
+
+
+def test_who_does_not_move_is_told_of_in_each_frame_and_looked_at_twice_a_second(
+    detector: Counted, in_parts: Watch, clips: Path
+) -> None:
+    jpegs = noisy(read_clip(clips / "book.mkv")[0], 17)
+    looks = look_at(in_parts, live(jpegs, per_s=10))
+    assert [len(look.found) for look in looks] == [1] * 17
+    assert [look.view.sights[0].box for look in looks[:5]] == [looks[0].view.sights[0].box] * 5
+    assert [look.is_still for look in looks] == [None, *[True] * 16]
+    assert detector.looks == 4
+
+
+def test_the_face_of_one_who_is_still_there_is_cut_out_of_the_frame_that_shows_it(
+    detector: Counted, in_parts: Watch, clips: Path
+) -> None:
+    pipeline = Pipeline(detector, SETTINGS)
+    first, second = live(noisy(read_clip(clips / "book.mkv")[0], 2), per_s=10)
+    in_parts.look(first)
+    look = in_parts.look(second)
+    assert detector.looks == 1
+    [face] = pipeline.cut(second, look, None)
+    assert face.time == second.time
+    assert face.extensions["box"] == ",".join(
+        map(str, clip_box(look.found.boxes[0], look.view.width, look.view.height) or ())
+    )
+
+
+def test_somebody_who_leaves_and_somebody_who_comes_are_seen_at_once_in_parts(
+    detector: Counted, in_parts: Watch, clips: Path
+) -> None:
+    empty = room(clips, 1280, 720)
+    small = cv2.resize(read_clip(clips / "book.mkv")[0], (240, 180), interpolation=cv2.INTER_AREA)
+    left, right = empty.copy(), empty.copy()
+    left[300:480, 100:340] = small
+    right[300:480, 900:1140] = small
+    scenes = [*noisy(empty, 4), *noisy(left, 4), *noisy(right, 4), *noisy(empty, 4)]
+    looks = look_at(in_parts, live(scenes, per_s=10))
+    assert [len(look.found) for look in looks] == [0] * 4 + [1] * 8 + [0] * 4
+    assert looks[7].found.boxes[0, 0] < 640 < looks[8].found.boxes[0, 0]
+    assert detector.pixels < 3 * 626 * 352
 
 
 def test_cameras_are_not_compared_with_each_other(detector: Counted, watch: Watch, clips: Path) -> None:

@@ -4,46 +4,24 @@ import numpy as np
 import pytest
 
 from services.common.topics import Source
-from services.detect.scenes import AFTER_FACE_S, DUE_S, RECENT_S, Scene, Scenes, Shape
-from services.detect.stillness import compare
+from services.detect.places import Faces
+from services.detect.scenes import RECENT_S, Scene, Scenes, Shape
 
 SHAPE = Shape(1280, 720, 1)
 FRONT = Source("porch", "front")
 GREY = np.full((90, 160), 100, np.uint8)
-SIZE = Scene.begin(SHAPE, GREY, 0, sees_face=False).reference.size_bytes
+SIZE = Scene.begin(SHAPE, GREY, Faces(), 0).reference.size_bytes
 
 
-def scene(at_s: float = 100.0, *, sees_face: bool = False) -> Scene:
-    return Scene.begin(SHAPE, GREY, at_s, sees_face=sees_face)
-
-
-def still(known: Scene, at_s: float) -> Scene:
-    return known.held_still(compare(known.reference, GREY), at_s)
-
-
-def test_a_scene_that_holds_still_is_looked_at_every_half_second() -> None:
-    known, looks = scene(), []
-    for at_s in np.arange(100.125, 103.0, 0.125):
-        if known.is_due(at_s):
-            looks.append(at_s)
-            known = known.looked_at(compare(known.reference, GREY), at_s, sees_face=False)
-        else:
-            known = still(known, at_s)
-    assert looks == [100.5, 101.0, 101.5, 102.0, 102.5]
-
-
-def test_for_a_while_after_a_face_each_picture_is_looked_at() -> None:
-    known = scene(sees_face=True)
-    assert known.is_due(100.03)
-    known = known.looked_at(compare(known.reference, GREY), 100.0 + AFTER_FACE_S, sees_face=False)
-    assert not known.is_due(100.03 + AFTER_FACE_S)
+def scene(at_s: float = 100.0) -> Scene:
+    return Scene.begin(SHAPE, GREY, Faces(), at_s)
 
 
 @pytest.mark.parametrize("at_s", [99.9, 100.1 + RECENT_S], ids=["earlier than what is known", "much later"])
 def test_what_is_not_known_of_shortly_before_is_not_known(at_s: float) -> None:
     scenes = Scenes(2)
     scenes.remember(FRONT, scene())
-    assert scenes.recall(FRONT, SHAPE, 100.0 + DUE_S) is not None
+    assert scenes.recall(FRONT, SHAPE, 100.5) is not None
     assert scenes.recall(FRONT, SHAPE, at_s) is None
 
 

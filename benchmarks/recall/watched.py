@@ -1,0 +1,112 @@
+"""A trial watched twice: each frame looked at, and as often and as much as detect does it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks.recall.camera import Camera
+from benchmarks.recall.trials import FRAMES_PER_S, Trial
+from services.common.frames import Frame
+from services.detect.pipeline import Look
+from services.forward.visits.matching import Box, intersection_over_union
+
+LEAST_VISIT_S = 0.3
+"""A visit that a look at each frame finds for so long has to be found."""
+SEEN = 3
+"""In so many frames, for one that has a face in it by chance is no visit."""
+LATEST_S = 0.6
+"""And so soon after it was found by that."""
+
+_LEAST_OVERLAP = 0.25
+_AFTER_S = 0.2
+
+LookAt = Callable[[Frame], Look]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        trial: which.
+        every_s: when the face was found by a look at each frame, first and last; nothing if never.
+        times: in how many frames.
+        found_s: when it was first found by the other.
+    """
+
+    trial: Trial
+    every_s: tuple[float, float] | None
+    times: int
+    found_s: float | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a visit that has to be found."""
+        lasts_s = 0.0 if self.every_s is None else self.every_s[1] - self.every_s[0]
+        return self.times >= SEEN and lasts_s >= LEAST_VISIT_S - 1e-6
+
+    @property
+    def late_s(self) -> float:
+        """How much later it was found."""
+        if self.every_s is None:
+            return 0.0
+        return math.inf if self.found_s is None else self.found_s - self.every_s[0]
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether it should have been found, or sooner."""
+        return self.counts and self.late_s > LATEST_S
+
+
+def watch(trial: Trial, camera: Camera, every: LookAt, sometimes: LookAt) -> Outcome:
+    """Watch a trial twice.
+
+    Args:
+        trial: what happens.
+        camera: what sees it.
+        every: looks at the whole of each frame.
+        sometimes: looks as detect does.
+    """
+    shown = range(math.ceil(trial.comes_s * FRAMES_PER_S), math.ceil(trial.goes_s * FRAMES_PER_S))
+    seen = [number / FRAMES_PER_S for number in shown if _finds(every, camera, number)]
+    found = next(
+        (number / FRAMES_PER_S for number, is_found in _looks(trial, camera, sometimes) if is_found), None
+    )
+    return Outcome(trial, (seen[0], seen[-1]) if seen else None, len(seen), found)
+
+
+def _looks(trial: Trial, camera: Camera, look_at: LookAt) -> Iterator[tuple[int, bool]]:
+    """Yield the frames that are sent, and whether the face is found in them."""
+    number, last = 0, math.ceil((trial.goes_s + _AFTER_S) * FRAMES_PER_S)
+    pace = Pace()
+    while number < last:
+        frame, box = camera.frame(number)
+        look = look_at(frame)
+        yield number, _is_found(look, box)
+        number += pace.frames_after(look, number / FRAMES_PER_S)
+
+
+class Pace:
+    """How soon the next frame is sent: ten a second where somebody is or moves, else four."""
+
+    def __init__(self) -> None:
+        self._face_s = -math.inf
+
+    def frames_after(self, look: Look, at_s: float) -> int:
+        """Return how many frames later the next is sent."""
+        if len(look.found):
+            self._face_s = at_s
+        is_slow = look.is_still is not False and at_s - self._face_s > 2.0
+        return max(1, round((0.25 if is_slow else 0.1) * FRAMES_PER_S))
+
+
+def _finds(look_at: LookAt, camera: Camera, number: int) -> bool:
+    frame, box = camera.frame(number)
+    return box is not None and _is_found(look_at(frame), box)
+
+
+def _is_found(look: Look, box: Box | None) -> bool:
+    if box is None:
+        return False
+    boxes = (tuple(map(float, each)) for each in look.found.boxes)
+    return any(intersection_over_union((x, y, w, h), box) > _LEAST_OVERLAP for x, y, w, h in boxes)
