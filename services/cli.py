@@ -23,6 +23,7 @@ COMMANDS = {
     "up": "run all services and both brokers on this machine",
     "faces": "list what is stored, newest first",
     "copy": "copy what is stored, with all that is known about it, to another bucket or folder",
+    "index": "show, tidy, mend or rebuild the list of what is stored",
     "cameras": "list this machine's cameras, with the line to put into the configuration",
     "models": "list, fetch or verify the detector's models",
     "spool": "show what waits for the cloud and what cannot go there, or put that back",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.common.errors import SetupError
+from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.common.times import from_unix_s
 from services.common.validity import SOON_S, authority_expiry_s, chain_expiry_s
-from services.up.plan import DEFAULT_STORE, store_url
 
 if TYPE_CHECKING:
     from services.common.broker import Broker

@@ -1,7 +1,6 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
@@ -9,8 +8,9 @@ from functools import partial
 from itertools import count
 
 from services.commands.by_visit import by_visit, pictures
-from services.commands.stores import settings_of
+from services.commands.stores import chosen
 from services.common.errors import SetupError
+from services.common.storage.addresses import DEFAULT_STORE
 from services.common.storage.backends import open_store
 from services.common.storage.keys import parse_key
 from services.common.storage.listing import StoredFace, days_after, last_day, newest_first
@@ -18,7 +18,6 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group
-from services.up.plan import DEFAULT_STORE
 
 Lines = Callable[[ObjectStore, AsyncIterator[StoredFace]], AsyncIterator[str]]
 
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """List what is stored, newest first."""
     last = None if options.future else last_day(datetime.now(UTC).date())
     lines = _visits if options.by_visit else _faces
-    asyncio.run(_list(_settings(options.store), options.limit, last, partial(lines, is_json=options.json)))
+    asyncio.run(_list(chosen(options.store), options.limit, last, partial(lines, is_json=options.json)))
     return 0
 
 
@@ -87,10 +86,6 @@ def _limit(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise argparse.ArgumentTypeError("a number from 0 on is wanted")
     return int(text)
-
-
-def _settings(store: str | None) -> ObjectStoreSettings:
-    return settings_of(store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
 
 
 def _as_line(face: StoredFace) -> str:

@@ -2,8 +2,9 @@ import argparse
 import os
 from pathlib import Path
 
+from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.forward import holdings
-from services.up.plan import DEFAULT_STORE, state_folder, store_url
+from services.up.plan import state_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

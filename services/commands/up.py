@@ -3,8 +3,9 @@ import math
 import os
 
 from services.common.lifecycle import run_until_stopped
+from services.common.storage.addresses import DEFAULT_STORE
 from services.up.neighbours import neighbours
-from services.up.plan import DEFAULT_STORE, Request
+from services.up.plan import Request
 from services.up.run import up
 
 _MOST_TIMEOUT_S = 1_000_000

@@ -24,6 +24,12 @@ RECEIPTED = Counter("faceferry_store_receipted_total", "Faces that a receipt was
 WAITING_FACES = Gauge("faceferry_store_waiting_faces", "Faces in memory, not stored yet.")
 WAITING_BYTES = Gauge("faceferry_store_waiting_bytes", "Bytes of images in memory, not stored yet.")
 AVAILABLE = Gauge("faceferry_store_available", "Whether the bucket or folder takes writes.")
+INDEXED = Counter("faceferry_store_indexed_total", "Faces that were written into the index.")
+UNINDEXED = Counter(
+    "faceferry_store_unindexed_total",
+    "Stored faces that are missing in the index until it is mended, by what kept it from being written.",
+    ["reason"],
+)
 CAPTURE_TO_STORE_SECONDS = Histogram(
     "faceferry_capture_to_store_seconds",
     "From the moment a frame was taken until its face was durable.",

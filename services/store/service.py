@@ -11,6 +11,7 @@ from services.store import metrics
 from services.store.availability import Availability
 from services.store.door import Door
 from services.store.ear import MOST_AROUND_BYTES, Ear
+from services.store.indexing import indexing
 from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
 from services.store.waiting import Waiting
@@ -42,8 +43,11 @@ async def serve(settings: StoreSettings) -> None:
         health.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
     ):
         await verify(objects, availability)
-        writer = Writer(objects, availability, waiting, concurrency=settings.store_concurrency)
         async with AsyncExitStack() as stack:
+            noted = await stack.enter_async_context(indexing(objects, settings.store_index_s))
+            writer = Writer(
+                objects, availability, waiting, concurrency=settings.store_concurrency, noted=noted
+            )
             for ear in ears:
                 await stack.enter_async_context(ear)
             await stack.enter_async_context(writer)

@@ -71,6 +71,13 @@ class StoreSettings(CloudSettings, ObjectStoreSettings):
         ge=1024,
         description="bytes of images in memory until they are stored; likewise",
     )
+    store_index_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="seconds that a stored face may be missing in the index, which lists what is stored for "
+        "galleries of many devices and for queries; 0: no index is written",
+    )
     store_device_max_bytes_s: int = Field(
         0,
         ge=0,

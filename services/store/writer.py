@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
@@ -75,6 +76,10 @@ class Job(Place):
     pause: "asyncio.Task[None] | None" = None
 
 
+def _nothing(_admitted: Admitted) -> None:
+    pass
+
+
 class Writer:
     """Checks what comes in and makes it durable, several at a time and devices in turn.
 
@@ -89,6 +94,7 @@ class Writer:
         availability: is told how it goes.
         waiting: the room for what waits; it is the writer's alone to change.
         concurrency: writes at a time.
+        noted: is told of each face that is stored and was not before.
     """
 
     def __init__(
@@ -98,11 +104,13 @@ class Writer:
         waiting: Waiting[Job],
         *,
         concurrency: int,
+        noted: Callable[[Admitted], None] = _nothing,
     ) -> None:
         self._objects = objects
         self._availability = availability
         self._waiting = waiting
         self._free = concurrency
+        self._noted = noted
         self._known: set[str] = set()  # the ids of those that were checked
         self._since_s: dict[Job, float] = {}  # in the order in which they came
         self._wake = asyncio.Event()
@@ -195,6 +203,8 @@ class Writer:
             self._known.discard(admitted.face.id)
             self._done(job)
             _report(admitted, is_new=is_new)
+            if is_new:
+                self._noted(admitted)
             job.arrival.stored(admitted)
         finally:
             self._free += 1

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from services.capture.cameras import Camera, is_there, parse_camera, to_url
 from services.common.errors import SetupError
-from services.common.places import file_url
-from services.common.storage.locations import parse_location
 from services.common.topics import NAME_PATTERN, is_name
 from services.up.keys import USER, Keys
 from services.up.supervisor import Program
@@ -22,8 +20,6 @@ SERVICES = ("store", "forward", "detect", "capture")
 
 GALLERY = "gallery"
 """Last of all, and only where there is time to look: a run over recordings ends by itself."""
-
-DEFAULT_STORE = "faceferry-data/faces"
 
 _NAMED = re.compile(rf"({NAME_PATTERN})=(.+)", re.DOTALL)
 
@@ -143,20 +139,6 @@ def _paced(setting: str) -> str:
     if camera.scheme != "file":
         raise SetupError(f"--once plays files; {camera.name!r} is none and has no end")
     return setting if camera.options.paced else f"{setting}{'&' if '?' in setting else '?'}paced=1"
-
-
-def store_url(store: str) -> str:
-    """Return the URL of a store given as one or as a folder's path.
-
-    Raises:
-        SetupError: it cannot be one; one line that says why.
-    """
-    try:
-        url = store if "://" in store else file_url(store)
-        parse_location(url)
-    except ValueError as error:
-        raise SetupError(f"the store {store!a} cannot be used: {error}") from error
-    return url
 
 
 def state_folder(url: str, environment: Mapping[str, str]) -> Path:

@@ -14,6 +14,7 @@ from services.capture.machine import first_camera
 from services.common import lock
 from services.common.errors import SetupError
 from services.common.modes import make_folders
+from services.common.storage.addresses import store_url
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.settings import ObjectStoreSettings
@@ -34,7 +35,6 @@ from services.up.plan import (
     device_name,
     programs,
     state_folder,
-    store_url,
 )
 from services.up.supervisor import inherited, running
 

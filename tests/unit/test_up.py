@@ -6,10 +6,11 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
+from services.common.storage.addresses import store_url
 from services.common.storage.locations import Folder, parse_location
 from services.up.console import problem_of, render
 from services.up.journal import Journal
-from services.up.plan import camera_settings, device_name, state_folder, store_url
+from services.up.plan import camera_settings, device_name, state_folder
 
 
 def write(path: Path, *entries: object) -> None:

@@ -3,14 +3,14 @@ from contextlib import asynccontextmanager
 
 from services.common.storage.folder import FolderStore
 from services.common.storage.locations import Folder, parse_location
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 
 
 @asynccontextmanager
 async def open_store(
     settings: ObjectStoreSettings, *, may_make_folder: bool = True
-) -> AsyncIterator[ObjectStore]:
+) -> AsyncIterator[WholeStore]:
     """Open the folder or bucket that the settings name; nothing in it is touched before `verify`.
 
     Args:

@@ -69,7 +69,7 @@ def temporary(root: int, content: bytes, mode: int = PRIVATE) -> Iterator[str]:
             os.fsync(file.fileno())
         yield name
     finally:
-        _remove(root, name)
+        remove(root, name)
 
 
 def place(root: int, written: str, target: str) -> bool:
@@ -121,7 +121,7 @@ def try_room(root: int, room_bytes: int) -> None:
                 os.close(descriptor)
     finally:
         for name in names:
-            _remove(root, name)
+            remove(root, name)
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
         # The folder of the next day could not be made, although there is a place for temporary files.
         raise PermissionError(errno.EACCES, "no folder can be made in it")
@@ -138,6 +138,7 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
             file.write(bytes(size_bytes))
 
 
-def _remove(root: int, name: str) -> None:
+def remove(root: int, name: str) -> None:
+    """Remove a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=root)

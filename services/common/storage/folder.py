@@ -112,6 +112,18 @@ class FolderStore:
         """Return an object's metadata."""
         return (await self._run(lambda: self._about(key)))[1]
 
+    async def keep(self, key: str, body: bytes) -> None:
+        """Write a bare file and make it durable."""
+        await self._run(lambda: self._in_root(lambda root: self._keep(root, key, body)))
+
+    async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Read a file, or a part of it."""
+        return await self._run(lambda: self._fetch(key, start, end), self._listers)
+
+    async def remove(self, key: str) -> None:
+        """Remove a file."""
+        await self._run(lambda: self._in_root(lambda root: files.remove(root, key)))
+
     async def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder."""
         for entry in await self._run(lambda: list(self._walk(folder))):
@@ -232,6 +244,22 @@ class FolderStore:
         files.set_time(root, item.key, _taken_at(item))
         files.sync_names(root, str(key.parent))
         return is_new
+
+    def _keep(self, root: int, key: str, body: bytes) -> None:
+        folder = str(PurePosixPath(key).parent)
+        self._make_durable_folder(root, files.TEMPORARY)
+        self._make_durable_folder(root, folder)
+        with files.temporary(root, body, self._mode) as written:
+            files.place(root, written, key)
+        files.sync_names(root, folder)
+
+    def _fetch(self, key: str, start: int, end: int | None) -> bytes:
+        try:
+            with (self._root / key).open("rb") as file:
+                file.seek(start)
+                return file.read(-1 if end is None else end - start)
+        except FileNotFoundError as error:
+            raise NoSuchObject(key) from error
 
     def _make_durable_folder(self, root: int, folder: str) -> None:
         """Make a folder, so that it is not lost in a power cut.

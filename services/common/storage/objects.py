@@ -137,6 +137,36 @@ class ObjectStore(Protocol):
         """Return an address that anybody may read an object at for so long; nothing where there is none."""
 
 
+class Files(Protocol):
+    """Keeps bare files beside the objects: nothing is known of them but their bytes.
+
+    As in `ObjectStore` a key always means the same content, and every method may raise `StoreUnavailable`.
+    """
+
+    async def keep(self, key: str, body: bytes) -> None:
+        """Make a file durable; nothing is done where it is there already."""
+
+    async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return a file, or the part of it from one byte up to another.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+
+    async def remove(self, key: str) -> None:
+        """Remove a file, if it is there."""
+
+    def entries(self, folder: str) -> AsyncIterator[Entry]:
+        """Yield what lies under a folder; see `ObjectStore.entries`."""
+
+    async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
+        """Return the paths of the folders directly within a folder; see `ObjectStore.folders`."""
+
+
+class WholeStore(ObjectStore, Files, Protocol):
+    """Keeps objects, and bare files beside them."""
+
+
 ROOM_BYTES = 64 * 1024
 """With less room than this a store is full: hardly a face fits in."""
 ROOM_AFTER_FULL_BYTES = 256 * 1024

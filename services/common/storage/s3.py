@@ -121,6 +121,20 @@ class S3Store:
         with self._requests.translated():
             return (await self._known(key, "", await self._requests.about(key)))[1]
 
+    async def keep(self, key: str, body: bytes) -> None:
+        """Write a bare file; S3 answers when it is durable."""
+        await self.put(StoredObject(key, body, "application/octet-stream", {}))
+
+    async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Read a file, or a part of it: one request."""
+        with self._requests.translated():
+            return await self._requests.fetch(key, start, end)
+
+    async def remove(self, key: str) -> None:
+        """Remove a file; S3 says the same whether it was there or not."""
+        with self._requests.translated():
+            await self._requests.remove(key)
+
     async def entries(self, folder: str) -> AsyncIterator[Entry]:
         """Yield what lies under a folder, a thousand for each request."""
         with self._requests.translated():

@@ -21,7 +21,7 @@ from services.common.storage.s3_keys import Keys
 from services.common.storage.s3_look import Write, look
 
 if TYPE_CHECKING:
-    from obstore import GetResult, ObjectMeta, PutResult
+    from obstore import GetOptions, GetResult, ObjectMeta, PutResult
 
 Mode = Literal["create", "overwrite"]
 FOREIGN = (BaseError, FileNotFoundError)
@@ -104,6 +104,30 @@ class Requests:
             if not s3_errors.is_no_object(error):
                 raise
             raise NoSuchObject(key) from error
+
+    async def fetch(self, key: str, start: int, end: int | None) -> bytes:
+        """Read an object's bytes, from one up to another or to the end.
+
+        Raises:
+            NoSuchObject: there is none.
+        """
+
+        async def part(client: Client) -> bytes:
+            if end is not None:
+                return bytes(await obstore.get_range_async(client, key, start=start, end=end))
+            options: GetOptions = {"range": {"offset": start}} if start else {}
+            return bytes(await (await obstore.get_async(client, key, options=options)).bytes_async())
+
+        try:
+            return await self._signed(part)
+        except FileNotFoundError as error:
+            if not s3_errors.is_no_object(error):
+                raise
+            raise NoSuchObject(key) from error
+
+    async def remove(self, key: str) -> None:
+        """Remove an object."""
+        await self._signed(lambda client: obstore.delete_async(client, key), is_write=True)
 
     async def about(self, key: str) -> dict[str, str]:
         """Return an object's metadata, by HEAD.

@@ -1,0 +1,103 @@
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from services.commands.stores import chosen
+from services.common.errors import SetupError
+from services.common.storage import keys
+from services.common.storage.backends import open_store
+from services.common.storage.index import mending
+from services.common.storage.index.mending import Mended
+from services.common.storage.index.reading import Index
+from services.common.storage.objects import StoreUnavailable, WholeStore
+from services.common.storage.settings import ObjectStoreSettings
+
+Work = Callable[[WholeStore, date], Awaitable[Mended]]
+"""What is done to a day of the index."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `faceferry index`."""
+    parser.description = (
+        "The index says which faces are stored, hour by hour, as Parquet below index/. Without an option "
+        "this says what is in it."
+    )
+    parser.add_argument("--store", metavar="URL_OR_PATH", help="as for `faceferry faces`")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--tidy", action="store_true", help="make one file of each hour's; the keys are not looked at"
+    )
+    what.add_argument(
+        "--mend",
+        action="store_true",
+        help="make it true to the keys, which are listed: what is missing is added, what is not stored is "
+        "taken out, of each hour there is one file",
+    )
+    what.add_argument(
+        "--rebuild", action="store_true", help="as --mend, and believe nothing that the index says"
+    )
+    parser.add_argument(
+        "--keys-only",
+        action="store_true",
+        help="ask no object what it says of itself (its visit), which is a request for each face that is not "
+        "known yet",
+    )
+    parser.add_argument(
+        "--from", type=_day, metavar="DAY", dest="first", help="YYYY-MM-DD, UTC; default: all"
+    )
+    parser.add_argument("--to", type=_day, metavar="DAY", dest="last", help="the last day; default: all")
+    parser.add_argument("--days", type=int, metavar="N", help="the last N days, today among them")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do to the index what is asked for, or say what is in it."""
+    settings = chosen(options.store)
+    try:
+        asyncio.run(_each_day(settings, options, _work(options)))
+    except StoreUnavailable as error:
+        raise SetupError(f"{settings.store_url} cannot be read or written: {error}") from error
+    return 0
+
+
+def _work(options: argparse.Namespace) -> Work:
+    async def mend(store: WholeStore, day: date) -> Mended:
+        return await mending.mend(store, day, is_trusted=not options.rebuild, may_ask=not options.keys_only)
+
+    if options.mend or options.rebuild:
+        return mend
+    return mending.tidy if options.tidy else _look
+
+
+async def _look(store: WholeStore, day: date) -> Mended:
+    files = [file for hour in await Index(store).hours(day) for file in await Index(store).files(hour.folder)]
+    return Mended(faces=sum(file.count for file in files), files=len(files))
+
+
+async def _each_day(settings: ObjectStoreSettings, options: argparse.Namespace, work: Work) -> None:
+    async with open_store(settings) as store:
+        for day in await _days(store, options):
+            print(_line(day, await work(store, day)))
+
+
+async def _days(store: WholeStore, options: argparse.Namespace) -> Sequence[date]:
+    """Return the days that are asked for, and that the keys or the index have."""
+    first, last = options.first or date.min, options.last or date.max
+    if options.days is not None:
+        first = max(first, datetime.now(UTC).date() - timedelta(days=options.days - 1))
+    stored = {day for path in await store.folders("") if (day := keys.day_in(path)) is not None}
+    return sorted(day for day in {*stored, *await Index(store).days()} if first <= day <= last)
+
+
+def _line(day: date, done: Mended) -> str:
+    changes = f", {done.added} added, {done.dropped} dropped" if done.added or done.dropped else ""
+    removed = f", {len(done.removed)} replaced" if done.removed else ""
+    return f"{day} {done.faces:>9} faces in {done.files} files{changes}{removed}"
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a day such as 2026-01-31 is wanted") from None

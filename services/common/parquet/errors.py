@@ -1,0 +1,5 @@
+from services.common.errors import FaceferryError
+
+
+class BadParquet(FaceferryError):
+    """It is no Parquet, or none that was written here."""

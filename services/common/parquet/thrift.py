@@ -1,0 +1,156 @@
+"""Thrift's compact protocol, in which Parquet says what is where.
+
+https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any
+
+from services.common.parquet.errors import BadParquet
+
+_DEEPEST = 32
+
+
+class Kind(IntEnum):
+    """What a field or an item of a list is; the numbers are the protocol's."""
+
+    TRUE = 1
+    FALSE = 2
+    I32 = 5
+    I64 = 6
+    BINARY = 8
+    LIST = 9
+    STRUCT = 12
+
+
+Field = tuple[int, Kind, Any]
+"""A field's number, its kind and its value: an `int`, `bytes`, or what a list or struct was made into."""
+
+
+def struct(fields: Iterable[Field]) -> bytes:
+    """Return a struct; its fields come in the order of their numbers, none more than 15 above the last."""
+    out = bytearray()
+    last = 0
+    for number, kind, value in fields:
+        out.append((number - last) << 4 | kind)
+        out += _value(kind, value)
+        last = number
+    out.append(0)
+    return bytes(out)
+
+
+def listed(kind: Kind, items: Iterable[Any]) -> bytes:
+    """Return a list of items of one kind."""
+    values = [_value(kind, item) for item in items]
+    head = (
+        bytes([len(values) << 4 | kind]) if len(values) < 15 else bytes([0xF0 | kind]) + varint(len(values))
+    )
+    return head + b"".join(values)
+
+
+def _value(kind: Kind, value: Any) -> bytes:
+    match kind:
+        case Kind.TRUE | Kind.FALSE:
+            return b""
+        case Kind.I32 | Kind.I64:
+            number: int = value
+            return varint(number << 1 ^ number >> 63)
+        case Kind.BINARY:
+            return varint(len(value)) + bytes(value)
+    return bytes(value)
+
+
+def varint(number: int) -> bytes:
+    """Return a number without a sign."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+class Reader:
+    """Reads structs from bytes.
+
+    Args:
+        data: not modified, not copied.
+        at: where to begin.
+
+    Attributes:
+        at: where it goes on.
+    """
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self._data = data
+        self.at = at
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """Return a struct's fields by their numbers: `bool`, `int`, `bytes`, lists and structs.
+
+        Raises:
+            BadParquet: there is none.
+        """
+        if depth > _DEEPEST:
+            raise BadParquet("structs within structs without an end")
+        fields: dict[int, Any] = {}
+        number = 0
+        while (head := self._byte()) != 0:
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
+            fields[number] = self._any(head & 0x0F, depth)
+        return fields
+
+    def varint(self) -> int:
+        """Return a number without a sign.
+
+        Raises:
+            BadParquet: there is none.
+        """
+        number = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number
+        raise BadParquet("a number without an end")
+
+    def _any(self, kind: int, depth: int) -> Any:
+        match kind:
+            case Kind.TRUE | Kind.FALSE:
+                return kind == Kind.TRUE
+            case Kind.I32 | Kind.I64:
+                return self._zigzag()
+            case Kind.BINARY:
+                return self._bytes(self.varint())
+            case Kind.LIST:
+                return self._list(depth)
+            case Kind.STRUCT:
+                return self.struct(depth + 1)
+        raise BadParquet(f"a field of kind {kind}")
+
+    def _list(self, depth: int) -> list[Any]:
+        head = self._byte()
+        count = head >> 4 if head < 0xF0 else self.varint()
+        kind = head & 0x0F
+        if count > len(self._data) - self.at:  # each takes a byte at least
+            raise BadParquet(f"a list of {count} items")
+        if kind in (Kind.TRUE, Kind.FALSE):
+            return [self._byte() == Kind.TRUE for _ in range(count)]
+        return [self._any(kind, depth + 1) for _ in range(count)]
+
+    def _zigzag(self) -> int:
+        number = self.varint()
+        return number >> 1 ^ -(number & 1)
+
+    def _byte(self) -> int:
+        if self.at >= len(self._data):
+            raise BadParquet("it ends in the middle")
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _bytes(self, count: int) -> bytes:
+        if self.at + count > len(self._data):
+            raise BadParquet("it ends in the middle")
+        self.at += count
+        return bytes(self._data[self.at - count : self.at])

@@ -1,0 +1,154 @@
+"""A row of the index: what a key tells of a face, and what the object says of itself."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, Self
+
+from services.common import times
+from services.common.faces import SUFFIXES
+from services.common.parquet import tables
+from services.common.parquet.columns import Column, Type
+from services.common.parquet.errors import BadParquet
+from services.common.storage.keys import FaceKey, parse_key
+from services.common.storage.visits import Part, part_in
+from services.common.topics import Source
+
+GROUP_ROWS = 8_192
+"""Rows that lie together in a file: what a page reads at least of it, some 400 kB."""
+MAKER = "faceferry index 1"
+_SCORE = re.compile(r"\d{1,3}(\.\d{1,9})?", re.ASCII)
+_MICROSECOND = timedelta(microseconds=1)
+
+ID = Column("id", Type.TEXT)
+COLUMNS = (
+    ID,
+    Column("time", Type.TIME),
+    Column("device", Type.TEXT),
+    Column("camera", Type.TEXT),
+    Column("content_type", Type.TEXT),
+    Column("bytes", Type.INT32),
+    Column("known", Type.BOOLEAN),
+    Column("visit", Type.TEXT, is_optional=True),
+    Column("shot", Type.INT32, is_optional=True),
+    Column("quality", Type.DOUBLE, is_optional=True),
+    Column("score", Type.DOUBLE, is_optional=True),
+)
+
+
+class Row(NamedTuple):
+    """A stored face.
+
+    Attributes:
+        id: the face's id.
+        time: when the frame was taken, microseconds since 1970, UTC; what the id says, for queries.
+        device: the camera's device.
+        camera: the camera.
+        content_type: `image/jpeg` or `image/png`.
+        bytes: size of the image.
+        known: whether the object was asked for what follows; else nothing is known of that.
+        visit: see `Part`.
+        shot: likewise.
+        quality: likewise.
+        score: how sure the detector was, 0..1.
+    """
+
+    id: str
+    time: int
+    device: str
+    camera: str
+    content_type: str
+    bytes: int
+    known: bool = False
+    visit: str | None = None
+    shot: int | None = None
+    quality: float | None = None
+    score: float | None = None
+
+    @classmethod
+    def of(cls, key: FaceKey, size_bytes: int, metadata: Mapping[str, str] | None = None) -> Self:
+        """Return the row of a face.
+
+        Args:
+            key: the face's.
+            size_bytes: of the image.
+            metadata: what the object says of itself; nothing where it was not asked.
+        """
+        time = (key.time - times.EPOCH) // _MICROSECOND
+        row = cls(key.id, time, *key.source, key.content_type, size_bytes)
+        return row if metadata is None else row.knowing(metadata)
+
+    def knowing(self, metadata: Mapping[str, str]) -> Self:
+        """Return the row with what the object says of itself."""
+        visit, shot, quality = part_in(metadata) or (None, None, None)
+        score = metadata.get("score", "")
+        return self._replace(
+            known=True,
+            visit=visit,
+            shot=shot,
+            quality=quality,
+            score=float(score) if _SCORE.fullmatch(score) else None,
+        )
+
+    @property
+    def key(self) -> FaceKey:
+        """The face's key."""
+        return FaceKey(Source(self.device, self.camera), self.id, self.content_type)
+
+    @property
+    def part(self) -> Part | None:
+        """The face's part in a visit, if it has one and that is known."""
+        return Part(self.visit, self.shot, self.quality) if self.visit is not None else None
+
+
+def encode(rows: Iterable[Row]) -> bytes:
+    """Return rows as a file: by their ids, each face once; one of them of which more is known.
+
+    The same faces give the same bytes.
+    """
+    return tables.write(COLUMNS, tidied(rows), GROUP_ROWS, MAKER)
+
+
+def tidied(rows: Iterable[Row]) -> list[Row]:
+    """Return rows by their ids, each face once; of two of one face the one of which more is known."""
+    by_id: dict[str, Row] = {}
+    for row in rows:
+        if row.id not in by_id or row.known:
+            by_id[row.id] = row
+    return [by_id[face_id] for face_id in sorted(by_id)]
+
+
+def decode(
+    group: tables.Group, data: bytes, offset: int = 0, *, at: Sequence[int] | None = None
+) -> list[Row]:
+    """Return the rows of a group.
+
+    Args:
+        group: of a file.
+        data: a part of that file with the group in it, which begins at `offset`.
+        offset: in bytes.
+        at: which of them, by number; by default all.
+
+    Raises:
+        BadParquet: they are not as they are written here.
+    """
+    columns: list[list[Any]] = [tables.read(column, group, data, offset) for column in COLUMNS]
+    if at is not None:
+        columns = [[column[place] for place in at] for column in columns]
+    return [_checked(Row(*values)) for values in zip(*columns, strict=True)]
+
+
+def ids(group: tables.Group, data: bytes, offset: int = 0) -> list[str]:
+    """Return the ids in a group; see `decode`.
+
+    Raises:
+        BadParquet: likewise.
+    """
+    return tables.read(ID, group, data, offset)
+
+
+def _checked(row: Row) -> Row:
+    # It becomes a path and an address: what is no key of a face is nobody's.
+    if row.content_type not in SUFFIXES or parse_key(str(row.key)) != row.key:
+        raise BadParquet(f"a row that is no face: {row.id[:80]!r}")
+    return row
