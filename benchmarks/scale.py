@@ -1,12 +1,13 @@
-"""How cost grows as work grows: more cameras on one host, and more devices with one store.
+"""How cost grows as work grows: more cameras on one host, more devices with one store or in one bucket.
 
-    python -m benchmarks.scale [--rounds 2] [--seconds 10] [--cameras 1,2,4,8] [--devices 1,10,100,1000]
-        [--stores 1,2] [--json FILE]
+    python -m benchmarks.scale [--rounds 2] [--seconds 10] [--cameras 1,2,4,8] [--devices 1,10,100,1000,10000]
+        [--stores 1,2] [--crowds 10,1000,10000] [--keys 200000] [--s3-server PROGRAM] [--json FILE]
 
 Cameras: the whole pipeline, each camera a looped recording played at its own speed. Devices: one broker, one
 store or two, one real forward and many simulated devices, whose faces together are always as many, so that
-only the number of devices changes. All of it leaves the processors idle half the time: the figures show cost
-and not queueing. Ends with status 1 if a bound is not kept, or if a face has no receipt.
+only the number of devices changes. Both leave the processors idle half the time: the figures show cost and
+not queueing. Buckets: a day's faces, always as many, of more and more devices, and what a look at them costs.
+Ends with status 1 if a bound is not kept, or if a face has no receipt.
 """
 
 import argparse
@@ -20,14 +21,16 @@ from typing import TypeVar
 
 import uvloop
 
+from benchmarks.bucket import LOOKS
 from benchmarks.cameras import FRAMES_A_S, Watched, watch
+from benchmarks.crowds import crowd_figures, crowds_table, look_at
 from benchmarks.devices import FACES_A_S, REAL_FACES_A_S, Cost, allow_connections, cost_of
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Cell, Figure, Part, Plot, Point, Table
 from benchmarks.rig import PARTS, median, quantile
 from services.common.logging import configure_logging
 
-MOST_RISE = 1.2
+MOST_RISE = 1.15
 LINES = {
     **{part: (part,) for part in ("detect", "forward", "store", "capture")},
     "both brokers": ("local", "cloud"),
@@ -49,12 +52,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2, help="the median of so many counts")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--cameras", type=_counts, default="1,2,4,8", help="how many, one after the other")
-    parser.add_argument("--devices", type=_counts, default="1,10,100,1000", help="how many, likewise")
+    parser.add_argument("--devices", type=_counts, default="1,10,100,1000,10000", help="how many, likewise")
     parser.add_argument("--stores", type=_counts, default="1,2", help="how many share the work")
+    parser.add_argument("--crowds", type=_counts, default="10,1000,10000", help="devices in a bucket")
+    parser.add_argument("--keys", type=int, default=200_000, help="faces in it")
+    parser.add_argument("--s3-server", help="a versitygw program")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Measure both."""
+    """Measure all three."""
     configure_logging("benchmark", "error", "console")
     allow_connections(max(options.devices))
     ways = [(devices, stores) for stores in options.stores for devices in options.devices]
@@ -66,12 +72,17 @@ def measure(options: argparse.Namespace) -> Part:
         devices = _in_turns(
             ways, options.rounds, lambda way: uvloop.run(cost_of(*way, options.seconds, scratch()))
         )
+    crowds = look_at(options.crowds, options.keys, options.s3_server)
     return Part(
         name="scale",
         title="What grows as work grows",
         about=_about(options),
-        figures=(*_device_figures(devices), _camera_figure(cameras)),
-        tables=(_devices_table(devices), *_camera_tables(cameras, options.seconds)),
+        figures=(*_device_figures(devices), _camera_figure(cameras), *crowd_figures(crowds)),
+        tables=(
+            _devices_table(devices),
+            *_camera_tables(cameras, options.seconds),
+            crowds_table(crowds, options.keys),
+        ),
         plots=(_devices_plot(devices), _cameras_plot(cameras)),
     )
 
@@ -203,7 +214,10 @@ def _about(options: argparse.Namespace) -> str:
         f"second between them, in turn and at even distances, however many they are; every face has to be "
         f"receipted. Processor time a face is over all faces for stores and broker, and over its own for "
         f"forward. {options.rounds} rounds in which the numbers take turns, {options.seconds:.0f} s each "
-        f"after a warm-up; medians."
+        f"after a warm-up; medians. Buckets: {options.keys:,} faces of one day on a real S3 server "
+        f"(versitygw, over a folder) with the index that stores have written; a gallery that has just "
+        f"started, pages of it at other hours, and `faceferry faces`, beside its start with an empty bucket; "
+        f"medians of {LOOKS}. Requests are lines of the server's access log."
     )
 
 

@@ -16,10 +16,11 @@ from services.common.faces import Face
 from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import day_in
-from services.common.storage.objects import Entry, ObjectStore
+from services.common.storage.objects import Entry, WholeStore
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.topics import Source
 from services.gallery.counts import Counts
+from services.gallery.crowd import Crowd
 from services.gallery.looks import Looks
 from services.gallery.presence import Presence
 from services.gallery.service import make_app
@@ -119,9 +120,7 @@ def settings_for(root: Path, **others: object) -> GallerySettings:
 
 
 @asynccontextmanager
-async def visiting(
-    objects: ObjectStore, settings: GallerySettings
-) -> AsyncIterator[tuple[TestClient, Sight]]:  # type: ignore[type-arg]
+async def visiting(objects: WholeStore, settings: GallerySettings) -> AsyncIterator[tuple[TestClient, Sight]]:  # type: ignore[type-arg]
     """A client of the gallery's pages, and what they look at."""
     async with (
         seen(objects, settings.gallery_max_viewers) as sight,
@@ -132,9 +131,12 @@ async def visiting(
 
 
 @asynccontextmanager
-async def seen(objects: ObjectStore, most_viewers: int = 64) -> AsyncIterator[Sight]:
+async def seen(objects: WholeStore, most_viewers: int = 64) -> AsyncIterator[Sight]:
     """What the gallery's pages look at."""
-    sight = Sight(objects, Looks(), Presence(), Viewers(most_viewers), Counts(objects), VisitLookup(objects))
+    lookup = VisitLookup(objects)
+    crowd = Crowd(objects, lookup)
+    counts = Counts(objects, crowd.counts)
+    sight = Sight(objects, Looks(), Presence(), Viewers(most_viewers), counts, lookup, crowd)
     yield sight
     sight.viewers.dismiss()
     await sight.counts.close()

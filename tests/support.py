@@ -78,9 +78,12 @@ def running_broker(folder: Path, extra_config: str = "") -> Iterator[MosquittoSe
 
 
 class S3Server:
-    """A real S3 server over a folder, which can be killed and started again on the same port."""
+    """A real S3 server over a folder, which can be killed and started again on the same port.
 
-    def __init__(self, program: str, folder: Path) -> None:
+    With `log` it writes a line for each request there.
+    """
+
+    def __init__(self, program: str, folder: Path, log: Path | None = None) -> None:
         self.key = "test-key"
         self.secret = "test-secret"  # noqa: S105 - it opens a folder of the test's own
         self.port = free_port()
@@ -88,6 +91,7 @@ class S3Server:
         self.folder.mkdir()
         self._program = program
         self._options = [*_metadata_options(folder), str(self.folder)]
+        self._globals = ["--quiet", *(["--access-log", str(log)] if log else [])]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -120,7 +124,7 @@ class S3Server:
 
     def start(self) -> Self:
         self._process = subprocess.Popen(
-            [self._program, "--quiet", "--port", f"127.0.0.1:{self.port}", "posix", *self._options],
+            [self._program, *self._globals, "--port", f"127.0.0.1:{self.port}", "posix", *self._options],
             env={"ROOT_ACCESS_KEY": self.key, "ROOT_SECRET_KEY": self.secret},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

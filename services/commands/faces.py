@@ -14,12 +14,12 @@ from services.common.storage.addresses import DEFAULT_STORE
 from services.common.storage.backends import open_store
 from services.common.storage.keys import parse_key
 from services.common.storage.listing import StoredFace, days_after, last_day, newest_first
-from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group
 
-Lines = Callable[[ObjectStore, AsyncIterator[StoredFace]], AsyncIterator[str]]
+Lines = Callable[[VisitLookup, AsyncIterator[StoredFace]], AsyncIterator[str]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by-visit",
         action="store_true",
         help="a line a visit: from when to when, the camera, how many pictures, the best one's quality and "
-        "key; to know that takes a request for each face",
+        "key; to know that takes a request for each face that the index does not tell of",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument(
@@ -57,7 +57,8 @@ async def _list(settings: ObjectStoreSettings, limit: int, last: date | None, li
     try:
         async with open_store(settings) as objects:
             numbers = count(1)
-            async for line in lines(objects, newest_first(objects, last)):
+            lookup = VisitLookup(objects)
+            async for line in lines(lookup, newest_first(objects, last, lookup.learn)):
                 print(line)
                 if next(numbers) == limit:
                     break
@@ -68,17 +69,17 @@ async def _list(settings: ObjectStoreSettings, limit: int, last: date | None, li
 
 
 async def _faces(
-    _objects: ObjectStore, faces: AsyncIterator[StoredFace], *, is_json: bool
+    _lookup: VisitLookup, faces: AsyncIterator[StoredFace], *, is_json: bool
 ) -> AsyncIterator[str]:
     async for face in faces:
         yield _as_json(face) if is_json else _as_line(face)
 
 
 async def _visits(
-    objects: ObjectStore, faces: AsyncIterator[StoredFace], *, is_json: bool
+    lookup: VisitLookup, faces: AsyncIterator[StoredFace], *, is_json: bool
 ) -> AsyncIterator[str]:
     keys = (key async for face in faces if (key := parse_key(face.key)) is not None)
-    async for group in by_visit(pictures(keys, VisitLookup(objects))):
+    async for group in by_visit(pictures(keys, lookup)):
         yield _visit_as_json(group) if is_json else _visit_as_line(group)
 
 

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
 from services.common.storage.keys import FaceKey, camera_folder, day_folder, day_in
-from services.common.storage.listing import LISTINGS_AT_A_TIME, last_day
+from services.common.storage.listing import LISTINGS_AT_A_TIME, MOST_LISTED, last_day
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.topics import Source, is_name
 from services.common.turns import Turns
 from services.gallery import reading
+from services.gallery.crowd import Crowd
 from services.gallery.roll import (
     A_WHILE,
     MOST_CAMERAS,
@@ -21,6 +22,7 @@ from services.gallery.roll import (
     Calendar,
     Roll,
     call_roll,
+    roll_of,
 )
 from services.gallery.selection import Selection, day_of
 
@@ -50,6 +52,7 @@ class Page:
         day_after: the nearest after it.
         ahead: days in the future, the next first, at most `MOST_DAYS` of them.
         is_late: whether some cameras did not answer in time, and so miss.
+        is_indexed: whether it is of all cameras, out of the index: they are too many to look at each.
     """
 
     day: date | None
@@ -62,6 +65,7 @@ class Page:
     day_after: date | None = None
     ahead: tuple[date, ...] = ()
     is_late: bool = False
+    is_indexed: bool = False
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -80,11 +84,15 @@ class Album:
     Args:
         objects: the store.
         today: returns the day, UTC.
+        crowd: finds the faces of more devices than are listed; without it some devices are looked at.
     """
 
-    def __init__(self, objects: ObjectStore, today: Callable[[], date] = utc_today) -> None:
+    def __init__(
+        self, objects: ObjectStore, today: Callable[[], date] = utc_today, crowd: Crowd | None = None
+    ) -> None:
         self._objects = objects
         self._today = today
+        self._crowd = crowd
         self._turns = Turns(LISTINGS_AT_A_TIME)
 
     async def calendar(self, around: date | None = None) -> Calendar:
@@ -104,8 +112,14 @@ class Album:
 
     async def roll(self, day: date, device: str | None = None) -> Roll:
         """Return the cameras that have faces on a day; of one device alone, if it is named."""
+        return await self._roll_of(day, [device] if device else await self._devices(day))
+
+    async def _devices(self, day: date) -> list[str]:
+        """Return the devices that have faces on a day; one more than are shown, where there are more."""
+        return await self._names(day_folder(day.isoformat()), "device=", MOST_DEVICES + 1)
+
+    async def _roll_of(self, day: date, devices: list[str]) -> Roll:
         folder = day_folder(day.isoformat())
-        devices = [device] if device else await self._names(folder, "device=", MOST_DEVICES + 1)
         found = await self._turns.each(
             devices[:MOST_DEVICES],
             lambda name: self._names(f"{folder}/device={name}", "camera=", MOST_CAMERAS + 1),
@@ -158,23 +172,31 @@ class Album:
     async def _page_of(
         self, day: date, calendar: Calendar, selection: Selection, count: int, ends_s: float
     ) -> Page:
-        roll = await self.roll(day)
         here = selection.at(day, before=selection.before, after=selection.after)
-        selected = await self._selected(roll, here)
-        faces, has_more, is_late = await self._faces(selected, here, count, ends_s)
-        is_upward = selection.after is not None
-        return Page(
-            day,
-            faces,
-            older=here.at(day, before=faces[-1].id) if faces and (has_more or is_upward) else None,
-            newer=_newer(here, faces, has_more=has_more),
-            roll=roll,
-            shown=tuple(selected),
-            day_before=calendar.before(day),
-            day_after=calendar.after(day),
-            ahead=calendar.ahead,
-            is_late=is_late,
+        devices = await self._devices(day)
+        is_crowd = self._crowd is not None and len(devices) > MOST_LISTED
+        page = await self._crowded(here, count) if is_crowd and here.device is None else None
+        if page is None:
+            # Of a crowd one device alone is looked at, where it is named.
+            roll = await self._roll_of(day, [here.device] if is_crowd and here.device else devices)
+            page = await self._listed(replace(roll, has_more=roll.has_more or is_crowd), here, count, ends_s)
+        return replace(
+            page, day_before=calendar.before(day), day_after=calendar.after(day), ahead=calendar.ahead
         )
+
+    async def _crowded(self, here: Selection, count: int) -> Page | None:
+        """Return the page of a day that has more devices than are listed; nothing where no index has it."""
+        assert self._crowd is not None
+        found = await self._crowd.faces(here, count + 1)
+        if found is None:
+            return None
+        roll = replace(roll_of(key.source for key in found), has_more=True)
+        return replace(_page(here, found, count), roll=roll, is_indexed=True)
+
+    async def _listed(self, roll: Roll, here: Selection, count: int, ends_s: float) -> Page:
+        selected = await self._selected(roll, here)
+        found, is_late = await self._faces(selected, here, count + 1, ends_s)
+        return replace(_page(here, found, count), roll=roll, shown=tuple(selected), is_late=is_late)
 
     async def _selected(self, roll: Roll, here: Selection) -> list[Source]:
         """Return the cameras that are looked at: one that is named is, however many there are."""
@@ -187,20 +209,16 @@ class Album:
 
     async def _faces(
         self, sources: list[Source], selection: Selection, count: int, ends_s: float
-    ) -> tuple[list[FaceKey], bool, bool]:
-        """Return a page's faces, newest first.
-
-        Also return whether there are more in the direction it was read in, and whether some may miss.
-        """
+    ) -> tuple[list[FaceKey], bool]:
+        """Return the faces next to where a page begins, the nearest first, and whether some may miss."""
         is_upward = selection.after is not None
         read = self._earliest if is_upward else self._latest
         none: list[FaceKey] = []
         found, is_late = await self._each(
-            sources, lambda source: read(source, selection, count + 1), none, ends_s
+            sources, lambda source: read(source, selection, count), none, ends_s
         )
         merged = sorted((key for keys in found for key in keys), key=_order, reverse=not is_upward)
-        page = merged[:count]
-        return page[::-1] if is_upward else page, len(merged) > count, is_late
+        return merged[:count], is_late
 
     async def _each(
         self, sources: Iterable[Source], read: Callable[[Source], Awaitable[T]], otherwise: T, ends_s: float
@@ -250,6 +268,24 @@ class Album:
         ends = [path.rpartition("/")[2] for path in paths]
         names = [end.removeprefix(prefix) for end in ends if end.startswith(prefix)]
         return [name for name in names if is_name(name)]
+
+
+def _page(here: Selection, found: list[FaceKey], count: int) -> Page:
+    """Return the page that begins somewhere, and what leads from it.
+
+    Args:
+        here: where.
+        found: the faces next to it, the nearest first: one more than there is room for, where there are more.
+        count: faces on a page.
+    """
+    is_upward, has_more = here.after is not None, len(found) > count
+    faces = found[:count][::-1] if is_upward else found[:count]
+    return Page(
+        here.day,
+        faces,
+        older=here.at(here.day, before=faces[-1].id) if faces and (has_more or is_upward) else None,
+        newer=_newer(here, faces, has_more=has_more),
+    )
 
 
 def _newer(here: Selection, faces: list[FaceKey], *, has_more: bool) -> Selection | None:

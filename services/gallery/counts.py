@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
-from services.common.storage.keys import camera_folder
+from services.common.storage.keys import camera_folder, day_folder
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.topics import Source
 from services.gallery import reading
@@ -18,6 +19,9 @@ AT_A_TIME = 2
 GOOD_FOR = 50
 """A count is good for so many times as long as it took: counting takes a fiftieth of the time at most."""
 GOOD_AT_LEAST_S = 15.0
+
+Way = Callable[[], Awaitable[list[int]]]
+"""Counts something by the hour: 24 numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,14 @@ class Counts:
 
     Args:
         objects: the store.
+        of_crowd: returns the faces of all cameras in each hour of a day, by the index.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(
+        self, objects: ObjectStore, of_crowd: Callable[[date], Awaitable[list[int]]] | None = None
+    ) -> None:
         self._objects = objects
+        self._of_crowd = of_crowd
         self._kept: OrderedDict[str, Count] = OrderedDict()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(AT_A_TIME)
@@ -48,11 +56,22 @@ class Counts:
         whoever asks again has the answer. What is a little old is returned as it is, and counted again.
         """
         folders = [camera_folder(source, day.isoformat()) for source in sources]
-        tasks = [task for folder in folders if (task := self._refresh(folder)) is not None]
-        if tasks and any(folder not in self._kept for folder in folders):
+        return await self._sum(
+            {folder: partial(reading.hours, self._objects, folder) for folder in folders}, patience_s
+        )
+
+    async def of_all(self, day: date, patience_s: float) -> list[int] | None:
+        """Return a day's faces by the hour (UTC), of all cameras, by the index; likewise."""
+        if self._of_crowd is None:
+            return None
+        return await self._sum({day_folder(day.isoformat()): partial(self._of_crowd, day)}, patience_s)
+
+    async def _sum(self, ways: Mapping[str, Way], patience_s: float) -> list[int] | None:
+        tasks = [task for name, way in ways.items() if (task := self._refresh(name, way)) is not None]
+        if tasks and any(name not in self._kept for name in ways):
             await asyncio.wait(tasks, timeout=patience_s)
-        counts = [self._kept[folder].by_hour for folder in folders if folder in self._kept]
-        if len(counts) < len(folders):
+        counts = [self._kept[name].by_hour for name in ways if name in self._kept]
+        if len(counts) < len(ways):
             return None
         return [sum(hour) for hour in zip(*counts, strict=True)] if counts else [0] * 24
 
@@ -63,25 +82,25 @@ class Counts:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _refresh(self, folder: str) -> asyncio.Task[None] | None:
-        kept = self._kept.get(folder)
+    def _refresh(self, name: str, way: Way) -> asyncio.Task[None] | None:
+        kept = self._kept.get(name)
         if kept is not None and time.monotonic() < kept.good_until_s:
             return None
-        if folder not in self._under_way:
-            task = asyncio.create_task(self._count(folder), name="gallery.count")
-            self._under_way[folder] = task
-            task.add_done_callback(lambda _task: self._under_way.pop(folder, None))
-        return self._under_way[folder]
+        if name not in self._under_way:
+            task = asyncio.create_task(self._count(name, way), name="gallery.count")
+            self._under_way[name] = task
+            task.add_done_callback(lambda _task: self._under_way.pop(name, None))
+        return self._under_way[name]
 
-    async def _count(self, folder: str) -> None:
+    async def _count(self, name: str, way: Way) -> None:
         async with self._turns:
             began_s = time.monotonic()
             try:
-                by_hour = await reading.hours(self._objects, folder)
+                by_hour = await way()
             except StoreUnavailable:
                 return  # whoever asks for the faces themselves hears of it
             took_s = time.monotonic() - began_s
-        self._kept[folder] = Count(by_hour, began_s + took_s + max(GOOD_AT_LEAST_S, GOOD_FOR * took_s))
-        self._kept.move_to_end(folder)
+        self._kept[name] = Count(by_hour, began_s + took_s + max(GOOD_AT_LEAST_S, GOOD_FOR * took_s))
+        self._kept.move_to_end(name)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)

@@ -17,6 +17,7 @@ from services.common.storage.visit_lookup import VisitLookup
 from services.common.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
+from services.gallery.crowd import Crowd
 from services.gallery.gate import Door, gate
 from services.gallery.looks import Looks
 from services.gallery.metrics import REFUSED
@@ -52,7 +53,8 @@ async def serve(settings: GallerySettings) -> None:
     ):
         viewers = Viewers(settings.gallery_max_viewers)
         lookup = VisitLookup(objects)
-        sight = Sight(objects, looks, Presence(), viewers, Counts(objects), lookup)
+        crowd = Crowd(objects, lookup)
+        sight = Sight(objects, looks, Presence(), viewers, Counts(objects, crowd.counts), lookup, crowd)
         arrivals = Arrivals(
             objects,
             lambda faces: viewers.tell(arrival_news(faces, lookup.recall)),

@@ -20,6 +20,7 @@ from services.common.storage.visits import Group, Part, Picture
 from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
+from services.gallery.crowd import Crowd
 from services.gallery.gate import Door, add_safety
 from services.gallery.looks import Looks
 from services.gallery.metrics import ANSWER_SECONDS
@@ -53,6 +54,7 @@ class Sight:
         viewers: the open pages.
         counts: faces by the hour.
         lookup: to which visits faces belong.
+        crowd: the faces of many devices together; without it some devices are looked at.
     """
 
     objects: ObjectStore
@@ -61,6 +63,7 @@ class Sight:
     viewers: Viewers
     counts: Counts
     lookup: VisitLookup
+    crowd: Crowd | None = None
 
 
 class Site:
@@ -82,7 +85,7 @@ class Site:
         self._assets = assets
         self._pages = pages
         self._door = door
-        self._album = Album(sight.objects)
+        self._album = Album(sight.objects, crowd=sight.crowd)
         self._visits = Visits(sight.objects, sight.lookup)
 
     def add_to(self, app: web.Application) -> None:
@@ -150,6 +153,8 @@ class Site:
     async def _count(self, page: Page) -> list[int] | None:
         if page.day is None:
             return None
+        if page.is_indexed:
+            return await self._sight.counts.of_all(page.day, PATIENCE_S)
         return await self._sight.counts.within(page.shown, page.day, PATIENCE_S)
 
     async def _devices(self, _request: web.Request) -> web.Response:

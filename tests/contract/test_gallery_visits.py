@@ -23,7 +23,7 @@ from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
 from services.common.storage.listing import LISTINGS_AT_A_TIME
-from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
+from services.common.storage.objects import NoSuchObject, StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.topics import Source
@@ -50,7 +50,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def objects(store_url: str) -> AsyncIterator[ObjectStore]:
+async def objects(store_url: str) -> AsyncIterator[WholeStore]:
     async with open_store(ObjectStoreSettings(store_url=store_url)) as objects:
         await objects.verify()
         yield objects
@@ -78,13 +78,13 @@ class Counted(ForwardOnly):
         return await super().about(key)
 
 
-async def put(objects: ObjectStore, *found: Face) -> None:
+async def put(objects: WholeStore, *found: Face) -> None:
     for face in found:
         await objects.put(to_object(face))
 
 
 @asynccontextmanager
-async def looking(objects: ObjectStore, root: Path, **others: object) -> AsyncIterator[tuple[Client, Sight]]:
+async def looking(objects: WholeStore, root: Path, **others: object) -> AsyncIterator[tuple[Client, Sight]]:
     async with visiting(objects, settings_for(root, **others)) as (client, sight):
         yield client, sight
 
@@ -131,7 +131,7 @@ def shots(*qualities: str, visit: str = VISIT, source: Source = CAMERAS[0], bega
 
 
 async def test_of_a_visit_the_best_picture_is_shown_and_the_others_lie_behind_it(
-    objects: ObjectStore, root: Path
+    objects: WholeStore, root: Path
 ) -> None:
     pictures = shots("0.300", "0.812", "0.500")
     alone = taken(at(5), CAMERAS[2])
@@ -157,7 +157,7 @@ async def test_of_a_visit_the_best_picture_is_shown_and_the_others_lie_behind_it
 
 
 async def test_two_visits_and_faces_of_none_stand_in_the_order_of_their_newest(
-    objects: ObjectStore, root: Path
+    objects: WholeStore, root: Path
 ) -> None:
     first = shots("0.9", "0.1")
     second = shots("0.5", visit=visit_id(at(3), 2), began_s=3)
@@ -168,7 +168,7 @@ async def test_two_visits_and_faces_of_none_stand_in_the_order_of_their_newest(
     assert shown == [key_of(each) for each in (plain[1], first[0], second[0], plain[0])]
 
 
-async def test_whoever_claims_anothers_visit_stays_by_himself(objects: ObjectStore, root: Path) -> None:
+async def test_whoever_claims_anothers_visit_stays_by_himself(objects: WholeStore, root: Path) -> None:
     mine = shots("0.2", "0.3")
     lies = [pictured(VISIT, at(5), "1", "7", source) for source in (LIAR, CAMERAS[1])]
     await put(objects, *mine, *lies)
@@ -227,14 +227,14 @@ async def test_a_best_picture_is_one_whose_quality_is_a_number(root: Path) -> No
     ],
 )  # fmt: skip
 async def test_an_address_of_no_visit_says_that_there_is_nothing(
-    objects: ObjectStore, root: Path, path: str
+    objects: WholeStore, root: Path, path: str
 ) -> None:
     async with looking(objects, root) as (client, _sight):
         assert "nothing here" in (await body(client, path, 404)).lower()
 
 
 async def test_over_a_pages_edge_each_page_has_its_own_and_the_visits_page_has_all(
-    objects: ObjectStore, root: Path
+    objects: WholeStore, root: Path
 ) -> None:
     pictures = shots("0.900", "0.200", "0.400")
     await put(objects, *pictures)
@@ -249,7 +249,7 @@ async def test_over_a_pages_edge_each_page_has_its_own_and_the_visits_page_has_a
 
 
 async def test_over_midnight_each_day_has_its_own_and_the_visits_page_has_both(
-    objects: ObjectStore, root: Path
+    objects: WholeStore, root: Path
 ) -> None:
     midnight = NOON.replace(hour=0) + timedelta(days=1)
     visit = visit_id(midnight - timedelta(seconds=5))
@@ -483,7 +483,7 @@ async def listed(capsys: pytest.CaptureFixture[str], store_url: str, *more: str)
 
 
 async def test_the_list_has_a_line_a_visit_where_that_is_asked_for_and_a_line_a_face_else(
-    objects: ObjectStore, store_url: str, capsys: pytest.CaptureFixture[str]
+    objects: WholeStore, store_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures, alone = shots("0.300", "0.812", "0.500"), taken(at(15), CAMERAS[2])
     other = shots("0.7", visit=visit_id(at(-60), 1), began_s=-60)

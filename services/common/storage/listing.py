@@ -2,18 +2,28 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+import structlog
+
+from services.common.storage.index.reading import Index
+from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey, day_folder, day_in, parse_key, source_folder
-from services.common.storage.objects import ObjectStore
+from services.common.storage.objects import ObjectStore, StoreUnavailable, WholeStore
 from services.common.topics import Source
 from services.common.turns import Turns
 
 LISTINGS_AT_A_TIME = 16
+MOST_LISTED = 16
+"""Devices of a day up to which the folders of each are listed, which shows what was stored this very moment.
+A day with more is read from the index, which costs the same however many they are."""
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,15 @@ async def days_after(objects: ObjectStore, last: date) -> int:
     return sum(day_in(path) is not None for path in found)
 
 
-async def newest_first(objects: ObjectStore, last: date | None = None) -> AsyncIterator[StoredFace]:
+async def newest_first(
+    objects: WholeStore, last: date | None = None, learn: Callable[[Row], None] | None = None
+) -> AsyncIterator[StoredFace]:
     """Yield all faces, those of the newest frames first. Little more is read than is taken.
 
     Args:
         objects: the store.
         last: none of a later day; by default of all days.
+        learn: is told what the index says of faces that are found there, before they are yielded.
     """
     days = [
         path
@@ -81,15 +94,48 @@ async def newest_first(objects: ObjectStore, last: date | None = None) -> AsyncI
         if (day := day_in(path)) is not None and (last is None or day <= last)
     ]
     for folder in reversed(days):
-        turns = Turns(LISTINGS_AT_A_TIME)
-        of_devices = await turns.each(await objects.folders(folder), objects.folders)
-        cameras = [from_end(objects, camera) for of_device in of_devices for camera in of_device]
-        heads: list[_Head] = []
-        await turns.each(cameras, partial(_push, heads))
-        while heads:
-            head = heapq.heappop(heads)
-            yield _to_face(head.key, head.size_bytes)
-            await _push(heads, head.others)
+        async for face in await _of_day(objects, folder, learn):
+            yield face
+
+
+async def _of_day(
+    objects: WholeStore, folder: str, learn: Callable[[Row], None] | None
+) -> AsyncIterator[StoredFace]:
+    day = day_in(folder)
+    assert day is not None
+    if len(await objects.folders(folder, most=MOST_LISTED + 1)) > MOST_LISTED:
+        rows = Index(objects).newest_first(day)
+        try:
+            first = await anext(rows, None)
+        except StoreUnavailable as error:
+            log.warning("index.unreadable", reason=error.reason, detail=error.detail)
+            first = None
+        if first is not None:
+            return _indexed(first, rows, learn)
+    return _listed(objects, folder)
+
+
+async def _indexed(
+    first: Row, others: AsyncIterator[Row], learn: Callable[[Row], None] | None
+) -> AsyncIterator[StoredFace]:
+    row: Row | None = first
+    while row is not None:
+        if learn is not None:
+            learn(row)
+        yield _to_face(row.key, row.bytes)
+        row = await anext(others, None)
+
+
+async def _listed(objects: ObjectStore, folder: str) -> AsyncIterator[StoredFace]:
+    turns = Turns(LISTINGS_AT_A_TIME)
+    of_devices = await turns.each(await objects.folders(folder), objects.folders)
+    cameras = [from_end(objects, camera) for of_device in of_devices for camera in of_device]
+    heads: list[_Head] = []
+    await turns.each(cameras, partial(_push, heads))
+    while heads:
+        head = heapq.heappop(heads)
+        yield _to_face(head.key, head.size_bytes)
+        await _push(heads, head.others)
 
 
 async def from_end(

@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.listing import LISTINGS_AT_A_TIME
 from services.common.storage.objects import NoSuchObject, ObjectStore
@@ -49,10 +50,12 @@ class VisitLookup:
         """
         if metadata.get("id") != key.id:
             return None
-        part = self._kept[str(key)] = part_in(metadata)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-        return part
+        return self._keep(key, part_in(metadata))
+
+    def learn(self, row: Row) -> None:
+        """Take what the index says of a face, if it says anything of its visit."""
+        if row.known:
+            self._keep(row.key, row.part)
 
     async def of(self, key: FaceKey) -> Part | None:
         """Return a face's part in a visit; nothing where it has none, or is not there any more.
@@ -69,6 +72,12 @@ class VisitLookup:
                 return self.note(key, await self._objects.about(str(key)))
             except NoSuchObject:
                 return None
+
+    def _keep(self, key: FaceKey, part: Part | None) -> Part | None:
+        self._kept[str(key)] = part
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return part
 
     async def each(self, keys: Sequence[FaceKey]) -> list[Picture]:
         """Return faces with their parts, in their order.
