@@ -154,12 +154,12 @@ async def test_duckdb_answers_the_question_that_people_type(
     await write(store, some_keys(700))
     root = tmp_path / "faces" if settings.store_url.startswith("file") else tmp_path / "s3/faces/some/prefix"
     asked = f"SELECT camera, count(*) FROM read_parquet('{root}/index/**') GROUP BY camera"  # noqa: S608
-    assert duckdb.sql(asked).fetchall() == [("front", 700)]
+    assert duckdb.execute(asked).fetchall() == [("front", 700)]
     by_path = (
         f"SELECT device, min(time)::VARCHAR, sum(bytes) FROM read_parquet('{root}/index/**') "  # noqa: S608
         "WHERE dt = '2026-03-14' AND hour = 7 AND visit IS NOT NULL GROUP BY device ORDER BY device"
     )
-    assert [found[0] for found in duckdb.sql(by_path).fetchall()] == [f"device-{n:04}" for n in range(7)]
+    assert [found[0] for found in duckdb.execute(by_path).fetchall()] == [f"device-{n:04}" for n in range(7)]
 
 
 async def test_tidying_leaves_a_file_for_each_hour_and_each_face_once(store: WholeStore) -> None:

@@ -138,7 +138,8 @@ class Driver:
             return {}
         face = self._make(number)
         frame = Frame(face.source, number, face.time, b"")
-        wanted = await self._questions.ask(frame, seen_as(number))
+        answer = await self._questions.ask(frame, seen_as(number))
+        wanted = None if answer is None else answer.wanted
         self.ledger.asked += 1
         self.ledger.answered += wanted is not None
         return (

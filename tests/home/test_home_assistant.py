@@ -118,7 +118,7 @@ class Detect:
         answer_to = wanted_topic(source.device, "a1")
         view = View(WIDTH, HEIGHT, (sight(),))
         self._link.publish(encode_seen(Seen(source, self._number, at, view, answer_to, b"1")))
-        wanted = decode_wanted((await anext(self._link)).message)
+        wanted = decode_wanted((await anext(self._link)).message).wanted or ()
         for each in wanted:
             known = {"box": "1,2,3,4", "visit": each.visit, "shot": str(each.shot), "why": str(each.why)}
             face = mint(source, at, jpeg(self._number), "image/jpeg", known)

@@ -71,12 +71,12 @@ def test_the_same_table_is_the_same_file() -> None:
 def test_duckdb_reads_each_value_as_it_was_written(tmp_path: Path, count: int) -> None:
     rows = some_rows(count)
     (tmp_path / "a.parquet").write_bytes(written(rows))
-    found = duckdb.sql(
+    found = duckdb.execute(
         f"SELECT id, epoch_us(time), bytes, known, quality, visit, shot FROM '{tmp_path}/a.parquet'"  # noqa: S608
     )
     assert found.fetchall() == rows
-    types = duckdb.sql(f"SELECT * FROM '{tmp_path}/a.parquet'").types  # noqa: S608
-    assert [str(each) for each in types] == [
+    columns = duckdb.execute(f"DESCRIBE SELECT * FROM '{tmp_path}/a.parquet'").fetchall()  # noqa: S608
+    assert [column[1] for column in columns] == [
         *("VARCHAR", "TIMESTAMP WITH TIME ZONE", "INTEGER", "BOOLEAN", "DOUBLE", "VARCHAR", "INTEGER")
     ]
 
@@ -92,7 +92,7 @@ def test_duckdb_is_not_misled_by_what_a_file_says_of_its_groups(tmp_path: Path) 
         ("shot IS NULL", 1_000),
         ("quality IS NULL", 334),
     ):
-        found = duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/a.parquet' WHERE {condition}").fetchall()  # noqa: S608
+        found = duckdb.execute(f"SELECT count(*) FROM '{tmp_path}/a.parquet' WHERE {condition}").fetchall()  # noqa: S608
         assert found == [(count,)], condition
 
 
@@ -128,7 +128,7 @@ def test_a_column_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Monk
 
 
 def test_what_others_wrote_is_said_to_be_none(tmp_path: Path) -> None:
-    duckdb.sql(f"COPY (SELECT '1' AS id) TO '{tmp_path}/a.parquet'")
+    duckdb.execute(f"COPY (SELECT '1' AS id) TO '{tmp_path}/a.parquet'")
     for data in (b"", b"PAR1", b"no Parquet at all", (tmp_path / "a.parquet").read_bytes()):
         with pytest.raises(BadParquet):
             read(data)
