@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from benchmarks.recall.camera import Camera
 from benchmarks.recall.trials import FRAMES_PER_S, Trial
 from services.common.frames import Frame
+from services.detect.pacing import Glimpse, next_look_s
 from services.detect.pipeline import Look
+from services.detect.settings import DEFAULT_LOOKS_PER_S
 from services.forward.visits.matching import Box, intersection_over_union
 
 LEAST_VISIT_S = 0.3
@@ -87,17 +89,17 @@ def _looks(trial: Trial, camera: Camera, look_at: LookAt) -> Iterator[tuple[int,
 
 
 class Pace:
-    """How soon the next frame is sent: ten a second where somebody is or moves, else four."""
+    """How soon the next frame is sent, as detect says it alone: the question to forward is left out."""
 
     def __init__(self) -> None:
         self._face_s = -math.inf
 
     def frames_after(self, look: Look, at_s: float) -> int:
         """Return how many frames later the next is sent."""
+        glimpse = Glimpse(len(look.found), at_s - self._face_s, is_still=look.is_still)
         if len(look.found):
             self._face_s = at_s
-        is_slow = look.is_still is not False and at_s - self._face_s > 2.0
-        return max(1, round((0.25 if is_slow else 0.1) * FRAMES_PER_S))
+        return max(1, round(next_look_s(glimpse, DEFAULT_LOOKS_PER_S) * FRAMES_PER_S))
 
 
 def _finds(look_at: LookAt, camera: Camera, number: int) -> bool:

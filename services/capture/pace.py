@@ -15,10 +15,10 @@ _MEMORY = 32
 class Pace:
     """Holds back pictures for as long as the last answer says, counted from the picture that went out last.
 
-    A picture is due from half a camera's period before that time on: of two that are as near the first is
-    taken, and on the average there are as many as are asked for. Until the next answer, the same holds after
-    the next picture: a detect that is slow is not to be given more for it. Before the first answer, and when
-    answers fail to come, each picture is due.
+    A picture is due from half a camera's period before that time on, and what it comes too soon or too late
+    the next one waits longer or less, so that on the average there are as many as are asked for. Until the
+    next answer, the same holds after the next picture: a detect that is slow is not to be given more for it.
+    Before the first answer, and when answers fail to come, each picture is due.
 
     Args:
         most_s: for longer no answer holds a picture back; 0 where the user has said how many go out.
@@ -28,7 +28,7 @@ class Pace:
         self._most_s = most_s
         self._period = _Period()
         self._pause_s = 0.0
-        self._sent_s: float | None = None
+        self._from_s = -math.inf
         self._answered = -1
 
     def is_due(self, came_s: float) -> bool:
@@ -46,7 +46,8 @@ class Pace:
 
     def sent(self, came_s: float) -> None:
         """Note that the picture that came at this moment goes out."""
-        self._sent_s = came_s
+        is_as_planned = abs(came_s - self._planned_s) <= self._period.mean_s
+        self._from_s = self._planned_s if is_as_planned else came_s
 
     def answered(self, sequence: int, next_s: float | None) -> None:
         """Take an answer; one that was overtaken by a later frame's says nothing of what is due now.
@@ -59,15 +60,17 @@ class Pace:
             self._answered, self._pause_s = sequence, min(self._most_s, next_s or 0.0)
 
     @property
+    def _planned_s(self) -> float:
+        return self._from_s + self._pause_s
+
+    @property
     def _due_s(self) -> float:
-        if self._sent_s is None:
-            return -math.inf
-        return self._sent_s + self._pause_s - self._period.mean_s / 2
+        return self._planned_s - self._period.mean_s / 2
 
     def forget(self) -> None:
         """Have the next picture sent: nobody knows what has become of the last."""
         self._pause_s = 0.0
-        self._sent_s = None
+        self._from_s = -math.inf
         self._answered = -1
 
 

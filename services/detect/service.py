@@ -243,7 +243,8 @@ class Service:
             return None
         now_s = time.monotonic()
         faces = len(look.found)
-        glimpse = Glimpse(faces, self._attention.unseen_s(frame.source, now_s), answer.haste)
+        unseen_s = self._attention.unseen_s(frame.source, now_s)
+        glimpse = Glimpse(faces, unseen_s, answer.haste, look.is_still)
         self._attention.note(frame.source, faces, now_s)
         return next_look_s(glimpse, self._settings.usual_looks_per_s)
 

@@ -1,6 +1,7 @@
 """The windows, the rate limit and the quality: each with time as an argument."""
 
 from itertools import pairwise
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -303,8 +304,10 @@ def gaps(times_s: list[float]) -> list[float]:
 @given(fps=st.sampled_from([5, 10, 12.5, 15, 24, 25, 29.97, 30, 60]), answer_s=st.floats(0.05, 0.5))
 def test_as_many_pictures_go_out_as_are_asked_for(fps: float, answer_s: float) -> None:
     times_s = sent(Pace(), fps=fps, seconds=20, answer_s=answer_s)
-    # A camera gives only whole periods: none is longer than half of one too long or too short.
-    assert all(abs(gap_s - max(answer_s, 1 / fps)) <= 0.5 / fps + 1e-6 for gap_s in gaps(times_s)[2:])
+    # A camera gives only whole periods: none is more than one too long or too short, and together they fit.
+    asked_s = max(answer_s, 1 / fps)
+    assert all(abs(gap_s - asked_s) <= 1 / fps + 1e-6 for gap_s in gaps(times_s)[2:])
+    assert mean(gaps(times_s)[2:]) == pytest.approx(asked_s, rel=0.03)
 
 
 @pytest.mark.parametrize("fps", [10, 15, 25, 30])

@@ -26,19 +26,19 @@ def test_a_face_that_is_new_needs_each_frame() -> None:
     assert haste_after(walking(0, count=2)) == MOST_HASTE
 
 
-@pytest.mark.parametrize("speed", [0.6, 1, 3])
+@pytest.mark.parametrize("speed", [0.6, 1, 3, 5])
 def test_who_walks_needs_what_is_usual(speed: float) -> None:
     assert haste_after(walking(speed)) == 1.0
 
 
 def test_the_faster_a_face_is_for_its_size_the_more_looks_it_needs() -> None:
-    hastes = [haste_after(walking(speed, x=100, count=5)) for speed in (4, 8, 16)]
+    hastes = [haste_after(walking(speed, x=100, count=5)) for speed in (6, 10, 16)]
     assert hastes == sorted(hastes)
     assert hastes[-1] > 2 * hastes[0]
 
 
 def test_who_is_about_to_leave_needs_more() -> None:
-    assert haste_after(walking(2, x=WIDTH - 80 - 176 - 20)) == LEAVING
+    assert haste_after(walking(2, x=WIDTH - 80 - 176 - 10)) == LEAVING
 
 
 def test_who_stands_and_has_their_good_picture_needs_less() -> None:
@@ -51,7 +51,7 @@ def test_who_stands_and_has_none_yet_needs_what_is_usual() -> None:
 
 
 def test_the_hastiest_of_those_in_view_counts() -> None:
-    looks = [(at_s, [*sights, sight(x=100, y=10)]) for at_s, sights in walking(8, x=100, count=5)]
+    looks = [(at_s, [*sights, sight(x=100, y=10)]) for at_s, sights in walking(12, x=100, count=5)]
     assert haste_after(looks) > 1.5
 
 

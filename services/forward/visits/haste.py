@@ -7,12 +7,12 @@ from services.forward.visits.matching import Box, Course
 
 USUAL_S = 0.1
 """From look to look, about, where nothing is said of haste."""
-NEW_SIGHTS = 4
+NEW_SIGHTS = 3
 """A face is new until it was seen so often: where it is going is known then, and it is likely to have been
 sharp once."""
-FAST = 4.0
+FAST = 6.0
 """Face widths a second that the usual looks can follow."""
-LEAVING_S = 0.2
+LEAVING_S = 0.1
 """A face that will have reached the edge of the picture by then is about to leave it."""
 LEAVING = 2.0
 STILL = 0.5
