@@ -31,6 +31,7 @@ PARTS = (
     "detect",
     "people",
     "recall",
+    "looks",
     "forward",
     "store",
     "fair",

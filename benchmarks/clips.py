@@ -1,10 +1,13 @@
 """Clips for the benchmarks, made from real ones with ffmpeg and kept in the user's cache."""
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.capture.ffmpeg import find_ffmpeg
+from services.detect.pictures import Picture
 from tests.support import SHARED
 
 VIDEOS = SHARED / "data" / "video"
@@ -73,17 +76,69 @@ def detailed(codec: str, fps: int = 30) -> Path:
     return _made(f"detailed-{fps}", (*ONE_FACE, "empty-room.mp4"), graph, codec, fps)
 
 
-def _made(title: str, names: tuple[str, ...], graph: str, codec: str, fps: int) -> Path:
-    """Return what a filter graph makes of source clips; kept for the next time."""
-    suffix, encode = CODECS[codec]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceferry-benchmarks"
-    made = cache / f"{title}.{codec}.{suffix}"
+def noisy_room(size: str, fps: int) -> Path:
+    """Return a clip of an empty room with a sensor's noise, such that a frame of 1920x1080 has 120 kB."""
+    graph = f"[0:v]scale={size.replace('x', ':')}:flags=bicubic,noise=alls=8:allf=t,setpts=N/({fps}*TB)"
+    return _made(f"noisy-{size}-{fps}", ("empty-room.mp4",), graph, "mjpeg", fps)
+
+
+def film(title: str, pictures: Callable[[], Iterable[Picture]], size: str, codec: str, fps: int) -> Path:
+    """Return a clip of pictures, which are asked for if there is none of that title yet.
+
+    Args:
+        title: of the file.
+        pictures: make them: (H, W, 3) uint8, BGR.
+        size: `WIDTHxHEIGHT`, theirs.
+        codec: as for `clip`.
+        fps: likewise.
+    """
+    made = _place(title, codec)
     if made.exists():
         return made
-    cache.mkdir(parents=True, exist_ok=True)
-    inputs = [part for name in names for part in ("-i", str(VIDEOS / name))]
-    unfinished = made.with_name(f"{os.getpid()}-{made.name}")
-    options = ["-filter_complex", graph, "-r", str(fps), *encode]
-    subprocess.run([find_ffmpeg(), "-v", "error", "-y", *inputs, *options, unfinished], check=True)
-    unfinished.replace(made)
+    given = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-framerate", str(fps), "-i", "pipe:0"]
+    with _unfinished(made) as path:
+        words = [find_ffmpeg(), "-v", "error", "-y", *given, *CODECS[codec][1], str(path)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE) as ffmpeg:
+            assert ffmpeg.stdin is not None
+            for picture in pictures():
+                ffmpeg.stdin.write(picture.tobytes())
+            ffmpeg.stdin.close()
+            if ffmpeg.wait():
+                raise RuntimeError(f"ffmpeg has ended with status {ffmpeg.returncode}")
     return made
+
+
+def shortened(video: Path, frames: int) -> Path:
+    """Return the beginning of a clip, as it is."""
+    made = video.with_name(f"{video.stem}-first-{frames}{video.suffix}")
+    if not made.exists():
+        with _unfinished(made) as path:
+            words = ["-i", str(video), "-c", "copy", "-frames:v", str(frames), str(path)]
+            subprocess.run([find_ffmpeg(), "-v", "error", "-y", *words], check=True)
+    return made
+
+
+def _made(title: str, names: tuple[str, ...], graph: str, codec: str, fps: int) -> Path:
+    """Return what a filter graph makes of source clips; kept for the next time."""
+    made = _place(title, codec)
+    if made.exists():
+        return made
+    inputs = [part for name in names for part in ("-i", str(VIDEOS / name))]
+    options = ["-filter_complex", graph, "-r", str(fps), *CODECS[codec][1]]
+    with _unfinished(made) as path:
+        subprocess.run([find_ffmpeg(), "-v", "error", "-y", *inputs, *options, path], check=True)
+    return made
+
+
+def _place(title: str, codec: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceferry-benchmarks"
+    return cache / f"{title}.{codec}.{CODECS[codec][0]}"
+
+
+@contextlib.contextmanager
+def _unfinished(made: Path) -> Iterator[Path]:
+    """Give a place to write to, which becomes the file itself when all is written."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = made.with_name(f"{os.getpid()}-{made.name}")
+    yield unfinished
+    unfinished.replace(made)

@@ -90,6 +90,11 @@ class Rig:
         found = pattern.findall(self._metrics(service))
         return {float(bound): float(count) for bound, count in found}
 
+    def counted(self, service: str, counter: str) -> float:
+        """Return a counter's value, of all its labels together."""
+        found = re.findall(rf"^{counter}(?:\{{[^}}]*\}})? (\S+)$", self._metrics(service), re.MULTILINE)
+        return sum(map(float, found))
+
     def dropped(self) -> dict[str, int]:
         """Return how many frames capture and detect have dropped, by reason."""
         counts: dict[str, int] = {}

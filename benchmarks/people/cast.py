@@ -50,9 +50,9 @@ def gather(detector: Detector, settings: DetectSettings, clips: Path) -> list[li
     return cast
 
 
-def room(clips: Path) -> Picture:
+def room(clips: Path, width: int = WIDTH, height: int = HEIGHT) -> Picture:
     """Return the room where they play."""
-    return resize(read_clip(clips / ROOM)[0], WIDTH, HEIGHT)
+    return resize(read_clip(clips / ROOM)[0], width, height)
 
 
 def _file(people: list[tuple[list[Picture], Box]], each: Sight, face: Picture) -> None:

@@ -40,18 +40,23 @@ class Shot:
 
 
 def stage(
-    scene: Scene, cast: Sequence[Sequence[Picture]], room: Picture, frames_per_s: float
+    scene: Scene,
+    cast: Sequence[Sequence[Picture]],
+    room: Picture,
+    frames_per_s: float,
+    seconds: float = SCENE_S,
 ) -> Iterator[Shot]:
     """Yield a scene's frames.
 
     Args:
         scene: who is there.
         cast: of each face its pictures, one after the other, with `MARGIN` around the face.
-        room: the background, `WIDTH` and `HEIGHT` pixels; not modified.
+        room: the background, as large as a frame; not modified.
         frames_per_s: how many of them.
+        seconds: how long it takes.
     """
     chance = np.random.default_rng(scene.seed)
-    for number in range(int(SCENE_S * frames_per_s)):
+    for number in range(int(seconds * frames_per_s)):
         at_s = number / frames_per_s
         x, y = (float(value) for value in chance.normal(0, 1, 2) * scene.shake_px)
         picture = np.roll(room, (round(y), round(x)), (0, 1))
