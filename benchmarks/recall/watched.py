@@ -21,6 +21,7 @@ LATEST_S = 0.6
 
 _LEAST_OVERLAP = 0.25
 _AFTER_S = 0.2
+_ROUNDING_S = 1e-6
 
 LookAt = Callable[[Frame], Look]
 
@@ -45,7 +46,7 @@ class Outcome:
     def counts(self) -> bool:
         """Whether it is a visit that has to be found."""
         lasts_s = 0.0 if self.every_s is None else self.every_s[1] - self.every_s[0]
-        return self.times >= SEEN and lasts_s >= LEAST_VISIT_S - 1e-6
+        return self.times >= SEEN and lasts_s >= LEAST_VISIT_S - _ROUNDING_S
 
     @property
     def late_s(self) -> float:
@@ -57,7 +58,7 @@ class Outcome:
     @property
     def is_missed(self) -> bool:
         """Whether it should have been found, or sooner."""
-        return self.counts and self.late_s > LATEST_S
+        return self.counts and self.late_s > LATEST_S + _ROUNDING_S
 
 
 def watch(trial: Trial, camera: Camera, every: LookAt, sometimes: LookAt) -> Outcome:
