@@ -55,6 +55,11 @@ class Rig:
                     stderr=log,
                 )
 
+    @property
+    def local_url(self) -> str:
+        """The broker at the edge."""
+        return self._plan.local_url
+
     def usage(self) -> dict[str, Usage]:
         """Return what each part has taken so far."""
         return {name: usage_of(process.pid) for name, process in self._processes.items()}

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks.report.findings import Plot
 
 COLOURS = ("#2f6f9f", "#e08e45", "#5f9e6e", "#b55d60", "#857aab", "#8c8c8c", "#d4b942")
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: smaller, and a reader can search for it
     "svg.hashsalt": "faceferry",  # the same figures give the same file
     "font.family": "sans-serif",
@@ -23,16 +23,21 @@ _STYLE: Any = {
 def draw(plot: Plot, folder: Path) -> Path:
     """Draw a plot into a folder; return the file."""
     path = folder / f"{plot.name}.svg"
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.55 * _bars(plot) + 1.6) if plot.kind == "bars" else (8, 4))
         axes = figure.subplots()
         (_draw_bars if plot.kind == "bars" else _draw_lines)(axes, plot)
         axes.set_title(plot.title, loc="left", fontsize=11)
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-        figure.savefig(path, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
+        save(figure, path)
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG, the same file for the same figure; within `STYLE`."""
+    figure.savefig(path, format="svg", bbox_inches="tight", facecolor="white", metadata={"Date": None})
     # The backend ends lines with blanks, which no file of this project has.
     path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
-    return path
 
 
 def _bars(plot: Plot) -> int:

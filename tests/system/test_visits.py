@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.timeline import watch
 from services.common.frames import Done, Frame, decode_done, encode_frame
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.sights import seen_in
@@ -135,6 +136,9 @@ def test_a_replay_stores_nothing_new(
     store = tmp_path / "faces"
     play(environment, store, clips / clip, "visits")
     before = about(store)
+    # What the documents draw is what is stored.
+    drawn = [moment.why for moment in watch(clips / clip) if moment.why is not None]
+    assert Counter(known["why"] for known in before.values()) == Counter(drawn)
     play(environment, store, clips / clip, "visits")
     assert about(store) == before
     play(environment, store, clips / clip, "every")
