@@ -237,7 +237,7 @@ def crop_rectangle(box: Floats, margin: float, frame_width: int, frame_height: i
 
 
 def _clip(box: Floats, margin: float, frame_width: int, frame_height: int) -> Rectangle | None:
-    x, y, width, height = (float(value) for value in box)
+    x, y, width, height = box.tolist()
     left = _within(x - margin * width, frame_width)
     top = _within(y - margin * height, frame_height)
     right = _within(x + width + margin * width, frame_width)

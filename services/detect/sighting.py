@@ -1,5 +1,7 @@
 """What is known of a face before it is cut."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -18,18 +20,29 @@ def sight(picture: Picture, found: Detections, to_source: Floats) -> tuple[Sight
         to_source: what x and y are multiplied by for pixels of the frame: (2,) float32.
     """
     source = found.scaled(to_source)
-    return tuple(_sight(picture, found, source, index) for index in range(len(found)))
+    count = len(found)
+    # As Python's own numbers all at once: one by one numpy takes as long as the pixels do.
+    boxes: list[list[float]] = source.boxes.tolist()
+    scores: list[float] = [1.0] * count if source.scores is None else source.scores.tolist()
+    landmarks: list[list[float]] = [[]] * count
+    if source.landmarks is not None:
+        landmarks = source.landmarks.reshape(-1, 10).tolist()
+    faces = (_cut(picture, box) for box in found.boxes)
+    return tuple(map(_sight, faces, boxes, scores, landmarks))
 
 
-def _sight(picture: Picture, found: Detections, source: Detections, index: int) -> Sight:
+def _cut(picture: Picture, box: Floats) -> Picture | None:
     height, width = picture.shape[:2]
-    left, top, wide, high = (float(value) for value in source.boxes[index])
-    part = clip_box(found.boxes[index], width, height)
-    face = None if part is None else within(picture, part)
+    part = clip_box(box, width, height)
+    return None if part is None else within(picture, part)
+
+
+def _sight(face: Picture | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> Sight:
+    left, top, wide, high = box
     return Sight(
         box=(left, top, max(wide, 1.0), max(high, 1.0)),
-        score=1.0 if source.scores is None else float(source.scores[index]),
-        landmarks=() if source.landmarks is None else tuple(map(float, source.landmarks[index].flat)),
+        score=score,
+        landmarks=tuple(landmarks),
         sharpness=0.0 if face is None else float(sharpness(face)),
         signature=b"" if face is None else _signature(face),
     )
