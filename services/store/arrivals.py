@@ -1,7 +1,7 @@
 """What the broker hands over, on its way into the store."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from services.common.bare_topics import Pattern
@@ -23,6 +23,7 @@ class Arrival:
         answers: tell the device.
         max_face_bytes: the largest image that is taken.
         bare_topics: say whose the bare images are.
+        on_refused: is told whose it was.
 
     Attributes:
         device: whose it is; see `device_of`.
@@ -30,7 +31,12 @@ class Arrival:
     """
 
     def __init__(
-        self, delivery: Delivery, answers: Answers, max_face_bytes: int, bare_topics: Sequence[Pattern]
+        self,
+        delivery: Delivery,
+        answers: Answers,
+        max_face_bytes: int,
+        bare_topics: Sequence[Pattern],
+        on_refused: Callable[[str], None],
     ) -> None:
         self.device = device_of(delivery.topic)
         self.size_bytes = delivery.size_bytes
@@ -38,6 +44,7 @@ class Arrival:
         self._answers = answers
         self._max_face_bytes = max_face_bytes
         self._bare_topics = bare_topics
+        self._on_refused = on_refused
 
     def check(self) -> Admitted:
         """Return what it is to be stored as.
@@ -60,6 +67,7 @@ class Arrival:
             if (address := refusal_address(self._delivery.message)) is not None:
                 self._answers.refused(*address, refusal.reason)
         self._delivery.acknowledge()
+        self._on_refused(self.device)
 
     def ignored(self) -> None:
         """Let it go without a receipt."""

@@ -16,6 +16,9 @@ from services.store.metrics import COPIES, LANES
 LOOK_EVERY_S = 0.25
 AT_ONCE = 256
 """So many lanes are opened at a look: a broker has other things to do."""
+REST_S = 0.006
+"""So long is the first connection left alone meanwhile after each moment of reading: to read what is too much
+takes time from all else."""
 OVERLAP_S = 2.0
 """For so long after a lane was opened both are listened to: the first connection hands over what came before,
 and what waits there for longer is sent again anyway."""
@@ -73,6 +76,10 @@ class Bypass:
             return False
         COPIES.inc()
         return True
+
+    def rest_s(self) -> float:
+        """Return how long to leave unread what more there is on the first connection."""
+        return REST_S if self._open_s else 0.0
 
     async def run(self) -> None:
         """Open and close lanes as they are wanted, until cancelled."""

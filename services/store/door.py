@@ -49,3 +49,7 @@ class Door:
             return False
         self._lanes.let_in(device)
         return True
+
+    def has_refused(self, device: str) -> None:
+        """Note that something of a device was let in, and then refused: many such are a flood, too."""
+        self._lanes.turned_away(device, time.monotonic())

@@ -51,8 +51,10 @@ class Ear:
             subscriptions=filters,
             receive_maximum=settings.store_receive_maximum,
             wants=lambda topic, size_bytes: not bypass.brings(topic) and door.lets_in(topic, size_bytes),
+            rest_s=bypass.rest_s,
         )
         self._bypass = bypass
+        self._door = door
         self._answers = Answers(self._tell)
 
     async def __aenter__(self) -> Self:
@@ -79,7 +81,9 @@ class Ear:
         """Have each message wait for its turn; one that is larger than any face is refused at once."""
         most_bytes = self._max_face_bytes + MOST_AROUND_BYTES
         async for delivery in link:
-            arrival = Arrival(delivery, self._answers, self._max_face_bytes, self._topics)
+            arrival = Arrival(
+                delivery, self._answers, self._max_face_bytes, self._topics, self._door.has_refused
+            )
             if delivery.size_bytes > most_bytes:
                 allowed = f"{delivery.size_bytes} bytes, {self._max_face_bytes} allowed"
                 arrival.refused(Refused("too_large", allowed))

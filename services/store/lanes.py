@@ -1,5 +1,6 @@
 """Which devices are to have a lane past a flood. No clock, no socket: time is an argument."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ WITHIN_S = 5.0
 """within so long are a flood,"""
 LOUD_S = 60.0
 """which is over when it has not been one for so long."""
+LOUD_AT_WORK = 4
+"""So many of its faces are written at a time meanwhile: each takes a while from what others have at work."""
 MOST_LANES = 2_048
 """So many devices at most have one: those that were heard of last."""
 
@@ -63,6 +66,11 @@ class Lanes:
         if not self._loud_until_s:
             return frozenset()
         return frozenset(self._known.keys() - self._loud_until_s.keys())
+
+    def most_at_work(self, device: str) -> float:
+        """Return how many of its faces may be written at a time: few while it floods and is not alone."""
+        has_others = len(self._known) > (device in self._known)
+        return LOUD_AT_WORK if has_others and device in self._loud_until_s else math.inf
 
     def _forget(self, now_s: float) -> None:
         """Forget what is over: names come from the network, so they must not pile up."""

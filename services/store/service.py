@@ -30,10 +30,12 @@ async def serve(settings: StoreSettings) -> None:
         SetupError: a store or certificates that can never work.
     """
     availability = Availability()
-    waiting = Waiting[Job](
-        settings.store_max_waiting_faces, settings.store_max_waiting_bytes + MOST_AROUND_BYTES
-    )
     lanes = Lanes()
+    waiting = Waiting[Job](
+        settings.store_max_waiting_faces,
+        settings.store_max_waiting_bytes + MOST_AROUND_BYTES,
+        lanes.most_at_work,
+    )
     door = Door(settings, waiting, lanes)
     ears = [Ear(settings, broker, door, lanes) for broker in Broker.cloud(settings)]
     links = [ear.link for ear in ears]

@@ -1,6 +1,8 @@
 """The room that all devices share, and whose turn it is. No clock, no socket, no bucket."""
 
+import math
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -35,6 +37,10 @@ class _Share(Generic[P]):
     count: int = 0
     bytes: int = 0
 
+    @property
+    def at_work(self) -> int:
+        return self.count - len(self.new) - len(self.tried)
+
 
 class Waiting(Generic[P]):
     """What is in memory and not stored yet, device by device, within bounds.
@@ -48,11 +54,15 @@ class Waiting(Generic[P]):
     Args:
         most: places in it.
         most_bytes: bytes that they may have together.
+        most_at_work: says how many of a device's may be at work at a time, one at least.
     """
 
-    def __init__(self, most: int, most_bytes: int) -> None:
+    def __init__(
+        self, most: int, most_bytes: int, most_at_work: Callable[[str], float] = lambda _: math.inf
+    ) -> None:
         self._most = most
         self._most_bytes = most_bytes
+        self._most_at_work = most_at_work
         self._shares: dict[str, _Share[P]] = {}
         self._ranking = Ranking(self._part_of_room)
         self._turn: OrderedDict[str, None] = OrderedDict()
@@ -130,6 +140,8 @@ class Waiting(Generic[P]):
         self._tried += 1
         if len(self._shares[place.device].tried) >= MOST_TRIED:
             self._turn.pop(place.device, None)
+        else:
+            self._line_up(place.device)
 
     def again(self, place: P) -> None:
         """Have one that failed tried again, before what is new."""
@@ -174,7 +186,7 @@ class Waiting(Generic[P]):
 
     def _line_up(self, device: str) -> None:
         share = self._shares[device]
-        if share.new and len(share.tried) < MOST_TRIED:
+        if share.new and len(share.tried) < MOST_TRIED and share.at_work < self._most_at_work(device):
             self._turn.setdefault(device)
 
     def _leave(self, place: P) -> None:
@@ -183,5 +195,7 @@ class Waiting(Generic[P]):
         share.bytes -= place.size_bytes
         if share.count == 0:  # names come from the network, so they must not pile up
             del self._shares[place.device]
+        else:
+            self._line_up(place.device)
         self._count -= 1
         self._bytes -= place.size_bytes

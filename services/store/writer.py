@@ -31,6 +31,8 @@ FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
 TURN_S = 0.002
 """So long may faces be checked at one turn of the event loop."""
+REFUSED_S = 0.01
+"""So long does a face that is refused count as being written: the check took time as a write does."""
 MOST_TRIED_IN_TROUBLE = 256
 """While the store as a whole has trouble no more faces than this are tried again and again; others wait."""
 
@@ -178,7 +180,7 @@ class Writer:
             try:
                 job.admitted = job.arrival.check()
             except Refused as refusal:
-                self._done(job)
+                asyncio.get_running_loop().call_later(REFUSED_S, self._let_go, job)
                 job.arrival.refused(refusal)
                 return
             if job.admitted.face.id in self._known:
@@ -234,6 +236,10 @@ class Writer:
         if job.pause is not None:
             job.pause.cancel()
         job.arrival.ignored()
+
+    def _let_go(self, job: Job) -> None:
+        self._done(job)
+        self._wake.set()
 
     def _done(self, job: Job) -> None:
         self._waiting.done(job)

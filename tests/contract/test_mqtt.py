@@ -9,17 +9,27 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from services.common.message import Message
 from services.common.metrics import MQTT_DROPPED
-from services.common.mqtt import MAX_WAITING, UNHEARD, Broker, Delivery, Link, LinkDown, PacketTooLarge
+from services.common.mqtt import (
+    MAX_WAITING,
+    UNHEARD,
+    Broker,
+    Delivery,
+    Link,
+    LinkDown,
+    PacketTooLarge,
+    reading,
+)
 from services.common.mqtt import link as mqtt_link
 from services.up.brokers import MAX_PACKET_BYTES
 from tests.custody.proxy import Mode, Proxy, Shape
-from tests.support import MosquittoServer, eventually
+from tests.support import MosquittoServer, eventually, running_broker
 
 TOPIC = "link/test"
 CONNACK = bytes([0x20, 3, 0, 0, 0])
@@ -107,6 +117,36 @@ async def test_more_is_subscribed_to_and_less_again_on_a_connection_that_is_up(
         await restart(broker, publisher, subscriber)
         publisher.publish(Message(topic="most", payload=b"gone", qos=1))
         assert await nothing_comes(subscriber)
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "mqtts"])
+async def test_a_link_that_rests_reads_all_that_comes_and_notices_the_end(
+    tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr(reading, "TURN_S", 0.0)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 4_096)
+    key, cert = certificate
+    tls = f"certfile {cert}\nkeyfile {key}\n" + ("user root\n" if os.geteuid() == 0 else "")
+    rests: list[float] = []
+
+    def rest_s() -> float:
+        rests.append(0.01)
+        return rests[-1]
+
+    with running_broker(tmp_path, tls if scheme == "mqtts" else "") as server:
+        broker = Broker(f"{scheme}://127.0.0.1:{server.port}", ca_file=cert if scheme == "mqtts" else None)
+        publisher = Link("publisher", broker, identity="publisher")
+        resting = Link("resting", broker, identity="resting", subscriptions=[TOPIC], rest_s=rest_s)
+        async with publisher, resting:
+            await publisher.wait_up()
+            await resting.wait_up()
+            for _ in range(2):
+                rests.clear()
+                sent = [bytes([number]) * 3_000 for number in range(50)]
+                send(publisher, *sent)
+                assert [(await received(resting)).message.payload for _ in sent] == sent
+                assert rests
+                await restart(server, publisher, resting)
 
 
 async def test_without_a_connection_nothing_can_be_subscribed_to(broker: MosquittoServer) -> None:

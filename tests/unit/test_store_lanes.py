@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from services.store.lanes import LOUD_AT, LOUD_S, MOST_LANES, WITHIN_S, Lanes, lane_of
+from services.store.lanes import LOUD_AT, LOUD_AT_WORK, LOUD_S, MOST_LANES, WITHIN_S, Lanes, lane_of
 
 
 def flood(lanes: Lanes, device: str, now_s: float) -> None:
@@ -43,6 +45,18 @@ def test_a_flood_is_over_when_there_was_none_for_a_while() -> None:
     flood(lanes, "loud", LOUD_S - 1)
     assert lanes.wanted(2 * LOUD_S - 2) == {"porch"}
     assert lanes.wanted(2 * LOUD_S) == frozenset()
+
+
+def test_of_a_device_that_floods_few_are_written_at_a_time_if_there_are_others() -> None:
+    lanes = Lanes()
+    lanes.let_in("loud")
+    flood(lanes, "loud", 0.0)
+    assert lanes.most_at_work("loud") == math.inf
+    lanes.let_in("porch")
+    assert lanes.most_at_work("loud") == LOUD_AT_WORK
+    assert lanes.most_at_work("porch") == math.inf
+    lanes.wanted(LOUD_S)
+    assert lanes.most_at_work("loud") == math.inf
 
 
 def test_only_what_can_name_a_device_has_a_lane() -> None:

@@ -28,6 +28,20 @@ def test_devices_are_served_in_turn_however_many_faces_one_has() -> None:
     assert served[6:] == ["loud"] * 98
 
 
+def test_of_a_device_that_is_held_back_few_are_at_work_and_others_are_not_held_back() -> None:
+    waiting = Waiting[Place](1_000, 1_000_000, lambda device: 2 if device == "loud" else 100)
+    for _ in range(10):
+        waiting.add(place("loud"))
+        waiting.add(place("porch"))
+    served = take_all(waiting)
+    assert sorted(each.device for each in served) == ["loud"] * 2 + ["porch"] * 10
+    loud = [each for each in served if each.device == "loud"]
+    waiting.done(loud[0])
+    assert [each.device for each in take_all(waiting)] == ["loud"]
+    waiting.failed(loud[1])  # it waits, and another takes its turn
+    assert [each.device for each in take_all(waiting)] == ["loud"]
+
+
 def test_faces_of_a_device_are_served_as_they_came() -> None:
     waiting, faces = room(), [place() for _ in range(9)]
     for each in faces:

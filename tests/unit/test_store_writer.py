@@ -9,8 +9,11 @@ from services.store import writer as module
 from services.store.admission import Admitted, admit
 from services.store.availability import Availability
 from services.store.waiting import Waiting
-from services.store.writer import Writer
+from services.store.writer import Job, Writer
 from tests.storing import PORCH, TIME, Bucket, face
+
+BROKEN = 1_000
+"""The number of a face that is refused."""
 
 
 class Sent:
@@ -25,6 +28,8 @@ class Sent:
 
     def check(self) -> Admitted:
         self._sender.checked.append(self._number)
+        if self._number == BROKEN:
+            raise Refused("bad_image", "made so")
         return admit(self._message, TIME, 10_000)
 
     def stored(self, admitted: Admitted) -> None:
@@ -32,7 +37,7 @@ class Sent:
         self._sender.stored.append(self._number)
 
     def refused(self, refusal: Refused) -> None:
-        raise AssertionError(refusal)
+        self._sender.refused.append(refusal.reason)
 
     def ignored(self) -> None:
         self._sender.ignored.append(self._number)
@@ -46,6 +51,7 @@ class Sender:
         self.checked: list[int] = []
         self.stored: list[int] = []
         self.ignored: list[int] = []
+        self.refused: list[str] = []
 
     def send(self, number: int, source: Source = PORCH) -> None:
         self._writer.take(Sent(number, self, source))
@@ -104,6 +110,22 @@ async def test_copies_of_a_face_that_is_being_written_are_one_write(bucket: Buck
         sender.send(1)  # its receipt may have been lost: it is answered again
         await sender.until_stored(2)
     assert (bucket.puts, len(bucket.objects)) == (2, 1)
+
+
+async def test_of_a_device_that_is_held_back_few_are_checked_at_a_time_though_all_are_refused(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFUSED_S", 0.05)
+    waiting = Waiting[Job](10_000, 1_000_000, lambda _: 2)
+    async with Writer(bucket, Availability(), waiting, concurrency=4) as writer:
+        sender = Sender(writer)
+        for _ in range(6):
+            sender.send(BROKEN)
+        await asyncio.sleep(0.02)
+        assert sender.refused == ["bad_image"] * 2
+        async with asyncio.timeout(30):
+            while len(sender.refused) < 6:  # noqa: ASYNC110 - the callback is what is under test
+                await asyncio.sleep(0.001)
 
 
 async def test_trouble_is_retried_until_it_is_over(bucket: Bucket) -> None:

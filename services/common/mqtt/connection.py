@@ -73,6 +73,7 @@ class Connection(aiomqtt.Client):
         self._pulse = pulse
         pulse.begin(time.monotonic())
         self._unsent_bytes = 0
+        self._is_resting = False
         paho: Any = self._client
         paho._create_socket = functools.partial(open_socket, paho, way, paho._connect_timeout)
         self._receive = paho._sock_recv
@@ -125,6 +126,28 @@ class Connection(aiomqtt.Client):
             _, mid = self._client.unsubscribe([*topics])
             if mid is not None:  # else the connection is lost already
                 self._pending_unsubscribes[mid] = asyncio.Event()  # for aiomqtt, which wants somebody to wait
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long, if it is any time; what comes waits at the other side."""
+        sock: Any = self._client.socket()
+        if seconds > 0 and sock is not None and not self._is_resting:
+            self._is_resting = True
+            self._loop.remove_reader(sock.fileno())
+            self._loop.call_later(seconds, self._read_on, sock, sock.fileno())
+
+    def _read_on(self, sock: Any, fileno: int) -> None:
+        self._is_resting = False
+        if self._client.socket() is sock:  # else the number may be another's by now
+            self._loop.add_reader(fileno, self._read)
+            self._read()  # TLS may have taken more out of the socket than was read
+
+    def _read(self) -> None:
+        """Do as aiomqtt's own callback, which is not to be had any more."""
+        try:
+            self._client.loop_read()
+        except (OSError, ValueError) as error:
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     async def ends(self, timeout_s: float | None = None) -> bool:
         """Wait for the connection's end; say whether it came in time."""

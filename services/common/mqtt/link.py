@@ -78,6 +78,7 @@ class Link:
         wants: for whoever may be sent more than can be read: is asked about each message before it is taken
             apart. What is not wanted is acknowledged and forgotten; the rest is taken apart when it is looked
             at. Without it all is, at once, and what is malformed ends the connection.
+        rest_s: is asked where there is more than could be read in a moment, for how long to leave it.
         on_up: called after each connection, when the subscriptions are granted.
         on_down: called after each loss of the connection.
         drain: awaited before a connection that works is left for a better broker, for a few seconds at most:
@@ -97,6 +98,7 @@ class Link:
         receive_maximum: int = 64,
         will: Message | None = None,
         wants: Wants | None = None,
+        rest_s: Callable[[], float] | None = None,
         on_up: Callable[[], None] | None = None,
         on_down: Callable[[], None] | None = None,
         drain: Callable[[], Awaitable[None]] | None = None,
@@ -108,6 +110,7 @@ class Link:
         self._subscriptions = subscriptions
         self._receive_maximum = receive_maximum
         self._will = will
+        self._rest_s = rest_s
         self._on_up = on_up
         self._on_down = on_down
         self._drain = drain
@@ -353,6 +356,8 @@ class Link:
             will=self._will,
             on_limits=self._note_limits,
         )
+        if (rest_s := self._rest_s) is not None:
+            client.reader.on_more = lambda: client.rest(rest_s())
         client.reader.on_publication = lambda publication: self._receive(client, publication)
         client._client.on_publish = lambda _paho, _data, mid, code, _properties: self._unanswered.answered(
             mid, code

@@ -16,8 +16,8 @@ from paho.mqtt.exception import MalformedPacket
 
 from services.common.mqtt.packets import Publication
 
-CHUNK_BYTES = 256 * 1024
-TURN_S = 0.004
+CHUNK_BYTES = 64 * 1024
+TURN_S = 0.002
 """So long is read at one turn of the event loop, for others want theirs."""
 
 _PUBLISH, _PUBACK = 0x30, 0x40
@@ -33,6 +33,7 @@ class Reader:
     Attributes:
         on_publication: takes each publication; raises `ValueError` for one that is malformed, which ends the
             connection.
+        on_more: is called where there is more than could be read in a moment.
     """
 
     def __init__(self, paho: Any) -> None:
@@ -40,6 +41,7 @@ class Reader:
         self._received = bytearray()
         self._acknowledged = bytearray()
         self.on_publication: Callable[[Publication], None] = lambda _: None
+        self.on_more: Callable[[], None] = lambda: None
 
     def read(self) -> MQTTErrorCode:
         """Read for a moment, and handle each packet that is whole by then."""
@@ -49,6 +51,7 @@ class Reader:
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return code
             if time.monotonic() > until_s:
+                self.on_more()
                 return MQTTErrorCode.MQTT_ERR_AGAIN
 
     def _read_chunk(self) -> MQTTErrorCode:
