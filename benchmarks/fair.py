@@ -55,10 +55,10 @@ publication of a face to its receipt; a face that has none at the end counts wit
 share this machine's processors, the flood too. The ways take turns, {rounds} times each; medians count.
 """
 LIMITS = (
-    "All is on one machine, and the flood, Mosquitto, the store and the S3 server share its processors."
-    " Mosquitto keeps one queue for the store: where the flood comes faster than one process can read it, a"
-    " face waits in that queue whatever the store does, or is dropped from it and sent again. A bound on what"
-    " one connection may send belongs before the broker."
+    "All is on one machine, and the flood, Mosquitto, the store and the S3 server share its processors. The"
+    " quiet device has sent before the flood began: one of which the store has never heard comes in with the"
+    " flood, whose queue in Mosquitto drops what it has no room for. A bound on what one connection may send"
+    " belongs before the broker, or in one that has it."
 )
 
 
