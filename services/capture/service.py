@@ -32,6 +32,7 @@ from services.capture.watch import Ending, Patience
 from services.capture.window import LiveWindow, PacedWindow
 from services.common import health, lock
 from services.common.access import Guard, is_loopback
+from services.common.metrics import DEVICE_INFO
 from services.common.mqtt import Broker
 from services.common.summary import Counts, Waiting, summarise, total
 from services.common.topics import Source
@@ -57,6 +58,7 @@ async def serve(settings: CaptureSettings) -> None:
     Raises:
         SetupError: no ffmpeg will do, or the journal or the lock cannot be written.
     """
+    DEVICE_INFO.labels(settings.device).set(1)
     site = await asyncio.to_thread(_look_around, settings.ffmpeg)
     with (
         open_journal(settings.journal_path) as journal,

@@ -2,6 +2,11 @@
 
 from prometheus_client import Counter, Gauge
 
+DEVICE_INFO = Gauge(
+    "faceferry_device_info",
+    "The device that a process is of, for whoever puts those of several together.",
+    ["device"],
+)
 MQTT_LINK_UP = Gauge(
     "faceferry_mqtt_link_up", "Whether the connection to a broker is up.", ["link", "broker"]
 )

@@ -18,6 +18,7 @@ from services.common.errors import Refused
 from services.common.faces import Face, encode_face
 from services.common.frames import Done, Frame, decode_frame, encode_done
 from services.common.message import Message
+from services.common.metrics import DEVICE_INFO
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import decode_receipt
 from services.common.sights import Answer, Wanted
@@ -53,6 +54,7 @@ _faces_refused = Drops(metrics.FACES_REFUSED, "detect.face_refused")
 
 async def serve(settings: DetectSettings) -> None:
     """Turn frames into faces until cancelled."""
+    DEVICE_INFO.labels(settings.device).set(1)
     # One thread works on one frame; OpenCV's own threads would only get in each other's way.
     cv2.setNumThreads(1)
     async with _opened(settings) as detector:

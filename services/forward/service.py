@@ -8,6 +8,7 @@ import structlog
 
 from services.common import health, lock
 from services.common.backoff import Backoff
+from services.common.metrics import DEVICE_INFO
 from services.common.summary import Counts, Waiting, summarise, total, waiting
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 
 async def serve(settings: ForwardSettings) -> None:
     """Take faces into custody and bring them to the cloud until cancelled."""
+    DEVICE_INFO.labels(settings.device).set(1)
     prepare(settings.spool_path)
     # A standby is healthy: it has no dependency until the spool is its own.
     checks: dict[str, health.Check] = {}

@@ -123,6 +123,7 @@ IMAGES = {
     "FACEFERRY_PYTHON_IMAGE": "python:3.13-slim-trixie",
     "FACEFERRY_MOSQUITTO_IMAGE": "eclipse-mosquitto:2",
     "FACEFERRY_PROMETHEUS_IMAGE": "prom/prometheus:v3",
+    "FACEFERRY_GRAFANA_IMAGE": "grafana/grafana:12.3.0",
     "FACEFERRY_VERSITYGW_IMAGE": "versity/versitygw:v1.7.0",
 }
 
