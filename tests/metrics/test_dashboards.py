@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -67,6 +68,15 @@ class Prometheus:
         self._url = f"http://127.0.0.1:{port}/api/v1/query"
         self._at_s = at_s
 
+    def wait(self) -> None:
+        """Wait until it has read its samples: it listens before that."""
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                self.ask("vector(1)")
+                return
+            time.sleep(0.1)
+        self.ask("vector(1)")
+
     def ask(self, expression: str) -> list[dict[str, Any]]:
         for name, value in VARIABLES.items():
             expression = expression.replace(name, value)
@@ -99,7 +109,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         stack.callback(process.wait)
         stack.callback(process.kill)
         wait_for_port(port)
-        yield Prometheus(port, last_s)
+        found = Prometheus(port, last_s)
+        found.wait()
+        yield found
 
 
 def samples() -> tuple[list[str], int]:
