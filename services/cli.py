@@ -10,6 +10,7 @@ from typing import NoReturn, cast
 from services.common.errors import SetupError
 from services.common.lifecycle import EXIT_SETUP, setup_error_in
 from services.common.logging import configure_logging
+from services.common.version import VERSION
 
 SERVICES = {
     "capture": "take frames from cameras and recordings",
@@ -26,6 +27,7 @@ COMMANDS = {
     "index": "show, tidy, mend or rebuild the list of what is stored",
     "cameras": "list this machine's cameras, with the line to put into the configuration",
     "models": "list, fetch or verify the detector's models",
+    "status": "show devices, cameras, links and what waits, on one screen",
     "spool": "show what waits for the cloud and what cannot go there, or put that back",
     "pki": "make, renew, revoke and list the certificates of the broker, the store and the devices",
     "doctor": "check what is needed, and say how to mend what is missing",
@@ -43,10 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
     name = arguments[0] if arguments else ""
     if name in SERVICES:
         return _run_service(name, arguments[1:])
+    if name in ("-V", "--version"):
+        print(f"faceferry {VERSION}")
+        return 0
     if name not in COMMANDS:
         return _explain(name)
     parser = argparse.ArgumentParser(prog=f"faceferry {name}", description=COMMANDS[name])
-    importlib.import_module(f"services.commands.{name}").add_arguments(parser)
+    try:
+        command = importlib.import_module(f"services.commands.{name}")
+    except ModuleNotFoundError as error:
+        print(f"faceferry: {name} is not to be had here, for {error.name} is not installed", file=sys.stderr)
+        return EXIT_SETUP
+    command.add_arguments(parser)
     options = parser.parse_args(arguments[1:])
     configure_logging("faceferry", "warning", "console")
     return _run_command(options)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.forward import holdings
-from services.up.plan import state_folder
+from services.up.places import state_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

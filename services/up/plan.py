@@ -1,6 +1,5 @@
 """What a run on this machine consists of: from what the user asked for to programs and their settings."""
 
-import hashlib
 import os
 import re
 import socket
@@ -139,21 +138,6 @@ def _paced(setting: str) -> str:
     if camera.scheme != "file":
         raise SetupError(f"--once plays files; {camera.name!r} is none and has no end")
     return setting if camera.options.paced else f"{setting}{'&' if '?' in setting else '?'}paced=1"
-
-
-def state_folder(url: str, environment: Mapping[str, str]) -> Path:
-    """Return the folder of the runs into one store.
-
-    Raises:
-        SetupError: nobody knows where this user is at home.
-    """
-    try:
-        home = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    except RuntimeError:
-        raise SetupError(
-            "neither XDG_STATE_HOME nor HOME is set: a run has to keep faces somewhere"
-        ) from None
-    return Path(home) / "faceferry" / f"up-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 
 def device_name(environment: Mapping[str, str]) -> str:

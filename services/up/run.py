@@ -26,6 +26,7 @@ from services.up.demo import demo_clip
 from services.up.journal import Journal
 from services.up.keys import Keys
 from services.up.leash import leashed
+from services.up.places import state_folder
 from services.up.plan import (
     GALLERY,
     SERVICES,
@@ -34,7 +35,6 @@ from services.up.plan import (
     camera_settings,
     device_name,
     programs,
-    state_folder,
 )
 from services.up.supervisor import inherited, running
 

@@ -41,6 +41,13 @@ def test_image_holds_its_own_service_and_no_build_tools(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_the_command_is_in_every_image(service: str) -> None:
+    run = ("run", "--rm", "--entrypoint", "faceferry", image(service))
+    assert docker(*run, "--version").startswith("faceferry ")
+    assert "HOST:PORT" in docker(*run, "status", "--help")
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_wrong_settings_are_named_in_a_moment(service: str) -> None:
     """To the point of reading its settings, everything is imported."""
     started = time.monotonic()

@@ -10,7 +10,8 @@ from services.common.storage.addresses import store_url
 from services.common.storage.locations import Folder, parse_location
 from services.up.console import problem_of, render
 from services.up.journal import Journal
-from services.up.plan import camera_settings, device_name, state_folder
+from services.up.places import state_folder
+from services.up.plan import camera_settings, device_name
 
 
 def write(path: Path, *entries: object) -> None:

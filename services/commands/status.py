@@ -1,0 +1,114 @@
+"""One screen: devices, cameras, links, what waits and why, as the services themselves say it."""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import aiohttp
+
+from services.commands.status_facts import KNOWN_BY, Answer, Samples, Status, put_together
+from services.commands.status_screen import screen
+from services.common.errors import SetupError
+
+PORT = 8080
+"""Of the images."""
+TIMEOUT_S = 3.0
+EVERY_S = 2.0
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "address",
+        nargs="*",
+        help="HOST:PORT of a service's FACEFERRY_HTTP_PORT; default: every replica that this network knows "
+        f"by name ({', '.join(KNOWN_BY)}), as in: docker compose exec forward faceferry status",
+    )
+    parser.add_argument("--json", action="store_true", help="print it once, as JSON")
+    parser.add_argument("--once", action="store_true", help="print it once, as where this is no terminal")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show it; return 0 if all is well, and 1 if something is not."""
+    addresses = options.address or _found()
+    if not addresses:
+        raise SetupError(
+            "no service is known by its name here: name them, as in faceferry status 127.0.0.1:8080"
+        )
+    is_live = sys.stdout.isatty() and not options.json and not options.once
+    try:
+        return asyncio.run(_show(addresses, is_live=is_live, as_json=options.json))
+    except KeyboardInterrupt:
+        return 0
+
+
+async def _show(addresses: Sequence[str], *, is_live: bool, as_json: bool) -> int:
+    before: dict[str, Answer] = {}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
+        await _look(session, addresses, before)
+        while True:
+            await asyncio.sleep(EVERY_S if is_live else 1.0)  # rates want two looks
+            status = await _look(session, addresses, before)
+            if as_json:
+                print(json.dumps(status.as_json(), indent=2))
+            else:
+                lines = screen(status, is_coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+                print((_CLEAR if is_live else "") + "\n".join(lines), flush=True)
+            if not is_live:
+                return 0 if status.is_well else 1
+
+
+async def _look(
+    session: aiohttp.ClientSession, addresses: Sequence[str], before: dict[str, Answer]
+) -> Status:
+    """Ask everybody, and keep the answers for the next look."""
+    asked = await asyncio.gather(*(_ask(session, address) for address in addresses))
+    answers = [each for each in asked if isinstance(each, Answer)]
+    silent = {address: each for address, each in zip(addresses, asked, strict=True) if isinstance(each, str)}
+    status = put_together(answers, silent, before)
+    before.clear()
+    before |= {each.address: each for each in answers}
+    return status
+
+
+async def _ask(session: aiohttp.ClientSession, address: str) -> Answer | str:
+    """Return what a service says, or why it says nothing."""
+    try:
+        async with session.get(f"http://{address}/readyz") as answer:
+            checks = _checks(await answer.json(content_type=None))
+        async with session.get(f"http://{address}/metrics") as answer:
+            return Answer(address, checks, Samples(await answer.text()), time.time())
+    except TimeoutError:
+        return f"nothing within {TIMEOUT_S:g} s"
+    except (aiohttp.ClientError, OSError) as error:
+        return str(error)
+    except ValueError:
+        return "what answers is none of our services"
+
+
+def _checks(body: object) -> Mapping[str, str]:
+    match body:
+        case {"checks": dict(checks)}:
+            return {str(name): str(why) for name, why in checks.items()}
+    raise ValueError("no checks")
+
+
+def _found() -> list[str]:
+    """Return where the services are that are known by name, every replica of each."""
+    found: dict[str, None] = {}
+    for name in KNOWN_BY:
+        try:
+            known = socket.getaddrinfo(name, PORT, type=socket.SOCK_STREAM)
+        except OSError:
+            continue
+        for *_, place in known:
+            host = str(place[0])
+            found[f"[{host}]:{PORT}" if ":" in host else f"{host}:{PORT}"] = None
+    return list(found)

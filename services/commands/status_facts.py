@@ -1,0 +1,236 @@
+"""What services say of themselves, put together: who is there, what waits and why."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+KNOWN_BY = {
+    "capture": "faceferry_capture_frames",
+    "detect": "faceferry_detect_frames",
+    "forward": "faceferry_spool_faces",
+    "store": "faceferry_store_available",
+    "gallery": "faceferry_gallery_viewers",
+}
+"""Of each service a metric that no other has."""
+
+Labels = Mapping[str, str]
+
+
+class Samples:
+    """What one process says at /metrics.
+
+    Args:
+        text: in Prometheus' text format.
+
+    Raises:
+        ValueError: it is in no such format.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.families: set[str] = set()
+        self._by_name: dict[str, list[tuple[Labels, float]]] = {}
+        for family in text_string_to_metric_families(text):
+            self.families.add(family.name)
+            for sample in family.samples:
+                self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def of(self, name: str) -> list[tuple[Labels, float]]:
+        """Return the samples of a name, with their labels."""
+        return self._by_name.get(name, [])
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of those that have these labels."""
+        return sum(value for given, value in self.of(name) if labels.items() <= given.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one process has answered.
+
+    Attributes:
+        address: where it is.
+        checks: what it depends on, by name; `ok`, or what is wrong.
+        samples: its figures.
+        at_s: when, in unix seconds.
+    """
+
+    address: str
+    checks: Mapping[str, str]
+    samples: Samples
+    at_s: float
+
+    @property
+    def service(self) -> str:
+        """Which service it is; `?` for none of ours."""
+        return next((name for name, by in KNOWN_BY.items() if by in self.samples.families), "?")
+
+    @property
+    def device(self) -> str | None:
+        """The device that it is of; nothing in the cloud."""
+        return next((labels["device"] for labels, _ in self.samples.of("faceferry_device_info")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process, and what is wrong with it."""
+
+    service: str
+    address: str
+    device: str | None
+    is_ready: bool
+    problems: Mapping[str, str]
+    up_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CameraState:
+    """One camera; frames a second come and go on to detect."""
+
+    camera: str
+    device: str | None
+    state: str
+    frames_s: float | None
+    looked_at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """One connection to a broker."""
+
+    service: str
+    link: str
+    broker: str
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits, where, for how long, and why.
+
+    Attributes:
+        where: detect's memory, forward's disk, or the store's memory.
+        faces: how many.
+        oldest_s: for how long the oldest of them has; nothing where that is not known.
+        why: what keeps them; empty where they are on their way.
+    """
+
+    where: str
+    address: str
+    faces: int
+    oldest_s: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that is shown."""
+
+    processes: Sequence[Process]
+    unreachable: Mapping[str, str]
+    cameras: Sequence[CameraState]
+    links: Sequence[LinkState]
+    waiting: Sequence[Waiting]
+    faces: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether everybody is there and ready, and nothing is kept back."""
+        return not self.unreachable and all(each.is_ready for each in self.processes)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def put_together(
+    answers: Sequence[Answer], unreachable: Mapping[str, str], before: Mapping[str, Answer]
+) -> Status:
+    """Return what all of them come to.
+
+    Args:
+        answers: what was answered now.
+        unreachable: who did not answer, and why.
+        before: by address what was answered a while ago, from which rates are told.
+    """
+    return Status(
+        processes=[_process(answer) for answer in answers],
+        unreachable=unreachable,
+        cameras=[each for answer in answers for each in _cameras(answer, before.get(answer.address))],
+        links=[each for answer in answers for each in _links(answer)],
+        waiting=[each for answer in answers for each in _waiting(answer)],
+        faces=_faces(answers),
+    )
+
+
+def _process(answer: Answer) -> Process:
+    problems = {name: why for name, why in answer.checks.items() if why != "ok"}
+    up_s = answer.at_s - answer.samples.total("process_start_time_seconds")
+    return Process(answer.service, answer.address, answer.device, not problems, problems, max(0.0, up_s))
+
+
+def _cameras(answer: Answer, before: Answer | None) -> Iterator[CameraState]:
+    name = "faceferry_capture_state"
+    for labels, value in answer.samples.of(name):
+        if value == 1:
+            camera = labels["camera"]
+            rates = [
+                _rate(answer, before, f"faceferry_capture_{what}_total", camera)
+                for what in ("frames", "published")
+            ]
+            yield CameraState(camera, answer.device, labels[name], *rates)
+
+
+def _rate(answer: Answer, before: Answer | None, name: str, camera: str) -> float | None:
+    if before is None or answer.at_s <= before.at_s:
+        return None
+    more = answer.samples.total(name, camera=camera) - before.samples.total(name, camera=camera)
+    return None if more < 0 else round(more / (answer.at_s - before.at_s), 1)  # it was started anew
+
+
+def _links(answer: Answer) -> Iterator[LinkState]:
+    for labels, value in answer.samples.of("faceferry_mqtt_link_up"):
+        yield LinkState(answer.service, labels["link"], labels.get("broker", ""), value == 1)
+
+
+def _waiting(answer: Answer) -> Iterator[Waiting]:
+    samples, address = answer.samples, answer.address
+    why = "; ".join(f"{name}: {said}" for name, said in answer.checks.items() if said != "ok")
+    match answer.service:
+        case "detect":
+            held, oldest_s = (
+                samples.total(f"faceferry_detect_custody_{what}") for what in ("faces", "oldest_seconds")
+            )
+            yield Waiting("detect, in memory", address, int(held), oldest_s, why)
+        case "forward":
+            held, oldest_s = (
+                samples.total(f"faceferry_spool_{what}") for what in ("faces", "oldest_seconds")
+            )
+            silent = samples.total("faceferry_forward_store_silent") == 1
+            why = why or ("no store answers" if silent else "")
+            yield Waiting("forward, on disk", address, int(held), oldest_s, why)
+            for labels, value in samples.of("faceferry_set_aside_faces"):
+                if value:
+                    yield Waiting("forward, set aside", address, int(value), None, labels["reason"])
+            if refused := int(samples.total("faceferry_quarantine_faces")):
+                yield Waiting("forward, refused", address, refused, None, "see faceferry spool")
+        case "store":
+            yield Waiting(
+                "store, in memory", address, int(samples.total("faceferry_store_waiting_faces")), None, why
+            )
+
+
+def _faces(answers: Sequence[Answer]) -> dict[str, int]:
+    """Return how many there were since each process began, by what became of them."""
+    told = {
+        "visits open": "faceferry_forward_visits_open",
+        "taken": "faceferry_forward_taken_total",
+        "receipted": "faceferry_forward_stored_total",
+        "stored": "faceferry_store_puts_total",
+        "refused": "faceferry_store_refused_total",
+    }
+    return {
+        what: int(sum(answer.samples.total(name) for answer in answers))
+        for what, name in told.items()
+        if any(answer.samples.of(name) for answer in answers)
+    }
