@@ -13,7 +13,7 @@ from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.sights import Answer, Seen, decode_seen, encode_wanted
 from services.common.topics import Source
-from services.common.visits import News, encode_news, latest
+from services.common.visits import News, Stage, encode_news, latest
 from services.forward import metrics
 from services.forward.home.home import Home
 from services.forward.visits.order import Order
@@ -72,6 +72,7 @@ class Chooser:
         publish: sends to the local broker.
         fill: says how full the spool is, 0..1.
         home: is told of visits and of who is there, if anybody is.
+        began: is told of each visit that has begun, with its first picture, if anybody is.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class Chooser:
         publish: Callable[[Message], None],
         fill: Callable[[], float],
         home: Home | None = None,
+        began: Callable[[Face, News], None] | None = None,
     ) -> None:
         self._rules = rules
         self._publish = publish
         self._fill = fill
         self._home = home
+        self._began = began
         self._cameras: OrderedDict[Source, _Camera] = OrderedDict()
 
     def take(self, message: Message) -> None:
@@ -125,6 +128,8 @@ class Chooser:
             self._tell(face.source, [news])
             if self._home is not None:
                 self._home.came(face)
+            if self._began is not None and news.stage is Stage.BEGAN:
+                self._began(face, news)
             self._send(latest(face))
 
     def _camera(self, source: Source) -> _Camera:

@@ -1,11 +1,12 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common import bare_topics
 from services.common.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
 from services.common.topics import BARE_IMAGES
+from services.forward.notify import letters
 
 MIB = 1024 * 1024
 
@@ -17,6 +18,18 @@ def _bare_topics(texts: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError("at the edge all images are this device's: behind '=' stands a camera's name alone")
     bare_topics.check_apart(patterns)
     return texts
+
+
+def _notify_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        letters.check_url(url.get_secret_value())
+    return url
+
+
+def _notify_secret(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None:
+        letters.check_secret(secret.get_secret_value())
+    return secret
 
 
 class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
@@ -67,10 +80,22 @@ class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
         description="true: the local broker is told what Home Assistant makes entities of (MQTT discovery)",
     )
 
+    notify_url: Annotated[SecretStr | None, AfterValidator(_notify_url)] = Field(
+        None,
+        description="who is told that somebody came: https://host/path, which gets JSON; "
+        "ntfys://ntfy.sh/topic; tgram://TOKEN/CHAT",
+    )
+    notify_secret: Annotated[SecretStr | None, AfterValidator(_notify_secret)] = Field(
+        None, description="the key that https:// receivers know our messages by (Standard Webhooks)"
+    )
+    notify_picture: bool = Field(False, description="true: the first picture of a visit goes along")
+    notify_per_minute: int = Field(10, ge=1, le=600, description="messages a minute, at most")
+
     @model_validator(mode="after")
-    def _check_home_assistant(self) -> Self:
-        if self.home_assistant and self.keep != "visits":
-            raise ValueError("FACEFERRY_HOME_ASSISTANT wants FACEFERRY_KEEP=visits: it is told of visits")
+    def _check_visits(self) -> Self:
+        for name, is_set in (("HOME_ASSISTANT", self.home_assistant), ("NOTIFY_URL", self.notify_url)):
+            if is_set and self.keep != "visits":
+                raise ValueError(f"FACEFERRY_{name} wants FACEFERRY_KEEP=visits: it is told of visits")
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
 from services.forward.home.home import Home
 from services.forward.intake import admit
+from services.forward.notify.messenger import Messenger
 from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
@@ -48,6 +49,7 @@ class Taker:
     Attributes:
         chooser: says which faces are worth taking; nothing where each one is.
         home: tells Home Assistant, where that is wanted.
+        messenger: tells somebody that somebody came, where that is wanted.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Taker:
         self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
+        self.messenger = _make_messenger(settings)
         self.home = Home(settings.device, self._say) if settings.home_assistant else None
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
         self.link = Link(
@@ -153,6 +156,7 @@ class Taker:
             publish=self._say,
             fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
             home=self.home,
+            began=self.messenger.began if self.messenger is not None else None,
         )
 
     def _say(self, message: Message) -> None:
@@ -247,3 +251,14 @@ class Taker:
                 return
             self._publish_taken(answers[: len(answers) // 2])
             self._publish_taken(answers[len(answers) // 2 :])
+
+
+def _make_messenger(settings: ForwardSettings) -> Messenger | None:
+    if settings.notify_url is None:
+        return None
+    return Messenger(
+        settings.notify_url.get_secret_value(),
+        settings.notify_secret.get_secret_value() if settings.notify_secret is not None else None,
+        per_minute=settings.notify_per_minute,
+        has_picture=settings.notify_picture,
+    )

@@ -5,24 +5,18 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.common.faces import encode_face, mint
-from services.common.message import Message
-from services.common.mqtt import Broker, Link
-from services.common.sights import Seen, View, decode_wanted, encode_seen, wanted_topic
 from services.common.topics import Source
 from tests.conftest import skip
 from tests.home.environment import find_python
-from tests.storing import jpeg
 from tests.support import MosquittoServer, ServiceProcess, eventually
-from tests.visits_rig import HEIGHT, WIDTH, sight
+from tests.watching import detect
 
 pytestmark = pytest.mark.timeout(180)
 FRONT, YARD = Source("porch", "front"), Source("porch", "back-yard")
@@ -98,40 +92,6 @@ def forward(local: MosquittoServer, cloud: MosquittoServer, tmp_path: Path) -> I
     }
     with ServiceProcess("forward", tmp_path, settings) as process:
         yield process
-
-
-class Detect:
-    """Sees who is before a camera, and says what capture says."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._number = 0
-
-    def says(self, source: Source, state: bytes) -> None:
-        topic = f"faceferry/{source}/status"
-        self._link.publish(Message(topic=topic, payload=state, qos=1, retain=True))
-
-    async def sees(self, source: Source) -> bytes:
-        """Look at somebody; return the picture that was cut, if one was wanted."""
-        self._number += 1
-        at = datetime.now(UTC)
-        answer_to = wanted_topic(source.device, "a1")
-        view = View(WIDTH, HEIGHT, (sight(),))
-        self._link.publish(encode_seen(Seen(source, self._number, at, view, answer_to, b"1")))
-        wanted = decode_wanted((await anext(self._link)).message).wanted or ()
-        for each in wanted:
-            known = {"box": "1,2,3,4", "visit": each.visit, "shot": str(each.shot), "why": str(each.why)}
-            face = mint(source, at, jpeg(self._number), "image/jpeg", known)
-            self._link.publish(encode_face(face))
-        return jpeg(self._number) if wanted else b""
-
-
-@asynccontextmanager
-async def detect(local: MosquittoServer) -> AsyncIterator[Detect]:
-    topics = [wanted_topic("porch", "a1")]
-    async with Link("local", Broker(local.url), identity="detect", subscriptions=topics) as link:
-        await link.wait_up()
-        yield Detect(link)
 
 
 async def test_every_entity_is_there_and_says_what_happens(

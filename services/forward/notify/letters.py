@@ -1,0 +1,165 @@
+"""What is sent when somebody came, in the form that its receiver reads."""
+
+import base64
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+from services.common import times
+from services.common.faces import Face
+from services.common.payloads import to_json
+from services.common.visits import News
+
+SCHEMES = frozenset({"http", "https", "ntfy", "ntfys", "tgram"})
+MOST_PICTURE_BYTES = 1024 * 1024
+"""A larger one is left out."""
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - before secrets, of which it is none
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message.
+
+    Attributes:
+        id: the visit's: however often it is sent, it is one.
+        url: where it goes. It may hold a token.
+        body: what is sent.
+        headers: with it, but for the signature, which has the time of sending in it.
+        is_signed: whether its receiver knows signatures.
+    """
+
+    id: str
+    url: str = field(repr=False)
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    is_signed: bool = False
+
+
+def check_url(text: str) -> SplitResult:
+    """Return the parts of an address that somebody can be told at.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(text)
+    if parts.scheme not in SCHEMES or not parts.hostname or not text.isprintable() or " " in text:
+        raise ValueError(
+            "an address such as https://host/path, ntfys://ntfy.sh/topic or tgram://TOKEN/CHAT is wanted"
+        )
+    if parts.scheme in ("ntfy", "ntfys", "tgram") and not parts.path.strip("/"):
+        raise ValueError("a topic, or a chat, stands behind the host's or the bot's name")
+    return parts
+
+
+def check_secret(secret: str) -> bytes:
+    """Return the key that a secret is: what stands behind `whsec_` in base64, and else as it is.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    plain = secret.removeprefix(_SECRET_PREFIX)
+    return base64.b64decode(plain, validate=True) if plain != secret else plain.encode()
+
+
+def address(url: str) -> str:
+    """Return where messages go, as it may be shown: what stands behind the host may be a secret."""
+    parts = urlsplit(url)
+    return "Telegram" if parts.scheme == "tgram" else f"{parts.scheme}://{parts.hostname}"
+
+
+def write(url: str, face: Face, news: News, *, has_picture: bool) -> Letter:
+    """Return the message that a visit has begun.
+
+    Args:
+        url: of one of the kinds that `check_url` takes.
+        face: its first picture.
+        news: what is known of the visit.
+        has_picture: whether the picture itself goes with it.
+    """
+    picture = face.image if has_picture and len(face.image) <= MOST_PICTURE_BYTES else b""
+    match check_url(url).scheme:
+        case "ntfy" | "ntfys":
+            return _ntfy(url, face, news, picture)
+        case "tgram":
+            return _telegram(url, face, news, picture)
+    return _webhook(url, face, news, picture)
+
+
+def signature(letter: Letter, secret: str, at_s: int) -> dict[str, str]:
+    """Return the headers of Standard Webhooks, by which the receiver knows who has sent this, and when.
+
+    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+    """
+    key = check_secret(secret)
+    signed = b".".join((letter.id.encode(), b"%d" % at_s, letter.body))
+    digest = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    return {"webhook-id": letter.id, "webhook-timestamp": str(at_s), "webhook-signature": f"v1,{digest}"}
+
+
+def _webhook(url: str, face: Face, news: News, picture: bytes) -> Letter:
+    body: dict[str, object] = {
+        "type": "faceferry.visit.began",
+        "timestamp": times.rfc3339(news.began),
+        "data": {
+            "device": face.source.device,
+            "camera": face.source.camera,
+            "visit": news.visit,
+            "face": face.id,
+            "people": news.people,
+            "quality": round(news.quality, 3),
+            **(
+                {"content_type": face.content_type, "picture": base64.b64encode(picture).decode()}
+                if picture
+                else {}
+            ),
+        },
+    }
+    return Letter(news.visit, url, to_json(body), {"Content-Type": "application/json"}, is_signed=True)
+
+
+def _ntfy(url: str, face: Face, news: News, picture: bytes) -> Letter:
+    """Return a publication; https://docs.ntfy.sh/publish/#attach-local-file."""
+    parts = check_url(url)
+    scheme = "https" if parts.scheme == "ntfys" else "http"
+    place = parts.netloc.rpartition("@")[2]
+    headers = {"Title": _title(face), "Tags": "bust_in_silhouette"}
+    if parts.password or parts.username:
+        user = base64.b64encode(f"{parts.username}:{parts.password or ''}".encode()).decode()
+        headers["Authorization"] = f"Basic {user}"
+    text = _text(news)
+    if picture:
+        headers |= {"Message": text, "Filename": f"face.{face.content_type.rpartition('/')[2]}"}
+    return Letter(news.visit, f"{scheme}://{place}{parts.path}", picture or text.encode(), headers)
+
+
+def _telegram(url: str, face: Face, news: News, picture: bytes) -> Letter:
+    """Return a call of a bot; https://core.telegram.org/bots/api#sendphoto."""
+    token, chat = url.removeprefix("tgram://").rstrip("/").split("/", 1)
+    text = f"{_title(face)}, {_text(news)}"
+    root = f"https://api.telegram.org/bot{token}"
+    if not picture:
+        body = to_json({"chat_id": chat, "text": text})
+        return Letter(news.visit, f"{root}/sendMessage", body, {"Content-Type": "application/json"})
+    mark = f"faceferry-{face.id.rpartition('-')[2]}"
+    fields = b"".join(
+        f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in (("chat_id", chat), ("caption", text))
+    )
+    head = (
+        f'--{mark}\r\nContent-Disposition: form-data; name="photo"; filename="face"\r\n'
+        f"Content-Type: {face.content_type}\r\n\r\n"
+    ).encode()
+    body = b"".join((fields, head, picture, f"\r\n--{mark}--\r\n".encode()))
+    return Letter(
+        news.visit, f"{root}/sendPhoto", body, {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    )
+
+
+def _title(face: Face) -> str:
+    return f"Somebody at {face.source.camera} ({face.source.device})"
+
+
+def _text(news: News) -> str:
+    others = f", {news.people} people there" if news.people > 1 else ""
+    return f"{news.began:%Y-%m-%d %H:%M:%S} UTC{others}"

@@ -1,0 +1,117 @@
+"""Sends messages over HTTP, with patience and within bounds."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import structlog
+
+from services.common.drops import Drops
+from services.common.faces import Face
+from services.common.news import News as Reasons
+from services.common.visits import News
+from services.forward import metrics
+from services.forward.notify import letters
+from services.forward.notify.letters import Letter
+from services.forward.notify.pile import Pile
+
+TIMEOUT_S = 10.0
+MOST_RETRY_AFTER_S = 3600.0
+_TRY_AGAIN = frozenset({408, 425, 429})
+"""Of the refusals those that say `not now`; the others say `never`."""
+
+log = structlog.get_logger()
+_drops = Drops(metrics.NOTIFY_DROPPED, "forward.message_not_sent")
+
+
+class Messenger:
+    """Tells somebody that somebody came.
+
+    A receiver that is away costs no face and no more memory than the pile has room for.
+
+    Args:
+        url: where to; see `letters.check_url`.
+        secret: with which messages are signed, if any.
+        per_minute: how many of them, at most.
+        has_picture: whether pictures go along.
+    """
+
+    def __init__(self, url: str, secret: str | None, *, per_minute: int, has_picture: bool) -> None:
+        self._url = url
+        self._secret = secret
+        self._has_picture = has_picture
+        self._pile = Pile(per_minute)
+        self._wake = asyncio.Event()
+        self._reasons = Reasons()
+
+    def began(self, face: Face, news: News) -> None:
+        """Take note of a visit that has begun; what is played from a recording is no news."""
+        if face.extensions.get("flow") == "paced":
+            return
+        letter = letters.write(self._url, face, news, has_picture=self._has_picture)
+        if (oldest := self._pile.add(letter)) is not None:
+            _drops.count("too_many", visit=oldest.id)
+        metrics.NOTIFY_WAITING.set(len(self._pile))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send what there is, until cancelled."""
+        async with _session() as session:
+            while True:
+                self._wake.clear()
+                match self._pile.next(time.monotonic()):
+                    case Letter() as letter:
+                        await self._send(session, letter)
+                    case float() as wait_s:
+                        await asyncio.sleep(wait_s)  # what comes meanwhile waits behind
+                    case None:
+                        await self._wake.wait()
+
+    async def _send(self, session: aiohttp.ClientSession, letter: Letter) -> None:
+        headers = dict(letter.headers)
+        if letter.is_signed and self._secret is not None:
+            headers |= letters.signature(letter, self._secret, int(time.time()))
+        try:
+            async with session.post(
+                letter.url, data=letter.body, headers=headers, allow_redirects=False
+            ) as answer:
+                self._answered(letter, answer.status, _retry_after_s(answer.headers.get("Retry-After")))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._failed(type(error).__name__, None)
+
+    def _answered(self, letter: Letter, status: int, retry_after_s: float | None) -> None:
+        if status // 100 == 2:
+            metrics.NOTIFY_SENT.inc()
+            self._reasons.over()
+            self._pile.done(letter)
+        elif status // 100 == 5 or status in _TRY_AGAIN:
+            self._failed(f"HTTP {status}", retry_after_s)
+        else:
+            _drops.count("refused", visit=letter.id, to=letters.address(self._url), status=status)
+            self._pile.done(letter)
+        metrics.NOTIFY_WAITING.set(len(self._pile))
+
+    def _failed(self, why: str, retry_after_s: float | None) -> None:
+        now_s = time.monotonic()
+        metrics.NOTIFY_RETRIES.inc()
+        self._pile.failed(now_s, retry_after_s)
+        # Never what the library says: it may name the whole address, which may be a secret.
+        if self._reasons.is_news(why, now_s):
+            log.warning(
+                "forward.message_waits", to=letters.address(self._url), why=why, waiting=len(self._pile)
+            )
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
+        yield session
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    """Return for how many seconds a receiver wants to be left alone; as a date is not understood."""
+    if text is None or not text.isdecimal():
+        return None
+    return min(float(text), MOST_RETRY_AFTER_S)
