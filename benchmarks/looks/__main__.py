@@ -31,8 +31,9 @@ from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
 from benchmarks.rig import PARTS, median
 from benchmarks.ways import homework
+from services.common.settings import DEFAULT_LOOKS_PER_S
 from services.detect.detectors import open_detector
-from services.detect.settings import DEFAULT_LOOKS_PER_S, DetectSettings
+from services.detect.settings import DetectSettings
 from tests.support import SHARED
 
 HOMEWORK_FRAMES = 40

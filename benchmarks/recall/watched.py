@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from benchmarks.recall.camera import Camera
 from benchmarks.recall.trials import FRAMES_PER_S, Trial
 from services.common.frames import Frame
+from services.common.settings import DEFAULT_LOOKS_PER_S
 from services.detect.pacing import Glimpse, next_look_s
 from services.detect.pipeline import Look
-from services.detect.settings import DEFAULT_LOOKS_PER_S
 from services.forward.visits.matching import Box, intersection_over_union
 
 LEAST_VISIT_S = 0.3

@@ -1,3 +1,19 @@
+HEADROOM = 1.5
+
+
+def decoded_fps(fps: float | None, looks_per_s: float) -> float | None:
+    """Return how many of a live camera's decoded pictures are worth carrying, a second; nothing for all.
+
+    A raw picture goes through two copies and a conversion, looked at or not: of those that come to nothing in
+    any case most are left out at once. Some more than are asked for remain to be chosen from.
+
+    Args:
+        fps: what the user allows, if anything is said.
+        looks_per_s: how often is usual where somebody is; 0: each frame.
+    """
+    return (fps or looks_per_s) * HEADROOM or None
+
+
 class RateLimit:
     """Lets through at most so many pictures a second, evenly, and none too few because of jitter.
 

@@ -23,7 +23,7 @@ from services.capture.outlet import Outlet
 from services.capture.pace import Pace
 from services.capture.paced import PacedFlow
 from services.capture.program import Program
-from services.capture.rate import RateLimit
+from services.capture.rate import RateLimit, decoded_fps
 from services.capture.settings import CaptureSettings
 from services.capture.sources import Site
 from services.capture.supervision import keep_running, keep_surveying
@@ -183,8 +183,9 @@ class Station:
             tally=self._tally,
         )
         self._connect(tasks, flow)
+        site = replace(self._site, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
         await keep_running(
-            self._program(self._site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
+            self._program(site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
         )
         self.outlet.say("offline", why="the recording has come to its end")
 

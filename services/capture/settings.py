@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from services.capture.cameras import Camera, parse_cameras
 from services.common.access import MIN_TOKEN_LENGTH
 from services.common.errors import SetupError
-from services.common.settings import DeviceSettings, MayBeInFile, shown
+from services.common.settings import DeviceSettings, LooksSettings, MayBeInFile, shown
 
 
 def _cameras(value: object) -> object:
@@ -21,7 +21,7 @@ def _cameras(value: object) -> object:
     return cameras
 
 
-class CaptureSettings(DeviceSettings):
+class CaptureSettings(DeviceSettings, LooksSettings):
     """Capture: takes frames from cameras and recordings and hands them to detect."""
 
     cameras: Annotated[tuple[Camera, ...], BeforeValidator(_cameras), MayBeInFile()] = Field(

@@ -72,6 +72,7 @@ class Site:
         answer: how an `http` address answers; nothing: not known yet.
         is_boundless: whether its parts are such that only what they hold can be read, for ffmpeg is strict
             about what stands between them.
+        most_fps: how many of a live camera's decoded pictures are worth carrying, a second; nothing for all.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
         entrance: the way to a camera on a network.
@@ -86,6 +87,7 @@ class Site:
     is_turned: bool = False
     answer: Answer | None = None
     is_boundless: bool = False
+    most_fps: float | None = None
     has_zscale: bool = False
     is_hwaccel_off: bool = False
     entrance: Entrance | None = None
@@ -323,29 +325,41 @@ def _ffmpeg(
             words += ["-hwaccel", options.hwaccel]
         # One thread decodes with a sixth less work than two, and without their frames of delay.
         words += ["-threads", str(options.threads), "-filter_threads", "1"]
-        filters = _filters(limit, options.rotate, has_zscale=site.has_zscale)
+        filters = _filters(limit, options.rotate, site.most_fps, has_zscale=site.has_zscale)
         output = ["-vf", filters, "-fps_mode", "passthrough", "-f", "yuv4mpegpipe"]
         wire = Wire.Y4M
     argv = (*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1")
     return Command(argv, wire, FFMPEG_VARIABLES)
 
 
-def _filters(limit: Size | None, rotate: int, *, has_zscale: bool) -> str:
+def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zscale: bool) -> str:
     """Return ffmpeg's filters: never larger than `limit`, turned, and in the full range that JFIF has.
 
-    The range alone is converted. Pictures after BT.709 keep their matrix and come out a shade off, as they do
-    with OpenCV: to convert that too costs as much as decoding.
+    Of pictures that come more often than `most_fps` some are left out. The range alone is converted. Pictures
+    after BT.709 keep their matrix and come out a shade off, as they do with OpenCV: to convert that too costs
+    as much as decoding.
     """
     chain = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}[rotate]
     if limit is not None:
         box = f"w='min(iw,{limit.width})':h='min(ih,{limit.height})':force_original_aspect_ratio=decrease"
         chain = [*chain, f"scale={box}:force_divisible_by=2"]
+    if most_fps is not None:
+        chain = [_thinned(most_fps), *chain]
     planar = "format=yuv420p|yuvj420p"
     # zscale does it in a third of the time, but is not in every ffmpeg.
     full_range = (
         [planar, "zscale=range=full", planar] if has_zscale else ["scale=out_range=pc", "format=yuv420p"]
     )
     return ",".join([*chain, *full_range])
+
+
+def _thinned(fps: float) -> str:
+    """Return the filter that lets through the first picture of each time slot, and all that have no time.
+
+    Times may jump to and fro, as those of network cameras do.
+    """
+    now, last = (f"floor({time}*{fps:g}+0.01)" for time in ("t", "prev_selected_t"))
+    return f"select='isnan(t)+isnan(prev_selected_t)+not(eq({now},{last}))'"
 
 
 def _fits(size: Size, limit: Size) -> bool:

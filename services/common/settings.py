@@ -268,6 +268,28 @@ class KeepSettings(Settings):
     )
 
 
+DEFAULT_LOOKS_PER_S = 10.0
+
+
+class LooksSettings(KeepSettings):
+    """What capture and detect have to agree on."""
+
+    looks_per_s: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="how often a live camera is looked at where somebody is, about, a second; 0: each frame; "
+        "none: 10, or each frame where each face is kept",
+    )
+
+    @property
+    def usual_looks_per_s(self) -> float:
+        """How often a live camera is looked at where somebody is; 0: each frame."""
+        if self.looks_per_s is not None:
+            return self.looks_per_s
+        return DEFAULT_LOOKS_PER_S if self.keep == "visits" else 0.0
+
+
 class CloudSettings(Settings):
     """What the services at both ends of the uplink share."""
 

@@ -3,13 +3,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.common.settings import CommaSeparated, DeviceSettings, KeepSettings
+from services.common.settings import CommaSeparated, DeviceSettings, LooksSettings
 from services.detect.providers import ProviderName
 
-DEFAULT_LOOKS_PER_S = 10.0
 
-
-class DetectSettings(DeviceSettings, KeepSettings):
+class DetectSettings(DeviceSettings, LooksSettings):
     """detect: finds faces in the frames of all cameras of a device."""
 
     detector: Literal["auto", "yunet", "haar"] = Field(
@@ -64,13 +62,6 @@ class DetectSettings(DeviceSettings, KeepSettings):
         ge=16_384,
         description="a larger crop is halved in size until it fits, for brokers refuse large packets",
     )
-    looks_per_s: float | None = Field(
-        None,
-        ge=0,
-        le=1000,
-        description="how often a live camera is looked at where somebody is, about, a second; 0: each frame; "
-        "none: 10, or each frame where each face is kept",
-    )
     threads: int = Field(
         0, ge=0, le=256, description="frames worked on at once; 0: 1 on one core, 2 on 2, 3 on 4, 9 on 12"
     )
@@ -94,13 +85,6 @@ class DetectSettings(DeviceSettings, KeepSettings):
         description="live frames that come this much later than their camera's others are dropped, in "
         "seconds; 0: never",
     )
-
-    @property
-    def usual_looks_per_s(self) -> float:
-        """How often a live camera is looked at where somebody is; 0: each frame."""
-        if self.looks_per_s is not None:
-            return self.looks_per_s
-        return DEFAULT_LOOKS_PER_S if self.keep == "visits" else 0.0
 
     @model_validator(mode="after")
     def _check_providers(self) -> Self:

@@ -14,7 +14,7 @@ from services.capture.metrics import Tally
 from services.capture.pictures import Picture
 from services.capture.probe import probe
 from services.capture.recording import survey
-from services.capture.sources import Command, Entrance, Site, Wire
+from services.capture.sources import Command, Entrance, Site, Wire, command
 from services.capture.watch import Patience, watch
 
 PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])
@@ -124,3 +124,27 @@ async def test_what_is_not_worth_reading_stays_in_the_pipe_for_a_while_and_is_no
     # Of those of the last second how many were read together with the one before.
     together = sum(later - earlier < 0.002 for earlier, later in pairwise(came_s[-50:]))
     assert (together > 30) == is_resting
+
+
+@pytest.mark.parametrize(("rate", "most_fps", "fewest", "most"), [(25, 15.0, 58, 62), (30, 15.0, 59, 61)])
+async def test_of_decoded_pictures_only_those_leave_ffmpeg_that_there_is_use_for(
+    tmp_path: Path, rate: int, most_fps: float, fewest: int, most: int
+) -> None:
+    ffmpeg, video = find_ffmpeg(), tmp_path / "clip.mp4"
+    source = f"testsrc2=size=160x90:rate={rate}:duration=4"
+    making = await asyncio.create_subprocess_exec(
+        *(ffmpeg, "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "libx264", str(video))
+    )
+    assert await making.wait() == 0
+    camera = parse_camera(f"a=file://{video}")
+
+    async def on_picture(_picture: Picture) -> float:
+        return 0.0
+
+    for site, expected in (
+        (Site(ffmpeg), (4 * rate, 4 * rate)),
+        (Site(ffmpeg, most_fps=most_fps), (fewest, most)),
+    ):
+        ending = await watch(command(camera, site), on_picture, patience=Patience(20, 5), tally=Tally("a"))
+        assert ending.status == 0
+        assert expected[0] <= ending.pictures <= expected[1]

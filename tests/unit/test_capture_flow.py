@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.capture.doze import LEAST_S, MOST_S, SHARE, Doze
 from services.capture.fit import CALM_FRAMES, LEVELS, Fit
 from services.capture.pace import MOST_PERIOD_S, Pace
-from services.capture.rate import RateLimit
+from services.capture.rate import HEADROOM, RateLimit, decoded_fps
 from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
 from services.common.message import Message
 from services.detect.pacing import STILL_S
@@ -404,3 +404,10 @@ def test_a_camera_that_pauses_has_not_become_a_slow_one() -> None:
     pace.sent(60.0)
     pace.answered(1, 0.5)
     assert not pace.is_due(60.5 - MOST_PERIOD_S)
+
+
+def test_of_decoded_pictures_there_are_some_more_than_are_asked_for() -> None:
+    assert decoded_fps(None, 10.0) == 10 * HEADROOM
+    assert decoded_fps(4.0, 10.0) == 4 * HEADROOM
+    assert decoded_fps(4.0, 0.0) == 4 * HEADROOM
+    assert decoded_fps(None, 0.0) is None

@@ -43,6 +43,9 @@ RPICAM = (
 )
 
 
+FIFTEEN = "select='isnan(t)+isnan(prev_selected_t)+not(eq(floor(t*15+0.01),floor(prev_selected_t*15+0.01)))'"
+
+
 def raw(filters: str = FULL_RANGE) -> str:
     return f"-map 0:v:0 -vf {filters} -fps_mode passthrough -f yuv4mpegpipe -flush_packets 1 pipe:1"
 
@@ -64,6 +67,13 @@ def run(camera: str, site: Site = SITE) -> Command:
             "v4l2:///dev/video1",
             Site("ffmpeg", codec="yuyv422", size=Size(640, 480), has_zscale=True),
             f"{BEFORE} {ONE_THREAD} -f v4l2 -input_format yuyv422 -video_size 640x480 -i /dev/video1 {raw()}",
+            Wire.Y4M,
+        ),
+        (
+            "v4l2:///dev/video1",
+            Site("ffmpeg", codec="yuyv422", size=Size(640, 480), most_fps=15.0, has_zscale=True),
+            f"{BEFORE} {ONE_THREAD} -f v4l2 -input_format yuyv422 -video_size 640x480 -i /dev/video1 "
+            + raw(f"{FIFTEEN},{FULL_RANGE}"),
             Wire.Y4M,
         ),
         (
