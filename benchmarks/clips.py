@@ -77,9 +77,13 @@ def detailed(codec: str, fps: int = 30) -> Path:
 
 
 def noisy_room(size: str, fps: int) -> Path:
-    """Return a clip of an empty room with a sensor's noise, such that a frame of 1920x1080 has 120 kB."""
-    graph = f"[0:v]scale={size.replace('x', ':')}:flags=bicubic,noise=alls=8:allf=t,setpts=N/({fps}*TB)"
-    return _made(f"noisy-{size}-{fps}", ("empty-room.mp4",), graph, "mjpeg", fps)
+    """Return a clip of an empty room with a sensor's noise, such that a frame of 1920x1080 has 120 kB.
+
+    Later in the clip that it is made from somebody goes through the room.
+    """
+    still = f"[0:v]trim=end_frame=50,loop=5:50,scale={size.replace('x', ':')}:flags=bicubic"
+    graph = f"{still},noise=alls=8:allf=t,setpts=N/({fps}*TB)"
+    return _made(f"still-room-{size}-{fps}", ("empty-room.mp4",), graph, "mjpeg", fps)
 
 
 def film(title: str, pictures: Callable[[], Iterable[Picture]], size: str, codec: str, fps: int) -> Path:

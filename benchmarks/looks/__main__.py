@@ -25,7 +25,7 @@ from benchmarks.clips import noisy_room, shortened
 from benchmarks.looks.costs import Watched, decoding_ms, watch
 from benchmarks.looks.rehearsal import rehearse
 from benchmarks.looks.script import STREET_S
-from benchmarks.looks.theatre import Theatre
+from benchmarks.looks.theatre import STREET_FPS, Theatre
 from benchmarks.looks.verdict import Outcome, compare
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
@@ -63,11 +63,13 @@ class Scene:
     Attributes:
         name: for people.
         video: the clip.
+        fps: its rate.
         cameras: how many show it.
     """
 
     name: str
     video: Path
+    fps: int
     cameras: int = 1
 
 
@@ -123,10 +125,10 @@ def measure(options: argparse.Namespace) -> Part:
 
 def _scenes(theatre: Theatre) -> list[Scene]:
     return [
-        Scene(EMPTY, noisy_room("1920x1080", 30)),
-        Scene(STREET, theatre.film_street("mjpeg")),
-        Scene(STREET_H264, theatre.film_street("h264")),
-        Scene(EIGHT, noisy_room("1280x720", 15), cameras=8),
+        Scene(EMPTY, noisy_room("1920x1080", 30), 30),
+        Scene(STREET, theatre.film_street("mjpeg"), STREET_FPS),
+        Scene(STREET_H264, theatre.film_street("h264"), STREET_FPS),
+        Scene(EIGHT, noisy_room("1280x720", 15), 15, cameras=8),
     ]
 
 
@@ -138,7 +140,7 @@ def _costs(scenes: Sequence[Scene], rounds: int, live_s: float) -> dict[str, Cos
                 print(f"round {number + 1}: {scene.name}", file=sys.stderr, flush=True)
                 folder = Path(made) / f"{number} {scene.name}"
                 beginning = shortened(scene.video, HOMEWORK_FRAMES)
-                watched[scene.name].append(watch(scene.video, folder, live_s, scene.cameras))
+                watched[scene.name].append(watch(scene.video, scene.fps, folder, live_s, scene.cameras))
                 theirs[scene.name].append(homework(beginning, folder / "homework").cpu_ms_a_frame)
                 decoding[scene.name].append(decoding_ms(scene.video))
     return {name: Costs(watched[name], theirs[name], decoding[name]) for name in watched}

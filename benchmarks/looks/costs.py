@@ -17,7 +17,7 @@ from services.capture.ffmpeg import find_ffmpeg
 WARM_S = 6.0
 """Until everything runs as it will: a camera that begins is looked at as if somebody were there."""
 
-FRAMES, LOOKS = "faceferry_capture_frames_total", "faceferry_capture_published_total"
+LOOKS = "faceferry_capture_published_total"
 DETECTED = "faceferry_detect_frames_total"
 
 _LAST_FRAME = re.compile(r"frame= *(\d+)")
@@ -53,11 +53,12 @@ class Watched:
         return quantile(list(self.latencies_s), share) * 1e3
 
 
-def watch(video: Path, folder: Path, seconds: float, cameras: int = 1, **settings: str) -> Watched:
+def watch(video: Path, fps: int, folder: Path, seconds: float, cameras: int = 1, **settings: str) -> Watched:
     """Play a clip over and over as live cameras of its own rate, with default settings.
 
     Args:
         video: the clip.
+        fps: its rate: frames that ffmpeg leaves out count, too.
         folder: where everything is, made here.
         seconds: for how long is looked on.
         cameras: how many play it.
@@ -69,15 +70,14 @@ def watch(video: Path, folder: Path, seconds: float, cameras: int = 1, **setting
         rig.wait("a look", partial(_has_looked, rig))
         time.sleep(WARM_S)
         stored, dropped = len(rig.stored()), rig.dropped()
-        frames, looks = rig.counted("capture", FRAMES), rig.counted("capture", LOOKS)
-        before = rig.usage()
+        looks, before, began_s = rig.counted("capture", LOOKS), rig.usage(), time.monotonic()
         time.sleep(seconds)
-        after = rig.usage()
+        took_s, after = time.monotonic() - began_s, rig.usage()
         lost = {reason: count - dropped.get(reason, 0) for reason, count in rig.dropped().items()}
         return Watched(
-            frames=rig.counted("capture", FRAMES) - frames,
+            frames=fps * took_s * cameras,
             looks=rig.counted("capture", LOOKS) - looks,
-            seconds=seconds,
+            seconds=took_s,
             cpu_ms={part: (after[part].cpu_s - before[part].cpu_s) * 1e3 for part in PARTS},
             latencies_s=rig.stored()[stored:],
             dropped={reason: count for reason, count in lost.items() if count},
