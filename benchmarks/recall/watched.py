@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from benchmarks.recall.camera import Camera
 from benchmarks.recall.trials import FRAMES_PER_S, Trial
+from services.capture.pace import Pace
 from services.common.frames import Frame
 from services.common.settings import DEFAULT_LOOKS_PER_S
-from services.detect.pacing import Glimpse, next_look_s
+from services.common.sights import seen_in
+from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look
 from services.forward.visits.matching import Box, intersection_over_union
+from services.forward.visits.visits import Rules, Visits
 
 LEAST_VISIT_S = 0.3
 """A visit that a look at each frame finds for so long has to be found."""
@@ -80,27 +83,38 @@ def watch(trial: Trial, camera: Camera, every: LookAt, sometimes: LookAt) -> Out
 
 def _looks(trial: Trial, camera: Camera, look_at: LookAt) -> Iterator[tuple[int, bool]]:
     """Yield the frames that are sent, and whether the face is found in them."""
-    number, last = 0, math.ceil((trial.goes_s + _AFTER_S) * FRAMES_PER_S)
-    pace = Pace()
-    while number < last:
-        frame, box = camera.frame(number)
-        look = look_at(frame)
-        yield number, _is_found(look, box)
-        number += pace.frames_after(look, number / FRAMES_PER_S)
+    asked = Asked()
+    for number in range(math.ceil((trial.goes_s + _AFTER_S) * FRAMES_PER_S)):
+        if asked.is_due(number / FRAMES_PER_S):
+            frame, box = camera.frame(number)
+            look = look_at(frame)
+            asked.answer(frame, look, number / FRAMES_PER_S)
+            yield number, _is_found(look, box)
 
 
-class Pace:
-    """How soon the next frame is sent, as detect says it alone: the question to forward is left out."""
+class Asked:
+    """Which frames are sent: capture, detect and forward agree on it, here without the way between them."""
 
     def __init__(self) -> None:
-        self._face_s = -math.inf
+        self._pace = Pace()
+        self._attention = Attention(1)
+        self._visits = Visits()
 
-    def frames_after(self, look: Look, at_s: float) -> int:
-        """Return how many frames later the next is sent."""
-        glimpse = Glimpse(len(look.found), at_s - self._face_s, is_still=look.is_still)
-        if len(look.found):
-            self._face_s = at_s
-        return max(1, round(next_look_s(glimpse, DEFAULT_LOOKS_PER_S) * FRAMES_PER_S))
+    def is_due(self, at_s: float) -> bool:
+        """Say whether the frame of that moment is sent."""
+        return self._pace.is_due(at_s)
+
+    def answer(self, frame: Frame, look: Look, at_s: float) -> None:
+        """Take what was seen in a frame that was sent."""
+        seen = seen_in(frame, look.view, answer_to="", correlation=b"")
+        faces = len(look.found)
+        if faces:
+            self._visits.look(seen, Rules())
+        haste = self._visits.haste(seen) if faces else None
+        glimpse = Glimpse(faces, self._attention.unseen_s(frame.source, at_s), haste, look.is_still)
+        self._attention.note(frame.source, faces, at_s)
+        self._pace.sent(at_s)
+        self._pace.answered(frame.sequence, next_look_s(glimpse, DEFAULT_LOOKS_PER_S))
 
 
 def _finds(look_at: LookAt, camera: Camera, number: int) -> bool:

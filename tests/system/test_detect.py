@@ -17,6 +17,7 @@ from services.common.frames import Done, Frame, decode_done, encode_frame
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import encode_taken
 from services.common.topics import Source
+from services.detect.pacing import STILL_S
 from tests.conftest import skip
 from tests.detect_clips import MODELS, clip_jpegs, frame
 from tests.support import MosquittoServer, ServiceProcess, eventually
@@ -197,6 +198,20 @@ async def test_frames_in_which_nothing_has_changed_go_without_a_look_if_they_are
         assert process.metric("faceferry_detect_frames_total") == 4
         assert process.metric("faceferry_detect_looks_total", 'extent="whole"') == looks[0]
         assert process.metric("faceferry_detect_looks_total", 'extent="none"') == looks[1]
+
+
+async def test_of_a_camera_in_which_nothing_changes_few_frames_are_asked_for(
+    start: Start, broker: MosquittoServer, clips: Path
+) -> None:
+    jpeg = clip_jpegs(clips / "empty-room.mp4")[0]
+    process = start(keep="visits")
+    async with Driver(broker.url).running() as driver, asyncio.timeout(30):
+        await ready(process)
+        for number in range(3):  # longer than somebody is reckoned with whom another detect may have seen
+            driver.send(live(jpeg, number))
+            await eventually(lambda: number in driver.answers())  # noqa: B023 - awaited here
+            await asyncio.sleep(1.2)
+        assert driver.answers()[2].next_s == STILL_S
 
 
 async def test_stale_frame_is_dropped_and_one_from_the_future_is_not(
