@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from services.detect.boxes import Rectangle
 from services.detect.places import AFTER_FACE_S
-from services.detect.regions import Grid, parts
+from services.detect.regions import Grid, parts, with_border
 from services.detect.scenes import Scene
 from services.detect.stillness import Cells, Difference
 
@@ -66,7 +66,7 @@ def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_pa
     places = scene.boxes
     is_due = _are_places_due(scene, at_s)
     is_asked = grid.touched(places, difference.moved) | is_due
-    cells = difference.moved | grid.cells(places[is_asked])
+    cells = difference.moved | grid.cells(with_border(places[is_asked]))
     if not by_parts or not cells.any():
         return Plan(Extent.NONE, kept=everybody)
     where = parts(cells, grid)
