@@ -13,9 +13,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
+from unittest import mock
 
 import psutil
 
+from services.cli import main
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -244,3 +246,12 @@ async def eventually(claim: Callable[[], object], timeout_s: float = 30.0) -> No
     async with asyncio.timeout(timeout_s):
         while not claim():  # noqa: ASYNC110 - claims are about processes, which signal nothing
             await asyncio.sleep(0.01)
+
+
+def faceferry(*arguments: str) -> int:
+    """Run the `faceferry` command in this process; return its exit status.
+
+    It sends no logs to where this test's output goes, which would be closed when a later test logs.
+    """
+    with mock.patch("services.cli.configure_logging"):
+        return main(list(arguments))

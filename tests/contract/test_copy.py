@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import main
 from services.common.faces import Face
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoredObject
 from services.common.storage.settings import ObjectStoreSettings
 from services.store.admission import to_object
 from tests.storing import PORCH, face
-from tests.support import S3Server
+from tests.support import S3Server, faceferry
 
 BUCKET = "s3://faces/home"
 FACES = [face(number) for number in range(40)]
@@ -48,8 +47,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("bucket")
 def test_there_and_back_everything_is_as_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(BUCKET, FACES)
-    assert main(["copy", BUCKET, str(folder)]) == 0
-    assert main(["copy", str(folder), "s3://faces/again"]) == 0
+    assert faceferry("copy", BUCKET, str(folder)) == 0
+    assert faceferry("copy", str(folder), "s3://faces/again") == 0
     assert "40 copied, 0 were there, 0 are damaged" in capsys.readouterr().out
     for url in (folder.as_uri(), "s3://faces/again"):
         assert [read(url, each) for each in FACES] == [to_object(each) for each in FACES]
@@ -59,9 +58,9 @@ def test_there_and_back_everything_is_as_it_was(folder: Path, capsys: pytest.Cap
 def test_what_is_there_is_not_copied_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(folder.as_uri(), FACES)
     fill(BUCKET, FACES[:15])
-    assert main(["copy", str(folder), BUCKET]) == 0
+    assert faceferry("copy", str(folder), BUCKET) == 0
     assert "25 copied, 15 were there" in capsys.readouterr().out
-    assert main(["copy", str(folder), BUCKET, "--check"]) == 0
+    assert faceferry("copy", str(folder), BUCKET, "--check") == 0
     assert "0 copied, 40 were there" in capsys.readouterr().out
 
 
@@ -72,7 +71,7 @@ def test_what_is_damaged_is_said_and_not_copied(
     spoilt, lonely = (folder / to_object(each).key for each in FACES[:2])
     spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"x")
     lonely.with_suffix(".json").unlink()
-    assert main(["copy", str(folder), BUCKET]) == 1
+    assert faceferry("copy", str(folder), BUCKET) == 1
     said = capsys.readouterr()
     assert "38 copied, 0 were there, 2 are damaged" in said.out
     assert str(spoilt.relative_to(folder)) in said.err
@@ -84,8 +83,8 @@ def test_a_damaged_copy_is_found_when_asked_for(folder: Path, capsys: pytest.Cap
     fill(BUCKET, FACES[:3])
     fill(folder.as_uri(), FACES[:3])
     (folder / to_object(FACES[0]).key).write_bytes(b"cut")
-    assert main(["copy", BUCKET, str(folder)]) == 0
-    assert main(["copy", BUCKET, str(folder), "--check"]) == 1
+    assert faceferry("copy", BUCKET, str(folder)) == 0
+    assert faceferry("copy", BUCKET, str(folder), "--check") == 1
     assert to_object(FACES[0]).key in capsys.readouterr().err
 
 
@@ -116,7 +115,7 @@ def test_what_cannot_be_copied_is_said_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["copy", *arguments]) == 2
+    assert faceferry("copy", *arguments) == 2
     assert said in capsys.readouterr().err
 
 
@@ -126,9 +125,9 @@ def test_a_bucket_that_fails_ends_it_and_the_same_command_goes_on(
     monkeypatch.setattr("services.commands.copy.RETRIES", 0)
     fill(folder.as_uri(), FACES)
     bucket.kill()
-    assert main(["copy", str(folder), BUCKET]) == 2
+    assert faceferry("copy", str(folder), BUCKET) == 2
     assert "goes on from here" in capsys.readouterr().err
     bucket.start()
-    assert main(["copy", str(folder), BUCKET]) == 0
+    assert faceferry("copy", str(folder), BUCKET) == 0
     assert [read(BUCKET, each).body for each in FACES] == [each.image for each in FACES]
     assert PORCH.device in to_object(FACES[0]).key

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import main
 from services.common.storage.backends import open_store
 from services.common.storage.index import names, rows
 from services.common.storage.index.rows import Row
@@ -22,7 +21,7 @@ from services.gallery.crowd import Crowd
 from services.gallery.selection import Selection
 from tests.contract.test_index import key_of
 from tests.seeing import NOON, ForwardOnly, visiting_folder
-from tests.support import S3Server
+from tests.support import S3Server, faceferry
 
 DAY = NOON.date()
 FACES = 1_200
@@ -213,11 +212,11 @@ async def test_the_page_of_a_crowd_says_what_it_is(root: Path) -> None:
 def test_the_command_lists_a_crowd_by_the_index(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces = faces_of(60, 300)
     fill(root, faces)
-    assert main(["faces", "--store", str(root), "--limit", "0", "--json"]) == 0
+    assert faceferry("faces", "--store", str(root), "--limit", "0", "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["key"] for line in lines] == [str(key) for key in faces]
     assert {line["bytes"] for line in lines} == {6}
-    assert main(["faces", "--store", str(root), "--by-visit", "--limit", "0"]) == 0
+    assert faceferry("faces", "--store", str(root), "--by-visit", "--limit", "0") == 0
     assert len(capsys.readouterr().out.splitlines()) == 60  # a visit lies at one camera
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from services.cli import main
 from services.common import times
 from services.common.parquet import tables
 from services.common.parquet.errors import BadParquet
@@ -25,7 +24,7 @@ from services.common.storage.keys import FaceKey
 from services.common.storage.objects import Files, StoredObject, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
-from tests.support import S3Server
+from tests.support import S3Server, faceferry
 
 DAY = date(2026, 3, 14)
 DAWN = times.midnight(DAY)
@@ -342,7 +341,7 @@ def test_the_command_says_what_there_is_tidies_mends_and_rebuilds(
         ["--mend", "--from", "2026-03-15"],
         ["--days", "1"],
     ):
-        assert main(["index", "--store", str(tmp_path), *options]) == 0
+        assert faceferry("index", "--store", str(tmp_path), *options) == 0
         said.append(" ".join(capsys.readouterr().out.split()))
     assert said[0].startswith("2026-03-14 15 faces in ")
     assert said[1].startswith("2026-03-14 15 faces in 2 files, ")
@@ -355,5 +354,5 @@ def test_the_command_says_in_words_what_is_wrong(
     bucket: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bucket.kill()
-    assert main(["index", "--store", "s3://faces", "--mend"]) == 2
+    assert faceferry("index", "--store", "s3://faces", "--mend") == 2
     assert "s3://faces cannot be read or written: unreachable" in capsys.readouterr().err
