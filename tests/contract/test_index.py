@@ -16,6 +16,7 @@ from services.common.parquet.errors import BadParquet
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.index import names, rows
+from services.common.storage.index.asking import Wanted, find
 from services.common.storage.index.mending import leave_out, mend, tidy
 from services.common.storage.index.names import Hour
 from services.common.storage.index.reading import Index
@@ -238,6 +239,23 @@ class Mortal(FolderStore):
     async def remove(self, key: str) -> None:
         self._live()
         await super().remove(key)
+
+
+async def test_everything_of_a_device_a_camera_a_day_or_a_visit_is_found(store: WholeStore) -> None:
+    some = some_keys(90)
+    next_day = [key_of(1_000 + n, DAWN + timedelta(days=1, hours=n)) for n in range(9)]
+    await write(store, [*some, *next_day])
+
+    async def found(wanted: Wanted) -> list[str]:
+        return [row.id async for row in find(store, wanted)]
+
+    of_device = [key for key in [*some, *next_day] if key.source.device == "device-0003"]
+    assert await found(Wanted(device="device-0003")) == ids(of_device)
+    assert await found(Wanted(camera="front", last=DAY)) == ids(some)
+    assert await found(Wanted(first=DAY + timedelta(days=1))) == ids(next_day)
+    assert await found(Wanted(visit=VISIT)) == ids([*some, *next_day])
+    assert await found(Wanted(visit=VISIT.replace("a", "b"))) == []
+    assert await found(Wanted(camera="yard")) == []
 
 
 async def test_a_mending_that_is_cut_off_anywhere_loses_nothing(folder: FolderStore, tmp_path: Path) -> None:
