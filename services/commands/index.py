@@ -1,9 +1,11 @@
 import argparse
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from services.commands.stores import chosen
+from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.storage import keys
 from services.common.storage.backends import open_store
@@ -12,6 +14,9 @@ from services.common.storage.index.mending import Mended
 from services.common.storage.index.reading import Index
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
+
+RETRIES = 4
+FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 
 Work = Callable[[WholeStore, date], Awaitable[Mended]]
 """What is done to a day of the index."""
@@ -78,7 +83,17 @@ async def _look(store: WholeStore, day: date) -> Mended:
 async def _each_day(settings: ObjectStoreSettings, options: argparse.Namespace, work: Work) -> None:
     async with open_store(settings) as store:
         for day in await _days(store, options):
-            print(_line(day, await work(store, day)))
+            print(_line(day, await _patiently(work, store, day)))
+
+
+async def _patiently(work: Work, store: WholeStore, day: date) -> Mended:
+    """Do it, and again where the store did not answer: what is done by then need not be done again."""
+    backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+    for _ in range(RETRIES):
+        with contextlib.suppress(StoreUnavailable):
+            return await work(store, day)
+        await asyncio.sleep(backoff.next_s())
+    return await work(store, day)
 
 
 async def _days(store: WholeStore, options: argparse.Namespace) -> Sequence[date]:

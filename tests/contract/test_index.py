@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime, timedelta
@@ -22,7 +23,7 @@ from services.common.storage.index.names import Hour
 from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
-from services.common.storage.objects import Files, StoredObject, WholeStore
+from services.common.storage.objects import Files, StoredObject, StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
 from tests.support import S3Server, faceferry
@@ -368,9 +369,32 @@ def test_the_command_says_what_there_is_tidies_mends_and_rebuilds(
     assert said[4:] == ["", ""]
 
 
-def test_the_command_says_in_words_what_is_wrong(
-    bucket: S3Server, capsys: pytest.CaptureFixture[str]
+def test_the_command_tries_again_where_the_store_does_not_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def fill() -> None:
+        with FolderStore(tmp_path) as folder:
+            await folder.verify()
+            await write(folder, some_keys(20, 3_600), in_a_file=2)
+
+    asyncio.run(fill())
+    fetch, fetched = FolderStore.fetch, itertools.count()
+
+    async def now_and_then(self: FolderStore, key: str, start: int = 0, end: int | None = None) -> bytes:
+        if next(fetched) in (3, 20):
+            raise StoreUnavailable("timeout")
+        return await fetch(self, key, start, end)
+
+    monkeypatch.setattr(FolderStore, "fetch", now_and_then)
+    monkeypatch.setattr("services.commands.index.FIRST_RETRY_S", 0.01)
+    assert faceferry("index", "--store", str(tmp_path), "--tidy") == 0
+    assert "20 faces in 1 files, 10 replaced" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_command_says_in_words_what_is_wrong(
+    bucket: S3Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.commands.index.FIRST_RETRY_S", 0.01)
     bucket.kill()
     assert faceferry("index", "--store", "s3://faces", "--mend") == 2
     assert "s3://faces cannot be read or written: unreachable" in capsys.readouterr().err
