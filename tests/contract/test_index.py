@@ -325,6 +325,13 @@ async def test_what_is_no_file_of_the_index_is_passed_over_and_what_is_damaged_m
     assert (first.parent / "notes.txt").exists()
 
 
+def test_of_two_rows_of_a_face_the_one_that_knows_more_is_kept() -> None:
+    known = row_of(some_keys(1)[0])
+    unknown = known._replace(known=False, visit=None)
+    for both in ([known, unknown], [unknown, known]):
+        assert rows.tidied(both) == [known]
+
+
 def test_a_hostile_row_is_none() -> None:
     good = row_of(some_keys(1)[0])
     for bad in (

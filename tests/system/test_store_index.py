@@ -63,12 +63,15 @@ async def test_what_is_stored_is_in_the_index_soon_and_once(
 ) -> None:
     await store.until_ready()
     sent = await send(edge, range(40))
-    await send(edge, range(10))  # again
     await eventually(lambda: store.metric("faceferry_store_indexed_total") == 40)
+    await send(edge, range(10))  # again
     found = await rows_in(folder)
     assert sorted(row.id for row in found) == sent
     assert {row.score for row in found} == {0.912}
     assert properties_in_the_index(folder) == []
+    assert store.stop() == 0
+    with FolderStore(folder) as objects:
+        assert sum(await Index(objects).counts(DAY)) == 40
 
 
 @pytest.mark.parametrize("store", ["3600"], indirect=True)
