@@ -75,6 +75,7 @@ class Answered:
         self.parts: list[BacklogPart] = []
         self.put_back: list[int] = []
         self.tried: list[tuple[str, list[str]]] = []
+        self.expired: list[str] = []
 
     @property
     def answers(self) -> Answers:
@@ -84,6 +85,7 @@ class Answered:
             read=lambda _read, part: self.parts.append(part),
             put_back=self.put_back.append,
             tried=lambda reason, ids: self.tried.append((reason, ids)),
+            expired=self.expired.extend,
         )
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +26,7 @@ from services.common.faces import Face
 from services.common.message import Message
 from services.common.mqtt import Link
 from services.common.receipts import Receipt, decode_receipt
-from services.common.storage.objects import Entry, StoredObject, StoreUnavailable
+from services.common.storage.objects import Copy, Entry, StoredObject, StoreUnavailable
 from services.common.topics import Source
 from services.up.brokers import free_port
 from tests.support import eventually
@@ -170,6 +170,12 @@ class Bucket:
         raise NotImplementedError
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
+        raise NotImplementedError
+
+    def copies(self, folder: str) -> AsyncIterator[Copy]:
+        raise NotImplementedError
+
+    async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
         raise NotImplementedError
 
     async def link(self, key: str, valid_s: int) -> str | None:

@@ -82,10 +82,16 @@ def running_broker(folder: Path, extra_config: str = "") -> Iterator[MosquittoSe
 class S3Server:
     """A real S3 server over a folder, which can be killed and started again on the same port.
 
-    With `log` it writes a line for each request there.
+    Args:
+        program: versitygw's.
+        folder: the test's own.
+        log: where it writes a line for each request.
+        is_versioning: whether its buckets can be told to keep versions.
     """
 
-    def __init__(self, program: str, folder: Path, log: Path | None = None) -> None:
+    def __init__(
+        self, program: str, folder: Path, log: Path | None = None, *, is_versioning: bool = False
+    ) -> None:
         self.key = "test-key"
         self.secret = "test-secret"  # noqa: S105 - it opens a folder of the test's own
         self.port = free_port()
@@ -94,6 +100,9 @@ class S3Server:
         self._program = program
         self._options = [*_metadata_options(folder), str(self.folder)]
         self._globals = ["--quiet", *(["--access-log", str(log)] if log else [])]
+        if is_versioning:
+            (folder / "s3-versions").mkdir()
+            self._options = ["--versioning-dir", str(folder / "s3-versions"), *self._options]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

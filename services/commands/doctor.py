@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.common.errors import SetupError
+from services.common.retention import parse_retention
 from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.common.times import from_unix_s
 from services.common.validity import SOON_S, authority_expiry_s, chain_expiry_s
@@ -64,6 +66,7 @@ async def _run(store: str) -> int:
         "cameras": _cameras,
         "store": check_store,
         "cloud": _cloud,
+        "retention": _retention,
         "spool": _spool,
         "certificates": _certificates,
         "clock": _clock,
@@ -178,6 +181,24 @@ async def _look_at(broker: "Broker") -> tuple[bool, str]:
     except BrokerUnavailable as error:
         return False, f"{broker.address}: {error}"
     return True, f"{broker.address} lets us in ({limits.words})"
+
+
+async def _retention() -> Finding:
+    named = os.environ.get("FACEFERRY_RETAIN_DAYS")
+    if not named:
+        text = "FACEFERRY_RETAIN_DAYS is not set: faces stay until somebody deletes them"
+        return Finding(is_fine=False, is_needed=False, text=text)
+    try:
+        retention = parse_retention(named)
+    except ValueError as error:
+        raise SetupError(f"FACEFERRY_RETAIN_DAYS: {error}") from error
+    until = retention.until(datetime.now(UTC))
+    if until is None:
+        return Finding(is_fine=True, text="faces are kept for ever, as FACEFERRY_RETAIN_DAYS says")
+    text = (
+        f"faces are kept for {retention}; one of now until {until:%Y-%m-%d}: see `faceferry retain --check`"
+    )
+    return Finding(is_fine=True, text=text)
 
 
 async def _spool() -> Finding:

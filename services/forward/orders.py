@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from services.forward.outbox import BacklogRead
@@ -53,7 +54,14 @@ class PutBack:
     places: list[Place] | None = None
 
 
-Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """What was taken before this time is to go, wherever it is."""
+
+    limit: datetime
+
+
+Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire
 
 
 @dataclass(slots=True)

@@ -120,6 +120,19 @@ def bound_damaged(folder: Path, most: int) -> None:
         log.warning("spool.damaged_removed", file=path.name)
 
 
+def remove_damaged_before(folder: Path, time_s: float) -> None:
+    """Remove damaged databases that were moved aside before a time, Unix time: there are faces in them."""
+    if (folder / COMPLETE).exists():
+        return
+    for path in damaged_files(folder):
+        with translated():
+            is_old = path.stat().st_mtime < time_s
+            if is_old:
+                _remove(path)
+        if is_old:
+            log.warning("spool.damaged_removed", file=path.name)
+
+
 def _copy(
     path: Path,
     damaged: sqlite3.Connection | None,

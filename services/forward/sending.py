@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
+from datetime import UTC, datetime
 
 import structlog
 
@@ -13,10 +14,12 @@ from services.common.errors import Refused
 from services.common.message import Message
 from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
+from services.common.retention import EXPIRED
 from services.common.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
 from services.forward.delivered import Delivered
+from services.forward.expiry import is_expired
 from services.forward.limit import TokenBucket
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
@@ -51,6 +54,7 @@ class Sender:
         self._window = Window()
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
         self._apart = Apart(writer, self._outbox.withdraw)
+        self._retention = settings.retention
         self._limit = TokenBucket(settings.uplink_max_bytes_s)
         self._wake = asyncio.Event()
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
@@ -101,6 +105,12 @@ class Sender:
     def tried(self, reason: str, ids: list[str]) -> None:
         """Take note of faces that were put back to see whether others like them may be."""
         self._apart.is_tried(reason, ids)
+
+    def expired(self, ids: list[str]) -> None:
+        """Take note of faces that are too old by now to be sent."""
+        for face_id in ids:
+            self._outbox.withdraw(face_id)
+        self._wake.set()
 
     def why_not_ready(self) -> str | None:
         """Return nothing while faces may go to the cloud, else what is wrong (see `health.Check`)."""
@@ -197,7 +207,11 @@ class Sender:
     def _refused(self, face_id: str, reason: str) -> None:
         metrics.FACES_REFUSED.labels(reason).inc()
         self._outbox.settle(face_id, time.monotonic())
-        self._writer.put(Quarantine(face_id, reason))
+        # What is too old for the store is so for us, unless one of the two clocks is wrong: then it stays.
+        if reason == EXPIRED and is_expired(face_id, self._retention, datetime.now(UTC)):
+            self._writer.put(Delete(face_id))
+        else:
+            self._writer.put(Quarantine(face_id, reason))
 
     def _delete(self, ids: list[str]) -> None:
         for face_id in ids:

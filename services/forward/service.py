@@ -9,12 +9,13 @@ import structlog
 from services.common import health, lock
 from services.common.backoff import Backoff
 from services.common.metrics import DEVICE_INFO
+from services.common.retention import Retention, SettledClock
 from services.common.summary import Counts, Waiting, summarise, total, waiting
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
 from services.forward.folder import prepare
-from services.forward.orders import PutBack
+from services.forward.orders import Expire, PutBack
 from services.forward.rows import OTHER_DEVICE, Request
 from services.forward.sending import Sender
 from services.forward.settings import ForwardSettings
@@ -24,6 +25,8 @@ from services.forward.writer import Answers, SpoolWriter
 
 METRICS_EVERY_S = 1.0
 DISK_POLL_S = 1.0
+LOOK_AT_CLOCK_S = 60.0
+EXPIRE_EVERY_S = 1_800.0
 MOST_DISK_POLL_S = 20.0
 
 log = structlog.get_logger()
@@ -59,6 +62,7 @@ async def serve(settings: ForwardSettings) -> None:
             read=sender.backlog_read,
             put_back=sender.put_back,
             tried=sender.tried,
+            expired=sender.expired,
         )
         async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run(answers), name="forward.spool")
@@ -66,6 +70,7 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(sender.receive_receipts(), name="forward.receipts")
             tasks.create_task(sender.run(), name="forward.send")
             tasks.create_task(sender.try_again(), name="forward.try_again")
+            tasks.create_task(keep(settings.retention, writer), name="forward.keep")
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
             waits = functools.partial(what_waits, writer, taker, sender)
             tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
@@ -139,6 +144,16 @@ def what_waits(writer: SpoolWriter, taker: Taker, sender: Sender) -> Waiting:
         **waiting(state.faces, oldest_s, why),
         **{name: count for name, count in apart.items() if count},
     }
+
+
+async def keep(retention: Retention, writer: SpoolWriter) -> None:
+    """Have what is older than faces are kept let go of, until cancelled."""
+    clock = SettledClock()
+    while retention.days is not None:
+        now = clock.time(time.time(), time.monotonic())
+        if now is not None and (limit := retention.limit(now)) is not None:
+            writer.put(Expire(limit))
+        await asyncio.sleep(LOOK_AT_CLOCK_S if now is None else EXPIRE_EVERY_S)
 
 
 async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, sender: Sender) -> None:

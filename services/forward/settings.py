@@ -4,6 +4,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common import bare_topics
+from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
 from services.common.topics import BARE_IMAGES
 from services.forward.notify import letters
@@ -32,7 +33,7 @@ def _notify_secret(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-class ForwardSettings(DeviceSettings, KeepSettings, CloudSettings):
+class ForwardSettings(DeviceSettings, KeepSettings, RetentionSettings, CloudSettings):
     """forward: holds every face on disk until the store has it."""
 
     spool_path: Path = Field(Path("spool"), description="the folder in which faces wait for the cloud")

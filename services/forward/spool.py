@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -12,6 +13,7 @@ import structlog
 from services.forward import database, replacement, rows
 from services.forward.ages import Ages
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
+from services.forward.expiry import Expired, expire
 from services.forward.folder import Folder
 from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.rescue import Rescue
@@ -222,6 +224,23 @@ class Spool:
         with translated(), self._connection:
             gone = rows.bound_quarantine(self._connection, most_bytes)
         self._quarantined -= len(gone)
+        return gone
+
+    def expire(self, limit: datetime) -> Expired:
+        """Let go of some of what was taken before a time; see `expiry.expire`. Call again while there is any.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: nothing was done.
+            SpoolDamaged: the database is broken; call `replace`.
+        """
+        replacement.remove_damaged_before(self._path.parent, limit.timestamp())
+        if self._rescue is not None:
+            return Expired()
+        with translated(), self._connection:
+            gone = expire(self._connection, limit, time.time())
+            if gone:
+                self._count_waiting()
+                self._count_apart()
         return gone
 
     def requests(self) -> list[tuple[int, Request]]:

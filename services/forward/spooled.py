@@ -78,9 +78,14 @@ def from_row(sequence: int, row: Sequence[object]) -> SpooledFace | None:
         return None
 
 
+def property_in_row(pair: tuple[str, str]) -> str:
+    """Return what stands in the attributes of a row that has a property, and of no other."""
+    return _as_json(pair)  # a quote within a value is escaped there
+
+
 def later_in_row() -> str:
     """Return what stands in the attributes of a row whose picture is a later one, and of no other's."""
-    return _as_json(LATER)  # a quote within a value is escaped there
+    return property_in_row(LATER)
 
 
 def _as_json(attributes: Sequence[object]) -> str:

@@ -14,10 +14,11 @@ from typing import TypeVar
 import structlog
 
 from services.common.drops import Drops
+from services.common.retention import EXPIRED
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.errands import Errands
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
-from services.forward.orders import Batch, Delete, Order, PutBack, Quarantine, SetAside
+from services.forward.orders import Batch, Delete, Expire, Order, PutBack, Quarantine, SetAside
 from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.reserve import DISK_FULL
 from services.forward.spool import Changes, Spool, SpoolState
@@ -54,6 +55,7 @@ class Answers:
         turned_away: these are not, for the disk takes none.
         read: a part of the backlog.
         put_back: faces have come back among those that wait, up to this place.
+        expired: these faces, by their ids, have waited for too long and are gone.
         tried: some of them, with these ids, to see whether all that are apart for this reason may.
     """
 
@@ -62,6 +64,7 @@ class Answers:
     read: Callable[[BacklogRead, BacklogPart], None]
     put_back: Callable[[int], None]
     tried: Callable[[str, list[str]], None]
+    expired: Callable[[list[str]], None]
 
 
 class SpoolWriter:
@@ -158,7 +161,7 @@ class SpoolWriter:
                 batch.refused[order.face_id] = order.reason
             case SetAside():
                 self._errands.add_face(order.face_id, order.reason)
-            case BacklogRead() | PutBack():
+            case BacklogRead() | PutBack() | Expire():
                 self._commit(batch)
                 self._do_now(order)
                 return Batch()
@@ -227,13 +230,16 @@ class SpoolWriter:
                     self._carried.take_over(left)
                 return
 
-    def _do_now(self, order: BacklogRead | PutBack) -> None:
+    def _do_now(self, order: BacklogRead | PutBack | Expire) -> None:
         """Do what is not part of a batch; later, where the disk does not let it be done."""
         try:
-            if isinstance(order, BacklogRead):
-                self._read(order)
-            else:
-                self._put_back(order)
+            match order:
+                case BacklogRead():
+                    self._read(order)
+                case PutBack():
+                    self._put_back(order)
+                case Expire():
+                    self._expire(order)
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
             self._postponed.append(order)
@@ -284,6 +290,17 @@ class SpoolWriter:
         elif (number := order.number) is not None:
             self._mended(lambda: self._spool.answer(number))
             self._asked.discard(number)
+
+    def _expire(self, order: Expire) -> None:
+        """Let go of some of what is too old, and leave the others to another turn."""
+        gone = self._mended(lambda: self._spool.expire(order.limit))
+        if not gone:
+            return
+        self._errands.cross_off(gone.ids)
+        DROPPED.labels(EXPIRED).inc(len(gone.ids) + sum(gone.apart.values()))
+        log.warning("forward.faces_expired", waited=len(gone.ids), ids=gone.ids[:20], **gone.apart)
+        self._answer(self._answers.expired, gone.ids)
+        self._orders.put(order)
 
     def _look(self) -> None:
         with contextlib.suppress(SpoolFull, SpoolUnwritable):

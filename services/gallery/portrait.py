@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.common import images
 from services.common.errors import Refused
+from services.common.retention import Retention, is_time_known
 from services.common.storage.objects import StoredObject
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
@@ -22,6 +24,7 @@ class Portrait:
         score: how sure the detector was, 0 to 1, as stored.
         place: where it was in the frame.
         sharpness: as stored.
+        kept: until when it is kept, in words.
         others: what else is known of it, by name.
     """
 
@@ -29,19 +32,36 @@ class Portrait:
     score: str | None
     place: str | None
     sharpness: str | None
+    kept: str
     others: Mapping[str, str]
 
 
-def describe(item: StoredObject) -> Portrait:
-    """Return what an object says of its face."""
+def describe(item: StoredObject, taken: datetime, retention: Retention) -> Portrait:
+    """Return what an object says of its face.
+
+    Args:
+        item: the object.
+        taken: when the frame was, UTC.
+        retention: for how long faces are kept.
+    """
     known = item.metadata
     return Portrait(
         size=_size(item.body),
         score=_score(known.get("score")),
         place=_place(known.get("box"), known.get("framesize")),
         sharpness=known.get("sharpness"),
+        kept=_kept(taken, retention, known),
         others={name: value for name, value in sorted(known.items()) if name not in _SAID_ELSEWHERE},
     )
+
+
+def _kept(taken: datetime, retention: Retention, known: Mapping[str, str]) -> str:
+    until = retention.until(taken)
+    if until is None:
+        return "until somebody deletes it"
+    if not is_time_known(known):
+        return f"for {retention} from when it came: its camera did not know the time"
+    return f"until {until:%Y-%m-%d %H:%M} UTC, and a day longer at most"
 
 
 def _size(body: bytes) -> str | None:

@@ -3,11 +3,12 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.common.access import MIN_TOKEN_LENGTH, is_loopback
+from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, HostName
 from services.common.storage.settings import ObjectStoreSettings
 
 
-class GallerySettings(CloudSettings, ObjectStoreSettings):
+class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
     """Shows the faces that are stored, in a browser; reads only."""
 
     gallery_host: HostName = Field(

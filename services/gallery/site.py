@@ -171,7 +171,7 @@ class Site:
             "face.html",
             face=key,
             item=item,
-            portrait=describe(item),
+            portrait=describe(item, key.time, self._settings.retention),
             part=self._sight.lookup.note(key, item.metadata),
             newer=newer,
             older=older,

@@ -9,6 +9,7 @@ from services.common.bare_topics import HOMEWORK, Pattern, find_source
 from services.common.errors import Refused
 from services.common.faces import FACE_TYPE, Face, claimed_id, decode_face, mint
 from services.common.message import Message
+from services.common.retention import EXPIRED, KEEP, Retention, is_time_known, kept_since
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoredObject
 from services.common.topics import Source, is_own, parse_camera_topic
@@ -41,7 +42,12 @@ class Admitted:
 
 
 def admit(
-    message: Message, now: datetime, max_bytes: int, bare_topics: Sequence[Pattern] = HOMEWORK
+    message: Message,
+    now: datetime,
+    max_bytes: int,
+    bare_topics: Sequence[Pattern] = HOMEWORK,
+    *,
+    retention: Retention = KEEP,
 ) -> Admitted:
     """Return what a message is to be stored as.
 
@@ -50,11 +56,12 @@ def admit(
         now: the arrival time, UTC, which bare images get their id from.
         max_bytes: the largest image that is taken.
         bare_topics: say whose the bare images are.
+        retention: for how long faces are kept; what is older is let in no more.
 
     Raises:
         Refused: the message can never be stored. See `decode_face`, `images.check` and `bare_images.read` for
-            reasons; besides `too_large`, `bad_content_type`, `bad_time`, and `retained`: a bare image that
-            the broker kept is no new one. A face with an id is the same however often it comes.
+            reasons; besides `too_large`, `bad_content_type`, `bad_time`, `expired`, and `retained`: a bare
+            image that the broker kept is no new one. A face with an id is the same however often it comes.
     """
     if len(message.payload) > max_bytes:
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
@@ -69,6 +76,8 @@ def admit(
         face = mint(source, now, image, info.content_type, bare_images.describe(message.topic, info))
     if not _FIRST <= face.time < _LAST:
         raise Refused("bad_time", times.rfc3339(face.time))
+    if retention.is_over(kept_since(face.time, now, is_time_known=is_time_known(face.extensions)), now):
+        raise Refused(EXPIRED, f"taken at {times.rfc3339(face.time)}, and kept for {retention}")
     return Admitted(face, to_object(face), is_bare=not is_own(message.topic))
 
 

@@ -8,6 +8,7 @@ from services.common.bare_topics import Pattern
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.mqtt import Delivery
+from services.common.retention import Retention
 from services.store.admission import Admitted, admit, device_of, refusal_address
 from services.store.answers import Answers
 from services.store.metrics import REFUSED
@@ -24,6 +25,7 @@ class Arrival:
         max_face_bytes: the largest image that is taken.
         bare_topics: say whose the bare images are.
         on_refused: is told whose it was.
+        retention: for how long faces are kept.
 
     Attributes:
         device: whose it is; see `device_of`.
@@ -37,6 +39,8 @@ class Arrival:
         max_face_bytes: int,
         bare_topics: Sequence[Pattern],
         on_refused: Callable[[str], None],
+        *,
+        retention: Retention,
     ) -> None:
         self.device = device_of(delivery.topic)
         self.size_bytes = delivery.size_bytes
@@ -45,6 +49,7 @@ class Arrival:
         self._max_face_bytes = max_face_bytes
         self._bare_topics = bare_topics
         self._on_refused = on_refused
+        self._retention = retention
 
     def check(self) -> Admitted:
         """Return what it is to be stored as.
@@ -52,7 +57,13 @@ class Arrival:
         Raises:
             Refused: it can never be stored; see `admit`.
         """
-        return admit(self._delivery.message, datetime.now(UTC), self._max_face_bytes, self._bare_topics)
+        return admit(
+            self._delivery.message,
+            datetime.now(UTC),
+            self._max_face_bytes,
+            self._bare_topics,
+            retention=self._retention,
+        )
 
     def stored(self, admitted: Admitted) -> None:
         """Send a receipt, if anybody waits for one."""

@@ -39,6 +39,7 @@ class Ear:
 
     def __init__(self, settings: StoreSettings, broker: Broker, door: Door, lanes: Lanes) -> None:
         self._max_face_bytes = settings.store_max_face_bytes
+        self._retention = settings.retention
         self._topics = [bare_topics.parse(text) for text in settings.store_topics]
         filters = share(settings)
         bypass = Bypass(
@@ -82,7 +83,12 @@ class Ear:
         most_bytes = self._max_face_bytes + MOST_AROUND_BYTES
         async for delivery in link:
             arrival = Arrival(
-                delivery, self._answers, self._max_face_bytes, self._topics, self._door.has_refused
+                delivery,
+                self._answers,
+                self._max_face_bytes,
+                self._topics,
+                self._door.has_refused,
+                retention=self._retention,
             )
             if delivery.size_bytes > most_bytes:
                 allowed = f"{delivery.size_bytes} bytes, {self._max_face_bytes} allowed"

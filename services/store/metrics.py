@@ -35,3 +35,19 @@ CAPTURE_TO_STORE_SECONDS = Histogram(
     "From the moment a frame was taken until its face was durable.",
     buckets=(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600, 3600, 86400),
 )
+EXPIRED = Counter(
+    "faceferry_store_expired_copies_total",
+    "Copies of faces that were removed for their age: images, their .json files, versions in a bucket.",
+)
+SWEPT_AT = Gauge(
+    "faceferry_store_swept_timestamp_seconds",
+    "When what is too old was last looked for and removed, Unix time; 0 if it never was.",
+)
+SWEEPS_FAILED = Counter(
+    "faceferry_store_sweeps_failed_total", "Looks for what is too old that could not be finished.", ["reason"]
+)
+SWEEP_REFUSED = Counter(
+    "faceferry_store_not_removed_total",
+    "Copies of faces that are too old and that the bucket or folder does not let go of.",
+    ["reason"],
+)

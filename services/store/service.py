@@ -12,6 +12,7 @@ from services.store.availability import Availability
 from services.store.door import Door
 from services.store.ear import MOST_AROUND_BYTES, Ear
 from services.store.indexing import indexing
+from services.store.keeping import keep
 from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
 from services.store.waiting import Waiting
@@ -59,6 +60,7 @@ async def serve(settings: StoreSettings) -> None:
                 tasks.create_task(ear.listen(writer), name=f"store.listen {ear.link.address}")
             summary = summarise("store.summary", what_was_done, writer.waits)
             tasks.create_task(summary, name="store.summary")
+            tasks.create_task(keep(settings), name="store.keep")
 
 
 def what_was_done() -> Counts:

@@ -3,6 +3,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common import bare_topics
+from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated
 from services.common.storage.settings import ObjectStoreSettings
 
@@ -29,7 +30,7 @@ def _group(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-class StoreSettings(CloudSettings, ObjectStoreSettings):
+class StoreSettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
     """Puts the faces that come in from the cloud broker into a bucket or a folder."""
 
     store_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_topics)] = Field(

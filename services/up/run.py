@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from services.capture.machine import first_camera
 from services.common import lock
 from services.common.errors import SetupError
 from services.common.modes import make_folders
+from services.common.retention import FOREVER
 from services.common.storage.addresses import store_url
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
@@ -194,6 +196,9 @@ def _introduce(console: Console, plan: Plan) -> None:
     for camera in plan.cameras:
         console.line("up", f"camera {parse_camera(camera).name}")
     console.line("up", f"faces go to {plan.store_url}")
+    days = os.environ.get("FACEFERRY_RETAIN_DAYS") or FOREVER
+    kept = "until you delete them (FACEFERRY_RETAIN_DAYS)" if days == FOREVER else f"for {days} days"
+    console.line("up", f"they are kept {kept}")
     if plan.gallery_port:
         console.line("up", f"look at the faces at {plan.gallery_url}, and at the cameras at {plan.live_url}")
     local, cloud = (f"mqtt://127.0.0.1:{port}" for port in (plan.local_port, plan.cloud_port))

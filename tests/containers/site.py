@@ -49,6 +49,7 @@ class Site:
             "FACEFERRY_LOG_LEVEL": "debug",
             "FACEFERRY_STORE_URL": "s3://faces",
             "FACEFERRY_S3_ENDPOINT_URL": "http://s3:7070",
+            "FACEFERRY_RETAIN_DAYS": "forever",  # the clips are old
             "FACEFERRY_MQTT_PORT": str(self.mqtt_port),
             "FACEFERRY_S3_PORT": str(self.s3_port),
         }
@@ -61,6 +62,7 @@ class Site:
             "FACEFERRY_LOG_LEVEL": "debug",
             "FACEFERRY_CLOUD_MQTT_URL": f"mqtts://{self.host}:{self.mqtt_port}",
             "FACEFERRY_KEEP": "every",
+            "FACEFERRY_RETAIN_DAYS": "forever",
             "FACEFERRY_RECORDINGS": str(clips),
             "FACEFERRY_CAMERAS": f"front=file:///recordings/{clip}?paced=1",
         }

@@ -3,6 +3,7 @@ import dataclasses
 import os
 import random
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from services.common import faces
 from services.common.bare_topics import parse
 from services.common.errors import Refused
 from services.common.message import Message
+from services.common.retention import Retention
 from services.common.storage.keys import parse_key
 from services.store.admission import admit, refusal_address
 from tests.storing import HOSTILE, PORCH, TIME, face, jpeg, message_of, png, with_attribute
@@ -24,6 +26,22 @@ def refusal(message: Message) -> str:
     with pytest.raises(Refused) as caught:
         admit(message, TIME, MAX_BYTES)
     return caught.value.reason
+
+
+def test_a_face_that_comes_too_late_to_be_kept_is_refused_and_no_other() -> None:
+    month = Retention(30)
+    message = faces.encode_face(face())
+    assert admit(message, TIME + timedelta(days=30), MAX_BYTES, retention=month).face == face()
+    with pytest.raises(Refused) as caught:
+        admit(message, TIME + timedelta(days=30, microseconds=1), MAX_BYTES, retention=month)
+    assert caught.value.reason == "expired"
+    assert admit(message, TIME + timedelta(days=9_999), MAX_BYTES).face == face()
+
+
+def test_how_old_a_face_is_whose_camera_did_not_know_the_time_nobody_can_say() -> None:
+    message = with_attribute(faces.encode_face(face()), "clock", "unsynchronised")
+    admitted = admit(message, TIME + timedelta(days=99), MAX_BYTES, retention=Retention(30))
+    assert admitted.face.id == face().id
 
 
 def test_a_face_becomes_an_object_with_its_properties() -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import islice
@@ -15,11 +15,12 @@ from typing import Self, TypeVar
 from services.common import times
 from services.common.errors import Refused, SetupError
 from services.common.modes import PRIVATE
-from services.common.storage import files, scan, sidecar
+from services.common.storage import files, removal, scan, sidecar
 from services.common.storage.ground import GONE, Ground
 from services.common.storage.objects import (
     PROBE,
     ROOM_AFTER_FULL_BYTES,
+    Copy,
     Entry,
     NoSuchObject,
     StoredObject,
@@ -160,6 +161,17 @@ class FolderStore:
         """Return the folders within a folder."""
         found = await self._run(lambda: scan.folders(self._root / folder, most, after), self._listers)
         return [f"{folder}/{name}" if folder else name for name in found]
+
+    async def copies(self, folder: str) -> AsyncIterator[Copy]:
+        """Yield all files under a folder."""
+        found = removal.copies(self._root, folder)
+        while lot := await self._run(lambda: list(islice(found, NAMES_AT_A_TIME)), self._listers):
+            for copy in lot:
+                yield copy
+
+    async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
+        """Remove files, and folders that are empty then."""
+        return await self._run(lambda: self._in_root(lambda root: removal.remove(root, copies)))
 
     async def link(self, key: str, valid_s: int) -> str | None:  # noqa: ARG002 - a folder has no addresses
         """Return nothing: files have no address for others."""

@@ -12,6 +12,9 @@ from services.common.errors import Refused
 from services.common.faces import SUFFIXES, is_id
 from services.common.topics import Source, is_name
 
+ABOUT = ".json"
+"""What the name of a file ends with that says what is known about the image beside it."""
+
 _NAME = re.compile(r"\d{8}T([01]\d|2[0-3])[0-5]\d[0-5]\d\.\d{6}Z-[0-9a-f]{32}\.(?:jpg|png)", re.ASCII)
 
 
@@ -70,6 +73,13 @@ def parse_key(key: str) -> FaceKey | None:
             found = _from_parts(device.removeprefix("device="), camera.removeprefix("camera="), name)
             return found if found is not None and str(found) == key else None
     return None
+
+
+def face_in(path: str) -> FaceKey | None:
+    """Return whose face a file is of, its image or what is known about it; nothing where it is none's."""
+    if path.endswith(ABOUT):
+        return parse_key(f"{path.removesuffix(ABOUT)}{SUFFIXES['image/jpeg']}")
+    return parse_key(path)
 
 
 def hour_in(name: str) -> int | None:

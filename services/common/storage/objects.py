@@ -1,8 +1,9 @@
 """The interface to whatever keeps the objects: a bucket, a folder."""
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from services.common.errors import FaceferryError
@@ -31,6 +32,21 @@ class Entry:
 
     key: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One of all that a store holds under a key: a file, a version of an object, or the mark of a deletion.
+
+    Attributes:
+        key: the object's; of what is known about one in a folder, that of its `.json`.
+        came: when it was written, UTC.
+        version: which one, where a bucket keeps several; else nothing.
+    """
+
+    key: str
+    came: datetime
+    version: str | None = None
 
 
 class StoreUnavailable(FaceferryError):
@@ -131,6 +147,16 @@ class ObjectStore(Protocol):
             folder: `""` for the root.
             after: only names greater than this; `""` for no bound.
             most: at most so many, the first; what there is beyond them is not asked for.
+        """
+
+    def copies(self, folder: str) -> AsyncIterator[Copy]:
+        """Yield all that there is under a folder, versions and marks of deletions included."""
+
+    async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
+        """Remove copies for good, and folders that are empty then. One that is gone already is no error.
+
+        Returns:
+            those that the store does not let go of, each with a reason such as `forbidden`.
         """
 
     async def link(self, key: str, valid_s: int) -> str | None:

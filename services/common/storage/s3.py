@@ -1,7 +1,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -16,9 +16,10 @@ from services.common.storage import s3_errors, sidecar
 from services.common.storage.backwards import backwards
 from services.common.storage.keys import day_in, parse_key
 from services.common.storage.locations import Bucket
-from services.common.storage.objects import PROBE, Entry, NoSuchObject, StoredObject, StoreUnavailable
+from services.common.storage.objects import PROBE, Copy, Entry, NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
 from services.common.storage.s3_client import S3Settings
+from services.common.storage.s3_copies import Copies
 from services.common.storage.s3_folders import NAMES_AT_ONCE as MOST_FOLDERS
 from services.common.storage.s3_look import Cut
 from services.common.storage.s3_probe import probe
@@ -52,6 +53,7 @@ class S3Store:
 
     def __init__(self, bucket: Bucket, access: S3Settings) -> None:
         self._requests = Requests(bucket, access)
+        self._copies = Copies(bucket, access, self._requests)
         self._way = Way()
         self._is_tag_digest = False
         self._quiet_until = 0.0
@@ -65,6 +67,7 @@ class S3Store:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._copies.close()
         await self._requests.close()
 
     async def verify(self) -> None:
@@ -197,6 +200,16 @@ class S3Store:
             found = await obstore.list_with_delimiter_async(client, prefix=folder or None)
         paths = sorted(path for path in found["common_prefixes"] if not path.startswith("."))
         return [path for path in paths if path.rpartition("/")[2] > after][:most]
+
+    async def copies(self, folder: str) -> AsyncIterator[Copy]:
+        """Yield all objects under a folder; all versions of them where the bucket keeps any."""
+        async with aclosing(self._copies.under(folder)) as found:
+            async for copy in found:
+                yield copy
+
+    async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
+        """Remove objects, or versions of them."""
+        return await self._copies.remove(copies)
 
     async def link(self, key: str, valid_s: int) -> str | None:
         """Return a presigned address of an object."""

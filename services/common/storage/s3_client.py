@@ -75,7 +75,7 @@ class Clients:
 
     def __init__(self, bucket: Bucket, access: S3Settings) -> None:
         endpoint = access.endpoint_url or _endpoint_from_environment()
-        self.region = _region()
+        self.region = region_name()
         self._bucket = bucket
         self._access = access
         self._allows_http = bool(endpoint and endpoint.startswith("http:"))
@@ -172,7 +172,12 @@ def _endpoint_from_environment() -> str | None:
     return None
 
 
-def _region() -> str:
+def region_name() -> str:
+    """Return the region that requests are signed for.
+
+    Raises:
+        SetupError: the AWS settings cannot be used.
+    """
     try:
         region = aioboto3.Session().region_name or _DEFAULT_REGION
     except (BotoCoreError, OSError, ValueError) as error:

@@ -1,0 +1,154 @@
+"""All that a bucket holds under its keys, versions and marks of deletions included; and how it goes."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore
+import structlog
+from botocore.exceptions import ClientError
+
+from services.common.storage import s3_errors
+from services.common.storage.locations import Bucket
+from services.common.storage.objects import Copy, StoreUnavailable
+from services.common.storage.s3_admin import NOT_THERE, NotOffered, admin, code_of, reason_of, translated
+from services.common.storage.s3_client import S3Settings
+from services.common.storage.s3_requests import FOREIGN, Requests
+from services.common.turns import Turns
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+REMOVALS_AT_A_TIME = 8
+REFUSED = frozenset({"forbidden"})
+"""What a server says of one object that it does not let go of, and not of itself: it is locked."""
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Copies:
+    """Lists and removes copies.
+
+    Where a bucket keeps no versions obstore does it, at a fraction of the price.
+
+    Args:
+        bucket: name and prefix.
+        access: how it is reached.
+        requests: of the same bucket.
+    """
+
+    def __init__(self, bucket: Bucket, access: S3Settings, requests: Requests) -> None:
+        self._bucket = bucket
+        self._access = access
+        self._requests = requests
+        self._is_versioned: bool | None = None
+        self._open = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._client: S3Client | None = None
+        self._prefix = f"{bucket.prefix}/" if bucket.prefix else ""
+
+    async def under(self, folder: str) -> AsyncGenerator[Copy]:
+        """Yield all copies under a folder."""
+        if await self._keeps_versions():
+            async for copy in self._versions(await self._admin(), folder):
+                yield copy
+        else:
+            with self._requests.translated():
+                plain = await self._requests.client()
+                async for page in obstore.list(plain, prefix=folder or None, chunk_size=1_000):
+                    for found in page:
+                        yield Copy(found["path"], found["last_modified"])
+
+    async def remove(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
+        """Remove copies; return those that the server does not let go of, and why."""
+        of_key: defaultdict[str, list[Copy]] = defaultdict(list)
+        for copy in copies:
+            of_key[copy.key].append(copy)
+        refused: dict[Copy, str] = {}
+        for some in await Turns(REMOVALS_AT_A_TIME).each(of_key.values(), self._remove):
+            refused |= some
+        return refused
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._open.aclose()
+
+    async def _remove(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
+        """Remove copies of one key, one after the other.
+
+        With the newest version gone another one becomes the newest, and a server may move it just then.
+        """
+        refused: dict[Copy, str] = {}
+        for copy in copies:
+            remove = self._remove_plain if copy.version is None else self._remove_version
+            if (reason := await remove(copy)) is not None:
+                refused[copy] = reason
+        return refused
+
+    async def _admin(self) -> "S3Client":
+        async with self._opening:
+            if self._client is None:
+                self._client = await self._open.enter_async_context(admin(self._access))
+        return self._client
+
+    async def _keeps_versions(self) -> bool:
+        if self._is_versioned is None:
+            try:
+                with translated():
+                    client = await self._admin()
+                    found = await client.get_bucket_versioning(Bucket=self._bucket.name)
+                self._is_versioned = found.get("Status") in ("Enabled", "Suspended")
+            except NotOffered:
+                self._is_versioned = False
+            except StoreUnavailable as error:
+                if error.reason not in ("forbidden", "rejected"):
+                    raise
+                log.warning("store.versions_unknown", detail=error.detail)
+                self._is_versioned = False
+        return self._is_versioned
+
+    async def _versions(self, client: "S3Client", folder: str) -> AsyncGenerator[Copy]:
+        prefix = f"{self._prefix}{folder}/" if folder else self._prefix
+        pages = client.get_paginator("list_object_versions").paginate(Bucket=self._bucket.name, Prefix=prefix)
+        async for page in _translated(pages):
+            for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                key = found["Key"].removeprefix(self._prefix)
+                yield Copy(key, found["LastModified"], found.get("VersionId") or "null")
+
+    async def _remove_plain(self, copy: Copy) -> str | None:
+        try:
+            await obstore.delete_async(await self._requests.client(), copy.key)
+        except FOREIGN as error:
+            if s3_errors.is_no_object(error):
+                return None
+            if (reason := s3_errors.reason(error)) in REFUSED:
+                return reason
+            raise StoreUnavailable(reason, self._requests.detail(error)) from error
+        return None
+
+    async def _remove_version(self, copy: Copy) -> str | None:
+        client = await self._admin()
+        with translated():
+            try:
+                await client.delete_object(
+                    Bucket=self._bucket.name,
+                    Key=f"{self._prefix}{copy.key}",
+                    VersionId=copy.version or "null",
+                )
+            except ClientError as error:
+                if code_of(error) in NOT_THERE:
+                    return None
+                if (reason := reason_of(error)) in REFUSED:
+                    return reason
+                raise
+        return None
+
+
+async def _translated(pages: AsyncIterator[T]) -> AsyncGenerator[T]:
+    with translated():
+        async for page in pages:
+            yield page

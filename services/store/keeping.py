@@ -1,0 +1,81 @@
+"""The job that lets go of faces in time, beside the work of the store."""
+
+import asyncio
+import random
+import threading
+import time
+from datetime import datetime
+
+import structlog
+
+from services.common.drops import Drops
+from services.common.errors import SetupError
+from services.common.retention import Retention, SettledClock
+from services.common.storage.backends import open_store
+from services.common.storage.objects import StoreUnavailable
+from services.store.metrics import EXPIRED, SWEEP_REFUSED, SWEEPS_FAILED, SWEPT_AT
+from services.store.settings import StoreSettings
+from services.store.sweep import Swept, sweep
+
+SWEEP_EVERY_S = 3_600.0
+AGAIN_S = 600.0
+LOOK_AT_CLOCK_S = 60.0
+
+log = structlog.get_logger()
+_failures = Drops(SWEEPS_FAILED, "store.sweep_failed")
+_refusals = Drops(SWEEP_REFUSED, "store.face_not_removed")
+
+
+async def keep(settings: StoreSettings, every_s: float = SWEEP_EVERY_S) -> None:
+    """Sweep the store now and then until cancelled, if faces are not kept for ever.
+
+    Each replica does: whoever comes second finds nothing. It has a thread, an event loop and connections of
+    its own, for faces that come in are not to wait for what goes.
+    """
+    if settings.retention.days is None:
+        return
+    clock = SettledClock()
+    while True:
+        now = clock.time(time.time(), time.monotonic())
+        if now is None:
+            await asyncio.sleep(LOOK_AT_CLOCK_S)
+            continue
+        is_done = await _sweep_in_thread(settings, now)
+        pause_s = every_s if is_done else min(every_s, AGAIN_S)
+        await asyncio.sleep(pause_s * random.uniform(0.9, 1.1))
+
+
+async def _sweep_in_thread(settings: StoreSettings, now: datetime) -> bool:
+    """Sweep; say whether that worked. Cancelling ends it soon, after a few hundred faces."""
+    leaving = threading.Event()
+    try:
+        swept = await asyncio.to_thread(_sweep, settings, now, leaving)
+    except StoreUnavailable as error:
+        _failures.count(error.reason, detail=error.detail)
+        return False
+    finally:
+        leaving.set()
+    tell(swept, settings.retention)
+    SWEPT_AT.set(time.time())
+    return True
+
+
+def _sweep(settings: StoreSettings, now: datetime, leaving: threading.Event) -> Swept:
+    async def work() -> Swept:
+        async with open_store(settings, may_make_folder=False) as objects:
+            return await sweep(objects, settings.retention, now, is_wanted=lambda: not leaving.is_set())
+
+    try:
+        return asyncio.run(work())
+    except SetupError as error:  # the store itself says the same, and ends with it
+        raise StoreUnavailable("setup", str(error)) from error
+
+
+def tell(swept: Swept, retention: Retention) -> None:
+    """Count and log what went, day by day, and what could not go."""
+    for day, copies in sorted(swept.removed.items()):
+        EXPIRED.inc(copies)
+        log.info("store.day_swept", day=day, copies=copies, kept=str(retention))
+    for reason, copies in swept.refused.items():
+        for _ in range(copies):
+            _refusals.count(reason, copies=copies)
