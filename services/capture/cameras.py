@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from services.capture.trust import Trust
 from services.common.errors import SetupError
 from services.common.places import file_url, unquote_path
+from services.common.scope import MOST_FACE_PX, MOST_POLYGONS, Mask, Scope, read_mask
 from services.common.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
 
 SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "csi", "rpicam", "exec", "test")
@@ -54,6 +55,8 @@ class Options:
         tls_verify: whether the certificate of an `https` or `rtsps` camera is looked at,
         ca_file: who may have signed it, in place of those whom the system trusts,
         tls_sha256: the digest of the one that will do.
+        mask: regions that are never looked at, see `Scope`.
+        min_face_px: the least width and height of a face in this camera's pictures, in pixels.
     """
 
     size: Size | None = None
@@ -69,6 +72,13 @@ class Options:
     tls_verify: bool = True
     ca_file: str | None = None
     tls_sha256: str | None = None
+    mask: Mask = ()
+    min_face_px: int = 0
+
+    @property
+    def scope(self) -> Scope:
+        """What is looked at of its pictures."""
+        return Scope(self.mask, self.min_face_px)
 
     @property
     def trust(self) -> Trust:
@@ -131,7 +141,7 @@ def parse_camera(text: str) -> Camera:
     if scheme not in SCHEMES or (scheme != "exec" and not url.startswith(f"{scheme}://")):
         raise SetupError(f"camera {name!r}: the URL starts with none of {', '.join(SCHEMES)}")
     url, pairs = _split_command(url) if scheme == "exec" else _split_query(url)
-    options = dict(_parse_option(name, *pair) for pair in pairs)
+    options = _together(name, [_parse_option(name, *pair) for pair in pairs])
     return _checked(Camera(name, scheme, url, Options(**options)), options)
 
 
@@ -183,6 +193,21 @@ def _parse_option(camera: str, name: str, value: str) -> tuple[str, Any]:
         return name, parse(value)
     except (ValueError, KeyError):
         raise SetupError(f"camera {camera!r}: {name}={value[:40]} is not {meaning}") from None
+
+
+def _together(camera: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return options by name. Masks add up; of another option that is given twice one would be lost."""
+    options: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in options:
+            options[name] = value
+        elif name == "mask":
+            options[name] += value
+        else:
+            raise SetupError(f"camera {camera!r}: {name} is given twice")
+    if len(options.get("mask", ())) > MOST_POLYGONS:
+        raise SetupError(f"camera {camera!r}: a mask has at most {MOST_POLYGONS} polygons")
+    return options
 
 
 def _checked(camera: Camera, given: Iterable[str]) -> Camera:
@@ -267,18 +292,27 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "transport": ("tcp or udp", _one_of("tcp", "udp")),
     "tls_verify": ("0 or 1", _FLAG),
     "ca_file": ("the whole path of a file", _path),
+    "mask": (
+        "a polygon, x,y of three corners or more from 0 to 1 of width and height, a ';' before the next",
+        read_mask,
+    ),
+    "min_face_px": (
+        f"a number of pixels, 0 to {MOST_FACE_PX}",
+        lambda text: int(_between(0, MOST_FACE_PX)(text)),
+    ),
     "tls_sha256": ("the 64 hexadecimal digits of a certificate's SHA-256", _sha256),
 }
-_DECODED = frozenset({"size", "fps", "format", "quality", "rotate", "hwaccel", "threads"})
+_SCOPE = frozenset({"mask", "min_face_px"})
+_DECODED = _SCOPE | {"size", "fps", "format", "quality", "rotate", "hwaccel", "threads"}
 _TLS = frozenset({"tls_verify", "ca_file", "tls_sha256"})
 _TAKEN = {
     "file": _DECODED | {"paced", "loop"},
     "rtsp": _DECODED | {"transport"},
     "rtsps": _DECODED | {"transport"} | _TLS,
     "https": _DECODED | _TLS,
-    "csi": frozenset({"size", "fps", "quality", "rotate"}),
-    "rpicam": frozenset({"size", "fps", "quality", "rotate"}),
-    "test": frozenset({"size", "fps", "quality"}),
-    "exec": frozenset({"fps", "format", "quality"}),
+    "csi": _SCOPE | frozenset({"size", "fps", "quality", "rotate"}),
+    "rpicam": _SCOPE | frozenset({"size", "fps", "quality", "rotate"}),
+    "test": _SCOPE | frozenset({"size", "fps", "quality"}),
+    "exec": _SCOPE | frozenset({"fps", "format", "quality"}),
 }
 """What a source can do; to ask it for more is an error, not ignored."""

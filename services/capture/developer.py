@@ -5,6 +5,7 @@ import structlog
 
 from services.capture.fit import Fit
 from services.capture.pictures import Jpeg, Picture
+from services.common.scope import Mask
 
 log = structlog.get_logger()
 
@@ -16,9 +17,11 @@ class Developer:
         camera: its name, for the log.
         quality: of JPEG that is encoded here, 1 to 100.
         threads: where to encode.
+        mask: what is made black in each picture, for those who are not to see it.
     """
 
-    def __init__(self, camera: str, quality: int, threads: Executor) -> None:
+    def __init__(self, camera: str, quality: int, threads: Executor, mask: Mask = ()) -> None:
+        self._mask = mask
         self._camera = camera
         self._quality = quality
         self._fit = Fit()
@@ -30,12 +33,18 @@ class Developer:
         Raises:
             Refused: `too_large` or `not_a_jpeg`.
         """
+        loop = asyncio.get_running_loop()
+        if self._mask:
+            from services.capture.encoding import encode_hidden  # noqa: PLC0415 - brings numpy
+
+            picture = await loop.run_in_executor(
+                self._threads, encode_hidden, picture, self._quality, self._mask
+            )
         level = self._fit.level
         if isinstance(picture, Jpeg) and level.is_untouched and len(picture.data) <= limit_bytes:
             return picture.data
         from services.capture.encoding import encode_within  # noqa: PLC0415 - brings numpy, see `pictures`
 
-        loop = asyncio.get_running_loop()
         jpeg = await loop.run_in_executor(
             self._threads, encode_within, picture, self._quality, self._fit, limit_bytes
         )

@@ -1,12 +1,28 @@
 """Pictures to JPEG with libjpeg-turbo, which lets go of the interpreter's lock meanwhile."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import simplejpeg
 
 from services.capture.fit import Fit, Level
 from services.capture.pictures import Jpeg, Picture, Planes
 from services.common.errors import Refused
-from services.common.jpeg_headers import orientation, with_orientation
+from services.common.jpeg_headers import orientation, swaps_sides, with_orientation
+from services.common.scope import Mask
+from services.common.shading import Hidden, hidden
+
+_UNTURN: Mapping[int, Callable[[Hidden], Hidden]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.T,
+    6: np.rot90,
+    7: lambda upright: upright[::-1, ::-1].T,
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""By Exif's orientation: from the upright picture's pixels to those that are stored."""
 
 
 def encode(picture: Picture, quality: int, reduction: int = 1) -> bytes:
@@ -33,6 +49,24 @@ def encode_within(picture: Picture, quality: int, fit: Fit, limit_bytes: int) ->
             raise Refused("too_large", f"{len(data)} bytes, {limit_bytes} allowed")
     fit.note(len(data), limit_bytes)
     return data
+
+
+def encode_hidden(picture: Picture, quality: int, mask: Mask) -> Jpeg:
+    """Return a picture as JPEG with what a mask hides in black, as detect sees it.
+
+    Raises:
+        Refused: `not_a_jpeg`.
+    """
+    data = picture.data if isinstance(picture, Jpeg) else encode(picture, quality)
+    turn = orientation(data)
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "BGR")
+    except ValueError as error:
+        raise Refused("not_a_jpeg", str(error)) from error
+    height, width = pixels.shape[1::-1] if swaps_sides(turn) else pixels.shape[:2]
+    pixels[_UNTURN[turn](hidden(mask, width, height))] = 0
+    encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="BGR", colorsubsampling="420")
+    return Jpeg(with_orientation(encoded, turn), picture.taken_unix_s if isinstance(picture, Jpeg) else None)
 
 
 def _encode_at(picture: Picture, quality: int, level: Level) -> bytes:

@@ -15,6 +15,7 @@ from services.common import times
 from services.common.errors import Refused
 from services.common.frames import Frame, encode_frame
 from services.common.mqtt import LinkDown, PacketTooLarge
+from services.common.scope import WHOLE, Scope
 
 _MOST_DELAY_S = 10.0
 
@@ -44,6 +45,7 @@ class LiveFlow:
         pace: when the next one is worth sending.
         developer: makes them JPEG.
         tally: counts.
+        scope: what of its pictures is looked at.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class LiveFlow:
         pace: Pace,
         developer: Developer,
         tally: Tally,
+        scope: Scope = WHOLE,
     ) -> None:
+        self._scope = scope
         self._outlet = outlet
         self._window = window
         self._rate = rate
@@ -128,7 +132,14 @@ class LiveFlow:
 
     def _frame(self, sequence: int, taken: datetime, jpeg: bytes) -> Frame:
         is_synchronised = self._clock.is_synchronised(time.monotonic())
-        return Frame(self._outlet.source, sequence, taken, jpeg, is_clock_synchronised=is_synchronised)
+        return Frame(
+            self._outlet.source,
+            sequence,
+            taken,
+            jpeg,
+            is_clock_synchronised=is_synchronised,
+            scope=self._scope,
+        )
 
 
 async def wait_until(event: asyncio.Event, deadline_s: float | None) -> None:

@@ -15,6 +15,7 @@ from services.common.errors import Refused
 from services.common.frames import Done, Frame, encode_frame
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
+from services.common.scope import WHOLE, Scope
 
 RETRIED = frozenset({"custody_full", "mailbox_full", "too_many_cameras"})
 """Reasons to drop a frame that pass. Any other is about the frame itself, and would come again for ever."""
@@ -31,6 +32,7 @@ class PacedFlow:
         developer: makes them JPEG.
         tally: counts.
         journal: where answers are noted.
+        scope: what of its pictures is looked at.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class PacedFlow:
         developer: Developer,
         tally: Tally,
         journal: Journal,
+        scope: Scope = WHOLE,
     ) -> None:
+        self._scope = scope
         self._outlet = outlet
         self._recording = recording
         self._chosen = recording.chosen(fps) if fps else None
@@ -119,7 +123,9 @@ class PacedFlow:
             self._note(Done(self._outlet.source, number, dropped=error.reason))
             return
         taken = self._recording.time(number)
-        frame = Frame(self._outlet.source, number, taken, jpeg, paced=True, after=self._sent)
+        frame = Frame(
+            self._outlet.source, number, taken, jpeg, paced=True, after=self._sent, scope=self._scope
+        )
         self._sent = number
         self._window.add(number, encode_frame(frame), time.monotonic())
         self._announce()

@@ -159,7 +159,7 @@ class Station:
         self.outlet = Outlet(Broker.local(settings), Source(settings.device, camera.name), self._tally)
         quality = camera.options.quality or settings.jpeg_quality
         self._developer = Developer(camera.name, quality, equipment.threads)
-        self.viewfinder = Viewfinder(Developer(camera.name, quality, equipment.threads))
+        self.viewfinder = Viewfinder(Developer(camera.name, quality, equipment.threads, camera.options.mask))
 
     async def run(self) -> None:
         """Hand frames on for ever; at a recording's end, wait: a container would only be started again."""
@@ -181,6 +181,7 @@ class Station:
             pace=Pace() if fps is None else Pace(most_s=0.0),
             developer=self._developer,
             tally=self._tally,
+            scope=self._camera.options.scope,
         )
         self._connect(tasks, flow)
         site = replace(self._site, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
@@ -200,6 +201,7 @@ class Station:
             developer=self._developer,
             tally=self._tally,
             journal=self._journal,
+            scope=self._camera.options.scope,
         )
         self._connect(tasks, flow)
         flow.start()

@@ -1,6 +1,7 @@
 """Frames on their way to detect, and its answers."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from services.common import cloudevents, times
 from services.common.errors import Refused, is_reason
 from services.common.message import Message, unique_attributes
 from services.common.payloads import from_json, to_json
+from services.common.scope import WHOLE, Scope, least_face_from_wire, mask_from_wire, mask_to_wire
 from services.common.topics import Source, camera_topic, parse_camera_topic
 
 FRAME_TYPE = "faceferry.frame.v1"
@@ -33,6 +35,7 @@ class Frame:
             nothing of the first. By it what several replicas of detect see is put into order again.
         is_clock_synchronised: whether the clock behind `time` was right, as far as the kernel knew. On the
             wire only a clock that was not is mentioned: `clock` `unsynchronised`.
+        scope: what of it is looked at.
     """
 
     source: Source
@@ -42,6 +45,7 @@ class Frame:
     paced: bool = False
     is_clock_synchronised: bool = True
     after: int | None = None
+    scope: Scope = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,10 @@ def encode_frame(frame: Frame) -> Message:
         attributes.append(("after", str(frame.after)))
     if not frame.is_clock_synchronised:
         attributes.append(UNSYNCHRONISED)
+    if frame.scope.mask:
+        attributes.append(("mask", mask_to_wire(frame.scope.mask)))
+    if frame.scope.min_face_px:
+        attributes.append(("minface", str(frame.scope.min_face_px)))
     return Message(
         topic=camera_topic(frame.source, "frame"),
         payload=frame.jpeg,
@@ -96,7 +104,8 @@ def decode_frame(message: Message) -> Frame:
     detect publish elsewhere.
 
     Raises:
-        Refused: the message is not a frame of the camera whose topic it came on.
+        Refused: the message is not a frame of the camera whose topic it came on, or it cannot be read what
+            of it may be looked at.
     """
     source = parse_camera_topic(message.topic, "frame")
     attributes = unique_attributes(message)
@@ -110,6 +119,7 @@ def decode_frame(message: Message) -> Frame:
         paced=attributes.get("flow") == "paced",
         is_clock_synchronised=attributes.get("clock") != UNSYNCHRONISED[1],
         after=_sequence(attributes["after"].encode()) if "after" in attributes else None,
+        scope=_scope(attributes),
     )
 
 
@@ -148,6 +158,13 @@ def _next_s(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
         return float(min(MOST_NEXT_S, value))
     raise Refused("bad_json", "next_s is no time to wait")
+
+
+def _scope(attributes: Mapping[str, str]) -> Scope:
+    if "mask" not in attributes and "minface" not in attributes:
+        return WHOLE
+    mask = mask_from_wire(attributes["mask"]) if "mask" in attributes else ()
+    return Scope(mask, least_face_from_wire(attributes.get("minface", "0")))
 
 
 def _sequence(correlation: bytes | None) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 
 from services.common.errors import FaceferryError, Refused, is_reason
+from services.common.scope import WHOLE, Scope
 from services.detect import parcels
 from services.detect.boxes import Detections, Letterbox, Rectangle
 from services.detect.cutting import Cut, Style
@@ -68,7 +69,7 @@ class Decoder:
         finally:
             await self._end()
 
-    async def look(self, jpeg: bytes, size_px: int) -> Look:
+    async def look(self, jpeg: bytes, size_px: int, scope: Scope = WHOLE) -> Look:
         """Return a picture at the size that the detector wants.
 
         Raises:
@@ -82,16 +83,18 @@ class Decoder:
             picture = np.frombuffer(pixels, np.uint8).reshape(letterbox.height, letterbox.width, 3)
             return Look(letterbox, picture)
 
-        return await self._ask({"do": "look", "size": size_px}, jpeg, read)
+        return await self._ask({"do": "look", "size": size_px, "mask": scope.mask}, jpeg, read)
 
-    async def cut(self, jpeg: bytes, found: Detections, style: Style) -> list[Cut | None]:
+    async def cut(
+        self, jpeg: bytes, found: Detections, style: Style, scope: Scope = WHOLE
+    ) -> list[Cut | None]:
         """Return the faces that were found in a picture, cut out.
 
         Raises:
             Refused: as `look`.
             DecoderUnavailable: likewise.
         """
-        question = {"do": "cut", "boxes": found.boxes.tolist(), "style": style}
+        question = {"do": "cut", "boxes": found.boxes.tolist(), "style": style, "mask": scope.mask}
         return await self._ask(question, jpeg, _read_cuts)
 
     async def _ask(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from services.common.errors import Refused
+from services.common.scope import Scope
 from services.detect import cutting, parcels, pictures
 from services.detect.boxes import Letterbox
 from services.detect.cutting import Style
@@ -76,7 +77,7 @@ def _answer(facts: Facts, data: bytes) -> Answer:
 
 def _look(facts: Facts, data: bytes) -> Answer:
     """Answer with the picture as the detector wants it, after a check that decoding it is bearable."""
-    jpeg = Jpeg.open(data)
+    jpeg = Jpeg.open(data, _scope(facts))
     check_heavy(data, jpeg.width, jpeg.height)
     letterbox = Letterbox.fit(jpeg.width, jpeg.height, facts["size"])
     picture = pictures.resize(
@@ -88,10 +89,15 @@ def _look(facts: Facts, data: bytes) -> Answer:
 
 def _cut(facts: Facts, data: bytes) -> Answer:
     """Answer with the faces in these boxes."""
-    whole, style = Jpeg.open(data).decode(), Style(*facts["style"])
+    whole, style = Jpeg.open(data, _scope(facts)).decode(), Style(*facts["style"])
     cuts = [cutting.cut(whole, np.array(box, np.float32), style) for box in facts["boxes"]]
     about = [one and [one.box, one.crop, one.sharpness, one.content_type, len(one.image)] for one in cuts]
     return parcels.pack({"cuts": about}, *(one.image for one in cuts if one is not None))
+
+
+def _scope(facts: Facts) -> Scope:
+    """Return what is looked at, as the other end has read it."""
+    return Scope(tuple(tuple((x, y) for x, y in polygon) for polygon in facts["mask"]))
 
 
 _ANSWERS: dict[str, Callable[[Facts, bytes], Answer]] = {"look": _look, "cut": _cut}

@@ -15,6 +15,8 @@ import simplejpeg
 from services.common.errors import Refused
 from services.common.images import MAX_PIXELS, inspect
 from services.common.jpeg_headers import UPRIGHT, end_of_image, orientation, swaps_sides
+from services.common.scope import WHOLE, Scope
+from services.common.shading import hide
 
 Picture = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
@@ -58,6 +60,7 @@ class Jpeg:
         height: likewise.
         is_plain: whether libjpeg-turbo's interface knows its colour sampling.
         turn: its Exif orientation, 1 to 8: what `decode` does to make it upright.
+        scope: what of it is looked at: what is hidden is black in whatever is decoded.
     """
 
     data: bytes
@@ -65,9 +68,10 @@ class Jpeg:
     height: int
     is_plain: bool
     turn: int = UPRIGHT
+    scope: Scope = WHOLE
 
     @classmethod
-    def open(cls, data: bytes) -> "Jpeg":
+    def open(cls, data: bytes, scope: Scope = WHOLE) -> "Jpeg":
         """Read the header.
 
         Raises:
@@ -85,7 +89,7 @@ class Jpeg:
         turn = orientation(data)
         if swaps_sides(turn):
             width, height = height, width
-        return cls(data, width, height, is_plain, turn)
+        return cls(data, width, height, is_plain, turn, scope)
 
     def decode(self, width: int = 0, height: int = 0) -> Picture:
         """Return the picture, upright, at the smallest of the scales 1, 1/2, 1/4 and 1/8 not below this size.
@@ -98,7 +102,8 @@ class Jpeg:
             Refused: `truncated_image` or `bad_image`.
         """
         picture = _decode(self, self._divisor(width, height))
-        return picture if self.turn == UPRIGHT else np.asarray(_TURNS[self.turn](picture), np.uint8)
+        upright = picture if self.turn == UPRIGHT else np.asarray(_TURNS[self.turn](picture), np.uint8)
+        return hide(upright, self.scope.mask)
 
     def decode_grey(self, width: int, height: int) -> Grey:
         """Return the lightness of the picture, upright, at the scale that `decode` would choose.

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 
 from services.common.faces import Face, mint
 from services.common.frames import Frame
+from services.common.scope import WHOLE, Scope
 from services.common.sights import View, Wanted
 from services.detect import cutting, exif, metrics, pictures
 from services.detect.boxes import Detections, Letterbox, Rectangle, joined, suppress, wholly_seen
 from services.detect.cutting import Cut, Style, within
 from services.detect.detectors import Detector
+from services.detect.masking import outside
 from services.detect.pictures import Jpeg, Picture
 from services.detect.places import Faces
 from services.detect.room import Room
@@ -84,7 +86,7 @@ class Pipeline:
         Raises:
             Refused: as `look`.
         """
-        jpeg = Jpeg.open(frame.jpeg)
+        jpeg = Jpeg.open(frame.jpeg, frame.scope)
         return jpeg, Letterbox.fit(jpeg.width, jpeg.height, self.settings.detection_size_px)
 
     def decode(self, jpeg: Jpeg, letterbox: Letterbox) -> Picture:
@@ -101,23 +103,31 @@ class Pipeline:
         scaled = pictures.resize(picture, letterbox.width, letterbox.height)
         is_whole = picture.shape[:2] == (jpeg.height, jpeg.width)
         is_kept = is_whole and (not self._is_asked or jpeg.width * jpeg.height <= MOST_KEPT_PIXELS)
-        return self.see(scaled, letterbox, picture if is_kept else None)
+        return self.see(scaled, letterbox, picture if is_kept else None, jpeg.scope)
 
-    def see(self, scaled: Picture, letterbox: Letterbox, whole: Picture | None = None) -> Look:
+    def see(
+        self, scaled: Picture, letterbox: Letterbox, whole: Picture | None = None, scope: Scope = WHOLE
+    ) -> Look:
         """Return what is seen in a picture.
 
         Args:
             scaled: the picture as the letterbox has it.
             letterbox: how it was scaled.
             whole: the picture in full size, if that was decoded.
+            scope: what of it is looked at; what is hidden is black already.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
             found = self.detector.detect(scaled)
-        faces = self._faces(scaled, letterbox, found)
+        faces = self._faces(scaled, letterbox, found, scope)
         return Look(faces.found, View(letterbox.source_width, letterbox.source_height, faces.sights), whole)
 
     def see_parts(
-        self, scaled: Picture, letterbox: Letterbox, parts: Sequence[Rectangle], kept: Faces
+        self,
+        scaled: Picture,
+        letterbox: Letterbox,
+        parts: Sequence[Rectangle],
+        kept: Faces,
+        scope: Scope = WHOLE,
     ) -> Look:
         """Return what is seen in parts of a picture, and who is there beside them.
 
@@ -126,10 +136,11 @@ class Pipeline:
             letterbox: how it was scaled.
             parts: what the detector is shown, in pixels of the canvas.
             kept: who is still there without a look.
+            scope: what of it is looked at.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
             found = suppress(joined([self._see_part(scaled, part) for part in parts]), 0)
-        new = self._faces(scaled, letterbox, found)
+        new = self._faces(scaled, letterbox, found, scope)
         faces = kept.with_new(new, self.settings.max_faces)
         return Look(faces.found, View(letterbox.source_width, letterbox.source_height, faces.sights))
 
@@ -137,10 +148,11 @@ class Pipeline:
         found = self.detector.detect(within(scaled, part)).moved(part.x, part.y)
         return found.selected(wholly_seen(found, part, scaled.shape[1], scaled.shape[0]))
 
-    def _faces(self, scaled: Picture, letterbox: Letterbox, found: Detections) -> Faces:
-        """Return what was found on the canvas, in pixels of the frame."""
+    def _faces(self, scaled: Picture, letterbox: Letterbox, found: Detections, scope: Scope) -> Faces:
+        """Return what was found on the canvas, and may be looked at, in pixels of the frame."""
+        found = outside(found, scope.mask, letterbox.width, letterbox.height)
         source = found.scaled(letterbox.to_source)
-        large = source.large_enough(self.settings.min_face_px)
+        large = source.large_enough(scope.min_face_px or self.settings.min_face_px)
         sights = sight(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
         return Faces(source.selected(large), sights)
 
@@ -165,7 +177,7 @@ class Pipeline:
         pixels = look.view.width * look.view.height
         with metrics.STAGE_SECONDS.labels("cut").time(), self._room.holding(pixels):
             # Decoded in full only now: most frames have no face in them that anybody wants.
-            whole = Jpeg.open(frame.jpeg).decode() if look.whole is None else look.whole
+            whole = Jpeg.open(frame.jpeg, frame.scope).decode() if look.whole is None else look.whole
             cuts = [cutting.cut(whole, look.found.boxes[index], style) for index in chosen]
         return self.faces(frame, look, chosen, cuts)
 

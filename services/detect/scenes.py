@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from services.common.scope import WHOLE, Scope
 from services.common.topics import Source
 from services.detect.boxes import Floats
 from services.detect.pictures import Grey
@@ -20,11 +21,12 @@ MOST_BYTES = 16 * 1024 * 1024
 
 
 class Shape(NamedTuple):
-    """What two pictures have in common that can be compared: width, height, and how they are turned."""
+    """What two pictures have in common that can be compared: size, how they are turned, what is looked at."""
 
     width: int
     height: int
     turn: int
+    scope: Scope = WHOLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,14 +266,15 @@ class Service:
 
     async def _look_heavy(self, frame: Frame) -> Look:
         """Look at a frame that another process decodes, so that no thread waits for it."""
-        seen = await self._decoder.look(frame.jpeg, self._settings.detection_size_px)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._pipeline.see, seen.scaled, seen.letterbox)
+        seen = await self._decoder.look(frame.jpeg, self._settings.detection_size_px, frame.scope)
+        work = functools.partial(self._pipeline.see, seen.scaled, seen.letterbox, scope=frame.scope)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _cut_heavy(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
         chosen = look.chosen(wanted)
         found = look.found.selected(np.fromiter(chosen, np.intp, len(chosen)))
-        cuts = await self._decoder.cut(frame.jpeg, found, self._pipeline.style(self._most_bytes))
+        style = self._pipeline.style(self._most_bytes)
+        cuts = await self._decoder.cut(frame.jpeg, found, style, frame.scope)
         return self._pipeline.faces(frame, look, chosen, cuts)
 
     @property

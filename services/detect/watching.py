@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from services.common.frames import Frame
+from services.common.shading import hide
 from services.common.sights import View
 from services.detect import metrics, pictures
 from services.detect.boxes import Letterbox
@@ -43,7 +44,7 @@ class Watch:
             Refused: as `Pipeline.look`.
         """
         jpeg, letterbox = self._pipeline.open(frame)
-        shape, at_s = Shape(jpeg.width, jpeg.height, jpeg.turn), frame.time.timestamp()
+        shape, at_s = Shape(jpeg.width, jpeg.height, jpeg.turn, jpeg.scope), frame.time.timestamp()
         scene = self._scenes.recall(frame.source, shape, at_s)
         if scene is None:
             look, after = self._look_first(shape, jpeg, letterbox, at_s)
@@ -80,7 +81,7 @@ class Watch:
             return self._pipeline.see_decoded(jpeg, letterbox, picture)
         scaled = pictures.resize(picture, letterbox.width, letterbox.height)
         kept = scene.faces.selected(np.array(planned.kept, np.intp))
-        return self._pipeline.see_parts(scaled, letterbox, planned.parts, kept)
+        return self._pipeline.see_parts(scaled, letterbox, planned.parts, kept, jpeg.scope)
 
 
 def _after(scene: Scene, difference: Difference, planned: Plan, look: Look, at_s: float) -> Scene:
@@ -91,5 +92,8 @@ def _grey(jpeg: Jpeg, letterbox: Letterbox, picture: Picture | None) -> Grey:
     """Return what is compared of a frame, out of its picture if that was decoded for the detector."""
     size = -(-letterbox.width // COARSENESS), -(-letterbox.height // COARSENESS)
     if picture is None:
-        return jpeg.decode_grey(*size)
-    return pictures.reduce(pictures.lightness(picture), *jpeg.reduced_size(*size))
+        grey = jpeg.decode_grey(*size)
+    else:
+        grey = pictures.reduce(pictures.lightness(picture), *jpeg.reduced_size(*size))
+    # At this scale in both cases: what moves where nobody looks is no reason for a look.
+    return hide(grey, jpeg.scope.mask)

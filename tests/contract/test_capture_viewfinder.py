@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -19,7 +21,9 @@ from services.capture.pictures import Jpeg, Picture, Planes
 from services.capture.viewfinder import Viewfinder
 from services.common import images
 from services.common.access import Guard
+from services.common.jpeg_headers import with_orientation
 from services.common.listening import listening
+from services.common.scope import read_mask
 from services.up.brokers import free_port
 from tests.capture_rig import CaptureProcess
 from tests.storing import jpeg
@@ -75,6 +79,40 @@ async def test_a_decoded_picture_is_encoded_for_whoever_looks(finder: Viewfinder
         async with client.get("/live/front.jpg") as answer:
             info = images.inspect(await answer.read())
     assert (info.width, info.height) == (64, 48)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+async def test_what_is_never_looked_at_is_black_in_the_live_picture_however_the_camera_is_turned(
+    turn: int,
+) -> None:
+    """A white picture whose upright left third is masked."""
+    white = np.full((96, 96, 3), 255, np.uint8)
+    picture = Jpeg(with_orientation(simplejpeg.encode_jpeg(white, quality=95, colorspace="BGR"), turn))
+    with ThreadPoolExecutor(1) as threads:
+        finder = Viewfinder(Developer("front", 95, threads, read_mask("0,0,0.3333,0,0.3333,1,0,1")))
+        async with looking(finder) as client:
+            await show(finder, picture)
+            async with client.get("/live/front.jpg") as answer:
+                shown = await answer.read()
+    upright = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)  # turns it as a browser does
+    assert upright is not None
+    assert np.asarray(upright)[:, :26].max() < 40
+    assert np.asarray(upright)[:, 42:].min() > 215
+
+
+async def test_a_decoded_picture_is_masked_too() -> None:
+    planes = [
+        np.full(shape, value, np.uint8)
+        for shape, value in (((48, 64), 255), ((24, 32), 128), ((24, 32), 128))
+    ]
+    with ThreadPoolExecutor(1) as threads:
+        finder = Viewfinder(Developer("front", 95, threads, read_mask("0,0,1,0,1,0.5,0,0.5")))
+        async with looking(finder) as client:
+            await show(finder, Planes(*planes))
+            async with client.get("/live/front.jpg") as answer:
+                shown = simplejpeg.decode_jpeg(await answer.read(), "BGR")
+    assert shown[:18].max() < 40
+    assert shown[32:].min() > 215
 
 
 async def test_a_stream_goes_on_with_each_new_picture(finder: Viewfinder) -> None:

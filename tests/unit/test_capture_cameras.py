@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from services.capture.cameras import Camera, Options, Size, parse_camera, parse_cameras, to_url
 from services.common.errors import SetupError
+from services.common.scope import Scope
 
 
 def options(text: str) -> Options:
@@ -130,3 +131,30 @@ def test_bad_camera_is_named_with_what_is_wrong(text: str, said: str) -> None:
 def test_no_password_is_repeated() -> None:
     assert "secret" not in refusal("a=rtsp://u:secret@host/x?size=no")
     assert "secret" not in refusal("a=ftp://u:secret@host/x")
+
+
+def test_what_is_never_looked_at_stands_among_a_cameras_options() -> None:
+    yard, street = parse_cameras(
+        "yard=rtsp://host/live?mask=0,0,0.5,0,0.5,1&min_face_px=80,street=test://?mask=0,0,1,0,1,1;0,0,0,1,1,1"
+    )
+    assert yard.options.scope == Scope((((0, 0), (5_000, 0), (5_000, 10_000)),), 80)
+    assert yard.url == "rtsp://host/live"
+    assert len(street.options.mask) == 2
+
+
+def test_masks_add_up_and_no_other_option_may_be_given_twice() -> None:
+    assert len(options("a=test://?mask=0,0,1,0,1,1&mask=0,0,0,1,1,1").mask) == 2
+    assert "twice" in refusal("a=test://?fps=1&fps=2")
+    many = "&".join(["mask=0,0,1,0,1,1"] * 17)
+    assert "at most 16" in refusal(f"a=test://?{many}")
+
+
+@pytest.mark.parametrize("mask", ["", "0,0,1,0", "0,0,2,0,1,1", "left"])
+def test_a_mask_that_hides_nothing_is_refused_at_start(mask: str) -> None:
+    assert "is not a polygon" in refusal(f"a=test://?mask={mask}")
+
+
+@pytest.mark.parametrize("scheme", ["csi://0", "rpicam://0", "exec:cmd", "file:///x", "v4l2:///dev/video0"])
+def test_every_source_may_have_a_mask(scheme: str) -> None:
+    separator = " ?" if scheme.startswith("exec") else "?"
+    assert options(f"a={scheme}{separator}mask=0,0,1,0,1,1").mask
