@@ -31,7 +31,7 @@ SMALL, SEVERAL, ELSEWHERE = (
 )
 FOREIGN = {"ScaledObject", "PodMonitor", "PrometheusRule"}
 """Kinds that Kubernetes knows only from others."""
-BUCKET = {"storeUrl": "s3://faces"}
+BUCKET = {"storeUrl": "s3://faces", "retainDays": "30"}
 
 examples = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 
@@ -139,8 +139,13 @@ def test_a_setting_that_is_a_secret_or_none_of_ours_is_refused(name: str) -> Non
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        ({}, "storeUrl: say where faces go"),
-        ({"storeUrl": "file:///srv/faces"}, "the volume of a file:// store is /var/lib/faceferry"),
+        ({"retainDays": "30"}, "storeUrl: say where faces go"),
+        ({"storeUrl": "s3://faces"}, "retainDays: say for how many days faces are kept, or forever"),
+        ({"storeUrl": "s3://faces", "retainDays": "always"}, "retainDays"),
+        (
+            {"storeUrl": "file:///srv/faces", "retainDays": "30"},
+            "the volume of a file:// store is /var/lib/faceferry",
+        ),
         ({**BUCKET, "broker.count": "0"}, "no broker: raise broker.count, or name others"),
         ({**BUCKET, "store.autoscaling.by": "keda"}, "say where Prometheus is"),
         ({**BUCKET, "store.replica": "3"}, "replica"),

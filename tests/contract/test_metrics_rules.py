@@ -69,7 +69,7 @@ def test_prometheus_finds_nothing_wrong_with_the_metrics(
 
 
 def test_the_rules_and_the_configurations_are_valid(promtool: str) -> None:
-    assert "17 rules found" in run(promtool, "check", "rules", "rules.yml")
+    assert "18 rules found" in run(promtool, "check", "rules", "rules.yml")
     run(promtool, "check", "config", "edge.yml")
     run(promtool, "check", "config", "cloud.yml")
 

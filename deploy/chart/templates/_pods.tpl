@@ -87,6 +87,7 @@ readinessProbe:
 {{- $env := dict
     "FACEFERRY_LOG_LEVEL" .root.Values.logLevel
     "FACEFERRY_CLOUD_MQTT_URL" (include "faceferry.brokers" .)
+    "FACEFERRY_RETAIN_DAYS" (required "retainDays: say for how many days faces are kept, or forever" .root.Values.retainDays | toString)
     "FACEFERRY_STORE_URL" (required "storeUrl: say where faces go, s3://bucket/prefix or file:///var/lib/faceferry/faces" .root.Values.storeUrl) }}
 {{- if eq .root.Values.brokers.clients "certificates" }}
 {{- $_ := set $env "FACEFERRY_CLOUD_CERT_FILE" "/run/secrets/broker/tls.crt" }}
