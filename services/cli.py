@@ -27,6 +27,7 @@ COMMANDS = {
     "index": "show, tidy, mend or rebuild the list of what is stored",
     "cameras": "list this machine's cameras, with the line to put into the configuration",
     "models": "list, fetch or verify the detector's models",
+    "open": "open sealed faces with a private key, or make one",
     "retain": "say for how long faces are kept, and see to it that they go in time",
     "status": "show devices, cameras, links and what waits, on one screen",
     "spool": "show what waits for the cloud and what cannot go there, or put that back",

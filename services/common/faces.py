@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.common import cloudevents, times
+from services.common import cloudevents, images, sealed, times
 from services.common.errors import Refused
 from services.common.message import Message, unique_attributes
 from services.common.topics import Source, camera_topic, parse_camera_topic
 
 FACE_TYPE = "faceferry.face.v1"
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
+SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", sealed.CONTENT_TYPE: ".age"}
 MAX_ATTRIBUTES_BYTES = 1_800
 """S3 takes 2 KB of metadata, names and values together; the rest is the store's own."""
 
@@ -29,7 +29,7 @@ class Face:
         time: when the frame was taken, UTC.
         id: see `mint_id`.
         image: the encoded crop.
-        content_type: `image/jpeg` or `image/png`.
+        content_type: `image/jpeg`, `image/png`, or of a sealed picture that of `sealed`.
         extensions: what is known about it, by attribute name: `box`, `framesize`, `score`, `landmarks`,
             `sharpness`, `detector`, ...
     """
@@ -104,6 +104,18 @@ def decode_face(message: Message) -> Face:
         raise Refused("id_mismatch", repr(attributes.get("id", "")[:80]))
     extensions = {name: value for name, value in attributes.items() if name not in _CORE}
     return Face(source, time, attributes["id"], message.payload, message.content_type, extensions)
+
+
+def check_image(face: Face) -> None:
+    """Check that a face's image is whole and harmless; of a sealed one, what can be told without its key.
+
+    Raises:
+        Refused: see `images.check` and `sealed.check`.
+    """
+    if face.content_type == sealed.CONTENT_TYPE:
+        sealed.check(face.image, face.extensions)
+    else:
+        images.check(face.image, face.content_type)
 
 
 def claimed_id(message: Message) -> str | None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.common.faces import Face, mint
+from services.common import sealed
+from services.common.faces import Face
 from services.common.frames import Frame
 from services.common.scope import WHOLE, Scope
 from services.common.sights import View, Wanted
@@ -15,6 +16,7 @@ from services.detect.masking import outside
 from services.detect.pictures import Jpeg, Picture
 from services.detect.places import Faces
 from services.detect.room import Room
+from services.detect.sealing import finished
 from services.detect.settings import DetectSettings
 from services.detect.sighting import sight
 
@@ -186,6 +188,7 @@ class Pipeline:
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
         bound -= exif.MOST_BYTES if self.settings.exif else 0
+        bound -= sealed.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
         return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
 
     def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Cut | None]) -> list[Face]:
@@ -222,7 +225,7 @@ class Pipeline:
         image = one.image
         if self.settings.exif:
             image = exif.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)
-        return mint(frame.source, frame.time, image, one.content_type, extensions)
+        return finished(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
 
 
 def _visit(wanted: Wanted | None) -> dict[str, str]:

@@ -1,10 +1,18 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from services.common.age_keys import read_recipient
 from services.common.settings import CommaSeparated, DeviceSettings, LooksSettings
 from services.detect.providers import ProviderName
+
+
+
+def _seal_to(keys: tuple[str, ...]) -> tuple[str, ...]:
+    for key in keys:
+        read_recipient(key)
+    return keys
 
 
 class DetectSettings(DeviceSettings, LooksSettings):
@@ -71,6 +79,22 @@ class DetectSettings(DeviceSettings, LooksSettings):
         le=600,
         description="a picture that takes unusually much (very large, or coded as no camera does) is decoded "
         "in a process of its own, which is ended after so many seconds, and the frame dropped",
+    )
+    metadata: Literal["full", "plain", "none"] = Field(
+        "full",
+        description="what goes with a face beside its visit: full; plain: all but its landmarks, which can "
+        "be taken for geometry; none: neither box nor score nor anything else that was measured",
+    )
+    seal_to: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_seal_to)] = Field(
+        (),
+        description="public keys (age1...), separated by commas: faces are sealed before they leave this "
+        "process, and only who holds one of the private keys can look; empty: they are not sealed",
+    )
+    seal_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="goes into sealing, so that who has a picture cannot tell which sealed one it is; the "
+        "same for all detects of this device, or a recording that is played again is stored again",
     )
     max_custody_bytes: int = Field(
         64 * 1024 * 1024,

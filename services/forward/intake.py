@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.common import bare_images, images
+from services.common import bare_images
 from services.common.bare_topics import HOMEWORK, Pattern, camera_of, find_source
 from services.common.errors import Refused
-from services.common.faces import Face, decode_face, mint
+from services.common.faces import Face, check_image, decode_face, mint
 from services.common.message import Message
 from services.common.topics import Source, is_own
 
@@ -23,7 +23,7 @@ def admit(
         bare_topics: where bare images come from.
 
     Raises:
-        Refused: it is no face, not one of this device, no image that the store takes (see `images.check`
+        Refused: it is no face, not one of this device, no image that the store takes (see `check_image`
             and `bare_images.read`), or a bare image that is not new (`retained`).
     """
     if not is_own(message.topic):
@@ -32,7 +32,7 @@ def admit(
     if face.source.device != device:
         raise Refused("bad_topic", f"a face of {face.source}")
     # The store says the same, but only once the uplink and the spool have carried it.
-    images.check(face.image, face.content_type)
+    check_image(face)
     return face
 
 

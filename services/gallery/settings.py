@@ -3,6 +3,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.common.access import MIN_TOKEN_LENGTH, is_loopback
+from services.common.age_keys import read_identities
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, HostName
 from services.common.storage.settings import ObjectStoreSettings
@@ -20,11 +21,30 @@ class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
         description=f"what one has to know to look, {MIN_TOKEN_LENGTH} characters or more; "
         "required where the page listens beyond this machine",
     )
+    gallery_seal_identity: SecretStr | None = Field(
+        None,
+        description="private keys (AGE-SECRET-KEY-1...), one a line, with which sealed faces are shown; "
+        "without them a lock is",
+    )
     gallery_page_faces: int = Field(60, ge=1, le=500, description="faces on a page")
     gallery_max_viewers: int = Field(64, ge=1, description="open pages that are told of new faces")
     gallery_link_s: int = Field(
         300, ge=1, le=604_800, description="seconds that a link into the bucket is good for"
     )
+
+    @property
+    def identities(self) -> list[bytes]:
+        """The private keys that sealed faces are opened with."""
+        secret = self.gallery_seal_identity
+        return [] if secret is None else read_identities(secret.get_secret_value())
+
+    @model_validator(mode="after")
+    def _check_identities(self) -> Self:
+        try:
+            _ = self.identities
+        except ValueError as error:
+            raise ValueError(f"FACEFERRY_GALLERY_SEAL_IDENTITY: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _check_token(self) -> Self:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from services.common import times
+from services.common import sealed, times
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
@@ -22,6 +22,7 @@ from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
 from services.gallery.gate import Door, add_safety
+from services.gallery.keys import Keys
 from services.gallery.looks import Looks
 from services.gallery.metrics import ANSWER_SECONDS
 from services.gallery.overview import look_round
@@ -85,6 +86,7 @@ class Site:
         self._assets = assets
         self._pages = pages
         self._door = door
+        self._keys = Keys(settings.identities)
         self._album = Album(sight.objects, crowd=sight.crowd)
         self._visits = Visits(sight.objects, sight.lookup)
 
@@ -195,6 +197,9 @@ class Site:
         # As every answer it is not kept (see `gate`): a browser would show it to whoever comes next.
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
         # The type is what the key says: nothing that was written into the bucket becomes a page here.
+        shown = self._keys.opened(key, item) if key.content_type == sealed.CONTENT_TYPE else None
+        if shown is not None:
+            return web.Response(body=shown.image, content_type=shown.content_type, headers=headers)
         return web.Response(body=item.body, content_type=key.content_type, headers=headers)
 
     async def _object(self, request: web.Request) -> web.StreamResponse:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.common import bare_images, images, times
+from services.common import bare_images, times
 from services.common.bare_topics import HOMEWORK, Pattern, find_source
 from services.common.errors import Refused
-from services.common.faces import FACE_TYPE, Face, claimed_id, decode_face, mint
+from services.common.faces import FACE_TYPE, Face, check_image, claimed_id, decode_face, mint
 from services.common.message import Message
 from services.common.retention import EXPIRED, KEEP, Retention, is_time_known, kept_since
 from services.common.storage.keys import FaceKey
@@ -59,7 +59,7 @@ def admit(
         retention: for how long faces are kept; what is older is let in no more.
 
     Raises:
-        Refused: the message can never be stored. See `decode_face`, `images.check` and `bare_images.read` for
+        Refused: the message can never be stored. See `decode_face`, `check_image` and `bare_images.read` for
             reasons; besides `too_large`, `bad_content_type`, `bad_time`, `expired`, and `retained`: a bare
             image that the broker kept is no new one. A face with an id is the same however often it comes.
     """
@@ -67,7 +67,7 @@ def admit(
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
     if is_own(message.topic):
         face = decode_face(message)
-        images.check(face.image, face.content_type)
+        check_image(face)
     else:
         if message.retain:
             raise Refused("retained", "kept by the broker, and handed over at each connection")

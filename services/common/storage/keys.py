@@ -15,7 +15,7 @@ from services.common.topics import Source, is_name
 ABOUT = ".json"
 """What the name of a file ends with that says what is known about the image beside it."""
 
-_NAME = re.compile(r"\d{8}T([01]\d|2[0-3])[0-5]\d[0-5]\d\.\d{6}Z-[0-9a-f]{32}\.(?:jpg|png)", re.ASCII)
+_NAME = re.compile(r"\d{8}T([01]\d|2[0-3])[0-5]\d[0-5]\d\.\d{6}Z-[0-9a-f]{32}\.(?:jpg|png|age)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class FaceKey:
     Attributes:
         source: the camera.
         id: the face's id.
-        content_type: `image/jpeg` or `image/png`.
+        content_type: see `Face`.
     """
 
     source: Source

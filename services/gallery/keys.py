@@ -1,0 +1,50 @@
+"""What is shown of a sealed face: its picture, where the gallery was given a key, else a lock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from services.common import sealed
+from services.common.storage.keys import FaceKey
+from services.common.storage.objects import StoredObject
+
+LOCK = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96" role="img" aria-label="sealed">\
+<rect width="96" height="96" fill="#8884"/><g fill="none" stroke="#888" stroke-width="5">\
+<rect x="30" y="44" width="36" height="28" rx="4"/><path d="M37 44v-9a11 11 0 0 1 22 0v9"/></g></svg>"""
+"""Shown in the place of a picture that nobody here can open."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is shown: an image and its type."""
+
+    image: bytes
+    content_type: str
+
+
+class Keys:
+    """Opens sealed faces for those who look.
+
+    Args:
+        identities: private keys; none: each sealed face is a lock.
+    """
+
+    def __init__(self, identities: Sequence[bytes]) -> None:
+        self._identities = identities
+
+    def opened(self, key: FaceKey, item: StoredObject) -> Shown:
+        """Return what is shown of a sealed face. What is not what it was sealed as is not shown."""
+        inside = item.metadata.get(sealed.INSIDE, "")
+        if not self._identities or inside not in ("image/jpeg", "image/png"):
+            return Shown(LOCK, "image/svg+xml")
+        from services.common.age import CannotOpen, Label, open_sealed  # noqa: PLC0415 - only where keys are
+
+        try:
+            label = Label(key.source, key.time, item.metadata)
+            return Shown(open_sealed(item.body, self._identities, label), inside)
+        except CannotOpen as error:
+            log.warning("gallery.not_opened", id=key.id, why=str(error))
+            return Shown(LOCK, "image/svg+xml")
