@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from services.common.age import new_identity, open_sealed
+from services.common.age_keys import read_identities
 from tests.conftest import skip
 from tests.custody.pipeline import play_clips
 from tests.support import SHARED
@@ -76,6 +78,26 @@ async def test_where_visits_are_kept_nobody_is_without_a_picture_whatever_fails(
     assert {Path(key).stem for key in found.objects} >= found.answered
     assert found.objects.items() <= every.objects.items()
     assert all(kept[camera] >= count for camera, count in people.items())
+    assert not any(found.crashes.values()), found.crashes
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.usefixtures("model_dir")
+async def test_sealed_faces_are_stored_once_each_whatever_fails_and_hold_what_was_cut(
+    tmp_path: Path, s3_program: str, cameras: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The private key is in this process alone. A face that is found again is sealed to the same bytes."""
+    identity, recipient = new_identity()
+    plain, storm = (_folder(tmp_path / name) for name in ("plain", "storm"))
+    expected = await play_clips(plain, s3_program, cameras)
+    monkeypatch.setenv("FACEFERRY_SEAL_TO", recipient)
+    seed = a_seed()
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    found = await play_clips(storm, s3_program, cameras, seed=seed, faults=FAULTS, seconds=SECONDS)
+    print(*(f"{event.at_s:.1f} s: {event.fault}" for event in found.events), sep="\n")  # noqa: T201
+    assert {Path(key).suffix for key in found.objects} == {".age"}
+    opened = [open_sealed(data, read_identities(identity)) for data in found.objects.values()]
+    assert Counter(opened) == Counter(expected.objects.values())
     assert not any(found.crashes.values()), found.crashes
 
 
