@@ -16,6 +16,7 @@ from services.common.retention import Retention
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import explain
 from services.common.storage.backends import open_store
+from services.common.storage.index.names import ROOT as INDEX
 from services.common.storage.locations import Bucket, parse_location
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
@@ -151,7 +152,7 @@ async def _overdue(settings: RetainSettings, say: _Findings, *, is_to_apply: boo
             return
         swept = Swept()
         async for copy in overdue(objects, settings.retention, now, swept):
-            swept.removed[copy.key.partition("/")[0]] += 1
+            swept.removed[copy.key.removeprefix(f"{INDEX}/").partition("/")[0]] += 1
     if swept.removed:
         say.mend(
             "too old", f"{_in_words(swept.removed)}: `faceferry retain --apply`, or the store's next look"

@@ -1,14 +1,19 @@
 """What is older than faces are kept is found by its day, judged by its age, and removed."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
+from services.common import times
 from services.common.retention import Retention, is_time_known, kept_since
+from services.common.storage.index.names import ROOT as INDEX
 from services.common.storage.keys import FaceKey, day_in, face_in
 from services.common.storage.listing import last_day
 from services.common.storage.objects import Copy, NoSuchObject, ObjectStore
+
+_HOUR = re.compile(r"/hour=([01]\d|2[0-3])/", re.ASCII)
 
 AT_ONCE = 500
 """Copies that are removed before the next are looked for."""
@@ -89,6 +94,24 @@ async def overdue(
                 swept.foreign += 1
             elif await _is_over(objects, copy, key, retention, now):
                 yield copy
+    async for copy in _overdue_index(objects, limit):
+        yield copy
+
+
+async def _overdue_index(objects: ObjectStore, limit: datetime) -> AsyncIterator[Copy]:
+    """Yield what the index has of hours that are over: its rows are of faces that go."""
+    for folder in await objects.folders(INDEX):
+        day = day_in(folder.removeprefix(f"{INDEX}/"))
+        if day is None or day > limit.date():
+            continue
+        async for copy in objects.copies(folder):
+            if (ends := _end_of_hour(day, copy.key)) is not None and ends <= limit:
+                yield copy
+
+
+def _end_of_hour(day: date, key: str) -> datetime | None:
+    found = _HOUR.search(key)
+    return times.midnight(day) + timedelta(hours=int(found[1]) + 1) if found else None
 
 
 async def _is_over(
@@ -114,4 +137,5 @@ async def _is_time_known(objects: ObjectStore, key: FaceKey) -> bool:
 async def _remove(objects: ObjectStore, copies: list[Copy], swept: Swept) -> None:
     refused = await objects.remove_copies(copies) if copies else {}
     swept.refused.update(refused.values())
-    swept.removed.update(copy.key.partition("/")[0] for copy in copies if copy not in refused)
+    gone = (copy.key.removeprefix(f"{INDEX}/") for copy in copies if copy not in refused)
+    swept.removed.update(key.partition("/")[0] for key in gone)

@@ -23,6 +23,7 @@ from services.detect.masking import outside
 from services.detect.pictures import Picture
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
+from services.detect.watching import Watch
 from tests.conftest import skip
 from tests.detect_clips import MODELS, clip_jpegs, frame
 
@@ -176,3 +177,18 @@ def test_the_least_face_is_the_cameras_own(yunet: Detector, frames: list[Frame])
     left = pipeline.find_faces(replace(frames[0], scope=Scope(min_face_px=least + 2)))
     assert len(left) < len(sides)
     assert not pipeline.find_faces(replace(frames[0], scope=Scope(min_face_px=5_000)))
+
+
+def test_what_moves_under_a_mask_is_no_reason_for_a_look_and_yields_nobody(
+    yunet: Detector, frames: list[Frame]
+) -> None:
+    """Live, where parts that change are looked at: all of it is hidden, and whoever is there moves."""
+    watch = Watch(Pipeline(yunet, settings()), 4, by_parts=True)
+    everything = Scope(read_mask("0,0,1,0,1,1,0,1"))
+    left = read_mask("0,0,0.5,0,0.5,1,0,1")
+    for one in frames[:20]:
+        live = replace(one, paced=False)
+        assert not len(watch.look(replace(live, scope=everything)).found)
+        seen = watch.look(replace(live, scope=Scope(left)))
+        middles = seen.found.boxes[:, 0] + seen.found.boxes[:, 2] / 2
+        assert (middles > seen.view.width / 2 - 2).all()

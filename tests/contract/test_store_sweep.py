@@ -162,6 +162,20 @@ async def test_what_is_no_face_is_left_alone_and_counted(place: Place) -> None:
         assert not [key for key in found if "camera=" in key]
 
 
+async def test_rows_of_the_index_go_with_the_hours_that_they_are_of(place: Place) -> None:
+    limit = NOW - 30 * DAY
+    hours = {offset: limit + timedelta(hours=offset) for offset in (-900, -24, -1, 0, 1, 700)}
+    keys = {
+        offset: f"index/dt={at:%Y-%m-%d}/hour={at:%H}/a_b_1_{offset}.parquet" for offset, at in hours.items()
+    }
+    async with opened(place) as objects:
+        for key in keys.values():
+            await objects.put(StoredObject(key, b"PAR1", "application/octet-stream", {}))
+        await sweep(objects, MONTH, NOW)
+        found = {key for key in await left(objects) if key.endswith(".parquet")}
+        assert found == {keys[offset] for offset in (0, 1, 700)}
+
+
 async def test_two_may_sweep_at_a_time(place: Place) -> None:
     old = [taken(NOW - 31 * DAY - timedelta(seconds=number)) for number in range(40)]
     async with opened(place) as objects, opened(place) as others:

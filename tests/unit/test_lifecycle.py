@@ -15,13 +15,14 @@ FOREIGN: Rule = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"
 def test_a_rule_is_for_faces_under_the_prefix_alone() -> None:
     assert faces_prefix("home/front") == "home/front/dt="
     assert faces_prefix("") == "dt="
-    (rule,) = rules_for("home", MONTH, is_versioned=False)
+    rule, index = rules_for("home", MONTH, is_versioned=False)
     assert rule["Filter"] == {"Prefix": "home/dt="}
+    assert index["Filter"] == {"Prefix": "home/index/dt="}
     assert rule["Expiration"] == {"Days": 30}
 
 
 def test_where_versions_are_kept_they_and_the_marks_of_deletions_go_too() -> None:
-    faces, versions = rules_for("home", MONTH, is_versioned=True)
+    faces, versions, _index, _index_versions = rules_for("home", MONTH, is_versioned=True)
     assert faces["Expiration"] == {"Days": 30}
     assert versions["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
     assert versions["Expiration"] == {"ExpiredObjectDeleteMarker": True}
@@ -54,7 +55,7 @@ def test_rules_that_say_the_same_in_other_words_are_as_they_should_be() -> None:
 def test_a_rule_of_ours_that_says_something_else_is_noticed(change: dict[str, Any]) -> None:
     ours = rules_for("home", MONTH, is_versioned=False)
     assert wanted(ours, ours, "home").is_so
-    assert not wanted([{**ours[0], **change}], ours, "home").is_so
+    assert not wanted([{**ours[0], **change}, *ours[1:]], ours, "home").is_so
     assert not wanted([], ours, "home").is_so
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.retention import Retention
+from services.common.storage.index.names import ROOT as INDEX
 from services.common.storage.keys import day_folder
 
 Rule = Mapping[str, Any]
@@ -42,6 +43,11 @@ def faces_prefix(prefix: str) -> str:
     return f"{prefix}/{day_folder('')}" if prefix else day_folder("")
 
 
+def index_prefix(prefix: str) -> str:
+    """Return what all keys of the index begin with, under the store's prefix."""
+    return faces_prefix(f"{prefix}/{INDEX}" if prefix else INDEX)
+
+
 def rules_for(prefix: str, retention: Retention, *, is_versioned: bool) -> tuple[Rule, ...]:
     """Return our rules for a prefix.
 
@@ -51,17 +57,20 @@ def rules_for(prefix: str, retention: Retention, *, is_versioned: bool) -> tuple
     if retention.days is None:
         return ()
     name = f"faceferry-{hashlib.sha256(prefix.encode()).hexdigest()[:12]}"
-    common = {"Status": "Enabled", "Filter": {"Prefix": faces_prefix(prefix)}}
-    faces = {"ID": f"{name}-faces", **common, "Expiration": {"Days": retention.days}}
-    if not is_versioned:
-        return (faces,)
-    versions = {
-        "ID": f"{name}-versions",
-        **common,
-        "Expiration": {"ExpiredObjectDeleteMarker": True},
-        "NoncurrentVersionExpiration": {"NoncurrentDays": NONCURRENT_DAYS},
-    }
-    return (faces, versions)
+    rules: list[Rule] = []
+    for what, keys in (("faces", faces_prefix(prefix)), ("index", index_prefix(prefix))):
+        common = {"Status": "Enabled", "Filter": {"Prefix": keys}}
+        rules.append({"ID": f"{name}-{what}", **common, "Expiration": {"Days": retention.days}})
+        if is_versioned:
+            rules.append(
+                {
+                    "ID": f"{name}-{what}-versions",
+                    **common,
+                    "Expiration": {"ExpiredObjectDeleteMarker": True},
+                    "NoncurrentVersionExpiration": {"NoncurrentDays": NONCURRENT_DAYS},
+                }
+            )
+    return tuple(rules)
 
 
 def wanted(found: Sequence[Rule], ours: Sequence[Rule], prefix: str) -> Wanted:
