@@ -8,7 +8,6 @@ from services.common.settings import CommaSeparated, DeviceSettings, LooksSettin
 from services.detect.providers import ProviderName
 
 
-
 def _seal_to(keys: tuple[str, ...]) -> tuple[str, ...]:
     for key in keys:
         read_recipient(key)
