@@ -4,6 +4,10 @@ import logging
 from typing import Any
 
 KEEP_ALIVE_TIMEOUT, PROTOCOL_ERROR, TAKEN_OVER = 0x8D, 0x82, 0x8E
+PACKET_TOO_LARGE, RATE_TOO_HIGH = 0x95, 0x96
+USE_ANOTHER_SERVER, SERVER_MOVED = 0x9C, 0x9D
+LACKING = {0x9A: "retain", 0x9B: "qos", 0x9E: "shared"}
+"""What a broker does not offer, by the reason with which it refuses it; see `limits.Limits.lacks`."""
 _UNSUPPORTED_VERSION = 0x84
 _NOT_LET_IN = (0x86, 0x87)
 _MOST_WORDS = 200

@@ -61,11 +61,16 @@ class Apart:
         self._tried: dict[str, str] = {}
         self._refused: dict[str, _Refused] = {}
         self._accepted: set[str] = set()
+        self._put_off, self._put_off_for = 0, ""
 
     def why_not_ready(self) -> str | None:
         """Return nothing while the broker takes faces, else what is wrong (see `health.Check`)."""
         refused = [each.reason for each in self._refused.values() if each.is_sure]
-        return f"the broker refuses our faces: {refused[0]}" if refused and not self._accepted else None
+        if self._put_off >= SURE_AFTER:
+            refused.append(self._put_off_for)
+        elif self._accepted:
+            return None
+        return f"the broker refuses our faces: {refused[0]}" if refused else None
 
     def why_not_sent(self, face: SpooledFace, now_s: float) -> str | None:
         """Return why a face need not even be sent, if the broker refuses its topic."""
@@ -93,6 +98,7 @@ class Apart:
             self._accept(topic)
             return True
         if refusal in PASSING_REFUSALS:
+            self._put_off, self._put_off_for = self._put_off + 1, refusal
             return True
         if refusal in OF_TOPICS:
             self._accepted.discard(topic)
@@ -101,6 +107,7 @@ class Apart:
         return False
 
     def _accept(self, topic: str) -> None:
+        self._put_off = 0
         if len(self._accepted) < MOST_TOPICS:
             self._accepted.add(topic)
         if (was := self._refused.pop(topic, None)) is not None and was.is_sure:
@@ -116,10 +123,19 @@ class Apart:
     def try_again(self, max_packet_bytes: int) -> None:
         """Try what may be possible by now, over a broker that takes packets of this size."""
         self._refused.clear()
-        self._writer.put(PutBack(Request(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
+        self.has_room(max_packet_bytes)
         for reason in self._writer.state.set_aside:
             if reason not in _ONLY_WHEN_ASKED:
                 self._writer.put(PutBack(Request(reason=reason), most=1))
+
+    def has_room(self, max_packet_bytes: int) -> None:
+        """Put back what a broker takes that takes packets of this size."""
+        self._writer.put(PutBack(Request(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
+
+    def new_broker(self) -> None:
+        """Forget what another connection has said: it may be another broker."""
+        self._put_off = 0
+        self._accepted.clear()
 
     def is_tried(self, reason: str, ids: list[str]) -> None:
         """Remember which faces are tried for all of their reason."""

@@ -10,6 +10,7 @@ import structlog
 
 from services.common.batches import Batch
 from services.common.drops import Drops
+from services.common.endings import RATE_TOO_HIGH
 from services.common.errors import Refused
 from services.common.message import Message
 from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
@@ -20,7 +21,7 @@ from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
 from services.forward.delivered import Delivered
 from services.forward.expiry import is_expired
-from services.forward.limit import TokenBucket
+from services.forward.limit import Pace, TokenBucket
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
 from services.forward.relay import Relay
@@ -32,6 +33,9 @@ from services.forward.writer import SpoolWriter
 
 DELETE_DELAY_S = 0.2
 FINISH_POLL_S = 0.02
+WATCH_EVERY_S = 1.0
+NO_RECEIPT_S = 20.0
+"""A broker through which faces go for so long, and nothing is receipted, may be one where nobody listens."""
 
 log = structlog.get_logger()
 
@@ -55,6 +59,9 @@ class Sender:
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
         self._apart = Apart(writer, self._outbox.withdraw)
         self._retention = settings.retention
+        self._pace = Pace()
+        self._silent_since_s: float | None = None
+        self._room_bytes = 0
         self._limit = TokenBucket(settings.uplink_max_bytes_s)
         self._wake = asyncio.Event()
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
@@ -145,6 +152,28 @@ class Sender:
                 self._drops.count(error.reason, topic=delivery.message.topic[:200], detail=error.detail)
             delivery.acknowledge()
 
+    async def watch_broker(self) -> None:
+        """Leave a broker through which nothing is delivered, where there is another, until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if not self.link.is_up:
+                self._silent_since_s = None
+                continue
+            self._judge_broker(time.monotonic())
+
+    def _judge_broker(self, now_s: float) -> None:
+        if not self._outbox.is_store_silent:
+            self._silent_since_s = None
+        elif self._silent_since_s is None:
+            self._silent_since_s = now_s
+        elif now_s - self._silent_since_s > NO_RECEIPT_S:
+            self.link.leave(f"nothing was receipted through it for {NO_RECEIPT_S:g} s")
+        if (refusal := self._apart.why_not_ready()) is not None:
+            self.link.leave(refusal)
+        if (room_bytes := self.link.max_packet_bytes) > self._room_bytes:
+            self._apart.has_room(room_bytes)
+        self._room_bytes = room_bytes
+
     def measure(self) -> None:
         """Set the gauges."""
         metrics.IN_FLIGHT_BYTES.set(self._outbox.in_flight_bytes)
@@ -155,7 +184,7 @@ class Sender:
         """Publish until all must wait; return for how many seconds at most, nothing for until woken."""
         while not self._is_finishing:
             now_s = time.monotonic()
-            if (wait_s := self._limit.wait_s(now_s)) > 0:
+            if (wait_s := max(self._limit.wait_s(now_s), self._pace.wait_s(now_s))) > 0:
                 return wait_s
             sending = self._outbox.next(now_s)
             if sending is None:
@@ -181,6 +210,7 @@ class Sender:
             self._apart.set_aside(face.id, TOO_LARGE, str(error))
             return
         self._limit.spend(face.size_bytes)
+        self._pace.sent(time.monotonic())
         metrics.FACES_SENT.inc()
         if sending.is_again:
             metrics.FACES_RESENT.inc()
@@ -228,10 +258,14 @@ class Sender:
         self.link.publish(self._status(b"online"))
         self.relay.start_over()
         self._outbox.link_up()
-        self._apart.try_again(self.link.max_packet_bytes)
+        self._apart.new_broker()
+        self._room_bytes = self.link.max_packet_bytes
+        self._apart.try_again(self._room_bytes)
         self._wake.set()
 
     def _link_down(self) -> None:
+        if self.link.end_code == RATE_TOO_HIGH:
+            self._pace.slower(time.monotonic())
         self._outbox.link_down()
         self._wake.set()
 

@@ -71,6 +71,7 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(sender.run(), name="forward.send")
             tasks.create_task(sender.try_again(), name="forward.try_again")
             tasks.create_task(keep(settings.retention, writer), name="forward.keep")
+            tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
             waits = functools.partial(what_waits, writer, taker, sender)
             tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.greeting import add_password, why_no_broker
+from services.common.greeting import add_password, why_no_broker, why_unusable
 from services.common.mqtt.publish import read_binary, varint
 
 
@@ -27,3 +27,20 @@ def test_what_a_broker_can_say_first_is_welcome(first: bytes) -> None:
 @given(st.binary(min_size=1, max_size=32).filter(lambda data: data[0] not in (0x20, 0xE0)))
 def test_all_else_is_no_broker(first: bytes) -> None:
     assert why_no_broker(first)
+
+
+@given(st.binary(max_size=40))
+def test_whatever_a_broker_says_of_itself_is_looked_at(connack: bytes) -> None:
+    why_unusable(connack)
+
+
+def test_only_a_packet_limit_of_nothing_is_wrong() -> None:
+    reason, zero, some = b"\x1f\x00\x02hi", b"\x27" + bytes(4), b"\x27\x00\x00\x10\x00"
+    user = b"\x26\x00\x01a\x00\x02\x27\x00"
+    for properties, is_wrong in (
+        (zero, True),
+        (reason + user + zero, True),
+        (user + some, False),
+        (b"", False),
+    ):
+        assert (why_unusable(b"\x00\x00" + bytes([len(properties)]) + properties) is not None) == is_wrong

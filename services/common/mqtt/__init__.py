@@ -3,7 +3,8 @@
 from services.common.broker import Broker
 from services.common.mqtt.asking import BrokerUnavailable, look_at
 from services.common.mqtt.delivery import MAX_WAITING, Delivery
-from services.common.mqtt.link import Link, LinkDown, PacketTooLarge
+from services.common.mqtt.link import Link
+from services.common.mqtt.outgoing import LinkDown, PacketTooLarge
 from services.common.mqtt.several import check_any, notes_of
 from services.common.mqtt.unanswered import UNHEARD, Acknowledged
 

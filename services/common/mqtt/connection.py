@@ -49,6 +49,9 @@ class Connection(aiomqtt.Client):
         reader: of the packets that come in.
         is_taken_over: whether it ended because another has connected with its id.
         is_silent: whether it ended because nothing more was heard.
+        code: why the broker has refused or ended it, as in CONNACK and DISCONNECT; nothing if it has not.
+        reference: where the broker sends us, if it does.
+        read_until_s: what was sent before then the broker has read, for it has answered a later question.
     """
 
     def __init__(
@@ -66,6 +69,10 @@ class Connection(aiomqtt.Client):
         super().__init__(*arguments, username=username, password=password, logger=self._ear, **options)
         self.is_taken_over = False
         self.is_silent = False
+        self.code: int | None = None
+        self.reference = ""
+        self.read_until_s = float("-inf")
+        self._question_s: float | None = None
         self._thread = threading.get_ident()
         self._is_over = False
         self._awaited = "CONNACK"
@@ -176,6 +183,7 @@ class Connection(aiomqtt.Client):
         """
         now_s = time.monotonic()
         paho = self._client
+        self._note_answer()
         unsent_bytes = self._count_unsent()
         # Of a WebSocket's frame that is not whole yet paho sees nothing.
         heard_s = getattr(paho.socket(), "heard_s", 0.0)
@@ -190,9 +198,14 @@ class Connection(aiomqtt.Client):
         self._pulse.is_alive(paho._last_bytes_received)
         if is_asked and self._pulse.asks(now_s):
             paho._send_pingreq()
+            self._question_s = now_s
         if self.is_alive and self._pulse.gives_up(now_s):
             self.is_silent = True
             self._disconnected.set_exception(aiomqtt.MqttError(f"no answer for {self.silent_s():.0f} s"))
+
+    def _note_answer(self) -> None:
+        if self._question_s is not None and not self._client._ping_t:
+            self.read_until_s, self._question_s = self._question_s, None
 
     def silent_s(self) -> float:
         """Return for how long a question has had no answer; 0 where none is open."""
@@ -297,6 +310,7 @@ class Connection(aiomqtt.Client):
         if reason_code.is_failure and not self._connected.done():
             words = words_of(reason_code, properties)
             why = why_refused(reason_code.value, words, has_lone_password=self._has_lone_password)
+            self._note_reason(reason_code, properties)
             self._connected.set_exception(aiomqtt.MqttError(why))
         else:
             self._awaited = "SUBACK"
@@ -313,12 +327,19 @@ class Connection(aiomqtt.Client):
         if self._disconnected.done():
             return
         if flags.is_disconnect_packet_from_server:
+            self._note_reason(reason_code, properties)
             self.is_taken_over = reason_code.value == TAKEN_OVER
             why = f"the broker ended it: {words_of(reason_code, properties)}"
         else:
             self.is_silent = reason_code.value == KEEP_ALIVE_TIMEOUT
-            why = why_lost(reason_code.value, self._awaited, self._ear.problem, int(self._client._keepalive))
+            why = self.reader.problem or why_lost(
+                reason_code.value, self._awaited, self._ear.problem, int(self._client._keepalive)
+            )
         self._disconnected.set_exception(aiomqtt.MqttError(why))
+
+    def _note_reason(self, reason: ReasonCode, properties: Properties | None) -> None:
+        self.code = reason.value
+        self.reference = getattr(properties, "ServerReference", "")
 
     async def _misc_loop(self) -> None:
         # Brokers wait one and a half times the keep-alive; to one of 1 s, aiomqtt's look each second is late.

@@ -9,6 +9,7 @@ from services.common.message import Message
 from services.common.metrics import MQTT_DROPPED
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.packets import Publication
+from services.common.mqtt.path import LARGE_BYTES
 
 PACKET_BYTES = 2_048
 """What a packet that waits takes of memory besides itself."""
@@ -81,12 +82,14 @@ class Inbox:
     Args:
         link: the link's name, for metrics.
         wants: see `Link`.
+        on_large: called for each message that fills packets of the network.
 
     Attributes:
         connection: the one that messages may be acknowledged to.
     """
 
-    def __init__(self, link: str, wants: Wants | None) -> None:
+    def __init__(self, link: str, wants: Wants | None, on_large: Callable[[], None]) -> None:
+        self._on_large = on_large
         self.connection: Connection | None = None
         self._link = link
         self._wants = wants
@@ -121,6 +124,8 @@ class Inbox:
             ValueError: it is malformed.
         """
         size_bytes = len(publication.packet) + PACKET_BYTES
+        if size_bytes > LARGE_BYTES:
+            self._on_large()
         if (topic := publication.topic) is None:
             drops.count("bad_topic", self._link)
         elif self._wants is not None:

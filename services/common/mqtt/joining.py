@@ -1,6 +1,6 @@
 """How a connection is made ready: what is said to a broker at first, and what it says of itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import Any
 
 import aiomqtt
@@ -13,6 +13,9 @@ from services.common.mqtt.connection import Connection
 from services.common.mqtt.dialling import Way
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
+from services.common.mqtt.packets import to_properties
+
+NO_SHARED = 0x9E
 
 
 def make_connection(
@@ -45,7 +48,7 @@ def make_connection(
         password=broker.password,
         identifier=client_id,
         protocol=aiomqtt.ProtocolVersion.V5,
-        will=aiomqtt.Will(will.topic, will.payload, will.qos, will.retain) if will else None,
+        will=_will(will, line.lacks) if will else None,
         timeout_s=line.patience.next_s(),
         pulse=line.pulse,
         way=Way(broker.proxy, broker.websocket, line.path.segment_bytes),
@@ -54,22 +57,33 @@ def make_connection(
         properties=properties,
         tls_context=line.credentials.context(),
     )
-    paho = client._client
+    paho: Any = client._client
+    if will is not None:
+        paho._will_properties = to_properties(will)
     paho.manual_ack_set(True)
-    paho.on_connect = _limits_reader(paho.on_connect, keep_alive_s, on_limits)
+    paho.on_connect = _limits_reader(paho.on_connect, keep_alive_s, line.lacks, on_limits)
     return client
 
 
-async def subscribe(client: Connection, topics: Sequence[str]) -> None:
-    """Subscribe to topic filters.
+async def subscribe(client: Connection, topics: Sequence[str], *, has_shared: bool) -> bool:
+    """Subscribe to topic filters; return whether those are shared that are to be.
+
+    Args:
+        client: what has just been let in.
+        topics: the filters.
+        has_shared: whether the broker has shared subscriptions; else each is ours alone.
 
     Raises:
         aiomqtt.MqttError: one was refused, or no answer came.
     """
-    granted = await client.ask_for(topics)
+    wanted = topics if has_shared else [_without_group(topic) for topic in topics]
+    granted = await client.ask_for(wanted)
+    if has_shared and any(_code(code) == NO_SHARED for code in granted):
+        return await subscribe(client, topics, has_shared=False)
     for topic, code in zip(topics, granted, strict=True):
         if isinstance(code, ReasonCode) and code.is_failure:
             raise aiomqtt.MqttError(f"the broker refused the subscription to {_without_group(topic)}: {code}")
+    return has_shared
 
 
 async def granted(client: Connection, topics: Sequence[str]) -> frozenset[str]:
@@ -86,7 +100,24 @@ async def granted(client: Connection, topics: Sequence[str]) -> frozenset[str]:
     )
 
 
-def _limits_reader(then: Any, keep_alive_s: int, on_limits: Callable[[Limits], None]) -> Any:
+def _code(code: int | ReasonCode) -> int:
+    value: int = code.value if isinstance(code, ReasonCode) else code
+    return value
+
+
+def _will(will: Message, lacks: Container[str]) -> aiomqtt.Will:
+    """Return a will as a broker takes it that lacks some things."""
+    return aiomqtt.Will(
+        will.topic,
+        will.payload,
+        0 if "qos" in lacks else will.qos,
+        will.retain and "retain" not in lacks,
+    )
+
+
+def _limits_reader(
+    then: Any, keep_alive_s: int, lacks: Collection[str], on_limits: Callable[[Limits], None]
+) -> Any:
     """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
 
     def on_connect(
@@ -97,7 +128,7 @@ def _limits_reader(then: Any, keep_alive_s: int, on_limits: Callable[[Limits], N
         paho._keepalive = min(keep_alive_s, limits.keep_alive_s or keep_alive_s)
         # paho's setter refuses once the socket is open, which is the first moment the limit is known.
         paho._max_inflight_messages = limits.in_flight
-        on_limits(limits)
+        on_limits(limits.without(lacks))
         then(paho, data, flags, code, properties)
 
     return on_connect

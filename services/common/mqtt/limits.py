@@ -1,7 +1,7 @@
 """What a broker says of itself when it lets us in (MQTT 5.0, section 3.2.2.3). Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 MAX_PACKET_BYTES = 268_435_460
@@ -18,16 +18,45 @@ class Limits:
         max_packet_bytes: the largest packet it takes.
         in_flight: QoS 1 messages that it may have unacknowledged.
         keep_alive_s: how often it wants to hear of us; 0 for never.
+        has_retain: whether it keeps messages for who comes later.
+        max_qos: the highest quality of service it takes.
+        has_shared: whether clients may share a subscription.
     """
 
     max_packet_bytes: int = MAX_PACKET_BYTES
     in_flight: int = MAX_IN_FLIGHT
     keep_alive_s: int = 0
+    has_retain: bool = True
+    max_qos: int = 2
+    has_shared: bool = True
 
     @property
     def words(self) -> str:
         """What it comes to, in words."""
-        return f"packets of up to {self.max_packet_bytes / 1000:,.0f} kB"
+        lacks = "".join(f", {words}" for words in self.lacks.values())
+        return f"packets of up to {self.max_packet_bytes / 1000:,.0f} kB{lacks}"
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """What the broker does not offer of what we use, by name, and in words what comes of it."""
+        return {
+            name: words
+            for name, (is_there, words) in {
+                "retain": (self.has_retain, "no retained messages: states are known once they are said"),
+                "qos": (self.max_qos > 0, "no QoS 1: it acknowledges nothing"),
+                "shared": (self.has_shared, "no shared subscriptions: stores do not share the work"),
+            }.items()
+            if not is_there
+        }
+
+    def without(self, names: Collection[str]) -> Self:
+        """Return the limits of a broker that is known to lack these things besides."""
+        return replace(
+            self,
+            has_retain=self.has_retain and "retain" not in names,
+            max_qos=0 if "qos" in names else self.max_qos,
+            has_shared=self.has_shared and "shared" not in names,
+        )
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Self:
@@ -36,4 +65,7 @@ class Limits:
             max_packet_bytes=said.get("MaximumPacketSize", MAX_PACKET_BYTES),
             in_flight=min(MAX_IN_FLIGHT, said.get("ReceiveMaximum", MAX_IN_FLIGHT)),
             keep_alive_s=said.get("ServerKeepAlive") or 0,
+            has_retain=bool(said.get("RetainAvailable", 1)),
+            max_qos=said.get("MaximumQoS", 2),
+            has_shared=bool(said.get("SharedSubscriptionAvailable", 1)),
         )

@@ -2,13 +2,17 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from services.common.backoff import Backoff
 from services.common.broker import Broker
 from services.common.credentials import Credentials
+from services.common.endings import LACKING, PACKET_TOO_LARGE, SERVER_MOVED, USE_ANOTHER_SERVER
 from services.common.metrics import MQTT_LINK_UP
+from services.common.mqtt.connection import Connection
+from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
 from services.common.mqtt.roster import Roster
 
@@ -20,6 +24,23 @@ LONG_S = 60.0
 """One that served for so long is not blamed for what was before."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a connection ended, or why there was none.
+
+    Attributes:
+        why: in words.
+        client: the connection.
+        unanswered_bytes: sizes of the packets that were under way.
+        is_left: whether we left it, for it was of no use.
+    """
+
+    why: str
+    client: Connection
+    unanswered_bytes: Sequence[int]
+    is_left: bool
 
 
 class Lines:
@@ -59,34 +80,51 @@ class Lines:
         """Go on to the one to try now."""
         self.at = self.roster.next(now_s)
 
-    def up(self, now_s: float) -> None:
-        """Note that there is a connection."""
+    def up(self, now_s: float, limits: Limits) -> None:
+        """Note that there is a connection, to a broker that has said so much of itself."""
         self.current.path.begin()
+        self.current.packet_limit.begin(now_s)
         self.current.news.over()
         self.roster.connected(self.at, now_s)
         MQTT_LINK_UP.labels(self._link, self.current.address).set(1)
         log.info("mqtt.link_up", link=self._link, broker=self.current.address)
+        for what, words in limits.lacks.items():
+            if self.current.says_news(f"lacks {what}"):
+                log.warning("mqtt.broker_lacks", link=self._link, broker=self.current.address, lacks=words)
 
     def down(self) -> None:
         """Note that there is none any more."""
         MQTT_LINK_UP.labels(self._link, self.current.address).set(0)
 
-    def ended(self, why: str, up_s: float, now_s: float, *, is_silent: bool) -> None:
+    def ended(self, end: End, up_s: float, now_s: float) -> None:
         """Note how a connection ended, or why there was none.
 
         Args:
-            why: in words.
+            end: how.
             up_s: how long it was up; 0 if it never was.
             now_s: the time.
-            is_silent: because nothing more was heard.
         """
-        if up_s > LONG_S:
+        line, client = self.current, end.client
+        if up_s > LONG_S and not end.is_left:
             self.roster.worked(self.at)
-        if is_silent or up_s < SERVED_S:
+        lacking = LACKING.get(client.code or 0)
+        if end.is_left:
+            line.fault = end.why
+            self.roster.left(self.at, now_s)
+        elif lacking is not None and lacking not in line.lacks:
+            line.lacks |= {lacking}  # it is asked for less at once
+            self.roster.point_at(self.at)
+        elif client.is_silent or up_s < SERVED_S:
             self.roster.failed(self.at, now_s)
-        self.current.why_down = why
-        if self.current.news.is_news(why, now_s):
-            log.warning("mqtt.link_down", link=self._link, broker=self.current.address, error=why)
+        if not up_s and client.code is None:
+            line.packet_limit.absent()
+        if not client.is_silent and not end.is_left and up_s:
+            line.packet_limit.ended(end.unanswered_bytes, now_s, is_said=client.code == PACKET_TOO_LARGE)
+        if client.code in (USE_ANOTHER_SERVER, SERVER_MOVED):
+            self.roster.refer(client.reference)
+        line.why_down = end.why
+        if line.news.is_news(end.why, now_s):
+            log.warning("mqtt.link_down", link=self._link, broker=line.address, error=end.why)
 
     def move(self, at: int) -> None:
         """Have a broker tried next, for it is a better one."""

@@ -17,20 +17,17 @@ import aiomqtt
 
 from services.common.backoff import Backoff
 from services.common.broker import Broker
-from services.common.errors import FaceferryError
 from services.common.message import Message
 from services.common.mqtt.asking import BrokerUnavailable, ask
 from services.common.mqtt.connection import Connection
-from services.common.mqtt.delivery import PACKET_BYTES, Delivery, Inbox, Wants
+from services.common.mqtt.delivery import Delivery, Inbox, Wants
 from services.common.mqtt.joining import granted, make_connection, subscribe
-from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
-from services.common.mqtt.lines import Lines
+from services.common.mqtt.lines import End, Lines
 from services.common.mqtt.lookout import Lookout
-from services.common.mqtt.packets import Publication, packet_bytes, to_properties, unacknowledged
-from services.common.mqtt.path import LARGE_BYTES
+from services.common.mqtt.outgoing import LinkDown, Outgoing, PacketTooLarge
 from services.common.mqtt.pulse import SILENT_S
-from services.common.mqtt.unanswered import Acknowledged, Unanswered
+from services.common.mqtt.unanswered import PUBACK_S, Acknowledged
 
 KEEP_ALIVE_S = 15
 WATCH_EVERY_S = 0.5
@@ -45,14 +42,6 @@ DRAIN_S = 3.0
 OLD_WILL_S = 2 * KEEP_ALIVE_S
 """So long after an earlier process went without a word a broker may publish its will: it waits one and a half
 times the keep-alive."""
-
-
-class LinkDown(FaceferryError):
-    """There is no connection to the broker just now."""
-
-
-class PacketTooLarge(FaceferryError):
-    """The broker has said that it closes the connection on a packet of this size."""
 
 
 class Link:
@@ -115,14 +104,14 @@ class Link:
         self._on_down = on_down
         self._drain = drain
         self._connection: Connection | None = None
-        self._limits = Limits()
         self._up = asyncio.Event()
-        self._inbox = Inbox(name, wants)
-        self._unanswered = Unanswered(name, self._large_came_through)
+        self._inbox = Inbox(name, wants, self._large_came_in)
+        self._outgoing = Outgoing(name, will)
+        self._why_leave: str | None = None
         self._up_s = float("-inf")
         self._short_lived = 0
-        self._standing: Message | None = None
         self._looked_at_s = float("-inf")
+        self._end_code: int | None = None
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -162,8 +151,13 @@ class Link:
 
     @property
     def max_packet_bytes(self) -> int:
-        """The largest packet the connected broker takes."""
-        return self._limits.max_packet_bytes
+        """The largest packet the connected broker takes, by its own word or by what was seen of it."""
+        return self._outgoing.max_packet_bytes
+
+    @property
+    def end_code(self) -> int | None:
+        """What the broker ended the last connection with (MQTT 5.0, 3.14.2.1); nothing where it did not."""
+        return self._end_code
 
     def why_not_ready(self) -> str | None:
         """Return nothing while the broker is there and answers, else what is wrong (see `health.Check`)."""
@@ -172,6 +166,8 @@ class Link:
             return f"no connection to {self._lines.why_down}"
         if (silent_s := self._connection.silent_s()) > SILENT_S:
             return f"{self.address} has not answered for {silent_s:.0f} s"
+        if self._line.fault is not None:
+            return f"{self.address}: {self._line.fault}"
         if (problem := self._line.path.why_not_ready(self._looked_at_s - self._up_s)) is not None:
             return f"{self.address}: {problem}"
         return None
@@ -192,21 +188,10 @@ class Link:
             LinkDown: there is no connection; nothing was sent.
             PacketTooLarge: the broker would close the connection; nothing was sent.
         """
-        self._note_standing(message)
-        if self._connection is None or not self.is_up:
-            raise LinkDown(self.address)
-        if packet_bytes(message) > self.max_packet_bytes:
-            raise PacketTooLarge(f"{len(message.payload)} bytes, {self.max_packet_bytes} allowed")
-        if message.qos == 0:
-            if not self._connection.send(unacknowledged(message)):
-                raise LinkDown(self.address)
-            return
-        info = self._connection._client.publish(
-            message.topic, message.payload, message.qos, message.retain, to_properties(message)
-        )
-        if info.rc != 0:
-            raise LinkDown(f"{self.address}: {info.rc!r}")
-        self._unanswered.add(info.mid, len(message.payload), on_acknowledged)
+        self._outgoing.note(message)
+        if not self.is_up:
+            raise LinkDown(f"there is no connection to {self.address}")
+        self._outgoing.publish(message, on_acknowledged)
 
     async def subscribe(self, topics: Sequence[str]) -> frozenset[str]:
         """Subscribe to more, on the present connection alone; return what the broker has granted of it.
@@ -226,9 +211,16 @@ class Link:
         if self._connection is not None:
             self._connection.leave(topics)
 
-    def _note_standing(self, message: Message) -> None:
-        if self._will is not None and message.retain and message.topic == self._will.topic:
-            self._standing = message
+    def leave(self, why: str) -> bool:
+        """Go on to another broker, if there is one that has not just failed; say whether there is.
+
+        Args:
+            why: what is wrong with this one, though it lets us in.
+        """
+        if self._connection is None or not self._lines.roster.has_other(self._lines.at, time.monotonic()):
+            return False
+        self._why_leave = self._why_leave or why
+        return True
 
     @property
     def _line(self) -> Line:
@@ -251,18 +243,25 @@ class Link:
         except (aiomqtt.MqttError, LinkDown, PacketTooLarge) as error:
             now_s = time.monotonic()
             up_s = now_s - self._up_s if self.is_up else 0.0
-            self._lines.ended(str(error), up_s, now_s, is_silent=client.is_silent)
+            end = End(
+                str(error), client, self._outgoing.unanswered.sizes, is_left=self._why_leave is not None
+            )
+            self._lines.ended(end, up_s, now_s)
             return True
         else:
             return False
         finally:
+            self._end_code = client.code
             await self._leave(client)
             client.close()
 
     async def _join(self, client: Connection, began_s: float) -> None:
         await client.connect()
         self._connection = self._inbox.connection = client
-        await subscribe(client, self._subscriptions)
+        self._outgoing.begin(client, self._line)
+        limits = self._outgoing.limits
+        if not await subscribe(client, self._subscriptions, has_shared=limits.has_shared):
+            self._outgoing.limits = limits.without({"shared"})
         self._line.patience.worked(time.monotonic() - began_s)
         self._line.credentials.note_broker(client.shown_certificate())
         self._become_up()
@@ -283,7 +282,9 @@ class Link:
             # machine has. Taking it back would go on for ever. Not every broker says that this is it.
             self._client_id = _mint(self._identity)
             self._short_lived = 0
-        self._lines.note_path(up_s, is_silent=client.is_silent, is_stuck=self._unanswered.has_large)
+        self._lines.note_path(up_s, is_silent=client.is_silent, is_stuck=self._outgoing.unanswered.has_large)
+        if self._why_leave is not None:
+            raise aiomqtt.MqttError(self._why_leave)
         problem = self._line.path.problem if client.is_silent else None
         raise aiomqtt.MqttError(client.why if problem is None else f"{client.why}; {problem}")
 
@@ -291,11 +292,15 @@ class Link:
         """Return when the connection has ended, or which broker it is to be left for."""
         is_said_again = False
         async with Lookout(self._lines.roster, self._lines.at, self._can_be_had) as lookout:
-            while not await client.ends(WATCH_EVERY_S):
+            while self._why_leave is None and not await client.ends(WATCH_EVERY_S):
                 now_s = time.monotonic()
-                client.take_pulse(is_asked=bool(self._unanswered) or now_s - self._looked_at_s < LOOKED_AT_S)
+                if self._outgoing.unanswered.is_ignored(client.read_until_s, now_s):
+                    self._why_leave = f"it has acknowledged nothing for {PUBACK_S:g} s"
+                client.take_pulse(
+                    is_asked=bool(self._outgoing.unanswered) or now_s - self._looked_at_s < LOOKED_AT_S
+                )
                 if not is_said_again and now_s - self._up_s > OLD_WILL_S:
-                    self._say_standing_again()
+                    self._outgoing.say_again()
                     is_said_again = True
                 if (better := lookout.found(now_s)) is not None:
                     await self._finish()
@@ -318,11 +323,6 @@ class Link:
                 async with asyncio.timeout(DRAIN_S):
                     await self._drain()
 
-    def _say_standing_again(self) -> None:
-        if self._standing is not None:
-            with contextlib.suppress(LinkDown, PacketTooLarge):
-                self.publish(self._standing)
-
     async def _leave(self, client: Connection) -> None:
         was_up = self.is_up
         if self._connection is None:
@@ -330,10 +330,10 @@ class Link:
         if client.is_alive and was_up and self._will is not None:
             with contextlib.suppress(LinkDown, PacketTooLarge):
                 self.publish(self._will)
-        self._connection = None
+        self._connection = self._why_leave = None
         self._up.clear()
         self._inbox.close()
-        self._unanswered.forget()
+        self._outgoing.end()
         self._lines.down()
         if was_up and self._on_down is not None:
             self._on_down()
@@ -342,10 +342,13 @@ class Link:
     def _become_up(self) -> None:
         self._up.set()
         self._up_s = time.monotonic()
-        self._lines.up(self._up_s)
+        self._lines.up(self._up_s, self._outgoing.limits)
         if self._on_up is not None:
             self._on_up()
         self._inbox.open()
+
+    def _large_came_in(self) -> None:
+        self._line.path.received()
 
     def _make_client(self) -> Connection:
         client = make_connection(
@@ -354,26 +357,15 @@ class Link:
             keep_alive_s=KEEP_ALIVE_S,
             receive_maximum=self._receive_maximum,
             will=self._will,
-            on_limits=self._note_limits,
+            on_limits=self._outgoing.know,
         )
         if (rest_s := self._rest_s) is not None:
             client.reader.on_more = lambda: client.rest(rest_s())
-        client.reader.on_publication = lambda publication: self._receive(client, publication)
-        client._client.on_publish = lambda _paho, _data, mid, code, _properties: self._unanswered.answered(
+        client.reader.on_publication = lambda publication: self._inbox.receive(client, publication)
+        client._client.on_publish = lambda _paho, _data, mid, code, _properties: self._outgoing.acknowledged(
             mid, code
         )
         return client
-
-    def _note_limits(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def _receive(self, client: Connection, publication: Publication) -> None:
-        if len(publication.packet) + PACKET_BYTES > LARGE_BYTES:
-            self._line.path.received()
-        self._inbox.receive(client, publication)
-
-    def _large_came_through(self) -> None:
-        self._line.path.sent()
 
 
 def _mint(identity: str) -> str:

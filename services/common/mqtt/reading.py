@@ -14,6 +14,7 @@ from paho.mqtt.client import MQTT_LOG_ERR
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 
+from services.common.greeting import CONNACK, why_unusable
 from services.common.mqtt.packets import Publication
 
 CHUNK_BYTES = 64 * 1024
@@ -34,12 +35,14 @@ class Reader:
         on_publication: takes each publication; raises `ValueError` for one that is malformed, which ends the
             connection.
         on_more: is called where there is more than could be read in a moment.
+        problem: what is wrong with what the broker says of itself, if it is that.
     """
 
     def __init__(self, paho: Any) -> None:
         self._paho = paho
         self._received = bytearray()
         self._acknowledged = bytearray()
+        self.problem: str | None = None
         self.on_publication: Callable[[Publication], None] = lambda _: None
         self.on_more: Callable[[], None] = lambda: None
 
@@ -102,6 +105,8 @@ class Reader:
         if header & 0xF0 == _PUBLISH:
             self.on_publication(read_publication(header, packet))
             return MQTTErrorCode.MQTT_ERR_SUCCESS
+        if header & 0xF0 == CONNACK:
+            self.problem = why_unusable(packet)
         paho._in_packet = {
             "command": header,
             "have_remaining": 1,

@@ -1,11 +1,8 @@
-"""What was published and has no acknowledgement yet."""
+"""What was published and has no acknowledgement yet. Pure: time is an argument."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from paho.mqtt.reasoncodes import ReasonCode
-
-from services.common.mqtt.delivery import drops
-from services.common.mqtt.packets import as_reason
 from services.common.mqtt.path import LARGE_BYTES
 
 Acknowledged = Callable[[str | None], None]
@@ -13,21 +10,33 @@ Acknowledged = Callable[[str | None], None]
 or `UNHEARD`."""
 UNHEARD = "no_matching_subscribers"
 """The broker has taken a message, and dropped it, for nobody has subscribed to it just now."""
+PUBACK_S = 10.0
+"""A broker that has read a message, and acknowledges nothing for so long, is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message under way.
+
+    Attributes:
+        packet_bytes: how large it is.
+        at_s: when it was handed to the connection.
+        is_large: whether it fills packets of the network.
+        then: is told of the answer.
+    """
+
+    packet_bytes: int
+    at_s: float
+    is_large: bool
+    then: Acknowledged | None
 
 
 class Unanswered:
-    """QoS 1 messages that are under way to the broker, by what paho numbers them with.
+    """QoS 1 messages that are under way to the broker, by the numbers that the connection gives them."""
 
-    Args:
-        link: the link's name, for metrics.
-        on_large: called when a large one has come through.
-    """
-
-    def __init__(self, link: str, on_large: Callable[[], None]) -> None:
-        self._link = link
-        self._on_large = on_large
-        self._waiting: dict[int, Acknowledged] = {}
-        self._large: set[int] = set()
+    def __init__(self) -> None:
+        self._waiting: dict[int, Publication] = {}
+        self._read_by_s = float("inf")
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -35,33 +44,41 @@ class Unanswered:
     @property
     def has_large(self) -> bool:
         """Whether a large one is among them."""
-        return bool(self._large)
+        return any(each.is_large for each in self._waiting.values())
 
-    def add(self, mid: int, size_bytes: int, then: Acknowledged | None) -> None:
-        """Note a message that was handed to the connection.
+    @property
+    def sizes(self) -> list[int]:
+        """How large they are, in bytes."""
+        return [each.packet_bytes for each in self._waiting.values()]
 
-        Args:
-            mid: its number.
-            size_bytes: of its payload.
-            then: is told of the answer.
-        """
-        if then is not None:
-            self._waiting[mid] = then
-        if size_bytes > LARGE_BYTES:
-            self._large.add(mid)
+    def add(
+        self, mid: int, payload_bytes: int, packet_bytes: int, now_s: float, then: Acknowledged | None
+    ) -> None:
+        """Note a message that was handed to the connection."""
+        self._waiting[mid] = Publication(packet_bytes, now_s, payload_bytes > LARGE_BYTES, then)
 
     def forget(self) -> None:
         """Forget all: the connection is lost, and no answer comes."""
         self._waiting.clear()
-        self._large.clear()
+        self._read_by_s = float("inf")
 
-    def answered(self, mid: int, reason: ReasonCode) -> None:
-        """Take the broker's answer to one."""
-        then = self._waiting.pop(mid, None)
-        if mid in self._large:
-            self._large.discard(mid)
-            self._on_large()
-        if reason.is_failure:
-            drops.count("refused_by_broker", self._link, code=str(reason))
-        if then is not None:
-            then(None if reason.value == 0 else as_reason(str(reason)))
+    def answered(self, mid: int) -> Publication | None:
+        """Return the message that an answer is for, which is under way no more."""
+        self._read_by_s = float("inf")
+        return self._waiting.pop(mid, None)
+
+    def is_ignored(self, answered_until_s: float, now_s: float) -> bool:
+        """Say whether the broker has read a message and acknowledged nothing for too long.
+
+        Before, messages may have been in a long queue to the broker.
+
+        Args:
+            answered_until_s: what was sent before then the broker has read: it has answered what was asked
+                behind it.
+            now_s: the time.
+        """
+        oldest = next(iter(self._waiting.values()), None)
+        if oldest is None or answered_until_s < oldest.at_s:
+            return False
+        self._read_by_s = min(self._read_by_s, now_s)
+        return now_s - self._read_by_s > PUBACK_S

@@ -1,0 +1,121 @@
+"""Messages on their way out, and what the broker answers to them."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+
+from paho.mqtt.reasoncodes import ReasonCode
+
+from services.common.errors import FaceferryError
+from services.common.message import Message
+from services.common.mqtt.connection import Connection
+from services.common.mqtt.delivery import drops
+from services.common.mqtt.limits import Limits
+from services.common.mqtt.line import Line
+from services.common.mqtt.packets import as_reason, packet_bytes, to_properties, unacknowledged
+from services.common.mqtt.unanswered import Acknowledged, Unanswered
+
+
+class LinkDown(FaceferryError):
+    """There is no connection to the broker just now."""
+
+
+class PacketTooLarge(FaceferryError):
+    """The broker ends the connection on such a packet, by its own word or by what was seen of it."""
+
+
+class Outgoing:
+    """Sends what the present broker takes, as it takes it.
+
+    Args:
+        link: the link's name, for metrics.
+        will: see `Link`.
+
+    Attributes:
+        limits: what that broker says of itself.
+        unanswered: what it has not acknowledged yet.
+    """
+
+    def __init__(self, link: str, will: Message | None) -> None:
+        self._will = will
+        self._standing: Message | None = None
+        self.limits = Limits()
+        self.unanswered = Unanswered()
+        self._link = link
+        self._line: Line | None = None
+        self._client: Connection | None = None
+
+    def know(self, limits: Limits) -> None:
+        """Take note of what the broker has just said of itself."""
+        self.limits = limits
+
+    def begin(self, client: Connection, line: Line) -> None:
+        """Send over this connection from here on."""
+        self._client, self._line = client, line
+
+    def end(self) -> None:
+        """Send nothing more: no answer comes."""
+        self._client = None
+        self.unanswered.forget()
+
+    @property
+    def max_packet_bytes(self) -> int:
+        """The largest packet that may be sent now."""
+        said = self.limits.max_packet_bytes
+        learnt = self._line.packet_limit.most_bytes(time.monotonic()) if self._line is not None else None
+        return said if learnt is None else min(said, learnt)
+
+    def note(self, message: Message) -> None:
+        """Remember what was last published on the will's topic, be it sent or not."""
+        if self._will is not None and message.retain and message.topic == self._will.topic:
+            self._standing = message
+
+    def say_again(self) -> None:
+        """Publish that once more, for an earlier process's will may have come behind it."""
+        if self._standing is not None:
+            with contextlib.suppress(LinkDown, PacketTooLarge):
+                self.publish(self._standing, None)
+
+    def publish(self, message: Message, then: Acknowledged | None) -> None:
+        """Hand a message to the connection; see `Link.publish`."""
+        client = self._client
+        if client is None:
+            raise LinkDown("there is no connection")
+        if (size_bytes := packet_bytes(message)) > self.max_packet_bytes:
+            raise PacketTooLarge(f"{len(message.payload)} bytes, {self.max_packet_bytes} allowed")
+        qos = min(message.qos, self.limits.max_qos)
+        retain = message.retain and self.limits.has_retain
+        if qos == 0:
+            if not client.send(unacknowledged(replace(message, qos=0, retain=retain))):
+                raise LinkDown("the connection is over")
+            if message.qos > 0 and then is not None:
+                self._take_for_acknowledged(client, then)
+            return
+        info = client._client.publish(message.topic, message.payload, qos, retain, to_properties(message))
+        if info.rc != 0:
+            raise LinkDown(repr(info.rc))
+        self.unanswered.add(info.mid, len(message.payload), size_bytes, time.monotonic(), then)
+
+    def acknowledged(self, mid: int, reason: ReasonCode) -> None:
+        """Take the broker's answer to one."""
+        published = self.unanswered.answered(mid)
+        if reason.is_failure:
+            drops.count("refused_by_broker", self._link, code=str(reason))
+        if published is None or self._line is None:
+            return
+        self._line.fault = None
+        if published.is_large:
+            self._line.path.sent()
+        self._line.packet_limit.passed(published.packet_bytes)
+        if published.then is not None:
+            published.then(None if reason.value == 0 else as_reason(str(reason)))
+
+    def _take_for_acknowledged(self, client: Connection, then: Acknowledged) -> None:
+        """Take a message that no answer comes to, for the broker has no QoS 1, for one that it has."""
+
+        def tell() -> None:
+            if self._client is client:
+                then(None)
+
+        asyncio.get_running_loop().call_soon(tell)

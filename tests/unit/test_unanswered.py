@@ -1,0 +1,39 @@
+from services.common.mqtt.unanswered import PUBACK_S, Unanswered
+
+
+def under_way(*at_s: float) -> Unanswered:
+    unanswered = Unanswered()
+    for mid, sent_s in enumerate(at_s):
+        unanswered.add(mid, 2_000, 2_300, sent_s, None)
+    return unanswered
+
+
+def test_what_the_broker_has_read_it_has_to_acknowledge() -> None:
+    unanswered = under_way(0.0)
+    assert not unanswered.is_ignored(answered_until_s=1.0, now_s=5.0)
+    assert not unanswered.is_ignored(answered_until_s=1.0, now_s=5.0 + PUBACK_S)
+    assert unanswered.is_ignored(answered_until_s=1.0, now_s=5.1 + PUBACK_S)
+
+
+def test_what_is_still_in_a_queue_to_it_is_waited_for() -> None:
+    unanswered = under_way(10.0)
+    for now_s in range(10, 1_000, 10):
+        assert not unanswered.is_ignored(answered_until_s=9.0, now_s=now_s)
+
+
+def test_each_answer_begins_the_wait_anew() -> None:
+    unanswered = under_way(0.0, 0.0)
+    unanswered.is_ignored(answered_until_s=1.0, now_s=1.0)
+    assert unanswered.answered(0) is not None
+    assert not unanswered.is_ignored(answered_until_s=1.0, now_s=PUBACK_S + 2.0)
+    assert unanswered.is_ignored(answered_until_s=1.0, now_s=2 * PUBACK_S + 3.0)
+
+
+def test_nothing_under_way_is_nothing_ignored() -> None:
+    unanswered = under_way(0.0)
+    assert unanswered.has_large
+    assert unanswered.sizes == [2_300]
+    unanswered.forget()
+    assert not unanswered
+    assert not unanswered.is_ignored(answered_until_s=100.0, now_s=1_000.0)
+    assert unanswered.answered(0) is None
