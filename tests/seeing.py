@@ -3,9 +3,10 @@
 import json
 import random
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.common import faces, times
 from services.common.faces import Face
+from services.common.message import Message
 from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import day_in
@@ -22,7 +24,7 @@ from services.common.topics import Source
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
 from services.gallery.looks import Looks
-from services.gallery.presence import Presence
+from services.gallery.presence import Presence, Status
 from services.gallery.service import make_app
 from services.gallery.settings import GallerySettings
 from services.gallery.site import Sight
@@ -173,3 +175,8 @@ async def gallery_process(folder: Path, broker_url: str) -> AsyncIterator[tuple[
         yield gallery, port
     finally:
         gallery.kill()
+
+
+def note(presence: Presence, topic: str, state: bytes) -> Status | None:
+    """Have a presence hear a state that says nothing of when it was said."""
+    return presence.note(Message(topic=topic, payload=state), datetime.now(UTC), time.monotonic())

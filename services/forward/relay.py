@@ -26,10 +26,14 @@ class Relay:
     Args:
         publish: sends to the cloud.
         own_topic: forward's own status, which no camera may have.
+        mark: says in a state when it was said.
     """
 
-    def __init__(self, publish: Publish, own_topic: str) -> None:
+    def __init__(
+        self, publish: Publish, own_topic: str, mark: Callable[[Message], Message] = lambda state: state
+    ) -> None:
         self._publish = publish
+        self._mark = mark
         self._own_topic = own_topic
         self._states: dict[str, Message] = {}
         self._under_way: set[str] = set()
@@ -64,7 +68,7 @@ class Relay:
             return
         state = self._states[topic]
         try:
-            self._publish(state, lambda _refusal: self._arrived(state))
+            self._publish(self._mark(state), lambda _refusal: self._arrived(state))
         except LinkDown:
             return  # the next connection starts over
         self._under_way.add(topic)

@@ -16,6 +16,7 @@ from services.common.message import Message
 from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.retention import EXPIRED
+from services.common.status import Sayings
 from services.common.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
@@ -68,6 +69,9 @@ class Sender:
         # Letting go is not urgent: together it costs a commit a while, alone one a face.
         self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
         self._is_finishing = False
+        self._sayings = Sayings(settings.status_every_s)
+        self._status_every_s = settings.status_every_s
+        self._said_s = 0.0
         self._own_status = device_topic(settings.device, "forward/status")
         self.link = Link(
             "cloud",
@@ -75,12 +79,12 @@ class Sender:
             identity=f"forward-{settings.device}",
             subscriptions=[device_topic(settings.device, "stored")],
             receive_maximum=256,
-            will=self._status(b"offline"),
+            will=self._last_word,
             on_up=self._link_up,
             on_down=self._link_down,
             drain=self._finish,
         )
-        self.relay = Relay(self.link.publish, self._own_status)
+        self.relay = Relay(self.link.publish, self._own_status, self._sayings.next)
 
     def offer(self, face: SpooledFace) -> None:
         """Take a new face, whose way into the spool has begun."""
@@ -159,7 +163,11 @@ class Sender:
             if not self.link.is_up:
                 self._silent_since_s = None
                 continue
-            self._judge_broker(time.monotonic())
+            self._judge_broker(now_s := time.monotonic())
+            if self._status_every_s and now_s - self._said_s >= self._status_every_s:
+                with contextlib.suppress(LinkDown):
+                    # Nobody need keep it: what was said first is kept.
+                    self._say_online(qos=0, retain=False)
 
     def _judge_broker(self, now_s: float) -> None:
         if not self._outbox.is_store_silent:
@@ -255,7 +263,7 @@ class Sender:
 
     def _link_up(self) -> None:
         self._is_finishing = False
-        self.link.publish(self._status(b"online"))
+        self._say_online(qos=1, retain=True)
         self.relay.start_over()
         self._outbox.link_up()
         self._apart.new_broker()
@@ -269,5 +277,12 @@ class Sender:
         self._outbox.link_down()
         self._wake.set()
 
-    def _status(self, payload: bytes) -> Message:
-        return Message(topic=self._own_status, payload=payload, qos=1, retain=True)
+    def _last_word(self) -> Message:
+        """Return what a connection that is about to begin will have said when it is over."""
+        self._sayings.begin(datetime.now(UTC))
+        return self._sayings.last(Message(topic=self._own_status, payload=b"offline", qos=1, retain=True))
+
+    def _say_online(self, *, qos: int, retain: bool) -> None:
+        said = Message(topic=self._own_status, payload=b"online", qos=qos, retain=retain)
+        self.link.publish(self._sayings.first(said))
+        self._said_s = time.monotonic()

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from services.common import bare_topics
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
+from services.common.status import MOST_EVERY_S
 from services.common.topics import BARE_IMAGES
 from services.forward.notify import letters
 
@@ -56,6 +57,13 @@ class ForwardSettings(DeviceSettings, KeepSettings, RetentionSettings, CloudSett
     )
     resend_first_s: float = Field(
         2.0, gt=0, le=10, description="seconds without a receipt until a face is sent again; then doubled"
+    )
+    status_every_s: int = Field(
+        10,
+        ge=0,
+        le=MOST_EVERY_S,
+        description="seconds after which the cloud is told again that this device is there; the gallery "
+        "takes it for offline after two and a half times as long; 0: never",
     )
     visit_gap_s: float = Field(
         2.0, gt=0, le=600, description="who was not seen for so many seconds comes for another visit"

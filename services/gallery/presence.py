@@ -1,10 +1,13 @@
-"""Which devices and cameras there are and what they do, from the retained status topics."""
+"""Which devices and cameras there are and what they do, from the status topics. Pure: time is an argument."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from services.common.errors import Refused
+from services.common.message import Message
+from services.common.status import Order, every_s
 from services.common.topics import Source, parse_camera_topic
 from services.gallery.roll import MOST_CAMERAS
 
@@ -13,6 +16,10 @@ FORWARD = "forward"
 """In the place of a camera's name: the device's link to the cloud."""
 MAX_SOURCES = 10_000
 """Names come from the network: beyond this no new one is taken."""
+SILENT_TIMES = 2.5
+"""A device that says every so often that it is there, and has not for so many times as long, is not."""
+SETTLED_S = 25.0
+"""What is said live, so long after a word that seems to be later, is later: a clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,62 +30,116 @@ class Status:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What was last said.
+
+    Attributes:
+        state: that.
+        order: when, by whoever said it; nothing of an older version.
+        heard_s: when it was heard last.
+        every_s: how often it is said at least; nothing where that is not promised.
+        is_over: nothing was heard for too long.
+    """
+
+    state: str
+    order: Order | None
+    heard_s: float
+    every_s: float | None
+    is_over: bool = False
+
+    @property
+    def shown(self) -> str:
+        return "offline" if self.is_over else self.state
+
+
 @dataclass(slots=True)
 class Presence:
-    """The last state of each, by source."""
+    """The last state of each, by source, over all brokers."""
 
-    _states: dict[Source, str] = field(default_factory=dict)
+    _words: dict[Source, _Word] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
-    def note(self, topic: str, payload: bytes) -> Status | None:
+    def note(self, message: Message, now: datetime, now_s: float) -> Status | None:
         """Take a status message; return what changed by it, if anything.
+
+        Args:
+            message: as a broker delivered it.
+            now: the time of day, which no device is ahead of.
+            now_s: the time, steady.
 
         Raises:
             Refused: `bad_topic`, `bad_status`, or `too_many_cameras`.
         """
-        source = parse_camera_topic(topic, "status")
-        if not payload:
+        source = parse_camera_topic(message.topic, "status")
+        if not message.payload:
             return self._forget(source)
-        state = payload[:32].decode("ascii", "replace")
+        state = message.payload[:32].decode("ascii", "replace")
         if state not in STATES:
-            raise Refused("bad_status", f"{payload[:32]!r} of {source}")
-        if source not in self._states:
+            raise Refused("bad_status", f"{message.payload[:32]!r} of {source}")
+        order = Order.of(message)
+        if order is not None and order.since > now:
+            order = Order(now, order.number)
+        known = self._words.get(source)
+        if known is None:
             self._make_room(source)
-        if self._states.get(source) == state:
+        elif not _is_later(order, known, now_s, is_kept=message.retain):
             return None
-        self._states[source] = state
-        return Status(source, state)
+        self._words[source] = _Word(state, order, now_s, every_s(message))
+        return None if known is not None and known.shown == state else Status(source, state)
+
+    def lapse(self, now_s: float) -> list[Status]:
+        """Take those for offline that have not said anything for too long; return what changed by it."""
+        gone = [
+            (source, word)
+            for source, word in self._words.items()
+            if source.camera == FORWARD
+            and word.shown == "online"
+            and word.every_s is not None
+            and now_s - word.heard_s > SILENT_TIMES * word.every_s
+        ]
+        for source, word in gone:
+            self._words[source] = replace(word, is_over=True)
+        return [Status(source, "offline") for source, _ in gone]
 
     @property
     def cameras(self) -> Mapping[Source, str]:
         """The state of each camera: one that its device cannot speak for is `unknown`."""
         return {
-            source: state if self.device(source.device) != "offline" else "unknown"
-            for source, state in self._states.items()
+            source: word.shown if self.device(source.device) != "offline" else "unknown"
+            for source, word in self._words.items()
             if source.camera != FORWARD
         }
 
     def device(self, device: str) -> str:
         """Return the state of a device's link to the cloud; `unknown` if nothing was heard of it."""
-        return self._states.get(Source(device, FORWARD), "unknown")
+        word = self._words.get(Source(device, FORWARD))
+        return "unknown" if word is None else word.shown
 
     @property
     def devices(self) -> set[str]:
         """The devices that anything was heard of."""
-        return {source.device for source in self._states}
+        return {source.device for source in self._words}
 
     def _make_room(self, source: Source) -> None:
         """Take a new name of a device, its link's always: one that invents cameras takes no other's room."""
         is_camera = source.camera != FORWARD
-        if len(self._states) >= MAX_SOURCES or (is_camera and self._counts[source.device] >= MOST_CAMERAS):
+        if len(self._words) >= MAX_SOURCES or (is_camera and self._counts[source.device] >= MOST_CAMERAS):
             raise Refused("too_many_cameras", str(source))
         self._counts[source.device] += is_camera
 
     def _forget(self, source: Source) -> Status | None:
         """Take a retained message's deletion, which is an empty one."""
-        if self._states.pop(source, None) is None:
+        if self._words.pop(source, None) is None:
             return None
         self._counts[source.device] -= source.camera != FORWARD
         if not self._counts[source.device]:
             del self._counts[source.device]
         return Status(source, "unknown")
+
+
+def _is_later(order: Order | None, known: _Word, now_s: float, *, is_kept: bool) -> bool:
+    """Say whether a word is to be believed rather than what is known."""
+    if known.order is None or (order is not None and order >= known.order):
+        return True
+    return not is_kept and now_s - known.heard_s > SETTLED_S

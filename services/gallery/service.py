@@ -1,5 +1,7 @@
 import asyncio
+import time
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 import structlog
 from aiohttp import web
@@ -29,6 +31,7 @@ from services.gallery.viewers import Viewers
 from services.gallery.visits import Visits
 
 ANNOUNCE_EVERY_S = 1.0
+LAPSE_EVERY_S = 1.0
 
 log = structlog.get_logger()
 _drops = Drops(REFUSED, "gallery.message_refused")
@@ -72,6 +75,7 @@ async def serve(settings: GallerySettings) -> None:
                         await stack.enter_async_context(link)
                     tasks = await stack.enter_async_context(asyncio.TaskGroup())
                     tasks.create_task(arrivals.run(ANNOUNCE_EVERY_S), name="gallery.arrivals")
+                    tasks.create_task(watch(sight), name="gallery.watch")
                     for link in links:
                         tasks.create_task(listen(link, sight, arrivals), name="gallery.listen")
             finally:
@@ -90,6 +94,14 @@ def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     return app
 
 
+async def watch(sight: Sight) -> None:
+    """Tell open pages of devices that have fallen silent."""
+    while True:
+        await asyncio.sleep(LAPSE_EVERY_S)
+        for status in sight.presence.lapse(time.monotonic()):
+            sight.viewers.tell(status_news(status))
+
+
 async def listen(link: Link, sight: Sight, arrivals: Arrivals) -> None:
     """Follow what the broker says of stored faces and of the cameras."""
     async for delivery in link:
@@ -103,7 +115,7 @@ async def listen(link: Link, sight: Sight, arrivals: Arrivals) -> None:
 
 def _take(message: Message, sight: Sight, arrivals: Arrivals) -> None:
     if message.topic.endswith("/status"):
-        status = sight.presence.note(message.topic, message.payload)
+        status = sight.presence.note(message, datetime.now(UTC), time.monotonic())
         if status is not None:
             sight.viewers.tell(status_news(status))
     elif len(sight.viewers):

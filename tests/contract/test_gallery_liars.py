@@ -27,7 +27,7 @@ from services.gallery.arrivals import MAX_DAYS, MAX_NOTED_OF_DEVICE, Arrivals
 from services.gallery.presence import Presence
 from services.gallery.roll import MOST_CAMERAS, MOST_DEVICES, MOST_SOURCES, call_roll
 from services.gallery.selection import Selection
-from tests.seeing import NOON, ForwardOnly, fill, settings_for, taken, visiting, visiting_folder
+from tests.seeing import NOON, ForwardOnly, fill, note, settings_for, taken, visiting, visiting_folder
 from tests.support import S3Server, eventually
 
 TODAY = NOON.date()
@@ -220,15 +220,15 @@ def test_states_of_invented_cameras_take_nobodys_room() -> None:
     refused = 0
     for number in range(CROWD):
         try:
-            presence.note(f"faceferry/{LIAR}/c{number}/status", b"online")
+            note(presence, f"faceferry/{LIAR}/c{number}/status", b"online")
         except Refused as refusal:
             refused += refusal.reason == "too_many_cameras"
-    presence.note(f"faceferry/{LIAR}/forward/status", b"online")
-    presence.note("faceferry/porch/front/status", b"online")
+    note(presence, f"faceferry/{LIAR}/forward/status", b"online")
+    note(presence, "faceferry/porch/front/status", b"online")
     assert refused == CROWD - MOST_CAMERAS
     assert presence.cameras[HONEST] == "online"
-    presence.note(f"faceferry/{LIAR}/c0/status", b"")
-    assert presence.note(f"faceferry/{LIAR}/new/status", b"online") is not None
+    note(presence, f"faceferry/{LIAR}/c0/status", b"")
+    assert note(presence, f"faceferry/{LIAR}/new/status", b"online") is not None
 
 
 @asynccontextmanager

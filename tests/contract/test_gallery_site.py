@@ -21,7 +21,18 @@ from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.gallery.site import arrival_news
 from services.store.admission import to_object
-from tests.seeing import CAMERAS, NOON, TOKEN, fill, scattered, settings_for, taken, visiting, visiting_folder
+from tests.seeing import (
+    CAMERAS,
+    NOON,
+    TOKEN,
+    fill,
+    note,
+    scattered,
+    settings_for,
+    taken,
+    visiting,
+    visiting_folder,
+)
 from tests.storing import jpeg
 
 HTML = {"Accept": "text/html"}
@@ -299,7 +310,7 @@ async def test_cameras_are_shown_with_their_state_last_face_and_hours(root: Path
                 "porch/forward": b"online",
                 "attic/a": b"stalled",
             }.items():
-                sight.presence.note(f"faceferry/{topic}/status", state)
+                note(sight.presence, f"faceferry/{topic}/status", state)
             page = await body(client, "/devices")
     assert 'data-status="porch/front" data-state="online"' in page
     assert 'data-status="attic/a" data-state="stalled"' in page

@@ -1,8 +1,9 @@
-"""forward and store, processes of their own, with three brokers that know nothing of each other."""
+"""forward, store and gallery, processes of their own, with three brokers that know nothing of each other."""
 
 import asyncio
 import json
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.common.mqtt import Broker, Link
+from tests.seeing import gallery_process
 from tests.storing import images_in
 from tests.support import MosquittoServer, ServiceProcess, eventually, running_broker
 from tests.system.test_forward import DEVICE, Detect, face
@@ -128,3 +130,49 @@ async def test_a_frozen_broker_is_left_while_faces_flow(site: Site) -> None:
     await deliver(site, range(FACES, 2 * FACES))
     assert site.used() is not frozen
     assert len(images_in(site.folder)) == 2 * FACES
+
+
+def shown(port: int) -> str | None:
+    """What the gallery shows of the device."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/devices", timeout=5) as answer:
+        page = answer.read().decode()
+    found = re.search(rf'data-status="{DEVICE}/forward" data-state="(\w+)"', page)
+    return found[1] if found else None
+
+
+async def test_the_gallery_shows_a_device_as_it_is_within_30_s_wills_or_not(site: Site) -> None:
+    """It moves when its broker is killed; when it dies together with its broker nobody publishes a will."""
+    await until_all_is_up(site)
+    async with gallery_process(site.folder.parent, ",".join(each.url for each in site.clouds)) as (_, port):
+        await eventually(lambda: shown(port) == "online", 30)
+        first = site.used()
+        first.kill()
+        await eventually(site.is_forward_up, 20)
+        first.start()  # it knows nothing any more
+        await asyncio.sleep(1.0)
+        assert shown(port) == "online"
+        second = site.used()
+        os.kill(second.pid, signal.SIGSTOP)
+        site.forward.kill()
+        os.kill(second.pid, signal.SIGKILL)  # without a moment in which it goes on
+        second.kill()
+        assert shown(port) == "online", "nobody can know"
+        await eventually(lambda: shown(port) == "offline", 30)
+        site.forward.start()
+        await eventually(lambda: shown(port) == "online", 30)
+
+
+async def test_a_will_that_comes_late_does_not_hide_that_the_device_is_elsewhere(site: Site) -> None:
+    """A frozen broker, when it goes on, publishes the will of the connection that has long been left."""
+    await until_all_is_up(site)
+    async with gallery_process(site.folder.parent, ",".join(each.url for each in site.clouds)) as (_, port):
+        await eventually(lambda: shown(port) == "online", 30)
+        frozen = site.used()
+        os.kill(frozen.pid, signal.SIGSTOP)
+        await deliver(site, range(3))
+        await eventually(lambda: site.is_forward_up() and site.used() is not frozen, 30)
+        await asyncio.sleep(24.0)
+        os.kill(frozen.pid, signal.SIGCONT)
+        for _ in range(10):
+            await asyncio.sleep(0.3)
+            assert shown(port) == "online"

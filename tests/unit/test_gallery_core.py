@@ -20,6 +20,7 @@ from services.gallery.selection import Selection
 from services.gallery.settings import GallerySettings
 from services.gallery.viewers import MAX_UNTOLD, Viewers
 from tests.seeing import NOON
+from tests.seeing import note
 from tests.storing import jpeg
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,10}", fullmatch=True)
@@ -114,11 +115,11 @@ def test_beyond_this_machine_a_token_of_some_length_is_required() -> None:
 def test_a_camera_whose_device_is_offline_is_in_an_unknown_state() -> None:
     presence = Presence()
     front = Source("porch", "front")
-    assert presence.note("faceferry/porch/front/status", b"online") == Status(front, "online")
+    assert note(presence, "faceferry/porch/front/status", b"online") == Status(front, "online")
     assert presence.cameras == {front: "online"}
-    presence.note("faceferry/porch/forward/status", b"offline")
+    note(presence, "faceferry/porch/forward/status", b"offline")
     assert presence.cameras == {front: "unknown"}
-    presence.note("faceferry/porch/forward/status", b"online")
+    note(presence, "faceferry/porch/forward/status", b"online")
     assert presence.cameras == {front: "online"}
     assert presence.device("porch") == "online"
     assert presence.devices == {"porch"}
@@ -126,9 +127,9 @@ def test_a_camera_whose_device_is_offline_is_in_an_unknown_state() -> None:
 
 def test_a_state_that_is_told_again_is_no_news_and_an_empty_one_is_the_end() -> None:
     presence = Presence()
-    presence.note("faceferry/porch/front/status", b"online")
-    assert presence.note("faceferry/porch/front/status", b"online") is None
-    assert presence.note("faceferry/porch/front/status", b"") == Status(Source("porch", "front"), "unknown")
+    note(presence, "faceferry/porch/front/status", b"online")
+    assert note(presence, "faceferry/porch/front/status", b"online") is None
+    assert note(presence, "faceferry/porch/front/status", b"") == Status(Source("porch", "front"), "unknown")
     assert presence.cameras == {}
 
 
@@ -136,17 +137,17 @@ def test_a_state_that_is_told_again_is_no_news_and_an_empty_one_is_the_end() -> 
 def test_what_is_no_status_is_refused(topic: str, payload: bytes) -> None:
     presence = Presence()
     with pytest.raises(Refused):
-        presence.note(f"{topic}/status", payload + b"?")
+        note(presence, f"{topic}/status", payload + b"?")
     assert presence.devices == set()
 
 
 def test_devices_cannot_fill_the_memory() -> None:
     presence = Presence()
     for number in range(MAX_SOURCES):
-        presence.note(f"faceferry/d{number}/c/status", b"online")
+        note(presence, f"faceferry/d{number}/c/status", b"online")
     with pytest.raises(Refused, match="too_many_cameras"):
-        presence.note("faceferry/one-more/c/status", b"online")
-    assert presence.note("faceferry/d0/c/status", b"stalled") is not None
+        note(presence, "faceferry/one-more/c/status", b"online")
+    assert note(presence, "faceferry/d0/c/status", b"stalled") is not None
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1, max_size=24))

@@ -29,6 +29,14 @@ def test_each_answer_begins_the_wait_anew() -> None:
     assert unanswered.is_ignored(answered_until_s=1.0, now_s=2 * PUBACK_S + 3.0)
 
 
+def test_what_needs_no_answer_is_none() -> None:
+    """A message of QoS 0 that has left is told of in the same way."""
+    unanswered = under_way(0.0)
+    unanswered.is_ignored(answered_until_s=1.0, now_s=1.0)
+    assert unanswered.answered(77) is None
+    assert unanswered.is_ignored(answered_until_s=1.0, now_s=PUBACK_S + 2.0)
+
+
 def test_nothing_under_way_is_nothing_ignored() -> None:
     unanswered = under_way(0.0)
     assert unanswered.has_large

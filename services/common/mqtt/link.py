@@ -61,9 +61,10 @@ class Link:
             published before the new one says anything, not when its keep-alive is over.
         subscriptions: topic filters, each at QoS 1 (the publisher's QoS decides).
         receive_maximum: QoS 1 messages that the broker may have unacknowledged here.
-        will: published by the broker if this process goes without a word, and by the link when it closes.
-            If it is retained, what was last published on its topic is said once more some time after each
-            connection, for the will of an earlier process may have come behind it.
+        will: published by the broker if this process goes without a word, and by the link when it closes; or
+            what makes the one of each connection, before that begins. If it is retained, what was last
+            published on its topic is said once more some time after each connection, for the will of an
+            earlier process may have come behind it.
         wants: for whoever may be sent more than can be read: is asked about each message before it is taken
             apart. What is not wanted is acknowledged and forgotten; the rest is taken apart when it is looked
             at. Without it all is, at once, and what is malformed ends the connection.
@@ -72,6 +73,9 @@ class Link:
         on_down: called after each loss of the connection.
         drain: awaited before a connection that works is left for a better broker, for a few seconds at most:
             what is under way by then is answered over the old one.
+
+    Attributes:
+        end_code: what the broker ended the last connection with (MQTT 5.0, 3.14.2.1); nothing if it did not.
 
     Raises:
         SetupError: certificate files that cannot be used.
@@ -85,7 +89,7 @@ class Link:
         identity: str,
         subscriptions: Sequence[str] = (),
         receive_maximum: int = 64,
-        will: Message | None = None,
+        will: Message | Callable[[], Message] | None = None,
         wants: Wants | None = None,
         rest_s: Callable[[], float] | None = None,
         on_up: Callable[[], None] | None = None,
@@ -98,20 +102,21 @@ class Link:
         self._client_id = _mint(identity)
         self._subscriptions = subscriptions
         self._receive_maximum = receive_maximum
-        self._will = will
         self._rest_s = rest_s
+        self._make_will: Callable[[], Message | None] = will if callable(will) else lambda: will
+        self._will: Message | None = None
         self._on_up = on_up
         self._on_down = on_down
         self._drain = drain
         self._connection: Connection | None = None
         self._up = asyncio.Event()
         self._inbox = Inbox(name, wants, self._large_came_in)
-        self._outgoing = Outgoing(name, will)
+        self._outgoing = Outgoing(name)
         self._why_leave: str | None = None
         self._up_s = float("-inf")
         self._short_lived = 0
         self._looked_at_s = float("-inf")
-        self._end_code: int | None = None
+        self.end_code: int | None = None
 
     async def __aenter__(self) -> Self:
         self._tasks = await asyncio.TaskGroup().__aenter__()
@@ -153,11 +158,6 @@ class Link:
     def max_packet_bytes(self) -> int:
         """The largest packet the connected broker takes, by its own word or by what was seen of it."""
         return self._outgoing.max_packet_bytes
-
-    @property
-    def end_code(self) -> int | None:
-        """What the broker ended the last connection with (MQTT 5.0, 3.14.2.1); nothing where it did not."""
-        return self._end_code
 
     def why_not_ready(self) -> str | None:
         """Return nothing while the broker is there and answers, else what is wrong (see `health.Check`)."""
@@ -251,7 +251,7 @@ class Link:
         else:
             return False
         finally:
-            self._end_code = client.code
+            self.end_code = client.code
             await self._leave(client)
             client.close()
 
@@ -351,6 +351,7 @@ class Link:
         self._line.path.received()
 
     def _make_client(self) -> Connection:
+        self._will = self._outgoing.will = self._make_will()
         client = make_connection(
             self._line,
             self._client_id,

@@ -30,15 +30,15 @@ class Outgoing:
 
     Args:
         link: the link's name, for metrics.
-        will: see `Link`.
 
     Attributes:
+        will: the present connection's; see `Link`.
         limits: what that broker says of itself.
         unanswered: what it has not acknowledged yet.
     """
 
-    def __init__(self, link: str, will: Message | None) -> None:
-        self._will = will
+    def __init__(self, link: str) -> None:
+        self.will: Message | None = None
         self._standing: Message | None = None
         self.limits = Limits()
         self.unanswered = Unanswered()
@@ -68,7 +68,7 @@ class Outgoing:
 
     def note(self, message: Message) -> None:
         """Remember what was last published on the will's topic, be it sent or not."""
-        if self._will is not None and message.retain and message.topic == self._will.topic:
+        if self.will is not None and message.retain and message.topic == self.will.topic:
             self._standing = message
 
     def say_again(self) -> None:

@@ -63,9 +63,10 @@ class Unanswered:
         self._read_by_s = float("inf")
 
     def answered(self, mid: int) -> Publication | None:
-        """Return the message that an answer is for, which is under way no more."""
-        self._read_by_s = float("inf")
-        return self._waiting.pop(mid, None)
+        """Return the message that an answer is for, which is under way no more; nothing of QoS 0."""
+        if (published := self._waiting.pop(mid, None)) is not None:
+            self._read_by_s = float("inf")
+        return published
 
     def is_ignored(self, answered_until_s: float, now_s: float) -> bool:
         """Say whether the broker has read a message and acknowledged nothing for too long.
