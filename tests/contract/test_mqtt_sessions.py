@@ -129,7 +129,7 @@ async def test_the_will_of_a_process_that_died_without_a_word_is_taken_back(
 async def test_two_with_one_client_id_part_instead_of_taking_turns(broker: MosquittoServer) -> None:
     """A copy of a running machine has its process's id too."""
     async with device(broker.url) as one, device(broker.url) as copy:
-        copy._client_id = one._client_id
+        copy._identity.client_id = one._identity.client_id
         await eventually(lambda: one.is_up and copy.is_up and client_id(one) != client_id(copy))
         await asyncio.sleep(1.0)
         assert one.is_up

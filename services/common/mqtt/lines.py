@@ -1,6 +1,7 @@
 """The brokers that a link may use, and which of them it does."""
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from services.common.broker import Broker
 from services.common.credentials import Credentials
 from services.common.endings import LACKING, PACKET_TOO_LARGE, SERVER_MOVED, USE_ANOTHER_SERVER
 from services.common.metrics import MQTT_LINK_UP
+from services.common.mqtt.asking import BrokerUnavailable, ask
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
@@ -54,6 +56,7 @@ class Lines:
 
     def __init__(self, link: str, brokers: Sequence[Broker], identity: str) -> None:
         self._link = link
+        self._identity = identity
         self._all = [Line(each, Credentials(link, each)) for each in brokers]
         self.roster = Roster(identity, [each.address for each in brokers], random.random())
         self.at = self.roster.home
@@ -75,6 +78,15 @@ class Lines:
     def why_down(self) -> str:
         """Why there is no connection to any."""
         return "; ".join(f"{line.address}: {line.why_down}" for line in self._all)
+
+    async def can_be_had(self, at: int) -> bool:
+        """Say whether a broker lets us in, by a connection of another id, which the present one survives."""
+        try:
+            await ask(self._all[at], self._identity)
+        except BrokerUnavailable:
+            self.roster.failed(at, time.monotonic())
+            return False
+        return True
 
     def turn(self, now_s: float) -> None:
         """Go on to the one to try now."""

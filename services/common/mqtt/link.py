@@ -7,7 +7,6 @@ reason codes of PUBACK. Others are done in their place: see `connection` and `pa
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
@@ -18,9 +17,9 @@ import aiomqtt
 from services.common.backoff import Backoff
 from services.common.broker import Broker
 from services.common.message import Message
-from services.common.mqtt.asking import BrokerUnavailable, ask
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.delivery import Delivery, Inbox, Wants
+from services.common.mqtt.identity import Identity
 from services.common.mqtt.joining import granted, make_connection, subscribe
 from services.common.mqtt.line import Line
 from services.common.mqtt.lines import End, Lines
@@ -35,8 +34,6 @@ LOOKED_AT_S = 5.0
 """For so long after somebody has asked whether we are ready the broker is asked whether it is there."""
 STEADY_S = 3.0
 """A connection that lasted so long was a good one; the next try follows at once."""
-TOO_SHORT_LIVED = 3
-"""So many connections in a row that were none look as if another client had our id."""
 DRAIN_S = 3.0
 """So long may it take until a connection is left that is left for a better one."""
 OLD_WILL_S = 2 * KEEP_ALIVE_S
@@ -98,8 +95,7 @@ class Link:
     ) -> None:
         self.name = name
         self._lines = Lines(name, [broker] if isinstance(broker, Broker) else broker, identity)
-        self._identity = identity
-        self._client_id = _mint(identity)
+        self._identity = Identity(identity)
         self._subscriptions = subscriptions
         self._receive_maximum = receive_maximum
         self._rest_s = rest_s
@@ -114,7 +110,6 @@ class Link:
         self._outgoing = Outgoing(name)
         self._why_leave: str | None = None
         self._up_s = float("-inf")
-        self._short_lived = 0
         self._looked_at_s = float("-inf")
         self.end_code: int | None = None
 
@@ -271,17 +266,10 @@ class Link:
         up_s = time.monotonic() - self._up_s
         if up_s > STEADY_S:
             backoff.reset()
-            self._short_lived = 0
-        else:
-            self._short_lived += 1
         if better is not None:
             self._lines.move(better)
             return
-        if client.is_taken_over or self._short_lived >= TOO_SHORT_LIVED:
-            # We have no other connection that is alive: somebody else has this id, as a copy of a running
-            # machine has. Taking it back would go on for ever. Not every broker says that this is it.
-            self._client_id = _mint(self._identity)
-            self._short_lived = 0
+        self._identity.ended(is_short=up_s <= STEADY_S, is_taken_over=client.is_taken_over)
         self._lines.note_path(up_s, is_silent=client.is_silent, is_stuck=self._outgoing.unanswered.has_large)
         if self._why_leave is not None:
             raise aiomqtt.MqttError(self._why_leave)
@@ -291,7 +279,7 @@ class Link:
     async def _watch(self, client: Connection) -> int | None:
         """Return when the connection has ended, or which broker it is to be left for."""
         is_said_again = False
-        async with Lookout(self._lines.roster, self._lines.at, self._can_be_had) as lookout:
+        async with Lookout(self._lines.roster, self._lines.at, self._lines.can_be_had) as lookout:
             while self._why_leave is None and not await client.ends(WATCH_EVERY_S):
                 now_s = time.monotonic()
                 if self._outgoing.unanswered.is_ignored(client.read_until_s, now_s):
@@ -306,15 +294,6 @@ class Link:
                     await self._finish()
                     return better
         return None
-
-    async def _can_be_had(self, at: int) -> bool:
-        """Say whether a broker lets us in, by a connection of another id, which the present one survives."""
-        try:
-            await ask(self._lines[at], self._identity)
-        except BrokerUnavailable:
-            self._lines.roster.failed(at, time.monotonic())
-            return False
-        return True
 
     async def _finish(self) -> None:
         """Have what is under way answered before a connection that works is left."""
@@ -354,7 +333,7 @@ class Link:
         self._will = self._outgoing.will = self._make_will()
         client = make_connection(
             self._line,
-            self._client_id,
+            self._identity.client_id,
             keep_alive_s=KEEP_ALIVE_S,
             receive_maximum=self._receive_maximum,
             will=self._will,
@@ -367,7 +346,3 @@ class Link:
             mid, code
         )
         return client
-
-
-def _mint(identity: str) -> str:
-    return f"{identity}-{secrets.token_hex(4)}"
