@@ -19,8 +19,7 @@ from services.gallery.presence import MAX_SOURCES, Presence, Status
 from services.gallery.selection import Selection
 from services.gallery.settings import GallerySettings
 from services.gallery.viewers import MAX_UNTOLD, Viewers
-from tests.seeing import NOON
-from tests.seeing import note
+from tests.seeing import NOON, note
 from tests.storing import jpeg
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,10}", fullmatch=True)
