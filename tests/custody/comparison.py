@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.faces import Face
+from services.common.storage.index.names import ROOT as INDEX
 from tests.custody.faces import key_of
 
 
@@ -71,6 +72,10 @@ def compare(objects: Path, faces: Iterable[Face], destroyed: Collection[str] = (
 
 
 def objects_in(folder: Path) -> dict[str, Path]:
-    """Return all objects by key, but for the store's probe and the server's own files."""
+    """Return all objects by key, but for the store's probe, its index and the server's own files."""
     paths = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
-    return {key.as_posix(): path for key, path in paths if not key.parts[0].startswith(".")}
+    return {
+        key.as_posix(): path
+        for key, path in paths
+        if not key.parts[0].startswith(".") and key.parts[0] != INDEX
+    }
