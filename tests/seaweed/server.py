@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from services.up.brokers import free_port
+from tests.conftest import skip
 from tests.support import wait_for_port
 
 DAY_S = 10.0
@@ -57,10 +56,7 @@ class SeaweedServer:
     def __init__(self, folder: Path) -> None:
         found = find_program()
         if found is None:
-            # Not one of those without which CI fails: it takes a quarter of an hour to build.
-            pytest.skip(
-                "no S3 server with life-cycle rules: `python -m tests.seaweed.server` builds one, with Go"
-            )
+            skip("no S3 server with life-cycle rules: `python -m tests.seaweed.server` builds one, with Go")
         assert found is not None
         self._program = found
         self._folder = folder

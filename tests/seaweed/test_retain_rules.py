@@ -18,8 +18,6 @@ from services.store.admission import to_object
 from tests.seaweed.server import DAY_S, SeaweedServer
 from tests.storing import PORCH, jpeg
 
-pytestmark = pytest.mark.long
-
 FOREIGN = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 9_000}}
 
 
