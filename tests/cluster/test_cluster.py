@@ -23,19 +23,11 @@ SHARED_FACES = 300
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+@pytest.fixture
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
+    """A cluster of the test's own: one whose nodes were killed and frozen may close connections for good."""
     with running_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
         yield nodes
-
-
-@pytest.fixture
-def nodes(cluster: list[Node]) -> list[Node]:
-    """The cluster, whole again after whatever a test before has done to it."""
-    for node in cluster:
-        if not node.is_running:
-            node.start()
-    return cluster
 
 
 def environment(folder: Path, local: MosquittoServer, nodes: list[Node]) -> dict[str, str]:
