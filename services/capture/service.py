@@ -34,7 +34,7 @@ from services.common import health, lock
 from services.common.access import Guard, is_loopback
 from services.common.metrics import DEVICE_INFO
 from services.common.mqtt import Broker
-from services.common.summary import Counts, Waiting, summarise, total
+from services.common.summary import Counts, Waiting, summarise, totals
 from services.common.topics import Source
 
 CLOCK_EVERY_S = 1.0
@@ -87,13 +87,14 @@ async def serve(settings: CaptureSettings) -> None:
 
 async def _summarise(stations: Sequence["Station"]) -> None:
     def did() -> Counts:
-        counters = {
-            "frames": metrics.FRAMES,
-            "sent": metrics.PUBLISHED,
-            "answered": metrics.ANSWERED,
-            "dropped": metrics.DROPPED,
-        }
-        return {name: total(counter) for name, counter in counters.items()}
+        return totals(
+            {
+                "frames": metrics.FRAMES,
+                "sent": metrics.PUBLISHED,
+                "answered": metrics.ANSWERED,
+                "dropped": metrics.DROPPED,
+            }
+        )
 
     def waits() -> Waiting:
         away = {station.name: station.outlet.state for station in stations}

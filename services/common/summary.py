@@ -39,6 +39,11 @@ def total(counter: Collector) -> float:
     return sum(sample.value for sample in samples if not sample.name.endswith("_created"))
 
 
+def totals(counters: Mapping[str, Collector]) -> Counts:
+    """Return what each of some metrics has counted; see `total`."""
+    return {name: total(counter) for name, counter in counters.items()}
+
+
 def waiting(count: int, oldest_s: float | None, why: str | None) -> dict[str, object]:
     """Return what a summary says of what waits; nothing if nothing does.
 

@@ -3,7 +3,7 @@
 import time
 
 from services.common.mqtt import Link
-from services.common.summary import Counts, Waiting, summarise, total, waiting
+from services.common.summary import Counts, Waiting, summarise, totals, waiting
 from services.detect import metrics
 from services.detect.custody import Custody
 
@@ -23,11 +23,12 @@ async def tell(custody: Custody, link: Link) -> None:
 
 
 def _did() -> Counts:
-    counters = {
-        "frames": metrics.FRAMES,
-        "faces": metrics.FACES,
-        "dropped": metrics.FRAMES_DROPPED,
-        "unanswered": metrics.UNANSWERED,
-        "resent": metrics.FACES_RESENT,
-    }
-    return {name: total(counter) for name, counter in counters.items()}
+    return totals(
+        {
+            "frames": metrics.FRAMES,
+            "faces": metrics.FACES,
+            "dropped": metrics.FRAMES_DROPPED,
+            "unanswered": metrics.UNANSWERED,
+            "resent": metrics.FACES_RESENT,
+        }
+    )

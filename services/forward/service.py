@@ -10,7 +10,7 @@ from services.common import health, lock
 from services.common.backoff import Backoff
 from services.common.metrics import DEVICE_INFO
 from services.common.retention import Retention, SettledClock
-from services.common.summary import Counts, Waiting, summarise, total, waiting
+from services.common.summary import Counts, Waiting, summarise, totals, waiting
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
@@ -123,16 +123,17 @@ def tell_of_others(spool: Spool, device: str) -> None:
 
 def what_was_done() -> Counts:
     """Return what was counted so far."""
-    counters = {
-        "sights": metrics.SIGHTS,
-        "wanted": metrics.WANTED,
-        "taken": metrics.FACES_TAKEN,
-        "stored": metrics.FACES_STORED,
-        "resent": metrics.FACES_RESENT,
-        "refused": metrics.FACES_REFUSED,
-        "dropped": metrics.DROPPED,
-    }
-    return {name: total(counter) for name, counter in counters.items()}
+    return totals(
+        {
+            "sights": metrics.SIGHTS,
+            "wanted": metrics.WANTED,
+            "taken": metrics.FACES_TAKEN,
+            "stored": metrics.FACES_STORED,
+            "resent": metrics.FACES_RESENT,
+            "refused": metrics.FACES_REFUSED,
+            "dropped": metrics.DROPPED,
+        }
+    )
 
 
 def what_waits(writer: SpoolWriter, taker: Taker, sender: Sender) -> Waiting:

@@ -6,7 +6,7 @@ from services.common.backoff import Backoff
 from services.common.mqtt import Broker, check_any, notes_of
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
-from services.common.summary import Counts, summarise, total
+from services.common.summary import Counts, summarise, totals
 from services.store import metrics
 from services.store.availability import Availability
 from services.store.door import Door
@@ -65,13 +65,14 @@ async def serve(settings: StoreSettings) -> None:
 
 def what_was_done() -> Counts:
     """Return what was counted so far."""
-    counters = {
-        "stored": metrics.PUTS,
-        "refused": metrics.REFUSED,
-        "dropped": metrics.DROPPED,
-        "retried": metrics.RETRIES,
-    }
-    return {name: total(counter) for name, counter in counters.items()}
+    return totals(
+        {
+            "stored": metrics.PUTS,
+            "refused": metrics.REFUSED,
+            "dropped": metrics.DROPPED,
+            "retried": metrics.RETRIES,
+        }
+    )
 
 
 async def verify(objects: ObjectStore, availability: Availability) -> None:
