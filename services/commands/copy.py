@@ -1,13 +1,12 @@
 import argparse
 import asyncio
-import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from services.commands.stores import settings_of
+from services.commands.stores import patiently, settings_of
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.faces import mint_id
@@ -140,13 +139,7 @@ class Copier:
 
 
 async def _patiently(request: Callable[[], Awaitable[T]]) -> T:
-    """Do a request, a few times if need be: there are so many that some fail."""
-    backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
-    for _ in range(RETRIES):
-        with contextlib.suppress(StoreUnavailable):
-            return await request()
-        await asyncio.sleep(backoff.next_s())
-    return await request()
+    return await patiently(request, RETRIES, Backoff(FIRST_RETRY_S, LAST_RETRY_S))
 
 
 async def _camera_folders(store: ObjectStore) -> AsyncIterator[str]:

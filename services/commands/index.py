@@ -1,10 +1,10 @@
 import argparse
 import asyncio
-import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from services.commands.stores import chosen
+from services.commands.stores import chosen, patiently
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.storage import keys
@@ -83,17 +83,11 @@ async def _look(store: WholeStore, day: date) -> Mended:
 async def _each_day(settings: ObjectStoreSettings, options: argparse.Namespace, work: Work) -> None:
     async with open_store(settings) as store:
         for day in await _days(store, options):
-            print(_line(day, await _patiently(work, store, day)))
-
-
-async def _patiently(work: Work, store: WholeStore, day: date) -> Mended:
-    """Do it, and again where the store did not answer: what is done by then need not be done again."""
-    backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
-    for _ in range(RETRIES):
-        with contextlib.suppress(StoreUnavailable):
-            return await work(store, day)
-        await asyncio.sleep(backoff.next_s())
-    return await work(store, day)
+            # What is done by the time that the store does not answer need not be done again.
+            done = await patiently(
+                functools.partial(work, store, day), RETRIES, Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+            )
+            print(_line(day, done))
 
 
 async def _days(store: WholeStore, options: argparse.Namespace) -> Sequence[date]:

@@ -1,13 +1,21 @@
-"""Stores as people name them on a command line."""
+"""Stores as commands use them: named on a command line, and asked again where they do not answer."""
 
+import asyncio
+import contextlib
 import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.settings import explain
 from services.common.storage.addresses import DEFAULT_STORE, store_url
+from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
+
+T = TypeVar("T")
 
 
 def settings_of(store: str) -> ObjectStoreSettings:
@@ -29,3 +37,16 @@ def chosen(named: str | None) -> ObjectStoreSettings:
         SetupError: it cannot be one.
     """
     return settings_of(named or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
+
+
+async def patiently(request: Callable[[], Awaitable[T]], retries: int, backoff: Backoff) -> T:
+    """Do a request, and again where the store did not answer: there are so many that some fail.
+
+    Raises:
+        StoreUnavailable: it did not the last time, either.
+    """
+    for _ in range(retries):
+        with contextlib.suppress(StoreUnavailable):
+            return await request()
+        await asyncio.sleep(backoff.next_s())
+    return await request()
