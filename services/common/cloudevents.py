@@ -13,6 +13,16 @@ _NAME = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
+UNSYNCHRONISED = ("clock", "unsynchronised")
+"""What a frame or a face has among its attributes whose camera did not know the time."""
+
+
+def is_time_known(attributes: Mapping[str, str]) -> bool:
+    """Say whether the camera knew the time that a frame or a face has, by its attributes."""
+    name, value = UNSYNCHRONISED
+    return attributes.get(name) != value
+
+
 def check_type(attributes: Mapping[str, str], expected: str) -> None:
     """Raise `Refused` (`bad_type`) unless the attributes are of this event type."""
     if attributes.get("specversion") != "1.0" or attributes.get("type") != expected:

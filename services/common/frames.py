@@ -14,7 +14,6 @@ from services.common.topics import Source, camera_topic, parse_camera_topic
 
 FRAME_TYPE = "faceferry.frame.v1"
 JPEG = "image/jpeg"
-UNSYNCHRONISED = ("clock", "unsynchronised")
 MOST_NEXT_S = 2.0
 """For longer nobody can have a camera's frames held back."""
 _MAX_SEQUENCE_DIGITS = 20
@@ -82,7 +81,7 @@ def encode_frame(frame: Frame) -> Message:
     if frame.after is not None:
         attributes.append(("after", str(frame.after)))
     if not frame.is_clock_synchronised:
-        attributes.append(UNSYNCHRONISED)
+        attributes.append(cloudevents.UNSYNCHRONISED)
     if frame.scope.mask:
         attributes.append(("mask", mask_to_wire(frame.scope.mask)))
     if frame.scope.min_face_px:
@@ -117,7 +116,7 @@ def decode_frame(message: Message) -> Frame:
         time=times.parse_rfc3339(attributes.get("time", "")),
         jpeg=message.payload,
         paced=attributes.get("flow") == "paced",
-        is_clock_synchronised=attributes.get("clock") != UNSYNCHRONISED[1],
+        is_clock_synchronised=cloudevents.is_time_known(attributes),
         after=_sequence(attributes["after"].encode()) if "after" in attributes else None,
         scope=_scope(attributes),
     )

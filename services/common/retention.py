@@ -1,6 +1,5 @@
 """For how long faces are kept. No clock is read here: time is an argument."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +9,6 @@ FOREVER = "forever"
 MOST_DAYS = 36_500
 EXPIRED = "expired"
 """Why a face is refused, and let go of, that is older than faces are kept."""
-UNSYNCHRONISED = ("clock", "unsynchronised")
-"""What a face has among its attributes whose camera did not know the time."""
 
 STEP_S = 60.0
 SETTLED_S = 900.0
@@ -59,12 +56,6 @@ def parse_retention(text: str) -> Retention:
     if text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST_DAYS:
         return Retention(int(text))
     raise ValueError(f"a number of days from 1 to {MOST_DAYS} is wanted, or {FOREVER}")
-
-
-def is_time_known(about: Mapping[str, str]) -> bool:
-    """Say whether a face's camera knew the time, by the face's attributes."""
-    name, value = UNSYNCHRONISED
-    return about.get(name) != value
 
 
 def kept_since(taken: datetime, came: datetime, *, is_time_known: bool) -> datetime:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.common import sealed
+from services.common.cloudevents import UNSYNCHRONISED
 from services.common.faces import Face
 from services.common.frames import Frame
 from services.common.scope import WHOLE, Scope
@@ -221,7 +222,7 @@ class Pipeline:
             **_visit(wanted),
         }
         if not frame.is_clock_synchronised:
-            extensions["clock"] = "unsynchronised"
+            extensions.update([UNSYNCHRONISED])
         image = one.image
         if self.settings.exif:
             image = exif.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)

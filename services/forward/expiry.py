@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.common import times
-from services.common.retention import UNSYNCHRONISED, Retention
+from services.common.cloudevents import UNSYNCHRONISED
+from services.common.retention import Retention
 from services.forward.ages import RIGHT_SINCE_S
 from services.forward.spooled import property_in_row
 

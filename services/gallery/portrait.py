@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.common import images
+from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
-from services.common.retention import Retention, is_time_known
+from services.common.retention import Retention
 from services.common.storage.objects import StoredObject
 
 _TIMES = " \N{MULTIPLICATION SIGN} "

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 from services.common import bare_images, times
 from services.common.bare_topics import HOMEWORK, Pattern, find_source
+from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
 from services.common.faces import FACE_TYPE, Face, check_image, claimed_id, decode_face, mint
 from services.common.message import Message
-from services.common.retention import EXPIRED, KEEP, Retention, is_time_known, kept_since
+from services.common.retention import EXPIRED, KEEP, Retention, kept_since
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoredObject
 from services.common.topics import Source, is_own, parse_camera_topic

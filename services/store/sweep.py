@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from services.common import times
-from services.common.retention import Retention, is_time_known, kept_since
+from services.common.cloudevents import is_time_known
+from services.common.retention import Retention, kept_since
 from services.common.storage.index.names import ROOT as INDEX
 from services.common.storage.keys import FaceKey, day_in, face_in
 from services.common.storage.listing import last_day

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import structlog
 
 from services.common.backoff import Backoff
+from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.summary import Waiting as Left
@@ -264,6 +265,5 @@ def _report(admitted: Admitted, *, is_new: bool) -> None:
         is_new=is_new,
     )
     age_s = (datetime.now(UTC) - face.time).total_seconds()
-    is_clock_good = face.extensions.get("clock") != "unsynchronised"
-    if is_new and is_clock_good and age_s >= 0 and not admitted.is_bare:
+    if is_new and is_time_known(face.extensions) and age_s >= 0 and not admitted.is_bare:
         CAPTURE_TO_STORE_SECONDS.observe(age_s)

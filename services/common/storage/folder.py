@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from services.common import times
+from services.common.cloudevents import is_time_known
 from services.common.errors import Refused, SetupError
 from services.common.modes import PRIVATE
 from services.common.storage import files, removal, scan, sidecar
@@ -310,7 +311,7 @@ class FolderStore:
 
 def _taken_at(item: StoredObject) -> datetime | None:
     """Return when a picture was taken, if its camera knew what time it was."""
-    if item.metadata.get("clock") == "unsynchronised":
+    if not is_time_known(item.metadata):
         return None
     with contextlib.suppress(Refused):
         return times.parse_rfc3339(item.metadata.get("time", ""))

@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from services.common.storage.keys import ABOUT
+
 MAX_BYTES = 64 * 1024
 """Much more than the attributes of any face take."""
 
 
 def key_of(key: str) -> str:
     """Return the key of the file that tells about an object."""
-    return str(PurePosixPath(key).with_suffix(".json"))
+    return str(PurePosixPath(key).with_suffix(ABOUT))
 
 
 def write(content_type: str, metadata: Mapping[str, str]) -> bytes:
