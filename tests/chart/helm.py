@@ -3,8 +3,6 @@
 `python -m tests.chart.helm` builds it, which takes minutes, and keeps it in the user's cache.
 """
 
-import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -14,43 +12,25 @@ from typing import Any
 import yaml
 
 from tests.conftest import skip
+from tests.go_program import GoProgram
 
 CHART = Path(__file__).parents[2] / "deploy" / "chart"
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 KUBERNETES = "1.36.0"
 """What charts are rendered for; a Helm that was built from its sources knows no version."""
 
-_SOURCES = Path(__file__).parent
-_PACKAGE = "helm.sh/helm/v3/cmd/helm"
+_PROGRAM = GoProgram("helm", Path(__file__).parent, ("go.mod", "go.sum"), ["helm.sh/helm/v3/cmd/helm"])
 
 
 def find_helm() -> str | None:
     """Return the program's path, if it is on PATH or was built."""
-    return shutil.which("helm") or (str(_built()) if _built().exists() else None)
-
-
-def _built() -> Path:
-    digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((_SOURCES / name).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceferry-tests"
-    return cache / f"helm-{digest.hexdigest()[:16]}"
+    return shutil.which("helm") or (str(_PROGRAM.path) if _PROGRAM.path.exists() else None)
 
 
 def build() -> str | None:
     """Build the program, if there is none yet; return why that cannot be done."""
-    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
-    if find_helm() is not None:
-        return None
-    if go is None:
-        return "Helm is built with Go, which is not installed"
-    _built().parent.mkdir(parents=True, exist_ok=True)
-    fresh = _built().with_suffix(f".{os.getpid()}")
-    done = subprocess.run([go, "build", "-o", fresh, _PACKAGE], cwd=_SOURCES, check=False)
-    if done.returncode != 0:
-        return "Helm could not be built"
-    fresh.rename(_built())
-    return None
+    why = None if find_helm() else _PROGRAM.build()
+    return why and f"no Helm: {why}"
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,9 +1,6 @@
 """A real RTSP server, built from this folder with Go and kept in the user's cache."""
 
 import contextlib
-import hashlib
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,45 +10,20 @@ from typing import Self
 from services.capture.ffmpeg import find_ffmpeg
 from services.up.brokers import free_port
 from tests.conftest import skip
+from tests.go_program import GoProgram
 from tests.support import wait_for_port
 
-_SOURCES = Path(__file__).parent
+_PROGRAM = GoProgram(
+    "rtsp-server", Path(__file__).parent, ("main.go", "go.mod", "go.sum"), ["-trimpath", "."]
+)
 _BUILD_TIMEOUT_S = 100.0
 
 
 def build() -> str:
     """Return the server program's path; build it if that has not been done."""
-    digest = hashlib.sha256()
-    for name in ("main.go", "go.mod", "go.sum"):
-        digest.update((_SOURCES / name).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceferry-tests"
-    program = cache / f"rtsp-server-{digest.hexdigest()[:16]}"
-    if not program.exists():
-        _compile(program)
-    return str(program)
-
-
-def _compile(program: Path) -> None:
-    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
-    if go is None:
-        skip("no RTSP server: it is built with Go, which is not installed")
-    assert go is not None
-    program.parent.mkdir(parents=True, exist_ok=True)
-    fresh = program.with_suffix(f".{os.getpid()}")
-    try:
-        built = subprocess.run(
-            [go, "build", "-trimpath", "-o", fresh, "."],
-            cwd=_SOURCES,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_BUILD_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        skip("no RTSP server: its build takes too long")
-    if built.returncode != 0:
-        skip(f"no RTSP server: it could not be built: {built.stderr.strip()[-200:]}")
-    fresh.rename(program)
+    if (why := _PROGRAM.build(_BUILD_TIMEOUT_S)) is not None:
+        skip(f"no RTSP server: {why}")
+    return str(_PROGRAM.path)
 
 
 def free_pair() -> int:

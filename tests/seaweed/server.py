@@ -4,10 +4,7 @@
 user's cache.
 """
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +12,17 @@ from typing import Self
 
 from services.up.brokers import free_port
 from tests.conftest import skip
+from tests.go_program import GoProgram
 from tests.support import wait_for_port
 
 DAY_S = 10.0
-_SOURCES = Path(__file__).parent
-_PACKAGE = "github.com/seaweedfs/seaweedfs/weed"
+_PROGRAM = GoProgram(
+    "seaweedfs",
+    Path(__file__).parent,
+    ("go.mod", "go.sum"),
+    ["-mod=mod", "-tags=s3tests", "github.com/seaweedfs/seaweedfs/weed"],
+    {"CGO_ENABLED": "0"},
+)
 _OFF = (
     "-webdav=false",
     "-admin.ui=false",
@@ -29,36 +32,19 @@ _OFF = (
 )
 
 
-def find_program() -> str | None:
-    """Return the program's path, if it was built."""
-    return str(_built()) if _built().exists() else None
-
-
 def build() -> str | None:
     """Build the program, if there is none yet; return why that cannot be done."""
-    go = shutil.which("go", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/go/bin"]))
-    if find_program() is not None:
-        return None
-    if go is None:
-        return "SeaweedFS is built with Go, which is not installed"
-    _built().parent.mkdir(parents=True, exist_ok=True)
-    fresh = _built().with_suffix(f".{os.getpid()}")
-    command: list[str | Path] = [go, "build", "-mod=mod", "-tags=s3tests", "-o", fresh, _PACKAGE]
-    if subprocess.run(command, cwd=_SOURCES, env={**os.environ, "CGO_ENABLED": "0"}, check=False).returncode:
-        return "SeaweedFS could not be built"
-    fresh.rename(_built())
-    return None
+    why = _PROGRAM.build()
+    return why and f"no SeaweedFS: {why}"
 
 
 class SeaweedServer:
     """The server, on loopback alone, in a folder of the test's own."""
 
     def __init__(self, folder: Path) -> None:
-        found = find_program()
-        if found is None:
+        if not _PROGRAM.path.exists():
             skip("no S3 server with life-cycle rules: `python -m tests.seaweed.server` builds one, with Go")
-        assert found is not None
-        self._program = found
+        self._program = _PROGRAM.path
         self._folder = folder
         names = ("master", "volume", "filer", "admin")
         self._ports = {name: free_port() for name in names}
@@ -116,14 +102,6 @@ class SeaweedServer:
             check=True,
             timeout=60,
         )
-
-
-def _built() -> Path:
-    digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum"):
-        digest.update((_SOURCES / name).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceferry-tests"
-    return cache / f"seaweedfs-{digest.hexdigest()[:16]}"
 
 
 if __name__ == "__main__":
