@@ -1,12 +1,12 @@
 """The index of a store that runs, is stopped, and is killed."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.common import faces
-from services.common.mqtt import Broker, Link
+from services.common.mqtt import Link
 from services.common.storage.folder import FolderStore
 from services.common.storage.index.mending import mend
 from services.common.storage.index.reading import Index
@@ -20,14 +20,6 @@ DAY = TIME.date()
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "faces"
-
-
-@pytest.fixture
-async def edge(broker: MosquittoServer) -> AsyncIterator[Link]:
-    topics = ["faceferry/porch/stored"]
-    async with Link("cloud", Broker(broker.url), identity="edge", subscriptions=topics) as link:
-        await link.wait_up()
-        yield link
 
 
 @pytest.fixture

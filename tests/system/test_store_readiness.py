@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.common import faces
-from services.common.mqtt import Broker, Link
+from services.common.mqtt import Link
 from tests.disks import Disk, mountable
 from tests.storing import StoreProcess, face, images_in, names_in, receipted
 from tests.support import MosquittoServer, S3Server
@@ -90,14 +90,6 @@ def start(broker: MosquittoServer, tmp_path: Path, point: Path) -> Iterator[Star
     for store in started:
         store.kill()
     assert point.parent == tmp_path  # unmounted only after the processes are gone
-
-
-@pytest.fixture
-async def edge(broker: MosquittoServer) -> AsyncIterator[Link]:
-    topics = ["faceferry/porch/stored"]
-    async with Link("cloud", Broker(broker.url), identity="edge", subscriptions=topics) as link:
-        await link.wait_up()
-        yield link
 
 
 async def store_faces(edge: Link, numbers: range) -> None:

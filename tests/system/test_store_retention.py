@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from services.common import faces
 from services.common.faces import Face
-from services.common.mqtt import Broker, Link
+from services.common.mqtt import Link
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
 from services.store import keeping
@@ -50,15 +49,6 @@ def retain(url: str, *arguments: str, **environment: str) -> subprocess.Complete
         check=False,
         timeout=60,
     )
-
-
-@pytest.fixture
-async def edge(broker: MosquittoServer) -> AsyncIterator[Link]:
-    """A connection in the place of a device's forward."""
-    topics = ["faceferry/porch/stored"]
-    async with Link("cloud", Broker(broker.url), identity="edge", subscriptions=topics) as link:
-        await link.wait_up()
-        yield link
 
 
 async def test_a_face_that_comes_too_late_is_receipted_as_refused_counted_and_never_stored(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common import faces
-from services.common.mqtt import Broker, Link
+from services.common.mqtt import Link
 from tests.odd_s3 import OddBucket, OddKeys, Reply, error, page
 from tests.storing import StoreProcess, face, jpeg, receipted
 from tests.support import MosquittoServer, eventually
@@ -31,14 +31,6 @@ def store(broker: MosquittoServer, bucket: OddBucket, tmp_path: Path) -> Iterato
     }
     with StoreProcess(broker.url, "s3://faces/home", tmp_path / "store.log", **environment) as store:
         yield store
-
-
-@pytest.fixture
-async def edge(broker: MosquittoServer) -> AsyncIterator[Link]:
-    link = Link("cloud", Broker(broker.url), identity="edge", subscriptions=["faceferry/porch/stored"])
-    async with link:
-        await link.wait_up()
-        yield link
 
 
 def write_keys(file: Path, key: str) -> None:
