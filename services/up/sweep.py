@@ -17,6 +17,8 @@ MARK = "FERRY_RUN"
 """The variable with the marks: those of all runs and parts that a process belongs to."""
 PATIENCE_S = 5.0
 _ROUND_S = 0.02
+_CLEAN_LOOKS = 2
+"""One alone may miss a child that is born while it looks, of a parent that dies before it is asked."""
 _BLANK_S = 0.5
 """A process without any environment for this long has none, and is not just becoming another program."""
 _KERNEL_THREAD = 0x0020_0000
@@ -29,14 +31,15 @@ def end(mark: str) -> None:
     One that cannot be killed (it hangs in a driver, it is another user's) is left after a while.
     """
     blank_since_s: dict[int, float] = {}
+    clean_looks = 0
     deadline_s = time.monotonic() + PATIENCE_S
-    while (now_s := time.monotonic()) < deadline_s:
+    while (now_s := time.monotonic()) < deadline_s and clean_looks < _CLEAN_LOOKS:
         found, blank = _look(mark)
         for pid in found:
             _kill(pid)
         blank_since_s = {pid: blank_since_s.get(pid, now_s) for pid in blank}
-        if not found and all(now_s - since_s > _BLANK_S for since_s in blank_since_s.values()):
-            return
+        is_clean = not found and all(now_s - since_s > _BLANK_S for since_s in blank_since_s.values())
+        clean_looks = clean_looks + 1 if is_clean else 0
         time.sleep(_ROUND_S)
 
 
