@@ -176,7 +176,7 @@ def _cost_table(costs: Mapping[str, Costs]) -> Table:
     return Table("Live", columns, tuple(_cost_row(name, each) for name, each in costs.items()))
 
 
-def _cost_row(name: str, each: Costs) -> tuple[str | float, ...]:
+def _cost_row(name: str, each: Costs) -> tuple[str | float | None, ...]:
     return (
         name,
         median([one.frames / one.seconds for one in each.watched]),
@@ -190,8 +190,9 @@ def _cost_row(name: str, each: Costs) -> tuple[str | float, ...]:
     )
 
 
-def _latency_ms(watched: Sequence[Watched], share: float) -> float:
-    return median([one.latency_ms(share) for one in watched])
+def _latency_ms(watched: Sequence[Watched], share: float) -> float | None:
+    known = [one.latency_ms(share) for one in watched if one.latencies_s]  # nobody comes into an empty room
+    return median(known) if known else None
 
 
 def _parts_table(costs: Mapping[str, Costs]) -> Table:
