@@ -22,7 +22,7 @@ CAMERA = "hall=test://?fps=5&size=320x240"
 
 
 async def play_alone(
-    folder: Path, s3_program: str, *, seed: int = 0, only: Collection[str] = ()
+    folder: Path, s3_program: str, *, seed: int = 0, only: Collection[str] = (), most: int | None = None
 ) -> list[Verdict]:
     """Play them on all four services and return what each service said of each.
 
@@ -31,6 +31,7 @@ async def play_alone(
         s3_program: versitygw.
         seed: what their order and lengths come from.
         only: the kinds of faults that happen; all that stop something by default.
+        most: how many of them happen; all by default.
     """
     rng = random.Random(seed)
     make = functools.partial(known_face, "alone")
@@ -38,6 +39,7 @@ async def play_alone(
         possible = [fault for fault in kinds(stage) if fault.stops and fault.needs not in stage.missing]
         faults = [fault for fault in possible if not only or fault.name in only]
         rng.shuffle(faults)
+        del faults[most or len(faults) :]
         offering = asyncio.create_task(_offer(driver))
         try:
             async with watched(stage) as watch:
