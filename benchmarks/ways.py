@@ -1,4 +1,4 @@
-"""The three ways over a clip: Faceferry's, the original homework's, and bare calls without any messages."""
+"""The ways over a clip: Faceferry's, the homework's, a plain loop, and bare calls without any messages."""
 
 import json
 import subprocess
@@ -125,6 +125,12 @@ def homework(video: Path, folder: Path) -> Cost:
         broker.kill()
     cpu_ms = {"homework": told["cpu_s"] * 1e3, "broker": broker_ms}
     return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], cpu_ms)
+
+
+def plain(video: Path, model: Path, folder: Path) -> Cost:
+    """Run a loop with `cv2.FaceDetectorYN` over a clip."""
+    told = _told("benchmarks.plain", video, model, folder)
+    return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], {"plain": told["cpu_s"] * 1e3})
 
 
 def floor(video: Path, folder: Path, *options: str) -> Cost:

@@ -2,11 +2,11 @@
 
     python -m benchmarks.looks [--rounds 3] [--live-s 20]
 
-Four scenes as live cameras with default settings, the whole of `up`, beside the homework's way over the same
-clips in the same run: an empty room with a sensor's noise, a street with six faces a frame in MJPEG and in
-H.264, and eight cameras with nobody. Then the same decisions in a time of their own, over the street, beside
-a look at each frame; `benchmarks.recall` does that for faces of any size. Ends with status 1 if a bound is
-not kept.
+Five scenes as live cameras with default settings, the whole of `up`, beside the homework's way and a plain
+loop with `cv2.FaceDetectorYN` over the same clips in the same run: an empty room with a sensor's noise, one
+person who sits before the camera, a street with six faces a frame in MJPEG and in H.264, and eight cameras
+with nobody. Then the same decisions in a time of their own, over the street, beside a look at each frame;
+`benchmarks.recall` does that for faces of any size. Ends with status 1 if a bound is not kept.
 """
 
 import argparse
@@ -21,8 +21,10 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks.clips import noisy_room, shortened
+from benchmarks.clips import detailed, noisy_room, shortened
+from benchmarks.detect import REFERENCE_MODEL
 from benchmarks.looks.costs import Watched, decoding_ms, watch
+from benchmarks.looks.prices import Paid, as_lead
 from benchmarks.looks.rehearsal import rehearse
 from benchmarks.looks.script import STREET_S
 from benchmarks.looks.theatre import STREET_FPS, Theatre
@@ -30,7 +32,7 @@ from benchmarks.looks.verdict import Outcome, compare
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
 from benchmarks.rig import PARTS, median
-from benchmarks.ways import homework
+from benchmarks.ways import homework, plain
 from services.common.settings import DEFAULT_LOOKS_PER_S
 from services.detect.detectors import open_detector
 from services.detect.settings import DetectSettings
@@ -38,17 +40,20 @@ from tests.support import SHARED
 
 HOMEWORK_FRAMES = 40
 """Of a clip, on which the homework's way is measured."""
-EMPTY, STREET, STREET_H264, EIGHT = "empty room", "street, MJPEG", "street, H.264", "eight empty rooms"
+EMPTY, ONE, STREET = "empty room", "one person", "street, MJPEG"
+STREET_H264, EIGHT = "street, H.264", "eight empty rooms"
+LEADING = EMPTY, ONE, STREET
 MOST_OF_HOMEWORK = {EMPTY: 0.01, STREET: 0.015, EIGHT: 0.008}
 MOST_OF_DECODING = 1.7
 MOST_SPLIT, LEAST_SHARE, MEAN_SHARE = 0.1, 0.9, 0.95
 ABOUT = """
 Live cameras of 1920x1080 (the eight: 1280x720) over the whole of `up` with default settings, for {live_s:g} s
-each, {rounds} rounds: an empty room with a sensor's noise, 30 frames a second of 120 kB; a street of
+each, {rounds} rounds: an empty room with a sensor's noise, 30 frames a second of 120 kB; one person who reads
+in the middle of such a room, 30 frames a second; a street of
 25 frames a second on which people of the test clips walk by, six at a time; eight empty rooms of 15 frames a
 second. CPU counts all processes, ffmpeg and both brokers, for each frame that a camera gives, looked at or
-not. *Homework* is the original homework's way over the first {frames} frames of the same clip; *decoding*
-is ffmpeg alone.
+not. *Homework* is the original homework's way over the first {frames} frames of the same clip; *plain loop*
+is one with `cv2.FaceDetectorYN` on full frames that saves each face; *decoding* is ffmpeg alone.
 
 *Whom it misses* is judged in a time of its own, with the same code in the same order: the real detector has
 looked at every frame, and what it found counts for those frames alone that would have been looked at, with
@@ -80,12 +85,19 @@ class Costs:
     Attributes:
         watched: ours.
         homework_ms: the homework's way, CPU ms a frame.
+        plain_ms: of a plain loop.
         decoding_ms: of ffmpeg alone.
     """
 
     watched: Sequence[Watched]
     homework_ms: Sequence[float]
+    plain_ms: Sequence[float]
     decoding_ms: Sequence[float]
+
+    @property
+    def cpu_ms(self) -> float:
+        """Ours, CPU ms a frame, the median of the rounds."""
+        return median([one.cpu_ms_a_frame for one in self.watched])
 
     @property
     def of_homework(self) -> float:
@@ -120,12 +132,14 @@ def measure(options: argparse.Namespace) -> Part:
     about = ABOUT.format(**vars(options), frames=HOMEWORK_FRAMES)
     figures = (*_cost_figures(costs), *_street_figures(street))
     tables = (_cost_table(costs), _parts_table(costs), _verdict_table(street))
-    return Part("looks", "Looks: how often, and what it costs", about, figures, tables)
+    lead = as_lead([_paid(scene, costs[scene.name]) for scene in scenes if scene.name in LEADING])
+    return Part("looks", "Looks: how often, and what it costs", about, figures, tables, lead=lead)
 
 
 def _scenes(theatre: Theatre) -> list[Scene]:
     return [
         Scene(EMPTY, noisy_room("1920x1080", 30), 30),
+        Scene(ONE, detailed("mjpeg"), 30),
         Scene(STREET, theatre.film_street("mjpeg"), STREET_FPS),
         Scene(STREET_H264, theatre.film_street("h264"), STREET_FPS),
         Scene(EIGHT, noisy_room("1280x720", 15), 15, cameras=8),
@@ -133,7 +147,7 @@ def _scenes(theatre: Theatre) -> list[Scene]:
 
 
 def _costs(scenes: Sequence[Scene], rounds: int, live_s: float) -> dict[str, Costs]:
-    watched, theirs, decoding = defaultdict(list), defaultdict(list), defaultdict(list)
+    watched, theirs, simple, decoding = (defaultdict(list) for _ in range(4))
     with tempfile.TemporaryDirectory(prefix="faceferry-") as made:
         for number in range(rounds):
             for scene in scenes:
@@ -142,8 +156,15 @@ def _costs(scenes: Sequence[Scene], rounds: int, live_s: float) -> dict[str, Cos
                 beginning = shortened(scene.video, HOMEWORK_FRAMES)
                 watched[scene.name].append(watch(scene.video, scene.fps, folder, live_s, scene.cameras))
                 theirs[scene.name].append(homework(beginning, folder / "homework").cpu_ms_a_frame)
+                looping = plain(beginning, SHARED / "models" / REFERENCE_MODEL, folder / "plain")
+                simple[scene.name].append(looping.cpu_ms_a_frame)
                 decoding[scene.name].append(decoding_ms(scene.video))
-    return {name: Costs(watched[name], theirs[name], decoding[name]) for name in watched}
+    return {name: Costs(watched[name], theirs[name], simple[name], decoding[name]) for name in watched}
+
+
+def _paid(scene: Scene, costs: Costs) -> Paid:
+    homework_ms, plain_ms = median(list(costs.homework_ms)), median(list(costs.plain_ms))
+    return Paid(scene.name, scene.fps, costs.cpu_ms, homework_ms, plain_ms)
 
 
 def _judge_street(theatre: Theatre) -> Outcome:
@@ -170,7 +191,7 @@ def _street_figures(street: Outcome) -> Iterator[Figure]:
 
 def _cost_table(costs: Mapping[str, Costs]) -> Table:
     columns = (
-        *("scene", "frames/s", "looks/s", "CPU ms a frame", "homework", "decoding"),
+        *("scene", "frames/s", "looks/s", "CPU ms a frame", "homework", "plain loop", "decoding"),
         *("p50 ms", "p99 ms", "dropped"),
     )
     return Table("Live", columns, tuple(_cost_row(name, each) for name, each in costs.items()))
@@ -181,8 +202,9 @@ def _cost_row(name: str, each: Costs) -> tuple[str | float | None, ...]:
         name,
         median([one.frames / one.seconds for one in each.watched]),
         median([one.looks / one.seconds for one in each.watched]),
-        median([one.cpu_ms_a_frame for one in each.watched]),
+        each.cpu_ms,
         median(list(each.homework_ms)),
+        median(list(each.plain_ms)),
         median(list(each.decoding_ms)),
         _latency_ms(each.watched, 0.5),
         _latency_ms(each.watched, 0.99),

@@ -76,6 +76,7 @@ class Part:
         name: of its module.
         title: its heading.
         about: how it was measured, as Markdown; rounds, seeds and sizes included.
+        lead: what the page begins with, ahead of all parts.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Part:
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
+    lead: Table | None = None
 
     @property
     def is_met(self) -> bool:
@@ -109,6 +111,7 @@ class Part:
                 tuple(Figure(**figure) for figure in raw["figures"]),
                 tuple(map(_table, raw["tables"])),
                 tuple(map(_plot, raw["plots"])),
+                _table(raw["lead"]) if raw.get("lead") else None,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a benchmark's findings: {error}") from error

@@ -23,11 +23,16 @@ def as_page(records: Sequence[Record]) -> str:
         for figure in record.part.figures
         if figure.bound is not None
     ]
+    leads = [line for record in records if record.part.lead for line in _lead(record.part.lead)]
     summary = ["## At a glance", "", "| part | figure | measured | bound | |", "|---|---|---:|---:|---|"]
     summary += [f"| {part.name} {_row(figure)}" for part, figure in bounded]
     return "\n".join(
-        [_HEAD, *summary, "", *(as_markdown(record.part) for record in records), *_machines(records)]
+        [_HEAD, *leads, *summary, "", *(as_markdown(record.part) for record in records), *_machines(records)]
     )
+
+
+def _lead(table: Table) -> list[str]:
+    return [f"## {table.title}", "", *_table(table), "", table.remark, ""]
 
 
 def _machines(records: Sequence[Record]) -> list[str]:
@@ -44,7 +49,7 @@ def _machines(records: Sequence[Record]) -> list[str]:
 def as_text(part: Part) -> str:
     """Return a part as a terminal shows it."""
     lines = [part.title, "=" * len(part.title)]
-    for table in part.tables:
+    for table in (*([part.lead] if part.lead else []), *part.tables):
         cells = [table.columns, *([_text(cell) for cell in row] for row in table.rows)]
         lines += ["", table.title, *_aligned(cells)]
         lines += [table.remark] if table.remark else []

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.looks.prices import Paid, as_lead
 from benchmarks.report.comparison import compare
 from benchmarks.report.findings import Figure, Part, Plot, Table
 from benchmarks.report.page import as_markdown, as_page, as_text
@@ -114,3 +115,12 @@ def test_the_same_figures_give_the_same_picture(plot: Plot, tmp_path: Path) -> N
     assert draw(plot, tmp_path).read_text() == first
     assert plot.title in first
     assert all(name in first for name in plot.series)
+
+
+def test_the_page_begins_with_what_a_user_pays() -> None:
+    paid = Paid("one person", 25, cpu_ms=4.0, homework_ms=160.0, plain_ms=80.0)
+    part = Part("looks", "Looks", "How.", (MORE,), (TABLE,), lead=as_lead([paid]))
+    page = as_page([Record(PART, "2026-07-01", {}), Record(Part.from_json(part.as_json()), "2026-07-02", {})])
+    assert page.index("## What a camera costs") < page.index("## At a glance")
+    assert "| one person, 25 frames/s | 4 | 80 | 160 | 40 | 10 | 5 | 2 |" in page
+    assert "one person, 25 frames/s" in as_text(part)
