@@ -5,13 +5,14 @@ import os
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from tests.conftest import skip
 
 EXT4_BYTES = 16 * 1024 * 1024
+SMALLEST_BLOCK_BYTES = 1024
 
 _EXT4_SHUTDOWN = 0x8004587D
 _WITHOUT_FLUSH = struct.pack("I", 2)
@@ -50,15 +51,15 @@ class Disk:
         _run("mount", "-o", f"remount,{how}", str(self.point))
 
     def fill(self) -> Path:
-        """Take all room there is; return what has it."""
+        """Take all room there is, to the last block; return what has it."""
         ballast = self.point / "ballast"
         with ballast.open("wb", buffering=0) as file:
-            for block_bytes in (64 * 1024, 4096):
-                try:
+            # What was only promised is given out at fsync, and a block or two may be left over then.
+            for block_bytes in (64 * 1024, 4096, SMALLEST_BLOCK_BYTES, SMALLEST_BLOCK_BYTES):
+                with suppress(OSError):
                     while True:
                         file.write(bytes(block_bytes))
-                except OSError:
-                    continue
+                os.fsync(file.fileno())
         return ballast
 
     @contextmanager

@@ -227,7 +227,7 @@ async def test_replicas_agree_on_a_folder_that_all_of_them_make_again(tmp_path: 
 async def test_a_mark_that_was_damaged_is_replaced(tmp_path: Path) -> None:
     with FolderStore(tmp_path) as store:
         await store.verify()
-        (tmp_path / ".faceferry/store.json").write_bytes(b"\xff{")
+        (tmp_path / ".faceferry/store").write_bytes(b"\xff{")
         await _until_it_works(store)
         assert await store.put(item(1))
     with FolderStore(tmp_path, may_make=False) as store:
@@ -238,7 +238,7 @@ async def test_a_store_from_before_there_were_marks_is_taken(tmp_path: Path) -> 
     with FolderStore(tmp_path) as store:
         await store.verify()
         await store.put(item(1))
-    (tmp_path / ".faceferry/store.json").unlink()
+    (tmp_path / ".faceferry/store").unlink()
     with FolderStore(tmp_path) as store:
         await store.verify()
         assert not await store.put(item(1))

@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from services.common.storage.backends import open_store
-from services.common.storage.objects import PROBE, Entry, NoSuchObject, ObjectStore, StoredObject
+from services.common.storage.objects import PROBE, Entry, NoSuchObject, ObjectStore, StoredObject, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from tests.storing import jpeg
 
@@ -28,14 +28,14 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStoreSetti
 
 
 @pytest.fixture
-async def objects(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore]:
+async def objects(settings: ObjectStoreSettings) -> AsyncIterator[WholeStore]:
     """A store that has been verified."""
     async with verified(settings) as objects:
         yield objects
 
 
 @asynccontextmanager
-async def verified(settings: ObjectStoreSettings) -> AsyncIterator[ObjectStore]:
+async def verified(settings: ObjectStoreSettings) -> AsyncIterator[WholeStore]:
     async with open_store(settings) as objects:
         await objects.verify()
         yield objects
@@ -212,4 +212,4 @@ async def test_verify_writes_the_same_probe_each_time(settings: ObjectStoreSetti
     for _ in range(2):
         async with verified(settings) as objects:
             assert await keys(objects, "") == [PROBE.key]
-            assert await objects.get(PROBE.key) == PROBE
+            assert await objects.fetch(PROBE.key) == PROBE.body

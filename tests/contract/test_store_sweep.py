@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from services.common import faces
 from services.common.retention import Retention
 from services.common.storage.backends import open_store
-from services.common.storage.objects import PROBE, Copy, ObjectStore, StoredObject
+from services.common.storage.objects import PROBE, Copy, ObjectStore, StoredObject, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
 from services.store.admission import to_object
@@ -74,7 +74,7 @@ async def client(server: S3Server) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def opened(place: Place) -> AsyncIterator[ObjectStore]:
+async def opened(place: Place) -> AsyncIterator[WholeStore]:
     async with open_store(place.settings) as objects:
         await objects.verify()
         yield objects
@@ -112,7 +112,7 @@ async def test_what_is_older_goes_with_all_that_is_known_of_it_and_what_is_young
             assert await objects.get(item.key) == item
         again = await sweep(objects, MONTH, NOW)
         assert not again.removed
-        assert await objects.get(PROBE.key)
+        assert await objects.fetch(PROBE.key)
 
 
 async def test_nothing_goes_where_faces_are_kept_for_ever(place: Place) -> None:

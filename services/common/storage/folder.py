@@ -17,7 +17,8 @@ from services.common.cloudevents import is_time_known
 from services.common.errors import Refused, SetupError
 from services.common.modes import PRIVATE
 from services.common.storage import files, removal, scan, sidecar
-from services.common.storage.ground import GONE, Ground
+from services.common.storage.ground import GONE, MARK, Ground
+from services.common.storage.keys import ABOUT
 from services.common.storage.objects import (
     PROBE,
     ROOM_AFTER_FULL_BYTES,
@@ -196,11 +197,15 @@ class FolderStore:
             self._settle()
             self._try_room(ROOM_AFTER_FULL_BYTES)
             self._clear_away()
-            self._put(PROBE)
+            self._in_root(self._probe)
         except OSError as error:
             if error.errno not in _HOPELESS:
                 raise
             raise SetupError(f"{self._root} cannot be written to (FACEFERRY_STORE_URL): {error}") from error
+
+    def _probe(self, root: int) -> None:
+        self._keep(root, PROBE.key, PROBE.body)
+        files.remove(root, sidecar.key_of(PROBE.key))  # it had one once, and is no face
 
     def _settle(self) -> None:
         self._ground.settle()
@@ -304,9 +309,10 @@ class FolderStore:
         for where, _folders, names in os.walk(self._root / folder):
             for name in names:
                 path = Path(where, name)
-                if path.suffix != ".json":
+                key = path.relative_to(self._root).as_posix()
+                if path.suffix != ABOUT and key != MARK:
                     with contextlib.suppress(FileNotFoundError):
-                        yield Entry(path.relative_to(self._root).as_posix(), path.stat().st_size)
+                        yield Entry(key, path.stat().st_size)
 
 
 def _taken_at(item: StoredObject) -> datetime | None:

@@ -20,8 +20,9 @@ from services.common.storage import files
 from services.common.storage.mounts import declared_mount_point, is_above, mount_point
 from services.common.storage.objects import StoreUnavailable
 
-MARK = f"{files.OWN}/store.json"
-"""The name ends as those of properties do, which listings pass over."""
+MARK = f"{files.OWN}/store"
+"""It is JSON, and its name does not say so: whoever asks for `**/*.json` wants faces."""
+FORMER_MARK = f"{MARK}.json"
 GONE = frozenset({"removed", "changed"})
 """Reasons that `Ground.settle` may mend."""
 
@@ -58,12 +59,15 @@ class Ground:
         with _nearest(path) as (folder, missing):
             if (why := self._why_not_mounted(folder)) is not None:
                 raise StoreUnavailable("not_mounted", why)
-            if not self._may_make and (missing or _mark_in(folder) is None):
+            if not self._may_make and (
+                missing or (_mark_in(folder) or _mark_in(folder, FORMER_MARK)) is None
+            ):
                 raise StoreUnavailable("no_store", f"{self._path} has no {MARK}, and none is to be made")
             mounted_at = mount_point(folder)
             root = _make(folder, missing, self._mode)
         try:
             _sync_parent(path)
+            _rename_former_mark(root)
             found = _mark_in(root)
             mark = found or _make_mark(root, self._mode)
         finally:
@@ -162,9 +166,20 @@ def _sync_parent(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def _mark_in(root: int) -> str | None:
+def _rename_former_mark(root: int) -> None:
+    """Give the mark its name in a store from before it had this one, or remove one that is too many."""
+    if not files.exists(root, FORMER_MARK):
+        return
+    with contextlib.suppress(FileNotFoundError):  # of several replicas one is first
+        if _mark_in(root) is None and _mark_in(root, FORMER_MARK) is not None:
+            files.replace(root, FORMER_MARK, MARK)
+        files.remove(root, FORMER_MARK)
+        files.sync_names(root, files.OWN)
+
+
+def _mark_in(root: int, name: str = MARK) -> str | None:
     try:
-        descriptor = os.open(MARK, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
         try:
             about = json.loads(os.read(descriptor, 4096))
         finally:
