@@ -20,6 +20,7 @@ from services.common.faces import mint_id
 from services.common.frames import Done, Frame, decode_frame, encode_done
 from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
+from services.common.status import why
 
 DEVICE = "porch"
 
@@ -93,6 +94,7 @@ class Detector:
         self.hashes: dict[str, list[str]] = defaultdict(list)
         self.sizes: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self.arrivals_s: dict[str, float] = {}
+        self.reasons: dict[str, list[str | None]] = defaultdict(list)
         self.states: dict[str, list[str]] = defaultdict(list)
         self._link = Link(
             "local",
@@ -125,7 +127,9 @@ class Detector:
             delivery.acknowledge()
             message = delivery.message
             if message.topic.endswith("/status"):
-                self.states[message.topic.split("/")[2]].append(message.payload.decode())
+                camera = message.topic.split("/")[2]
+                self.states[camera].append(message.payload.decode())
+                self.reasons[camera].append(why(message))
             else:
                 self._take(message)
 

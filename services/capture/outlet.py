@@ -5,6 +5,7 @@ from typing import Self
 import structlog
 
 from services.capture.metrics import Tally
+from services.common import status
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.frames import Done, decode_done
@@ -35,13 +36,14 @@ class Outlet:
         self.source = source
         self._tally = tally
         self._state = "offline"
+        self._why: str | None = None
         self._on_change: Callable[[], None] = lambda: None
         self._link = Link(
             f"local/{source.camera}",
             broker,
             identity=f"capture-{source.device}-{source.camera}",
             subscriptions=[camera_topic(source, "done")],
-            will=self._status("offline"),
+            will=self._status("offline", "stopped"),
             on_up=self._up,
             on_down=self._down,
         )
@@ -88,19 +90,19 @@ class Outlet:
         self._link.publish(message)
         self._tally.published.inc()
 
-    def say(self, state: str, **context: object) -> None:
+    def say(self, state: str, why: str | None = None) -> None:
         """Tell everybody that the camera is `online`, `stalled` or `offline`, if that is news.
 
         Args:
             state: one of the three.
-            context: for the log.
+            why: what became of it, in a word, where it is not online.
         """
         if state == self._state:
             return
-        self._state = state
+        self._state, self._why = state, why
         self._tally.state.state(state)
         tell = log.info if state == "online" else log.warning
-        tell(f"capture.camera_{state}", camera=self.source.camera, **context)
+        tell(f"capture.camera_{state}", camera=self.source.camera, **({"why": why} if why else {}))
         self._say_state()
 
     async def answers(self) -> AsyncIterator[Done]:
@@ -125,9 +127,10 @@ class Outlet:
     def _say_state(self) -> None:
         if self._link.is_up:
             try:
-                self._link.publish(self._status(self._state))
+                self._link.publish(self._status(self._state, self._why))
             except LinkDown:
                 return  # said when the link is back
 
-    def _status(self, state: str) -> Message:
-        return Message(topic=camera_topic(self.source, "status"), payload=state.encode(), qos=1, retain=True)
+    def _status(self, state: str, why: str | None) -> Message:
+        topic, because = camera_topic(self.source, "status"), status.because(why)
+        return Message(topic=topic, payload=state.encode(), qos=1, retain=True, attributes=because)

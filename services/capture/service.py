@@ -189,7 +189,7 @@ class Station:
         await keep_running(
             self._program(site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
         )
-        self.outlet.say("offline", why="the recording has come to its end")
+        self.outlet.say("offline", why="ended")
 
     async def _play(self, tasks: asyncio.TaskGroup) -> None:
         recording = await keep_surveying(self._site.ffmpeg, self._camera, self.outlet)
@@ -209,7 +209,7 @@ class Station:
         program = self._program(replace(self._site, codec=recording.codec, is_turned=recording.is_turned))
         await keep_running(program, self.outlet, self.viewfinder.beside(flow.on_picture), flow.is_read)
         await flow.finish()
-        self.outlet.say("offline", why="the recording has come to its end")
+        self.outlet.say("offline", why="ended")
 
     def _connect(self, tasks: asyncio.TaskGroup, flow: LiveFlow | PacedFlow) -> None:
         tasks.create_task(flow.send(), name=f"capture.{self.name}.send")

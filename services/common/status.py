@@ -1,5 +1,6 @@
-"""In which order states were said, over however many brokers. Pure: time is an argument."""
+"""In which order states were said, over however many brokers, and why. Pure: time is an argument."""
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
@@ -10,10 +11,13 @@ from services.common.message import Message
 
 ORDER, EVERY = "order", "every"
 """Attributes of a state: when it was said, and after how many seconds at most something is said again."""
+WHY = "why"
+"""An attribute of a camera's state: what became of it, in a word of `[a-z]`."""
 LAST = 999_999
 """The number of a connection's last word, its will."""
 MOST_EVERY_S = 3600
 _MOST_TEXT = 48
+_WORD = re.compile(r"[a-z]{1,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,6 +53,17 @@ def every_s(message: Message) -> float | None:
     """Return after how many seconds at most its sender says something again; nothing if it does not say."""
     text = dict(message.attributes).get(EVERY, "")[:_MOST_TEXT]
     return float(text) if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_EVERY_S else None
+
+
+def why(message: Message) -> str | None:
+    """Return the word that a state says its reason with; nothing where it says none, or more than a word."""
+    text = dict(message.attributes).get(WHY, "")
+    return text if _WORD.fullmatch(text) else None
+
+
+def because(reason: str | None) -> tuple[tuple[str, str], ...]:
+    """Return what a state carries that has a reason, or that has none."""
+    return () if reason is None else ((WHY, reason),)
 
 
 class Sayings:

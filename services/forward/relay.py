@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from services.common import status
 from services.common.errors import Refused
 from services.common.message import Message
 from services.common.mqtt import LinkDown
@@ -52,7 +53,8 @@ class Relay:
             return  # nobody has heard of it
         if topic not in self._states and len(self._states) >= MAX_CAMERAS:
             raise Refused("too_many_cameras", topic)
-        state = Message(topic=topic, payload=message.payload, qos=1, retain=True)
+        because = status.because(status.why(message))
+        state = Message(topic=topic, payload=message.payload, qos=1, retain=True, attributes=because)
         if self._states.get(topic) != state:
             self._states[topic] = state
             self._send(topic)

@@ -90,6 +90,7 @@ async def test_paced_file_is_handled_completely_and_capture_stays(rig: Rig, clip
         times = [frame.time for frame in detector.frames["front"]]
         assert times == sorted(set(times))
         await eventually(lambda: detector.states["front"][-1:] == ["offline"])
+        assert detector.reasons["front"][-1] == "ended"
         assert capture.process.is_running()
         assert capture.stop() == 0
 
@@ -181,6 +182,7 @@ async def test_killed_capture_leaves_no_program_behind_and_is_declared_offline(r
         capture.kill()
         await eventually(lambda: not capture.leftovers())
         await eventually(lambda: detector.states["a"][-1] == detector.states["b"][-1] == "offline")
+        assert detector.reasons["a"][-1] == "stopped"
 
 
 async def test_child_that_ignores_the_signal_to_end_is_ended_with_all_it_started(rig: Rig) -> None:
@@ -208,6 +210,7 @@ async def test_frozen_program_is_told_as_stalled_and_replaced(rig: Rig) -> None:
         await eventually(detector.more_than("a", count + 5), 20)
         assert not frozen.is_running()
         assert detector.states["a"][-3:] == ["online", "stalled", "online"]
+        assert detector.reasons["a"][-3:] == [None, "stalled", None]
 
 
 async def test_silent_detect_gets_few_frames_and_all_again_when_it_speaks(rig: Rig) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -113,3 +114,13 @@ def test_a_camera_that_is_gone_is_taken_back_and_forgotten(states: Relay, cloud:
     assert cloud.said == [("front", b"offline"), ("front", b"")]
     states.start_over()
     assert cloud.said == []
+
+
+def test_a_reason_goes_on_with_its_state_and_what_is_no_reason_does_not(states: Relay, cloud: Cloud) -> None:
+    for camera, said, goes_on in (
+        ("front", "unavailable", True),
+        ("yard", "rtsp://user:secret@camera", False),
+    ):
+        reasons = (("why", said), ("note", "of no use"))
+        states.take(replace(status(b"offline", camera), attributes=reasons))
+        assert cloud.sent.pop().attributes == ((("why", said),) if goes_on else ())
