@@ -276,6 +276,11 @@ FFMPEG_VARIABLES: Mapping[str, None] = dict.fromkeys(("http_proxy", "no_proxy", 
 # Nothing is looked at in advance: for what ffmpeg would like to see it waits seconds, where pictures are few.
 _AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0")
 
+# Raw pictures leave ffmpeg without times. It gives them some all the same, in steps of the frame rate, and
+# warns ("Non-monotonic DTS") of two in one step, as cameras and networks deliver them all day.
+_TICK = "1/1000"
+_NUMBERED = ("-enc_time_base", _TICK.replace("/", ":"))
+
 _INPUTS: Mapping[str, Callable[[Camera, Site], list[str]]] = {
     "rtsp": _rtsp_input,
     "rtsps": _rtsp_input,
@@ -326,7 +331,7 @@ def _ffmpeg(
         # One thread decodes with a sixth less work than two, and without their frames of delay.
         words += ["-threads", str(options.threads), "-filter_threads", "1"]
         filters = _filters(limit, options.rotate, site.most_fps, has_zscale=site.has_zscale)
-        output = ["-vf", filters, "-fps_mode", "passthrough", "-f", "yuv4mpegpipe"]
+        output = ["-vf", filters, "-fps_mode", "passthrough", *_NUMBERED, "-f", "yuv4mpegpipe"]
         wire = Wire.Y4M
     argv = (*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1")
     return Command(argv, wire, FFMPEG_VARIABLES)
@@ -337,7 +342,7 @@ def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zsc
 
     Of pictures that come more often than `most_fps` some are left out. The range alone is converted. Pictures
     after BT.709 keep their matrix and come out a shade off, as they do with OpenCV: to convert that too costs
-    as much as decoding.
+    as much as decoding. In the end they are numbered, see `_NUMBERED`.
     """
     chain = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}[rotate]
     if limit is not None:
@@ -350,7 +355,7 @@ def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zsc
     full_range = (
         [planar, "zscale=range=full", planar] if has_zscale else ["scale=out_range=pc", "format=yuv420p"]
     )
-    return ",".join([*chain, *full_range])
+    return ",".join([*chain, *full_range, f"settb={_TICK}", "setpts=N"])
 
 
 def _thinned(fps: float) -> str:

@@ -148,3 +148,24 @@ async def test_of_decoded_pictures_only_those_leave_ffmpeg_that_there_is_use_for
         ending = await watch(command(camera, site), on_picture, patience=Patience(20, 5), tally=Tally("a"))
         assert ending.status == 0
         assert expected[0] <= ending.pictures <= expected[1]
+
+
+async def test_pictures_that_come_unevenly_are_nothing_that_ffmpeg_warns_of(tmp_path: Path) -> None:
+    ffmpeg, video = find_ffmpeg(), tmp_path / "clip.mkv"
+    # Every third one comes at nearly the same time as the one before, as when a USB bus was busy.
+    source = "testsrc2=size=160x90:rate=30:duration=2,settb=1/1000,setpts='PTS-if(eq(mod(N,3),2),30,0)'"
+    making = await asyncio.create_subprocess_exec(
+        *(ffmpeg, "-v", "error", "-f", "lavfi", "-i", source, "-fps_mode", "passthrough"),
+        *("-enc_time_base", "1:1000", "-c:v", "mjpeg", str(video)),
+    )
+    assert await making.wait() == 0
+
+    async def on_picture(_picture: Picture) -> float:
+        return 0.0
+
+    camera = parse_camera(f"a=file://{video}?paced=1")
+    ending = await watch(
+        command(camera, Site(ffmpeg)), on_picture, patience=Patience(20, 5), tally=Tally("a")
+    )
+    assert (ending.status, ending.pictures) == (0, 60)
+    assert "DTS" not in ending.words

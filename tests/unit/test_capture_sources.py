@@ -47,7 +47,8 @@ FIFTEEN = "select='isnan(t)+isnan(prev_selected_t)+not(eq(floor(t*15+0.01),floor
 
 
 def raw(filters: str = FULL_RANGE) -> str:
-    return f"-map 0:v:0 -vf {filters} -fps_mode passthrough -f yuv4mpegpipe -flush_packets 1 pipe:1"
+    numbered = f"{filters},settb=1/1000,setpts=N -fps_mode passthrough -enc_time_base 1:1000"
+    return f"-map 0:v:0 -vf {numbered} -f yuv4mpegpipe -flush_packets 1 pipe:1"
 
 
 def run(camera: str, site: Site = SITE) -> Command:
