@@ -1,12 +1,13 @@
 """Which cameras there are and how to treat them, as `FACEFERRY_CAMERAS` says it."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from services.capture.trust import Trust
 from services.common.errors import SetupError
@@ -152,8 +153,8 @@ def to_url(place: str) -> str:
     """
     if (scheme := _URL.match(place)) and not is_there(place):
         return scheme[0].lower() + place[scheme.end() :]
-    if re.fullmatch(r"/dev/video\d+", place):
-        return f"v4l2://{place}"
+    if re.fullmatch(r"/dev/(video\d+|v4l/by-\w+/[^/]+)", place):
+        return f"v4l2://{quote(os.fsencode(place), safe='/:')}"
     return file_url(place)
 
 

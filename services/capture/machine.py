@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture import v4l2
-from services.capture.cameras import Options, Size
+from services.capture import device_names, v4l2
+from services.capture.cameras import Options, Size, to_url
 from services.capture.child import CameraUnavailable
 from services.capture.formats import Format, choose
 
@@ -62,7 +62,7 @@ def from_devices(devices: Iterable[v4l2.Device]) -> tuple[LocalCamera, ...]:
     sensors = [device for device in devices if device.driver == _JETSON_DRIVER]
     others = [device for device in devices if device.driver != _JETSON_DRIVER and device.formats]
     csi = (_camera(f"csi://{number}", sensor.card, ()) for number, sensor in enumerate(sensors))
-    usb = (_camera(f"v4l2://{device.path}", device.card, device.formats) for device in others)
+    usb = (_camera(to_url(device.path), device.card, device.formats) for device in others)
     return (*csi, *usb)
 
 
@@ -115,9 +115,10 @@ def _rpicam_cameras() -> tuple[LocalCamera, ...]:
 
 def _v4l2_devices() -> tuple[list[v4l2.Device], list[LocalCamera]]:
     devices, problems = [], []
+    links = device_names.links()
     for path in sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: int(path.name[5:])):
         try:
-            devices.append(v4l2.describe(str(path)))
+            devices.append(v4l2.describe(device_names.lasting(str(path), links)))
         except CameraUnavailable as error:
             # A camera has several devices, most of which deliver no pictures: only a closed door is news.
             if "may not be opened" in str(error):

@@ -1,4 +1,6 @@
 import asyncio
+import errno
+import os
 from dataclasses import replace
 
 import structlog
@@ -10,12 +12,16 @@ from services.capture.child import CameraUnavailable
 from services.capture.door import Door
 from services.capture.doors import open_door
 from services.capture.formats import choose
+from services.capture.holders import in_use
 from services.capture.machine import find_rpicam
 from services.capture.metrics import Tally
 from services.capture.pictures import OnPicture
 from services.capture.probe import look_at, probe
 from services.capture.sources import Command, Site, Wire, command, needs_probe, snapshot_fps
 from services.capture.watch import Ending, Patience, watch
+
+# A device gives its pictures to one program, the first to ask for any; others may look at it all the same.
+_BUSY = os.strerror(errno.EBUSY)
 
 log = structlog.get_logger()
 
@@ -56,6 +62,14 @@ class Program:
             # What stood in a program's way it cannot know itself.
             return replace(ending, words=_with_problem(ending.words, door))
 
+    async def _with_holder(self, ending: Ending) -> Ending:
+        """Say who has the device, where somebody else does; it is tried again and again."""
+        if self._camera.scheme != "v4l2" or ending.pictures or _BUSY not in ending.words:
+            return ending
+        place = self._camera.place
+        who = await asyncio.to_thread(in_use, place)
+        return replace(ending, reason="busy", words=f"{place} is {who} | {ending.words}")
+
     async def _run(self, on_picture: OnPicture) -> Ending:
         await self._look()
         program = command(self._camera, self._site)
@@ -72,7 +86,7 @@ class Program:
         before = self._site
         self._learn(program, ending)
         self.has_another_way = _way(self._site) != _way(before)
-        return ending
+        return await self._with_holder(ending)
 
     async def _look(self) -> None:
         """Find out what the camera delivers, as far as that is not known."""

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.capture import device_names
 from services.capture.cameras import Size
 from services.capture.child import CameraUnavailable
 from services.capture.formats import Format
+from services.capture.holders import in_use
 
 _QUERYCAP = 0x80685600
 _ENUM_FMT = 0xC0405602
@@ -43,7 +45,7 @@ class Device:
     """A V4L2 device that delivers pictures.
 
     Attributes:
-        path: `/dev/video0`.
+        path: `/dev/video0`, or a name that lasts, see `device_names`.
         card: what it calls itself.
         driver: the kernel's driver.
         formats: what it offers, of what ffmpeg understands.
@@ -76,14 +78,16 @@ def _open(path: str) -> Iterator[int]:
     try:
         device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        names = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "no camera"
+        there = [*device_names.links(), *sorted(map(str, Path("/dev").glob("video*")))]
+        names = ", ".join(there) or "no camera"
         raise CameraUnavailable(f"{path} does not exist; this machine has {names}") from error
     except PermissionError as error:
         raise CameraUnavailable(
             f"{path} may not be opened: add the user to its group, `usermod -aG video USER`"
         ) from error
     except OSError as error:
-        raise CameraUnavailable(f"{path} cannot be opened: {error.strerror}") from error
+        problem = in_use(path) if error.errno == errno.EBUSY else f"not to be opened: {error.strerror}"
+        raise CameraUnavailable(f"{path} is {problem}") from error
     try:
         yield device
     finally:

@@ -80,6 +80,8 @@ def test_name_in_a_url_need_not_be_quoted_or_utf_8() -> None:
 
 def test_device_and_url_are_told_from_files() -> None:
     assert to_url("/dev/video2") == "v4l2:///dev/video2"
+    assert to_url("/dev/v4l/by-id/usb-A_1-video-index0") == "v4l2:///dev/v4l/by-id/usb-A_1-video-index0"
+    assert parse_camera(f"a={to_url('/dev/v4l/by-path/a?b%1')}").place == "/dev/v4l/by-path/a?b%1"
     assert to_url("rtsp://host/x") == "rtsp://host/x"
     assert to_url("RTSP://Host/x") == "rtsp://Host/x"
     assert to_url("exec:cat /x") == "exec:cat /x"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from services.capture.cameras import Options, Size
 from services.capture.clock import ClockCheck, StepWatch
 from services.capture.delivery import Description, PacketTimes
+from services.capture.device_names import lasting
 from services.capture.encoding import encode, encode_within
 from services.capture.fit import Fit
 from services.capture.formats import Format, choose
@@ -110,6 +111,20 @@ def test_format_that_the_camera_lacks_is_not_replaced_by_another() -> None:
 def test_listed_camera_comes_with_the_line_for_the_configuration() -> None:
     (camera,) = from_devices([Device("/dev/video0", "C920", "uvcvideo", listed(LOGITECH_C920))])
     assert camera.line == "front=v4l2:///dev/video0?format=mjpeg&size=1920x1080&fps=30"
+
+
+def test_a_name_that_a_camera_keeps_is_better_than_its_number() -> None:
+    behind = {
+        "/dev/v4l/by-id/usb-C920-video-index0": "/dev/video0",
+        "/dev/v4l/by-path/usb-0:1-video-index0": "/dev/video0",
+        "/dev/v4l/by-path/usb-0:2-video-index0": "/dev/video2",
+    }
+    names = [lasting(f"/dev/video{number}", behind) for number in (0, 2, 4)]
+    assert names == [
+        "/dev/v4l/by-id/usb-C920-video-index0",
+        "/dev/v4l/by-path/usb-0:2-video-index0",  # another of the same kind has the name of that
+        "/dev/video4",
+    ]
 
 
 def test_devices_that_are_stages_of_another_camera_are_not_listed() -> None:
