@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from services.capture.trust import Trust
+from services.capture.topic import parse_topic
 from services.common.errors import SetupError
 from services.common.places import file_url, unquote_path
 from services.common.scope import MOST_FACE_PX, MOST_POLYGONS, Mask, Scope, read_mask
 from services.common.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
+from services.common.trust import Trust
 
-SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "file", "csi", "rpicam", "exec", "test")
-NETWORK = frozenset({"rtsp", "rtsps", "http", "https"})
+SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "mqtt", "mqtts", "file", "csi", "rpicam", "exec", "test")
+TOPICS = frozenset({"mqtt", "mqtts"})
+NETWORK = frozenset({"rtsp", "rtsps", "http", "https"}) | TOPICS
 MAX_SIDE_PX = 16_384
 
 # URLs and commands may hold commas, so a comma separates only where `name=scheme://` or `name=exec:`
@@ -58,6 +60,7 @@ class Options:
         tls_sha256: the digest of the one that will do.
         mask: regions that are never looked at, see `Scope`.
         min_face_px: the least width and height of a face in this camera's pictures, in pixels.
+        quiet_s: for so many seconds a topic may be silent until its camera is called stalled; 0: for ever.
     """
 
     size: Size | None = None
@@ -75,6 +78,7 @@ class Options:
     tls_sha256: str | None = None
     mask: Mask = ()
     min_face_px: int = 0
+    quiet_s: float = 60.0
 
     @property
     def scope(self) -> Scope:
@@ -225,6 +229,8 @@ def _checked(camera: Camera, given: Iterable[str]) -> Camera:
         raise SetupError(f"camera {camera.name!r}: rpicam can rotate by 180 degrees only")
     if camera.scheme == "exec":
         _check_command(camera)
+    if camera.scheme in TOPICS:
+        parse_topic(camera.name, camera.url)
     return camera
 
 
@@ -301,16 +307,20 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
         f"a number of pixels, 0 to {MOST_FACE_PX}",
         lambda text: int(_between(0, MOST_FACE_PX)(text)),
     ),
+    "quiet_s": ("a number of seconds, 0 to 86400", _between(0, 86_400)),
     "tls_sha256": ("the 64 hexadecimal digits of a certificate's SHA-256", _sha256),
 }
 _SCOPE = frozenset({"mask", "min_face_px"})
 _DECODED = _SCOPE | {"size", "fps", "format", "quality", "rotate", "hwaccel", "threads"}
 _TLS = frozenset({"tls_verify", "ca_file", "tls_sha256"})
+_TOPIC = _SCOPE | {"fps", "quality", "quiet_s"}
 _TAKEN = {
     "file": _DECODED | {"paced", "loop"},
     "rtsp": _DECODED | {"transport"},
     "rtsps": _DECODED | {"transport"} | _TLS,
     "https": _DECODED | _TLS,
+    "mqtt": _TOPIC,
+    "mqtts": _TOPIC | _TLS,
     "csi": _SCOPE | frozenset({"size", "fps", "quality", "rotate"}),
     "rpicam": _SCOPE | frozenset({"size", "fps", "quality", "rotate"}),
     "test": _SCOPE | frozenset({"size", "fps", "quality"}),

@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from services.capture.cameras import Camera
+from services.capture.cameras import TOPICS, Camera
 from services.capture.child import CameraUnavailable
 from services.capture.ffmpeg import find_ffmpeg, named_in
 from services.capture.metrics import Tally
@@ -13,7 +13,10 @@ from services.capture.program import Program
 from services.capture.recording import survey
 from services.capture.redaction import redact, shown
 from services.capture.sources import Site
+from services.capture.subscription import Subscription
+from services.capture.topic import parse_topic
 from services.capture.watch import Ending, Patience
+from services.common.broker import Broker
 from services.common.errors import SetupError
 
 TIMEOUT_S = 10.0
@@ -24,6 +27,8 @@ _ADVICE = {
     "rtsp": "is the address right, the camera on, and are user and password those of the camera?",
     "rtsps": "is the address right, the camera on, and are user and password those of the camera?",
     "http": "does the address show a moving picture in a browser?",
+    "mqtt": "are host, user and password right, and may the user read that topic?",
+    "mqtts": "are host, user and password right, and may the user read that topic?",
     "https": "does the address show a moving picture in a browser?",
     "csi": "does `gst-launch-1.0 nvarguscamerasrc ! fakesink` work?",
     "rpicam": "does `rpicam-hello` work?",
@@ -33,7 +38,7 @@ _ADVICE = {
 
 
 async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
-    """Return if a camera can be opened and delivers a picture.
+    """Return if a camera can be opened and delivers a picture, or may be listened to where it is a topic.
 
     Args:
         camera: which one.
@@ -43,6 +48,9 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
     Raises:
         SetupError: it cannot; one line that says what to do, without credentials.
     """
+    if camera.scheme in TOPICS:
+        await _check_topic(camera, timeout_s)
+        return
     site = Site(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
     try:
         if camera.scheme == "file":
@@ -57,6 +65,18 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
     if ending is not None:
         silence = f"no picture within {timeout_s:g} s" if ending.reason == "silent" else ""
         raise SetupError(_line(camera, silence or ending.words or f"its program ended with {ending.status}"))
+
+
+async def _check_topic(camera: Camera, timeout_s: float) -> None:
+    """Return if its broker lets us listen: a picture may come only when there is something to see."""
+    if not parse_topic(camera.name, camera.url).broker:
+        return  # the one on this device, which may be started only now
+    tally = Tally(camera.name)
+    subscription = Subscription(camera, "check", Broker(""), start_timeout_s=timeout_s, tally=tally)
+    try:
+        await subscription.look()
+    except CameraUnavailable as error:
+        raise SetupError(_line(camera, str(error))) from error
 
 
 async def _until_first_picture(program: Program) -> Ending | None:

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from services.capture import metrics, viewfinder
-from services.capture.cameras import Camera
+from services.capture.cameras import TOPICS, Camera
 from services.capture.clock import StepWatch
 from services.capture.departed import say_who_has_departed
 from services.capture.developer import Developer
@@ -26,7 +26,8 @@ from services.capture.program import Program
 from services.capture.rate import RateLimit, decoded_fps
 from services.capture.settings import CaptureSettings
 from services.capture.sources import Site
-from services.capture.supervision import keep_running, keep_surveying
+from services.capture.subscription import Subscription
+from services.capture.supervision import Origin, keep_running, keep_surveying
 from services.capture.viewfinder import Viewfinder
 from services.capture.watch import Ending, Patience
 from services.capture.window import LiveWindow, PacedWindow
@@ -179,7 +180,7 @@ class Station:
             self.outlet,
             window,
             rate=RateLimit(fps),
-            pace=Pace() if fps is None else Pace(most_s=0.0),
+            pace=self._pace(),
             developer=self._developer,
             tally=self._tally,
             scope=self._camera.options.scope,
@@ -187,9 +188,14 @@ class Station:
         self._connect(tasks, flow)
         site = replace(self._site, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
         await keep_running(
-            self._program(site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
+            self._origin(site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
         )
         self.outlet.say("offline", why="ended")
+
+    def _pace(self) -> Pace:
+        # The next message of a topic may be hours away, and the best picture be the one that came too soon.
+        is_each_due = self._camera.options.fps is not None or self._camera.scheme in TOPICS
+        return Pace(most_s=0.0) if is_each_due else Pace()
 
     async def _play(self, tasks: asyncio.TaskGroup) -> None:
         recording = await keep_surveying(self._site.ffmpeg, self._camera, self.outlet)
@@ -214,6 +220,18 @@ class Station:
     def _connect(self, tasks: asyncio.TaskGroup, flow: LiveFlow | PacedFlow) -> None:
         tasks.create_task(flow.send(), name=f"capture.{self.name}.send")
         tasks.create_task(flow.receive(), name=f"capture.{self.name}.receive")
+
+    def _origin(self, site: Site) -> Origin:
+        if self._camera.scheme not in TOPICS:
+            return self._program(site)
+        return Subscription(
+            self._camera,
+            self._settings.device,
+            Broker.local(self._settings),
+            start_timeout_s=self._settings.start_timeout_s,
+            tally=self._tally,
+            on_subscribed=lambda: self.outlet.say("online"),
+        )
 
     def _program(self, site: Site) -> Program:
         patience = Patience(self._settings.start_timeout_s, self._settings.stall_timeout_s)

@@ -28,11 +28,13 @@ class CaptureSettings(DeviceSettings, LooksSettings):
         ...,
         repr=False,  # it may hold passwords
         description="name=URL?option=value&..., separated by line ends, commas before the next name=URL; "
-        "URLs: v4l2:///dev/video0 rtsp:// http:// file:///path csi://0 rpicam://0 test:// exec:command; "
+        "URLs: v4l2:///dev/video0 rtsp:// http:// mqtt://broker/topic file:///path csi://0 rpicam://0 "
+        "test:// exec:command; "
         "an http address that gives one picture at a time is asked fps times a second, 2 by default; "
         "options: size=1280x720 fps=10 quality=85 rotate=90 format=mjpeg hwaccel=auto transport=udp, "
         "min_face_px=80 mask=0,0,0.3,0,0.3,1,0,1 (what is never looked at, in parts of width and height), "
-        "for rtsps and https ca_file=/path tls_sha256=HEX tls_verify=0, "
+        "for topics quiet_s=60 (0: one may be silent for ever), "
+        "for rtsps, https and mqtts ca_file=/path tls_sha256=HEX tls_verify=0, "
         "and for files paced=1 loop=1; those of exec: are its last word, ?option=value",
     )
     frames_in_flight: int = Field(4, ge=1, le=64, description="frames of one camera that may be unanswered")

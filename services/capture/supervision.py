@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -10,7 +11,6 @@ from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
 from services.capture.outlet import Outlet
 from services.capture.pictures import OnPicture, Picture
-from services.capture.program import Program
 from services.capture.recording import Recording, survey
 from services.capture.watch import Ending
 from services.common.backoff import Backoff
@@ -22,8 +22,19 @@ FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 2.0
 log = structlog.get_logger()
 
 
+class Origin(Protocol):
+    """Where a camera's pictures come from: a program, or a topic."""
+
+    async def run(self, on_picture: OnPicture) -> Ending:
+        """Hand on pictures until there are no more, for whatever reason.
+
+        Raises:
+            CameraUnavailable: it cannot be had.
+        """
+
+
 async def keep_running(
-    program: Program,
+    origin: Origin,
     outlet: Outlet,
     on_picture: OnPicture,
     is_over: Callable[[Ending], bool],
@@ -31,7 +42,7 @@ async def keep_running(
     """Run a camera's program again and again until it has come to its proper end.
 
     Args:
-        program: the camera's.
+        origin: the camera's.
         outlet: where the camera's state is told.
         on_picture: gets each picture, see `watch`.
         is_over: says whether an ending was the proper one.
@@ -44,7 +55,7 @@ async def keep_running(
         return await on_picture(picture)
 
     while True:
-        ending = await _run(program, hand_on)
+        ending = await _run(origin, hand_on)
         if is_over(ending):
             return
         outlet.say("stalled" if ending.reason == "stalled" else "offline", why=ending.reason)
@@ -63,9 +74,9 @@ async def keep_running(
         await asyncio.sleep(backoff.next_s())
 
 
-async def _run(program: Program, on_picture: OnPicture) -> Ending:
+async def _run(origin: Origin, on_picture: OnPicture) -> Ending:
     try:
-        return await program.run(on_picture)
+        return await origin.run(on_picture)
     except CameraUnavailable as error:
         return Ending("unavailable", None, 0, str(error))
 

@@ -16,6 +16,7 @@ from services.common.settings import (
     CloudSettings,
     DeviceSettings,
 )
+from services.common.trust import Trust, Untrusted
 
 _FILES = "FACEFERRY_CLOUD_CA_FILE, FACEFERRY_CLOUD_CERT_FILE, FACEFERRY_CLOUD_KEY_FILE"
 
@@ -26,9 +27,15 @@ _AWS_PORT, _AWS_HOSTS = 443, (".amazonaws.com", ".amazonaws.com.cn")
 class _TlsSocket(ssl.SSLSocket):
     """A socket that is not left open by a handshake that fails, which paho forgets."""
 
+    trust = Trust()
+
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as it is called
         try:
             super().do_handshake(block)
+            self.trust.check(self.getpeercert(binary_form=True))
+        except Untrusted as error:
+            self.close()
+            raise ssl.SSLError(1, str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -71,6 +78,8 @@ class Broker:
         key_file: its key.
         alpn: protocols of which the broker is to choose one while TLS begins: where several share a port.
         proxy: connects to it in our place.
+        trust: whose certificate it has to show, in place of `ca_file`: a camera's broker is as little
+            official as a camera.
     """
 
     url: str
@@ -80,6 +89,7 @@ class Broker:
     key_file: Path | None = None
     alpn: tuple[str, ...] = ()
     proxy: Proxy | None = None
+    trust: Trust | None = None
 
     @classmethod
     def local(cls, settings: DeviceSettings) -> Self:
@@ -145,16 +155,26 @@ class Broker:
         if urlsplit(self.url).scheme not in ENCRYPTED:
             return None
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            context.sslsocket_class = _TlsSocket
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context = self._trusting_context()
             if self.cert_file is not None:
                 # A key with a password would be asked for it on the terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
             if self.alpn:
                 context.set_alpn_protocols(list(self.alpn))
         except (OSError, ValueError) as error:
-            raise SetupError(f"{_FILES}: cannot be used for {self.address}: {error}") from error
+            files = _FILES if self.trust is None else "ca_file"
+            raise SetupError(f"{files}: cannot be used for {self.address}: {error}") from error
+        return context
+
+    def _trusting_context(self) -> ssl.SSLContext:
+        if self.trust is None:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            context.sslsocket_class = _TlsSocket
+        else:
+            context = self.trust.context()
+            # Before the password is sent, which stands in the first packet.
+            context.sslsocket_class = type("_CheckingSocket", (_TlsSocket,), {"trust": self.trust})
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
 
 

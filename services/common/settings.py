@@ -76,7 +76,12 @@ def _check_place(parts: SplitResult) -> None:
     _check_user(parts.username or "")
 
 
-def _mqtt_url(text: str) -> str:
+def mqtt_url(text: str) -> str:
+    """Return a broker's address, which is one.
+
+    Raises:
+        ValueError: it is none; says what is wanted.
+    """
     _check_one_word(text)
     parts = urlsplit(text)
     if parts.scheme not in MQTT_PORTS or not parts.hostname or parts.port == 0:
@@ -137,7 +142,7 @@ DeviceName = Annotated[str, AfterValidator(_device_name)]
 HostName = Annotated[str, AfterValidator(_host)]
 Alpn = Annotated[str, AfterValidator(_alpn)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
-MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
+MqttUrl = Annotated[str, AfterValidator(mqtt_url)]
 CommaSeparated = BeforeValidator(_split_commas)
 
 

@@ -86,6 +86,7 @@ class Inbox:
 
     Attributes:
         connection: the one that messages may be acknowledged to.
+        waiting_bytes: what those take that wait for the service.
     """
 
     def __init__(self, link: str, wants: Wants | None, on_large: Callable[[], None]) -> None:
@@ -94,12 +95,15 @@ class Inbox:
         self._link = link
         self._wants = wants
         self._is_open = False
+        self.waiting_bytes = 0
         self._deliveries: asyncio.Queue[Delivery] = asyncio.Queue()
         self._early: list[Delivery] = []
 
     async def get(self) -> Delivery:
         """Return the next message that came in, over however many connections."""
-        return await self._deliveries.get()
+        delivery = await self._deliveries.get()
+        self.waiting_bytes -= delivery.size_bytes
+        return delivery
 
     def open(self) -> None:
         """Hand over what comes from here on, and what has come together with the answer to subscriptions.
@@ -115,6 +119,7 @@ class Inbox:
         """Keep what comes from here on until the next `open`."""
         self.connection = None
         self._is_open = False
+        self.waiting_bytes -= sum(delivery.size_bytes for delivery in self._early)
         self._early.clear()
 
     def receive(self, client: Connection, publication: Publication) -> None:
@@ -143,6 +148,7 @@ class Inbox:
             client.reader.acknowledge(publication.packet_id)
 
     def _hand_over(self, delivery: Delivery) -> None:
+        self.waiting_bytes += delivery.size_bytes
         if self._is_open:
             self._deliveries.put_nowait(delivery)
         else:

@@ -24,6 +24,7 @@ def make_connection(
     *,
     keep_alive_s: int,
     receive_maximum: int,
+    most_bytes: int | None = None,
     will: Message | None,
     on_limits: Callable[[Limits], None],
 ) -> Connection:
@@ -34,6 +35,7 @@ def make_connection(
         client_id: whose session it is.
         keep_alive_s: how often we say that we are there, at least.
         receive_maximum: QoS 1 messages that the broker may have unacknowledged here.
+        most_bytes: the largest packet that it may send; nothing for as large as the protocol has them.
         will: see `Link`.
         on_limits: is told what the broker says of itself, before anything else comes of it.
     """
@@ -41,6 +43,8 @@ def make_connection(
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.ReceiveMaximum = receive_maximum
     properties.SessionExpiryInterval = 0
+    if most_bytes is not None:
+        properties.MaximumPacketSize = most_bytes
     client = Connection(
         broker.host,
         broker.port,
@@ -57,6 +61,7 @@ def make_connection(
         properties=properties,
         tls_context=line.credentials.context(),
     )
+    client.reader.most_bytes = most_bytes
     paho: Any = client._client
     if will is not None:
         paho._will_properties = to_properties(will)

@@ -58,6 +58,7 @@ class Link:
             published before the new one says anything, not when its keep-alive is over.
         subscriptions: topic filters, each at QoS 1 (the publisher's QoS decides).
         receive_maximum: QoS 1 messages that the broker may have unacknowledged here.
+        most_bytes: the largest packet that the broker may send; nothing for whatever the protocol has.
         will: published by the broker if this process goes without a word, and by the link when it closes; or
             what makes the one of each connection, before that begins. If it is retained, what was last
             published on its topic is said once more some time after each connection, for the will of an
@@ -86,6 +87,7 @@ class Link:
         identity: str,
         subscriptions: Sequence[str] = (),
         receive_maximum: int = 64,
+        most_bytes: int | None = None,
         will: Message | Callable[[], Message] | None = None,
         wants: Wants | None = None,
         rest_s: Callable[[], float] | None = None,
@@ -98,6 +100,7 @@ class Link:
         self._identity = Identity(identity)
         self._subscriptions = subscriptions
         self._receive_maximum = receive_maximum
+        self._most_bytes = most_bytes
         self._rest_s = rest_s
         self._make_will: Callable[[], Message | None] = will if callable(will) else lambda: will
         self._will: Message | None = None
@@ -106,11 +109,10 @@ class Link:
         self._drain = drain
         self._connection: Connection | None = None
         self._up = asyncio.Event()
-        self._inbox = Inbox(name, wants, self._large_came_in)
+        self._inbox = Inbox(name, wants, lambda: self._line.path.received())  # noqa: PLW0108 - it changes
         self._outgoing = Outgoing(name)
         self._why_leave: str | None = None
-        self._up_s = float("-inf")
-        self._looked_at_s = float("-inf")
+        self._up_s = self._looked_at_s = float("-inf")
         self.end_code: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -148,6 +150,11 @@ class Link:
     def address(self) -> str:
         """The broker that is used, or was tried last: host and port."""
         return self._line.address
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the messages take that have come in and were not taken yet; 0: there is none."""
+        return self._inbox.waiting_bytes
 
     @property
     def max_packet_bytes(self) -> int:
@@ -326,9 +333,6 @@ class Link:
             self._on_up()
         self._inbox.open()
 
-    def _large_came_in(self) -> None:
-        self._line.path.received()
-
     def _make_client(self) -> Connection:
         self._will = self._outgoing.will = self._make_will()
         client = make_connection(
@@ -336,13 +340,11 @@ class Link:
             self._identity.client_id,
             keep_alive_s=KEEP_ALIVE_S,
             receive_maximum=self._receive_maximum,
+            most_bytes=self._most_bytes,
             will=self._will,
             on_limits=self._outgoing.know,
         )
         if (rest_s := self._rest_s) is not None:
             client.reader.on_more = lambda: client.rest(rest_s())
         client.reader.on_publication = lambda publication: self._inbox.receive(client, publication)
-        client._client.on_publish = lambda _paho, _data, mid, code, _properties: self._outgoing.acknowledged(
-            mid, code
-        )
         return client

@@ -53,6 +53,7 @@ class Outgoing:
     def begin(self, client: Connection, line: Line) -> None:
         """Send over this connection from here on."""
         self._client, self._line = client, line
+        client._client.on_publish = lambda _paho, _data, mid, code, _properties: self.acknowledged(mid, code)
 
     def end(self) -> None:
         """Send nothing more: no answer comes."""

@@ -25,6 +25,10 @@ _PUBLISH, _PUBACK = 0x30, 0x40
 _MOST_LENGTH_BYTES = 4
 
 
+class _TooLarge(ValueError):
+    """A packet is larger than the broker was told that one may be."""
+
+
 class Reader:
     """Reads all that has come: publications are handed on, whatever else it is goes to paho.
 
@@ -36,6 +40,8 @@ class Reader:
             connection.
         on_more: is called where there is more than could be read in a moment.
         problem: what is wrong with what the broker says of itself, if it is that.
+        most_bytes: the largest packet that is read, as the broker was told; one that sends a larger one
+            ends the connection.
     """
 
     def __init__(self, paho: Any) -> None:
@@ -43,6 +49,7 @@ class Reader:
         self._received = bytearray()
         self._acknowledged = bytearray()
         self.problem: str | None = None
+        self.most_bytes: int | None = None
         self.on_publication: Callable[[Publication], None] = lambda _: None
         self.on_more: Callable[[], None] = lambda: None
 
@@ -72,6 +79,9 @@ class Reader:
         self._received += data
         try:
             return self._handle_all()
+        except _TooLarge as error:
+            self.problem = str(error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
         except (ValueError, MalformedPacket):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
@@ -89,7 +99,7 @@ class Reader:
 
     def _handle_all(self) -> MQTTErrorCode:
         received, at = self._received, 0
-        while (found := _body(received, at)) is not None:
+        while (found := _body(received, at, self.most_bytes)) is not None:
             start, end = found
             code = self._handle(received[at], received[start:end])
             if code > 0:
@@ -140,11 +150,11 @@ def read_publication(header: int, packet: bytearray) -> Publication:
     return Publication(topic, header, packet_id, packet, at)
 
 
-def _body(received: bytearray, at: int) -> tuple[int, int] | None:
+def _body(received: bytearray, at: int, most_bytes: int | None) -> tuple[int, int] | None:
     """Return where the body of the packet at `at` begins and ends; nothing if it is not all there yet.
 
     Raises:
-        ValueError: its length has no end.
+        ValueError: its length has no end, or is more than is taken.
     """
     length = 0
     for index in range(_MOST_LENGTH_BYTES):
@@ -155,5 +165,7 @@ def _body(received: bytearray, at: int) -> tuple[int, int] | None:
         length |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             end = position + 1 + length
+            if most_bytes is not None and end - at > most_bytes:
+                raise _TooLarge(f"it has sent a packet of {end - at} bytes, and was told {most_bytes}")
             return (position + 1, end) if end <= len(received) else None
     raise ValueError("a length has no end")

@@ -1,4 +1,4 @@
-"""Whose certificate a camera has to show."""
+"""Whose certificate a camera, or a broker that one publishes to, has to show."""
 
 import hashlib
 import ssl

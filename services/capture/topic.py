@@ -1,0 +1,107 @@
+"""A camera that is a topic: where it is, and what of its messages is a picture."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from services.capture.pictures import Jpeg
+from services.common import bare_images, times
+from services.common.errors import Refused, SetupError
+from services.common.message import Message
+from services.common.settings import mqtt_url
+from services.common.topics import ROOT
+
+MOST_TOPIC_BYTES = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a topic is.
+
+    Attributes:
+        broker: its broker's address, without a password; empty: the one on this device.
+        password: for the address's user.
+        topic: a topic filter; `+` and `#` are as in MQTT.
+    """
+
+    broker: str
+    password: str | None
+    topic: str
+
+    def __repr__(self) -> str:
+        return f"Place({self.topic!r})"
+
+
+def parse_topic(camera: str, url: str) -> Place:
+    """Read `mqtt://user:password@host:port/topic`, or `mqtt:///topic` of the broker on this device.
+
+    Args:
+        camera: its name, for messages.
+        url: its address, without our options.
+
+    Raises:
+        SetupError: it cannot be understood; says why, without what stands in it.
+    """
+    scheme, _, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    topic = unquote(path, errors="surrogateescape")
+    if problem := _problem(topic) or (None if authority else _problem_here(scheme, topic)):
+        raise SetupError(f"camera {camera!r}: {problem}")
+    if not authority:
+        return Place("", None, topic)
+    login, at, host = authority.rpartition("@")
+    user, _, password = login.partition(":")
+    broker = f"{scheme}://{user}{at}{host}"
+    try:
+        urlsplit(mqtt_url(broker))
+    except ValueError:  # which may say what stands in the address
+        raise SetupError(
+            f"camera {camera!r}: an address such as {scheme}://user:password@host/topic is wanted; in a "
+            "password, what means something in an address is written as its number, '/' as %2F"
+        ) from None
+    return Place(broker, unquote(password) or None, topic)
+
+
+def to_picture(message: Message) -> Jpeg:
+    """Return the picture that a message is: a JPEG, or one in base64, without what follows its end.
+
+    Raises:
+        Refused: `retained`: it is as old as may be; `png`: capture has no decoder for one; what else it is
+            (see `bare_images.read`).
+    """
+    if message.retain:
+        raise Refused("retained", "the broker has kept it from before")
+    image, info = bare_images.read(message.payload)
+    if info.content_type != "image/jpeg":
+        raise Refused("png", "a JPEG is wanted")
+    return Jpeg(image, _taken_unix_s(message))
+
+
+def _problem(topic: str) -> str | None:
+    """Return why nothing can be subscribed to (MQTT 5.0, section 4.7)."""
+    levels = topic.split("/")
+    if not topic or not topic.isprintable() or len(topic.encode(errors="replace")) > MOST_TOPIC_BYTES:
+        return "a topic is wanted behind the broker's name, as in mqtt://host/frigate/front/person/snapshot"
+    if "#" in topic and (levels[-1] != "#" or topic.count("#") > 1):
+        return "'#' stands for the rest of a topic, and nothing follows it"
+    if any("+" in level and level != "+" for level in levels):
+        return "'+' stands for one whole level of a topic"
+    return None
+
+
+def _problem_here(scheme: str, topic: str) -> str | None:
+    """Return why a topic of this device's own broker is none for a camera."""
+    if scheme != "mqtt":
+        return "the broker on this device is mqtt:///topic, however it is reached"
+    if topic.partition("/")[0] in (ROOT, "+", "#"):
+        return f"what is under {ROOT}/ are our own messages, with our own frames among them"
+    return None
+
+
+def _taken_unix_s(message: Message) -> float | None:
+    """Return what a message says of when its picture was taken, as CloudEvents have it."""
+    told: dict[str, Any] = dict(message.attributes)
+    try:
+        return times.parse_rfc3339(told.get("time", "")).timestamp()
+    except Refused:
+        return None
