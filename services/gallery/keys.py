@@ -36,10 +36,14 @@ class Keys:
         self._identities = identities
 
     def opened(self, key: FaceKey, item: StoredObject) -> Shown:
-        """Return what is shown of a sealed face. What is not what it was sealed as is not shown."""
+        """Return what is shown of a sealed face."""
+        return self.picture(key, item) or Shown(LOCK, "image/svg+xml")
+
+    def picture(self, key: FaceKey, item: StoredObject) -> Shown | None:
+        """Return a sealed face's picture, where it can be opened and is what it was sealed as."""
         inside = item.metadata.get(sealed.INSIDE, "")
         if not self._identities or inside not in ("image/jpeg", "image/png"):
-            return Shown(LOCK, "image/svg+xml")
+            return None
         from services.common.age import CannotOpen, Label, open_sealed  # noqa: PLC0415 - only where keys are
 
         try:
@@ -47,4 +51,4 @@ class Keys:
             return Shown(open_sealed(item.body, self._identities, label), inside)
         except CannotOpen as error:
             log.warning("gallery.not_opened", id=key.id, why=str(error))
-            return Shown(LOCK, "image/svg+xml")
+            return None

@@ -14,6 +14,10 @@ UNREAD = Counter(
     ["reason"],
 )
 ANNOUNCED = Counter("faceferry_gallery_announced_total", "Stored faces that open pages were told of.")
+DOWNLOADED = Counter("faceferry_gallery_downloaded_total", "Faces that went into files that were loaded.")
+DOWNLOAD_CUT = Counter(
+    "faceferry_gallery_download_cut_total", "Files whose loading was cut short, by reason.", ["reason"]
+)
 VIEWERS = Gauge("faceferry_gallery_viewers", "Open pages that are told of new faces.")
 STORE_AVAILABLE = Gauge(
     "faceferry_gallery_store_available", "Whether the last look into the store went well."

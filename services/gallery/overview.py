@@ -9,7 +9,7 @@ from services.common.topics import Source
 from services.gallery import chart
 from services.gallery.album import Album
 from services.gallery.counts import Counts
-from services.gallery.presence import Presence
+from services.gallery.presence import FORWARD, Presence
 from services.gallery.roll import MOST_DEVICES, Roll, joined, roll_of
 
 PATIENCE_S = 0.5
@@ -23,6 +23,7 @@ class Camera:
     Attributes:
         source: which one.
         state: `online`, `offline`, `stalled` or `unknown`.
+        reason: why it is not online, in words; `""` where it is.
         last: its newest face, if it has one on the days that are looked at.
         bars: its faces an hour over the last 24 hours, the present hour last; nothing while they are counted.
         summary: the same in words.
@@ -30,6 +31,7 @@ class Camera:
 
     source: Source
     state: str
+    reason: str
     last: FaceKey | None
     bars: list[chart.Bar] | None
     summary: str
@@ -37,10 +39,11 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device: its name, the state of its link to the cloud, and its cameras."""
+    """One device: its name, the state of its link to the cloud and the reason for it, and its cameras."""
 
     name: str
     state: str
+    reason: str
     cameras: list[Camera]
 
 
@@ -66,12 +69,17 @@ async def look_round(album: Album, counts: Counts, presence: Presence, now: date
     numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in roll.sources))
     states = presence.cameras
     cameras = [
-        _camera(source, states.get(source, "unknown"), last, by_hour, now.hour + 1)
+        _camera(source, states.get(source, "unknown"), presence.reason(source), last, by_hour, now.hour + 1)
         for source, last, by_hour in zip(roll.sources, lasts, numbers, strict=True)
     ]
     names = sorted({source.device for source in roll.sources} | presence.devices)
     devices = [
-        Device(name, presence.device(name), [camera for camera in cameras if camera.source.device == name])
+        Device(
+            name,
+            presence.device(name),
+            presence.reason(Source(name, FORWARD)),
+            [camera for camera in cameras if camera.source.device == name],
+        )
         for name in names[:MOST_DEVICES]
     ]
     return Survey(devices, replace(roll, has_more=roll.has_more or len(names) > MOST_DEVICES))
@@ -84,12 +92,17 @@ async def _days(album: Album, today: date) -> list[date]:
     return sorted(wanted & set(stored), reverse=True)
 
 
-def _camera(
-    source: Source, state: str, last: FaceKey | None, by_hour: list[int] | None, first_hour: int
+def _camera(  # noqa: PLR0917 - what a camera is made of
+    source: Source,
+    state: str,
+    reason: str,
+    last: FaceKey | None,
+    by_hour: list[int] | None,
+    first_hour: int,
 ) -> Camera:
     if by_hour is None:
-        return Camera(source, state, last, None, "still being counted")
-    return Camera(source, state, last, chart.bars(by_hour, first_hour), chart.summary(by_hour))
+        return Camera(source, state, reason, last, None, "still being counted")
+    return Camera(source, state, reason, last, chart.bars(by_hour, first_hour), chart.summary(by_hour))
 
 
 async def last_24_hours(counts: Counts, source: Source, now: datetime) -> list[int] | None:

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from services.common.errors import Refused
 from services.common.message import Message
-from services.common.status import Order, every_s
+from services.common.status import Order, every_s, why
 from services.common.topics import Source, parse_camera_topic
+from services.gallery import reasons
 from services.gallery.roll import MOST_CAMERAS
 
 STATES = frozenset({"online", "offline", "stalled"})
@@ -40,6 +41,7 @@ class _Word:
         heard_s: when it was heard last.
         every_s: how often it is said at least; nothing where that is not promised.
         is_over: nothing was heard for too long.
+        why: the reason that was said with it.
     """
 
     state: str
@@ -47,6 +49,7 @@ class _Word:
     heard_s: float
     every_s: float | None
     is_over: bool = False
+    why: str | None = None
 
     @property
     def shown(self) -> str:
@@ -85,7 +88,7 @@ class Presence:
             self._make_room(source)
         elif not _is_later(order, known, now_s, is_kept=message.retain):
             return None
-        self._words[source] = _Word(state, order, now_s, every_s(message))
+        self._words[source] = _Word(state, order, now_s, every_s(message), why=why(message))
         return None if known is not None and known.shown == state else Status(source, state)
 
     def lapse(self, now_s: float) -> list[Status]:
@@ -105,21 +108,30 @@ class Presence:
     @property
     def cameras(self) -> Mapping[Source, str]:
         """The state of each camera: one that its device cannot speak for is `unknown`."""
-        return {
-            source: word.shown if self.device(source.device) != "offline" else "unknown"
-            for source, word in self._words.items()
-            if source.camera != FORWARD
-        }
+        return {source: self._shown(source) for source in self._words if source.camera != FORWARD}
 
     def device(self, device: str) -> str:
         """Return the state of a device's link to the cloud; `unknown` if nothing was heard of it."""
         word = self._words.get(Source(device, FORWARD))
         return "unknown" if word is None else word.shown
 
+    def reason(self, source: Source) -> str:
+        """Return why a camera, or a device's link, is not online, in words; `""` where it is."""
+        word = self._words.get(source)
+        if source.camera == FORWARD:
+            is_silent = word is not None and word.is_over
+            return reasons.of_device(self.device(source.device), is_silent=is_silent)
+        return reasons.of_camera(self._shown(source), word.why if word else None, self.device(source.device))
+
     @property
     def devices(self) -> set[str]:
         """The devices that anything was heard of."""
         return {source.device for source in self._words}
+
+    def _shown(self, source: Source) -> str:
+        """Return what is shown of a camera."""
+        word = self._words.get(source)
+        return "unknown" if word is None or self.device(source.device) == "offline" else word.shown
 
     def _make_room(self, source: Source) -> None:
         """Take a new name of a device, its link's always: one that invents cameras takes no other's room."""

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, id_time
 from services.common.topics import NAME_PATTERN, Source
+from services.gallery.sieve import OPEN, Sieve
 
 _SOURCE = re.compile(rf"({NAME_PATTERN})(?:/({NAME_PATTERN}))?", re.ASCII)
 _CURSOR = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-[0-9a-f]{32})?", re.ASCII)
@@ -25,6 +26,7 @@ class Selection:
         day: taken on this day, UTC; nothing for the newest that has any.
         before: those before this id or time (see `times.compact`), or
         after: those behind it; neither for the day's newest.
+        sieve: those that it takes.
     """
 
     device: str | None = None
@@ -32,6 +34,7 @@ class Selection:
     day: date | None = None
     before: str | None = None
     after: str | None = None
+    sieve: Sieve = OPEN
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
@@ -49,6 +52,7 @@ class Selection:
             day=_day(query["day"]) if query.get("day") else None,
             before=_cursor(query.get("before")),
             after=_cursor(query.get("after")),
+            sieve=Sieve.read(query),
         )
 
     @property
@@ -70,6 +74,16 @@ class Selection:
         return replace(self, day=day, before=before, after=after)
 
     @property
+    def unsifted(self) -> Self:
+        """The same without the sieve."""
+        return replace(self, sieve=OPEN)
+
+    @property
+    def sieve_query(self) -> str:
+        """What an address needs to say of the sieve alone, without a `?`."""
+        return urlencode({name: value for name, value in self.sieve.parts.items() if value})
+
+    @property
     def query(self) -> str:
         """What an address needs to say, with its `?`; empty for the newest of all."""
         parts = {
@@ -77,6 +91,7 @@ class Selection:
             "day": self.day.isoformat() if self.day else "",
             "before": self.before or "",
             "after": self.after or "",
+            **self.sieve.parts,
         }
         text = urlencode({name: value for name, value in parts.items() if value}, safe="/:")
         return f"?{text}" if text else ""

@@ -20,7 +20,9 @@ from services.common.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
+from services.gallery.download import Downloads
 from services.gallery.gate import Door, gate
+from services.gallery.keys import Keys
 from services.gallery.looks import Looks
 from services.gallery.metrics import REFUSED
 from services.gallery.pages import Assets, Pages
@@ -91,6 +93,7 @@ def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     pages = Pages(assets, is_guarded=door is not None)
     app = gate(door, pages.ask_for_token)
     Site(settings, sight, assets, pages, door).add_to(app)
+    Downloads(sight, Keys(settings.identities)).add_to(app)
     return app
 
 
@@ -99,7 +102,7 @@ async def watch(sight: Sight) -> None:
     while True:
         await asyncio.sleep(LAPSE_EVERY_S)
         for status in sight.presence.lapse(time.monotonic()):
-            sight.viewers.tell(status_news(status))
+            sight.viewers.tell(status_news(status, sight.presence.reason(status.source)))
 
 
 async def listen(link: Link, sight: Sight, arrivals: Arrivals) -> None:
@@ -117,7 +120,7 @@ def _take(message: Message, sight: Sight, arrivals: Arrivals) -> None:
     if message.topic.endswith("/status"):
         status = sight.presence.note(message, datetime.now(UTC), time.monotonic())
         if status is not None:
-            sight.viewers.tell(status_news(status))
+            sight.viewers.tell(status_news(status, sight.presence.reason(status.source)))
     elif len(sight.viewers):
         arrivals.note(_device(message.topic), decode_receipt(message).ids)
 

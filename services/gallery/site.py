@@ -32,8 +32,12 @@ from services.gallery.presence import Presence, Status
 from services.gallery.roll import MOST_CAMERAS, MOST_DAYS, joined, roll_of
 from services.gallery.selection import Selection
 from services.gallery.settings import GallerySettings
+from services.gallery.sieve import QUALITIES, SIZES
+from services.gallery.sifting import sifted
+from services.gallery.steps import steps
 from services.gallery.viewers import TooManyViewers, Viewers
 from services.gallery.visits import Visits
+from services.gallery.zipping import MOST_FACES
 
 PATIENCE_S = 0.2
 """For so long may a page wait for its chart."""
@@ -133,7 +137,8 @@ class Site:
 
     async def _faces(self, request: web.Request) -> web.Response:
         selection = Selection.read(request.query)
-        page = await self._album.page(selection, self._settings.gallery_page_faces)
+        found = await sifted(self._album, self._sight.lookup, selection, self._settings.gallery_page_faces)
+        page = found.page
         self._sight.looks.worked()
         gathered = await self._visits.among(page.faces)
         counts = await self._count(page)
@@ -141,6 +146,8 @@ class Site:
         return self._pages.html(
             "faces.html",
             page=page,
+            found=found,
+            steps=steps(self._sight.presence) if page.day is None else [],
             gathered=gathered,
             selection=selection,
             hours=_hours(selection, page.day, counts),
@@ -149,6 +156,9 @@ class Site:
             roll=roll,
             most_cameras=MOST_CAMERAS,
             most_days=MOST_DAYS,
+            sizes=SIZES,
+            qualities=QUALITIES,
+            most_downloaded=MOST_FACES,
             is_known=any(selection.source in (str(source), source.device) for source in roll.sources),
         )
 
@@ -187,8 +197,9 @@ class Site:
         self._sight.looks.worked()
         if whole is None:
             raise NoSuchObject(str(key))
+        beside = await self._visits.beside(whole.group)
         back = day_address(whole.group.pictures[0].key)
-        return self._pages.html("visit.html", whole=whole, group=whole.group, back=back)
+        return self._pages.html("visit.html", whole=whole, group=whole.group, beside=beside, back=back)
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
         key = _key(request)
@@ -256,9 +267,10 @@ def _visit_news(key: FaceKey, part: Part | None) -> dict[str, object]:
     return {**part._asdict(), "began": times.rfc3339(Group.of([Picture(key, part)]).began)}
 
 
-def status_news(status: Status) -> str:
-    """Return a change of state as the event that pages are told of it with."""
-    return f"event: status\ndata: {json.dumps({'source': str(status.source), 'state': status.state})}\n\n"
+def status_news(status: Status, reason: str = "") -> str:
+    """Return a change of state, and the reason for it, as the event that pages are told of it with."""
+    news = {"source": str(status.source), "state": status.state, "reason": reason}
+    return f"event: status\ndata: {json.dumps(news)}\n\n"
 
 
 async def _stream(

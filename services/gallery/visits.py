@@ -37,6 +37,18 @@ class Gathered:
     is_late: bool = False
 
 
+NEAR = 40
+"""Faces on either side of a visit among which its neighbours are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The visits next to one on its camera and day, each where its newest picture is; nothing at an end."""
+
+    newer: Group | None = None
+    older: Group | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """All pictures of one visit, as far as they were looked for.
@@ -88,6 +100,24 @@ class Visits:
         mine = [picture for picture in pictures if picture.part and picture.part.visit == part.visit]
         group = Group.of(mine or [Picture(key, part)])
         return Whole(group, bool(last) or len(first) == MOST_LOOKED_AT, is_late)
+
+    async def beside(self, group: Group) -> Beside:
+        """Return a visit's neighbours, as far as they can be told in time: visits may lie in one another.
+
+        Raises:
+            StoreUnavailable: a listing cannot be read.
+        """
+        newest = group.pictures[0].key
+        folder = camera_folder(newest.source, day_of(newest).isoformat())
+        newer = await reading.earliest(self._objects, folder, after=newest.id, count=NEAR)
+        older = await reading.latest(self._objects, folder, before=newest.id, count=NEAR)
+        pictures, _is_late = await self._look([*reversed(newer), newest, *older])
+        groups = grouped(pictures)
+        place = next(at for at, each in enumerate(groups) if newest in (one.key for one in each.pictures))
+        return Beside(
+            groups[place - 1] if place > 0 else None,
+            groups[place + 1] if place + 1 < len(groups) else None,
+        )
 
     async def _onward(self, source: Source, began: datetime) -> list[FaceKey]:
         """Return the first faces from a time on, of two days: a visit may lie over midnight."""

@@ -17,6 +17,7 @@ from services.common.faces import Face
 from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.receipts import encode_stored
+from services.common.status import because
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable
@@ -109,13 +110,21 @@ async def test_a_receipt_and_a_state_reach_an_open_page(tmp_path: Path, broker: 
             for topic in ("faceferry/a/b/c/status", "faceferry/porch/front/status"):
                 link.publish(Message(topic=topic, payload=b"what", qos=1))
             link.publish(
-                Message(topic="faceferry/porch/front/status", payload=b"stalled", qos=1, retain=True)
+                Message(
+                    topic="faceferry/porch/front/status",
+                    payload=b"stalled",
+                    qos=1,
+                    retain=True,
+                    attributes=because("stalled"),
+                )
             )
             link.publish(Message(topic="faceferry/porch/stored", payload=b'{"ids": 1}', qos=1))
             link.publish(encode_stored("porch", [face.id], {}))
             await events.content.readuntil(b"\n\n")
             status = await events.content.readuntil(b"\n\n")
-            assert json.loads(status.partition(b"data: ")[2]) == {"source": "porch/front", "state": "stalled"}
+            news = json.loads(status.partition(b"data: ")[2])
+            assert (news["source"], news["state"]) == ("porch/front", "stalled")
+            assert news["reason"].startswith("Its pictures stopped.")
             told = await events.content.readuntil(b"\n\n")
             assert json.loads(told.partition(b"data: ")[2])[0]["id"] == face.id
         assert gallery.metric("faceferry_gallery_refused_total") >= 2

@@ -30,7 +30,7 @@ from services.common.topics import Source
 from services.gallery import visits as module
 from services.gallery.arrivals import MAX_ANNOUNCED, Arrivals
 from services.gallery.site import Sight, arrival_news
-from services.gallery.visits import MOST_LOOKED_AT, Visits
+from services.gallery.visits import MOST_LOOKED_AT, NEAR, Visits
 from services.store.admission import to_object
 from tests.seeing import CAMERAS, NOON, ForwardOnly, fill, pictured, settings_for, taken, visit_id, visiting
 from tests.support import eventually
@@ -278,12 +278,41 @@ async def test_a_visits_page_reads_a_bounded_number_of_faces_and_says_that_there
     with Counted(root) as objects:
         async with looking(objects, root) as (client, _sight):
             page = await body(client, f"/visit/{key_of(late)}")
-        assert objects.asked <= 2 * MOST_LOOKED_AT
-        assert objects.requests <= 8
+        assert objects.asked <= 2 * MOST_LOOKED_AT + 2 * NEAR
+        assert objects.requests <= 12
     assert key_of(first) in page
     assert key_of(late) in page
     assert key_of(between) not in page
     assert "Many faces were taken since this visit began" in page
+
+
+async def test_visits_follow_one_another_also_where_one_lies_in_another(
+    root: Path,
+) -> None:
+    long, inside, later = (visit_id(at(number), number) for number in (0, 10, 40))
+    pictures = [
+        pictured(long, at(0)),
+        pictured(inside, at(10)),
+        pictured(inside, at(15), "0.9", "2"),
+        pictured(long, at(30), "0.2", "2"),
+        taken(at(35)),
+        pictured(later, at(40)),
+    ]
+    fill(root, [*pictures, pictured(visit_id(at(12)), at(12), source=CAMERAS[1])])
+    with FolderStore(root) as objects:
+        async with looking(objects, root) as (client, _sight):
+            here = f"/visit/{key_of(pictures[3])}"
+            page = await body(client, here)
+            assert beside(page) == (f"/face/{key_of(pictures[4])}", f"/visit/{key_of(pictures[2])}")
+            assert beside(await body(client, f"/visit/{key_of(pictures[2])}")) == (here, None)
+            assert beside(await body(client, f"/visit/{key_of(pictures[5])}"))[0] is None
+
+
+def beside(page: str) -> tuple[str | None, str | None]:
+    """Where a page leads to the newer and the older."""
+    found = [re.search(rf'<a href="([^"]+)" rel="{rel}">', page) for rel in ("prev", "next")]
+    newer, older = (each[1] if each else None for each in found)
+    return newer, older
 
 
 @contextmanager
@@ -333,7 +362,7 @@ async def test_a_real_bucket_is_asked_once_for_each_face_of_a_page(
     assert len(shown) == 15
     assert (first["head"], first["get"]) == (60, 0)
     assert (second["head"], second["get"]) == (0, 0)
-    assert (visit_page["head"], visit_page["list"]) == (0, 2)
+    assert (visit_page["head"], visit_page["list"]) == (0, 4)
     assert images == {"list": 0, "head": 0, "get": 15}
     assert after_images["head"] == 45  # what was read with an image is known
     assert max(first["list"], second["list"]) <= 10

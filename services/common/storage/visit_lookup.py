@@ -1,8 +1,10 @@
-"""To which visit a face belongs. A key does not tell: that is read from the object, once."""
+"""To which visit a face belongs, and its size. A key does not tell: that is read from the object, once."""
 
 import asyncio
+import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
@@ -10,8 +12,28 @@ from services.common.storage.listing import LISTINGS_AT_A_TIME
 from services.common.storage.objects import NoSuchObject, ObjectStore
 from services.common.storage.visits import Part, Picture, part_in
 
+_BOX = re.compile(r"-?\d{1,6},-?\d{1,6},(\d{1,6}),(\d{1,6})", re.ASCII)
+T = TypeVar("T")
+
 MOST_KEPT = 10_000
 """Faces that are remembered, some 5 MB; of more, those that were asked for longest ago are read again."""
+
+
+class Known(NamedTuple):
+    """What is known of a face beside its key.
+
+    Attributes:
+        part: its part in a visit; nothing where it has none.
+        side_px: the shorter side of its box in the frame, pixels; nothing where it does not say.
+        is_read: whether the object was asked, which alone says the size; else this is the index's word.
+    """
+
+    part: Part | None
+    side_px: int | None = None
+    is_read: bool = True
+
+
+UNKNOWN = Known(None, is_read=False)
 
 
 class VisitLookup:
@@ -25,7 +47,7 @@ class VisitLookup:
     def __init__(self, objects: ObjectStore, most: int = MOST_KEPT) -> None:
         self._objects = objects
         self._most = most
-        self._kept: OrderedDict[str, Part | None] = OrderedDict()
+        self._kept: OrderedDict[str, Known] = OrderedDict()
         self._turns = asyncio.Semaphore(LISTINGS_AT_A_TIME)
 
     def __len__(self) -> int:
@@ -40,7 +62,7 @@ class VisitLookup:
         name = str(key)
         if name in self._kept:
             self._kept.move_to_end(name)
-        return self._kept.get(name)
+        return self._kept.get(name, UNKNOWN).part
 
     def note(self, key: FaceKey, metadata: Mapping[str, str]) -> Part | None:
         """Take what is known about an object that was read, and return its part in a visit.
@@ -50,12 +72,12 @@ class VisitLookup:
         """
         if metadata.get("id") != key.id:
             return None
-        return self._keep(key, part_in(metadata))
+        return self._keep(key, Known(part_in(metadata), _side_px(metadata))).part
 
     def learn(self, row: Row) -> None:
         """Take what the index says of a face, if it says anything of its visit."""
-        if row.known:
-            self._keep(row.key, row.part)
+        if row.known and not self._kept.get(str(row.key), UNKNOWN).is_read:
+            self._keep(row.key, Known(row.part, is_read=False))
 
     async def of(self, key: FaceKey) -> Part | None:
         """Return a face's part in a visit; nothing where it has none, or is not there any more.
@@ -63,21 +85,33 @@ class VisitLookup:
         Raises:
             StoreUnavailable: it cannot be read.
         """
-        if self.knows(key):
-            return self.recall(key)
-        async with self._turns:
-            if self.knows(key):  # somebody else has asked meanwhile
-                return self.recall(key)
-            try:
-                return self.note(key, await self._objects.about(str(key)))
-            except NoSuchObject:
-                return None
+        return self.recall(key) if self.knows(key) else (await self._ask(key, is_size_wanted=False)).part
 
-    def _keep(self, key: FaceKey, part: Part | None) -> Part | None:
-        self._kept[str(key)] = part
+    async def known(self, key: FaceKey) -> Known:
+        """Return what is known of a face, its size too; nothing of one that is not there any more.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        found = self._kept.get(str(key), UNKNOWN)
+        return found if found.is_read else await self._ask(key, is_size_wanted=True)
+
+    async def _ask(self, key: FaceKey, *, is_size_wanted: bool) -> Known:
+        async with self._turns:
+            found = self._kept.get(str(key))
+            if found is not None and (found.is_read or not is_size_wanted):
+                return found  # somebody else has asked meanwhile
+            try:
+                self.note(key, await self._objects.about(str(key)))
+            except NoSuchObject:
+                return UNKNOWN
+        return self._kept.get(str(key), UNKNOWN)
+
+    def _keep(self, key: FaceKey, known: Known) -> Known:
+        self._kept[str(key)] = known
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
-        return part
+        return known
 
     async def each(self, keys: Sequence[FaceKey]) -> list[Picture]:
         """Return faces with their parts, in their order.
@@ -85,9 +119,24 @@ class VisitLookup:
         Raises:
             StoreUnavailable: one of them cannot be read; the rest is left.
         """
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                parts = [tasks.create_task(self.of(key)) for key in keys]
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [Picture(key, part.result()) for key, part in zip(keys, parts, strict=True)]
+        parts = await _together(self.of(key) for key in keys)
+        return [Picture(key, part) for key, part in zip(keys, parts, strict=True)]
+
+    async def each_known(self, keys: Sequence[FaceKey]) -> list[Known]:
+        """Return what is known of faces, in their order; likewise."""
+        return await _together(self.known(key) for key in keys)
+
+
+async def _together(questions: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(question) for question in questions]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [each.result() for each in asked]
+
+
+def _side_px(metadata: Mapping[str, str]) -> int | None:
+    """Return the shorter side of the box `x,y,width,height`."""
+    found = _BOX.fullmatch(metadata.get("box", ""))
+    return min(int(found[1]), int(found[2])) if found else None

@@ -188,6 +188,7 @@ function tellElsewhere(face) {
   const query = new URLSearchParams();
   if (grid.dataset.source) query.set("source", grid.dataset.source);
   query.set("day", face.day);
+  for (const [name, value] of new URLSearchParams(grid.dataset.sieve)) query.set(name, value);
   link.href = `/?${query}`;
   link.textContent = `${count} new ${count === 1 ? "face" : "faces"} of ${face.day}`;
   news.replaceChildren(link);
@@ -200,12 +201,18 @@ function arrived(faces) {
   if (!wanted.length) return;
   if (!grid.dataset.day) return location.reload(); // nothing was stored when the page was made
   for (const face of wanted) {
-    if ("newest" in grid.dataset && face.day === grid.dataset.day) insert(face);
+    // Of a sieve only the store knows what passes: news stays a link there.
+    if ("newest" in grid.dataset && !grid.dataset.sieve && face.day === grid.dataset.day) insert(face);
     else tellElsewhere(face);
   }
 }
 
-function changed({ source, state }) {
+function changed({ source, state, reason }) {
+  if (document.querySelector("[data-follows]")) return location.reload(); // how far it is to the first face
+  for (const why of document.querySelectorAll(`[data-why="${CSS.escape(source)}"]`)) {
+    why.textContent = reason;
+    why.hidden = !reason;
+  }
   for (const chip of document.querySelectorAll(`[data-status="${CSS.escape(source)}"]`)) {
     chip.dataset.state = state;
     chip.textContent = state[0].toUpperCase() + state.slice(1);
@@ -230,10 +237,9 @@ function listen() {
   addEventListener("pagehide", () => events.close(), { once: true });
 }
 
-function moveFocus(key) {
+function moveFocus(grid, key) {
   const links = [...grid.querySelectorAll("a")];
   const place = links.indexOf(document.activeElement);
-  if (place < 0) return false;
   const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
   const next = { Home: 0, End: links.length - 1 }[key] ?? place + step;
@@ -248,8 +254,9 @@ function follow(selector) {
 addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, select")) return;
   const { key } = event;
-  if (grid && /^(Arrow|Home$|End$)/.test(key)) {
-    if (moveFocus(key)) event.preventDefault();
+  const around = event.target.closest?.(".grid");
+  if (around && /^(Arrow|Home$|End$)/.test(key)) {
+    if (moveFocus(around, key)) event.preventDefault();
   } else if (document.querySelector(".portrait")) {
     if (key === "ArrowLeft") follow("a[rel=prev]");
     if (key === "ArrowRight") follow("a[rel=next]");
@@ -257,9 +264,9 @@ addEventListener("keydown", (event) => {
   }
 });
 
-for (const field of document.querySelectorAll(".filters [name=source]")) {
+for (const field of document.querySelectorAll(".filters :is([name=source], [name=px], [name=quality])")) {
   field.addEventListener("change", () => {
-    // Another camera from where one is: the newest stay the newest, another day stays that day.
+    // Other faces from where one is: the newest stay the newest, another day stays that day.
     if ("newest" in grid.dataset) field.form.elements.day.disabled = true;
     field.form.submit();
   });
