@@ -5,11 +5,14 @@ from types import MappingProxyType
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
+from services.common.compression import compressed
 from services.common.listening import listening
 
 Check = Callable[[], str | None]
 """Returns nothing while a dependency is fine, else why it is not."""
+OPENMETRICS = "application/openmetrics-text"
 
 log = structlog.get_logger()
 
@@ -62,5 +65,17 @@ def _readyz(
     return readyz
 
 
-async def _metrics(_request: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def _metrics(request: web.Request) -> web.Response:
+    if _takes_openmetrics(request.headers.get("Accept", "")):
+        content_type = openmetrics.CONTENT_TYPE_LATEST
+        body = openmetrics.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]
+    else:
+        content_type, body = CONTENT_TYPE_LATEST, generate_latest(REGISTRY)
+    answer = web.Response(body=body, headers={"Content-Type": content_type, "Vary": "Accept"})
+    return compressed(request, answer)
+
+
+def _takes_openmetrics(accept: str) -> bool:
+    """Say whether an `Accept` header names OpenMetrics, in whichever version: 1.0 is read by all."""
+    # prometheus_client has this too, and fails where a version is no number.
+    return any(each.partition(";")[0].strip() == OPENMETRICS for each in accept.lower().split(","))

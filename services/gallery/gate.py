@@ -8,6 +8,7 @@ from aiohttp import web
 
 from services.common.access import SESSION_S, Guard, Sessions, is_own_name
 from services.common.drops import Drops
+from services.gallery.links import Links
 from services.gallery.metrics import REFUSED
 
 COOKIE = "faceferry_gallery"
@@ -15,6 +16,8 @@ MAX_FORM_BYTES = 4_096
 CLEAR = '"cache", "cookies", "storage"'
 """What a browser is to forget at sign-out; it obeys over HTTPS, and on its own machine, and nowhere else."""
 _OPEN_PATHS = frozenset({"/login", "/robots.txt"})
+FEEDS = frozenset({"/faces.json", "/faces.atom"})
+"""Who reads these can often give a name and a password, and nothing else."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -38,21 +41,35 @@ def add_safety(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Door:
-    """Lets in whoever has the token, or a session.
+    """Lets in whoever has the token, or a session, or to an image alone a link to it.
 
     Args:
         token: what one has to know.
+        link_s: seconds that a link is good for, see `Links`.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, link_s: int) -> None:
         self.guard = Guard(token)
         self.sessions = Sessions(token)
+        self.links = Links(token, link_s)
 
     def lets_in(self, request: web.Request) -> bool:
         """Say whether a request's sender may look, as things are now."""
-        if self.guard.bears(request.headers.get("Authorization", "")):
+        told = request.headers.get("Authorization", "")
+        if self.guard.bears(told) or (request.path in FEEDS and self.guard.accepts(told)):
             return True
-        return self.sessions.admits(request.cookies.get(COOKIE, ""), time.time())
+        return self.sessions.admits(request.cookies.get(COOKIE, ""), time.time()) or self.has_link(request)
+
+    def has_link(self, request: web.Request) -> bool:
+        """Say whether a request is for what its sender was given a link to."""
+        return self.links.admit(request.path, request.query, time.time())
+
+
+def scheme_of(request: web.Request) -> str:
+    """Return `https` or `http`, as the browser speaks it."""
+    # A proxy that ends TLS for us says so; whoever lies here only hurts the own cookie, and the own feed.
+    is_secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
+    return "https" if is_secure else "http"
 
 
 def gate(door: Door | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
@@ -68,10 +85,10 @@ def gate(door: Door | None, ask_for_token: Callable[[bool], web.Response]) -> we
         try:
             response = await handler(request)
         except web.HTTPException as answer:
-            answer.headers.update(add_safety(answer.headers))
+            _bind(answer)
             raise
         if not response.prepared:
-            response.headers.update(add_safety(response.headers))
+            _bind(response)
         return response
 
     @web.middleware
@@ -92,12 +109,20 @@ def gate(door: Door | None, ask_for_token: Callable[[bool], web.Response]) -> we
     return app
 
 
+def _bind(response: web.StreamResponse) -> None:
+    for name, value in add_safety({}).items():
+        response.headers.setdefault(name, value)
+
+
 def _refuse(request: web.Request, ask_for_token: Callable[[bool], web.Response]) -> web.Response:
     if "text/html" in request.headers.get("Accept", "") and request.method == "GET":
         return ask_for_token(False)
-    return web.Response(
+    answer = web.Response(
         status=401, text="a token is wanted\n", headers={"WWW-Authenticate": 'Bearer realm="faceferry"'}
     )
+    if request.path in FEEDS:
+        answer.headers.add("WWW-Authenticate", 'Basic realm="faceferry", charset="UTF-8"')
+    return answer
 
 
 def _login(door: Door, ask_for_token: Callable[[bool], web.Response]) -> Handler:
@@ -113,8 +138,7 @@ def _login(door: Door, ask_for_token: Callable[[bool], web.Response]) -> Handler
             max_age=SESSION_S,
             httponly=True,
             samesite="Strict",
-            # A proxy that ends TLS for us says so; whoever lies here only hurts the own cookie.
-            secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
+            secure=scheme_of(request) == "https",
             path="/",
         )
         raise answer

@@ -78,8 +78,12 @@ class Pages:
 
     def html(self, template: str, status: int = 200, **values: Any) -> web.Response:
         """Return a template filled in."""
-        text = self._templates.get_template(template).render(**values)
+        text = self.text(template, **values)
         return web.Response(text=text, status=status, content_type="text/html")
+
+    def text(self, template: str, **values: Any) -> str:
+        """Return a template filled in, whatever it is."""
+        return self._templates.get_template(template).render(**values)
 
     def ask_for_token(self, was_wrong: bool) -> web.Response:  # noqa: FBT001 - says what it is
         """Return the one page that is shown to those who are not let in; it refers to nothing."""

@@ -88,7 +88,7 @@ async def serve(settings: GallerySettings) -> None:
 def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     """Return the application: the gate, and the pages behind it."""
     token = settings.gallery_token.get_secret_value() if settings.gallery_token else None
-    door = Door(token) if token else None
+    door = Door(token, settings.gallery_feed_link_s) if token else None
     assets = Assets()
     pages = Pages(assets, is_guarded=door is not None)
     app = gate(door, pages.ask_for_token)

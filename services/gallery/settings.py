@@ -31,6 +31,13 @@ class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
     gallery_link_s: int = Field(
         300, ge=1, le=604_800, description="seconds that a link into the bucket is good for"
     )
+    gallery_feed_link_s: int = Field(
+        86_400,
+        ge=60,
+        le=604_800,
+        description="seconds that whoever has an image's address from a feed can look at it, "
+        "or up to twice as many",
+    )
 
     @property
     def identities(self) -> list[bytes]:

@@ -21,6 +21,7 @@ from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
+from services.gallery.feeds import Feeds
 from services.gallery.gate import Door, add_safety
 from services.gallery.keys import Keys
 from services.gallery.looks import Looks
@@ -93,11 +94,13 @@ class Site:
         self._keys = Keys(settings.identities)
         self._album = Album(sight.objects, crowd=sight.crowd)
         self._visits = Visits(sight.objects, sight.lookup)
+        self._feeds = Feeds(self._album, self._visits, sight.looks, pages, door, settings.gallery_page_faces)
 
     def add_to(self, app: web.Application) -> None:
         """Add the pages to an application."""
         app.middlewares.append(self._answering)
         app.router.add_get("/", self._faces, name="faces")
+        self._feeds.add_to(app)
         app.router.add_get("/devices", self._devices, name="devices")
         app.router.add_get("/face/{key:.+}", self._face, name="face")
         app.router.add_get("/visit/{key:.+}", self._visit, name="visit")
@@ -207,6 +210,8 @@ class Site:
         self._sight.lookup.note(key, item.metadata)  # which spares the next page a request
         # As every answer it is not kept (see `gate`): a browser would show it to whoever comes next.
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
+        if self._door is not None and self._door.has_link(request):
+            headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # a feed is read in others' pages
         # The type is what the key says: nothing that was written into the bucket becomes a page here.
         shown = self._keys.opened(key, item) if key.content_type == sealed.CONTENT_TYPE else None
         if shown is not None:

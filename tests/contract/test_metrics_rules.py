@@ -4,9 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as text
 
 from tests.conftest import skip
 
@@ -14,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "compose" / "metrics"
 SERVICES = ("capture", "detect", "forward", "store", "gallery")
 TELL = "import services.{0}.service, prometheus_client as p; print(p.generate_latest().decode(), end='')"
+
+TELL_OPENMETRICS = TELL.replace("p.generate_latest()", "o.generate_latest(p.REGISTRY)").replace(
+    "prometheus_client as p", "prometheus_client as p, prometheus_client.openmetrics.exposition as o"
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +36,12 @@ def promtool() -> str:
 @pytest.fixture(scope="session")
 def exposed() -> dict[str, str]:
     """What each service says at /metrics before anything has happened."""
-    return {
-        name: subprocess.run(
-            [sys.executable, "-c", TELL.format(name)], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-        for name in SERVICES
-    }
+    return {name: expose(name, TELL) for name in SERVICES}
+
+
+def expose(service: str, tell: str) -> str:
+    command = [sys.executable, "-c", tell.format(service)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def described(exposition: str) -> dict[str, str]:
@@ -66,6 +74,16 @@ def test_prometheus_finds_nothing_wrong_with_the_metrics(
     promtool: str, exposed: dict[str, str], service: str
 ) -> None:
     assert run(promtool, "check", "metrics", given=exposed[service]) == ""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_openmetrics_says_the_same(exposed: dict[str, str], service: str) -> None:
+    told = openmetrics(expose(service, TELL_OPENMETRICS))  # type: ignore[no-untyped-call]
+    assert names(told) == names(text(exposed[service]))
+
+
+def names(families: Iterable[Metric]) -> set[str]:
+    return {sample.name for family in families for sample in family.samples}
 
 
 def test_the_rules_and_the_configurations_are_valid(promtool: str) -> None:

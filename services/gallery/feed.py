@@ -1,0 +1,119 @@
+"""The faces by visit, as programs read them. What devices say is text and numbers here, never markup."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.common import sealed, times
+from services.common.storage.keys import FaceKey
+from services.common.storage.visits import Group, Picture
+from services.gallery.album import Page
+from services.gallery.pages import face_address, group_address, image_address
+from services.gallery.selection import Selection
+from services.gallery.visits import Gathered
+
+NAMES = "tag:faceferry.example,2026:"
+"""What the names of visits and feeds begin with (RFC 4151). Nobody can have this domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A page, and where things are that it speaks of.
+
+    Attributes:
+        selection: what was asked for.
+        page: its faces.
+        gathered: these by visit.
+        address: makes a whole address of a path.
+        image: makes one of an image's path that whoever has it can look at.
+    """
+
+    selection: Selection
+    page: Page
+    gathered: Gathered
+    address: Callable[[str], str]
+    image: Callable[[str], str]
+
+    @property
+    def older(self) -> Selection | None:
+        """Where those before these are: on the same day, or on the nearest before it that has any."""
+        if self.page.older is None and self.page.day_before is not None:
+            return self.selection.at(self.page.day_before)
+        return self.page.older
+
+    @property
+    def newer(self) -> Selection | None:
+        """Where those behind these are, on the same day."""
+        return self.page.newer
+
+    @property
+    def updated(self) -> datetime:
+        """When the newest picture was taken; long ago where there is none."""
+        return max((group.last for group in self.gathered.groups), default=times.EPOCH)
+
+    @property
+    def missing(self) -> list[str]:
+        """Which faces may be missing, in a word each."""
+        found = {
+            "last_minute": self.page.is_indexed,
+            "more_cameras": not self.page.is_indexed and not self.page.roll.is_whole,
+            "late_cameras": self.page.is_late,
+            "late_visits": self.gathered.is_late,
+        }
+        return [name for name, is_so in found.items() if is_so]
+
+    def name_of(self, group: Group) -> str:
+        """Return a visit's name, or that of a face of none: always the same, and no other's."""
+        return f"{NAMES}{group.source}/{group.visit or group.best.key.id}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `/faces.json` answers; docs/gallery.md says what it means."""
+        return {
+            "day": self.page.day.isoformat() if self.page.day else None,
+            "visits": [self._visit(group) for group in self.gathered.groups],
+            "missing": self.missing,
+            "older": self.at("/faces.json", self.older),
+            "newer": self.at("/faces.json", self.newer),
+        }
+
+    def at(self, path: str, selection: Selection | None) -> str | None:
+        """Return the address of another part of the feed, if there is one."""
+        return None if selection is None else self.address(f"{path}{selection.query}")
+
+    def page_of(self, group: Group) -> str:
+        """Return the address of the page that shows a visit."""
+        return self.address(group_address(group))
+
+    def image_of(self, key: FaceKey) -> str:
+        """Return the address of an image, good for a while for whoever has it."""
+        return self.image(image_address(key))
+
+    def type_of(self, key: FaceKey) -> str | None:
+        """Return what an image will be, where its name tells."""
+        return None if key.content_type == sealed.CONTENT_TYPE else key.content_type
+
+    def _visit(self, group: Group) -> dict[str, Any]:
+        return {
+            "visit": group.visit,
+            "device": group.source.device,
+            "camera": group.source.camera,
+            "began": times.rfc3339(group.began),
+            "last": times.rfc3339(group.last),
+            "best": group.best.key.id,
+            "page": self.page_of(group),
+            "pictures": [self._picture(picture) for picture in group.pictures],
+        }
+
+    def _picture(self, picture: Picture) -> dict[str, Any]:
+        key, part = picture
+        return {
+            "id": key.id,
+            "time": times.rfc3339(key.time),
+            "key": str(key),
+            "content_type": key.content_type,
+            "shot": part.shot if part else None,
+            "quality": part.quality if part else None,
+            "image": self.image_of(key),
+            "page": self.address(face_address(key)),
+        }

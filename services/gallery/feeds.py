@@ -1,0 +1,66 @@
+"""The feeds' addresses, and what each answers."""
+
+import time
+
+from aiohttp import web
+
+from services.common.compression import compressed
+from services.gallery.album import Album
+from services.gallery.feed import NAMES, Feed
+from services.gallery.gate import Door, scheme_of
+from services.gallery.looks import Looks
+from services.gallery.pages import Pages
+from services.gallery.selection import Selection
+from services.gallery.visits import Visits
+
+
+class Feeds:
+    """Answers with the faces by visit, for programs.
+
+    Args:
+        album: finds faces.
+        visits: puts them together.
+        looks: is told that the store could be read.
+        pages: fills in the template.
+        door: signs the images' addresses; nothing where whoever can ask can look.
+        page_faces: faces in one answer.
+    """
+
+    def __init__(  # noqa: PLR0917 - it is joined here, and nowhere else
+        self, album: Album, visits: Visits, looks: Looks, pages: Pages, door: Door | None, page_faces: int
+    ) -> None:
+        self._album = album
+        self._visits = visits
+        self._looks = looks
+        self._pages = pages
+        self._door = door
+        self._page_faces = page_faces
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the feeds to an application."""
+        app.router.add_get("/faces.json", self._json, name="json")
+        app.router.add_get("/faces.atom", self._atom, name="atom")
+
+    async def _json(self, request: web.Request) -> web.StreamResponse:
+        feed = await self._feed(request)
+        return compressed(request, web.json_response(feed.as_json()))
+
+    async def _atom(self, request: web.Request) -> web.StreamResponse:
+        feed = await self._feed(request)
+        text = self._pages.text("faces.atom", feed=feed, names=NAMES)
+        return compressed(request, web.Response(text=text, content_type="application/atom+xml"))
+
+    async def _feed(self, request: web.Request) -> Feed:
+        selection = Selection.read(request.query)
+        page = await self._album.page(selection, self._page_faces)
+        gathered = await self._visits.among(page.faces)
+        self._looks.worked()
+        root = f"{scheme_of(request)}://{request.host}"
+        links, now_s = self._door.links if self._door else None, time.time()
+        return Feed(
+            selection,
+            page,
+            gathered,
+            address=lambda path: f"{root}{path}",
+            image=lambda path: f"{root}{links.signed(path, now_s) if links else path}",
+        )
