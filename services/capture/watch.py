@@ -28,8 +28,8 @@ class Ending:
 
     Attributes:
         reason: `exited`, `silent` (no first frame in time), `stalled` (none after others), `broken` (its
-            output cannot be read), `changed` (the pictures' size did), `busy` (another has the device) or `lost`
-            (a topic's broker was).
+            output cannot be read), `changed` (the pictures' size did), `busy` (another has the device) or
+            `lost` (a topic's broker was).
         status: its exit status, if it ended by itself.
         pictures: how many it delivered.
         words: the last it said, redacted.
