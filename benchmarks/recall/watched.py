@@ -111,7 +111,8 @@ class Asked:
         if faces:
             self._visits.look(seen, Rules())
         haste = self._visits.haste(seen) if faces else None
-        glimpse = Glimpse(faces, self._attention.unseen_s(frame.source, at_s), haste, look.is_still)
+        unseen_s = self._attention.unseen_s(frame.source, at_s)
+        glimpse = Glimpse(faces, unseen_s, haste, look.is_still, look.is_in_doubt)
         self._attention.note(frame.source, faces, at_s)
         self._pace.sent(at_s)
         self._pace.answered(frame.sequence, next_look_s(glimpse, DEFAULT_LOOKS_PER_S))

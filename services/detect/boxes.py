@@ -1,7 +1,7 @@
 """Geometry: from a frame to the detector's canvas and back, and from a detection to a crop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import cv2
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+NO_BOXES: Floats = np.zeros((0, 4), np.float32)
 STRIDES = (8, 16, 32)
 MOST_ENLARGED = 2.0
 """A frame smaller than the detection size is scaled up at most so much: beyond it there is nothing to see."""
@@ -78,11 +79,14 @@ class Detections:
         scores: (N,) float32, 0..1; none where the detector gives no score.
         landmarks: (N, 5, 2) float32, x and y of the right eye, left eye, nose tip and right and left corner
             of the mouth (right and left are the person's own); none where the detector gives none.
+        doubtful: (M, 4) float32, what looks a little like a face and is not one of them; not kept where some
+            of the faces are taken, or those of several pictures are joined.
     """
 
     boxes: Floats
     scores: Floats | None = None
     landmarks: Floats | None = None
+    doubtful: Floats = field(default_factory=lambda: NO_BOXES)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -90,13 +94,15 @@ class Detections:
     def scaled(self, factors: Floats) -> "Detections":
         """Return the same faces with every x and y multiplied by the two `factors`."""
         landmarks = None if self.landmarks is None else self.landmarks * factors
-        return Detections(self.boxes * np.tile(factors, 2), self.scores, landmarks)
+        doubled = np.tile(factors, 2)
+        return Detections(self.boxes * doubled, self.scores, landmarks, self.doubtful * doubled)
 
     def moved(self, x: float, y: float) -> "Detections":
         """Return the same faces so far to the right and down."""
         by = np.array([x, y], np.float32)
         landmarks = None if self.landmarks is None else self.landmarks + by
-        return Detections(self.boxes + np.array([x, y, 0, 0], np.float32), self.scores, landmarks)
+        corner = np.array([x, y, 0, 0], np.float32)
+        return Detections(self.boxes + corner, self.scores, landmarks, self.doubtful + corner)
 
     def large_enough(self, pixels: float) -> npt.NDArray[np.intp]:
         """Return the indices of the faces whose box is at least `pixels` wide and high."""
@@ -132,7 +138,7 @@ def overlaps(boxes: Floats, others: Floats) -> Floats:
     return found
 
 
-NO_FACES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+NO_FACES = Detections(NO_BOXES, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
 def _scale(width: int, height: int, size: int) -> float:
@@ -208,18 +214,18 @@ def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Dete
     return found.selected(order[kept][: most or None])
 
 
-def wholly_seen(found: Detections, part: Rectangle, width: int, height: int) -> npt.NDArray[np.intp]:
-    """Return the indices of the faces that do not end where a part of a picture does.
+def wholly_seen(boxes: Floats, part: Rectangle, width: int, height: int) -> npt.NDArray[np.intp]:
+    """Return the indices of the boxes that do not end where a part of a picture does.
 
     Beside the part the network saw black: what it makes of a face's rest is worth less than what is known.
 
     Args:
-        found: in the part, in pixels of the picture.
+        boxes: (N, 4), of faces in the part, in pixels of the picture.
         part: what was shown; it may reach beyond the picture.
         width: of the picture, in pixels.
         height: likewise.
     """
-    centres = found.boxes[:, :2] + found.boxes[:, 2:] / 2
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
     first = [-np.inf if part.x == 0 else part.x + _EDGE_PX, -np.inf if part.y == 0 else part.y + _EDGE_PX]
     right, below = part.x + part.width, part.y + part.height
     last = [np.inf if right >= width else right - _EDGE_PX, np.inf if below >= height else below - _EDGE_PX]

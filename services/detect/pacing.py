@@ -24,12 +24,14 @@ class Glimpse:
         unseen_s: for how long there was nobody before it; see `Attention`.
         haste: how many times as often as usual the visits need a look, if forward has said so.
         is_still: whether the picture is like the last one that was looked at; nothing if nobody has compared.
+        is_in_doubt: whether something in it may be a face, or not.
     """
 
     faces: int
     unseen_s: float
     haste: float | None = None
     is_still: bool | None = None
+    is_in_doubt: bool = False
 
 
 def next_look_s(glimpse: Glimpse, looks_per_s: float) -> float:
@@ -42,6 +44,8 @@ def next_look_s(glimpse: Glimpse, looks_per_s: float) -> float:
     if not looks_per_s:
         return 0.0
     usual_s = 1 / looks_per_s
+    if glimpse.is_in_doubt:
+        return usual_s / MOST_HASTE
     if glimpse.faces:
         return min(MOST_NEXT_S, usual_s / _haste(glimpse))
     if glimpse.unseen_s < LINGER_S or glimpse.is_still is False:

@@ -1,7 +1,9 @@
 """From a frame's bytes to its faces, in one thread."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from services.common import sealed
 from services.common.cloudevents import UNSYNCHRONISED
@@ -10,7 +12,18 @@ from services.common.frames import Frame
 from services.common.scope import WHOLE, Scope
 from services.common.sights import View, Wanted
 from services.detect import cutting, exif, metrics, pictures
-from services.detect.boxes import Detections, Letterbox, Rectangle, joined, suppress, wholly_seen
+from services.detect.boxes import (
+    NMS_OVERLAP,
+    NO_BOXES,
+    Detections,
+    Floats,
+    Letterbox,
+    Rectangle,
+    joined,
+    overlaps,
+    suppress,
+    wholly_seen,
+)
 from services.detect.cutting import Cut, Style, within
 from services.detect.detectors import Detector
 from services.detect.masking import outside
@@ -39,13 +52,17 @@ class Look:
         found: the faces, in pixels of the frame.
         view: the same for forward, where it is asked.
         whole: the picture in full size, if that was decoded.
+        doubtful: (N, 4), what looks a little like a face, in pixels of the frame.
         is_still: whether nothing differs from what was looked at before; nothing where that was not compared.
+        is_in_doubt: whether the next frame is worth a look for what is doubtful in this one.
     """
 
     found: Detections
     view: View
     whole: Picture | None = None
+    doubtful: Floats = field(default_factory=lambda: NO_BOXES)
     is_still: bool | None = None
+    is_in_doubt: bool = False
 
     @property
     def faces(self) -> Faces:
@@ -122,7 +139,9 @@ class Pipeline:
         with metrics.STAGE_SECONDS.labels("detect").time():
             found = self.detector.detect(scaled)
         faces = self._faces(scaled, letterbox, found, scope)
-        return Look(faces.found, View(letterbox.source_width, letterbox.source_height, faces.sights), whole)
+        doubtful = self._doubtful(found.doubtful, letterbox, faces, scope)
+        view = View(letterbox.source_width, letterbox.source_height, faces.sights)
+        return Look(faces.found, view, whole, doubtful)
 
     def see_parts(
         self,
@@ -142,14 +161,19 @@ class Pipeline:
             scope: what of it is looked at.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
-            found = suppress(joined([self._see_part(scaled, part) for part in parts]), 0)
-        new = self._faces(scaled, letterbox, found, scope)
+            seen = [self._see_part(scaled, part) for part in parts]
+        new = self._faces(scaled, letterbox, suppress(joined(seen), 0), scope)
         faces = kept.with_new(new, self.settings.max_faces)
-        return Look(faces.found, View(letterbox.source_width, letterbox.source_height, faces.sights))
+        every = np.concatenate([NO_BOXES, *(each.doubtful for each in seen)])
+        doubtful = self._doubtful(every, letterbox, faces, scope)
+        view = View(letterbox.source_width, letterbox.source_height, faces.sights)
+        return Look(faces.found, view, doubtful=doubtful)
 
     def _see_part(self, scaled: Picture, part: Rectangle) -> Detections:
         found = self.detector.detect(within(scaled, part)).moved(part.x, part.y)
-        return found.selected(wholly_seen(found, part, scaled.shape[1], scaled.shape[0]))
+        height, width = scaled.shape[:2]
+        doubtful = found.doubtful[wholly_seen(found.doubtful, part, width, height)]
+        return replace(found.selected(wholly_seen(found.boxes, part, width, height)), doubtful=doubtful)
 
     def _faces(self, scaled: Picture, letterbox: Letterbox, found: Detections, scope: Scope) -> Faces:
         """Return what was found on the canvas, and may be looked at, in pixels of the frame."""
@@ -158,6 +182,15 @@ class Pipeline:
         large = source.large_enough(scope.min_face_px or self.settings.min_face_px)
         sights = sight(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
         return Faces(source.selected(large), sights)
+
+    def _doubtful(self, boxes: Floats, letterbox: Letterbox, faces: Faces, scope: Scope) -> Floats:
+        """Return what looks a little like a face and is none of these, in pixels of the frame."""
+        if not len(boxes):
+            return NO_BOXES
+        source = Detections(boxes).scaled(letterbox.to_source)
+        boxes = source.boxes[source.large_enough(scope.min_face_px or self.settings.min_face_px)]
+        is_face = (overlaps(boxes, faces.found.boxes) > NMS_OVERLAP).any(axis=1)
+        return boxes[~is_face]
 
     def cut(
         self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None, most_bytes: int | None = None

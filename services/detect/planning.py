@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from services.detect.boxes import Rectangle
 from services.detect.places import AFTER_FACE_S
 from services.detect.regions import Grid, parts, with_border
@@ -47,7 +49,8 @@ WHOLE = Plan(Extent.WHOLE, sees_places=True)
 
 def expects_look(scene: Scene, at_s: float, *, by_parts: bool) -> bool:
     """Say whether a picture of that time will probably be looked at."""
-    return scene.was_moving or _is_whole_due(scene, at_s, by_parts=by_parts) or _are_places_due(scene, at_s)
+    is_due = _is_whole_due(scene, at_s, by_parts=by_parts) or _are_places_due(scene, at_s)
+    return is_due or scene.was_moving or len(scene.doubtful(at_s)) > 0
 
 
 def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_parts: bool) -> Plan:
@@ -60,13 +63,15 @@ def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_pa
         at_s: when it was taken.
         by_parts: whether anything but the whole can be looked at.
     """
-    if _is_whole_due(scene, at_s, by_parts=by_parts) or not (by_parts or difference.is_still):
+    doubtful = scene.doubtful(at_s)
+    is_same = difference.is_still and not len(doubtful)
+    if _is_whole_due(scene, at_s, by_parts=by_parts) or not (by_parts or is_same):
         return WHOLE
     everybody = tuple(range(len(scene.faces)))
     places = scene.boxes
     is_due = _are_places_due(scene, at_s)
     is_asked = grid.touched(places, difference.moved) | is_due
-    cells = difference.moved | grid.cells(with_border(places[is_asked]))
+    cells = difference.moved | grid.cells(with_border(np.concatenate([places[is_asked], doubtful])))
     if not by_parts or not cells.any():
         return Plan(Extent.NONE, kept=everybody)
     where = parts(cells, grid)

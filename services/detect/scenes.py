@@ -9,7 +9,8 @@ import numpy as np
 
 from services.common.scope import WHOLE, Scope
 from services.common.topics import Source
-from services.detect.boxes import Floats
+from services.detect.boxes import NO_BOXES, Floats
+from services.detect.doubts import Doubt, doubts_after, open_places
 from services.detect.pictures import Grey
 from services.detect.places import Faces, Missed, missed_after
 from services.detect.stillness import Cells, Difference, Reference, learn, renew
@@ -41,6 +42,7 @@ class Scene:
         places_s: when all places were where somebody was.
         faces: who is there.
         missed: where somebody was who was not found again.
+        doubts: where something looks a little like a face.
         face_s: when somebody was there last; minus infinity if nobody was.
         was_moving: whether the last picture differed from the one before.
     """
@@ -52,20 +54,26 @@ class Scene:
     places_s: float
     faces: Faces
     missed: tuple[Missed, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     face_s: float = float("-inf")
     was_moving: bool = False
 
     @classmethod
-    def begin(cls, shape: Shape, grey: Grey, faces: Faces, at_s: float) -> Self:
+    def begin(cls, shape: Shape, grey: Grey, faces: Faces, at_s: float, doubtful: Floats = NO_BOXES) -> Self:
         """Return what is known after the first look."""
         face_s = at_s if len(faces) else float("-inf")
-        return cls(shape, Reference.of(grey), at_s, at_s, at_s, faces, face_s=face_s)
+        doubts = doubts_after((), doubtful, at_s)
+        return cls(shape, Reference.of(grey), at_s, at_s, at_s, faces, doubts=doubts, face_s=face_s)
 
     @property
     def boxes(self) -> Floats:
         """Where somebody is, and then where somebody was: (N, 4), in pixels of the frame."""
         missed = np.array([each.box for each in self.missed], np.float32).reshape(-1, 4)
         return np.concatenate([self.faces.found.boxes, missed])
+
+    def doubtful(self, at_s: float) -> Floats:
+        """Return where a look shall say whether that is a face: (N, 4), in pixels of the frame."""
+        return open_places(self.doubts, at_s)
 
     def held_still(self, difference: Difference, at_s: float) -> Self:
         """Return what is known after a picture that was not looked at."""
@@ -83,6 +91,7 @@ class Scene:
         faces: Faces,
         at_s: float,
         *,
+        doubtful: Floats = NO_BOXES,
         cells: Cells | None = None,
         sees_places: bool = True,
     ) -> Self:
@@ -92,6 +101,7 @@ class Scene:
             difference: how the picture differs from the one before.
             faces: who is there, looked at or not.
             at_s: when it was taken.
+            doubtful: what looks a little like a face now.
             cells: those that were looked at; nothing for all.
             sees_places: whether all places where somebody was are among them.
         """
@@ -104,6 +114,7 @@ class Scene:
             places_s=at_s if sees_places else self.places_s,
             faces=faces,
             missed=missed,
+            doubts=doubts_after(self.doubts, doubtful, at_s),
             face_s=at_s if len(faces) else self.face_s,
             was_moving=not difference.is_still,
         )

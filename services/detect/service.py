@@ -246,7 +246,7 @@ class Service:
         now_s = time.monotonic()
         faces = len(look.found)
         unseen_s = self._attention.unseen_s(frame.source, now_s)
-        glimpse = Glimpse(faces, unseen_s, answer.haste, look.is_still)
+        glimpse = Glimpse(faces, unseen_s, answer.haste, look.is_still, look.is_in_doubt)
         self._attention.note(frame.source, faces, now_s)
         return next_look_s(glimpse, self._settings.usual_looks_per_s)
 

@@ -51,13 +51,14 @@ class Watch:
         else:
             look, after = self._look_again(scene, jpeg, letterbox, at_s)
         self._scenes.remember(frame.source, after)
-        return look
+        return replace(look, is_in_doubt=len(after.doubtful(at_s)) > 0)
 
     def _look_first(self, shape: Shape, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
         metrics.LOOKS.labels(Extent.WHOLE).inc()
         picture = self._pipeline.decode(jpeg, letterbox)
         look = self._pipeline.see_decoded(jpeg, letterbox, picture)
-        return look, Scene.begin(shape, _grey(jpeg, letterbox, picture), look.faces, at_s)
+        grey = _grey(jpeg, letterbox, picture)
+        return look, Scene.begin(shape, grey, look.faces, at_s, look.doubtful)
 
     def _look_again(self, scene: Scene, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
         # One decoding does for both, where there will be a look.
@@ -85,7 +86,14 @@ class Watch:
 
 
 def _after(scene: Scene, difference: Difference, planned: Plan, look: Look, at_s: float) -> Scene:
-    return scene.looked_at(difference, look.faces, at_s, cells=planned.cells, sees_places=planned.sees_places)
+    return scene.looked_at(
+        difference,
+        look.faces,
+        at_s,
+        doubtful=look.doubtful,
+        cells=planned.cells,
+        sees_places=planned.sees_places,
+    )
 
 
 def _grey(jpeg: Jpeg, letterbox: Letterbox, picture: Picture | None) -> Grey:

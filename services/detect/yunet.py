@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from services.detect.boxes import Detections, Floats, decode_yunet, padded, supp
 from services.detect.pictures import Picture
 
 MAX_BATCH = 16
+DOUBTFUL = 0.7
+"""What has this much of the least score looks a little like a face."""
 _OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
 _LOAD_ERRORS = (
     ort_errors.Fail,
@@ -58,7 +61,11 @@ class YuNet:
         """
         pixels = self._canvas.draw(picture)
         outputs = [output[0] for output in self.run(pixels)]
-        return suppress(decode_yunet(outputs, pixels.shape[3], self._threshold), self._most)
+        candidates = suppress(decode_yunet(outputs, pixels.shape[3], DOUBTFUL * self._threshold), 0)
+        assert candidates.scores is not None
+        count = int(np.count_nonzero(candidates.scores >= self._threshold))  # best first
+        found = candidates.selected(np.arange(min(count, self._most or count)))
+        return replace(found, doubtful=candidates.boxes[count:])
 
     @property
     def _canvas(self) -> "_Canvas":
