@@ -74,3 +74,8 @@ def test_a_camera_that_is_new_is_looked_at_as_if_somebody_had_been_there() -> No
     attention.note(FRONT, 0, 5.0)
     attention.note(YARD, 0, 6.0)  # of too many the first is forgotten
     assert attention.unseen_s(FRONT, 70.0) == 0.0
+
+
+@pytest.mark.parametrize("faces", [0, 1])
+def test_where_something_may_be_a_face_each_frame_is_worth_a_look(faces: int) -> None:
+    assert next_look_s(Glimpse(faces, LONG_S, 1.0, is_still=True, is_in_doubt=True), 10.0) < 0.01

@@ -119,3 +119,15 @@ def test_a_look_is_expected_where_something_moved_or_one_is_due(*, by_parts: boo
     assert expects_look(replace(scene(), was_moving=True), 100.1, by_parts=by_parts)
     assert expects_look(scene(), 102.0, by_parts=by_parts)
     assert expects_look(scene(ANN), 100.5, by_parts=by_parts)
+
+
+def test_where_something_looks_a_little_like_a_face_is_looked_at_for_a_moment() -> None:
+    known = Scene.begin(SHAPE, GREY, faces(ANN), 100.0, np.array([BOB], np.float32))
+    found = planned(known, STILL)
+    assert expects_look(known, 100.1, by_parts=True)
+    assert found.extent is Extent.PARTS
+    assert found.kept == (0,)
+    [part] = found.parts
+    assert part.x * 1920 / 626 <= BOB[0]
+    assert planned(known, STILL, by_parts=False).extent is Extent.WHOLE
+    assert planned(replace(known, whole_s=101.0, places_s=101.0), STILL, at_s=101.1).extent is Extent.NONE
