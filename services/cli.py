@@ -32,6 +32,7 @@ COMMANDS = {
     "status": "show devices, cameras, links and what waits, on one screen",
     "spool": "show what waits for the cloud and what cannot go there, or put that back",
     "pki": "make, renew, revoke and list the certificates of the broker, the store and the devices",
+    "check-client": "play the other side to a client of your own, and say what is wrong with it",
     "doctor": "check what is needed, and say how to mend what is missing",
 }
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _explain(name)
     parser = argparse.ArgumentParser(prog=f"faceferry {name}", description=COMMANDS[name])
     try:
-        command = importlib.import_module(f"services.commands.{name}")
+        command = importlib.import_module(f"services.commands.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         print(f"faceferry: {name} is not to be had here, for {error.name} is not installed", file=sys.stderr)
         return EXIT_SETUP
@@ -107,10 +108,10 @@ def _explain(name: str) -> int:
         print(f"faceferry: there is no command {name!r}\n", file=out)
     print("usage: faceferry COMMAND [--help]\n", file=out)
     for command, does in COMMANDS.items():
-        print(f"  {command:9} {does}", file=out)
+        print(f"  {command:12} {does}", file=out)
     print("\none service each, with settings from the environment:\n", file=out)
     for service, does in SERVICES.items():
-        print(f"  {service:9} {does}", file=out)
+        print(f"  {service:12} {does}", file=out)
     return 0 if name in ("-h", "--help") else EXIT_SETUP
 
 

@@ -14,7 +14,7 @@ MAX_IDS = 256
 """A longer list is sent as several receipts."""
 
 Answer = tuple[str, str | None]
-"""A face's id, and the reason for which it was refused, if it was."""
+"""A face's id, or what its message said was one, and the reason for which it was refused, if it was."""
 
 _MAX_PAYLOAD_BYTES = 256 * 1024
 
@@ -28,15 +28,37 @@ class Receipt:
 
 
 def encode_taken(
-    device: str, ids: Iterable[str], refused: Mapping[str, str] = MappingProxyType({})
+    device: str,
+    ids: Iterable[str],
+    refused: Mapping[str, str] = MappingProxyType({}),
+    unnamed: Iterable[tuple[str, str]] = (),
 ) -> Message:
-    """Return forward's receipt: these faces are on its disk, and those never will be."""
-    return _encode(device, "taken", {"ids": list(ids), "refused": dict(refused)})
+    """Return forward's receipt: these faces are on its disk, and those never will be; see `encode_stored`."""
+    return _encode(device, "taken", ids, refused, unnamed)
 
 
-def encode_stored(device: str, ids: Iterable[str], refused: Mapping[str, str]) -> Message:
-    """Return the store's receipt: these faces are in the bucket, and those never will be."""
-    return _encode(device, "stored", {"ids": list(ids), "refused": dict(refused)})
+def encode_stored(
+    device: str, ids: Iterable[str], refused: Mapping[str, str], unnamed: Iterable[tuple[str, str]] = ()
+) -> Message:
+    """Return the store's receipt: these faces are in the bucket, and those never will be.
+
+    Args:
+        device: whose they are.
+        ids: the faces that are stored.
+        refused: those that never will be, and why.
+        unnamed: what their messages said was their id, and is none, and why.
+    """
+    return _encode(device, "stored", ids, refused, unnamed)
+
+
+def sort_out(answers: Iterable[Answer]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
+    """Return the ids that were taken, those refused with the reasons, and what was refused without an id."""
+    known = dict(answer for answer in answers if is_id(answer[0]))
+    return (
+        [face_id for face_id, reason in known.items() if reason is None],
+        {face_id: reason for face_id, reason in known.items() if reason is not None},
+        list(dict.fromkeys((text, why) for text, why in answers if why is not None and not is_id(text))),
+    )
 
 
 def decode_receipt(message: Message) -> Receipt:
@@ -55,7 +77,17 @@ def decode_receipt(message: Message) -> Receipt:
     raise Refused("bad_json", "not a receipt")
 
 
-def _encode(device: str, kind: str, body: object) -> Message:
+def _encode(
+    device: str,
+    kind: str,
+    ids: Iterable[str],
+    refused: Mapping[str, str],
+    unnamed: Iterable[tuple[str, str]],
+) -> Message:
+    body: dict[str, object] = {"ids": list(ids), "refused": dict(refused)}
+    # Beside the others: who knows nothing of it reads the rest all the same.
+    if nobody := [{"id": text, "reason": reason} for text, reason in unnamed]:
+        body["unnamed"] = nobody
     return Message(
         topic=device_topic(device, kind),
         payload=to_json(body),

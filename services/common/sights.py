@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.common import cloudevents, times
-from services.common.errors import Refused
+from services.common.errors import Refused, is_reason
 from services.common.frames import Frame
 from services.common.message import Message, unique_attributes
 from services.common.payloads import from_json, to_json
@@ -241,9 +241,11 @@ def decode_wanted(message: Message) -> Answer:
     """Read an answer.
 
     Raises:
-        Refused: `bad_json`.
+        Refused: `bad_json`, or what forward has refused the question for.
     """
     match from_json(message.payload):
+        case {"refused": str(reason)} if is_reason(reason):
+            raise Refused(reason, "what forward says of a question")
         case {"wanted": [*each], **rest}:
             return Answer([_wanted(one) for one in each], _haste(rest.get("haste")))
     raise Refused("bad_json", "says nothing of what is wanted")

@@ -54,6 +54,17 @@ def parse_camera_topic(topic: str, kind: str) -> Source:
     raise Refused("bad_topic", topic[:200])
 
 
+def levels_of(topic: str, kind: str) -> tuple[str, str] | None:
+    """Return what stands where a camera's stream has its device and its camera, be it a proper name or not.
+
+    Nothing where the topic has another shape. Whoever publishes on such a topic hears what is said beside it.
+    """
+    match topic.split("/"):
+        case [root, device, camera, end] if root == ROOT and end == kind:
+            return device, camera
+    return None
+
+
 def is_of_device(topic: str, device: str) -> bool:
     """Say whether a topic is one of a device's."""
     return topic.startswith(device_topic(device, ""))

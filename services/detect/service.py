@@ -21,6 +21,7 @@ from services.common.message import Message
 from services.common.metrics import DEVICE_INFO
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.receipts import decode_receipt
+from services.common.refusals import refuse_frame
 from services.common.sights import Answer, Wanted
 from services.common.topics import device_topic
 from services.detect import metrics, summary, threads
@@ -162,6 +163,7 @@ class Service:
             frame = decode_frame(message)
         except Refused as refusal:
             _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
+            self._say(refuse_frame(message, refusal.reason))
             return
         lane = self._light if is_light(frame.jpeg) else self._heavy
         if frame.paced and (lane.is_working_on(frame) or self._custody.is_waiting(frame)):
@@ -338,6 +340,10 @@ class Service:
                 self._answer(Done(frame.source, frame.sequence, dropped=reason))
 
     def _answer(self, done: Done) -> None:
+        self._say(encode_done(done))
+
+    def _say(self, message: Message | None) -> None:
         # Without a connection capture's window frees itself: live by its timeout, paced by asking again.
-        with contextlib.suppress(LinkDown):
-            self.link.publish(encode_done(done))
+        if message is not None:
+            with contextlib.suppress(LinkDown):
+                self.link.publish(message)

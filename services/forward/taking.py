@@ -1,6 +1,7 @@
 """From the local broker into the spool."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ from services.common.errors import Refused
 from services.common.faces import claimed_id, encode_face
 from services.common.message import Message
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
-from services.common.receipts import MAX_IDS, Answer, encode_taken
-from services.common.topics import ROOT, is_own
+from services.common.receipts import MAX_IDS, Answer, encode_taken, sort_out
+from services.common.refusals import refuse_seen
+from services.common.topics import ROOT, is_own, levels_of
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
@@ -217,8 +219,12 @@ class Taker:
     def _refuse(self, message: Message, error: Refused) -> None:
         """Say that a message is never taken, for what it is: whoever holds it need not hold it any longer."""
         self._drops.count(error.reason, topic=message.topic[:200], detail=error.detail)
-        if is_own(message.topic) and (face_id := claimed_id(message)) is not None:
-            self._taken.add((face_id, error.reason))
+        if levels_of(message.topic, "face") is not None:
+            self._taken.add((claimed_id(message), error.reason))
+        elif (answer := refuse_seen(message, error.reason)) is not None:
+            # Without a link there is nobody to tell; and detect does not wait for long.
+            with contextlib.suppress(LinkDown, PacketTooLarge):
+                self._say(answer)
 
     def _has_room(self, size_bytes: int) -> bool:
         # In the log first, and in the database: until the log is begun anew a face takes its room twice.
@@ -238,11 +244,10 @@ class Taker:
             delivery.acknowledge()
 
     def _publish_taken(self, answers: list[Answer]) -> None:
-        refused = {face_id: reason for face_id, reason in answers if reason is not None}
-        ids = [face_id for face_id, reason in answers if reason is None]
+        ids, refused, unnamed = sort_out(answers)
         # Without a link detect hears nothing, sends the faces again and is answered then.
         try:
-            self.link.publish(encode_taken(self._settings.device, ids, refused))
+            self.link.publish(encode_taken(self._settings.device, ids, refused, unnamed))
         except LinkDown:
             return
         except PacketTooLarge:

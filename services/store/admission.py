@@ -8,12 +8,12 @@ from services.common import bare_images, times
 from services.common.bare_topics import HOMEWORK, Pattern, find_source
 from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
-from services.common.faces import FACE_TYPE, Face, check_image, claimed_id, decode_face, mint
+from services.common.faces import FACE_TYPE, Face, check_image, decode_face, mint
 from services.common.message import Message
 from services.common.retention import EXPIRED, KEEP, Retention, kept_since
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoredObject
-from services.common.topics import Source, is_own, parse_camera_topic
+from services.common.topics import Source, is_own
 
 UNKNOWN = Source("unknown", "unknown")
 """Device and camera of an image that came without any properties, where its topic does not say."""
@@ -88,16 +88,6 @@ def device_of(topic: str) -> str:
     Bare images are all one device's, of no name that a device can have.
     """
     return topic.split("/", 2)[1] if is_own(topic) else BARE
-
-
-def refusal_address(message: Message) -> tuple[str, str] | None:
-    """Return the device and the id that a refusal is to be told to, if the message names both."""
-    try:
-        device = parse_camera_topic(message.topic, "face").device
-    except Refused:
-        return None
-    face_id = claimed_id(message)
-    return (device, face_id) if face_id is not None else None
 
 
 def to_object(face: Face) -> StoredObject:

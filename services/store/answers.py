@@ -4,7 +4,7 @@ from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.receipts import MAX_IDS, Answer, encode_stored
+from services.common.receipts import MAX_IDS, Answer, encode_stored, sort_out
 from services.store.metrics import DROPPED, RECEIPTED
 
 _drops = Drops(DROPPED, "store.receipt_dropped")
@@ -28,9 +28,9 @@ class Answers:
         """Answer that a face is durable."""
         self._add(device, (face_id, None))
 
-    def refused(self, device: str, face_id: str, reason: str) -> None:
-        """Answer that a face will never be taken."""
-        self._add(device, (face_id, reason))
+    def refused(self, device: str, claimed: str, reason: str) -> None:
+        """Answer that a face will never be taken, of which this is the id or what was said to be."""
+        self._add(device, (claimed, reason))
 
     def _add(self, device: str, answer: Answer) -> None:
         batch = self._batches.get(device)
@@ -41,14 +41,13 @@ class Answers:
 
     def _send(self, device: str, answers: list[Answer]) -> None:
         del self._batches[device]
-        stored = dict.fromkeys(face_id for face_id, reason in answers if reason is None)
-        refused = {face_id: reason for face_id, reason in answers if reason is not None}
+        stored, refused, unnamed = sort_out(answers)
         try:
-            self._publish(encode_stored(device, stored, refused))
+            self._publish(encode_stored(device, stored, refused, unnamed))
         except LinkDown:
             _drops.count("receipt_link_down", device=device)
         except PacketTooLarge:
             _drops.count("receipt_too_large", device=device)
         else:
             RECEIPTED.labels("stored").inc(len(stored))
-            RECEIPTED.labels("refused").inc(len(refused))
+            RECEIPTED.labels("refused").inc(len(refused) + len(unnamed))

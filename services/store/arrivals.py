@@ -1,15 +1,16 @@
 """What the broker hands over, on its way into the store."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from services.common.bare_topics import Pattern
 from services.common.drops import Drops
 from services.common.errors import Refused
+from services.common.faces import claimed_id
 from services.common.mqtt import Delivery
 from services.common.retention import Retention
-from services.store.admission import Admitted, admit, device_of, refusal_address
+from services.common.topics import levels_of
+from services.store.admission import Admitted, admit, device_of
 from services.store.answers import Answers
 from services.store.metrics import REFUSED
 
@@ -72,13 +73,18 @@ class Arrival:
         self._delivery.acknowledge()
 
     def refused(self, refusal: Refused) -> None:
-        """Count it, and tell the device if it can be told of which face."""
+        """Count it, and tell whoever listens beside the topic that it came on, be its names proper or not."""
         _refusals.count(refusal.reason, topic=self._delivery.topic[:200], detail=refusal.detail)
-        with contextlib.suppress(Refused):  # what is malformed names none
-            if (address := refusal_address(self._delivery.message)) is not None:
-                self._answers.refused(*address, refusal.reason)
+        if (levels := levels_of(self._delivery.topic, "face")) is not None:
+            self._answers.refused(levels[0], self._claimed_id(), refusal.reason)
         self._delivery.acknowledge()
         self._on_refused(self.device)
+
+    def _claimed_id(self) -> str:
+        try:
+            return claimed_id(self._delivery.message)
+        except Refused:  # what is malformed names none
+            return ""
 
     def ignored(self) -> None:
         """Let it go without a receipt."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import shutil
 import signal
@@ -79,6 +80,7 @@ class Detect:
         self.link = link
         self.taken: set[str] = set()
         self.refused: dict[str, str] = {}
+        self.unnamed: set[tuple[str, str]] = set()
         self.on_taken: Callable[[frozenset[str]], None] | None = None
 
     async def publish(self, faces: list[Face], timeout_s: float = 60.0) -> None:
@@ -107,6 +109,8 @@ class Detect:
         async for delivery in self.link:
             receipt = decode_receipt(delivery.message)
             self.refused |= receipt.refused
+            told = json.loads(delivery.message.payload).get("unnamed", ())
+            self.unnamed |= {(each["id"], each["reason"]) for each in told}
             ids = receipt.ids
             self.taken |= ids
             if self.on_taken is not None:
@@ -357,6 +361,8 @@ async def test_faces_of_another_device_and_garbage_are_refused_and_counted(
         )
         await detect.publish([face(1)])
         await eventually(lambda: list(store.arrived) == [face(1).id])
+        await eventually(lambda: stranger.id in detect.refused)
+        await eventually(lambda: ("", "no_properties") in detect.unnamed)
     assert forward.metric("faceferry_forward_dropped_total") == 2
     assert "no_properties" in forward.log
     assert "bad_source" in forward.log

@@ -1,6 +1,9 @@
 """The store service as a process, between a real broker and a real folder or S3 server."""
 
+import asyncio
 import base64
+import dataclasses
+import json
 import pickle
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,7 +15,18 @@ from services.common import faces
 from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.topics import Source
-from tests.storing import HOSTILE, PORCH, StoreProcess, face, images_in, jpeg, names_in, png, receipted
+from tests.storing import (
+    HOSTILE,
+    PORCH,
+    StoreProcess,
+    face,
+    images_in,
+    jpeg,
+    names_in,
+    png,
+    receipted,
+    with_attribute,
+)
 from tests.support import MosquittoServer, S3Server, eventually
 
 HOSTILE_MESSAGES = 3_000
@@ -99,6 +113,36 @@ async def test_what_is_refused_is_told_to_its_device_with_the_reason(
     send(edge, range(1))
     assert (await receipted(edge, 1)).ids == {face(0).id}
     assert images_in(folder) == expected(range(1))
+
+
+async def test_a_refusal_reaches_whoever_has_a_wrong_name_or_no_id(
+    start: Start, broker: MosquittoServer
+) -> None:
+    await start().until_ready()
+    good = faces.encode_face(face())
+    wrong = {
+        ("Jetson-NX", face().id, "bad_topic"): dataclasses.replace(
+            good, topic="faceferry/Jetson-NX/cam/face"
+        ),
+        ("porch", "20260131T235959.007Z-0", "id_mismatch"): with_attribute(
+            good, "id", "20260131T235959.007Z-0"
+        ),
+        ("porch", "", "no_properties"): dataclasses.replace(good, attributes=()),
+    }
+    told: set[tuple[str, str, str]] = set()
+    async with Link(
+        "cloud", Broker(broker.url), identity="foreign", subscriptions=["faceferry/+/stored"]
+    ) as link:
+        await link.wait_up()
+        for message in wrong.values():
+            link.publish(message)
+        async with asyncio.timeout(20):
+            while len(told) < len(wrong):
+                message = (await anext(link)).message
+                body, device = json.loads(message.payload), message.topic.split("/")[1]
+                told |= {(device, *answer) for answer in body["refused"].items()}
+                told |= {(device, each["id"], each["reason"]) for each in body.get("unnamed", ())}
+    assert told == set(wrong)
 
 
 async def test_bare_images_on_a_foreign_topic_are_welcome(start: Start, edge: Link, folder: Path) -> None:

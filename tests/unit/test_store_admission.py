@@ -15,7 +15,7 @@ from services.common.errors import Refused
 from services.common.message import Message
 from services.common.retention import Retention
 from services.common.storage.keys import parse_key
-from services.store.admission import admit, refusal_address
+from services.store.admission import admit
 from tests.storing import HOSTILE, PORCH, TIME, face, jpeg, message_of, png, with_attribute
 
 MAX_BYTES = 100_000
@@ -119,15 +119,6 @@ def test_runs_of_spaces_do_not_reach_a_signature() -> None:
     assert admit(message, TIME, MAX_BYTES).item.metadata["box"] == "1, 2"
     message = with_attribute(message, "box", "   ")
     assert "box" not in admit(message, TIME, MAX_BYTES).item.metadata
-
-
-def test_a_refusal_is_addressed_to_the_device_of_the_topic() -> None:
-    message = faces.encode_face(face())
-    assert refusal_address(message) == ("porch", face().id)
-    assert refusal_address(with_attribute(message, "source", "garden/back")) == ("porch", face().id)
-    assert refusal_address(with_attribute(message, "id", "../x")) is None
-    assert refusal_address(dataclasses.replace(message, topic="test_topic")) is None
-    assert refusal_address(dataclasses.replace(message, topic="faceferry/a/b/c/face")) is None
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

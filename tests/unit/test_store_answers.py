@@ -1,4 +1,5 @@
 import asyncio
+import json
 
 from services.common.message import Message
 from services.common.mqtt import LinkDown
@@ -38,6 +39,18 @@ async def test_answers_to_a_device_go_together_and_to_it_alone() -> None:
         "faceferry/porch/stored": Receipt(frozenset({IDS[0]}), {IDS[1]: "id_mismatch"}),
         "faceferry/garden/stored": Receipt(frozenset({IDS[2]}), {}),
     }
+
+
+async def test_what_is_refused_without_an_id_is_told_as_well() -> None:
+    wire = Wire()
+    answers = Answers(wire.publish)
+    answers.refused("Jetson-NX", "20260131T235959.007Z-0", "bad_topic")
+    answers.refused("Jetson-NX", "", "no_properties")
+    await asyncio.sleep(0.1)
+    [message] = wire.messages
+    assert message.topic == "faceferry/Jetson-NX/stored"
+    told = [(each["id"], each["reason"]) for each in json.loads(message.payload)["unnamed"]]
+    assert told == [("20260131T235959.007Z-0", "bad_topic"), ("", "no_properties")]
 
 
 async def test_a_full_batch_does_not_wait() -> None:

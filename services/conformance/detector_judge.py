@@ -1,0 +1,238 @@
+"""Plays capture and forward to a client that is a detector."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from services.common.errors import Refused
+from services.common.faces import Face, check_image, decode_face
+from services.common.frames import Done, Frame, decode_done, encode_frame
+from services.common.message import Message
+from services.common.receipts import encode_taken
+from services.common.storage.sidecar import numbers
+from services.common.topics import Source
+from services.conformance.advice import advice
+from services.conformance.verdict import Verdict
+
+ANSWERS = "each frame is answered on done, with its correlation data"
+NAMES = "an answer names the faces that were published"
+WHOLE = "faces are as they should be, with their frame's source and time"
+AGAIN = "a face without a receipt is sent again"
+STOPS = "a face that is receipted or refused is not sent again"
+HOLDS = "a paced frame is answered when its faces are receipted, and not before"
+SPOILED = "a frame that cannot be decoded is answered with a reason"
+NONSENSE = "a message that is no frame is answered with a reason"
+
+RULES = (ANSWERS, NAMES, WHOLE, AGAIN, STOPS, HOLDS, SPOILED, NONSENSE)
+
+PATIENCE_S = 5.0
+AGAIN_S = 15.0
+HELD_S = 1.5
+QUIET_S = 6.0
+UNDER_WAY_S = 1.0
+REASON = "check_client"
+
+
+@dataclass
+class _Lesson:
+    """A frame, and what came of it.
+
+    Attributes:
+        rule: what is learned from whether it is answered.
+        frame: itself.
+        faces: what came, by id, each with when it last did.
+        answered_s: when it was receipted, by id.
+    """
+
+    rule: str
+    frame: Frame
+    began_s: float
+    done: Done | None = None
+    done_s: float = 0.0
+    faces: dict[str, float] = field(default_factory=dict)
+    answered_s: dict[str, float] = field(default_factory=dict)
+
+
+class DetectorJudge:
+    """Shows a picture live, spoiled, as no frame at all, and paced, one after the other.
+
+    Args:
+        device: whose camera it plays.
+        picture: a JPEG with a face.
+        clock: returns the time, UTC, which frames bear.
+
+    Attributes:
+        subscriptions: where answers and faces come.
+        verdict: what was found so far.
+    """
+
+    def __init__(self, device: str, picture: bytes, clock: Callable[[], datetime]) -> None:
+        self._source = Source(device, "check-client")
+        self._picture = picture
+        self._clock = clock
+        self._sequence = itertools.count(1)
+        self._lessons: list[_Lesson] = []
+        self._steps = self._play()
+        self._is_over = False
+        self._now_s = 0.0
+        self.subscriptions = (f"faceferry/{device}/+/done", f"faceferry/{device}/+/face")
+        self.verdict = Verdict(RULES)
+
+    def start(self, now_s: float) -> list[Message]:
+        """Return what is said first."""
+        return self.tick(now_s)
+
+    def take(self, message: Message, now_s: float) -> list[Message]:
+        """Return the answers to a message that came."""
+        self._now_s = now_s
+        try:
+            if message.topic.endswith("/done"):
+                self._take_done(decode_done(message), now_s)
+            else:
+                face = decode_face(message)
+                check_image(face)
+                return self._take_face(face, now_s)
+        except Refused as refusal:
+            rule = ANSWERS if message.topic.endswith("/done") else WHOLE
+            self.verdict.broken(rule, advice(refusal))
+        return []
+
+    def tick(self, now_s: float) -> list[Message]:
+        """Return what is due by now."""
+        self._now_s = now_s
+        due = next(self._steps, None)
+        self._is_over = due is None
+        return due or []
+
+    def is_over(self, now_s: float) -> bool:  # noqa: ARG002 - the last step says it
+        """Say whether there is nothing more to see."""
+        return self._is_over
+
+    def end(self, now_s: float, *, has_left: bool) -> None:  # noqa: ARG002 - each step has concluded for itself
+        """Conclude: the client has left, or its time is over."""
+        if has_left:
+            self.verdict.broken(ANSWERS, "the client left")
+
+    def _play(self) -> Iterator[list[Message]]:
+        """Yield at each tick what is to be said; each step goes on when it has seen enough."""
+        yield from self._live()
+        yield from self._answered_with_a_reason(SPOILED, self._picture[: len(self._picture) // 2], ())
+        yield from self._answered_with_a_reason(NONSENSE, self._picture, (("type", "nonsense"),))
+        yield from self._paced()
+        yield from self._quiet()
+
+    def _live(self) -> Iterator[list[Message]]:
+        # A client may still be starting: the picture is shown again until somebody answers.
+        for _ in range(6):
+            lesson = self._begin(ANSWERS, self._picture)
+            yield [encode_frame(lesson.frame)]
+            yield from self._until(lambda lesson=lesson: lesson.done or lesson.faces, PATIENCE_S)  # type: ignore[misc]
+            if lesson.done is not None or lesson.faces:
+                break
+        yield from self._until(lambda: lesson.done is not None, PATIENCE_S)
+        self._conclude_answer(lesson)
+        if not lesson.faces:
+            self.verdict.note("nobody was found in the picture: another one with --picture shows more")
+            return
+        yield from self._until(lambda: self.verdict.knows(AGAIN), AGAIN_S)
+        if not self.verdict.knows(AGAIN):
+            self.verdict.broken(AGAIN, f"none of {len(lesson.faces)} faces came again within {AGAIN_S:g} s")
+        yield [self._settle(lesson, is_refused=False)]
+
+    def _answered_with_a_reason(
+        self, rule: str, picture: bytes, attributes: tuple[tuple[str, str], ...]
+    ) -> Iterator[list[Message]]:
+        lesson = self._begin(rule, picture)
+        message = encode_frame(lesson.frame)
+        yield [replace(message, attributes=attributes) if attributes else message]
+        yield from self._until(lambda: lesson.done is not None, PATIENCE_S)
+        if lesson.done is None:
+            self.verdict.broken(rule, f"no answer within {PATIENCE_S:g} s")
+        elif lesson.done.dropped is None:
+            self.verdict.broken(rule, "it was answered as if it had been looked at")
+        else:
+            self.verdict.kept(rule)
+
+    def _paced(self) -> Iterator[list[Message]]:
+        lesson = self._begin(HOLDS, self._picture, paced=True)
+        yield [encode_frame(lesson.frame)]
+        yield from self._until(lambda: lesson.faces or lesson.done, 2 * PATIENCE_S)
+        if not lesson.faces:
+            return
+        yield from self._until(lambda: lesson.done is not None, HELD_S)
+        if lesson.done is not None:
+            self.verdict.broken(HOLDS, "it was answered while its faces had no receipt")
+        yield [self._settle(lesson, is_refused=True)]
+        yield from self._until(lambda: lesson.done is not None, PATIENCE_S)
+        self._conclude_answer(lesson)
+        if lesson.done is None:
+            self.verdict.broken(HOLDS, f"no answer within {PATIENCE_S:g} s of the receipt")
+        else:
+            self.verdict.kept(HOLDS)
+
+    def _quiet(self) -> Iterator[list[Message]]:
+        yield from self._until(lambda: False, QUIET_S)
+        if any(lesson.answered_s for lesson in self._lessons):
+            self.verdict.kept(STOPS)
+
+    def _until(self, is_so: Callable[[], object], most_s: float) -> Iterator[list[Message]]:
+        until_s = self._now_s + most_s
+        while not is_so() and self._now_s < until_s:
+            yield []
+
+    def _begin(self, rule: str, picture: bytes, *, paced: bool = False) -> _Lesson:
+        frame = Frame(self._source, next(self._sequence), self._clock(), picture, paced=paced)
+        self._lessons.append(_Lesson(rule, frame, self._now_s))
+        return self._lessons[-1]
+
+    def _settle(self, lesson: _Lesson, *, is_refused: bool) -> Message:
+        lesson.answered_s |= dict.fromkeys(lesson.faces, self._now_s)
+        ids = list(lesson.faces)
+        refused = dict.fromkeys(ids, REASON) if is_refused else {}
+        return encode_taken(self._source.device, [] if is_refused else ids, refused)
+
+    def _take_done(self, done: Done, now_s: float) -> None:
+        lesson = next((each for each in self._lessons if each.frame.sequence == done.sequence), None)
+        if lesson is None or done.source != self._source:
+            self.verdict.broken(ANSWERS, f"an answer to {done.source} {done.sequence}, which was not sent")
+        elif lesson.done is None:
+            lesson.done, lesson.done_s = done, now_s
+
+    def _take_face(self, face: Face, now_s: float) -> list[Message]:
+        lesson = next((each for each in self._lessons if each.frame.time == face.time), None)
+        if lesson is None or face.source != self._source:
+            self.verdict.broken(WHOLE, f"{face.id} of {face.source} is of no frame that was sent")
+            return []
+        self.verdict.kept(WHOLE)
+        known = numbers(face.extensions)
+        for name in ("box", "framesize", "landmarks", "score"):
+            if name in face.extensions and name not in known:
+                self.verdict.note(
+                    f"{name} {face.extensions[name][:40]!r} is not of the form that queries read"
+                )
+        if face.id in lesson.answered_s:
+            return self._take_again(lesson, face.id, now_s)
+        if face.id in lesson.faces:
+            self.verdict.kept(AGAIN)
+        lesson.faces[face.id] = now_s
+        return []
+
+    def _take_again(self, lesson: _Lesson, face_id: str, now_s: float) -> list[Message]:
+        since_s = now_s - lesson.answered_s[face_id]
+        if since_s > UNDER_WAY_S:
+            self.verdict.broken(STOPS, f"{face_id} came again {since_s:.1f} s after its answer")
+        return []
+
+    def _conclude_answer(self, lesson: _Lesson) -> None:
+        if lesson.done is None:
+            self.verdict.broken(ANSWERS, f"frame {lesson.frame.sequence} had no answer")
+            return
+        self.verdict.kept(ANSWERS)
+        if lesson.done.dropped is not None:
+            self.verdict.broken(NAMES, f"a good picture was dropped: {lesson.done.dropped}")
+        elif set(lesson.done.faces) != set(lesson.faces):
+            said, came = len(lesson.done.faces), len(lesson.faces)
+            self.verdict.broken(NAMES, f"{said} were named, {came} came, and they are not the same")
+        else:
+            self.verdict.kept(NAMES)

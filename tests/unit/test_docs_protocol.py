@@ -1,0 +1,38 @@
+"""What docs/protocol.md says against what the code says."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "protocol.md").read_text()
+SAID_BY = [
+    *(f"services/common/{name}.py" for name in (
+        "bare_images", "cloudevents", "faces", "frames", "images", "jpeg_headers", "jpeg_work", "message",
+        "payloads", "png_structure", "scope", "sealed", "sights", "times", "topics",
+    )),
+    "services/detect/decoder.py",
+    "services/detect/light.py",
+    "services/detect/mailbox.py",
+    "services/detect/pictures.py",
+    "services/detect/service.py",
+    "services/forward/intake.py",
+    "services/store/admission.py",
+]  # fmt: skip
+NEVER_TOLD = {"repeated", "mailbox_full"}
+"""Of frames that are sent again, and answered then."""
+
+
+def test_each_reason_that_a_client_can_be_told_is_on_the_page() -> None:
+    found = {
+        reason
+        for path in SAID_BY
+        for reason in re.findall(r'(?:Refused\(|Dropped\(\w+, )"([a-z0-9_]+)"', (ROOT / path).read_text())
+    }
+    assert len(found) > 20
+    assert {reason for reason in found - NEVER_TOLD if f"`{reason}`" not in PAGE} == set()
+
+
+def test_the_commands_on_the_page_are_those_that_there_are() -> None:
+    assert set(re.findall(r"check-client (\w+)", PAGE)) >= {"store", "detect", "capture"}
+    for name in re.findall(r"docs/examples/(\w+\.\w+)", PAGE):
+        assert (ROOT / "docs" / "examples" / name).exists()
