@@ -25,7 +25,7 @@ COMMANDS = {
     "faces": "list what is stored, newest first",
     "copy": "copy what is stored, with all that is known about it, to another bucket or folder",
     "index": "show, tidy, mend or rebuild the list of what is stored",
-    "cameras": "list this machine's cameras, with the line to put into the configuration",
+    "cameras": "list the cameras of this machine and its network, with the line for the configuration",
     "models": "list, fetch or verify the detector's models",
     "open": "open sealed faces with a private key, or make one",
     "retain": "say for how long faces are kept, and see to it that they go in time",

@@ -66,12 +66,13 @@ class Address:
     Args:
         url: with `user:password@`, if the camera asks for one; basic and digest both work.
         trust: whose certificate it has to show.
+        is_basic_fine: whether the password itself may be told who asks for it.
 
     Raises:
         NoSnapshot: those who may have signed it cannot be read.
     """
 
-    def __init__(self, url: str, trust: Trust = _BY_DEFAULT) -> None:
+    def __init__(self, url: str, trust: Trust = _BY_DEFAULT, *, is_basic_fine: bool = True) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         self._url = f"{parts.scheme}://{host}{tidy(parts)}"
@@ -85,7 +86,8 @@ class Address:
             # For this host alone: a redirection elsewhere must not carry them along.
             user, password = unquote(parts.username), unquote(parts.password or "")
             passwords.add_password(None, f"{parts.scheme}://{host}/", user, password)
-            handlers += [_BasicHandler(passwords), _DigestHandler(passwords)]
+            handlers += [_BasicHandler(passwords)] if is_basic_fine else []
+            handlers += [_DigestHandler(passwords)]
         self._opener = urllib.request.build_opener(*handlers)
 
     @contextlib.contextmanager
@@ -107,6 +109,23 @@ class Address:
             raise NoSnapshot(f"{reason}" or type(error).__name__, may_pass=True) from None
         except ValueError as error:  # a kind of authentication, or an address, that urllib does not know
             raise NoSnapshot(str(error)) from None
+
+    def post(self, data: bytes, content_type: str, most_bytes: int) -> tuple[int, bytes]:
+        """Return the status and the body of the answer to a question, the body's first `most_bytes`.
+
+        Raises:
+            NoSnapshot: there is no answer.
+        """
+        headers = {"User-Agent": "faceferry", "Content-Type": content_type}
+        request = urllib.request.Request(self._url, data, headers)  # noqa: S310 - see `SCHEMES`
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
+                return answer.status, answer.read(most_bytes)
+        except HTTPError as error:
+            with error:  # it has a body, which tells why
+                return error.code, error.read(most_bytes)
+        except (URLError, http.client.HTTPException, OSError, Untrusted, ValueError) as error:
+            raise NoSnapshot(f"{getattr(error, 'reason', None) or error}" or type(error).__name__) from None
 
 
 class _AsksOnce(urllib.request.BaseHandler):

@@ -24,8 +24,8 @@ _PI_MODE = re.compile(r"(\d+)x(\d+) \[(\d+(?:\.\d+)?) fps")
 
 
 @dataclass(frozen=True, slots=True)
-class LocalCamera:
-    """A camera of this machine.
+class FoundCamera:
+    """A camera of this machine, or of its network.
 
     Attributes:
         url: how capture is told of it.
@@ -42,18 +42,18 @@ class LocalCamera:
     problem: str | None = None
 
 
-def cameras_of_this_machine() -> tuple[LocalCamera, ...]:
+def cameras_of_this_machine() -> tuple[FoundCamera, ...]:
     """Return all cameras that this machine has: Raspberry Pi's and Jetson's own first, then USB's."""
     devices, problems = _v4l2_devices()
     return (*_rpicam_cameras(), *from_devices(devices), *problems)
 
 
-def first_camera() -> LocalCamera | None:
+def first_camera() -> FoundCamera | None:
     """Return the first camera that can be used, if there is one."""
     return next((camera for camera in cameras_of_this_machine() if camera.problem is None), None)
 
 
-def from_devices(devices: Iterable[v4l2.Device]) -> tuple[LocalCamera, ...]:
+def from_devices(devices: Iterable[v4l2.Device]) -> tuple[FoundCamera, ...]:
     """Return the cameras among V4L2 devices.
 
     A Jetson's CSI sensors are devices too, but deliver raw sensor data there: they are opened as `csi://`.
@@ -66,7 +66,7 @@ def from_devices(devices: Iterable[v4l2.Device]) -> tuple[LocalCamera, ...]:
     return (*csi, *usb)
 
 
-def parse_rpicam_list(text: str) -> tuple[LocalCamera, ...]:
+def parse_rpicam_list(text: str) -> tuple[FoundCamera, ...]:
     """Return the cameras in what `rpicam-hello --list-cameras` prints."""
     found = list(_PI_CAMERA.finditer(text))
     ends = [camera.start() for camera in found[1:]] + [len(text)]
@@ -82,7 +82,7 @@ def find_rpicam(program: str) -> str | None:
     return next((name for name in names if shutil.which(name)), None)
 
 
-def _camera(url: str, name: str, formats: tuple[Format, ...]) -> LocalCamera:
+def _camera(url: str, name: str, formats: tuple[Format, ...]) -> FoundCamera:
     best = choose(formats, Options())
     query = ""
     if best is not None:
@@ -92,7 +92,7 @@ def _camera(url: str, name: str, formats: tuple[Format, ...]) -> LocalCamera:
             if url.startswith("rpicam")
             else f"?format={best.codec}&size={best.size}{rate}"
         )
-    return LocalCamera(url, name, formats, f"front={url}{query}")
+    return FoundCamera(url, name, formats, f"front={url}{query}")
 
 
 def _pi_formats(text: str) -> tuple[Format, ...]:
@@ -100,7 +100,7 @@ def _pi_formats(text: str) -> tuple[Format, ...]:
     return tuple(Format("mjpeg", Size(int(mode[1]), int(mode[2])), float(mode[3])) for mode in modes)
 
 
-def _rpicam_cameras() -> tuple[LocalCamera, ...]:
+def _rpicam_cameras() -> tuple[FoundCamera, ...]:
     program = find_rpicam("hello")
     if program is None:
         return ()
@@ -113,7 +113,7 @@ def _rpicam_cameras() -> tuple[LocalCamera, ...]:
     return parse_rpicam_list(said.stdout + said.stderr)
 
 
-def _v4l2_devices() -> tuple[list[v4l2.Device], list[LocalCamera]]:
+def _v4l2_devices() -> tuple[list[v4l2.Device], list[FoundCamera]]:
     devices, problems = [], []
     links = device_names.links()
     for path in sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: int(path.name[5:])):
@@ -123,6 +123,6 @@ def _v4l2_devices() -> tuple[list[v4l2.Device], list[LocalCamera]]:
             # A camera has several devices, most of which deliver no pictures: only a closed door is news.
             if "may not be opened" in str(error):
                 problems.append(
-                    LocalCamera(f"v4l2://{path}", path.name, (), f"front=v4l2://{path}", str(error))
+                    FoundCamera(f"v4l2://{path}", path.name, (), f"front=v4l2://{path}", str(error))
                 )
     return devices, problems

@@ -49,6 +49,11 @@ def redact(text: str, url: str = "") -> str:
     return _UNPRINTABLE.sub(" ", text)
 
 
+def without_named(text: str, instead: str) -> str:
+    """Return a part of an address with another word in the place of what it calls a password or a key."""
+    return _NAMED.sub(lambda found: found[0].removesuffix(found[1]) + instead, text)
+
+
 @functools.lru_cache(maxsize=64)
 def secrets_of(url: str) -> tuple[str, ...]:
     """Return what of a camera's address must not be said, in each spelling in which a program may repeat it.

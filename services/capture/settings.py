@@ -17,7 +17,7 @@ def _cameras(value: object) -> object:
     except SetupError as error:
         raise ValueError(shown(str(error))) from None  # pydantic takes no message that is not UTF-8
     if not cameras:
-        raise ValueError("names no camera; `faceferry cameras` lists those of this machine")
+        raise ValueError("names no camera; `faceferry cameras` lists those that are there")
     return cameras
 
 
