@@ -1,9 +1,9 @@
-"""How many faces an hour, for the charts. The one thing here that reads a whole day, hence sparingly."""
+"""Faces an hour, or a quarter of one, for charts. The one thing here that reads a whole day, so sparingly."""
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -21,14 +21,14 @@ GOOD_FOR = 50
 GOOD_AT_LEAST_S = 15.0
 
 Way = Callable[[], Awaitable[list[int]]]
-"""Counts something by the hour: 24 numbers."""
+"""Counts something by the hour, or by the quarter of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Faces by hour, and until when the numbers are good (monotonic seconds)."""
+    """Faces by hour or quarter, and until when the numbers are good (monotonic seconds)."""
 
-    by_hour: list[int]
+    counts: list[int]
     good_until_s: float
 
 
@@ -55,10 +55,21 @@ class Counts:
         Nothing is returned where the counting takes longer than one is ready to wait; it goes on, and
         whoever asks again has the answer. What is a little old is returned as it is, and counted again.
         """
+        counts = await self._sum(self._ways(sources, day), patience_s)
+        return None if counts is None else _by_hour(counts)
+
+    async def by_quarter(
+        self, sources: Sequence[Source], day: date, patience_s: float
+    ) -> dict[Source, list[int] | None]:
+        """Return each camera's faces by the quarter of an hour (UTC); nothing of those that take longer."""
+        ways = self._ways(sources, day)
+        await self._sum(ways, patience_s)
+        found = (self._kept.get(name) for name in ways)
+        return dict(zip(sources, (each.counts if each else None for each in found), strict=True))
+
+    def _ways(self, sources: Iterable[Source], day: date) -> dict[str, Way]:
         folders = [camera_folder(source, day.isoformat()) for source in sources]
-        return await self._sum(
-            {folder: partial(reading.hours, self._objects, folder) for folder in folders}, patience_s
-        )
+        return {folder: partial(reading.quarters, self._objects, folder) for folder in folders}
 
     async def of_all(self, day: date, patience_s: float) -> list[int] | None:
         """Return a day's faces by the hour (UTC), of all cameras, by the index; likewise."""
@@ -70,10 +81,10 @@ class Counts:
         tasks = [task for name, way in ways.items() if (task := self._refresh(name, way)) is not None]
         if tasks and any(name not in self._kept for name in ways):
             await asyncio.wait(tasks, timeout=patience_s)
-        counts = [self._kept[name].by_hour for name in ways if name in self._kept]
+        counts = [self._kept[name].counts for name in ways if name in self._kept]
         if len(counts) < len(ways):
             return None
-        return [sum(hour) for hour in zip(*counts, strict=True)] if counts else [0] * 24
+        return [sum(each) for each in zip(*counts, strict=True)] if counts else [0] * reading.QUARTERS
 
     async def close(self) -> None:
         """Stop counting."""
@@ -96,11 +107,15 @@ class Counts:
         async with self._turns:
             began_s = time.monotonic()
             try:
-                by_hour = await way()
+                counts = await way()
             except StoreUnavailable:
                 return  # whoever asks for the faces themselves hears of it
             took_s = time.monotonic() - began_s
-        self._kept[name] = Count(by_hour, began_s + took_s + max(GOOD_AT_LEAST_S, GOOD_FOR * took_s))
+        self._kept[name] = Count(counts, began_s + took_s + max(GOOD_AT_LEAST_S, GOOD_FOR * took_s))
         self._kept.move_to_end(name)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
+
+
+def _by_hour(quarters: list[int]) -> list[int]:
+    return [sum(quarters[start : start + 4]) for start in range(0, len(quarters), 4)]

@@ -19,6 +19,7 @@ from services.gallery.selection import Selection, day_of
 ASSETS: Final[Mapping[str, str]] = {
     "gallery.css": "text/css",
     "gallery.js": "text/javascript",
+    "day.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

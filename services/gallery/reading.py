@@ -6,6 +6,8 @@ from services.common.storage import listing
 from services.common.storage.keys import FaceKey, hour_in, parse_key
 from services.common.storage.objects import ObjectStore
 
+QUARTERS = 96
+"""Of an hour, in a day."""
 _LAST = "~"
 """Sorts behind everything that may follow in a name."""
 
@@ -53,11 +55,11 @@ async def between(objects: ObjectStore, folder: str, first: str, last: str) -> A
                 yield key
 
 
-async def hours(objects: ObjectStore, folder: str) -> list[int]:
-    """Count the faces of a camera's day by the hour, UTC: 24 numbers. All of the day is listed."""
-    counts = [0] * 24
+async def quarters(objects: ObjectStore, folder: str) -> list[int]:
+    """Count the faces of a camera's day by the quarter of an hour, UTC: 96 numbers. All of it is listed."""
+    counts = [0] * QUARTERS
     async for names in objects.names(folder):
         for name in names:
             if (hour := hour_in(name)) is not None:
-                counts[hour] += 1
+                counts[4 * hour + int(name[11:13]) // 15] += 1
     return counts

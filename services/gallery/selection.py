@@ -69,6 +69,10 @@ class Selection:
         """Say whether a camera is among those selected."""
         return self.device in (None, source.device) and self.camera in (None, source.camera)
 
+    def of(self, source: Source) -> Self:
+        """Return the same of one camera."""
+        return replace(self, device=source.device, camera=source.camera)
+
     def at(self, day: date | None, *, before: str | None = None, after: str | None = None) -> Self:
         """Return the same cameras on another day, or elsewhere on it."""
         return replace(self, day=day, before=before, after=after)

@@ -20,6 +20,7 @@ from services.common.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
+from services.gallery.day import DayMap
 from services.gallery.download import Downloads
 from services.gallery.gate import Door, gate
 from services.gallery.keys import Keys
@@ -93,6 +94,7 @@ def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     pages = Pages(assets, is_guarded=door is not None)
     app = gate(door, pages.ask_for_token)
     Site(settings, sight, assets, pages, door).add_to(app)
+    DayMap(sight, pages).add_to(app)
     Downloads(sight, Keys(settings.identities)).add_to(app)
     return app
 

@@ -25,6 +25,9 @@ KEYS = {
     "ArrowLeft": "\ue012",
     "ArrowRight": "\ue014",
     "ArrowDown": "\ue015",
+    "ArrowUp": "\ue013",
+    "Home": "\ue011",
+    "End": "\ue010",
     "Tab": "\ue004",
 }
 SWITCHES = (

@@ -255,6 +255,29 @@ def test_pages_of_visits_fit_the_screen_and_bar_nobody(screen: Screen, full: Gal
     screen.check("tools")
 
 
+def test_the_map_of_a_day_is_read_and_walked_through(screen: Screen, full: Gallery) -> None:
+    browser = screen.browser
+    browser.open(full.url)
+    browser.click(".days a[href^='/day']")
+    browser.until(lambda: browser.count(".map-row") == 3)
+    screen.check("map")
+    browser.run("document.querySelector('.map-row svg a').focus()")
+    clock = "return document.activeElement.getAttribute('aria-label')"
+    assert browser.run(clock).startswith("00:00")
+    for key, expected in (
+        ("ArrowRight", "00:15"),
+        ("ArrowDown", "00:15"),
+        ("End", "23:45"),
+        ("ArrowUp", "23:45"),
+    ):
+        browser.press(key)
+        assert browser.run(clock).startswith(expected)
+    browser.press("Home")
+    browser.press("Enter")
+    browser.until(lambda: "before=20260314T001500" in browser.url)
+    assert all(time < "00:15" for time in browser.texts(".when"))
+
+
 def test_whoever_signs_in_is_told_where_the_token_is(
     screen: Screen, folder: Path, cloud: MosquittoServer
 ) -> None:

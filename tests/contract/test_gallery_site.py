@@ -380,3 +380,25 @@ async def test_the_object_of_a_bucket_is_reached_by_a_link_that_ends(tmp_path: P
             async with client.get(f"/image/{key_of(face)}") as answer:
                 assert await answer.read() == jpeg()
             assert str(CAMERAS[0]) in await body(client, "/")
+
+
+async def test_the_map_of_a_day_shows_when_which_camera_saw_somebody(root: Path, client: Client) -> None:
+    faces = scattered(300)
+    fill(root, faces)
+    page = await body(client, "/day")
+    assert re.findall(r'<section class="map-row" aria-label="([^"]+)">', page) == sorted(map(str, CAMERAS))
+    labels = re.findall(r'aria-label="(\d\d:\d\d), (\d+) faces?"', page)
+    assert sum(int(count) for _, count in labels) == 300
+    alone = await body(client, f"/day?source=porch/yard&day={NOON.date()}")
+    assert re.findall(r'<section class="map-row" aria-label="([^"]+)">', alone) == ["porch/yard"]
+    first = re.search(r'<a href="([^"]+)" data-minutes="(\d+)"', alone)
+    assert first is not None
+    there = await body(client, first[1].replace("&amp;", "&"))
+    yard = [face for face in faces if face.source == CAMERAS[1]]
+    assert yard[0].id in there
+    assert "No face of attic on this day." in await body(client, f"/day?source=attic&day={NOON.date()}")
+    await body(client, "/day?day=nonsense", 400)
+
+
+async def test_the_map_of_an_empty_store_is_not_there(client: Client) -> None:
+    await body(client, "/day", 404)

@@ -18,6 +18,7 @@ from services.common.status import because, why
 from services.common.storage.visit_lookup import Known
 from services.common.storage.visits import Part
 from services.common.topics import Source
+from services.gallery.day import rows_of
 from services.gallery.presence import Presence
 from services.gallery.selection import Selection
 from services.gallery.sieve import QUALITIES, SIZES, Sieve
@@ -155,3 +156,20 @@ def test_an_archive_comes_piece_by_piece_and_is_one_that_everybody_reads(tmp_pat
     path = tmp_path / "some.zip"
     path.write_bytes(whole)
     subprocess.run(["python3", "-m", "zipfile", "-t", str(path)], check=True, timeout=30, capture_output=True)
+
+
+def test_a_map_has_a_mark_for_each_quarter_with_faces_that_leads_to_them() -> None:
+    counts: dict[Source, list[int] | None] = {FRONT: [0] * 96, Source("porch", "yard"): None}
+    found = counts[FRONT]
+    assert found is not None
+    found[0], found[50], found[95] = 1, 100, 25
+    front, yard = rows_of(Selection(sieve=Sieve(80)), NOON.date(), counts)
+    assert front.total == 126
+    assert yard.marks is None
+    assert front.marks is not None
+    assert [(mark.clock, mark.count) for mark in front.marks] == [("00:00", 1), ("12:30", 100), ("23:45", 25)]
+    assert [mark.strength for mark in front.marks] == [0.37, 1.0, 0.65]
+    leads = [Selection.read(dict(parse_qsl(mark.address[2:]))) for mark in front.marks]
+    assert {lead.source for lead in leads} == {"porch/front"}
+    assert {lead.sieve for lead in leads} == {Sieve(80)}
+    assert [lead.before for lead in leads] == ["20260314T001500.000000Z", "20260314T124500.000000Z", None]

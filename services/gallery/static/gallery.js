@@ -16,7 +16,7 @@ function showLive(state, text) {
 }
 
 const ZONE = "faceferry-zone";
-const HOUR_MS = 3600000;
+const MINUTE_MS = 60000;
 let isMine = false; // whether times are shown in the zone of the browser, not in UTC
 try {
   isMine = localStorage.getItem(ZONE) === "mine";
@@ -27,7 +27,7 @@ try {
 // A time as text, `2026-01-31T12:00:00.000Z`, of the zone that is shown.
 function shown(time) {
   const moment = new Date(time);
-  return new Date(moment - (isMine ? moment.getTimezoneOffset() * 60000 : 0)).toISOString();
+  return new Date(moment - (isMine ? moment.getTimezoneOffset() * MINUTE_MS : 0)).toISOString();
 }
 
 function words(day, parts) {
@@ -44,9 +44,10 @@ function spoken(element) {
 }
 
 function showHours(chart) {
-  for (const part of chart.querySelectorAll("[data-hour]")) {
-    const hour = part.dataset.hour.padStart(2, "0");
-    const clock = isMine ? shown(Date.parse(chart.dataset.hoursOf) + hour * HOUR_MS).slice(11, 16) : `${hour}:00`;
+  for (const part of chart.querySelectorAll("[data-hour], [data-minutes]")) {
+    const minutes = part.dataset.minutes ?? part.dataset.hour * 60;
+    const utc = `${String(Math.floor(minutes / 60)).padStart(2, "0")}:${String(minutes % 60).padStart(2, "0")}`;
+    const clock = isMine ? shown(Date.parse(chart.dataset.hoursOf) + minutes * MINUTE_MS).slice(11, 16) : utc;
     if (part.localName === "a") {
       for (const text of [part.getAttributeNode("aria-label"), part.querySelector("title")]) {
         text.textContent = text.textContent.replace(/^\d\d:\d\d/, clock);

@@ -1,0 +1,139 @@
+"""The map of a day: which camera saw somebody when, a row a camera and a mark a quarter of an hour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from math import sqrt
+
+from aiohttp import web
+
+from services.common import times
+from services.common.storage.objects import NoSuchObject
+from services.common.topics import Source
+from services.gallery.album import Album
+from services.gallery.pages import Pages
+from services.gallery.reading import QUARTERS
+from services.gallery.roll import MOST_CAMERAS
+from services.gallery.selection import Selection
+from services.gallery.site import Sight
+
+MOST_ROWS = 48
+"""Cameras of one map; whoever names a device or a camera sees that."""
+PATIENCE_S = 2.0
+"""For so long may the page wait for a camera's numbers."""
+LEAST_STRENGTH = 0.3
+"""Of the weakest mark: one face must be seen beside a thousand."""
+_QUARTER = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A quarter of an hour in which a camera saw somebody.
+
+    Attributes:
+        place: which quarter of the day, from 0 on.
+        count: faces.
+        strength: how it stands out, up to 1.
+        address: where its faces are.
+    """
+
+    place: int
+    count: int
+    strength: float
+    address: str
+
+    @property
+    def minutes(self) -> int:
+        """When it begins, minutes from midnight, UTC."""
+        return self.place * 15
+
+    @property
+    def clock(self) -> str:
+        """The same as a time of day."""
+        return f"{self.minutes // 60:02}:{self.minutes % 60:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A camera's day; without marks where it is still being counted."""
+
+    source: Source
+    address: str
+    marks: list[Mark] | None
+
+    @property
+    def total(self) -> int:
+        """Faces of the day, as far as they are counted."""
+        return sum(mark.count for mark in self.marks or ())
+
+
+def rows_of(selection: Selection, day: date, counts: Mapping[Source, list[int] | None]) -> list[Row]:
+    """Return the rows of a map.
+
+    Args:
+        selection: what is selected, of which each row is a part.
+        day: which.
+        counts: of each camera its faces in each quarter of an hour; nothing while that is counted.
+    """
+    most = max((max(found) for found in counts.values() if found), default=0)
+    return [_row(selection, day, source, found, most) for source, found in counts.items()]
+
+
+def _row(selection: Selection, day: date, source: Source, found: list[int] | None, most: int) -> Row:
+    here = selection.of(source).at(day)
+    if found is None:
+        return Row(source, f"/{here.query}", None)
+    marks = [
+        Mark(place, count, _strength(count, most), f"/{here.at(day, before=_end(day, place)).query}")
+        for place, count in enumerate(found)
+        if count
+    ]
+    return Row(source, f"/{here.query}", marks)
+
+
+def _strength(count: int, most: int) -> float:
+    return round(LEAST_STRENGTH + (1 - LEAST_STRENGTH) * sqrt(count / most), 2)
+
+
+def _end(day: date, place: int) -> str | None:
+    """Return the cursor that a quarter ends at; the day's last ends with the day."""
+    return times.compact(times.midnight(day) + (place + 1) * _QUARTER) if place + 1 < QUARTERS else None
+
+
+class DayMap:
+    """Answers with the map of a day.
+
+    Args:
+        sight: what is shown.
+        pages: makes pages.
+    """
+
+    def __init__(self, sight: Sight, pages: Pages) -> None:
+        self._sight, self._pages = sight, pages
+        self._album = Album(sight.objects, crowd=sight.crowd)
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the page to an application."""
+        app.router.add_get("/day", self._show, name="day")
+
+    async def _show(self, request: web.Request) -> web.Response:
+        selection = Selection.read(request.query)
+        calendar = await self._album.calendar(selection.day)
+        day = selection.day or max(calendar.days, default=None)
+        if day is None:
+            raise NoSuchObject(request.path)
+        roll = await self._album.roll(day, selection.device)
+        named = [source for source in roll.sources if selection.takes(source)]
+        counts = await self._sight.counts.by_quarter(named[:MOST_ROWS], day, PATIENCE_S)
+        self._sight.looks.worked()
+        return self._pages.html(
+            "day.html",
+            day=day,
+            selection=selection,
+            rows=rows_of(selection, day, counts),
+            more_rows=max(0, len(named) - MOST_ROWS),
+            roll=roll,
+            most_cameras=MOST_CAMERAS,
+            day_before=calendar.before(day),
+            day_after=calendar.after(day),
+        )
