@@ -1,5 +1,6 @@
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from services.common import times
 from services.common.errors import Refused
 from services.common.frames import Frame, encode_frame
 from services.common.mqtt import LinkDown, PacketTooLarge
+from services.common.outlines import Outlines
 from services.common.scope import WHOLE, Scope
 
 _MOST_DELAY_S = 10.0
@@ -46,6 +48,7 @@ class LiveFlow:
         developer: makes them JPEG.
         tally: counts.
         scope: what of its pictures is looked at.
+        on_seen: is told where faces are in what was looked at last.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class LiveFlow:
         developer: Developer,
         tally: Tally,
         scope: Scope = WHOLE,
+        on_seen: Callable[[Outlines | None], None] = lambda _seen: None,
     ) -> None:
+        self._on_seen = on_seen
         self._scope = scope
         self._outlet = outlet
         self._window = window
@@ -94,6 +99,7 @@ class LiveFlow:
             is_awaited = self._window.answer(done.sequence)
             if is_awaited and done.dropped is None:
                 self._pace.answered(done.sequence, done.next_s)
+                self._on_seen(done.outlines)
             self._wake.set()
 
     async def send(self) -> None:

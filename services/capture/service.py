@@ -184,6 +184,7 @@ class Station:
             developer=self._developer,
             tally=self._tally,
             scope=self._camera.options.scope,
+            on_seen=self.viewfinder.saw,
         )
         self._connect(tasks, flow)
         site = replace(self._site, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))

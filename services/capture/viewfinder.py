@@ -1,4 +1,4 @@
-"""What a camera sees, for whoever aims it: the newest picture as a still, and as multipart JPEG.
+"""What a camera sees, for whoever aims it: as a still, as multipart JPEG, and where in it faces are.
 
 Nothing is encoded while nobody looks; what is passed through is never encoded at all.
 """
@@ -16,6 +16,7 @@ from services.capture.developer import Developer
 from services.capture.pictures import OnPicture, Picture
 from services.common.access import Guard, is_own_name
 from services.common.errors import Refused
+from services.common.outlines import Outlines
 
 MAX_LOOKERS = 8
 """Streams at a time, of all cameras together."""
@@ -58,6 +59,8 @@ class Viewfinder:
         self._came_s = 0.0
         self._news = asyncio.Condition()
         self._lookers = 0
+        self._seen: Outlines | None = None
+        self._seen_s = 0.0
 
     def beside(self, on_picture: OnPicture) -> OnPicture:
         """Return what hands each picture on and keeps it here until the next."""
@@ -71,6 +74,15 @@ class Viewfinder:
             return 0.0 if self._lookers else idle_s
 
         return keep
+
+    def saw(self, outlines: Outlines | None) -> None:
+        """Take where faces are in the picture that detect looked at last."""
+        self._seen, self._seen_s = outlines, time.monotonic()
+
+    @property
+    def seen(self) -> Outlines | None:
+        """Where faces were a moment ago; nothing where there were none, or detect has not looked lately."""
+        return self._seen if time.monotonic() - self._seen_s <= FRESH_S else None
 
     async def next(self, *, after: Picture | None = None) -> Picture:
         """Return the newest picture, as soon as there is a fresh one other than `after`."""
@@ -97,7 +109,7 @@ class Viewfinder:
 def routes(
     finders: Mapping[str, Viewfinder], guard: Guard | None, *, is_loopback: bool
 ) -> list[web.RouteDef]:
-    """Return `/live`, `/live/{camera}.jpg` and `/live/{camera}.mjpeg`.
+    """Return `/live`, `/live/{camera}.jpg`, `/live/{camera}.mjpeg` and `/live/{camera}.json`.
 
     Args:
         finders: each camera's, by name.
@@ -109,6 +121,7 @@ def routes(
     return [
         web.get(PATH, gate(screen.index)),
         web.get(PATH + "/{camera}.jpg", gate(screen.still), allow_head=False),
+        web.get(PATH + "/{camera}.json", gate(screen.outlines), allow_head=False),
         web.get(PATH + "/{camera}.mjpeg", gate(screen.stream), allow_head=False),
     ]
 
@@ -159,6 +172,10 @@ class _Screen:
         except (TimeoutError, Refused):
             raise web.HTTPServiceUnavailable(text="the camera gives no picture\n", headers=_HEADERS) from None
         return web.Response(body=jpeg, content_type="image/jpeg", headers=_HEADERS)
+
+    async def outlines(self, request: web.Request) -> web.Response:
+        seen = self._finder(request).seen
+        return web.json_response(seen.body if seen is not None else {}, headers=_HEADERS)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         finder = self._finder(request)

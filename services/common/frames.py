@@ -8,6 +8,7 @@ from datetime import datetime
 from services.common import cloudevents, times
 from services.common.errors import Refused, is_reason
 from services.common.message import Message, unique_attributes
+from services.common.outlines import Outlines
 from services.common.payloads import from_json, to_json
 from services.common.scope import WHOLE, Scope, least_face_from_wire, mask_from_wire, mask_to_wire
 from services.common.topics import Source, camera_topic, parse_camera_topic
@@ -57,6 +58,7 @@ class Done:
         dropped: why it was.
         next_s: how long after it no further frame of its camera is worth sending, at most `MOST_NEXT_S`;
             nothing where detect does not say, as of a recording.
+        outlines: where faces are in it; nothing of a recording, nor where there are none.
     """
 
     source: Source
@@ -64,6 +66,7 @@ class Done:
     faces: tuple[str, ...] = ()
     dropped: str | None = None
     next_s: float | None = None
+    outlines: Outlines | None = None
 
 
 def encode_frame(frame: Frame) -> Message:
@@ -127,6 +130,8 @@ def encode_done(done: Done) -> Message:
     body: dict[str, object] = {"dropped": done.dropped} if done.dropped else {"faces": list(done.faces)}
     if done.next_s is not None:
         body["next_s"] = round(done.next_s, 3)
+    if done.outlines is not None:
+        body["seen"] = done.outlines.body
     return Message(
         topic=camera_topic(done.source, "done"),
         payload=to_json(body),
@@ -139,7 +144,7 @@ def decode_done(message: Message) -> Done:
     """Read an answer.
 
     Raises:
-        Refused: `bad_topic`, `bad_correlation` or `bad_json`.
+        Refused: `bad_topic`, `bad_correlation`, `bad_json` or `bad_boxes`.
     """
     source = parse_camera_topic(message.topic, "done")
     sequence = _sequence(message.correlation)
@@ -147,7 +152,8 @@ def decode_done(message: Message) -> Done:
         case {"dropped": reason, **rest} if is_reason(reason):
             return Done(source, sequence, dropped=reason, next_s=_next_s(rest.get("next_s")))
         case {"faces": [*faces], **rest} if all(isinstance(face, str) for face in faces):
-            return Done(source, sequence, faces=tuple(faces), next_s=_next_s(rest.get("next_s")))
+            seen = Outlines.read(rest["seen"]) if "seen" in rest else None
+            return Done(source, sequence, tuple(faces), next_s=_next_s(rest.get("next_s")), outlines=seen)
     raise Refused("bad_json", "neither faces nor dropped")
 
 

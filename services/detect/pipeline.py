@@ -9,6 +9,7 @@ from services.common import sealed
 from services.common.cloudevents import UNSYNCHRONISED
 from services.common.faces import Face
 from services.common.frames import Frame
+from services.common.outlines import Outlines
 from services.common.scope import WHOLE, Scope
 from services.common.sights import View, Wanted
 from services.detect import cutting, exif, metrics, pictures
@@ -68,6 +69,11 @@ class Look:
     def faces(self) -> Faces:
         """What is seen, as it is remembered."""
         return Faces(self.found, self.view.sights)
+
+    @property
+    def outlines(self) -> Outlines | None:
+        """Where they are, for whoever looks at the camera; nothing where there are none."""
+        return Outlines.of(self.view.width, self.view.height, self.found.boxes) if len(self.found) else None
 
     def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:
         """Return which faces to cut: those that are wanted, or all of them."""

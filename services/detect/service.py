@@ -224,7 +224,7 @@ class Service:
         except DecoderUnavailable as error:
             self._drop([Dropped(frame, "decoder_unavailable", is_final=not frame.paced)], detail=str(error))
         else:
-            self._deliver(frame, faces, taken_s, self._next_s(frame, look, answer))
+            self._deliver(frame, look, faces, taken_s, self._next_s(frame, look, answer))
         self._custody.expect_no_more(frame)
         lane.end(frame)
         self._dispatch()
@@ -284,7 +284,9 @@ class Service:
         # What the broker does not take would stay here, and with enough of it no frame would be taken.
         return self.link.max_packet_bytes - PACKET_MARGIN_BYTES
 
-    def _deliver(self, frame: Frame, faces: list[Face], taken_s: float, next_s: float | None) -> None:
+    def _deliver(
+        self, frame: Frame, look: Look, faces: list[Face], taken_s: float, next_s: float | None
+    ) -> None:
         now_s = time.monotonic()
         self._publish(self._custody.hold(frame, faces, now_s))
         metrics.FRAMES.inc()
@@ -293,7 +295,8 @@ class Service:
             log.debug("detect.face_found", id=face.id)
         if not self._custody.is_waiting(frame):
             ids = tuple(face.id for face in faces)
-            self._answer(Done(frame.source, frame.sequence, faces=ids, next_s=next_s))
+            seen = None if frame.paced else look.outlines
+            self._answer(Done(frame.source, frame.sequence, ids, next_s=next_s, outlines=seen))
         if not frame.paced:
             metrics.FRAME_AGE_SECONDS.observe(max(0.0, now_s - taken_s))
 

@@ -18,6 +18,9 @@ DOWNLOADED = Counter("faceferry_gallery_downloaded_total", "Faces that went into
 DOWNLOAD_CUT = Counter(
     "faceferry_gallery_download_cut_total", "Files whose loading was cut short, by reason.", ["reason"]
 )
+LIVE_FAILED = Counter(
+    "faceferry_gallery_live_failed_total", "Live pictures that could not be had, by reason.", ["reason"]
+)
 VIEWERS = Gauge("faceferry_gallery_viewers", "Open pages that are told of new faces.")
 STORE_AVAILABLE = Gauge(
     "faceferry_gallery_store_available", "Whether the last look into the store went well."

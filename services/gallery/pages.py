@@ -20,6 +20,7 @@ ASSETS: Final[Mapping[str, str]] = {
     "gallery.css": "text/css",
     "gallery.js": "text/javascript",
     "day.js": "text/javascript",
+    "live.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

@@ -24,8 +24,10 @@ from services.gallery.day import DayMap
 from services.gallery.download import Downloads
 from services.gallery.gate import Door, gate
 from services.gallery.keys import Keys
+from services.gallery.live import Live
 from services.gallery.looks import Looks
 from services.gallery.metrics import REFUSED
+from services.gallery.neighbours import Neighbours
 from services.gallery.pages import Assets, Pages
 from services.gallery.presence import Presence
 from services.gallery.settings import GallerySettings
@@ -94,6 +96,8 @@ def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     pages = Pages(assets, is_guarded=door is not None)
     app = gate(door, pages.ask_for_token)
     Site(settings, sight, assets, pages, door).add_to(app)
+    live_token = settings.live_token.get_secret_value() if settings.live_token else None
+    Live(sight, pages, Neighbours(settings.live_places, live_token)).add_to(app)
     DayMap(sight, pages).add_to(app)
     Downloads(sight, Keys(settings.identities)).add_to(app)
     return app

@@ -7,6 +7,7 @@ from services.common.age_keys import read_identities
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, HostName
 from services.common.storage.settings import ObjectStoreSettings
+from services.gallery.neighbours import read_places
 
 
 class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
@@ -26,6 +27,12 @@ class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
         description="private keys (AGE-SECRET-KEY-1...), one a line, with which sealed faces are shown; "
         "without them a lock is",
     )
+    gallery_live: str = Field(
+        "",
+        description="where devices show what their cameras see, as DEVICE=http://HOST:PORT with commas "
+        "between: their capture's FACEFERRY_HTTP_PORT; empty: no live pictures",
+    )
+    live_token: SecretStr | None = Field(None, description="the token that they ask for")
     gallery_page_faces: int = Field(60, ge=1, le=500, description="faces on a page")
     gallery_max_viewers: int = Field(64, ge=1, description="open pages that are told of new faces")
     gallery_link_s: int = Field(
@@ -51,6 +58,19 @@ class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
             _ = self.identities
         except ValueError as error:
             raise ValueError(f"FACEFERRY_GALLERY_SEAL_IDENTITY: {error}") from None
+        return self
+
+    @property
+    def live_places(self) -> dict[str, str]:
+        """Where each device's capture is, by device."""
+        return read_places(self.gallery_live)
+
+    @model_validator(mode="after")
+    def _check_live(self) -> Self:
+        try:
+            _ = self.live_places
+        except ValueError as error:
+            raise ValueError(f"FACEFERRY_GALLERY_LIVE: {error}") from None
         return self
 
     @model_validator(mode="after")

@@ -175,7 +175,8 @@ class Site:
     async def _devices(self, _request: web.Request) -> web.Response:
         survey = await look_round(self._album, self._sight.counts, self._sight.presence, datetime.now(UTC))
         self._sight.looks.worked()
-        return self._pages.html("devices.html", survey=survey, most_cameras=MOST_CAMERAS)
+        live = frozenset(self._settings.live_places)
+        return self._pages.html("devices.html", survey=survey, live=live, most_cameras=MOST_CAMERAS)
 
     async def _face(self, request: web.Request) -> web.Response:
         key = _key(request)

@@ -182,6 +182,7 @@ def _settings(plan: Plan) -> dict[str, str]:
         "FACEFERRY_SPOOL_PATH": str(plan.spool_path),
         "FACEFERRY_STORE_URL": plan.store_url,
         "FACEFERRY_GALLERY_PORT": str(plan.gallery_port),
+        "FACEFERRY_GALLERY_LIVE": f"{plan.device}={plan.live_url.removesuffix('/live')}",
         "FACEFERRY_LOG_FORMAT": "json",
         "FACEFERRY_HTTP_HOST": "127.0.0.1",
     }

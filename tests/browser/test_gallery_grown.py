@@ -1,6 +1,7 @@
 """What the gallery has beside its pages of faces, in a real browser: large and small, light and dark."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from services.common.faces import Face
+from services.up.brokers import free_port
 from tests.browser.chromium import Browser
 from tests.browser.test_gallery_pages import Gallery, announce, ids_on, violations
+from tests.conftest import skip
 from tests.seeing import CAMERAS, NOON, TOKEN, fill, pictured, visit_id
-from tests.support import MosquittoServer
+from tests.support import SHARED, MosquittoServer, ServiceProcess
 
 VISITS = 5_000
 SCREENS = [*itertools.product(["light", "dark"], [1280, 390])]
@@ -306,3 +309,55 @@ def test_a_selection_is_loaded_as_one_file(desktop: Browser, full: Gallery) -> N
         ".then((all) => done([...new Uint8Array(all).slice(0, 4)]))"
     )
     assert desktop.run_async(script, link) == [*b"PK\3\4"]
+
+
+@pytest.fixture(scope="module")
+def watched(folder: Path, cloud: MosquittoServer, clips: Path) -> Iterator[Gallery]:
+    """A gallery that can reach the capture of a device whose camera sees a class, again and again."""
+    model_dir = Path(os.environ.get("FACEFERRY_MODEL_DIR", SHARED / "models"))
+    if not (model_dir / "yunet_n_dynamic.onnx").exists():
+        skip("no YuNet model: name its folder in FACEFERRY_MODEL_DIR")
+    local = MosquittoServer(folder).start()
+    port = free_port()
+    settings = {
+        "FACEFERRY_DEVICE": "porch",
+        "FACEFERRY_LOCAL_MQTT_URL": local.url,
+        "FACEFERRY_CLOUD_MQTT_URL": cloud.url,
+        "FACEFERRY_SPOOL_PATH": str(folder / "spool"),
+        "FACEFERRY_MODEL_DIR": str(model_dir),
+        "FACEFERRY_CAMERAS": f"front={(clips / 'classroom.mp4').as_uri()}?loop=1",
+        "FACEFERRY_LIVE_TOKEN": TOKEN,
+    }
+    services = [ServiceProcess(name, folder, settings) for name in ("forward", "detect")]
+    services.append(ServiceProcess("capture", folder, {**settings, "FACEFERRY_HTTP_PORT": str(port)}))
+    fill(folder / "watched", day_of_visits(3))
+    places = {"FACEFERRY_GALLERY_LIVE": f"porch=http://127.0.0.1:{port}", "FACEFERRY_LIVE_TOKEN": TOKEN}
+    gallery = Gallery(folder, folder / "watched", cloud, **places)
+    try:
+        for service in services:
+            service.start()
+        yield gallery
+    finally:
+        for each in (*services, gallery.process):
+            each.kill()
+        local.kill()
+
+
+def test_a_camera_is_seen_live_with_boxes_around_faces(screen: Screen, watched: Gallery) -> None:
+    browser = screen.browser
+
+    def is_listed() -> bool:
+        browser.open(f"{watched.url}/devices")
+        return browser.count("a[href='/live/porch/front']") == 1
+
+    browser.until(is_listed, 30)
+    browser.click("a[href='/live/porch/front']")
+    browser.until(lambda: browser.count("#boxes rect") > 0, 60)
+    browser.console()  # until the first picture was there the page asked in vain
+    first = browser.run("return document.querySelector('#view img').src")
+    browser.until(lambda: browser.run("return document.querySelector('#view img').src") != first)
+    browser.until(lambda: browser.count("#boxes rect") > 0, 30)
+    assert "face" in browser.texts("#seen")[0]
+    screen.check("live")
+    browser.press("Escape")
+    browser.until(lambda: browser.url.endswith("/devices"))

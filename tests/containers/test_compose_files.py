@@ -71,7 +71,11 @@ def test_cloud_files_are_clean_with_the_example_settings(
 
 @pytest.mark.parametrize(
     ("folder", "profiles", "files"),
-    [("edge", ("metrics",), ("live.yaml",)), ("cloud", ("selfhost", "gallery", "metrics"), ())],
+    [
+        ("edge", ("metrics",), ("live.yaml",)),
+        ("cloud", ("selfhost", "gallery", "metrics"), ()),
+        ("cloud", ("gallery",), ("live.yaml",)),
+    ],
 )
 def test_every_container_is_confined_and_what_shows_faces_or_figures_is_for_this_machine_alone(
     folder: str, profiles: tuple[str, ...], files: tuple[str, ...]
