@@ -3,7 +3,7 @@
 from typing import Any
 
 Object = dict[str, Any]
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
@@ -15,8 +15,15 @@ def named(objects: list[Object], kind: str, name: str) -> Object:
     return found
 
 
+def template(workload: Object) -> Object:
+    """What its pods are made from."""
+    spec: Object = workload["spec"]
+    found: Object = (spec["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else spec)["template"]
+    return found
+
+
 def pod(workload: Object) -> Object:
-    spec: Object = workload["spec"]["template"]["spec"]
+    spec: Object = template(workload)["spec"]
     return spec
 
 
@@ -42,5 +49,5 @@ def files(workload: Object) -> dict[str, tuple[str, str]]:
 
 
 def selects(selector: dict[str, str], workload: Object) -> bool:
-    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, str] = template(workload)["metadata"]["labels"]
     return selector.items() <= labels.items()

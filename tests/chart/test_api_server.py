@@ -16,7 +16,7 @@ import pytest
 
 from tests.chart.api_server import ApiServer, running
 from tests.chart.helm import EXAMPLES, render
-from tests.chart.objects import WORKLOADS, of_kind
+from tests.chart.objects import WORKLOADS, of_kind, template
 from tests.chart.test_chart import FOREIGN
 
 pytestmark = pytest.mark.timeout(300)
@@ -43,9 +43,9 @@ def test_a_cluster_takes_every_object(server: ApiServer, example: Path) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_every_pod_is_as_restricted_as_pod_security_can_want_it(server: ApiServer, example: Path) -> None:
     for workload in of_kind(render(example), *WORKLOADS):
-        template: dict[str, Any] = workload["spec"]["template"]
-        metadata = {**template["metadata"], "name": workload["metadata"]["name"], "namespace": "here"}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        made: dict[str, Any] = template(workload)
+        metadata = {**made["metadata"], "name": workload["metadata"]["name"], "namespace": "here"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made["spec"]}
         assert server.create(pod) == ""
         pod["spec"] = {**pod["spec"], "hostNetwork": True}
         assert "violates PodSecurity" in server.create(pod)

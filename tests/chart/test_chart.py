@@ -22,6 +22,7 @@ from tests.chart.objects import (
     of_kind,
     pod,
     selects,
+    template,
 )
 from tests.conftest import skip
 
@@ -64,7 +65,8 @@ def test_every_container_is_confined_as_in_compose(example: Path) -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert only["resources"]["limits"]["memory"]
-        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= only.keys()
+        probes = {"startupProbe", "livenessProbe", "readinessProbe"} & only.keys()
+        assert len(probes) == (0 if workload["kind"] == "CronJob" else 3)
         assert all(volume["emptyDir"]["sizeLimit"] for volume in inside["volumes"] if "emptyDir" in volume)
 
 
@@ -84,7 +86,7 @@ def test_store_and_gallery_are_asked_whether_they_live_and_whether_they_are_read
 
 def test_labels_and_annotations_stand_on_every_object_and_pod() -> None:
     objects = render(SEVERAL)
-    pods = [one["spec"]["template"] for one in of_kind(objects, *WORKLOADS)]
+    pods = [template(one) for one in of_kind(objects, *WORKLOADS)]
     for one in [*objects, *pods]:
         assert one["metadata"]["labels"]["team"] == "cameras", one
         assert one["metadata"]["annotations"]["contact"] == "cameras@example.org", one
@@ -150,6 +152,7 @@ def test_a_setting_that_is_a_secret_or_none_of_ours_is_refused(name: str) -> Non
         ({**BUCKET, "store.autoscaling.by": "keda"}, "say where Prometheus is"),
         ({**BUCKET, "store.replica": "3"}, "replica"),
         ({**BUCKET, "broker.memory": "512m"}, "/broker/memory"),
+        ({**BUCKET, "index.tidy.schedule": "hourly"}, "/index/tidy/schedule"),
         (
             {**BUCKET, "gallery.enabled": "true", "gallery.ingress.enabled": "true"},
             "networkPolicy.galleryFrom: name the Ingress controller",
@@ -195,6 +198,24 @@ def test_stores_are_added_by_their_own_metrics() -> None:
     assert scaled["spec"]["scaleTargetRef"]["name"] == "faces-faceferry-store"
     assert (waiting["type"], waiting["metricType"], cpu["type"]) == ("prometheus", "AverageValue", "cpu")
     assert all(isinstance(value, str) for value in waiting["metadata"].values())
+
+
+def test_the_index_is_tidied_and_mended_with_the_store_s_rights_and_without_its_brokers() -> None:
+    sets = {f"index.{what}.enabled": "true" for what in ("tidy", "mend")}
+    objects = render(SEVERAL, sets=sets)
+    store = named(objects, "Deployment", "faces-faceferry-store")
+    jobs = of_kind(objects, "CronJob")
+    assert [one["metadata"]["name"] for one in jobs] == [
+        f"faces-faceferry-index-{w}" for w in ("tidy", "mend")
+    ]
+    for one in jobs:
+        assert pod(one)["serviceAccountName"] == pod(store)["serviceAccountName"]
+        assert container(one)["image"] == container(store)["image"]
+        assert set(files(one)) == {"/run/secrets/aws/credentials"}
+        assert one["spec"]["concurrencyPolicy"] == "Forbid"
+    assert not of_kind(render(sets=BUCKET), "CronJob"), "nobody has asked for it"
+    (small,) = of_kind(render(SMALL), "CronJob")
+    assert "faces" in {volume["name"] for volume in pod(small)["volumes"]}
 
 
 def test_a_claim_with_faces_in_it_stays_when_the_release_goes() -> None:

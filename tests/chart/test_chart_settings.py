@@ -8,10 +8,12 @@ import yaml
 from pydantic import TypeAdapter
 
 from services.common.settings import MqttUrl
+from services.common.storage.settings import ObjectStoreSettings
 from services.gallery.settings import GallerySettings
 from services.store.settings import StoreSettings
 from tests.chart.helm import CHART, EXAMPLES, render
-from tests.chart.objects import Object, environment, files, named
+from tests.chart.objects import Object, container, environment, files, named
+from tests.support import faceferry
 
 ROOT = CHART.parents[1]
 KINDS: dict[str, type[StoreSettings | GallerySettings]] = {"store": StoreSettings, "gallery": GallerySettings}
@@ -73,6 +75,22 @@ def test_the_broker_is_told_what_compose_tells_it() -> None:
     )
     assert told.keys() == said
     assert (told["TEST_TOPIC"], told["STORE_TOPICS"], told["MEMORY"]) == ("porch", "test_topic", "512m")
+
+
+@pytest.mark.parametrize("what", ["tidy", "mend"])
+def test_the_commands_that_keep_the_index_run_with_what_the_chart_tells_them(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {f"index.{what}.enabled": "true"}
+    job = named(render(CHART / "examples/small.yaml", sets=sets), "CronJob", f"faces-faceferry-index-{what}")
+    told = put_in_place(job, tmp_path, monkeypatch)
+    known = {f"FACEFERRY_{name.upper()}" for name in ObjectStoreSettings.model_fields}
+    assert told.keys() - known <= READ_ELSEWHERE
+    (tmp_path / "faces").mkdir()
+    monkeypatch.setenv("FACEFERRY_STORE_URL", (tmp_path / "faces").as_uri())
+    python, module, name, *arguments = container(job)["command"]
+    assert (python, module, name) == ("python3", "-m", "services.cli")
+    assert faceferry(*arguments) == 0
 
 
 def test_users_of_brokers_are_those_that_their_rules_know() -> None:

@@ -1,8 +1,8 @@
 {{- /* How every pod is confined, as compose/cloud does it, and what store and gallery have in common. */}}
 
-{{- /* root, part, values */}}
+{{- /* root, part, values; account: whose service account it has, where it is not its own */}}
 {{- define "faceferry.pod" -}}
-serviceAccountName: {{ include "faceferry.name" . }}
+serviceAccountName: {{ include "faceferry.name" (dict "root" .root "part" (.account | default .part)) }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
@@ -82,13 +82,14 @@ readinessProbe:
 {{- join "," $urls }}
 {{- end }}
 
-{{- /* What store and gallery are told alike. root, part, values */}}
+{{- /* What store and gallery are told alike; who has no Secret for the brokers is told nothing of them. root, part, values */}}
 {{- define "faceferry.env" -}}
 {{- $env := dict
-    "FACEFERRY_LOG_LEVEL" .root.Values.logLevel
-    "FACEFERRY_CLOUD_MQTT_URL" (include "faceferry.brokers" .)
-    "FACEFERRY_RETAIN_DAYS" (required "retainDays: say for how many days faces are kept, or forever" .root.Values.retainDays | toString)
     "FACEFERRY_STORE_URL" (required "storeUrl: say where faces go, s3://bucket/prefix or file:///var/lib/faceferry/faces" .root.Values.storeUrl) }}
+{{- if .values.secrets.broker }}
+{{- $_ := set $env "FACEFERRY_LOG_LEVEL" .root.Values.logLevel }}
+{{- $_ := set $env "FACEFERRY_CLOUD_MQTT_URL" (include "faceferry.brokers" .) }}
+{{- $_ := set $env "FACEFERRY_RETAIN_DAYS" (required "retainDays: say for how many days faces are kept, or forever" .root.Values.retainDays | toString) }}
 {{- if eq .root.Values.brokers.clients "certificates" }}
 {{- $_ := set $env "FACEFERRY_CLOUD_CERT_FILE" "/run/secrets/broker/tls.crt" }}
 {{- $_ := set $env "FACEFERRY_CLOUD_KEY_FILE" "/run/secrets/broker/tls.key" }}
@@ -97,6 +98,7 @@ readinessProbe:
 {{- end }}
 {{- if not .root.Values.brokers.publicAuthority }}
 {{- $_ := set $env "FACEFERRY_CLOUD_CA_FILE" "/run/secrets/broker/ca.crt" }}
+{{- end }}
 {{- end }}
 {{- with .values.secrets.aws }}
 {{- $_ := set $env "AWS_SHARED_CREDENTIALS_FILE" "/run/secrets/aws/credentials" }}
@@ -145,9 +147,11 @@ readinessProbe:
 {{- /* Secrets, /tmp and the folder of store and gallery. root, part, values */}}
 {{- define "faceferry.volumes" -}}
 {{ include "faceferry.tmp" . }}
+{{- if .values.secrets.broker }}
 {{- $keys := ternary (list "tls.crt" "tls.key") (list "password") (eq .root.Values.brokers.clients "certificates") }}
 {{- if not .root.Values.brokers.publicAuthority }}{{ $keys = prepend $keys "ca.crt" }}{{ end }}
 {{ include "faceferry.secretVolume" (dict "name" "broker" "secret" .values.secrets.broker "keys" $keys) }}
+{{- end }}
 {{- range $name, $key := dict "aws" "credentials" "group" "group" "token" "token" }}
 {{- with get $.values.secrets $name }}
 {{ include "faceferry.secretVolume" (dict "name" $name "secret" . "keys" (list $key)) }}
@@ -161,8 +165,7 @@ readinessProbe:
 
 {{- define "faceferry.mounts" -}}
 - {name: tmp, mountPath: /tmp}
-- {name: broker, mountPath: /run/secrets/broker, readOnly: true}
-{{- range tuple "aws" "group" "token" }}
+{{- range tuple "broker" "aws" "group" "token" }}
 {{- if get $.values.secrets . }}
 - {name: {{ . }}, mountPath: /run/secrets/{{ . }}, readOnly: true}
 {{- end }}
