@@ -43,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     device = actions.add_parser("device", help="make a device's certificate, and the bundle to copy to it")
     device.add_argument("name", metavar="NAME", help="its FACEFERRY_DEVICE")
+    actions.add_parser(
+        "erasure",
+        help="make the key that erasures are ordered with, and its public part for devices and stores",
+    )
     revoke = actions.add_parser(
         "revoke", help="let a device or a service in no more, with any of its certificates"
     )
@@ -69,7 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make, replace, revoke and show certificates."""
     folder = PkiFolder(options.folder, options.owner)
-    actions = {"init": _init, "device": _device, "revoke": _revoke, "renew": _renew, "list": _list}
+    actions = {
+        "init": _init,
+        "device": _device,
+        "erasure": _erasure,
+        "revoke": _revoke,
+        "renew": _renew,
+        "list": _list,
+    }
     actions[options.action](folder, options, datetime.now(UTC))
     return 0
 
@@ -85,6 +96,13 @@ def _init(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None
 
 def _device(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
     print(_how_to_install(folder.add_device(options.name, now), options.name))
+
+
+def _erasure(folder: PkiFolder, _options: argparse.Namespace, _now: datetime) -> None:
+    made = folder.add_erasure_key()
+    print(f"made in {folder.path}: erase.key, which orders erasures: keep it where you erase from, alone")
+    print(f"{made} is public: new bundles have it. Copy it into secrets/ of the devices that there are, and")
+    print("say FACEFERRY_ERASE_KEY_FILE=./secrets/erase.pub in .env there and in compose/cloud")
 
 
 def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Mapping
 from datetime import datetime
 
 from cryptography import x509
@@ -26,18 +27,18 @@ def key_pem(identity: Identity) -> bytes:
     return identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def pack(identity: Identity, authority: bytes, owner: Owner, now: datetime) -> bytes:
+def pack(identity: Identity, public: Mapping[str, bytes], owner: Owner, now: datetime) -> bytes:
     """Return the archive with what a device needs.
 
     Args:
         identity: the device's.
-        authority: the file `ca.crt`.
+        public: files that every device gets, by name: `ca.crt`, and `erase.pub` if there is one.
         owner: of the files on the device.
         now: when they were made.
     """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as bundle:
-        for name, content in {"ca.crt": authority, **pair("device", identity)}.items():
+        for name, content in {**public, **pair("device", identity)}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             member.mode = mode_of(name)

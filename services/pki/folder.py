@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from services.common.erasure import keys as erasure_keys
 from services.common.errors import SetupError
 from services.pki import bundle, certificates, register
 from services.pki.certificates import GALLERY, SERVER, STORE, Identity
@@ -18,6 +19,9 @@ INSIDE = ("broker", "localhost", "127.0.0.1")
 """What the broker is called besides: by the services beside it, and by who tries it on its own machine."""
 STEMS = {SERVER: "server", STORE: "store", GALLERY: "gallery"}
 """What the files of the cloud's side are called."""
+
+ERASE_KEY, ERASE_PUB = "erase.key", "erase.pub"
+"""What erasures are ordered with, and what tells that they are."""
 
 _ISSUED = "issued"
 _OLD_ISSUED = ("devices/renewed", "devices/revoked")
@@ -31,6 +35,8 @@ class PkiFolder:
     - `server.crt`, `server.key`: the broker's; and in the same way `store` and `gallery`;
     - `devices/NAME.crt`, and `devices/NAME.tar`: a device's, and with its key for the device itself. The
       key lies nowhere else;
+    - `erase.key`, `erase.pub`: what erasures are ordered with, if that was made; the second is in bundles
+      that are made from then on;
     - `issued/NAME-SERIAL.crt`: every certificate that was ever signed, so that it can be revoked. It is there
       before anybody can have the certificate.
 
@@ -86,6 +92,22 @@ class PkiFolder:
                 raise _there_already(self.path / f"devices/{name}.crt")
             self._keep(known)
             return self._make_device(authority, name, now)
+
+    def add_erasure_key(self) -> Path:
+        """Make the key that erasures are ordered with; return its public part, which devices and stores get.
+
+        Raises:
+            SetupError: there is one, or there is no authority here.
+        """
+        with self._files.alone():
+            self._authority()
+            if self._files.exists(ERASE_PUB):
+                raise _there_already(self.path / ERASE_PUB)
+            if not self._files.exists(ERASE_KEY):
+                self._files.write({ERASE_KEY: erasure_keys.make()})
+            public = self._files.parse(ERASE_KEY, lambda pem: erasure_keys.public_of(pem.decode()))
+            self._files.write({ERASE_PUB: public})
+        return self.path / ERASE_PUB
 
     def revoke(self, name: str, now: datetime, serial: int | None = None) -> list[Issued]:
         """Put all certificates of a name on the list, older ones too, and a device's files out of the way.
@@ -207,7 +229,10 @@ class PkiFolder:
 
     def _make_device(self, authority: Identity, name: str, now: datetime) -> Path:
         identity = certificates.issue_client(authority, name, now)
-        packed = bundle.pack(identity, self._files.read("ca.crt"), self._owner, now)
+        public = {"ca.crt": self._files.read("ca.crt")}
+        if self._files.exists(ERASE_PUB):
+            public[ERASE_PUB] = self._files.read(ERASE_PUB)
+        packed = bundle.pack(identity, public, self._owner, now)
         self._files.make_folder("devices")
         self._keep([_new(name, identity)])
         self._files.write(

@@ -53,6 +53,27 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_key_for_erasures_is_made_once_and_its_public_part_goes_into_bundles(pki: PkiFolder) -> None:
+    made = pki.add_erasure_key()
+    assert b"PUBLIC" in made.read_bytes()
+    assert stat.S_IMODE((pki.path / "erase.key").stat().st_mode) == 0o600
+    with tarfile.open(pki.add_device("porch", NOW)) as bundle:
+        packed = bundle.extractfile("erase.pub")
+        assert packed is not None
+        assert packed.read() == made.read_bytes()
+        assert "erase.key" not in bundle.getnames()
+    with pytest.raises(SetupError, match="there already"):
+        pki.add_erasure_key()
+
+
+def test_making_that_key_goes_on_where_it_was_killed(pki: PkiFolder) -> None:
+    made = pki.add_erasure_key()
+    before = contents(pki.path)
+    made.unlink()
+    assert pki.add_erasure_key() == made
+    assert contents(pki.path) == before
+
+
 def test_keys_are_secret_and_certificates_are_not(pki: PkiFolder) -> None:
     old = os.umask(0)
     try:
