@@ -28,6 +28,7 @@ COMMANDS = {
     "cameras": "list the cameras of this machine and its network, with the line for the configuration",
     "models": "list, fetch or verify the detector's models",
     "open": "open sealed faces with a private key, or make one",
+    "erase": "erase faces for good, with proof: from the store, and from every device that holds any",
     "retain": "say for how long faces are kept, and see to it that they go in time",
     "status": "show devices, cameras, links and what waits, on one screen",
     "spool": "show what waits for the cloud and what cannot go there, or put that back",

@@ -119,6 +119,14 @@ class FolderStore:
         """Write a bare file and make it durable."""
         await self._run(lambda: self._in_root(lambda root: self._keep(root, key, body)))
 
+    async def create(self, key: str, body: bytes) -> bool:
+        """Write a bare file that is not there yet."""
+        return await self._run(lambda: self._in_root(lambda root: self._create(root, key, body)))
+
+    async def clear_unfinished(self, before: datetime) -> int:
+        """Remove temporary files: a writer that misses its own writes another."""
+        return await self._run(lambda: self._clear_away(before.timestamp()))
+
     async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Read a file, or a part of it."""
         return await self._run(lambda: self._fetch(key, start, end), self._listers)
@@ -196,7 +204,7 @@ class FolderStore:
         try:
             self._settle()
             self._try_room(ROOM_AFTER_FULL_BYTES)
-            self._clear_away()
+            self._clear_away(time.time() - OLD_S)
             self._in_root(self._probe)
         except OSError as error:
             if error.errno not in _HOPELESS:
@@ -211,11 +219,15 @@ class FolderStore:
         self._ground.settle()
         self._durable_folders.clear()
 
-    def _clear_away(self) -> None:
-        for path in (self._root / files.TEMPORARY).iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > OLD_S:
-                    path.unlink()
+    def _clear_away(self, before_s: float) -> int:
+        cleared = 0
+        with contextlib.suppress(FileNotFoundError):
+            for path in (self._root / files.TEMPORARY).iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before_s:
+                        path.unlink()
+                        cleared += 1
+        return cleared
 
     def _check(self, room_bytes: int) -> None:
         try:
@@ -263,13 +275,19 @@ class FolderStore:
         files.sync_names(root, str(key.parent))
         return is_new
 
-    def _keep(self, root: int, key: str, body: bytes) -> None:
+    def _keep(self, root: int, key: str, body: bytes) -> bool:
         folder = str(PurePosixPath(key).parent)
         self._make_durable_folder(root, files.TEMPORARY)
         self._make_durable_folder(root, folder)
         with files.temporary(root, body, self._mode) as written:
-            files.place(root, written, key)
+            is_new = files.place(root, written, key)
         files.sync_names(root, folder)
+        return is_new
+
+    def _create(self, root: int, key: str, body: bytes) -> bool:
+        # Where there are no links a file is replaced: so it is looked for first.
+        is_new = not files.exists(root, key) and self._keep(root, key, body)
+        return is_new or self._fetch(key, 0, None) == body
 
     def _fetch(self, key: str, start: int, end: int | None) -> bytes:
         try:

@@ -192,6 +192,22 @@ class Files(Protocol):
 class WholeStore(ObjectStore, Files, Protocol):
     """Keeps objects, and bare files beside them."""
 
+    async def create(self, key: str, body: bytes) -> bool:
+        """Make a file durable unless there is one of this key; return whether what is there is this.
+
+        Of several who create one of the same key one is told so, if the store knows conditional writes.
+
+        Raises:
+            StoreUnavailable: see `Files`.
+        """
+
+    async def clear_unfinished(self, before: datetime) -> int:
+        """Remove what writers have begun before a time and not finished: they are dead, or begin once more.
+
+        Returns:
+            how many files that were.
+        """
+
 
 ROOM_BYTES = 64 * 1024
 """With less room than this a store is full: hardly a face fits in."""

@@ -1,0 +1,258 @@
+import argparse
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.commands.stores import chosen
+from services.common import times
+from services.common.erasure import entries, keys
+from services.common.erasure.entries import BrokenLog, Entry, Kind, Sign, Verify
+from services.common.erasure.erasing import SETTLE_S, Erased, Eraser, chunked
+from services.common.erasure.finding import Found, look, with_members
+from services.common.erasure.ledger import Ledger
+from services.common.erasure.selection import Selection, check
+from services.common.errors import Refused, SetupError
+from services.common.faces import is_id
+from services.common.storage.backends import open_store
+from services.common.storage.objects import StoreUnavailable, WholeStore
+from services.common.storage.visits import is_visit
+from services.common.topics import is_name
+
+SIGNING_KEY, PUBLIC_KEY = "FACEFERRY_ERASE_SIGNING_KEY_FILE", "FACEFERRY_ERASE_KEY_FILE"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line of `faceferry erase`."""
+    parser.description = (
+        "Erase faces for good: from the store with all versions, from its index, and from the devices that "
+        "hold any, when they connect next. Those that come late are kept out. Look first, with --dry-run."
+    )
+    parser.add_argument("ids", nargs="*", metavar="ID", help="these faces")
+    parser.add_argument("--visit", metavar="ID", help="the faces of this visit")
+    parser.add_argument("--device", metavar="NAME", help="only this device's")
+    parser.add_argument("--camera", metavar="NAME", help="only this camera's")
+    parser.add_argument(
+        "--from", dest="since", metavar="TIME", help="taken then or later: 2026-01-31[T12:30] UTC"
+    )
+    parser.add_argument("--to", dest="until", metavar="TIME", help="taken before; default: now")
+    parser.add_argument("--dry-run", action="store_true", help="say what would go, and do nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--resume", action="store_true", help="finish what was ordered, and no more")
+    parser.add_argument("--status", action="store_true", help="show what was ordered, and who has done it")
+    parser.add_argument("--log", action="store_true", help="print the log of erasures, a line each")
+    parser.add_argument(
+        "--verify", metavar="LOG", help="check a log that --log has printed, or -: the store's"
+    )
+    parser.add_argument("--store", metavar="URL_OR_PATH", help="as for `faceferry faces`")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        default=Path(os.environ.get(SIGNING_KEY) or "secrets/erase.key"),
+        metavar="FILE",
+        help=f"what orders are signed with; default: {SIGNING_KEY}, else secrets/erase.key",
+    )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        default=Path(os.environ.get(PUBLIC_KEY) or "secrets/erase.pub"),
+        metavar="FILE",
+        help=f"what logs are verified with; default: {PUBLIC_KEY}, else secrets/erase.pub",
+    )
+    parser.add_argument(
+        "--settle",
+        type=float,
+        default=SETTLE_S,
+        metavar="SECONDS",
+        help=f"after so long it is looked again for what was on its way; default: {SETTLE_S:.0f}",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Erase, or look at what was erased; return 1 where something is left, or a log is not as it was.
+
+    Raises:
+        SetupError: the store, a key or what is asked for makes no sense.
+    """
+    try:
+        if options.verify not in (None, "-"):
+            return _verify_file(Path(options.verify), _verifier(options.public_key))
+        return asyncio.run(_in_store(options))
+    except BrokenLog as error:
+        print(f"the log is not as it was written: {error}", file=sys.stderr)
+        return 1
+    except StoreUnavailable as error:
+        raise SetupError(f"{error}; `faceferry erase --resume` goes on where it was") from error
+
+
+async def _in_store(options: argparse.Namespace) -> int:
+    settings = chosen(options.store)
+    async with open_store(settings, may_make_folder=False) as store:
+        if options.log or options.verify or options.status:
+            return await _show(store, options)
+        selection = None if options.resume else selection_of(options, datetime.now(UTC))
+        if options.dry_run and selection is not None:
+            _tell_found(await _look(store, selection), selection)
+            return 0
+        sign, verify = _signer(options.key)
+        await store.verify()
+        eraser = Eraser(store, Ledger(store, verify), sign, settle_s=options.settle)
+        if selection is not None and not options.yes:
+            _ask(await _look(store, selection), selection)
+        return await _erase(eraser, selection)
+
+
+async def _erase(eraser: Eraser, selection: Selection | None) -> int:
+    """Order, carry out that and whatever was not done before."""
+    await eraser.take_reports()
+    for some in chunked(selection) if selection is not None else ():
+        ordered = await eraser.order(some)
+        print(f"ordered {ordered.name}: {some}")
+    is_done = True
+    for order in await eraser.unfinished():
+        done = await eraser.carry_out(order)
+        print(_as_line(done))
+        is_done = is_done and not done.left
+    print("devices erase theirs when they are connected: `faceferry erase --status` says which have")
+    return 0 if is_done else 1
+
+
+async def _show(store: WholeStore, options: argparse.Namespace) -> int:
+    if options.status and options.key.is_file():
+        sign, verify = _signer(options.key)
+        await Eraser(store, Ledger(store, verify), sign).take_reports()
+    found = await Ledger(store, _verifier(options.public_key)).entries()
+    if options.log:
+        for entry in found:
+            print(entry.line.decode())
+    elif options.status:
+        for line in _status(found):
+            print(line)
+    else:
+        _tell_whole(found)
+    return 0
+
+
+async def _look(store: WholeStore, selection: Selection) -> Found:
+    return await look(store, await with_members(store, selection))
+
+
+def _verify_file(path: Path, verify: Verify) -> int:
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        raise BrokenLog(content.count(b"\n") + 1, "it has no end")
+    _tell_whole(entries.check(content.split(b"\n")[:-1], verify))
+    return 0
+
+
+def _tell_whole(found: Sequence[Entry]) -> None:
+    last = f", the last {found[-1].digest} of {times.rfc3339(found[-1].time)}" if found else ""
+    print(f"{len(found)} lines, each as it was written{last}")
+
+
+def selection_of(options: argparse.Namespace, now: datetime) -> Selection:
+    """Return what the command line names.
+
+    Raises:
+        SetupError: it names nothing, or what makes no sense.
+    """
+    is_range = not options.ids and options.visit is None
+    if is_range and not any((options.device, options.camera, options.since, options.until)):
+        raise SetupError("say what: ids, --visit, or --device, --camera, --from and --to")
+    _check_each(options.ids, is_id, "no face's id")
+    _check_each([options.visit] if options.visit else [], is_visit, "no visit's id")
+    _check_each([name for name in (options.device, options.camera) if name], is_name, "no name")
+    selection = Selection(
+        frozenset(options.ids),
+        options.visit,
+        options.device,
+        options.camera,
+        _time(options.since),
+        _time(options.until) or (now if is_range else None),
+    )
+    for some in chunked(selection):
+        try:
+            check(some, now)
+        except Refused as error:
+            raise SetupError(error.detail) from error
+    return selection
+
+
+def _check_each(texts: Sequence[str], is_one: Callable[[str], bool], otherwise: str) -> None:
+    for text in texts:
+        if not is_one(text):
+            raise SetupError(f"{text[:80]!r} is {otherwise}")
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SetupError(f"{text[:80]!r} is no time such as 2026-01-31 or 2026-01-31T12:30:00") from error
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _signer(path: Path) -> tuple[Sign, Verify]:
+    try:
+        return keys.signer(path.read_text())
+    except ValueError as error:
+        raise SetupError(f"{path}: {error}") from error
+
+
+def _verifier(path: Path) -> Verify:
+    try:
+        return keys.verifier(path.read_text())
+    except ValueError as error:
+        raise SetupError(f"{path}: {error}") from error
+
+
+def _ask(found: Found, selection: Selection) -> None:
+    if not sys.stdin.isatty():
+        raise SetupError("--yes is wanted where nobody can be asked; --dry-run says what would go")
+    _tell_found(found, selection)
+    if input(f"Type {len(found.faces)} to erase them for good: ").strip() != str(len(found.faces)):
+        raise SetupError("nothing was erased")
+
+
+def _tell_found(found: Found, selection: Selection) -> None:
+    print(
+        f"{selection}: {len(found.faces)} faces are stored, {found.copies} copies of them with all versions"
+    )
+    for source, faces in sorted(Counter(source for source, _ in found.faces).items()):
+        print(f"    {faces} of {source}")
+    print("and whatever of that devices still hold, or comes late")
+
+
+def _as_line(done: Erased) -> str:
+    refused = "".join(f"; {count} copies are not let go of: {why}" for why, count in done.refused.items())
+    left = f"{done.left} COPIES ARE LEFT" if done.left else "looked again, and nothing is left"
+    return (
+        f"erased {done.order.name}: {done.faces} faces, {done.copies} copies, {done.rows} rows of the index; "
+        f"{left}{refused}"
+    )
+
+
+def _status(found: Sequence[Entry]) -> list[str]:
+    still = {entry.name for entry in entries.unfinished(found)}
+    lines: list[str] = []
+    for order in (entry for entry in found if entry.kind is Kind.ORDERED):
+        state = "open: `faceferry erase --resume`" if order.name in still else "done in the store"
+        lines.append(f"{times.rfc3339(order.time)} {order.name} {state}: {order.selection}")
+        lines += [f"    {_report(each)}" for each in found if _is_report_of(each, order)]
+    return lines or ["nothing was ever ordered"]
+
+
+def _is_report_of(entry: Entry, order: Entry) -> bool:
+    return entry.kind is Kind.REPORTED and entry.about.get("of") == order.name
+
+
+def _report(entry: Entry) -> str:
+    gone = entry.about.get("gone")
+    counts = [f"{count} {where}" for where, count in gone.items() if count] if isinstance(gone, dict) else []
+    return f"{times.rfc3339(entry.time)} {entry.about.get('device')}: {', '.join(counts) or 'had none'}"

@@ -1,0 +1,188 @@
+"""An order carried out in a store: what is found goes, and it is looked again until nothing is left.
+
+Everything here may be cut short at any moment and done again. What was ordered is in the log before anything
+goes; an order of which the log does not say that nothing is left is carried out anew.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from services.common.erasure.entries import Entry, Kind, Sign, unfinished
+from services.common.erasure.finding import Found, copies_of, index_folders, look, with_members
+from services.common.erasure.ledger import Ledger
+from services.common.erasure.selection import MOST_IDS, Selection, to_body
+from services.common.storage.index import names as index_names
+from services.common.storage.index.mending import leave_out
+from services.common.storage.index.names import Hour
+from services.common.storage.index.reading import Index
+from services.common.storage.objects import Copy, WholeStore
+from services.common.topics import Source
+
+AT_ONCE = 500
+"""Copies that are removed before the next are looked for."""
+MOST_PASSES = 3
+"""So often it is looked again where something has come meanwhile."""
+SETTLE_S = 60.0
+"""After so long every store that is set up for it knows of an order, and has written what it had begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What came of an order.
+
+    Attributes:
+        order: the line that it is.
+        faces: that were there, by camera and id.
+        copies: that went: images, what is known of each, versions, marks of deletions.
+        rows: of the index that went.
+        left: copies that are still there.
+        refused: why the store does not let go of copies, and of how many.
+    """
+
+    order: Entry
+    faces: int
+    copies: int
+    rows: int
+    left: int
+    refused: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Done:
+    """What went so far, and what the store did not let go of at the last pass."""
+
+    faces: set[tuple[Source, str]] = field(default_factory=set)
+    copies: int = 0
+    rows: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Eraser:
+    """Erases from a store, and writes down that it did.
+
+    Args:
+        store: where from.
+        ledger: the log, in the same store.
+        sign: signs for it.
+        now: the clock, UTC.
+        wait: waits for seconds.
+        settle_s: how long after the first pass it is looked again for what was on its way.
+    """
+
+    def __init__(
+        self,
+        store: WholeStore,
+        ledger: Ledger,
+        sign: Sign,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._sign = sign
+        self._now = now
+        self._wait = wait
+        self._settle_s = settle_s
+
+    async def order(self, selection: Selection) -> Entry:
+        """Write down what is to be erased. From here on it is, whatever ends this process.
+
+        Raises:
+            BrokenLog, StoreUnavailable: nothing is ordered.
+        """
+        whole = await with_members(self._store, selection)
+        named = whole if len(whole.ids) <= MOST_IDS else selection
+        return await self._ledger.append(Kind.ORDERED, to_body(named), self._sign, self._now())
+
+    async def unfinished(self) -> list[Entry]:
+        """Return what was ordered and is not done, the oldest first."""
+        return unfinished(await self._ledger.entries())
+
+    async def carry_out(self, order: Entry) -> Erased:
+        """Erase what was ordered, and write down that nothing is left, or what.
+
+        Raises:
+            BrokenLog: the log was changed.
+            StoreUnavailable: the store does not answer; the order stays open.
+        """
+        selection = await with_members(self._store, order.selection)
+        found = await look(self._store, selection)
+        await self._say(Kind.FOUND, order, found, {})
+        done = _Done()
+        await self._remove(selection, done)
+        await self._wait(self._settle_s)
+        for _ in range(MOST_PASSES):
+            selection = await with_members(self._store, selection)
+            await self._remove(selection, done)
+            left = await look(self._store, selection)
+            if not left.copies or done.refused:
+                break
+        await self._store.clear_unfinished(self._now())
+        refused = dict(sorted(done.refused.items()))
+        faces = found.faces | done.faces
+        more = {"left": left.copies, "refused": refused, "rows": done.rows}
+        await self._say(Kind.ERASED, order, Found(faces, done.copies), more)
+        return Erased(order, len(faces), done.copies, done.rows, left.copies, refused)
+
+    async def take_reports(self) -> int:
+        """Write down what devices have reported since; return how many reports that were."""
+        reports = await self._ledger.reports()
+        for report in reports:
+            about = {"of": report.order, "device": report.device, "gone": dict(report.gone)}
+            await self._ledger.append(Kind.REPORTED, about, self._sign, self._now())
+        return len(reports)
+
+    async def _say(self, kind: Kind, order: Entry, found: Found, more: Mapping[str, object]) -> None:
+        about = {"of": order.name, "faces": len(found.faces), "copies": found.copies, "ids": found.digest}
+        await self._ledger.append(kind, {**about, **more}, self._sign, self._now())
+
+    async def _remove(self, selection: Selection, done: _Done) -> None:
+        done.refused.clear()
+        some: list[Copy] = []
+        async for copy, key in copies_of(self._store, selection):
+            done.faces.add((key.source, key.id))
+            some.append(copy)
+            if len(some) >= AT_ONCE:
+                await self._remove_some(some, done)
+                some = []
+        await self._remove_some(some, done)
+        for folder in index_folders(selection):
+            await self._remove_rows(folder, selection, done)
+
+    async def _remove_some(self, copies: Sequence[Copy], done: _Done) -> None:
+        done.copies += len(copies) - await self._remove_copies(copies, done)
+
+    async def _remove_copies(self, copies: Sequence[Copy], done: _Done) -> int:
+        """Remove copies; return how many the store does not let go of."""
+        refused = await self._store.remove_copies(copies) if copies else {}
+        done.refused.update(refused.values())
+        return len(refused)
+
+    async def _remove_rows(self, folder: str, selection: Selection, done: _Done) -> None:
+        """Leave faces out of the index, and remove all versions of the files that had them."""
+        index = Index(self._store)
+        days = await index.days() if folder == index_names.ROOT else [index_names.day_in(folder)]
+        for day in days:
+            assert day is not None
+            for hour in await index.hours(day):
+                done.rows += await self._leave_out(index, hour, selection)
+        before = [copy async for copy in self._store.copies(folder)]
+        current = {entry.key async for entry in self._store.entries(folder)}
+        await self._remove_copies([copy for copy in before if copy.key not in current], done)
+
+    async def _leave_out(self, index: Index, hour: Hour, selection: Selection) -> int:
+        ids = {row.id for row in await index.rows(hour) if selection.takes(row.key.source, row.id, row.visit)}
+        return (await leave_out(self._store, hour, ids)).dropped if ids else 0
+
+
+def chunked(selection: Selection) -> list[Selection]:
+    """Return a selection as several, where it names more ids than an order may."""
+    ids = sorted(selection.ids)
+    if len(ids) <= MOST_IDS:
+        return [selection]
+    return [replace(selection, ids=frozenset(ids[at : at + MOST_IDS])) for at in range(0, len(ids), MOST_IDS)]

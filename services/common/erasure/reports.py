@@ -1,0 +1,58 @@
+"""What a device says that it did about an order. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.common.errors import Refused, is_reason
+from services.common.payloads import from_json, to_json
+from services.common.topics import is_name
+
+STORE = "_store"
+"""In the place of a device's name: the store, which keeps late ones out from then on."""
+MOST_BYTES = 4_096
+_ORDER = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done about an order.
+
+    Attributes:
+        order: its name, see `Entry.name`.
+        device: who did it: a device, or the store.
+        gone: how many went, by where they were: `waiting`, `quarantine`, `set_aside`, `files`.
+    """
+
+    order: str
+    device: str
+    gone: Mapping[str, int]
+
+
+def is_order_name(text: str) -> bool:
+    """Say whether `text` may name an order."""
+    return _ORDER.fullmatch(text) is not None
+
+
+def write_report(report: Report) -> bytes:
+    """Return a report as it goes over the wire and lies in the store."""
+    return to_json({"of": report.order, "device": report.device, "gone": dict(sorted(report.gone.items()))})
+
+
+def read_report(payload: bytes) -> Report:
+    """Read a report, of which nothing is believed.
+
+    Raises:
+        Refused: `bad_report` or `bad_json`.
+    """
+    if len(payload) > MOST_BYTES:
+        raise Refused("bad_report", f"{len(payload)} bytes")
+    match from_json(payload):
+        case {"of": str() as order, "device": str() as device, "gone": dict() as gone, **rest} if not rest:
+            if is_order_name(order) and (device == STORE or is_name(device)) and _are_counts(gone):
+                return Report(order, device, gone)
+    raise Refused("bad_report", "not a report")
+
+
+def _are_counts(gone: Mapping[object, object]) -> bool:
+    return all(is_reason(where) and type(count) is int and count >= 0 for where, count in gone.items())
