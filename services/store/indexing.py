@@ -33,17 +33,20 @@ _drops = Drops(UNINDEXED, "store.index_incomplete")
 
 
 @asynccontextmanager
-async def indexing(files: Files, every_s: float) -> AsyncIterator[Callable[[Admitted], None]]:
+async def indexing(
+    files: Files, every_s: float, is_erased: Callable[[Row], bool] = lambda _: False
+) -> AsyncIterator[Callable[[Admitted], None]]:
     """Write the index for as long as the context lasts; yield what takes each face that was stored.
 
     Args:
         files: the store.
         every_s: for how long a row may wait for others; 0: nothing is written.
+        is_erased: says of a face whether it was erased while its row waited.
     """
     if not every_s:
         yield lambda _admitted: None
         return
-    index = Indexing(files, every_s)
+    index = Indexing(files, every_s, is_erased)
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(index.run(), name="store.index")
         try:
@@ -58,10 +61,12 @@ class Indexing:
     Args:
         files: the store.
         every_s: for how long a row may wait for others.
+        is_erased: see `indexing`.
     """
 
-    def __init__(self, files: Files, every_s: float) -> None:
+    def __init__(self, files: Files, every_s: float, is_erased: Callable[[Row], bool]) -> None:
         self._files = files
+        self._is_erased = is_erased
         self._every_s = every_s
         self._rows: list[Row] = []
         self._begun = asyncio.Event()
@@ -128,6 +133,7 @@ class Indexing:
 
     async def _write(self) -> None:
         """Write what has come until now; what is not durable yet waits on."""
+        self._rows = [row for row in self._rows if not self._is_erased(row)]
         for some in names.by_hour(rows.tidied(self._rows)).values():
             body = rows.encode(some)
             await self._files.keep(names.key_for(some, body), body)

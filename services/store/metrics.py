@@ -35,6 +35,19 @@ CAPTURE_TO_STORE_SECONDS = Histogram(
     "From the moment a frame was taken until its face was durable.",
     buckets=(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600, 3600, 86400),
 )
+ERASURES = Gauge("faceferry_store_erasures", "Orders to erase that this store knows, and keeps out.")
+ERASURES_READ_AT = Gauge(
+    "faceferry_store_erasures_read_timestamp_seconds",
+    "When the log of erasures was last read, Unix time; 0 if it never was.",
+)
+ERASURE_REFUSED = Counter(
+    "faceferry_store_erasure_refused_total",
+    "Lines of the log of erasures, and reports of devices, that are none.",
+    ["reason"],
+)
+ERASURE_REPORTS = Counter(
+    "faceferry_store_erasure_reports_total", "Reports of devices about orders to erase that were kept."
+)
 EXPIRED = Counter(
     "faceferry_store_expired_copies_total",
     "Copies of faces that were removed for their age: images, their .json files, versions in a bucket.",

@@ -1,20 +1,24 @@
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.common import health
 from services.common.backoff import Backoff
 from services.common.mqtt import Broker, check_any, notes_of
 from services.common.storage.backends import open_store
-from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.storage.objects import ObjectStore, StoreUnavailable, WholeStore
 from services.common.summary import Counts, summarise, totals
 from services.store import metrics
+from services.store.admission import Admitted
 from services.store.availability import Availability
 from services.store.door import Door
 from services.store.ear import MOST_AROUND_BYTES, Ear
+from services.store.erasures import Erasures
 from services.store.indexing import indexing
 from services.store.keeping import keep
 from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
+from services.store.telling import Telling, look_for_ever
 from services.store.waiting import Waiting
 from services.store.writer import FIRST_RETRY_S, Job, Writer
 
@@ -46,21 +50,77 @@ async def serve(settings: StoreSettings) -> None:
         health.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
     ):
         await verify(objects, availability)
+        erasures = await know_erasures(settings, objects, availability)
         async with AsyncExitStack() as stack:
-            noted = await stack.enter_async_context(indexing(objects, settings.store_index_s))
-            writer = Writer(
-                objects, availability, waiting, concurrency=settings.store_concurrency, noted=noted
-            )
             for ear in ears:
                 await stack.enter_async_context(ear)
-            await stack.enter_async_context(writer)
+            writer = await stack.enter_async_context(
+                writing(settings, objects, availability, waiting, erasures)
+            )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            if erasures is not None:
+                checks["erasures"] = erasures.following.why_unknown
+                tasks.create_task(tell(settings, erasures), name="store.tell")
             tasks.create_task(availability.watch(objects), name="store.watch")
             for ear in ears:
                 tasks.create_task(ear.listen(writer), name=f"store.listen {ear.link.address}")
             summary = summarise("store.summary", what_was_done, writer.waits)
             tasks.create_task(summary, name="store.summary")
             tasks.create_task(keep(settings), name="store.keep")
+
+
+@asynccontextmanager
+async def writing(
+    settings: StoreSettings,
+    objects: WholeStore,
+    availability: Availability,
+    waiting: Waiting[Job],
+    erasures: Erasures | None,
+) -> AsyncIterator[Writer]:
+    """Write what waits, and the index of it, for as long as the context lasts."""
+    is_erased = (lambda _: False) if erasures is None else erasures.is_erased
+    see: Callable[[Admitted], None] = (lambda _: None) if erasures is None else erasures.see
+    async with indexing(objects, settings.store_index_s, is_erased) as noted:
+        writer = Writer(
+            objects, availability, waiting, concurrency=settings.store_concurrency, noted=noted, see=see
+        )
+        async with writer:
+            yield writer
+
+
+async def know_erasures(
+    settings: StoreSettings, objects: WholeStore, availability: Availability
+) -> Erasures | None:
+    """Wait until it is known what was erased; nothing where nobody may erase.
+
+    Raises:
+        SetupError: the key is none.
+    """
+    if (verify := settings.erase_verifier()) is None:
+        return None
+    erasures = Erasures(objects, verify)
+    backoff = Backoff(FIRST_RETRY_S, LAST_VERIFY_S)
+    while True:
+        try:
+            await erasures.begin()
+        except StoreUnavailable as error:
+            availability.verify_failed(error)
+        else:
+            availability.verified()
+            return erasures
+        await asyncio.sleep(backoff.next_s())
+
+
+async def tell(settings: StoreSettings, erasures: Erasures) -> None:
+    """Follow what is ordered, and have devices told of it at each broker, until cancelled."""
+    tellings = [Telling(broker, erasures) for broker in Broker.cloud(settings)]
+    async with AsyncExitStack() as stack:
+        for telling in tellings:
+            await stack.enter_async_context(telling)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        for telling in tellings:
+            tasks.create_task(telling.listen(), name="store.hear_reports")
+        await look_for_ever(erasures, tellings, settings.store_erasures_s)
 
 
 def what_was_done() -> Counts:

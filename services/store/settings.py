@@ -3,6 +3,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common import bare_topics
+from services.common.erasure.settings import ErasureSettings
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated
 from services.common.storage.settings import ObjectStoreSettings
@@ -30,7 +31,7 @@ def _group(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-class StoreSettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
+class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectStoreSettings):
     """Puts the faces that come in from the cloud broker into a bucket or a folder."""
 
     store_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_topics)] = Field(
@@ -78,6 +79,12 @@ class StoreSettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
         le=3600,
         description="seconds that a stored face may be missing in the index, which lists what is stored for "
         "galleries of many devices and for queries; 0: no index is written",
+    )
+    store_erasures_s: float = Field(
+        10.0,
+        gt=0,
+        le=15,
+        description="seconds between looks for what was erased, where FACEFERRY_ERASE_KEY is set",
     )
     store_device_max_bytes_s: int = Field(
         0,

@@ -98,6 +98,8 @@ class Writer:
         waiting: the room for what waits; it is the writer's alone to change.
         concurrency: writes at a time.
         noted: is told of each face that is stored and was not before.
+        see: is asked before each try: it refuses what was erased meanwhile, and has faces wait while it
+            does not know what was.
     """
 
     def __init__(
@@ -108,12 +110,14 @@ class Writer:
         *,
         concurrency: int,
         noted: Callable[[Admitted], None] = _nothing,
+        see: Callable[[Admitted], None] = _nothing,
     ) -> None:
         self._objects = objects
         self._availability = availability
         self._waiting = waiting
         self._free = concurrency
         self._noted = noted
+        self._see = see
         self._known: set[str] = set()  # the ids of those that were checked
         self._since_s: dict[Job, float] = {}  # in the order in which they came
         self._wake = asyncio.Event()
@@ -195,7 +199,13 @@ class Writer:
 
     async def _store(self, job: Job, admitted: Admitted) -> None:
         try:
+            self._see(admitted)
             is_new = await self._put(admitted)
+        except Refused as refusal:
+            self._known.discard(admitted.face.id)
+            self._availability.write_given_up(admitted.face.id)
+            self._done(job)
+            job.arrival.refused(refusal)
         except StoreUnavailable as error:
             RETRIES.labels(error.reason).inc()
             self._availability.write_failed(admitted.face.id, len(admitted.item.body), error)

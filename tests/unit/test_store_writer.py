@@ -4,6 +4,7 @@ import pytest
 
 from services.common import faces
 from services.common.errors import Refused
+from services.common.storage.objects import StoreUnavailable
 from services.common.topics import Source
 from services.store import writer as module
 from services.store.admission import Admitted, admit
@@ -98,6 +99,30 @@ async def test_nothing_is_said_before_a_face_is_durable(bucket: Bucket) -> None:
         bucket.is_open.set()
         await sender.until_stored(1)
         assert next(iter(bucket.objects.values())).body == face(1).image
+
+
+async def test_a_face_that_is_erased_while_it_waits_for_another_try_is_refused(bucket: Bucket) -> None:
+    tries: list[str] = []
+
+    def see(admitted: Admitted) -> None:
+        tries.append(admitted.face.id)
+        if len(tries) < 3:
+            raise StoreUnavailable("erasures_unknown")
+        if len(tries) > 3:
+            raise Refused("erased")
+
+    writer = Writer(bucket, Availability(), Waiting(10, 1_000_000), concurrency=4, see=see)
+    async with writer:
+        sender = Sender(writer)
+        bucket.problems = ["timeout"]
+        sender.send(1)
+        async with asyncio.timeout(60):
+            while not sender.refused:  # noqa: ASYNC110 - the callback is what is under test
+                await asyncio.sleep(0.001)
+        assert (sender.refused, sender.stored, bucket.puts) == (["erased"], [], 1)
+        assert len(tries) == 4
+        assert writer.waits() == {}
+    assert not bucket.objects
 
 
 async def test_copies_of_a_face_that_is_being_written_are_one_write(bucket: Bucket) -> None:

@@ -1,0 +1,33 @@
+from typing import Annotated
+
+from pydantic import Field
+
+from services.common.erasure.entries import Verify
+from services.common.errors import SetupError
+from services.common.settings import MayBeInFile, Settings
+
+
+class ErasureSettings(Settings):
+    """What tells an order to erase from one that is none."""
+
+    erase_key: Annotated[str | None, MayBeInFile()] = Field(
+        None,
+        description="the public key (PEM, erase.pub of `faceferry pki erasure`) of whoever may order "
+        "faces to be erased; default: nobody may",
+    )
+
+    def erase_verifier(self) -> Verify | None:
+        """Return what knows an order's signature; nothing where nobody may order any.
+
+        Raises:
+            SetupError: it is no such key.
+        """
+        if self.erase_key is None:
+            return None
+        # Loaded only where it is wanted: it takes some megabytes.
+        from services.common.erasure.keys import verifier  # noqa: PLC0415
+
+        try:
+            return verifier(self.erase_key)
+        except ValueError as error:
+            raise SetupError(f"FACEFERRY_ERASE_KEY: {error}") from error
