@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from services.common.erasure.reports import Report
 from services.common.faces import encode_face, mint
 from services.common.times import from_unix_s
 from services.common.topics import Source
@@ -102,3 +103,14 @@ async def writing(
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def running(writer: SpoolWriter, answered: Answered, reports: list[Report]) -> AsyncIterator[None]:
+    """A writer at work, and what it reports of orders to erase."""
+    task = asyncio.create_task(writer.run(replace(answered.answers, erased=reports.append)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

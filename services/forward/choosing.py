@@ -73,6 +73,7 @@ class Chooser:
         fill: says how full the spool is, 0..1.
         home: is told of visits and of who is there, if anybody is.
         began: is told of each visit that has begun, with its first picture, if anybody is.
+        kept: is told of each face whose picture the local broker keeps from then on.
     """
 
     def __init__(
@@ -83,12 +84,14 @@ class Chooser:
         fill: Callable[[], float],
         home: Home | None = None,
         began: Callable[[Face, News], None] | None = None,
+        kept: Callable[[Face], None] = lambda _: None,
     ) -> None:
         self._rules = rules
         self._publish = publish
         self._fill = fill
         self._home = home
         self._began = began
+        self._kept = kept
         self._cameras: OrderedDict[Source, _Camera] = OrderedDict()
 
     def take(self, message: Message) -> None:
@@ -131,6 +134,7 @@ class Chooser:
             if self._began is not None and news.stage is Stage.BEGAN:
                 self._began(face, news)
             self._send(latest(face))
+            self._kept(face)
 
     def _camera(self, source: Source) -> _Camera:
         camera = self._cameras.pop(source, None) or _Camera()

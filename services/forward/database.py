@@ -219,6 +219,16 @@ def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("PRAGMA synchronous = FULL").fetchall()
 
 
+@contextlib.contextmanager
+def overwriting(connection: sqlite3.Connection) -> Iterator[None]:
+    """Overwrite all that is deleted, whatever it costs."""
+    connection.execute("PRAGMA secure_delete = ON").fetchall()
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA secure_delete = FAST").fetchall()
+
+
 def size_and_oldest(connection: sqlite3.Connection) -> tuple[int, int | None, float | None]:
     """Return the bytes that the database uses, and of the oldest face, if there is one, its place and since.
 
@@ -244,6 +254,8 @@ _ALWAYS = (
     "cache_size = -8192",
     # An index that is made of a large spool is sorted there: a container may have little room for files.
     "temp_store = MEMORY",
+    # What is deleted is overwritten where that page is written anyway; the rest goes when faces are erased.
+    "secure_delete = FAST",
 )
 
 

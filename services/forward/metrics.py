@@ -26,6 +26,7 @@ FACES_RESENT = Counter("faceferry_forward_resent_total", "Publications of faces 
 DROPPED = Counter(
     "faceferry_forward_dropped_total", "Messages that forward did not take, by reason.", ["reason"]
 )
+ERASURES = Gauge("faceferry_forward_erasures", "Orders to erase that this device knows, and keeps out.")
 
 SIGHTS = Counter("faceferry_forward_sights_total", "Faces seen in frames, of which detect asked.")
 WANTED = Counter(

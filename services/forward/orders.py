@@ -1,11 +1,13 @@
 """What the spool's writer is told to do."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from services.common.erasure.entries import Entry
 from services.forward.outbox import BacklogRead
 from services.forward.rows import Place, Request
 from services.forward.spool import Changes
@@ -61,7 +63,22 @@ class Expire:
     limit: datetime
 
 
-Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire
+@dataclass(slots=True)
+class Erase:
+    """What an order takes is to go for good, wherever it is.
+
+    Attributes:
+        order: the order.
+        is_again: it was carried out before, and a database was replaced since.
+        gone: how many went so far, by where they were.
+    """
+
+    order: Entry
+    is_again: bool = False
+    gone: Counter[str] = field(default_factory=Counter)
+
+
+Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire | Erase
 
 
 @dataclass(slots=True)

@@ -110,14 +110,16 @@ def damaged_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("damaged-*") if not path.name.endswith(SUFFIXES[1:]))
 
 
-def bound_damaged(folder: Path, most: int) -> None:
-    """Remove the oldest damaged databases: what could be read of them was rescued."""
+def bound_damaged(folder: Path, most: int) -> int:
+    """Remove the oldest damaged databases: what could be read of them was rescued; return how many went."""
     if (folder / COMPLETE).exists():
-        return  # what stands there now may be what it is to replace
+        return 0  # what stands there now may be what it is to replace
     files = damaged_files(folder)
-    for path in files[: max(0, len(files) - most)]:
+    too_many = files[: max(0, len(files) - most)]
+    for path in too_many:
         _remove(path)
         log.warning("spool.damaged_removed", file=path.name)
+    return len(too_many)
 
 
 def remove_damaged_before(folder: Path, time_s: float) -> None:

@@ -11,6 +11,8 @@ import structlog
 from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.endings import RATE_TOO_HIGH
+from services.common.erasure.reports import Report
+from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
 from services.common.message import Message
 from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
@@ -21,6 +23,7 @@ from services.common.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
 from services.forward.delivered import Delivered
+from services.forward.erasures import Erasures
 from services.forward.expiry import is_expired
 from services.forward.limit import Pace, TokenBucket
 from services.forward.orders import Delete, Quarantine
@@ -49,13 +52,20 @@ class Sender:
         writer: reads the backlog, and deletes and quarantines faces.
         delivered: is told what the store has answered for.
         last_sequence: the newest face already in the spool.
+        erasures: obeys orders to erase; nothing where nobody may order any.
     """
 
     def __init__(
-        self, settings: ForwardSettings, writer: SpoolWriter, delivered: Delivered, last_sequence: int
+        self,
+        settings: ForwardSettings,
+        writer: SpoolWriter,
+        delivered: Delivered,
+        last_sequence: int,
+        erasures: Erasures | None = None,
     ) -> None:
         self._writer = writer
         self._delivered = delivered
+        self._erasures = erasures
         self._window = Window()
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
         self._apart = Apart(writer, self._outbox.withdraw)
@@ -77,7 +87,10 @@ class Sender:
             "cloud",
             Broker.cloud(settings),
             identity=f"forward-{settings.device}",
-            subscriptions=[device_topic(settings.device, "stored")],
+            subscriptions=[
+                device_topic(settings.device, "stored"),
+                *([erasures.subscription] if erasures is not None else ()),
+            ],
             receive_maximum=256,
             will=self._last_word,
             on_up=self._link_up,
@@ -149,12 +162,15 @@ class Sender:
         """Let go of what the store has said it has, until cancelled."""
         async for delivery in self.link:
             try:
-                if delivery.message.retain:
-                    raise Refused("retained", "a receipt is for those who wait for it")  # noqa: TRY301
-                self._settle(decode_receipt(delivery.message))
+                self._hear(delivery.message)
             except Refused as error:
                 self._drops.count(error.reason, topic=delivery.message.topic[:200], detail=error.detail)
             delivery.acknowledge()
+
+    def erased(self, report: Report) -> None:
+        """Tell the cloud that an order was carried out; who does not hear it orders again, and is told."""
+        if self._erasures is not None:
+            self._report(self._erasures.message(report))
 
     async def watch_broker(self) -> None:
         """Leave a broker through which nothing is delivered, where there is another, until cancelled."""
@@ -229,6 +245,19 @@ class Sender:
             self._outbox.broker_has(face.id, time.monotonic(), is_unheard=is_unheard)
         self._wake.set()
 
+    def _hear(self, message: Message) -> None:
+        if self._erasures is not None and self._erasures.is_order(message.topic):
+            if (report := self._erasures.hear(message)) is not None:
+                self._report(report)
+            return
+        if message.retain:
+            raise Refused("retained", "a receipt is for those who wait for it")
+        self._settle(decode_receipt(message))
+
+    def _report(self, message: Message) -> None:
+        with contextlib.suppress(LinkDown):
+            self.link.publish(message)
+
     def _settle(self, receipt: Receipt) -> None:
         now_s = time.monotonic()
         for face_id in receipt.ids:
@@ -246,7 +275,9 @@ class Sender:
         metrics.FACES_REFUSED.labels(reason).inc()
         self._outbox.settle(face_id, time.monotonic())
         # What is too old for the store is so for us, unless one of the two clocks is wrong: then it stays.
-        if reason == EXPIRED and is_expired(face_id, self._retention, datetime.now(UTC)):
+        is_old = reason == EXPIRED and is_expired(face_id, self._retention, datetime.now(UTC))
+        # What was erased is not kept for a look.
+        if is_old or reason == ERASED:
             self._writer.put(Delete(face_id))
         else:
             self._writer.put(Quarantine(face_id, reason))

@@ -3,18 +3,22 @@
 import asyncio
 import functools
 import time
+from collections.abc import Callable
 
 import structlog
 
 from services.common import health, lock
 from services.common.backoff import Backoff
+from services.common.faces import Face
 from services.common.metrics import DEVICE_INFO
 from services.common.retention import Retention, SettledClock
 from services.common.summary import Counts, Waiting, summarise, totals, waiting
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
+from services.forward.erasures import Erasures
 from services.forward.folder import prepare
+from services.forward.orderbook import OrderBook
 from services.forward.orders import Expire, PutBack
 from services.forward.rows import OTHER_DEVICE, Request
 from services.forward.sending import Sender
@@ -47,12 +51,26 @@ async def serve(settings: ForwardSettings) -> None:
         spool = await open_spool(settings, opening)
         tell_of_others(spool, settings.device)
         last_sequence = spool.last_sequence()
-        writer = SpoolWriter(spool, settings.quarantine_max_bytes)
+        verify = settings.erase_verifier()
+        book = OrderBook(settings.spool_path, settings.device, verify) if verify is not None else None
+        writer = SpoolWriter(spool, settings.quarantine_max_bytes, book)
         # What a wrong name has set aside is ours again.
         writer.put(PutBack(Request(reason=OTHER_DEVICE, of=settings.device)))
         delivered = Delivered()
-        sender = Sender(settings, writer, delivered, last_sequence)
-        taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take)
+        erasures = None
+        if book is not None and verify is not None:
+            erasures = Erasures(
+                settings.device,
+                verify,
+                book,
+                put=writer.put,
+                heard=lambda order: taker.erase(order.selection),
+            )
+        sender = Sender(settings, writer, delivered, last_sequence, erasures)
+        check: Callable[[Face], None] = (lambda _: None) if erasures is None else erasures.check
+        taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
+        if erasures is not None:
+            erasures.resume()
         checks["local_broker"] = taker.link.why_not_ready
         checks["cloud_broker"] = sender.why_not_ready
         checks["spool"] = taker.why_no_room
@@ -63,6 +81,7 @@ async def serve(settings: ForwardSettings) -> None:
             put_back=sender.put_back,
             tried=sender.tried,
             expired=sender.expired,
+            erased=sender.erased,
         )
         async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
             tasks.create_task(writer.run(answers), name="forward.spool")

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common import bare_topics
+from services.common.erasure.settings import ErasureSettings
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
 from services.common.status import MOST_EVERY_S
@@ -34,7 +35,7 @@ def _notify_secret(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-class ForwardSettings(DeviceSettings, KeepSettings, RetentionSettings, CloudSettings):
+class ForwardSettings(DeviceSettings, KeepSettings, RetentionSettings, ErasureSettings, CloudSettings):
     """forward: holds every face on disk until the store has it."""
 
     spool_path: Path = Field(Path("spool"), description="the folder in which faces wait for the cloud")

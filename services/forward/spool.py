@@ -10,9 +10,11 @@ from pathlib import Path
 
 import structlog
 
+from services.common.erasure.selection import Selection
 from services.forward import database, replacement, rows
 from services.forward.ages import Ages
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
+from services.forward.erasing import erase
 from services.forward.expiry import Expired, expire
 from services.forward.folder import Folder
 from services.forward.outbox import BacklogPart, BacklogRead
@@ -24,6 +26,7 @@ from services.forward.spooled import SpooledFace
 DATABASE = "spool.db"
 RESERVE = "reserve"
 DAMAGED_AND_FULL = "the spool is damaged, and the disk has no room to write it anew"
+MOST_WRITTEN_ANEW_BYTES = 32 * 1024 * 1024
 _VACUUM_PAGES = 2_048
 _TIGHT_STEPS = 16
 _MOST_BAD_AT_ONCE = 256
@@ -242,6 +245,42 @@ class Spool:
                 self._count_waiting()
                 self._count_apart()
         return gone
+
+    def erase(self, selection: Selection) -> Expired:
+        """Let go of some of what is to be erased; call again while there is any, and then `scrub`.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: nothing was done.
+            SpoolDamaged: the database is broken; call `replace`.
+        """
+        self._see_whole()
+        with translated(), database.overwriting(self._connection), self._connection:
+            gone = erase(self._connection, selection)
+            if gone:
+                self._count_waiting()
+                self._count_apart()
+        return gone
+
+    def scrub(self) -> int | None:
+        """Have nothing left in any file of what was deleted; return how many files went for it.
+
+        The database is written anew, for its pages have gaps that SQLite fills with whatever was there. That
+        takes twice its room, and time; so nothing is returned while there is too much of it, and it is to be
+        tried again when most of it has been sent.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: see `erase`.
+        """
+        self._see_whole()
+        # What could be read of these was rescued, and nobody can tell what else is in them.
+        removed = replacement.bound_damaged(self._path.parent, 0)
+        with translated():
+            size, _, _ = database.size_and_oldest(self._connection)
+            if size > MOST_WRITTEN_ANEW_BYTES or not replacement.has_room(self._path, 2 * size):
+                return None
+            self._connection.execute("VACUUM")
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return None if busy else removed
 
     def requests(self) -> list[tuple[int, Request]]:
         """Return what people have asked to go back, by the request's number; nothing while none can."""

@@ -11,18 +11,20 @@ import structlog
 from services.common import bare_topics
 from services.common.batches import Batch
 from services.common.drops import Drops
+from services.common.erasure.selection import Selection
 from services.common.errors import Refused
-from services.common.faces import claimed_id, encode_face
+from services.common.faces import Face, claimed_id, encode_face
 from services.common.message import Message
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Answer, encode_taken, sort_out
 from services.common.refusals import refuse_seen
-from services.common.topics import ROOT, is_own, levels_of
+from services.common.topics import ROOT, is_own, levels_of, parse_camera_topic
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
 from services.forward.home.home import Home
 from services.forward.intake import admit
+from services.forward.latest import Latest
 from services.forward.notify.messenger import Messenger
 from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
@@ -47,11 +49,13 @@ class Taker:
         delivered: knows what the store has answered for.
         offer: is told of each face on its way into the spool.
         relay: is handed the cameras' states.
+        check: refuses a face that was erased.
 
     Attributes:
         chooser: says which faces are worth taking; nothing where each one is.
         home: tells Home Assistant, where that is wanted.
         messenger: tells somebody that somebody came, where that is wanted.
+        latest: knows of which cameras the local broker keeps a picture.
     """
 
     def __init__(
@@ -62,12 +66,14 @@ class Taker:
         *,
         offer: Callable[[SpooledFace], None],
         relay: Callable[[Message], None],
+        check: Callable[[Face], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._writer = writer
         self._delivered = delivered
         self._offer = offer
         self._relay = relay
+        self._check = check
         self._unanswered: dict[int, Delivery] = {}
         self._unanswered_bytes = 0
         self._wanted_bytes: int | None = None
@@ -76,6 +82,7 @@ class Taker:
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
         self.messenger = _make_messenger(settings)
         self.home = Home(settings.device, self._say) if settings.home_assistant else None
+        self.latest = Latest(self._say)
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
         self.link = Link(
             "local",
@@ -90,7 +97,7 @@ class Taker:
             ],
             receive_maximum=256,
             will=self.home.status(b"offline") if self.home is not None else None,
-            on_up=self.home.link_up if self.home is not None else None,
+            on_up=self._link_up,
         )
 
     def why_no_room(self) -> str | None:
@@ -102,6 +109,12 @@ class Taker:
         if self._wanted_bytes is not None and self._has_room(max(self._wanted_bytes, spare_bytes)):
             self._note_budget(None)
         return None if self._wanted_bytes is None else "the spool is at its budget"
+
+    def erase(self, selection: Selection) -> None:
+        """Take back what others than the spool have of what is to be erased."""
+        self.latest.erase(selection)
+        if self.messenger is not None:
+            self.messenger.erase(selection)
 
     async def run(self) -> None:
         """Take what comes until cancelled."""
@@ -159,15 +172,22 @@ class Taker:
             fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
             home=self.home,
             began=self.messenger.began if self.messenger is not None else None,
+            kept=self.latest.came,
         )
 
     def _say(self, message: Message) -> None:
         self.link.publish(message)
 
+    def _link_up(self) -> None:
+        if self.home is not None:
+            self.home.link_up()
+        self.latest.link_up()
+
     def _hear_state(self, message: Message) -> None:
         if self.home is not None and message.topic == self.home.own_topic:
             return
         self._relay(message)
+        self.latest.knows(parse_camera_topic(message.topic, "status"))
         if self.home is not None:
             self.home.take_state(message)
 
@@ -177,6 +197,7 @@ class Taker:
 
     def _take(self, delivery: Delivery) -> None:
         face = admit(delivery.message, self._settings.device, datetime.now(UTC), self._bare_topics)
+        self._check(face)
         if self._delivered.has(face.id, time.monotonic()):
             self._take_again(delivery, face.id)
             return

@@ -14,11 +14,14 @@ from typing import TypeVar
 import structlog
 
 from services.common.drops import Drops
+from services.common.erasure.reports import Report
+from services.common.erasure.selection import ERASED
 from services.common.retention import EXPIRED
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.errands import Errands
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
-from services.forward.orders import Batch, Delete, Expire, Order, PutBack, Quarantine, SetAside
+from services.forward.orderbook import OrderBook
+from services.forward.orders import Batch, Delete, Erase, Expire, Order, PutBack, Quarantine, SetAside
 from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.reserve import DISK_FULL
 from services.forward.spool import Changes, Spool, SpoolState
@@ -56,6 +59,7 @@ class Answers:
         read: a part of the backlog.
         put_back: faces have come back among those that wait, up to this place.
         expired: these faces, by their ids, have waited for too long and are gone.
+        erased: an order was carried out.
         tried: some of them, with these ids, to see whether all that are apart for this reason may.
     """
 
@@ -65,6 +69,7 @@ class Answers:
     put_back: Callable[[int], None]
     tried: Callable[[str, list[str]], None]
     expired: Callable[[list[str]], None]
+    erased: Callable[[Report], None] = lambda _: None
 
 
 class SpoolWriter:
@@ -80,17 +85,19 @@ class SpoolWriter:
     Args:
         spool: owned by the writer from now on.
         quarantine_max_bytes: what refused faces may take.
+        book: of the orders to erase, if there are any; the writer's to add to.
 
     Attributes:
         state: what the spool held after the last commit.
         problem: why no face is taken just now; nothing while all is well.
     """
 
-    def __init__(self, spool: Spool, quarantine_max_bytes: int) -> None:
+    def __init__(self, spool: Spool, quarantine_max_bytes: int, book: OrderBook | None = None) -> None:
         self.state: SpoolState = spool.state()
         self.problem = spool.why_no_room()
         self._spool = spool
         self._quarantine_max_bytes = quarantine_max_bytes
+        self._book = book
         self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._carried = Batch()
@@ -161,7 +168,7 @@ class SpoolWriter:
                 batch.refused[order.face_id] = order.reason
             case SetAside():
                 self._errands.add_face(order.face_id, order.reason)
-            case BacklogRead() | PutBack() | Expire():
+            case BacklogRead() | PutBack() | Expire() | Erase():
                 self._commit(batch)
                 self._do_now(order)
                 return Batch()
@@ -230,7 +237,7 @@ class SpoolWriter:
                     self._carried.take_over(left)
                 return
 
-    def _do_now(self, order: BacklogRead | PutBack | Expire) -> None:
+    def _do_now(self, order: BacklogRead | PutBack | Expire | Erase) -> None:
         """Do what is not part of a batch; later, where the disk does not let it be done."""
         try:
             match order:
@@ -240,6 +247,8 @@ class SpoolWriter:
                     self._put_back(order)
                 case Expire():
                     self._expire(order)
+                case Erase():
+                    self._erase(order)
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
             self._postponed.append(order)
@@ -302,6 +311,31 @@ class SpoolWriter:
         self._answer(self._answers.expired, gone.ids)
         self._orders.put(order)
 
+    def _erase(self, order: Erase) -> None:
+        """Erase some of what was ordered, and leave the rest to another turn; at the end nothing is left."""
+        if self._book is None:
+            return
+        self._book.add(order.order)
+        gone = self._mended(lambda: self._spool.erase(order.order.selection))
+        order.gone.update({"waiting": len(gone.ids)})
+        order.gone.update(gone.apart)
+        if gone:
+            self._errands.cross_off(gone.ids)
+            DROPPED.labels(ERASED).inc(len(gone.ids) + sum(gone.apart.values()))
+            self._answer(self._answers.expired, gone.ids)
+            self._orders.put(order)
+            return
+        files = self._mended(self._spool.scrub)
+        if files is None:
+            self._postponed.append(order)  # what was deleted stands in its pages yet
+            return
+        order.gone.update({"files": files})
+        log.warning("forward.faces_erased", order=order.order.name, **order.gone)
+        if not order.is_again:
+            report = Report(order.order.name, self._book.device, dict(order.gone))
+            self._book.done(report)
+            self._answer(self._answers.erased, report)
+
     def _look(self) -> None:
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
             state = self._mended(self._spool.state)
@@ -323,6 +357,9 @@ class SpoolWriter:
         self._note("the spool is damaged, and is written anew")
         self._spool.replace(why)
         self._note(self._spool.why_no_room())
+        # What was read out of its pages may have been erased long ago.
+        for order in self._book.orders.values() if self._book is not None else ():
+            self._orders.put(Erase(order, is_again=True))
         # Faces that could not be read before may be among those that can be now.
         self._answer(self._answers.put_back, self._spool.last_sequence())
 

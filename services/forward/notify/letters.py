@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from services.common import times
 from services.common.faces import Face
 from services.common.payloads import to_json
+from services.common.topics import Source
 from services.common.visits import News
 
 SCHEMES = frozenset({"http", "https", "ntfy", "ntfys", "tgram"})
@@ -27,6 +28,7 @@ class Letter:
         body: what is sent.
         headers: with it, but for the signature, which has the time of sending in it.
         is_signed: whether its receiver knows signatures.
+        face: whose picture it may have: the camera, and the face's id.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Letter:
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     is_signed: bool = False
+    face: tuple[Source, str] | None = None
 
 
 def check_url(text: str) -> SplitResult:

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import structlog
 
 from services.common.drops import Drops
+from services.common.erasure.selection import ERASED, Selection
 from services.common.faces import Face
 from services.common.news import News as Reasons
 from services.common.visits import News
@@ -51,10 +53,19 @@ class Messenger:
         if face.extensions.get("flow") == "paced":
             return
         letter = letters.write(self._url, face, news, has_picture=self._has_picture)
+        letter = replace(letter, face=(face.source, face.id))
         if (oldest := self._pile.add(letter)) is not None:
             _drops.count("too_many", visit=oldest.id)
         metrics.NOTIFY_WAITING.set(len(self._pile))
         self._wake.set()
+
+    def erase(self, selection: Selection) -> None:
+        """Forget what was not sent yet of faces that are erased."""
+        for letter in self._pile.drop(
+            lambda letter: letter.face is not None and selection.takes(*letter.face, letter.id)
+        ):
+            _drops.count(ERASED, visit=letter.id)
+        metrics.NOTIFY_WAITING.set(len(self._pile))
 
     async def run(self) -> None:
         """Send what there is, until cancelled."""

@@ -1,6 +1,7 @@
 """Messages that are to go out, and when the next one may."""
 
 from collections import deque
+from collections.abc import Callable
 
 from services.common.backoff import Backoff
 from services.forward.notify.letters import Letter
@@ -57,6 +58,13 @@ class Pile:
         self._allowed -= 1.0
         if letter in self._letters:
             self._letters.remove(letter)
+
+    def drop(self, is_unwanted: Callable[[Letter], bool]) -> list[Letter]:
+        """Take messages out that are not to go out any more; return them."""
+        dropped = [letter for letter in self._letters if is_unwanted(letter)]
+        for letter in dropped:
+            self._letters.remove(letter)
+        return dropped
 
     def failed(self, now_s: float, retry_after_s: float | None) -> None:
         """Note that the receiver could not take it just now.

@@ -1,0 +1,103 @@
+"""Orders to erase, as they come from the cloud's broker; and what is said about them."""
+
+from collections.abc import Callable
+
+import structlog
+
+from services.common.erasure.entries import Entry, Verify, read
+from services.common.erasure.reports import Report, write_report
+from services.common.erasure.selection import ERASED, KeptOut
+from services.common.errors import Refused
+from services.common.faces import Face
+from services.common.message import Message
+from services.common.topics import device_topic
+from services.forward.metrics import ERASURES
+from services.forward.orderbook import OrderBook
+from services.forward.orders import Erase
+
+log = structlog.get_logger()
+
+
+class Erasures:
+    """Obeys orders that the key's holder has signed for this device, and no other.
+
+    One that comes again is answered again: nothing that was erased can be so twice.
+
+    Args:
+        device: this device.
+        verify: knows the public key.
+        book: has what came before; it is the writer's to add to.
+        put: orders the writer to erase.
+        heard: is told of each order that is to be carried out.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        verify: Verify,
+        book: OrderBook,
+        *,
+        put: Callable[[Erase], None],
+        heard: Callable[[Entry], None],
+    ) -> None:
+        self.subscription = device_topic(device, "erase/+")
+        self._device = device
+        self._verify = verify
+        self._book = book
+        self._put = put
+        self._heard = heard
+        self._kept_out = KeptOut()
+        self._known: set[str] = set()
+        for order in book.orders.values():
+            self._know(order)
+
+    def resume(self) -> None:
+        """Carry out what a process before this one has not finished."""
+        for order in self._book.unfinished:
+            self._heard(order)
+            self._put(Erase(order))
+
+    def is_order(self, topic: str) -> bool:
+        """Say whether a message is for here."""
+        return topic.startswith(device_topic(self._device, "erase/"))
+
+    def hear(self, message: Message) -> Message | None:
+        """Take an order; return what is to be reported, if it was carried out before.
+
+        Raises:
+            Refused: it is none; `bad_signature`: not the key holder's; `other_device`: not for this one.
+        """
+        if not message.payload:
+            return None  # the broker need not keep it any more
+        order = read(message.payload, self._verify)
+        if order.selection.device not in (None, self._device):
+            raise Refused("other_device", f"an order for {order.selection.device}")
+        if message.topic != device_topic(self._device, f"erase/{order.name}"):
+            raise Refused("bad_topic", message.topic[:200])
+        if (report := self._book.reports.get(order.name)) is not None:
+            return self.message(report)
+        if order.name not in self._known:
+            log.warning("forward.erasure_ordered", order=order.name, selection=str(order.selection))
+            self._know(order)
+            self._heard(order)
+            self._put(Erase(order))
+        return None
+
+    def check(self, face: Face) -> None:
+        """Return if a face was not erased.
+
+        Raises:
+            Refused: `erased`.
+        """
+        if self._kept_out.takes(face.source, face.id, face.extensions.get("visit")):
+            raise Refused(ERASED, face.id)
+
+    def message(self, report: Report) -> Message:
+        """Return what the cloud is told of an order that was carried out."""
+        topic = device_topic(self._device, f"erased/{report.order}")
+        return Message(topic=topic, payload=write_report(report), qos=1, content_type="application/json")
+
+    def _know(self, order: Entry) -> None:
+        self._known.add(order.name)
+        self._kept_out.add([order.selection])
+        ERASURES.set(len(self._known))

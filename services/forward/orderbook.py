@@ -1,0 +1,89 @@
+"""Which orders to erase came to a device, and what it has done about them: a file in the spool's folder.
+
+It is beside the database and not in it, so that it is there still when a damaged one is replaced: what is
+read out of its pages then may be what was erased.
+"""
+
+import os
+from pathlib import Path
+
+from services.common.durable import sync_folder
+from services.common.erasure.entries import Entry, Verify, read
+from services.common.erasure.reports import Report, read_report, write_report
+from services.common.errors import Refused
+from services.common.modes import private
+from services.forward.database import translated
+
+ORDERS = "erasures"
+
+
+class OrderBook:
+    """Remembers orders, and reports about them, a line each.
+
+    A line that was cut off by a power cut is none: its order comes again.
+
+    Args:
+        folder: the spool's.
+        device: this device.
+        verify: knows the public key; what is not of its holder is no order.
+
+    Attributes:
+        device: this device.
+        orders: by their names, in order.
+        reports: of those that were carried out, by the order's name.
+    """
+
+    def __init__(self, folder: Path, device: str, verify: Verify) -> None:
+        self.device = device
+        self._path = folder / ORDERS
+        self.orders: dict[str, Entry] = {}
+        self.reports: dict[str, Report] = {}
+        for line in self._path.read_bytes().split(b"\n") if self._path.exists() else []:
+            self._take(line, verify)
+
+    @property
+    def unfinished(self) -> list[Entry]:
+        """The orders that were not carried out yet."""
+        return [order for name, order in self.orders.items() if name not in self.reports]
+
+    def add(self, order: Entry) -> None:
+        """Remember an order; it is on the disk when this returns.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: it is not.
+        """
+        if order.name not in self.orders:
+            self._write(order.line)
+            self.orders[order.name] = order
+
+    def done(self, report: Report) -> None:
+        """Remember that an order was carried out; likewise."""
+        if report.order not in self.reports:
+            self._write(write_report(report))
+            self.reports[report.order] = report
+
+    def _take(self, line: bytes, verify: Verify) -> None:
+        try:
+            order = read(line, verify)
+            order.selection  # noqa: B018 - it is none if it raises
+            self.orders[order.name] = order
+        except Refused:
+            self._take_report(line)
+
+    def _take_report(self, line: bytes) -> None:
+        try:
+            report = read_report(line)
+        except Refused:
+            return
+        self.reports[report.order] = report
+
+    def _write(self, line: bytes) -> None:
+        with translated():
+            is_new = not self._path.exists()
+            with open(self._path, "ab", opener=private) as file:
+                # Behind a line that was cut off: it ends here.
+                file.write(b"\n" + line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self._path.parent)
