@@ -11,6 +11,7 @@ from services.common.storage.visits import Group, Picture
 from services.gallery.album import Page
 from services.gallery.pages import face_address, group_address, image_address
 from services.gallery.selection import Selection
+from services.gallery.sifting import Sifted
 from services.gallery.visits import Gathered
 
 NAMES = "tag:faceferry.example,2026:"
@@ -23,17 +24,22 @@ class Feed:
 
     Attributes:
         selection: what was asked for.
-        page: its faces.
+        found: its faces.
         gathered: these by visit.
         address: makes a whole address of a path.
         image: makes one of an image's path that whoever has it can look at.
     """
 
     selection: Selection
-    page: Page
+    found: Sifted
     gathered: Gathered
     address: Callable[[str], str]
     image: Callable[[str], str]
+
+    @property
+    def page(self) -> Page:
+        """The page."""
+        return self.found.page
 
     @property
     def older(self) -> Selection | None:
@@ -60,6 +66,7 @@ class Feed:
             "more_cameras": not self.page.is_indexed and not self.page.roll.is_whole,
             "late_cameras": self.page.is_late,
             "late_visits": self.gathered.is_late,
+            "not_looked_at": self.found.is_cut,
         }
         return [name for name, is_so in found.items() if is_so]
 

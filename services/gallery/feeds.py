@@ -5,12 +5,14 @@ import time
 from aiohttp import web
 
 from services.common.compression import compressed
+from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album
 from services.gallery.feed import NAMES, Feed
 from services.gallery.gate import Door, scheme_of
 from services.gallery.looks import Looks
 from services.gallery.pages import Pages
 from services.gallery.selection import Selection
+from services.gallery.sifting import sifted
 from services.gallery.visits import Visits
 
 
@@ -19,6 +21,7 @@ class Feeds:
 
     Args:
         album: finds faces.
+        lookup: knows what they are.
         visits: puts them together.
         looks: is told that the store could be read.
         pages: fills in the template.
@@ -27,9 +30,17 @@ class Feeds:
     """
 
     def __init__(  # noqa: PLR0917 - it is joined here, and nowhere else
-        self, album: Album, visits: Visits, looks: Looks, pages: Pages, door: Door | None, page_faces: int
+        self,
+        album: Album,
+        lookup: VisitLookup,
+        visits: Visits,
+        looks: Looks,
+        pages: Pages,
+        door: Door | None,
+        page_faces: int,
     ) -> None:
         self._album = album
+        self._lookup = lookup
         self._visits = visits
         self._looks = looks
         self._pages = pages
@@ -52,14 +63,14 @@ class Feeds:
 
     async def _feed(self, request: web.Request) -> Feed:
         selection = Selection.read(request.query)
-        page = await self._album.page(selection, self._page_faces)
-        gathered = await self._visits.among(page.faces)
+        found = await sifted(self._album, self._lookup, selection, self._page_faces)
+        gathered = await self._visits.among(found.page.faces)
         self._looks.worked()
         root = f"{scheme_of(request)}://{request.host}"
         links, now_s = self._door.links if self._door else None, time.time()
         return Feed(
             selection,
-            page,
+            found,
             gathered,
             address=lambda path: f"{root}{path}",
             image=lambda path: f"{root}{links.signed(path, now_s) if links else path}",

@@ -94,7 +94,9 @@ class Site:
         self._keys = Keys(settings.identities)
         self._album = Album(sight.objects, crowd=sight.crowd)
         self._visits = Visits(sight.objects, sight.lookup)
-        self._feeds = Feeds(self._album, self._visits, sight.looks, pages, door, settings.gallery_page_faces)
+        self._feeds = Feeds(
+            self._album, sight.lookup, self._visits, sight.looks, pages, door, settings.gallery_page_faces
+        )
 
     def add_to(self, app: web.Application) -> None:
         """Add the pages to an application."""

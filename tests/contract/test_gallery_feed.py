@@ -128,6 +128,15 @@ async def test_the_feed_is_of_the_camera_that_is_named_and_leads_to_its_older_fa
             assert '<link rel="alternate" type="application/atom+xml"' in await page.text()
 
 
+async def test_what_the_page_holds_back_the_feed_does_too(root: Path, client: Client) -> None:
+    pictures = a_visit()
+    fill(root, pictures)
+    feed = await feed_of(client, "/faces.json?quality=0.4")
+    [visit] = feed["visits"]
+    assert [picture["quality"] for picture in visit["pictures"]] == [0.5, 0.812]
+    assert (feed["missing"], feed["older"]) == ([], None)
+
+
 async def test_an_entry_has_what_a_reader_needs(root: Path, guarded: Client) -> None:
     pictures = a_visit()
     fill(root, pictures)
