@@ -2,6 +2,7 @@
 
     python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 130] [--seconds 150]
         [--full-seconds 150] [--keep both] [--only FAULT ...] [--no-readiness] [--s3-server PROGRAM]
+        [--brokers 1] [--alone]
 
 A driver in detect's place publishes faces, each of its own; forward, store, both brokers, the link, the
 bucket, the spool's disk and files and the clocks fail meanwhile. When all is well again the bucket is
@@ -24,6 +25,7 @@ from benchmarks.report.alone import alone
 from benchmarks.report.findings import Cell, Figure, Part, Table
 from benchmarks.servers import find_s3_server
 from services.common.logging import configure_logging
+from tests.custody.clouds import strangers
 from tests.custody.damage import HARMS
 from tests.custody.readiness import NOTICED_S, Verdict
 from tests.custody.report import Report
@@ -95,6 +97,8 @@ def play(seeds: Sequence[int], options: argparse.Namespace) -> list[Report]:
                 full_s=(options.full_seconds, options.full_seconds),
                 only=options.only,
                 keep=keep,
+                make_clouds=strangers(options.brokers),
+                alone=options.alone,
             )
             reports.append(asyncio.run(playing))
         print(reports[-1].as_text(), file=sys.stderr, flush=True)
@@ -151,9 +155,9 @@ def faces_table(reports: Sequence[Report]) -> Table:
             "longest, s",
         ),
         tuple(_row(report) for report in reports),
-        "*Lost* includes those that could not even be published; *sent again* is how many faces went over the"
-        " link more than once; *median* and *longest* run from the first publication to the object in the"
-        " bucket, and say how much of the time something was broken.",
+        "*Lost* includes those that could not even be published; *sent again* is how often faces went over"
+        " the link that had before; *median* and *longest* run from the first publication to the object in"
+        " the bucket, and say how much of the time something was broken.",
     )
 
 
@@ -168,7 +172,7 @@ def _row(report: Report) -> tuple[Cell, ...]:
         report.duplicates,
         report.differing,
         report.unexpected,
-        report.resent_uplink,
+        report.sent_again,
         report.typical_s,
         report.longest_s,
     )
@@ -279,6 +283,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--no-readiness", action="store_true", help="leave out the faults that happen one by one"
     )
     parser.add_argument("--s3-server", help="a versitygw program")
+    parser.add_argument("--brokers", type=int, default=1, help="in the cloud, none of which knows of another")
+    parser.add_argument(
+        "--alone", action="store_true", help="one fault after the other, each once all is well again"
+    )
 
 
 def play_readiness(options: argparse.Namespace) -> list[Verdict]:

@@ -20,13 +20,22 @@ VERSION = "2.40.0"
 ARTIFACT = f"org.apache.activemq:apache-artemis:{VERSION}:zip:bin"
 FETCH_LIMIT_S = 300.0
 START_LIMIT_S = 120.0
+_IDENTITY = "server.lock"
 _BRIDGED = b"AMQ221027"
 """Stands in a node's log once for each other node that it passes messages on to."""
 
 _BROKER = Template("""\
 <configuration xmlns="urn:activemq"><core xmlns="urn:activemq:core">
   <name>$name</name>
-  <persistence-enabled>false</persistence-enabled>
+  <persistence-enabled>true</persistence-enabled>
+  <journal-type>NIO</journal-type>
+  <journal-datasync>false</journal-datasync>
+  <journal-min-files>2</journal-min-files>
+  <journal-file-size>1M</journal-file-size>
+  <paging-directory>data/paging</paging-directory>
+  <bindings-directory>data/bindings</bindings-directory>
+  <journal-directory>data/journal</journal-directory>
+  <large-messages-directory>data/large</large-messages-directory>
   <security-enabled>false</security-enabled>
   <jmx-management-enabled>false</jmx-management-enabled>
   <critical-analyzer>false</critical-analyzer>
@@ -75,6 +84,8 @@ _FILES = {
     "log4j2.properties": """rootLogger = WARN, out
 logger.server.name = org.apache.activemq
 logger.server.level = INFO
+logger.audit.name = org.apache.activemq.audit
+logger.audit.level = OFF
 appender.out.type = Console
 appender.out.name = out
 appender.out.layout.type = PatternLayout
@@ -112,18 +123,23 @@ def _fetch(home: Path) -> None:
 
 
 class Node:
-    """One broker of a cluster, which keeps nothing on disk; it can be killed and frozen, and started again.
+    """One broker of a cluster, which can be killed and frozen, and started again.
+
+    It then knows nothing any more but who it is. With another identity at the same address the others would
+    take it for two; what it tells that it has never been comes back to it, and it ends the connections of
+    its own clients, for it takes them to have gone elsewhere.
 
     Attributes:
         name: within the cluster.
         port: where it speaks MQTT.
-        core: where the other nodes reach it.
+        core: where it listens for the other nodes, and
+        reached_at: where it tells them that they reach it.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
         self.name = f"node-{number}"
         self.port = free_port()
-        self.core = free_port()
+        self.core = self.reached_at = free_port()
         self._folder = folder / self.name
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -149,7 +165,7 @@ class Node:
         etc.mkdir(parents=True)
         (self._folder / "tmp").mkdir()
         connectors = "".join(
-            f'<connector name="{each.name}">tcp://127.0.0.1:{each.core}</connector>' for each in nodes
+            f'<connector name="{each.name}">tcp://127.0.0.1:{each.reached_at}</connector>' for each in nodes
         )
         others = "".join(f"<connector-ref>{each.name}</connector-ref>" for each in nodes if each is not self)
         broker = _BROKER.substitute(
@@ -161,6 +177,9 @@ class Node:
             (etc / name).write_text(text)
 
     def start(self) -> Self:
+        for kept in (self._folder / "data").rglob("*"):
+            if kept.is_file() and kept.name != _IDENTITY:
+                kept.unlink()
         etc = self._folder / "etc"
         command = [
             "java", "-Xms192m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
@@ -205,15 +224,21 @@ class Node:
 @contextmanager
 def running_cluster(folder: Path, count: int = 3) -> Iterator[list[Node]]:
     """A cluster whose nodes all know each other, for as long as the context lasts."""
-    home = installed()
     nodes = [Node(folder, number) for number in range(count)]
+    with running(installed(), nodes):
+        yield nodes
+
+
+@contextmanager
+def running(home: Path, nodes: list[Node]) -> Iterator[None]:
+    """Have nodes that know each other run, for as long as the context lasts."""
     with contextlib.ExitStack() as stack:
         for node in nodes:
             node.configure(home, nodes)
             stack.callback(node.kill)
             node.start()
         until_joined(nodes)
-        yield nodes
+        yield
 
 
 def until_joined(nodes: list[Node]) -> None:

@@ -19,6 +19,8 @@ from tests.support import MosquittoServer, ServiceProcess, eventually
 from tests.system.test_forward import DEVICE, Detect, face
 
 SHARED_FACES = 300
+KILLED = 3
+SOON_S = 3.0
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -57,6 +59,30 @@ async def detecting(local: MosquittoServer) -> AsyncIterator[Detect]:
 
 def stored(folder: Path) -> set[str]:
     return {Path(name).stem for name in images_in(folder / "faces")} if (folder / "faces").exists() else set()
+
+
+async def started(
+    stack: ExitStack, folder: Path, services: dict[str, str], count: int
+) -> list[ServiceProcess]:
+    """Run so many stores, which all nodes know of."""
+    stores = [ServiceProcess("store", folder, services) for _ in range(count)]
+    for store in stores:
+        stack.callback(store.kill)
+        store.start()
+    await eventually(lambda: all(each.log.count("mqtt.link_up") >= 6 for each in stores), 90)
+    await asyncio.sleep(3.0)  # the nodes tell each other who has subscribed
+    return stores
+
+
+async def sent(link: Link, number: int) -> None:
+    """Publish a face as soon as there is a connection."""
+    for _ in range(100):
+        try:
+            link.publish(encode_face(face(number, 1_000)))
+        except LinkDown:
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 def used_by(forward: ServiceProcess, nodes: list[Node]) -> Node | None:
@@ -120,28 +146,19 @@ async def test_no_face_is_lost_while_nodes_are_killed_and_frozen_and_the_gallery
         await eventually(lambda: shown(port) == "offline", 30)
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
 async def test_stores_at_all_nodes_share_what_comes_to_each(
-    tmp_path: Path, local: MosquittoServer, nodes: list[Node]
+    tmp_path: Path, local: MosquittoServer, nodes: list[Node], count: int
 ) -> None:
-    """Each face once, by one of two stores, whichever node it comes to."""
+    """Each face once, by one of the stores, whichever node it comes to."""
     services = environment(tmp_path, local, nodes)
     with ExitStack() as stack:
-        stores = [ServiceProcess("store", tmp_path, services) for _ in range(2)]
-        for store in stores:
-            stack.callback(store.kill)
-            store.start()
-        await eventually(lambda: all(each.log.count("mqtt.link_up") >= 6 for each in stores), 60)
-        await asyncio.sleep(3.0)  # the nodes tell each other who has subscribed
+        stores = await started(stack, tmp_path, services, count)
         for at, node in enumerate(nodes):
             async with Link("t", Broker(node.url), identity="t") as link:
                 await link.wait_up()
                 for number in range(at * SHARED_FACES, (at + 1) * SHARED_FACES):
-                    for _ in range(100):
-                        try:
-                            link.publish(encode_face(face(number, 1_000)))
-                            break
-                        except LinkDown:
-                            await asyncio.sleep(0.1)
+                    await sent(link, number)
                 await eventually(
                     lambda: len(stored(tmp_path)) >= (at + 1) * SHARED_FACES,  # noqa: B023
                     60,
@@ -152,4 +169,35 @@ async def test_stores_at_all_nodes_share_what_comes_to_each(
     total = 3 * SHARED_FACES
     assert len(stored(tmp_path)) == total
     assert sum(shares.values()) == total, "none twice"
-    assert all(0.4 * total <= share <= 0.6 * total for share in shares.values()), shares
+    even = total / count
+    assert all(0.8 * even <= share <= 1.2 * even for share in shares.values()), shares
+
+
+async def test_of_a_store_that_is_killed_nothing_is_lost_and_its_share_is_soon_stored(
+    tmp_path: Path, local: MosquittoServer, nodes: list[Node]
+) -> None:
+    """forward sends again what the store had, and others take it."""
+    services = environment(tmp_path, local, nodes)
+    with ExitStack() as stack:
+        forward = ServiceProcess("forward", tmp_path, services)
+        stack.callback(forward.kill)
+        forward.start()
+        stores = await started(stack, tmp_path, services, 4)
+        await eventually(lambda: used_by(forward, nodes), 90)
+        async with detecting(local) as detect:
+            took_s: list[float] = []
+            for number, victim in enumerate(stores[:KILLED]):
+                wanted = range(number * SHARED_FACES, (number + 1) * SHARED_FACES)
+                publishing = asyncio.create_task(detect.publish([face(each) for each in wanted]))
+                await eventually(
+                    lambda: len(stored(tmp_path)) > number * SHARED_FACES + SHARED_FACES // 3,  # noqa: B023
+                    30,
+                )
+                victim.kill()
+                killed_s = asyncio.get_running_loop().time()
+                await publishing
+                ids = {face(each).id for each in wanted}
+                await eventually(lambda: ids <= stored(tmp_path), 60)  # noqa: B023
+                took_s.append(asyncio.get_running_loop().time() - killed_s)
+        assert stored(tmp_path) == {face(each).id for each in range(KILLED * SHARED_FACES)}
+        assert min(took_s) < SOON_S, took_s

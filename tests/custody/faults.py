@@ -4,7 +4,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from tests.custody import spool_faults
+from tests.custody import broker_faults, spool_faults
 from tests.custody.happenings import (
     Happening,
     answered,
@@ -15,12 +15,12 @@ from tests.custody.happenings import (
     keys_rotated,
     killed,
     slowed,
-    small_packets,
     stopped,
     swallowed,
 )
-from tests.custody.proxy import HttpAnswer, Proxy, s3_trouble
+from tests.custody.proxy import HttpAnswer, s3_trouble
 from tests.custody.rig import Rig
+from tests.custody.ways import Ways
 
 LONGER_THAN_KEEP_ALIVE_S = (23.0, 26.0)
 """A broker gives a client up after one and a half of its keep-alive times, which are 15 s."""
@@ -30,6 +30,8 @@ _QUICK_S = (0.2, 2.0)
 _TROUBLE_S = (1.0, 4.0)
 _RESTARTED_S = (3.0, 6.0)
 """Time enough for what was restarted to do its work."""
+_AWAY_S = (3.0, 12.0)
+"""Shorter and longer than it takes to move on to another broker."""
 _TURNS_S = (5.0, 8.0)
 """Time enough for two to do theirs, one after the other."""
 
@@ -61,12 +63,12 @@ class Fault:
         return self.lasts_s[0] > 10
 
 
-def _link(rig: Rig) -> Proxy:
+def _link(rig: Rig) -> Ways:
     return rig.link
 
 
-def _bucket_link(rig: Rig) -> Proxy:
-    return rig.bucket_link
+def _bucket_link(rig: Rig) -> Ways:
+    return Ways([rig.bucket_link])
 
 
 def _fault(
@@ -112,7 +114,15 @@ def kinds(rig: Rig, full_s: tuple[float, float] = LONGER_THAN_RESERVE_S) -> tupl
         full_s: how long the disk is full at the shortest and at the longest, when it is for long.
     """
     known = () if "capture" in rig.parts else _of_known_faces()
-    return (*_of_processes(rig), *_of_networks(), *_of_the_bucket(), *_of_the_edge(full_s), *known)
+    brokers = _of_one_broker() if len(rig.clouds.brokers) == 1 else _of_brokers(rig)
+    return (
+        *_of_processes(rig),
+        *brokers,
+        *_of_networks(),
+        *_of_the_bucket(),
+        *_of_the_edge(full_s),
+        *known,
+    )
 
 
 def _of_processes(rig: Rig) -> tuple[Fault, ...]:
@@ -123,17 +133,37 @@ def _of_processes(rig: Rig) -> tuple[Fault, ...]:
         _fault("forward killed", "forward", killed("forward"), "forward", lasts_s=_QUICK_S),
         _fault("store killed", "store", killed("store"), "store", lasts_s=_QUICK_S),
         _fault("local broker killed", "local", killed("local"), stopped_edge, lasts_s=_QUICK_S),
-        _fault("cloud broker killed", "cloud", killed("cloud"), "forward store", lasts_s=_QUICK_S),
         *(_fault(f"{name} killed", name, killed(name), name, lasts_s=_QUICK_S) for name in cameras),
         _fault("all of the edge killed", " ".join(edge), killed(*edge), stopped_edge, lasts_s=_QUICK_S),
         *(
-            _fault(f"{name} stopped", part, stopped(part), stops, lasts_s=LONGER_THAN_KEEP_ALIVE_S)
-            for name, part, stops in (
-                ("forward", "forward", "forward"),
-                ("store", "store", "store"),
-                ("cloud broker", "cloud", "forward store"),
-            )
+            _fault(f"{name} stopped", name, stopped(name), name, lasts_s=LONGER_THAN_KEEP_ALIVE_S)
+            for name in ("forward", "store")
         ),
+    )
+
+
+def _of_one_broker() -> tuple[Fault, ...]:
+    stops = "forward store"
+    small = broker_faults.small_packets
+    return (
+        _fault("cloud broker killed", "cloud", broker_faults.killed, stops, lasts_s=_QUICK_S),
+        _fault(
+            "cloud broker stopped", "cloud", broker_faults.stopped, stops, lasts_s=LONGER_THAN_KEEP_ALIVE_S
+        ),
+        _fault("cloud broker with a small packet limit", "cloud", small, lasts_s=_RESTARTED_S),
+    )
+
+
+def _of_brokers(rig: Rig) -> tuple[Fault, ...]:
+    """Return those of several brokers: while one is there, nothing stops."""
+    between = (_fault("nodes cut off from each other", "cloud", broker_faults.apart, lasts_s=_AWAY_S),)
+    return (
+        _fault("one broker killed", "cloud", broker_faults.killed, lasts_s=_QUICK_S),
+        _fault("two brokers killed", "cloud", broker_faults.two_killed, lasts_s=_TROUBLE_S),
+        _fault("one broker stopped", "cloud", broker_faults.stopped, lasts_s=_AWAY_S),
+        _fault("one broker cut off", "cloud link", broker_faults.cut_off, lasts_s=_AWAY_S),
+        _fault("one broker half-open", "cloud link", broker_faults.swallowed, lasts_s=_AWAY_S),
+        *(between if rig.clouds.between else ()),
     )
 
 
@@ -143,7 +173,6 @@ def _of_networks() -> tuple[Fault, ...]:
         _fault("link half-open", "link", swallowed(_link), "forward"),
         _fault("link slow", "link", slowed),
         _fault("link flapping", "link", flapping),
-        _fault("cloud broker with a small packet limit", "cloud", small_packets, lasts_s=_RESTARTED_S),
     )
 
 
@@ -179,7 +208,13 @@ def _of_known_faces() -> tuple[Fault, ...]:
     return (
         _fault("rows of the spool damaged", "forward disk", rows),
         _fault("spool's file damaged", "forward disk", file, lasts_s=_QUICK_S),
-        _fault("a wrong device name", "forward disk", spool_faults.wrong_device, lasts_s=_RESTARTED_S),
+        _fault(
+            "a wrong device name",
+            "forward disk",
+            spool_faults.wrong_device,
+            lasts_s=_RESTARTED_S,
+            needs="rules",
+        ),
     )
 
 

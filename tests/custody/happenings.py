@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from tests.custody.proxy import HttpAnswer, Mode, Proxy, Shape
 from tests.custody.rig import Part, Rig
+from tests.custody.ways import Ways
 from tests.support import MosquittoServer
 
 PORTAL = HttpAnswer(
@@ -41,7 +42,7 @@ def stopped(name: str) -> Happening:
     return happens
 
 
-def cut(proxy_of: Callable[[Rig], Proxy]) -> Happening:
+def cut(proxy_of: Callable[[Rig], Proxy | Ways]) -> Happening:
     @asynccontextmanager
     async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
         await proxy_of(rig).refuse()
@@ -51,23 +52,23 @@ def cut(proxy_of: Callable[[Rig], Proxy]) -> Happening:
     return happens
 
 
-def swallowed(proxy_of: Callable[[Rig], Proxy]) -> Happening:
+def swallowed(ways_of: Callable[[Rig], Ways]) -> Happening:
     @asynccontextmanager
     async def happens(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
-        proxy_of(rig).mode = Mode.SWALLOW
+        ways_of(rig).set_mode(Mode.SWALLOW)
         yield
-        proxy_of(rig).mode = Mode.PASS
+        ways_of(rig).set_mode(Mode.PASS)
 
     return happens
 
 
 @asynccontextmanager
 async def slowed(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-    rig.link.shape = Shape(
-        bytes_per_s=rng.choice([20_000, 100_000, 400_000]), delay_s=rng.choice([0.05, 0.5])
+    rig.link.set_shape(
+        Shape(bytes_per_s=rng.choice([20_000, 100_000, 400_000]), delay_s=rng.choice([0.05, 0.5]))
     )
     yield
-    rig.link.shape = None
+    rig.link.set_shape(None)
 
 
 @asynccontextmanager
@@ -98,12 +99,11 @@ def answered(*answers: HttpAnswer) -> Happening:
 @asynccontextmanager
 async def captive(rig: Rig, _rng: random.Random) -> AsyncIterator[None]:
     """Whatever leaves the edge or the cloud is answered by a page on which one is to log in."""
-    for link in (rig.link, rig.bucket_link):
-        link.answer = PORTAL
-        link.cut()
+    ways = Ways([*rig.link, rig.bucket_link])
+    ways.set_answer(PORTAL)
+    ways.cut()
     yield
-    for link in (rig.link, rig.bucket_link):
-        link.answer = None
+    ways.set_answer(None)
 
 
 @asynccontextmanager
@@ -125,27 +125,6 @@ def clock_off(days: int) -> Happening:
         clock.set_days(0)
 
     return happens
-
-
-@asynccontextmanager
-async def small_packets(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
-    """The cloud broker comes back with a limit that some faces are above, and later with its own again."""
-    broker = rig.cloud
-    config = broker.config.read_text()
-    lower = rng.choice([16_000, 30_000, 60_000])
-    await _restart(broker, f"{_without(config, 'max_packet_size')}max_packet_size {lower}\n")
-    yield
-    await _restart(broker, config)
-
-
-async def _restart(broker: MosquittoServer, config: str) -> None:
-    broker.kill()
-    broker.config.write_text(config)
-    await asyncio.to_thread(broker.start)
-
-
-def _without(config: str, name: str) -> str:
-    return "".join(f"{line}\n" for line in config.splitlines() if not line.startswith(name))
 
 
 def pid_of(target: Part | MosquittoServer) -> int:

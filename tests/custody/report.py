@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fault that happened: its name, when after the start, and for how long, in seconds."""
+    """A fault that happened: its name, when after the start, and for how long, in seconds.
+
+    Attributes:
+        sent_again: how often faces were sent to the cloud again for it; only known of one alone.
+    """
 
     fault: str
     at_s: float
     lasts_s: float
+    sent_again: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class Report:
         notes: what did not go as it should.
         resent_local: faces that the driver published more than once.
         resent_uplink: faces that forward sent to the cloud more than once.
-        sendings_uplink: all sendings to the cloud.
+        sendings_uplink: all sendings to the cloud, and
+        sent_uplink: of how many faces they were.
         typical_s: the median from the first publication to the object.
         longest_s: the longest of them.
         crashes: how often a service ended by itself.
@@ -69,6 +75,7 @@ class Report:
     resent_local: int
     resent_uplink: int
     sendings_uplink: int
+    sent_uplink: int
     typical_s: float
     longest_s: float
     crashes: Mapping[str, int]
@@ -83,13 +90,22 @@ class Report:
         return Counter(event.fault for event in self.events)
 
     @property
+    def sent_again(self) -> int:
+        """How often faces were sent to the cloud that had been before, by this forward or one before it."""
+        return self.sendings_uplink - self.sent_uplink
+
+    @property
     def is_perfect(self) -> bool:
         """Whether every face is in the bucket once, byte for byte, and nothing else is."""
         return not (self.unoffered or self.lost or self.duplicates or self.differing or self.unexpected)
 
     def as_text(self) -> str:
         """Return it for people."""
-        times = " ".join(f"{each.at_s:.0f}s:{each.fault.replace(' ', '_')}" for each in self.events)
+        times = " ".join(
+            f"{each.at_s:.0f}s:{each.fault.replace(' ', '_')}"
+            + ("" if each.sent_again is None else f"+{each.sent_again}")
+            for each in self.events
+        )
         faults = "\n".join(f"  {count:4}  {name}" for name, count in sorted(self.faults.items()))
         unready = " ".join(f"{name} {share:.0%}" for name, share in self.unready.items())
         return (

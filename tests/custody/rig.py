@@ -1,20 +1,24 @@
 """All of it on this machine: two brokers, our services, a bucket, and what lies between them."""
 
 import asyncio
+import functools
 import os
 import platform
-import re
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.custody import clock
+from tests.custody.clock import Clock
+from tests.custody.clouds import Clouds, Make, Server, strangers
 from tests.custody.damage import Toll
 from tests.custody.faces import DEVICE
 from tests.custody.proxy import Proxy
+from tests.custody.tap import UplinkTap
+from tests.custody.ways import Ways
 from tests.support import MosquittoServer, S3Server, ServiceProcess
 
 BUCKET = "faces"
@@ -26,58 +30,6 @@ STORE = "_store"
 SHIPPED_RULES = Path(__file__).parents[2] / "compose" / "cloud" / "broker" / "acl"
 PASSWORD = "test-password"  # noqa: S105 - it opens a broker of the test's own
 _RESTART_S = 0.3
-_ID = re.compile(rb"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{32}")
-_ID_BYTES = 56
-
-
-class Clock:
-    """The wall clock of some child processes, set by libfaketime while they run.
-
-    Their monotonic clocks go on as they are, like a host's when somebody sets its date.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.library = _find_libfaketime()
-        self.set_days(0)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process needs to see this clock."""
-        if self.library is None:
-            return {}
-        return {
-            "LD_PRELOAD": str(self.library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            # Without it a wait on a condition, such as that for the interpreter's lock, takes milliseconds.
-            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-        }
-
-    def set_days(self, days: int) -> None:
-        """Step the clock so many days away from the true time; replaced whole, for it may be read now."""
-        new = self._path.with_suffix(".new")
-        new.write_text(f"{days:+d}d\n")
-        new.replace(self._path)
-
-
-class UplinkTap:
-    """Counts how often each face is sent to the cloud, from the bytes on the way."""
-
-    def __init__(self) -> None:
-        self.sent: Counter[bytes] = Counter()
-        self._tail = b""
-
-    def __call__(self, data: bytes) -> None:
-        """Look at the next bytes. An id may lie across two pieces."""
-        text = self._tail + data
-        end = 0
-        for found in _ID.finditer(text):
-            self.sent[found[0]] += 1
-            end = found.end()
-        self._tail = text[max(end, len(text) - _ID_BYTES + 1) :]
 
 
 class Part:
@@ -120,9 +72,11 @@ class Rig:
 
     Attributes:
         folder: everything of the run.
-        parts: all that can be killed, by name: the brokers `local` and `cloud`, neither persistent, and our
-            services.
-        link: between forward and the cloud broker.
+        parts: all that can be killed and is at the edge or ours, by name: the broker there, `local`, which is
+            not persistent, and our services.
+        clouds: the brokers in the cloud, not persistent either.
+        link: between forward and each of them, and
+        inward: between them and store, where there are several.
         bucket_link: between store and its bucket.
         edge_clock: what the processes at the edge take for the time, and
         cloud_clock: what those in the cloud do.
@@ -140,7 +94,9 @@ class Rig:
 
     folder: Path
     parts: dict[str, Part | MosquittoServer]
-    link: Proxy
+    clouds: Clouds
+    link: Ways
+    inward: Ways
     bucket_link: Proxy
     edge_clock: Clock
     cloud_clock: Clock
@@ -163,15 +119,14 @@ class Rig:
     @property
     def local(self) -> MosquittoServer:
         """The broker at the edge."""
-        return self._broker("local")
+        broker = self.parts["local"]
+        assert isinstance(broker, MosquittoServer)
+        return broker
 
     @property
     def cloud(self) -> MosquittoServer:
-        """The broker in the cloud."""
-        return self._broker("cloud")
-
-    def _broker(self, name: str) -> MosquittoServer:
-        broker = self.parts[name]
+        """The broker in the cloud, where there is one."""
+        (broker,) = self.clouds.brokers
         assert isinstance(broker, MosquittoServer)
         return broker
 
@@ -199,7 +154,11 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    folder: Path, s3_program: str, cameras: str | None = None, keep: str = "every"
+    folder: Path,
+    s3_program: str,
+    cameras: str | None = None,
+    keep: str = "every",
+    make_clouds: Make | None = None,
 ) -> AsyncIterator[Rig]:
     """Start everything; stop everything, by process id, at the end.
 
@@ -208,28 +167,32 @@ async def rig(
         s3_program: versitygw.
         cameras: what capture plays; without it there are neither capture nor detect.
         keep: which faces are wanted: `every` or `visits`.
+        make_clouds: runs the brokers in the cloud; one Mosquitto by default.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(_tidy_after_libfaketime, _traces_of_libfaketime())
+        stack.callback(clock.tidy, clock.traces())
         edge_clock, cloud_clock = Clock(folder / "edge-clock"), Clock(folder / "cloud-clock")
         missing = {} if edge_clock.library else {"clock": "libfaketime is not installed"}
         if why := _mount(folder / SPOOL, stack):
             missing["disk"] = why
         local = MosquittoServer(folder, environment=edge_clock.environment)
-        cloud = MosquittoServer(folder, access_rules(folder), cloud_clock.environment)
         s3 = S3Server(s3_program, folder)
-        for server in (local, cloud, s3):
+        for server in (local, s3):
             stack.callback(server.kill)
             server.start()
         s3.create_bucket(BUCKET)
         keys = folder / "aws-credentials"
         s3.write_keys(keys)
         tap = UplinkTap()
-        link = await stack.enter_async_context(Proxy(cloud.port, tap))
+        make = (make_clouds or strangers(1))(folder, access_rules(folder), cloud_clock.environment)
+        clouds = await stack.enter_async_context(make)
+        missing |= clouds.missing
+        link, inward = await _ways(stack, clouds.brokers, tap)
         bucket_link = await stack.enter_async_context(Proxy(s3.port))
         edge = {**edge_clock.environment, **_edge_settings(folder, local, link, keep)}
+        cloud_side = _store_settings(inward or clouds.brokers, bucket_link, keys)
         services = {
-            "store": {**cloud_clock.environment, **_store_settings(cloud, bucket_link, keys)},
+            "store": {**cloud_clock.environment, **cloud_side},
             "forward": edge,
         }
         if cameras is not None:
@@ -242,11 +205,13 @@ async def rig(
             stack.callback(part.kill)
         for part in parts.values():
             part.start()
-        all_parts: dict[str, Part | MosquittoServer] = {"local": local, "cloud": cloud, **parts}
+        all_parts: dict[str, Part | MosquittoServer] = {"local": local, **parts}
         made = Rig(
             folder,
             all_parts,
+            clouds,
             link,
+            inward,
             bucket_link,
             edge_clock,
             cloud_clock,
@@ -259,6 +224,15 @@ async def rig(
         )
         async with _running(*(part.supervise for part in (*parts.values(), standby))):
             yield made
+
+
+async def _ways(stack: AsyncExitStack, brokers: Sequence[Server], tap: UplinkTap) -> tuple[Ways, Ways]:
+    """Put a proxy between forward and each broker; where there are several, between those and store, too."""
+    outward = [Proxy(each.port, functools.partial(tap.look, at)) for at, each in enumerate(brokers)]
+    inward = [Proxy(each.port) for each in brokers] if len(brokers) > 1 else []
+    for proxy in (*outward, *inward):
+        await stack.enter_async_context(proxy)
+    return Ways(outward), Ways(inward)
 
 
 def access_rules(folder: Path, more: str = "") -> str:
@@ -282,30 +256,34 @@ def access_rules(folder: Path, more: str = "") -> str:
     return f"user root\npassword_file {passwords}\nacl_file {rules}\n"
 
 
-def _edge_settings(folder: Path, local: MosquittoServer, link: Proxy, keep: str) -> dict[str, str]:
+def _edge_settings(folder: Path, local: MosquittoServer, link: Ways, keep: str) -> dict[str, str]:
     return {
         "FACEFERRY_DEVICE": DEVICE,
         "FACEFERRY_LOG_FORMAT": "json",
         "FACEFERRY_KEEP": keep,
         "FACEFERRY_LOCAL_MQTT_URL": local.url,
-        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{DEVICE}@127.0.0.1:{link.port}",
+        "FACEFERRY_CLOUD_MQTT_URL": _urls(DEVICE, link),
         "FACEFERRY_CLOUD_MQTT_PASSWORD": PASSWORD,
         "FACEFERRY_SPOOL_PATH": str(folder / SPOOL),
         "FACEFERRY_JOURNAL_PATH": str(folder / JOURNAL),
     }
 
 
-def _store_settings(cloud: MosquittoServer, bucket_link: Proxy, keys: Path) -> dict[str, str]:
+def _store_settings(reached_at: Iterable[Proxy | Server], bucket_link: Proxy, keys: Path) -> dict[str, str]:
     return {
         "AWS_SHARED_CREDENTIALS_FILE": str(keys),
         "AWS_EC2_METADATA_DISABLED": "true",
         "FACEFERRY_LOG_FORMAT": "json",
-        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{STORE}@127.0.0.1:{cloud.port}",
+        "FACEFERRY_CLOUD_MQTT_URL": _urls(STORE, reached_at),
         "FACEFERRY_CLOUD_MQTT_PASSWORD": PASSWORD,
         "FACEFERRY_S3_ENDPOINT_URL": f"http://127.0.0.1:{bucket_link.port}",
         "FACEFERRY_S3_TIMEOUT_S": "3",
         "FACEFERRY_STORE_URL": f"s3://{BUCKET}",
     }
+
+
+def _urls(user: str, reached_at: Iterable[Proxy | Server]) -> str:
+    return ",".join(f"mqtt://{user}@127.0.0.1:{each.port}" for each in reached_at)
 
 
 @asynccontextmanager
@@ -330,23 +308,3 @@ def _mount(folder: Path, stack: AsyncExitStack) -> str | None:
         return f"no small disk for the spool can be mounted: {done.stderr.strip()[-200:]}"
     stack.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=False, capture_output=True)
     return None
-
-
-def _find_libfaketime() -> Path | None:
-    found = [
-        *Path("/usr/lib").glob("*/faketime/libfaketime.so.1"),
-        Path("/usr/lib/faketime/libfaketime.so.1"),
-    ]
-    return next((path for path in found if path.exists()), None)
-
-
-def _tidy_after_libfaketime(before: set[Path]) -> None:
-    """Remove what killed processes could not: their shared memory."""
-    for path in _traces_of_libfaketime() - before:
-        pid = path.name.rpartition("_")[2]
-        if not Path("/proc", pid).exists():
-            path.unlink(missing_ok=True)
-
-
-def _traces_of_libfaketime() -> set[Path]:
-    return set(Path("/dev/shm").glob("*faketime_*_*"))  # noqa: S108 - it is libfaketime's choice

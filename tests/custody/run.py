@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tests.custody import control
+from tests.custody.clouds import Make
 from tests.custody.comparison import Comparison, compare, objects_in
 from tests.custody.damage import DATABASE, Toll, opened
 from tests.custody.driver import Driver, driving
@@ -26,6 +27,10 @@ from tests.support import ServiceProcess, eventually
 
 AT_ONCE = 2
 """Quick faults at one time, at most."""
+READY_S = 60.0
+ALONE_PAUSE_S = 1.5
+FAULT_TAKES_S = 1.5
+"""What it takes to make a fault, and until all is ready again, at a guess."""
 QUIET_S = 150.0
 """How long the last faces may take when all is well again: link and bucket are tried every 10 s at least, and
 after a long silence one face knocks once a minute."""
@@ -44,6 +49,8 @@ async def run(
     full_s: tuple[float, float] = LONGER_THAN_RESERVE_S,
     only: Collection[str] = (),
     keep: str = "every",
+    make_clouds: Make | None = None,
+    alone: bool = False,
 ) -> Report:
     """Play a run and compare.
 
@@ -57,20 +64,28 @@ async def run(
         full_s: how long the disk is full at the shortest and at the longest, when it is for long.
         only: the kinds of faults that happen; all by default.
         keep: which faces forward wants: `every` or `visits`; then it is asked before each.
+        make_clouds: runs the brokers in the cloud; one Mosquitto by default.
+        alone: whether each fault begins when the one before is healed and a moment has passed; `seconds` does
+            not matter then, for the faces take as long as the faults.
     """
     rng = random.Random(seed)
     make = functools.partial(known_face, seed)
     started_s = time.monotonic()
     async with (
-        rig(folder, s3_program, keep=keep) as stage,
+        rig(folder, s3_program, keep=keep, make_clouds=make_clouds) as stage,
         driving(stage.local.url, make, lambda: stage.device, is_asking=keep == "visits") as driver,
     ):
         happened: list[Event] = []
         happening = deck(rng, faults, stage, full_s, only)
+        if alone:
+            seconds = sum(sum(fault.lasts_s) / 2 + ALONE_PAUSE_S + FAULT_TAKES_S for fault in happening)
         await ready(stage)
         async with watched(stage) as watch, asyncio.TaskGroup() as tasks:
             offering = tasks.create_task(driver.offer(range(faces), faces / seconds))
-            await play(stage, happening, rng, happened, seconds / faults)
+            if alone:
+                await play_alone(stage, happening, rng, happened)
+            else:
+                await play(stage, happening, rng, happened, seconds / faults)
             # A forward that is wedged takes none, for ever; all else is healed by now.
             await asyncio.wait([offering], timeout=seconds + QUIET_S)
             offering.cancel()
@@ -118,10 +133,23 @@ async def play(
             await asyncio.sleep(rng.uniform(0, 2 * pause_s))
 
 
+async def play_alone(stage: Rig, faults: list[Fault], rng: random.Random, happened: list[Event]) -> None:
+    """Let faults happen one after the other, with a moment between them in which all is well."""
+    started_s = time.monotonic()
+    for fault in faults:
+        at_s, before = time.monotonic() - started_s, stage.tap.sent_again
+        lasts_s = rng.uniform(*fault.lasts_s)
+        async with fault.happens(stage, rng):
+            await asyncio.sleep(lasts_s)
+        await ready(stage)
+        await asyncio.sleep(rng.uniform(0, 2 * ALONE_PAUSE_S))
+        happened.append(Event(fault.name, at_s, lasts_s, stage.tap.sent_again - before))
+
+
 async def ready(stage: Rig) -> None:
     """Wait until both services have all that they need."""
     for part in stage.services.values():
-        await eventually(functools.partial(is_ready, part.process), 30)
+        await eventually(functools.partial(is_ready, part.process), READY_S)
 
 
 def is_ready(process: ServiceProcess) -> bool:
@@ -221,6 +249,7 @@ def _report(  # noqa: PLR0917 - each is what its type says
         resent_local=sum(times > 1 for times in ledger.times_published.values()),
         resent_uplink=sum(times > 1 for times in stage.tap.sent.values()),
         sendings_uplink=stage.tap.sent.total(),
+        sent_uplink=len(stage.tap.sent),
         typical_s=statistics.median(took_s) if took_s else 0.0,
         longest_s=max(took_s, default=0.0),
         crashes={name: part.crashes for name, part in (*stage.services.items(), ("standby", stage.standby))},
