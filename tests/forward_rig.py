@@ -12,7 +12,7 @@ from services.common.erasure.reports import Report
 from services.common.faces import encode_face, mint
 from services.common.times import from_unix_s
 from services.common.topics import Source
-from services.forward.outbox import BacklogPart, BacklogRead
+from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.spool import Spool
 from services.forward.spooled import SpooledFace
 from services.forward.writer import Answers, SpoolWriter

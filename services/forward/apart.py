@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from services.common.drops import Drops
 from services.forward import metrics
+from services.forward.backlog import Unsendable
 from services.forward.orders import PutBack, SetAside
-from services.forward.outbox import Unsendable
 from services.forward.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE, Request
 from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter

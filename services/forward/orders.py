@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from services.common.erasure.entries import Entry
-from services.forward.outbox import BacklogRead
+from services.forward.backlog import BacklogRead
 from services.forward.rows import Place, Request
 from services.forward.spool import Changes
 from services.forward.spooled import SpooledFace

@@ -2,11 +2,10 @@
 
 import heapq
 import math
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
+from services.forward.backlog import BacklogPart, BacklogRead
+from services.forward.hush import Hush
 from services.forward.spooled import SpooledFace
 from services.forward.waiting import Queue
 from services.forward.window import Departure, Window
@@ -43,6 +42,7 @@ class Flight:
         due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
         passed_over: how often others were receipted while it was waited for.
         is_unheard: whether the broker has said that nobody listened.
+        is_put_off: whether it was due, and a receipt seemed to be near.
     """
 
     face: SpooledFace
@@ -52,6 +52,7 @@ class Flight:
     due_s: float = math.inf
     passed_over: int = 0
     is_unheard: bool = False
+    is_put_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,56 +72,6 @@ class Sending:
     is_hopeless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unsendable:
-    """Faces of which it is known that the broker takes none, so that they need not be read.
-
-    Attributes:
-        most_bytes: an image that is larger fits into no packet.
-        topics: the broker refuses them, each with its reason.
-    """
-
-    most_bytes: int
-    topics: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class BacklogRead:
-    """A part of the spool to read: faces after one sequence up to and with another.
-
-    Attributes:
-        epoch: the connection that asks; the answer to an earlier one is ignored.
-        after: where the last read ended.
-        until: the newest face that belongs to the backlog.
-        most_bytes: enough for one read.
-        only_firsts: leave out what is nobody's first picture, where the spool can do so without a look at
-            each of those.
-        unsendable: faces to leave out of it.
-    """
-
-    epoch: int
-    after: int
-    until: int
-    most_bytes: int
-    only_firsts: bool = False
-    unsendable: Unsendable = Unsendable(sys.maxsize, MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True)
-class BacklogPart:
-    """What was read of a spool.
-
-    Attributes:
-        faces: in order.
-        until: the place up to which it was looked at.
-        bad: places of rows that hold no face to be sent, with the reason.
-    """
-
-    faces: list[SpooledFace]
-    until: int
-    bad: dict[int, str] = field(default_factory=dict)
-
-
 _BEFORE_ALL = -(1 << 63)
 
 
@@ -136,6 +87,7 @@ class Outbox:
 
     A store of which nothing at all is heard gets no more than one face at a time, with growing waits: that
     finds it as soon as need be, and a metered uplink is not burnt by sending all that is under way for ever.
+    Before that is known of it, when a receipt is late, faces go ever more seldom (see `Hush`).
 
     Args:
         window: how many bytes may be under way.
@@ -149,6 +101,7 @@ class Outbox:
 
     def __init__(self, window: Window, resend_first_s: float, last_sequence: int = 0) -> None:
         self._window = window
+        self._hush = Hush()
         self._resend_first_s = resend_first_s
         self._last_sequence = last_sequence
         self._epoch = 0
@@ -157,7 +110,7 @@ class Outbox:
         # Whether of first pictures only: up to which place it was read. Those come first.
         self._read_until = {True: _BEFORE_ALL, False: _BEFORE_ALL}
         self._reread_after: int | None = None
-        self._heard_s = -math.inf
+        self._heard_s = self._receipted_s = -math.inf
         self._knock_s = self._knock_wait_s = 0.0
         self._was_known = False
         self.is_store_silent = False
@@ -173,6 +126,7 @@ class Outbox:
         self._forget()
         self._is_up = True
         self._window.forget()
+        self._hush.begin()
         self._knock_s, self._knock_wait_s = -math.inf, self._resend_first_s
 
     def link_down(self) -> None:
@@ -200,26 +154,27 @@ class Outbox:
         """Return what to publish now, which is under way from here on; nothing if all must wait."""
         if self.is_store_silent:
             return self._knock(now_s)
-        if self._fresh and self._has_room(1.0):
+        is_held = self._note_when_open(now_s)
+        if self._fresh and not is_held and self._has_room(1.0):
             return self._depart(self._fresh.pop(), now_s)
-        if (flight := self._pop_due(now_s)) is not None:
+        if self._again_from_s <= now_s and (flight := self._pop_late(now_s)) is not None:
             if flight.asked_s >= self._heard_s:
                 self._fall_silent(now_s, is_unheard=flight.is_unheard)
-                return self._again(flight)
+                return self._again(flight, now_s)
             flight.passed_over += 1
-            return self._again(flight, is_hopeless=flight.passed_over >= self._patience_with(flight))
-        if self._backlog and self._has_room(BACKLOG_SHARE):
+            return self._again(flight, now_s, is_hopeless=flight.passed_over >= self._patience_with(flight))
+        if self._backlog and not is_held and self._has_room(BACKLOG_SHARE):
             return self._depart(self._backlog.pop(), now_s)
         return None
 
     def next_due_s(self) -> float:
         """Return when `next` should be asked again if nothing else happens; may be infinite."""
         due_s = self._timers[0][0] if self._timers else math.inf
+        is_waiting = bool(self._fresh or self._backlog)
         if not self.is_store_silent:
-            return due_s
-        if self._fresh or self._backlog:
-            return self._knock_s
-        return max(due_s, self._knock_s)
+            due_s = max(due_s, self._again_from_s)
+            return min(due_s, self._held_until_s) if is_waiting else due_s
+        return self._knock_s if is_waiting else max(due_s, self._knock_s)
 
     def broker_has(self, face_id: str, now_s: float, *, is_unheard: bool = False) -> None:
         """Start to wait for the receipt. Before, the face may have been in a long queue to the broker.
@@ -243,6 +198,7 @@ class Outbox:
         flight = self._in_flight.pop(face_id, None)
         if flight is not None:
             self._in_flight_bytes -= flight.face.size_bytes
+            self._hush.takes_back(is_last=not self._in_flight)
             if self.is_store_silent:
                 self._knock_s = -math.inf  # a knock that nobody can have heard
         return flight
@@ -250,12 +206,15 @@ class Outbox:
     def settle(self, face_id: str, now_s: float) -> None:
         """Forget a face: the store has said what became of it."""
         flight = self.withdraw(face_id)
+        # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
+        is_plain = flight is not None and flight.attempts == 1
+        self._hush.heard(now_s - flight.departure.at_s if flight is not None and is_plain else None)
         self._hear(now_s)
         if flight is None:
             return
         self._heard_of_s[flight.face.message.topic] = now_s
-        # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
-        if flight.attempts == 1:
+        if is_plain:
+            self._receipted_s = max(self._receipted_s, flight.asked_s)
             self._window.arrived(flight.departure, flight.face.size_bytes, now_s)
 
     def wants_backlog(self) -> BacklogRead | None:
@@ -288,9 +247,11 @@ class Outbox:
 
     def _forget(self) -> None:
         self._is_up = False
+        self._held_until_s, self._again_from_s = math.inf, -math.inf
         self._epoch += 1
         self._in_flight: dict[str, Flight] = {}
         self._in_flight_bytes = 0
+        self._receipted_s = -math.inf
         self._heard_of_s: dict[str, float] = {}
         self._timers: list[tuple[float, str]] = []
         self._fresh = Queue()
@@ -299,6 +260,13 @@ class Outbox:
         self._backlog_end = self._last_sequence
         self._reread_after = None
         self._is_reading = False
+
+    def _note_when_open(self, now_s: float) -> bool:
+        """Note until when faces have to wait because nothing is heard; say whether the new ones have to."""
+        opens_s = self._hush.opens_s(now_s)
+        self._held_until_s = opens_s if opens_s > now_s else math.inf
+        self._again_from_s = self._hush.opens_s(now_s, is_again=True)
+        return opens_s > now_s
 
     def _patience_with(self, flight: Flight) -> int:
         """Return how often a face is sent again before it is given up."""
@@ -322,7 +290,7 @@ class Outbox:
         flight = None if queue and self._was_known else self._pop_due(now_s)
         self._was_known = flight is not None
         if flight is not None:
-            sending = self._again(flight)
+            sending = self._again(flight, now_s)
         elif queue:
             # Where nobody answers for one camera somebody may for another.
             face = queue.pop_unlike({each.face.message.topic for each in self._in_flight.values()})
@@ -364,8 +332,9 @@ class Outbox:
         flight.due_s = due_s
         heapq.heappush(self._timers, (due_s, flight.face.id))
 
-    def _again(self, flight: Flight, *, is_hopeless: bool = False) -> Sending:
-        flight.attempts += 1
+    def _again(self, flight: Flight, now_s: float, *, is_hopeless: bool = False) -> Sending:
+        flight.attempts, flight.is_put_off = flight.attempts + 1, False
+        self._hush.departs(now_s, is_again=True)
         return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight), is_hopeless=is_hopeless)
 
     def _has_room(self, share: float) -> bool:
@@ -375,9 +344,24 @@ class Outbox:
     def _depart(self, face: SpooledFace, now_s: float) -> Sending:
         is_limited = bool(self._fresh or self._backlog or self._is_reading)
         flight = Flight(face, self._window.departs(now_s, is_limited=is_limited))
+        self._hush.departs(now_s)
         self._in_flight[face.id] = flight
         self._in_flight_bytes += face.size_bytes
         return Sending(face, is_again=False, expiry_s=self._wait_s(flight))
+
+    def _pop_late(self, now_s: float) -> Flight | None:
+        """Return a face that is due again, and is not about to be receipted.
+
+        While receipts come, what the broker had after all of those that were receipted may be in the store's
+        queue: its bucket is slow, or is back just now. So each is put off once.
+        """
+        while (flight := self._pop_due(now_s)) is not None:
+            is_lost = flight.is_unheard or flight.is_put_off or flight.asked_s <= self._receipted_s
+            if is_lost or now_s - self._heard_s >= self._hush.patience_s:
+                return flight
+            flight.is_put_off = True
+            self._set_due(flight, now_s + self._resend_first_s / 2)
+        return None
 
     def _pop_due(self, now_s: float) -> Flight | None:
         while self._timers and self._timers[0][0] <= now_s:

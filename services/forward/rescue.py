@@ -8,8 +8,8 @@ from pathlib import Path
 
 from services.common.topics import is_of_device
 from services.forward import salvage
+from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.database import taken_bytes
-from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.rows import AS_BYTES, NO_PLACE, WAITING
 from services.forward.spooled import SpooledFace, from_row
 

@@ -22,12 +22,13 @@ from services.common.status import Sayings
 from services.common.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
+from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.delivered import Delivered
 from services.forward.erasures import Erasures
 from services.forward.expiry import is_expired
 from services.forward.limit import Pace, TokenBucket
 from services.forward.orders import Delete, Quarantine
-from services.forward.outbox import BacklogPart, BacklogRead, Outbox, Sending
+from services.forward.outbox import Outbox, Sending
 from services.forward.relay import Relay
 from services.forward.rows import TOO_LARGE, UNANSWERED
 from services.forward.settings import ForwardSettings

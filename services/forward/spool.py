@@ -13,11 +13,11 @@ import structlog
 from services.common.erasure.selection import Selection
 from services.forward import database, replacement, rows
 from services.forward.ages import Ages
+from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.erasing import erase
 from services.forward.expiry import Expired, expire
 from services.forward.folder import Folder
-from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.rescue import Rescue
 from services.forward.reserve import DISK_FULL, Reserve
 from services.forward.rows import Place, Request

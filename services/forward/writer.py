@@ -17,12 +17,12 @@ from services.common.drops import Drops
 from services.common.erasure.reports import Report
 from services.common.erasure.selection import ERASED
 from services.common.retention import EXPIRED
+from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.errands import Errands
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
 from services.forward.orderbook import OrderBook
 from services.forward.orders import Batch, Delete, Erase, Expire, Order, PutBack, Quarantine, SetAside
-from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.reserve import DISK_FULL
 from services.forward.spool import Changes, Spool, SpoolState
 from services.forward.spooled import SpooledFace

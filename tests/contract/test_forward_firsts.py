@@ -11,9 +11,9 @@ import pytest
 
 from services.common.sights import Why
 from services.forward import database, rows
+from services.forward.backlog import BacklogPart
 from services.forward.database import INDEX_OF_FIRSTS, SpoolDamaged
 from services.forward.folder import prepare
-from services.forward.outbox import BacklogPart
 from services.forward.replacement import damaged_files
 from services.forward.rows import Request
 from services.forward.spool import DATABASE, Changes, Spool

@@ -13,8 +13,8 @@ import pytest
 
 from services.common.durable import sync_folder
 from services.forward import replacement
+from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.orders import Delete, Quarantine
-from services.forward.outbox import BacklogPart, BacklogRead
 from services.forward.spool import DAMAGED_AND_FULL, DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace
 from services.forward.writer import SpoolWriter

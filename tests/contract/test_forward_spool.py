@@ -9,9 +9,9 @@ import pytest
 
 from services.common.errors import SetupError
 from services.forward import database
+from services.forward.backlog import BacklogPart, BacklogRead, Unsendable
 from services.forward.database import connect_to_read
 from services.forward.folder import SpoolTaken, prepare
-from services.forward.outbox import BacklogPart, BacklogRead, Unsendable
 from services.forward.rows import Place, Request
 from services.forward.spool import DATABASE, Changes, Spool
 from services.forward.spooled import SpooledFace

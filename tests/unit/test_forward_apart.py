@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from services.forward.apart import PROBE_EVERY_S, SURE_AFTER, Apart
+from services.forward.backlog import Unsendable
 from services.forward.orders import PutBack, SetAside
-from services.forward.outbox import Unsendable
 from services.forward.rows import Request
 from services.forward.spooled import SpooledFace
 from tests.forward_rig import face

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.message import Message
+from services.forward.backlog import BacklogPart, BacklogRead
+from services.forward.hush import FEW, FIRST_PATIENCE_S
 from services.forward.outbox import (
     FRESH_MAX_BYTES,
     MOST_KNOCK_S,
     MOST_RESEND_S,
-    BacklogPart,
-    BacklogRead,
     Outbox,
     Sending,
 )
@@ -35,6 +35,7 @@ def outbox(*, window_bytes: int = 1_000_000, last_sequence: int = 0, is_up: bool
     made = Outbox(Window(window_bytes // 2, window_bytes), 2.0, last_sequence)
     if is_up:
         made.link_up()
+        made.settle("before", 0.0)  # a store is there
     return made
 
 
@@ -243,6 +244,20 @@ def test_a_face_that_alone_has_no_receipt_is_sent_again_every_ten_seconds_at_mos
     assert waits == [2, 4, 8, MOST_RESEND_S, MOST_RESEND_S, MOST_RESEND_S]
 
 
+def test_over_a_new_connection_few_go_before_one_is_receipted() -> None:
+    """Nobody may listen there, and all that is sent is sent again."""
+    box = outbox()
+    box.link_down()
+    box.link_up()
+    for number in range(1, 101):
+        box.offer(face(number))
+    assert sent(box) == [f"face-{number}" for number in range(1, FEW + 1)]
+    assert box.next_due_s() == FIRST_PATIENCE_S
+    assert len(sent(box, FIRST_PATIENCE_S)) == 1
+    box.settle("face-1", 1.1)
+    assert len(sent(box, 1.1)) == 100 - FEW - 1
+
+
 def test_a_silent_store_is_sent_one_face_at_a_time_with_growing_waits() -> None:
     """A window of 16 MiB every ten seconds is more than a hundred gigabytes a day."""
     box = outbox(window_bytes=1_000_000)
@@ -302,6 +317,37 @@ def test_what_is_under_way_has_time_for_an_answer_when_a_silent_store_is_heard()
     box.settle("face-1", 6.0)
     assert sent(box, 6.0) == []
     assert sent(box, 8.0) == ["face-2", "face-3"]
+
+
+def test_what_waits_in_the_store_behind_what_is_receipted_now_is_not_sent_again() -> None:
+    """Its bucket is back after three seconds, and it stores one after the other."""
+    box = outbox()
+    for number in range(100):
+        box.offer(face(number))
+    for at, face_id in enumerate(under_way := sent(box)):
+        box.broker_has(face_id, at / 1_000)
+    again = sent(box, 2.2)
+    assert len(again) == 1, "a knock"
+    box.broker_has(again[0], 2.2)
+    for at, face_id in enumerate(under_way):
+        now_s = 4.0 + at / 90
+        box.settle(face_id, now_s)
+        again += sent(box, now_s)
+    assert len(again) == 1
+
+
+def test_what_was_overtaken_by_others_is_sent_again_while_receipts_come() -> None:
+    box = outbox()
+    for number in range(10):
+        box.offer(face(number))
+    for at, face_id in enumerate(sent(box)):
+        box.broker_has(face_id, at / 1_000)
+    for number in range(5, 10):
+        box.settle(f"face-{number}", 1.99)
+    again = sent(box, 2.01)
+    assert again == [f"face-{number}" for number in range(4)], "a few at a time"
+    box.settle("face-0", 2.02)
+    assert sent(box, 2.02) == ["face-4"]
 
 
 def test_a_withdrawn_face_makes_room_and_is_no_sign_of_the_store() -> None:
