@@ -11,12 +11,15 @@ from services.store.arrivals import Arrival
 from services.store.bypass import Bypass
 from services.store.door import Door
 from services.store.group import share
+from services.store.knocking import TOPIC as KNOCK
+from services.store.knocking import Knocking
 from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
 from services.store.writer import Writer
 
 MOST_AROUND_BYTES = 256 * 1024
 """More than topic and properties of any message take."""
+MOST_KNOCK_BYTES = 4_096
 
 
 class Ear:
@@ -41,6 +44,7 @@ class Ear:
         self._max_face_bytes = settings.store_max_face_bytes
         self._retention = settings.retention
         self._topics = [bare_topics.parse(text) for text in settings.store_topics]
+        self._knocking = Knocking([topic.filter for topic in self._topics], settings.store_knock_s)
         filters = share(settings)
         bypass = Bypass(
             broker, lanes, filters, receive_maximum=settings.store_receive_maximum, lets_in=door.lets_in
@@ -51,8 +55,10 @@ class Ear:
             identity="store",
             subscriptions=filters,
             receive_maximum=settings.store_receive_maximum,
-            wants=lambda topic, size_bytes: not bypass.brings(topic) and door.lets_in(topic, size_bytes),
+            wants=self._wants,
             rest_s=bypass.rest_s,
+            on_up=self._knocking.link_up,
+            on_down=self._knocking.link_down,
         )
         self._bypass = bypass
         self._door = door
@@ -75,6 +81,7 @@ class Ear:
         """Have each message wait for its turn, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._bypass.run(), name="store.bypass")
+            tasks.create_task(self._knocking.run(self.link), name="store.knock")
             for link in (self.link, self._bypass.link):
                 tasks.create_task(self._listen(link, writer), name=f"store.listen {link.name}")
 
@@ -82,6 +89,8 @@ class Ear:
         """Have each message wait for its turn; one that is larger than any face is refused at once."""
         most_bytes = self._max_face_bytes + MOST_AROUND_BYTES
         async for delivery in link:
+            if self._knocking.takes(delivery):
+                continue
             arrival = Arrival(
                 delivery,
                 self._answers,
@@ -95,6 +104,12 @@ class Ear:
                 arrival.refused(Refused("too_large", allowed))
             else:
                 writer.take(arrival)
+
+    def _wants(self, topic: str, size_bytes: int) -> bool:
+        self._knocking.heard()
+        if topic == KNOCK:
+            return size_bytes < MOST_KNOCK_BYTES
+        return not self._bypass.brings(topic) and self._door.lets_in(topic, size_bytes)
 
     def _tell(self, message: Message) -> None:
         quiet = self._bypass.link

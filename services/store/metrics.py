@@ -20,6 +20,10 @@ COPIES = Counter(
 LANES = Gauge(
     "faceferry_store_lanes", "Devices whose faces come past a flood of another one, at each broker."
 )
+DEAF = Counter(
+    "faceferry_store_deaf_total",
+    "Connections begun anew because nothing came by them, not even what was sent to ourselves.",
+)
 RECEIPTED = Counter("faceferry_store_receipted_total", "Faces that a receipt was sent for.", ["kind"])
 WAITING_FACES = Gauge("faceferry_store_waiting_faces", "Faces in memory, not stored yet.")
 WAITING_BYTES = Gauge("faceferry_store_waiting_bytes", "Bytes of images in memory, not stored yet.")

@@ -45,6 +45,13 @@ class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectSto
         description="the name of the group in which replicas share them, which nobody else may know; "
         "default: made of this store's key or password, so that replicas with the same one agree",
     )
+    store_knock_s: float = Field(
+        15.0,
+        ge=0,
+        le=3600,
+        description="seconds without any message after which the store sends one to itself, by each broker: "
+        "a broker may grant a subscription and then hand nothing over; 0: never",
+    )
     store_concurrency: int = Field(32, ge=1, le=1024, description="writes at a time")
     store_receive_maximum: int = Field(
         2_048,

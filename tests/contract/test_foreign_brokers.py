@@ -16,6 +16,7 @@ from services.common.status import Sayings
 from services.common.times import parse_rfc3339
 from services.common.topics import Source
 from services.detect.settings import DetectSettings
+from services.store.knocking import TOPIC as KNOCK
 from services.store.settings import StoreSettings
 
 NAME = "n" * 63
@@ -66,6 +67,7 @@ def messages() -> dict[str, Message]:
         "face": encode_face(face),
         "receipt": encode_stored(NAME, [face.id] * MAX_IDS, {}),
         "state": sayings.last(state),
+        "knock": Message(topic=KNOCK, payload=bytes(16), qos=1),
     }
 
 

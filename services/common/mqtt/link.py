@@ -213,13 +213,15 @@ class Link:
         if self._connection is not None:
             self._connection.leave(topics)
 
-    def leave(self, why: str) -> bool:
+    def leave(self, why: str, *, or_anew: bool = False) -> bool:
         """Go on to another broker, if there is one that has not just failed; say whether there is.
 
         Args:
             why: what is wrong with this one, though it lets us in.
+            or_anew: where there is none, connect to this one anew.
         """
-        if self._connection is None or not self._lines.roster.has_other(self._lines.at, time.monotonic()):
+        has_other = self._lines.roster.has_other(self._lines.at, time.monotonic())
+        if self._connection is None or not (has_other or or_anew):
             return False
         self._why_leave = self._why_leave or why
         return True

@@ -1,0 +1,106 @@
+"""The store's knocks at its own door: a broker may grant a subscription, and then hand nothing over."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from services.common import bare_topics
+from services.common.message import Message
+from services.common.mqtt import UNHEARD, Delivery, Link, LinkDown, PacketTooLarge
+from services.common.topics import ROOT
+from services.store.hearing import Hearing
+from services.store.metrics import DEAF
+
+TOPIC = f"{ROOT}/_knock/store/face"
+"""A face's topic, so that the subscription to faces brings it; no device can be called so."""
+LOOK_EVERY_S = 0.5
+SOON_S = 1.0
+"""A connection that ends so soon after a knock may have ended for it; and"""
+SURE_AFTER = 3
+"""so many in a row did: this broker ends connections of those who publish what they may not."""
+MUTED_S = 3_600.0
+
+log = structlog.get_logger()
+
+
+class Knocking:
+    """Begins a connection anew by which nothing comes, though the broker has granted all.
+
+    Args:
+        filters: what is subscribed to; where no knock matches, there is none.
+        quiet_s: so long nothing comes before there is one; 0: never is.
+    """
+
+    def __init__(self, filters: Sequence[str], quiet_s: float) -> None:
+        self._me = secrets.token_hex(8)
+        is_heard = any(bare_topics.is_match(each, TOPIC) for each in filters)
+        self._hearing = Hearing(self._me, quiet_s if is_heard else 0.0)
+        self._muted_until_s = 0.0
+        self._knocked_s: float | None = None
+        self._strikes = 0
+
+    def link_up(self) -> None:
+        """Start with a new connection."""
+        if time.monotonic() >= self._muted_until_s:
+            self._hearing.begin(time.monotonic())
+
+    def link_down(self) -> None:
+        """Stop until there is another, and see whether this one ended for a knock."""
+        now_s, knocked_s, self._knocked_s = time.monotonic(), self._knocked_s, None
+        self._hearing.end()
+        if knocked_s is None or now_s - knocked_s > SOON_S:
+            return
+        self._strikes += 1
+        if self._strikes >= SURE_AFTER:
+            self._mute("the broker ends the connection for it")
+
+    def heard(self) -> None:
+        """Note that something has come."""
+        self._hearing.heard(time.monotonic())
+
+    def takes(self, delivery: Delivery) -> bool:
+        """Say whether a message is a knock, which needs nothing more then."""
+        if delivery.topic != TOPIC:
+            return False
+        self._hearing.heard(time.monotonic(), delivery.message.payload[:64].decode(errors="replace"))
+        delivery.acknowledge()
+        return True
+
+    async def run(self, link: Link) -> None:
+        """Knock when it is time to, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now_s = time.monotonic()
+            if not link.is_up:
+                continue
+            if self._hearing.is_deaf(now_s):
+                DEAF.inc()
+                log.warning("store.deaf", broker=link.address)
+                self._hearing.renews()
+                link.leave("nothing comes by it, not even what was sent to ourselves", or_anew=True)
+            elif self._hearing.knocks(now_s):
+                self._knock(link, now_s)
+
+    def _knock(self, link: Link, now_s: float) -> None:
+        attributes = (("specversion", "1.0"), ("type", "faceferry.knock.v1"))
+        knock = Message(topic=TOPIC, payload=self._me.encode(), qos=1, attributes=attributes, expiry_s=10)
+        try:
+            link.publish(knock, self._answered)
+        except (LinkDown, PacketTooLarge):
+            return
+        self._knocked_s = now_s
+
+    def _answered(self, refusal: str | None) -> None:
+        self._knocked_s, self._strikes = None, 0
+        if refusal not in (None, UNHEARD):
+            self._mute(f"the broker refuses it: {refusal}")
+
+    def _mute(self, why: str) -> None:
+        """Leave it for a while: who may not publish a knock may well hear faces."""
+        log.info("store.knocks_not", why=why)
+        self._strikes = 0
+        self._muted_until_s = time.monotonic() + MUTED_S
+        self._hearing.end()
