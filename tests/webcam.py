@@ -64,12 +64,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked[self.path] += 1
         mood = self.path.strip("/").partition("?")[0]
+        asks = mood.removeprefix("stream-")
         if self.server.is_busy:
             self._say(503)
-        elif mood in ("basic", "digest", "digest-sha256") and not self._is_known(mood):
-            self._say(401, headers={"WWW-Authenticate": _CHALLENGES[mood]})
-        elif mood == "moved":
-            self._say(302, headers={"Location": "/snap"})
+        elif asks in _CHALLENGES and not self._is_known(asks):
+            self._say(401, headers={"WWW-Authenticate": _CHALLENGES[asks]})
+        elif mood in _MOVED:
+            self._say(302, headers={"Location": _MOVED[mood]})
         elif mood == "gone":
             self._say(404)
         elif mood == "page":
@@ -105,11 +106,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _stream(self, *, is_multipart: bool) -> None:
-        kind = "multipart/x-mixed-replace; boundary=frame" if is_multipart else "image/jpeg"
+        dialect, number = self.path.rpartition("/")[2].partition("?")[0], 0
+        kind = KINDS.get(dialect, "multipart/x-mixed-replace; boundary=frame")
         self.send_response(200)
-        self.send_header("Content-Type", kind)
+        if kind:
+            self.send_header("Content-Type", kind if is_multipart else "image/jpeg")
         self.end_headers()
-        dialect, number = self.path.rpartition("/")[2], 0
         with contextlib.suppress(OSError):
             while not self.server.is_closing and (self.server.is_streaming or "sometimes" not in self.path):
                 picture = self.server.picture
@@ -135,7 +137,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 DIALECTS = ("no-first-boundary", "two-boundaries", "no-type", "length-too-large", "no-length", "lf")
-"""What cameras make of multipart; after the path."""
+"""What cameras make of multipart and ffmpeg is too strict for, most of it; after the path."""
+KINDS = {
+    "dashes": "multipart/x-mixed-replace; boundary=--frame",
+    "quoted": 'multipart/x-mixed-replace;boundary="frame"',
+    "parameters": "multipart/x-mixed-replace; charset=utf-8; boundary=frame",
+    "mixed": "multipart/mixed; boundary=frame",
+    "octets": "application/octet-stream",
+    "no-kind": "",
+}
+"""What they say that it is."""
+MORE_DIALECTS = (*DIALECTS, *KINDS, "plain", "two-boundaries-first", "headers", "no-line-end")
 
 
 def _part(picture: bytes, dialect: str, number: int) -> bytes:
@@ -143,12 +155,19 @@ def _part(picture: bytes, dialect: str, number: int) -> bytes:
     length = b"Content-Length: %d\r\n" % (len(picture) + 50 * (dialect == "length-too-large"))
     if dialect == "no-first-boundary" and number == 0:
         boundary = b""
-    if dialect == "two-boundaries":
+    if dialect == "two-boundaries" or (dialect == "two-boundaries-first" and number == 0):
         boundary *= 2
+    if dialect == "headers":
+        kind += b"X-Timestamp: 0.000000\r\nX-Framerate: 10\r\n"
     head = boundary + kind * (dialect != "no-type") + length * (dialect != "no-length") + b"\r\n"
-    return (head.replace(b"\r\n", b"\n") if dialect == "lf" else head) + picture + b"\r\n"
+    return (
+        (head.replace(b"\r\n", b"\n") if dialect == "lf" else head)
+        + picture
+        + b"\r\n" * (dialect != "no-line-end")
+    )
 
 
+_MOVED = {"moved": "/snap", "stream-moved": "/stream/plain"}
 _CHALLENGES = {
     "basic": 'Basic realm="cam"',
     "digest": f'Digest realm="cam", nonce="{NONCE}", qop="auth", algorithm=MD5',

@@ -23,7 +23,7 @@ from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
 from tests.storing import jpeg
 from tests.support import MosquittoServer, eventually
-from tests.webcam import DIALECTS, PASSWORD, USER, Webcam, serving
+from tests.webcam import DIALECTS, MORE_DIALECTS, PASSWORD, USER, Webcam, serving
 
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}"
 
@@ -193,6 +193,29 @@ async def test_parts_that_ffmpeg_is_too_strict_for_are_read_all_the_same(
     await check_source(parse_camera(f"a={url}"), timeout_s=4)
     async with capturing(tmp_path, broker, url, start_timeout_s=4) as (_capture, detector):
         await eventually(detector.more_than("a", 20), 30)
+        assert detector.frames["a"][-1].jpeg == webcam.picture
+
+
+@pytest.mark.long  # it says how long they take, so each has the machine for itself
+@pytest.mark.parametrize(
+    ("path", "user"),
+    [
+        *((f"/stream/{dialect}", "") for dialect in MORE_DIALECTS),
+        ("/raw", ""),
+        ("/stream-moved", ""),
+        ("/stream-basic", LOGIN),
+        ("/stream-digest", LOGIN),
+    ],
+)
+async def test_whatever_a_camera_makes_of_mjpeg_there_are_frames_within_ten_seconds(
+    tmp_path: Path, broker: MosquittoServer, webcam: Webcam, path: str, user: str
+) -> None:
+    # Of a usual size: of JPEGs without anything between them ffmpeg wants to see some before it knows them.
+    noise = np.random.default_rng(1).integers(0, 255, (480, 640, 3), np.uint8)
+    webcam.picture = simplejpeg.encode_jpeg(noise)
+    async with capturing(tmp_path, broker, webcam.url(path, user=user)) as (capture, detector):
+        await eventually(lambda: "mqtt.link_up" in capture.log, 30)
+        await eventually(detector.more_than("a", 2), 10)
         assert detector.frames["a"][-1].jpeg == webcam.picture
 
 

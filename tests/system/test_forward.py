@@ -11,10 +11,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from paho.mqtt import publish
+from paho.mqtt.client import MQTTv311
 
 from services.common.faces import Face, decode_face, encode_face, mint
 from services.common.message import Message
@@ -329,6 +332,43 @@ async def test_bare_images_come_from_the_topics_that_are_set(
         "edge-status": "edge/status",
     }
     assert {face.image for face in arrived.values()} == {picture}
+
+
+async def test_what_the_homeworks_of_others_publish_arrives_with_its_camera(
+    tmp_path: Path, local: MosquittoServer, cloud: MosquittoServer
+) -> None:
+    """By MQTT 3.1.1 and at QoS 0, on the topics that they have, in each form that is an image."""
+    named = "test_topic,faces,hw03=front,hw3_topic,edge/face,facedetect,usbcam/images,detector_out"
+    named += ",face_cutter/{camera},face_detector_topic=door"
+    cameras = {
+        "test_topic": "test-topic",
+        "faces": "faces",
+        "hw03": "front",
+        "hw3_topic": "hw3-topic",
+        "edge/face": "edge-face",
+        "facedetect": "facedetect",
+        "usbcam/images": "usbcam-images",
+        "detector_out": "detector-out",
+        "face_cutter/camera-broker1": "camera-broker1",
+        "face_detector_topic": "door",
+    }
+    expected: set[tuple[str, bytes]] = set()
+    said: list[Any] = []
+    for number, (topic, camera) in enumerate(cameras.items()):
+        pixels = np.full((4, 6, 3), 20 * number, np.uint8)
+        jpeg, png = (cv2.imencode(kind, pixels)[1].tobytes() for kind in (".jpg", ".png"))
+        uri = b"data:image/jpeg;base64," + base64.b64encode(cv2.imencode(".jpg", pixels + 9)[1].tobytes())
+        lines = base64.encodebytes(cv2.imencode(".png", pixels + 9)[1].tobytes())
+        said += [(topic, payload, 0, False) for payload in (jpeg, png, uri, lines)]
+        expected |= {(camera, jpeg), (camera, png)}
+        expected |= {(camera, base64.b64decode(text)) for text in (uri.partition(b",")[2], lines)}
+    set_up = settings(tmp_path, local, cloud) | {"FACEFERRY_BARE_TOPICS": named}
+    with ServiceProcess("forward", tmp_path, set_up) as forward:
+        await eventually(lambda: forward.log.count("mqtt.link_up") == 2)
+        async with neighbours(local, cloud) as (_detect, store):
+            await asyncio.to_thread(publish.multiple, said, "127.0.0.1", local.port, protocol=MQTTv311)
+            await eventually(lambda: len(store.arrived) == len(expected), 30)
+    assert {(face.source.camera, face.image) for face in store.arrived.values()} == expected
 
 
 async def test_camera_states_are_relayed_and_its_own_is_told(
