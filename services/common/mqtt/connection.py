@@ -1,10 +1,7 @@
 import asyncio
 import contextlib
-import fcntl
 import functools
 import ssl
-import sys
-import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +22,7 @@ from services.common.endings import (
     words_of,
 )
 from services.common.greeting import CONNECT, add_password, why_no_broker
+from services.common.mqtt import sockets
 from services.common.mqtt.dialling import Way, open_socket
 from services.common.mqtt.packets import PUBLISH
 from services.common.mqtt.pulse import Pulse
@@ -181,10 +179,12 @@ class Connection(aiomqtt.Client):
         Args:
             is_asked: somebody wants to know; else nothing is sent for it.
         """
-        now_s = time.monotonic()
         paho = self._client
+        if self._question_s is not None:
+            self._hear()
+        now_s = time.monotonic()
         self._note_answer()
-        unsent_bytes = self._count_unsent()
+        unsent_bytes = sockets.unsent_bytes(self._client.socket())
         # Of a WebSocket's frame that is not whole yet paho sees nothing.
         heard_s = getattr(paho.socket(), "heard_s", 0.0)
         if 0 < unsent_bytes < self._unsent_bytes:
@@ -217,16 +217,6 @@ class Connection(aiomqtt.Client):
         secured = getattr(connection, "secured", connection)
         return secured.getpeercert(binary_form=True) if isinstance(secured, ssl.SSLSocket) else None
 
-    def _count_unsent(self) -> int:
-        """Return how many of our bytes the other side has not taken yet; 0 where nobody knows."""
-        connection = self._client.socket()
-        if connection is None:
-            return 0
-        try:
-            return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except OSError:
-            return 0
-
     @property
     def is_alive(self) -> bool:
         """Whether the connection has not ended."""
@@ -249,7 +239,7 @@ class Connection(aiomqtt.Client):
         paho: Any = self._client
         self.reader.on_publication = lambda _: None
         heard_out = asyncio.Event()
-        paho._sock_close = functools.partial(_close_at_the_second_call, paho, heard_out)
+        paho._sock_close = functools.partial(sockets.close_at_the_second_call, paho, heard_out)
         try:
             if paho.disconnect() == 0:
                 with contextlib.suppress(TimeoutError):
@@ -343,8 +333,24 @@ class Connection(aiomqtt.Client):
 
     async def _misc_loop(self) -> None:
         # Brokers wait one and a half times the keep-alive; to one of 1 s, aiomqtt's look each second is late.
-        while self._client.loop_misc() == 0:  # noqa: ASYNC110 - paho looks at its clock, nothing signals
+        while self._keep_alive() == 0:  # noqa: ASYNC110 - paho looks at its clock, nothing signals
             await asyncio.sleep(min(1.0, self._client._keepalive / 4))
+
+    def _keep_alive(self) -> int:
+        paho: Any = self._client
+        if paho._ping_t:
+            self._hear()
+        return int(paho.loop_misc())
+
+    def _hear(self) -> None:
+        """Read what has come, before the other side is judged by its silence.
+
+        Where this process was held up, by a model that it loaded or a machine that has no time for it, uvloop
+        looks at its clock first, and only then at the answer that has come meanwhile.
+        """
+        sock: Any = self._client.socket()
+        if not self._is_resting and sockets.has_come(sock):
+            self._read()
 
     def _on_socket_register_write(self, client: Any, userdata: object, sock: Any) -> None:
         is_connecting = threading.get_ident() != self._thread
@@ -364,17 +370,6 @@ class Connection(aiomqtt.Client):
     def _client_connect(self) -> None:
         super()._client_connect()
         self._loop.call_soon_threadsafe(lambda: self.close() if self._is_over else None)
-
-
-def _close_at_the_second_call(paho: Any, closed: asyncio.Event) -> None:
-    """Stand in for paho's closing, which comes right after its goodbye, and again when the broker closes."""
-
-    def close() -> None:
-        vars(paho).pop("_sock_close")
-        paho._sock_close()
-        closed.set()
-
-    paho._sock_close = close
 
 
 def _queue_with_password(queue: Any, password: str, command: int, packet: bytearray, *rest: Any) -> Any:
