@@ -21,10 +21,17 @@ _MAX_PAYLOAD_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Ids that the sender has safe, and those that it will never take, with the reason."""
+    """Ids that the sender has safe, and those that it will never take, with the reason.
+
+    Attributes:
+        ids: of those that are safe.
+        refused: the reason for which each of the others is not taken.
+        most_bytes: of `taken`: the largest image that forward's broker takes; nothing where any may go.
+    """
 
     ids: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
+    most_bytes: int | None = None
 
 
 def encode_taken(
@@ -32,9 +39,13 @@ def encode_taken(
     ids: Iterable[str],
     refused: Mapping[str, str] = MappingProxyType({}),
     unnamed: Iterable[tuple[str, str]] = (),
+    most_bytes: int | None = None,
 ) -> Message:
-    """Return forward's receipt: these faces are on its disk, and those never will be; see `encode_stored`."""
-    return _encode(device, "taken", ids, refused, unnamed)
+    """Return forward's receipt: these faces are on its disk, and those never will be.
+
+    See `encode_stored`, and of `most_bytes` see `Receipt`.
+    """
+    return _encode(device, "taken", ids, refused, unnamed, most_bytes)
 
 
 def encode_stored(
@@ -72,8 +83,11 @@ def decode_receipt(message: Message) -> Receipt:
     match from_json(message.payload):
         case {"ids": [*ids], **rest}:
             refused = rest.get("refused", {})
-            if all(map(is_id, ids)) and isinstance(refused, dict) and _is_reasons(refused):
-                return Receipt(frozenset(ids), refused)
+            limit = rest.get("most_bytes")
+            most_bytes = limit if isinstance(limit, int) and limit > 0 else None
+            is_limit = most_bytes == limit
+            if all(map(is_id, ids)) and isinstance(refused, dict) and _is_reasons(refused) and is_limit:
+                return Receipt(frozenset(ids), refused, most_bytes)
     raise Refused("bad_json", "not a receipt")
 
 
@@ -83,11 +97,14 @@ def _encode(
     ids: Iterable[str],
     refused: Mapping[str, str],
     unnamed: Iterable[tuple[str, str]],
+    most_bytes: int | None = None,
 ) -> Message:
     body: dict[str, object] = {"ids": list(ids), "refused": dict(refused)}
     # Beside the others: who knows nothing of it reads the rest all the same.
     if nobody := [{"id": text, "reason": reason} for text, reason in unnamed]:
         body["unnamed"] = nobody
+    if most_bytes is not None:
+        body["most_bytes"] = most_bytes
     return Message(
         topic=device_topic(device, kind),
         payload=to_json(body),

@@ -106,6 +106,7 @@ class Service:
         self._decoder = Decoder(settings.decode_timeout_s)
         self._light = Lane(settings.max_cameras, self._threads, self._look_light, self._cut_light)
         self._heavy = Lane(settings.max_cameras, 1, self._look_heavy, self._cut_heavy)
+        self._told_bytes: int | None = None
         self._questions: Questions | None = None
         if settings.keep == "visits":
             self._questions = Questions(settings.device, self._send)
@@ -180,6 +181,7 @@ class Service:
         except Refused as refusal:
             _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
             return
+        self._told_bytes = receipt.most_bytes
         for face_id in filter(self._custody.__contains__, receipt.refused):
             _faces_refused.count(receipt.refused[face_id], id=face_id)
         for done in self._custody.release([*receipt.ids, *receipt.refused]):
@@ -282,7 +284,9 @@ class Service:
     @property
     def _most_bytes(self) -> int:
         # What the broker does not take would stay here, and with enough of it no frame would be taken.
-        return self.link.max_packet_bytes - PACKET_MARGIN_BYTES
+        most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
+        # Nor is there any use in what the cloud's does not take: it would be set aside.
+        return most_bytes if self._told_bytes is None else min(most_bytes, self._told_bytes)
 
     def _deliver(
         self, frame: Frame, look: Look, faces: list[Face], taken_s: float, next_s: float | None

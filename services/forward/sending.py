@@ -41,6 +41,11 @@ FINISH_POLL_S = 0.02
 WATCH_EVERY_S = 1.0
 NO_RECEIPT_S = 20.0
 """A broker through which faces go for so long, and nothing is receipted, may be one where nobody listens."""
+PACKET_MARGIN_BYTES = 4 * 1024
+"""What a face's message has beside its image, at most."""
+LEAST_IMAGE_BYTES = 4 * 1024
+ANY_IMAGE_BYTES = 16 * 1024 * 1024
+"""A broker that takes so much takes any face."""
 
 log = structlog.get_logger()
 
@@ -198,6 +203,13 @@ class Sender:
         if (room_bytes := self.link.max_packet_bytes) > self._room_bytes:
             self._apart.has_room(room_bytes)
         self._room_bytes = room_bytes
+
+    @property
+    def most_image_bytes(self) -> int | None:
+        """The largest image that goes to the cloud, by the last broker that was there; nothing for any."""
+        if self._room_bytes >= ANY_IMAGE_BYTES or not self._room_bytes:
+            return None
+        return max(LEAST_IMAGE_BYTES, self._room_bytes - PACKET_MARGIN_BYTES)
 
     def measure(self) -> None:
         """Set the gauges."""

@@ -195,4 +195,5 @@ async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, 
         if taker.home is not None:
             taker.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
         sender.measure()
+        taker.tell_room(sender.most_image_bytes)
         await asyncio.sleep(METRICS_EVERY_S)

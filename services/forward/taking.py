@@ -77,6 +77,7 @@ class Taker:
         self._unanswered: dict[int, Delivery] = {}
         self._unanswered_bytes = 0
         self._wanted_bytes: int | None = None
+        self._most_bytes: int | None = None
         self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
@@ -143,6 +144,16 @@ class Taker:
             delivery.acknowledge()
         else:
             self._take(delivery)
+
+    def tell_room(self, most_bytes: int | None) -> None:
+        """Tell detect of the largest image that may go to the cloud, now and with each receipt.
+
+        Args:
+            most_bytes: how large; nothing for any.
+        """
+        if most_bytes != self._most_bytes:
+            self._most_bytes = most_bytes
+            self._publish_taken([])
 
     def written(self, faces: list[SpooledFace], added: int) -> None:
         """Receipt faces that are on disk, so many of which were not held before."""
@@ -268,12 +279,12 @@ class Taker:
         ids, refused, unnamed = sort_out(answers)
         # Without a link detect hears nothing, sends the faces again and is answered then.
         try:
-            self.link.publish(encode_taken(self._settings.device, ids, refused, unnamed))
+            self.link.publish(encode_taken(self._settings.device, ids, refused, unnamed, self._most_bytes))
         except LinkDown:
             return
         except PacketTooLarge:
-            if len(answers) == 1:
-                self._drops.count("receipt_too_large", id=answers[0][0])
+            if len(answers) < 2:
+                self._drops.count("receipt_too_large", id=answers[0][0] if answers else "")
                 return
             self._publish_taken(answers[: len(answers) // 2])
             self._publish_taken(answers[len(answers) // 2 :])

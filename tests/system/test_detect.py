@@ -30,6 +30,7 @@ class Driver:
         filters = ("faceferry/porch/+/done", "faceferry/porch/+/face")
         self.link = Link("local", Broker(url), identity="driver", subscriptions=filters)
         self.takes = True
+        self.most_bytes: int | None = None
         self.dones: list[Done] = []
         self.faces: list[Face] = []
 
@@ -52,7 +53,7 @@ class Driver:
                     self.take(self.faces[-1].id)
 
     def take(self, *ids: str) -> None:
-        self.link.publish(encode_taken("porch", ids))
+        self.link.publish(encode_taken("porch", ids, most_bytes=self.most_bytes))
 
     def send(self, one: Frame) -> None:
         self.link.publish(encode_frame(one))
@@ -467,3 +468,21 @@ async def test_a_broker_with_little_room_gets_smaller_crops_and_detect_goes_on(
         assert "detect.face_too_large" not in process.log
     finally:
         narrow.kill()
+
+
+async def test_what_the_cloud_s_broker_does_not_take_is_not_cut_either(
+    start: Start, broker: MosquittoServer, book: list[bytes]
+) -> None:
+    """forward tells it with its receipts; when there is room again crops are as large as before."""
+    process = start(crop_format="png", crop_margin="4")
+    async with Driver(broker.url).running() as driver, asyncio.timeout(60):
+        await ready(process)
+        driver.most_bytes = 60_000
+        driver.take()
+        await driver.play(book[:5])
+        assert driver.faces
+        assert all(len(face.image) <= 60_000 for face in driver.faces)
+        driver.most_bytes = None
+        driver.take()
+        await driver.play(book[5:10], "back")
+        assert any(len(face.image) > 60_000 for face in driver.faces)

@@ -84,6 +84,7 @@ class Detect:
         self.taken: set[str] = set()
         self.refused: dict[str, str] = {}
         self.unnamed: set[tuple[str, str]] = set()
+        self.most_bytes: int | None = None
         self.on_taken: Callable[[frozenset[str]], None] | None = None
 
     async def publish(self, faces: list[Face], timeout_s: float = 60.0) -> None:
@@ -114,6 +115,7 @@ class Detect:
             self.refused |= receipt.refused
             told = json.loads(delivery.message.payload).get("unnamed", ())
             self.unnamed |= {(each["id"], each["reason"]) for each in told}
+            self.most_bytes = receipt.most_bytes
             ids = receipt.ids
             self.taken |= ids
             if self.on_taken is not None:

@@ -163,11 +163,14 @@ async def test_a_broker_s_limit_is_not_a_face_s_fault(tmp_path: Path, local: Mos
                 await detect.publish([*large, *small])
                 await eventually(lambda: len(store.arrived) == 100, 20)
                 await eventually(lambda: apart(tmp_path) == {"packet_too_large": 10}, 20)
+                await eventually(lambda: detect.most_bytes is not None)
+                assert 90_000 < (detect.most_bytes or 0) < 100_000, "detect is told, and cuts smaller ones"
                 assert forward.metric("faceferry_quarantine_faces") == 0
                 cloud.kill()
                 cloud.config.write_text(roomy)
                 cloud.start()
                 await eventually(lambda: len(store.arrived) == 110, 30)
+                await eventually(lambda: (detect.most_bytes or 0) > 1_000_000)
             assert apart(tmp_path) == {}
 
 

@@ -15,6 +15,9 @@ ids = st.from_regex(r"\A[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{32}\Z")
 def test_a_receipt_survives_the_wire(stored: frozenset[str], refused: dict[str, str]) -> None:
     assert decode_receipt(encode_stored("porch", stored, refused)) == Receipt(stored, refused)
     assert decode_receipt(encode_taken("porch", stored)) == Receipt(stored)
+    assert decode_receipt(encode_taken("porch", stored, refused, most_bytes=123_456)) == Receipt(
+        stored, refused, 123_456
+    )
 
 
 def test_receipts_have_topics_of_their_device() -> None:
@@ -31,6 +34,8 @@ def test_receipts_have_topics_of_their_device() -> None:
         b'{"ids": "x"}',
         b'{"ids": ["../x"]}',
         b'{"ids": [], "refused": []}',
+        b'{"ids": [], "most_bytes": "1"}',
+        b'{"ids": [], "most_bytes": 0}',
         b'{"ids": [], "refused": {"20260131T235959.000007Z-00000000000000000000000000000000": "\\ud800"}}',
         b"[" * 100_000,
     ],
