@@ -18,6 +18,7 @@ import psutil
 
 from benchmarks.rig import Usage, usage_of
 from benchmarks.simulated import Device, Ledger
+from benchmarks.thin import ThinDevice
 from tests.support import MosquittoServer, ServiceProcess, eventually
 
 REAL_DEVICE = "bench"
@@ -100,9 +101,11 @@ async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> 
     async with _site(folder, replicas) as site, asyncio.TaskGroup() as tasks:
         faces, real_faces = Ledger(), Ledger()
         names = [f"device-{number:04}" for number in range(devices)]
-        fleet = [Device(name, ("cloud", site.cloud.url), faces) for name in names]
+        fleet = [ThinDevice(name, faces) for name in names]
         camera = Device(REAL_DEVICE, ("local", site.local.url), real_faces)
-        connected = await _connect([*fleet, camera], tasks)
+        await _connect(fleet, site.cloud.port)
+        running = tasks.create_task(camera.run())
+        await camera.link.wait_up()
         publishing = [
             tasks.create_task(_publish(fleet, FACES_A_S)),
             tasks.create_task(_publish([camera], REAL_FACES_A_S)),
@@ -112,7 +115,9 @@ async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> 
         cost = await _measure(site, faces, real_faces, seconds)
         _cancel(publishing)
         await _wait_for_receipts(site, faces, real_faces)
-        _cancel(connected)
+        running.cancel()
+        for device in fleet:
+            device.close()
     return cost
 
 
@@ -152,17 +157,12 @@ def _tells(service: ServiceProcess, links: int) -> Callable[[], bool]:
     return lambda: service.log.count("mqtt.link_up") >= links
 
 
-async def _connect(devices: Sequence[Device], tasks: asyncio.TaskGroup) -> list["asyncio.Task[None]"]:
-    connected = []
+async def _connect(devices: Sequence[ThinDevice], port: int) -> None:
     for start in range(0, len(devices), CONNECT_AT_ONCE):
-        some = devices[start : start + CONNECT_AT_ONCE]
-        connected += [tasks.create_task(device.run()) for device in some]
-        for device in some:
-            await device.link.wait_up()
-    return connected
+        await asyncio.gather(*(each.connect(port) for each in devices[start : start + CONNECT_AT_ONCE]))
 
 
-async def _publish(devices: Sequence[Device], faces_a_s: float) -> None:
+async def _publish(devices: Sequence[Device] | Sequence[ThinDevice], faces_a_s: float) -> None:
     """Publish faces at even distances, the devices in turn, until cancelled."""
     began_s = time.monotonic()
     for number in itertools.count():
