@@ -39,13 +39,14 @@ def encode_taken(
     ids: Iterable[str],
     refused: Mapping[str, str] = MappingProxyType({}),
     unnamed: Iterable[tuple[str, str]] = (),
+    *,
     most_bytes: int | None = None,
 ) -> Message:
     """Return forward's receipt: these faces are on its disk, and those never will be.
 
     See `encode_stored`, and of `most_bytes` see `Receipt`.
     """
-    return _encode(device, "taken", ids, refused, unnamed, most_bytes)
+    return _encode(device, "taken", ids, refused, unnamed, most_bytes=most_bytes)
 
 
 def encode_stored(
@@ -97,6 +98,7 @@ def _encode(
     ids: Iterable[str],
     refused: Mapping[str, str],
     unnamed: Iterable[tuple[str, str]],
+    *,
     most_bytes: int | None = None,
 ) -> Message:
     body: dict[str, object] = {"ids": list(ids), "refused": dict(refused)}

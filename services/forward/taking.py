@@ -279,7 +279,9 @@ class Taker:
         ids, refused, unnamed = sort_out(answers)
         # Without a link detect hears nothing, sends the faces again and is answered then.
         try:
-            self.link.publish(encode_taken(self._settings.device, ids, refused, unnamed, self._most_bytes))
+            self.link.publish(
+                encode_taken(self._settings.device, ids, refused, unnamed, most_bytes=self._most_bytes)
+            )
         except LinkDown:
             return
         except PacketTooLarge:

@@ -1,11 +1,15 @@
+import asyncio
 from collections.abc import Callable
 
-from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.receipts import MAX_IDS, Answer, encode_stored, sort_out
 from services.store.metrics import DROPPED, RECEIPTED
+
+DELAY_S = 0.02
+"""So long may an answer wait for others. There is one clock for all devices, so that what goes to many of
+them goes together: of ten thousand each has one answer due now and then."""
 
 _drops = Drops(DROPPED, "store.receipt_dropped")
 
@@ -22,7 +26,7 @@ class Answers:
     def __init__(self, publish: Callable[[Message], None]) -> None:
         self._publish = publish
         # Only devices with answers due are here: names come from the network, so they must not pile up.
-        self._batches: dict[str, Batch[Answer]] = {}
+        self._due: dict[str, list[Answer]] = {}
 
     def stored(self, device: str, face_id: str) -> None:
         """Answer that a face is durable."""
@@ -33,14 +37,21 @@ class Answers:
         self._add(device, (claimed, reason))
 
     def _add(self, device: str, answer: Answer) -> None:
-        batch = self._batches.get(device)
-        if batch is None:
-            batch = Batch(lambda answers: self._send(device, answers), most=MAX_IDS)
-            self._batches[device] = batch
-        batch.add(answer)
+        if not self._due:
+            asyncio.get_running_loop().call_later(DELAY_S, self._send_all)
+        answers = self._due.setdefault(device, [])
+        answers.append(answer)
+        if len(answers) >= MAX_IDS:
+            self._send(device, answers)
+            answers.clear()
+
+    def _send_all(self) -> None:
+        due, self._due = self._due, {}
+        for device, answers in due.items():
+            if answers:
+                self._send(device, answers)
 
     def _send(self, device: str, answers: list[Answer]) -> None:
-        del self._batches[device]
         stored, refused, unnamed = sort_out(answers)
         try:
             self._publish(encode_stored(device, stored, refused, unnamed))

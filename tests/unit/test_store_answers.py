@@ -78,4 +78,4 @@ async def test_devices_without_answers_due_are_forgotten() -> None:
     for number in range(100):
         answers.stored(f"device-{number}", IDS[0])
     await asyncio.sleep(0.1)
-    assert not answers._batches
+    assert not answers._due

@@ -23,6 +23,7 @@ from services.common.endings import (
 )
 from services.common.greeting import CONNECT, add_password, why_no_broker
 from services.common.mqtt import sockets
+from services.common.mqtt.bundling import bundle
 from services.common.mqtt.dialling import Way, open_socket
 from services.common.mqtt.packets import PUBLISH
 from services.common.mqtt.pulse import Pulse
@@ -360,6 +361,7 @@ class Connection(aiomqtt.Client):
     def _write(self, client: Any, userdata: object, sock: Any) -> None:
         if client.socket() is not sock:
             return
+        bundle(client._out_packet)
         try:
             client.loop_write()
         finally:
