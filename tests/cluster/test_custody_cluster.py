@@ -11,9 +11,12 @@ from tests.system.test_custody import a_seed
 
 FACES = int(os.environ.get("FACEFERRY_TEST_CLUSTER_FACES", "5000"))
 FAULTS = int(os.environ.get("FACEFERRY_TEST_CLUSTER_FAULTS", "60"))
-MOST_SENT_AGAIN = 0.05
+MOST_SENT_AGAIN = 0.1
+"""Of strangers it is half of that. Nodes of a cluster that come back join it for seconds, in which what they
+tell each other of subscriptions is late, and close connections meanwhile."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3_000)
 async def test_each_face_is_stored_once_and_few_are_sent_twice_whatever_one_fault_does(
     tmp_path: Path, s3_program: str
