@@ -36,6 +36,7 @@ PARTS = (
     "store",
     "fair",
     "observability",
+    "at_home",
     "undeliverable",
     "custody",
     "hostile",

@@ -16,10 +16,11 @@ import os
 import statistics
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import aiohttp
 
@@ -56,15 +57,21 @@ class Run:
         return 1000 * sum(self.cpu_s.values()) / self.faces
 
 
-async def run_once(clip: Path, *, is_watched: bool) -> Run:
-    """Bring one recording's faces into an empty folder; return what it cost."""
+async def run_once(clip: Path, *, is_watched: bool, more: Mapping[str, str] = MappingProxyType({})) -> Run:
+    """Bring one recording's faces into an empty folder; return what it cost.
+
+    Args:
+        clip: the recording.
+        is_watched: whether the gallery is there and everything is looked at.
+        more: further settings of all services.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with AsyncExitStack() as stack:
             brokers = [MosquittoServer(folder), MosquittoServer(folder)]
             for broker in brokers:
                 stack.callback(broker.start().kill)
-            settings = _settings(folder, clip, *brokers)
+            settings = {**_settings(folder, clip, *brokers), **more}
             names = (*BASE, "gallery") if is_watched else BASE
             services = {each: ServiceProcess(each, folder, settings) for each in (*names, "capture")}
             for each in names:

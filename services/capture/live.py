@@ -18,6 +18,7 @@ from services.common.frames import Frame, encode_frame
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.outlines import Outlines
 from services.common.scope import WHOLE, Scope
+from services.common.tracing import begin
 
 _MOST_DELAY_S = 10.0
 
@@ -122,21 +123,28 @@ class LiveFlow:
         self._wake.set()
 
     async def _send_one(self, sequence: int, shot: Shot) -> None:
+        taken_s = shot.time.timestamp()
+        span = begin("capture", start_s=taken_s, source=str(self._outlet.source), frame=sequence)
+        problem = None
         try:
             jpeg = await self._developer.develop(shot.picture, self._outlet.max_frame_bytes)
-            self._outlet.publish(encode_frame(self._frame(sequence, shot.time, jpeg)))
+            frame = self._frame(sequence, shot.time, jpeg, span.traceparent)
+            self._outlet.publish(encode_frame(frame))
         except Refused as error:
-            self._give_up(sequence, error.reason)
+            problem = error.reason
         except PacketTooLarge:
-            self._give_up(sequence, "too_large")
+            problem = "too_large"
         except LinkDown:
-            self._give_up(sequence, "link_lost")
+            problem = "link_lost"
+        if problem is not None:
+            self._give_up(sequence, problem)
+        span.end(problem)
 
     def _give_up(self, sequence: int, reason: str) -> None:
         if self._window.release(sequence):
             self._tally.drop(reason)
 
-    def _frame(self, sequence: int, taken: datetime, jpeg: bytes) -> Frame:
+    def _frame(self, sequence: int, taken: datetime, jpeg: bytes, traceparent: str | None) -> Frame:
         is_synchronised = self._clock.is_synchronised(time.monotonic())
         return Frame(
             self._outlet.source,
@@ -145,6 +153,7 @@ class LiveFlow:
             jpeg,
             is_clock_synchronised=is_synchronised,
             scope=self._scope,
+            traceparent=traceparent,
         )
 
 

@@ -16,6 +16,7 @@ from services.common.frames import Done, Frame, encode_frame
 from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.scope import WHOLE, Scope
+from services.common.tracing import begin
 
 RETRIED = frozenset({"custody_full", "mailbox_full", "too_many_cameras"})
 """Reasons to drop a frame that pass. Any other is about the frame itself, and would come again for ever."""
@@ -122,10 +123,19 @@ class PacedFlow:
         except Refused as error:
             self._note(Done(self._outlet.source, number, dropped=error.reason))
             return
-        taken = self._recording.time(number)
+        # From the moment it is read: a recording's own time is long ago.
+        span = begin("capture", source=str(self._outlet.source), frame=number)
         frame = Frame(
-            self._outlet.source, number, taken, jpeg, paced=True, after=self._sent, scope=self._scope
+            self._outlet.source,
+            number,
+            self._recording.time(number),
+            jpeg,
+            paced=True,
+            after=self._sent,
+            scope=self._scope,
+            traceparent=span.traceparent,
         )
+        span.end()
         self._sent = number
         self._window.add(number, encode_frame(frame), time.monotonic())
         self._announce()

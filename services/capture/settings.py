@@ -7,6 +7,7 @@ from services.capture.cameras import Camera, parse_cameras
 from services.common.access import MIN_TOKEN_LENGTH
 from services.common.errors import SetupError
 from services.common.settings import DeviceSettings, LooksSettings, MayBeInFile, shown
+from services.common.traces_settings import TracesSettings
 
 
 def _cameras(value: object) -> object:
@@ -21,7 +22,7 @@ def _cameras(value: object) -> object:
     return cameras
 
 
-class CaptureSettings(DeviceSettings, LooksSettings):
+class CaptureSettings(DeviceSettings, LooksSettings, TracesSettings):
     """Capture: takes frames from cameras and recordings and hands them to detect."""
 
     cameras: Annotated[tuple[Camera, ...], BeforeValidator(_cameras), MayBeInFile()] = Field(

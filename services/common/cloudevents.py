@@ -13,6 +13,8 @@ _NAME = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
+TRACEPARENT = "traceparent"
+"""The extension that says a message's place in a trace; see `tracing`."""
 UNSYNCHRONISED = ("clock", "unsynchronised")
 """What a frame or a face has among its attributes whose camera did not know the time."""
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.common import cloudevents, images, sealed, times
@@ -42,6 +42,19 @@ class Face:
     image: bytes
     content_type: str
     extensions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def traceparent(self) -> str | None:
+        """Its place in a trace, if there is one; see `tracing`."""
+        return self.extensions.get(cloudevents.TRACEPARENT)
+
+    def traced(self, traceparent: str | None) -> "Face":
+        """Return it with another place in a trace, or with none."""
+        if traceparent == self.traceparent:
+            return self
+        known = {name: each for name, each in self.extensions.items() if name != cloudevents.TRACEPARENT}
+        place = {} if traceparent is None else {cloudevents.TRACEPARENT: traceparent}
+        return replace(self, extensions={**known, **place})
 
 
 def mint_id(source: Source, time: datetime, image: bytes) -> str:

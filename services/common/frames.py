@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.common import cloudevents, times
+from services.common.cloudevents import TRACEPARENT
 from services.common.errors import Refused, is_reason
 from services.common.message import Message, unique_attributes
 from services.common.outlines import Outlines
@@ -36,6 +37,7 @@ class Frame:
         is_clock_synchronised: whether the clock behind `time` was right, as far as the kernel knew. On the
             wire only a clock that was not is mentioned: `clock` `unsynchronised`.
         scope: what of it is looked at.
+        traceparent: its place in a trace, if there is one; see `tracing`.
     """
 
     source: Source
@@ -46,6 +48,7 @@ class Frame:
     is_clock_synchronised: bool = True
     after: int | None = None
     scope: Scope = WHOLE
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ def encode_frame(frame: Frame) -> Message:
         attributes.append(("mask", mask_to_wire(frame.scope.mask)))
     if frame.scope.min_face_px:
         attributes.append(("minface", str(frame.scope.min_face_px)))
+    if frame.traceparent is not None:
+        attributes.append((TRACEPARENT, frame.traceparent))
     return Message(
         topic=camera_topic(frame.source, "frame"),
         payload=frame.jpeg,
@@ -122,6 +127,7 @@ def decode_frame(message: Message) -> Frame:
         is_clock_synchronised=cloudevents.is_time_known(attributes),
         after=_sequence(attributes["after"].encode()) if "after" in attributes else None,
         scope=_scope(attributes),
+        traceparent=attributes.get(TRACEPARENT),
     )
 
 

@@ -1,6 +1,7 @@
 from services.common import lifecycle
 from services.common.logging import configure_logging
 from services.common.settings import load
+from services.common.tracing import traced
 from services.detect.service import serve
 from services.detect.settings import DetectSettings
 
@@ -9,7 +10,7 @@ def main() -> int:
     """Run detect; return the exit status."""
     settings = load(DetectSettings)
     configure_logging("detect", settings.log_level, settings.log_format)
-    return lifecycle.run(serve(settings))
+    return lifecycle.run(traced(serve(settings), "detect", settings))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import structlog
 
-from services.common import health
+from services.common import health, tracing
 from services.common.drops import Drops
 from services.common.errors import Refused
 from services.common.faces import Face, encode_face
@@ -28,11 +28,12 @@ from services.detect import metrics, summary, threads
 from services.detect.custody import Custody, Sending
 from services.detect.cutting import about_bytes
 from services.detect.decoder import Decoder, DecoderUnavailable
-from services.detect.detectors import Detector, open_detector
+from services.detect.detectors import Detector
 from services.detect.freshness import Freshness
 from services.detect.lanes import Lane
 from services.detect.light import is_light
 from services.detect.mailbox import Dropped
+from services.detect.opening import opened
 from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look, Pipeline
 from services.detect.questions import Questions
@@ -58,7 +59,7 @@ async def serve(settings: DetectSettings) -> None:
     DEVICE_INFO.labels(settings.device).set(1)
     # One thread works on one frame; OpenCV's own threads would only get in each other's way.
     cv2.setNumThreads(1)
-    async with _opened(settings) as detector:
+    async with opened(settings) as detector:
         service = Service(settings, detector)
         checks = {"broker": service.link.why_not_ready, "custody": service.why_not_ready}
         async with health.serve(settings.http_host, settings.http_port, checks), service.link:
@@ -66,21 +67,6 @@ async def serve(settings: DetectSettings) -> None:
                 await service.run()
             finally:
                 await service.say_goodbye()
-
-
-@contextlib.asynccontextmanager
-async def _opened(settings: DetectSettings) -> AsyncIterator[Detector]:
-    """Open the detector off the event loop: its model may have to be downloaded."""
-    opening = open_detector(settings)
-    detector = await asyncio.to_thread(opening.__enter__)
-    try:
-        metrics.DETECTOR.info(
-            {"detector": detector.kind, "provider": detector.provider, "model": detector.name}
-        )
-        log.info("detect.ready", detector=detector.kind, provider=detector.provider, model=detector.name)
-        yield detector
-    finally:
-        await asyncio.to_thread(opening.__exit__, None, None, None)
 
 
 class Service:
@@ -216,17 +202,24 @@ class Service:
         return self._custody.has_room and not asks_too_much
 
     async def _work(self, lane: Lane, frame: Frame, taken_s: float) -> None:
+        span = tracing.go_on("detect", frame.traceparent, source=str(frame.source), frame=frame.sequence)
+        problem = None
         try:
             look = await lane.look(frame)
             answer = await self._ask(frame, look)
             faces = [] if answer.wanted == [] else await lane.cut(frame, look, answer.wanted)
         except Refused as refusal:
+            problem = refusal.reason
             self._pass_over(frame)
-            self._drop([Dropped(frame, refusal.reason)], detail=refusal.detail)
+            self._drop([Dropped(frame, problem)], detail=refusal.detail)
         except DecoderUnavailable as error:
-            self._drop([Dropped(frame, "decoder_unavailable", is_final=not frame.paced)], detail=str(error))
+            problem = "decoder_unavailable"
+            self._drop([Dropped(frame, problem, is_final=not frame.paced)], detail=str(error))
         else:
+            span.note(seen=len(look.found), faces=len(faces))
+            faces = [face.traced(span.traceparent) for face in faces]
             self._deliver(frame, look, faces, taken_s, self._next_s(frame, look, answer))
+        span.end(problem)
         self._custody.expect_no_more(frame)
         lane.end(frame)
         self._dispatch()

@@ -5,6 +5,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common.age_keys import read_recipient
 from services.common.settings import CommaSeparated, DeviceSettings, LooksSettings
+from services.common.traces_settings import TracesSettings
 from services.detect.providers import ProviderName
 
 
@@ -14,7 +15,7 @@ def _seal_to(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-class DetectSettings(DeviceSettings, LooksSettings):
+class DetectSettings(DeviceSettings, LooksSettings, TracesSettings):
     """detect: finds faces in the frames of all cameras of a device."""
 
     detector: Literal["auto", "yunet", "haar"] = Field(

@@ -1,6 +1,7 @@
 from services.common import lifecycle
 from services.common.logging import configure_logging
 from services.common.settings import load
+from services.common.tracing import traced
 from services.forward.service import serve
 from services.forward.settings import ForwardSettings
 
@@ -9,7 +10,7 @@ def main() -> int:
     """Run forward; return the exit status."""
     settings = load(ForwardSettings)
     configure_logging("forward", settings.log_level, settings.log_format)
-    return lifecycle.run(serve(settings))
+    return lifecycle.run(traced(serve(settings), "forward", settings))
 
 
 if __name__ == "__main__":

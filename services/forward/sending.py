@@ -26,6 +26,7 @@ from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.delivered import Delivered
 from services.forward.erasures import Erasures
 from services.forward.expiry import is_expired
+from services.forward.journeys import Journeys
 from services.forward.limit import Pace, TokenBucket
 from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import Outbox, Sending
@@ -77,6 +78,7 @@ class Sender:
         self._apart = Apart(writer, self._outbox.withdraw)
         self._retention = settings.retention
         self._pace = Pace()
+        self._journeys = Journeys()
         self._silent_since_s: float | None = None
         self._room_bytes = 0
         self._limit = TokenBucket(settings.uplink_max_bytes_s)
@@ -238,7 +240,8 @@ class Sender:
         if (refusal := self._apart.why_not_sent(face, time.monotonic())) is not None:
             self._apart.set_aside(face.id, refusal)
             return
-        message = dataclasses.replace(face.message, expiry_s=sending.expiry_s)
+        attributes = self._journeys.begin(face)
+        message = dataclasses.replace(face.message, expiry_s=sending.expiry_s, attributes=attributes)
         try:
             self.link.publish(message, lambda refusal: self._broker_answered(face, refusal))
         except LinkDown:
@@ -274,6 +277,7 @@ class Sender:
     def _settle(self, receipt: Receipt) -> None:
         now_s = time.monotonic()
         for face_id in receipt.ids:
+            self._journeys.end(face_id)
             self._outbox.settle(face_id, now_s)
             self._delivered.add(face_id, now_s)
             self._stored.add(face_id)
@@ -286,6 +290,7 @@ class Sender:
 
     def _refused(self, face_id: str, reason: str) -> None:
         metrics.FACES_REFUSED.labels(reason).inc()
+        self._journeys.end(face_id, reason)
         self._outbox.settle(face_id, time.monotonic())
         # What is too old for the store is so for us, unless one of the two clocks is wrong: then it stays.
         is_old = reason == EXPIRED and is_expired(face_id, self._retention, datetime.now(UTC))
@@ -319,6 +324,7 @@ class Sender:
         if self.link.end_code == RATE_TOO_HIGH:
             self._pace.slower(time.monotonic())
         self._outbox.link_down()
+        self._journeys.cut_short()
         self._wake.set()
 
     def _last_word(self) -> Message:

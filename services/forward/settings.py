@@ -6,9 +6,15 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from services.common import bare_topics
 from services.common.erasure.settings import ErasureSettings
 from services.common.retention_settings import RetentionSettings
-from services.common.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
+from services.common.settings import (
+    CloudSettings,
+    CommaSeparated,
+    DeviceSettings,
+    KeepSettings,
+)
 from services.common.status import MOST_EVERY_S
 from services.common.topics import BARE_IMAGES
+from services.common.traces_settings import TracesSettings
 from services.forward.notify import letters
 
 MIB = 1024 * 1024
@@ -35,7 +41,9 @@ def _notify_secret(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-class ForwardSettings(DeviceSettings, KeepSettings, RetentionSettings, ErasureSettings, CloudSettings):
+class ForwardSettings(
+    DeviceSettings, KeepSettings, RetentionSettings, ErasureSettings, CloudSettings, TracesSettings
+):
     """forward: holds every face on disk until the store has it."""
 
     spool_path: Path = Field(Path("spool"), description="the folder in which faces wait for the cloud")

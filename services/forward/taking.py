@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.common import bare_topics
+from services.common import bare_topics, tracing
 from services.common.batches import Batch
 from services.common.drops import Drops
 from services.common.erasure.selection import Selection
@@ -19,6 +19,7 @@ from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarg
 from services.common.receipts import MAX_IDS, Answer, encode_taken, sort_out
 from services.common.refusals import refuse_seen
 from services.common.topics import ROOT, is_own, levels_of, parse_camera_topic
+from services.common.tracing import Span
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
@@ -75,6 +76,7 @@ class Taker:
         self._relay = relay
         self._check = check
         self._unanswered: dict[int, Delivery] = {}
+        self._spans: dict[int, Span] = {}
         self._unanswered_bytes = 0
         self._wanted_bytes: int | None = None
         self._most_bytes: int | None = None
@@ -166,8 +168,9 @@ class Taker:
     def turned_away(self, faces: list[SpooledFace]) -> None:
         """Leave faces that the disk does not take with detect, which sends them again."""
         for face in faces:
-            self._answer(face)
-            self._drops.count(self._why_turned_away(), id=face.id)
+            why = self._why_turned_away()
+            self._answer(face, why)
+            self._drops.count(why, id=face.id)
 
     def _make_chooser(self) -> Chooser:
         settings = self._settings
@@ -221,6 +224,7 @@ class Taker:
         if self.chooser is not None:
             self.chooser.came(face)
         self._unanswered[spooled.sequence] = delivery
+        self._spans[spooled.sequence] = tracing.go_on("forward take", face.traceparent, id=face.id)
         self._unanswered_bytes += spooled.size_bytes
         # The spool first: whatever the cloud says of this face comes behind the insert.
         self._writer.put(spooled)
@@ -270,7 +274,9 @@ class Taker:
             log.warning(event, bytes=self._writer.state.bytes, max_bytes=self._settings.spool_max_bytes)
         self._wanted_bytes = wanted_bytes
 
-    def _answer(self, face: SpooledFace) -> None:
+    def _answer(self, face: SpooledFace, problem: str | None = None) -> None:
+        if (span := self._spans.pop(face.sequence, None)) is not None:
+            span.end(problem)
         if (delivery := self._unanswered.pop(face.sequence, None)) is not None:
             self._unanswered_bytes -= face.size_bytes
             delivery.acknowledge()

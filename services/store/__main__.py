@@ -1,6 +1,7 @@
 from services.common import lifecycle
 from services.common.logging import configure_logging
 from services.common.settings import load
+from services.common.tracing import traced
 from services.store.service import serve
 from services.store.settings import StoreSettings
 
@@ -9,7 +10,7 @@ def main() -> int:
     """Run the store service; return its exit status."""
     settings = load(StoreSettings)
     configure_logging("store", settings.log_level, settings.log_format)
-    return lifecycle.run(serve(settings))
+    return lifecycle.run(traced(serve(settings), "store", settings))
 
 
 if __name__ == "__main__":

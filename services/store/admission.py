@@ -35,11 +35,13 @@ class Admitted:
         face: the face.
         item: what it is in the bucket.
         is_bare: it came without properties, and nobody waits for its receipt.
+        traceparent: its place in a trace, if there is one.
     """
 
     face: Face
     item: StoredObject
     is_bare: bool
+    traceparent: str | None = None
 
 
 def admit(
@@ -68,18 +70,21 @@ def admit(
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
     if is_own(message.topic):
         face = decode_face(message)
+        traceparent = face.traceparent
+        face = face.traced(None)  # what is stored is the same whether it was traced or not
         check_image(face)
     else:
         if message.retain:
             raise Refused("retained", "kept by the broker, and handed over at each connection")
         image, info = bare_images.read(message.payload)
+        traceparent = None
         source = find_source(bare_topics, message.topic, UNKNOWN)
         face = mint(source, now, image, info.content_type, bare_images.describe(message.topic, info))
     if not _FIRST <= face.time < _LAST:
         raise Refused("bad_time", times.rfc3339(face.time))
     if retention.is_over(kept_since(face.time, now, is_time_known=is_time_known(face.extensions)), now):
         raise Refused(EXPIRED, f"taken at {times.rfc3339(face.time)}, and kept for {retention}")
-    return Admitted(face, to_object(face), is_bare=not is_own(message.topic))
+    return Admitted(face, to_object(face), is_bare=not is_own(message.topic), traceparent=traceparent)
 
 
 def device_of(topic: str) -> str:

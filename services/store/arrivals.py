@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from services.common import tracing
 from services.common.bare_topics import Pattern
 from services.common.drops import Drops
 from services.common.errors import Refused
@@ -10,6 +11,7 @@ from services.common.faces import claimed_id
 from services.common.mqtt import Delivery
 from services.common.retention import Retention
 from services.common.topics import levels_of
+from services.common.tracing import NO_SPAN
 from services.store.admission import Admitted, admit, device_of
 from services.store.answers import Answers
 from services.store.metrics import REFUSED
@@ -51,6 +53,7 @@ class Arrival:
         self._bare_topics = bare_topics
         self._on_refused = on_refused
         self._retention = retention
+        self._span = NO_SPAN
 
     def check(self) -> Admitted:
         """Return what it is to be stored as.
@@ -58,19 +61,22 @@ class Arrival:
         Raises:
             Refused: it can never be stored; see `admit`.
         """
-        return admit(
+        admitted = admit(
             self._delivery.message,
             datetime.now(UTC),
             self._max_face_bytes,
             self._bare_topics,
             retention=self._retention,
         )
+        self._span = tracing.go_on("store", admitted.traceparent, id=admitted.face.id)
+        return admitted
 
     def stored(self, admitted: Admitted) -> None:
         """Send a receipt, if anybody waits for one."""
         if not admitted.is_bare:
             self._answers.stored(admitted.face.source.device, admitted.face.id)
         self._delivery.acknowledge()
+        self._span.end()
 
     def refused(self, refusal: Refused) -> None:
         """Count it, and tell whoever listens beside the topic that it came on, be its names proper or not."""
@@ -88,4 +94,5 @@ class Arrival:
 
     def ignored(self) -> None:
         """Let it go without a receipt."""
+        self._span.end("ignored")
         self._delivery.acknowledge()

@@ -7,6 +7,7 @@ from services.common.erasure.settings import ErasureSettings
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.traces_settings import TracesSettings
 
 _MIB = 1024 * 1024
 _MOST_GROUP_BYTES = 255
@@ -31,7 +32,7 @@ def _group(secret: SecretStr | None) -> SecretStr | None:
     return secret
 
 
-class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectStoreSettings):
+class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectStoreSettings, TracesSettings):
     """Puts the faces that come in from the cloud broker into a bucket or a folder."""
 
     store_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_topics)] = Field(
