@@ -41,12 +41,3 @@ WINDOW_BYTES = Gauge("faceferry_forward_window_bytes", "Bytes that may be in fli
 STORE_SILENT = Gauge(
     "faceferry_forward_store_silent", "Whether faces were sent and nothing at all was receipted since."
 )
-
-NOTIFY_SENT = Counter("faceferry_notify_sent_total", "Messages about visits that their receiver has taken.")
-NOTIFY_RETRIES = Counter(
-    "faceferry_notify_retries_total", "Times that a message could not be sent just then."
-)
-NOTIFY_DROPPED = Counter(
-    "faceferry_notify_dropped_total", "Messages about visits that never arrive, by reason.", ["reason"]
-)
-NOTIFY_WAITING = Gauge("faceferry_notify_waiting", "Messages about visits that are to be sent.")

@@ -94,8 +94,8 @@ async def serve(settings: ForwardSettings) -> None:
             tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
             waits = functools.partial(what_waits, writer, taker, sender)
             tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
-            if taker.messenger is not None:
-                tasks.create_task(taker.messenger.run(), name="forward.notify")
+            if taker.teller is not None:
+                tasks.create_task(taker.teller.run(), name="forward.notify")
             if taker.chooser is not None:
                 tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
 

@@ -1,10 +1,11 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from services.common import bare_topics
 from services.common.erasure.settings import ErasureSettings
+from services.common.notify.settings import ReceiverSecret, ReceiverUrl
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import (
     CloudSettings,
@@ -15,7 +16,6 @@ from services.common.settings import (
 from services.common.status import MOST_EVERY_S
 from services.common.topics import BARE_IMAGES
 from services.common.traces_settings import TracesSettings
-from services.forward.notify import letters
 
 MIB = 1024 * 1024
 
@@ -27,18 +27,6 @@ def _bare_topics(texts: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError("at the edge all images are this device's: behind '=' stands a camera's name alone")
     bare_topics.check_apart(patterns)
     return texts
-
-
-def _notify_url(url: SecretStr | None) -> SecretStr | None:
-    if url is not None:
-        letters.check_url(url.get_secret_value())
-    return url
-
-
-def _notify_secret(secret: SecretStr | None) -> SecretStr | None:
-    if secret is not None:
-        letters.check_secret(secret.get_secret_value())
-    return secret
 
 
 class ForwardSettings(
@@ -98,12 +86,12 @@ class ForwardSettings(
         description="true: the local broker is told what Home Assistant makes entities of (MQTT discovery)",
     )
 
-    notify_url: Annotated[SecretStr | None, AfterValidator(_notify_url)] = Field(
+    notify_url: ReceiverUrl = Field(
         None,
         description="who is told that somebody came: https://host/path, which gets JSON; "
         "ntfys://ntfy.sh/topic; tgram://TOKEN/CHAT",
     )
-    notify_secret: Annotated[SecretStr | None, AfterValidator(_notify_secret)] = Field(
+    notify_secret: ReceiverSecret = Field(
         None, description="the key that https:// receivers know our messages by (Standard Webhooks)"
     )
     notify_picture: bool = Field(False, description="true: the first picture of a visit goes along")

@@ -26,10 +26,10 @@ from services.forward.delivered import Delivered
 from services.forward.home.home import Home
 from services.forward.intake import admit
 from services.forward.latest import Latest
-from services.forward.notify.messenger import Messenger
 from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
 from services.forward.spooled import SpooledFace
+from services.forward.telling import make_teller
 from services.forward.visits.visits import Rules
 from services.forward.writer import SpoolWriter
 
@@ -55,8 +55,8 @@ class Taker:
     Attributes:
         chooser: says which faces are worth taking; nothing where each one is.
         home: tells Home Assistant, where that is wanted.
-        messenger: tells somebody that somebody came, where that is wanted.
         latest: knows of which cameras the local broker keeps a picture.
+        teller: tells somebody that somebody came, where that is wanted.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Taker:
         self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
-        self.messenger = _make_messenger(settings)
+        self.teller = make_teller(settings)
         self.home = Home(settings.device, self._say) if settings.home_assistant else None
         self.latest = Latest(self._say)
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
@@ -116,8 +116,8 @@ class Taker:
     def erase(self, selection: Selection) -> None:
         """Take back what others than the spool have of what is to be erased."""
         self.latest.erase(selection)
-        if self.messenger is not None:
-            self.messenger.erase(selection)
+        if self.teller is not None:
+            self.teller.erase(selection)
 
     async def run(self) -> None:
         """Take what comes until cancelled."""
@@ -185,7 +185,7 @@ class Taker:
             publish=self._say,
             fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
             home=self.home,
-            began=self.messenger.began if self.messenger is not None else None,
+            began=self.teller.began if self.teller is not None else None,
             kept=self.latest.came,
         )
 
@@ -296,14 +296,3 @@ class Taker:
                 return
             self._publish_taken(answers[: len(answers) // 2])
             self._publish_taken(answers[len(answers) // 2 :])
-
-
-def _make_messenger(settings: ForwardSettings) -> Messenger | None:
-    if settings.notify_url is None:
-        return None
-    return Messenger(
-        settings.notify_url.get_secret_value(),
-        settings.notify_secret.get_secret_value() if settings.notify_secret is not None else None,
-        per_minute=settings.notify_per_minute,
-        has_picture=settings.notify_picture,
-    )

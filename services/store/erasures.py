@@ -11,6 +11,7 @@ from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
 from services.common.storage.index.rows import Row
 from services.common.storage.objects import WholeStore
+from services.common.topics import Source
 from services.store.admission import Admitted
 from services.store.metrics import ERASURE_REFUSED, ERASURE_REPORTS, ERASURES, ERASURES_READ_AT
 
@@ -94,6 +95,10 @@ class Erasures:
         face = admitted.face
         if self.following.kept_out.takes(face.source, face.id, face.extensions.get("visit")):
             raise Refused(ERASED, face.id)
+
+    def has_erased(self, source: Source, face_id: str, visit: str | None) -> bool:
+        """Say whether a face was erased."""
+        return self.following.kept_out.takes(source, face_id, visit)
 
     def is_erased(self, row: Row) -> bool:
         """Say whether a face was erased, by its row of the index."""

@@ -14,6 +14,7 @@ from services.store.availability import Availability
 from services.store.door import Door
 from services.store.ear import MOST_AROUND_BYTES, Ear
 from services.store.erasures import Erasures
+from services.store.herald import heralding
 from services.store.indexing import indexing
 from services.store.keeping import keep
 from services.store.lanes import Lanes
@@ -80,7 +81,16 @@ async def writing(
     """Write what waits, and the index of it, for as long as the context lasts."""
     is_erased = (lambda _: False) if erasures is None else erasures.is_erased
     see: Callable[[Admitted], None] = (lambda _: None) if erasures is None else erasures.see
-    async with indexing(objects, settings.store_index_s, is_erased) as noted:
+    has_erased = (lambda *_: False) if erasures is None else erasures.has_erased
+    async with (
+        indexing(objects, settings.store_index_s, is_erased) as indexed,
+        heralding(objects, settings, has_erased) as told,
+    ):
+
+        def noted(admitted: Admitted) -> None:
+            indexed(admitted)
+            told(admitted)
+
         writer = Writer(
             objects, availability, waiting, concurrency=settings.store_concurrency, noted=noted, see=see
         )

@@ -4,6 +4,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common import bare_topics
 from services.common.erasure.settings import ErasureSettings
+from services.common.notify.settings import ReceiverSecret, ReceiverUrl
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, CommaSeparated
 from services.common.storage.settings import ObjectStoreSettings
@@ -80,6 +81,24 @@ class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectSto
         128 * _MIB,
         ge=1024,
         description="bytes of images in memory until they are stored; likewise",
+    )
+    store_notify_url: ReceiverUrl = Field(
+        None,
+        description="who is told that somebody came, from what is stored: https://host/path, which gets "
+        "JSON; ntfys://ntfy.sh/topic; tgram://TOKEN/CHAT",
+    )
+    store_notify_secret: ReceiverSecret = Field(
+        None, description="the key that https:// receivers know our messages by (Standard Webhooks)"
+    )
+    store_notify_picture: bool = Field(
+        False, description="true: the first picture of a visit goes along, beside the link to it"
+    )
+    store_notify_per_minute: int = Field(10, ge=1, le=600, description="messages a minute, at most")
+    store_notify_link_s: int = Field(
+        86_400,
+        ge=1,
+        le=604_800,
+        description="seconds that the link in a message is good for; a folder gives none",
     )
     store_index_s: float = Field(
         60.0,

@@ -108,7 +108,7 @@ async def test_a_receiver_that_is_away_gets_it_later_and_costs_no_face(
             heard.status = 204
             await eventually(lambda: process.metric("faceferry_notify_sent_total") == 1)
             assert len(set(heard.ids)) == 1
-        assert process.log.count("forward.message_waits") == 1
+        assert process.log.count("notify.message_waits") == 1
         assert "not-to-be-logged" not in process.log
 
 

@@ -9,10 +9,9 @@ from email.policy import HTTP
 import pytest
 
 from services.common.faces import Face, mint
-from services.common.topics import Source
-from services.common.visits import News, Stage
-from services.forward.notify.letters import (
+from services.common.notify.letters import (
     MOST_PICTURE_BYTES,
+    Came,
     Letter,
     address,
     check_secret,
@@ -20,10 +19,12 @@ from services.forward.notify.letters import (
     signature,
     write,
 )
-from services.forward.notify.pile import LAST_RETRY_S, MOST, Pile
+from services.common.notify.pile import LAST_RETRY_S, MOST, Pile
+from services.common.topics import Source
+from services.common.visits import News, Stage
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
-NEWS = News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2)
+NEWS = Came.of(News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2))
 HOOK, NTFY, TELEGRAM = (
     "https://example.org/hook?key=1",
     "ntfys://me:secret@ntfy.sh/door",
@@ -154,3 +155,19 @@ def test_a_message_that_had_to_go_while_it_was_sent_is_no_trouble() -> None:
         pile.add(letter(number))
     pile.done(letter(0))
     assert len(pile) == MOST
+
+
+LINKED = Came("v-1", NOON, link="https://bucket.example/face.jpg?X-Amz-Signature=0123")
+
+
+def test_from_what_is_stored_there_is_a_link_to_the_picture_and_only_what_is_known() -> None:
+    data = json.loads(write(HOOK, face(), LINKED, has_picture=False).body)["data"]
+    assert data["url"] == LINKED.link
+    assert not {"people", "quality", "picture"} & data.keys()
+    ntfy = write(NTFY, face(), LINKED, has_picture=False)
+    assert (ntfy.headers["Click"], ntfy.headers["Attach"]) == (LINKED.link, LINKED.link)
+    shown = write(NTFY, face(), LINKED, has_picture=True)
+    assert "Attach" not in shown.headers
+    assert shown.headers["Click"] == LINKED.link
+    assert str(LINKED.link) in json.loads(write(TELEGRAM, face(), LINKED, has_picture=False).body)["text"]
+    assert "Signature" not in repr(LINKED)

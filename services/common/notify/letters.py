@@ -3,7 +3,9 @@
 import base64
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 from services.common import times
@@ -39,6 +41,30 @@ class Letter:
     face: tuple[Source, str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Came:
+    """That somebody came.
+
+    Attributes:
+        visit: the visit's id.
+        began: when, UTC.
+        quality: of the first picture, 0..1, if that is known.
+        people: how many are there, if that is known.
+        link: where anybody may see the picture, for a time; nothing where there is none.
+    """
+
+    visit: str
+    began: datetime
+    quality: float | None = None
+    people: int | None = None
+    link: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, news: News) -> Self:
+        """Return it as a device knows it."""
+        return cls(news.visit, news.began, news.quality, news.people)
+
+
 def check_url(text: str) -> SplitResult:
     """Return the parts of an address that somebody can be told at.
 
@@ -71,22 +97,24 @@ def address(url: str) -> str:
     return "Telegram" if parts.scheme == "tgram" else f"{parts.scheme}://{parts.hostname}"
 
 
-def write(url: str, face: Face, news: News, *, has_picture: bool) -> Letter:
+def write(url: str, face: Face, came: Came, *, has_picture: bool) -> Letter:
     """Return the message that a visit has begun.
 
     Args:
         url: of one of the kinds that `check_url` takes.
         face: its first picture.
-        news: what is known of the visit.
+        came: what is known of the visit.
         has_picture: whether the picture itself goes with it.
     """
     picture = face.image if has_picture and len(face.image) <= MOST_PICTURE_BYTES else b""
     match check_url(url).scheme:
         case "ntfy" | "ntfys":
-            return _ntfy(url, face, news, picture)
+            letter = _ntfy(url, face, came, picture)
         case "tgram":
-            return _telegram(url, face, news, picture)
-    return _webhook(url, face, news, picture)
+            letter = _telegram(url, face, came, picture)
+        case _:
+            letter = _webhook(url, face, came, picture)
+    return replace(letter, face=(face.source, face.id))
 
 
 def signature(letter: Letter, secret: str, at_s: int) -> dict[str, str]:
@@ -100,17 +128,18 @@ def signature(letter: Letter, secret: str, at_s: int) -> dict[str, str]:
     return {"webhook-id": letter.id, "webhook-timestamp": str(at_s), "webhook-signature": f"v1,{digest}"}
 
 
-def _webhook(url: str, face: Face, news: News, picture: bytes) -> Letter:
+def _webhook(url: str, face: Face, came: Came, picture: bytes) -> Letter:
     body: dict[str, object] = {
         "type": "faceferry.visit.began",
-        "timestamp": times.rfc3339(news.began),
+        "timestamp": times.rfc3339(came.began),
         "data": {
             "device": face.source.device,
             "camera": face.source.camera,
-            "visit": news.visit,
+            "visit": came.visit,
             "face": face.id,
-            "people": news.people,
-            "quality": round(news.quality, 3),
+            **({"people": came.people} if came.people is not None else {}),
+            **({"quality": round(came.quality, 3)} if came.quality is not None else {}),
+            **({"url": came.link} if came.link is not None else {}),
             **(
                 {"content_type": face.content_type, "picture": base64.b64encode(picture).decode()}
                 if picture
@@ -118,10 +147,10 @@ def _webhook(url: str, face: Face, news: News, picture: bytes) -> Letter:
             ),
         },
     }
-    return Letter(news.visit, url, to_json(body), {"Content-Type": "application/json"}, is_signed=True)
+    return Letter(came.visit, url, to_json(body), {"Content-Type": "application/json"}, is_signed=True)
 
 
-def _ntfy(url: str, face: Face, news: News, picture: bytes) -> Letter:
+def _ntfy(url: str, face: Face, came: Came, picture: bytes) -> Letter:
     """Return a publication; https://docs.ntfy.sh/publish/#attach-local-file."""
     parts = check_url(url)
     scheme = "https" if parts.scheme == "ntfys" else "http"
@@ -130,20 +159,24 @@ def _ntfy(url: str, face: Face, news: News, picture: bytes) -> Letter:
     if parts.password or parts.username:
         user = base64.b64encode(f"{parts.username}:{parts.password or ''}".encode()).decode()
         headers["Authorization"] = f"Basic {user}"
-    text = _text(news)
+    text = _text(came)
+    if came.link is not None:
+        headers["Click"] = came.link
+        if not picture:
+            headers["Attach"] = came.link  # ntfy fetches it by itself
     if picture:
         headers |= {"Message": text, "Filename": f"face.{face.content_type.rpartition('/')[2]}"}
-    return Letter(news.visit, f"{scheme}://{place}{parts.path}", picture or text.encode(), headers)
+    return Letter(came.visit, f"{scheme}://{place}{parts.path}", picture or text.encode(), headers)
 
 
-def _telegram(url: str, face: Face, news: News, picture: bytes) -> Letter:
+def _telegram(url: str, face: Face, came: Came, picture: bytes) -> Letter:
     """Return a call of a bot; https://core.telegram.org/bots/api#sendphoto."""
     token, chat = url.removeprefix("tgram://").rstrip("/").split("/", 1)
-    text = f"{_title(face)}, {_text(news)}"
+    text = f"{_title(face)}, {_text(came)}" + (f"\n{came.link}" if came.link is not None else "")
     root = f"https://api.telegram.org/bot{token}"
     if not picture:
         body = to_json({"chat_id": chat, "text": text})
-        return Letter(news.visit, f"{root}/sendMessage", body, {"Content-Type": "application/json"})
+        return Letter(came.visit, f"{root}/sendMessage", body, {"Content-Type": "application/json"})
     mark = f"faceferry-{face.id.rpartition('-')[2]}"
     fields = b"".join(
         f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -155,7 +188,7 @@ def _telegram(url: str, face: Face, news: News, picture: bytes) -> Letter:
     ).encode()
     body = b"".join((fields, head, picture, f"\r\n--{mark}--\r\n".encode()))
     return Letter(
-        news.visit, f"{root}/sendPhoto", body, {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        came.visit, f"{root}/sendPhoto", body, {"Content-Type": f"multipart/form-data; boundary={mark}"}
     )
 
 
@@ -163,6 +196,6 @@ def _title(face: Face) -> str:
     return f"Somebody at {face.source.camera} ({face.source.device})"
 
 
-def _text(news: News) -> str:
-    others = f", {news.people} people there" if news.people > 1 else ""
-    return f"{news.began:%Y-%m-%d %H:%M:%S} UTC{others}"
+def _text(came: Came) -> str:
+    others = f", {came.people} people there" if (came.people or 0) > 1 else ""
+    return f"{came.began:%Y-%m-%d %H:%M:%S} UTC{others}"

@@ -2,22 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import aiohttp
 import structlog
 
 from services.common.drops import Drops
 from services.common.erasure.selection import ERASED, Selection
-from services.common.faces import Face
 from services.common.news import News as Reasons
-from services.common.visits import News
-from services.forward import metrics
-from services.forward.notify import letters
-from services.forward.notify.letters import Letter
-from services.forward.notify.pile import Pile
+from services.common.notify import letters, metrics
+from services.common.notify.letters import Letter
+from services.common.notify.pile import Pile
+from services.common.topics import Source
 
 TIMEOUT_S = 10.0
 MOST_RETRY_AFTER_S = 3600.0
@@ -25,7 +22,7 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 """Of the refusals those that say `not now`; the others say `never`."""
 
 log = structlog.get_logger()
-_drops = Drops(metrics.NOTIFY_DROPPED, "forward.message_not_sent")
+_drops = Drops(metrics.NOTIFY_DROPPED, "notify.message_not_sent")
 
 
 class Messenger:
@@ -37,23 +34,26 @@ class Messenger:
         url: where to; see `letters.check_url`.
         secret: with which messages are signed, if any.
         per_minute: how many of them, at most.
-        has_picture: whether pictures go along.
+        is_erased: says whether a face, by its camera, its id and its visit, was erased before it was told of.
     """
 
-    def __init__(self, url: str, secret: str | None, *, per_minute: int, has_picture: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        secret: str | None,
+        *,
+        per_minute: int,
+        is_erased: Callable[[Source, str, str], bool] = lambda *_: False,
+    ) -> None:
+        self._is_erased = is_erased
         self._url = url
         self._secret = secret
-        self._has_picture = has_picture
         self._pile = Pile(per_minute)
         self._wake = asyncio.Event()
         self._reasons = Reasons()
 
-    def began(self, face: Face, news: News) -> None:
-        """Take note of a visit that has begun; what is played from a recording is no news."""
-        if face.extensions.get("flow") == "paced":
-            return
-        letter = letters.write(self._url, face, news, has_picture=self._has_picture)
-        letter = replace(letter, face=(face.source, face.id))
+    def post(self, letter: Letter) -> None:
+        """Take a message; never waits. At the bound the oldest goes."""
         if (oldest := self._pile.add(letter)) is not None:
             _drops.count("too_many", visit=oldest.id)
         metrics.NOTIFY_WAITING.set(len(self._pile))
@@ -61,11 +61,7 @@ class Messenger:
 
     def erase(self, selection: Selection) -> None:
         """Forget what was not sent yet of faces that are erased."""
-        for letter in self._pile.drop(
-            lambda letter: letter.face is not None and selection.takes(*letter.face, letter.id)
-        ):
-            _drops.count(ERASED, visit=letter.id)
-        metrics.NOTIFY_WAITING.set(len(self._pile))
+        self._forget(lambda letter: letter.face is not None and selection.takes(*letter.face, letter.id))
 
     async def run(self) -> None:
         """Send what there is, until cancelled."""
@@ -73,12 +69,19 @@ class Messenger:
             while True:
                 self._wake.clear()
                 match self._pile.next(time.monotonic()):
+                    case Letter() as letter if letter.face and self._is_erased(*letter.face, letter.id):
+                        self._forget(letter.__eq__)
                     case Letter() as letter:
                         await self._send(session, letter)
                     case float() as wait_s:
                         await asyncio.sleep(wait_s)  # what comes meanwhile waits behind
                     case None:
                         await self._wake.wait()
+
+    def _forget(self, is_erased: Callable[[Letter], bool]) -> None:
+        for letter in self._pile.drop(is_erased):
+            _drops.count(ERASED, visit=letter.id)
+        metrics.NOTIFY_WAITING.set(len(self._pile))
 
     async def _send(self, session: aiohttp.ClientSession, letter: Letter) -> None:
         headers = dict(letter.headers)
@@ -111,7 +114,7 @@ class Messenger:
         # Never what the library says: it may name the whole address, which may be a secret.
         if self._reasons.is_news(why, now_s):
             log.warning(
-                "forward.message_waits", to=letters.address(self._url), why=why, waiting=len(self._pile)
+                "notify.message_waits", to=letters.address(self._url), why=why, waiting=len(self._pile)
             )
 
 

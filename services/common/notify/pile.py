@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from services.common.backoff import Backoff
-from services.forward.notify.letters import Letter
+from services.common.notify.letters import Letter
 
 MOST = 64
 """Of more the oldest goes: who was told nothing for an hour wants to know who came last."""

@@ -1,0 +1,126 @@
+"""Tells that somebody came, from what is stored: with a link that anybody may see the picture by."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.common.cloudevents import is_time_known
+from services.common.drops import Drops
+from services.common.faces import Face
+from services.common.notify import letters
+from services.common.notify.letters import MOST_PICTURE_BYTES, Came
+from services.common.notify.messenger import Messenger
+from services.common.notify.metrics import NOTIFY_DROPPED
+from services.common.notify.pile import MOST
+from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.storage.visits import Part, part_in
+from services.common.topics import Source
+from services.store.admission import Admitted
+from services.store.settings import StoreSettings
+
+NEWS_FOR = timedelta(hours=1)
+"""A face that was taken longer ago is of an outage's backlog: who came then is no news."""
+
+log = structlog.get_logger()
+_drops = Drops(NOTIFY_DROPPED, "store.message_not_sent")
+
+
+class Herald:
+    """Makes a message of each visit's first picture, once it is stored.
+
+    No face waits for it, and it holds a bounded number of them; of more the oldest goes.
+
+    Args:
+        objects: the store, which gives links.
+        messenger: sends messages.
+        url: to whom; see `letters.check_url`.
+        link_s: for how many seconds a link is good.
+        has_picture: whether pictures go along.
+    """
+
+    def __init__(
+        self, objects: ObjectStore, messenger: Messenger, url: str, *, link_s: int, has_picture: bool
+    ) -> None:
+        self._objects = objects
+        self._messenger = messenger
+        self._url = url
+        self._link_s = link_s
+        self._has_picture = has_picture
+        self._faces: deque[tuple[Face, Part, str]] = deque()
+        self._wake = asyncio.Event()
+
+    def note(self, admitted: Admitted) -> None:
+        """Take a face that was stored and was not before; most are no visit's first, and nobody is told."""
+        face, part = admitted.face, part_in(admitted.item.metadata)
+        if part is None or part.shot != 1 or face.extensions.get("flow") == "paced":
+            return
+        if is_time_known(face.extensions) and datetime.now(UTC) - face.time > NEWS_FOR:
+            _drops.count("too_old", visit=part.visit)
+            return
+        if len(self._faces) >= MOST:
+            _drops.count("too_many", visit=self._faces.popleft()[1].visit)
+        is_shown = self._has_picture and len(face.image) <= MOST_PICTURE_BYTES
+        self._faces.append((face if is_shown else replace(face, image=b""), part, admitted.item.key))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what is to be told, for ever."""
+        while True:
+            self._wake.clear()
+            while self._faces:
+                face, part, key = self._faces.popleft()
+                came = Came(part.visit, part.began, part.quality, link=await self._link(key))
+                self._messenger.post(letters.write(self._url, face, came, has_picture=bool(face.image)))
+            await self._wake.wait()
+
+    async def _link(self, key: str) -> str | None:
+        try:
+            return await self._objects.link(key, self._link_s)
+        except StoreUnavailable as error:
+            log.warning("store.no_link", reason=error.reason)
+            return None
+
+
+@asynccontextmanager
+async def heralding(
+    objects: ObjectStore, settings: StoreSettings, is_erased: Callable[[Source, str, str], bool]
+) -> AsyncIterator[Callable[[Admitted], None]]:
+    """Tell of visits for as long as the context lasts; yield what takes each face that was stored.
+
+    Args:
+        objects: where they are stored.
+        settings: the store's.
+        is_erased: see `Messenger`.
+    """
+    if settings.store_notify_url is None:
+        yield lambda _admitted: None
+        return
+    url, secret = settings.store_notify_url.get_secret_value(), settings.store_notify_secret
+    messenger = Messenger(
+        url,
+        secret.get_secret_value() if secret is not None else None,
+        per_minute=settings.store_notify_per_minute,
+        is_erased=is_erased,
+    )
+    herald = Herald(
+        objects,
+        messenger,
+        url,
+        link_s=settings.store_notify_link_s,
+        has_picture=settings.store_notify_picture,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(messenger.run(), name="store.notify"),
+            tasks.create_task(herald.run(), name="store.herald"),
+        ]
+        try:
+            yield herald.note
+        finally:
+            for task in running:
+                task.cancel()
