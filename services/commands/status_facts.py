@@ -123,6 +123,21 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class LastFace:
+    """When the last face came, for as far as the process that says it knows.
+
+    Attributes:
+        camera: taken of this camera; nothing where it is that of all devices, which the store has stored.
+        device: the camera's.
+        ago_s: how long ago that was.
+    """
+
+    camera: str | None
+    device: str | None
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything that is shown."""
 
@@ -131,6 +146,7 @@ class Status:
     cameras: Sequence[CameraState]
     links: Sequence[LinkState]
     waiting: Sequence[Waiting]
+    lasts: Sequence[LastFace] = ()
     faces: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -159,6 +175,7 @@ def put_together(
         cameras=[each for answer in answers for each in _cameras(answer, before.get(answer.address))],
         links=[each for answer in answers for each in _links(answer)],
         waiting=[each for answer in answers for each in _waiting(answer)],
+        lasts=_lasts(answers),
         faces=_faces(answers),
     )
 
@@ -218,6 +235,23 @@ def _waiting(answer: Answer) -> Iterator[Waiting]:
             yield Waiting(
                 "store, in memory", address, int(samples.total("faceferry_store_waiting_faces")), None, why
             )
+
+
+def _lasts(answers: Sequence[Answer]) -> list[LastFace]:
+    """Return the last faces, the newest first; of replicas the newest that any of them knows."""
+    ago_s: dict[tuple[str | None, str | None], float] = {}
+    for answer in answers:
+        for name in (
+            "faceferry_forward_last_face_timestamp_seconds",
+            "faceferry_store_last_face_timestamp_seconds",
+        ):
+            for labels, at_s in answer.samples.of(name):
+                if at_s:
+                    whose = (labels.get("camera"), answer.device)
+                    ago = max(0.0, round(answer.at_s - at_s, 1))
+                    ago_s[whose] = min(ago, ago_s.get(whose, ago))
+    found = [LastFace(camera, device, ago) for (camera, device), ago in ago_s.items()]
+    return sorted(found, key=lambda each: each.ago_s)
 
 
 def _faces(answers: Sequence[Answer]) -> dict[str, int]:

@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from services.commands.status_facts import CameraState, Status
+from services.commands.status_facts import CameraState, LastFace, Status
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
+
+
+MOST_LASTS = 12
+"""As many as leave room on a screen; the newest."""
 
 
 class _Mark(Protocol):
@@ -47,6 +51,7 @@ def screen(status: Status, *, is_coloured: bool) -> list[str]:
                 for each in status.waiting
             ),
         )
+        yield from _block("last faces", (_last(each) for each in status.lasts[:MOST_LASTS]))
         if status.faces:
             yield from _block(
                 "since then", [", ".join(f"{what} {count}" for what, count in status.faces.items())]
@@ -74,6 +79,13 @@ def _block(title: str, entries: Iterable[str]) -> Iterator[str]:
         yield ""
         yield title
         yield from (f"  {entry}" for entry in found)
+
+
+def _last(each: LastFace) -> str:
+    where = (
+        "stored" if each.camera is None else f"{each.device}/{each.camera}" if each.device else each.camera
+    )
+    return f"{where:24} {duration(each.ago_s)} ago"
 
 
 def _camera(each: CameraState, mark: _Mark) -> str:

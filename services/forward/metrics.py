@@ -17,6 +17,11 @@ SET_ASIDE_FACES = Gauge(
 SET_ASIDE = Counter("faceferry_forward_set_aside_total", "Times a face was set aside, by reason.", ["reason"])
 
 FACES_TAKEN = Counter("faceferry_forward_taken_total", "Faces receipted to detect.")
+LAST_FACE_AT = Gauge(
+    "faceferry_forward_last_face_timestamp_seconds",
+    "When the last face of a camera was taken, Unix time.",
+    ["camera"],
+)
 FACES_STORED = Counter("faceferry_forward_stored_total", "Faces the store has receipted.")
 FACES_REFUSED = Counter(
     "faceferry_forward_refused_total", "Faces the store has refused, by reason.", ["reason"]

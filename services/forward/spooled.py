@@ -8,6 +8,7 @@ from services.common.errors import Refused
 from services.common.faces import decode_face
 from services.common.message import Message
 from services.common.sights import Why
+from services.common.topics import parse_camera_topic
 
 LATER = ("why", Why.BETTER.value)
 """What a picture has among its attributes of which it is known that somebody has one already."""
@@ -27,6 +28,11 @@ class SpooledFace:
     sequence: int
     id: str
     message: Message
+
+    @property
+    def camera(self) -> str:
+        """The name of the camera that it is of."""
+        return parse_camera_topic(self.message.topic, "face").camera
 
     @property
     def size_bytes(self) -> int:

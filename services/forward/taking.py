@@ -25,6 +25,7 @@ from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
 from services.forward.home.home import Home
 from services.forward.intake import admit
+from services.forward.lasts import LastFaces
 from services.forward.latest import Latest
 from services.forward.reserve import DISK_FULL
 from services.forward.settings import ForwardSettings
@@ -84,6 +85,7 @@ class Taker:
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
         self.teller = make_teller(settings)
+        self._lasts = LastFaces()
         self.home = Home(settings.device, self._say) if settings.home_assistant else None
         self.latest = Latest(self._say)
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
@@ -159,9 +161,11 @@ class Taker:
 
     def written(self, faces: list[SpooledFace], added: int) -> None:
         """Receipt faces that are on disk, so many of which were not held before."""
+        now_s = time.time()
         for face in faces:
             self._answer(face)
             self._taken.add((face.id, None))
+            self._lasts.note(face.camera, now_s)
             log.debug("forward.face_taken", id=face.id)
         metrics.FACES_TAKEN.inc(added)
 

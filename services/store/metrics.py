@@ -25,6 +25,10 @@ DEAF = Counter(
     "Connections begun anew because nothing came by them, not even what was sent to ourselves.",
 )
 RECEIPTED = Counter("faceferry_store_receipted_total", "Faces that a receipt was sent for.", ["kind"])
+LAST_FACE_AT = Gauge(
+    "faceferry_store_last_face_timestamp_seconds",
+    "When the last face was stored, Unix time; 0 if none was.",
+)
 WAITING_FACES = Gauge("faceferry_store_waiting_faces", "Faces in memory, not stored yet.")
 WAITING_BYTES = Gauge("faceferry_store_waiting_bytes", "Bytes of images in memory, not stored yet.")
 AVAILABLE = Gauge("faceferry_store_available", "Whether the bucket or folder takes writes.")

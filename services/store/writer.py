@@ -20,6 +20,7 @@ from services.store.availability import Availability
 from services.store.metrics import (
     CAPTURE_TO_STORE_SECONDS,
     COPIES,
+    LAST_FACE_AT,
     PUT_SECONDS,
     PUTS,
     RETRIES,
@@ -274,6 +275,8 @@ def _report(admitted: Admitted, *, is_new: bool) -> None:
         bytes=len(face.image),
         is_new=is_new,
     )
-    age_s = (datetime.now(UTC) - face.time).total_seconds()
+    now = datetime.now(UTC)
+    LAST_FACE_AT.set(now.timestamp())
+    age_s = (now - face.time).total_seconds()
     if is_new and is_time_known(face.extensions) and age_s >= 0 and not admitted.is_bare:
         CAPTURE_TO_STORE_SECONDS.observe(age_s)

@@ -179,5 +179,6 @@ async def test_a_real_store_tells_of_what_it_has_stored(
         assert [data["face"] for data in heard.data] == [face.id]
         assert heard.data[0]["picture"]
         assert store.metric("faceferry_notify_sent_total") == 1
+        assert store.metric("faceferry_store_last_face_timestamp_seconds") > face.time.timestamp()
         assert url not in (tmp_path / "log").read_text()
         assert store.stop() == 0

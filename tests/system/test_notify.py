@@ -105,6 +105,7 @@ async def test_a_receiver_that_is_away_gets_it_later_and_costs_no_face(
             await world.sees(FRONT)
             await eventually(lambda: len(heard.heard) >= 2)
             assert process.metric("faceferry_forward_taken_total") == 1
+            assert process.metric("faceferry_forward_last_face_timestamp_seconds") > 0
             heard.status = 204
             await eventually(lambda: process.metric("faceferry_notify_sent_total") == 1)
             assert len(set(heard.ids)) == 1

@@ -41,6 +41,7 @@ async def test_it_says_what_a_forward_says(
         address = f"127.0.0.1:{forward.http_port}"
         done = faceferry("status", address, "--json")
         told = json.loads(done.stdout)
+        assert told["lasts"] == []
         (process,) = told["processes"]
         assert (process["service"], process["device"], process["is_ready"]) == ("forward", "porch", True)
         assert {(each["link"], each["is_up"]) for each in told["links"]} == {("local", True), ("cloud", True)}

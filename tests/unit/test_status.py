@@ -7,6 +7,8 @@ import pytest
 
 from services.commands.status_facts import Answer, Samples, Status, put_together
 from services.commands.status_screen import duration, screen
+from services.forward.lasts import MOST_CAMERAS, LastFaces
+from services.forward.metrics import LAST_FACE_AT
 
 NOW_S = 1_800_000_000.0
 INFO = 'faceferry_device_info{device="porch"} 1\n'
@@ -113,3 +115,32 @@ def test_as_json_it_is_plain_values() -> None:
 )
 def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_the_last_faces_are_told_newest_first_and_of_replicas_the_newest() -> None:
+    name = "faceferry_forward_last_face_timestamp_seconds"
+    forward = f'{INFO}{FORWARD}{name}{{camera="front"}} {NOW_S - 125}\n{name}{{camera="yard"}} {NOW_S - 4}\n'
+    stored = [f"{STORE}faceferry_store_last_face_timestamp_seconds {NOW_S - ago}\n" for ago in (90, 60)]
+    never = f"{STORE}faceferry_store_last_face_timestamp_seconds 0\n"
+    found = status(answer(forward), *(answer(text) for text in (*stored, never)))
+    assert [(each.device, each.camera, each.ago_s) for each in found.lasts] == [
+        ("porch", "yard", 4),
+        (None, None, 60),
+        ("porch", "front", 125),
+    ]
+    lines = "\n".join(screen(found, is_coloured=False))
+    assert "last faces\n  porch/yard               4 s ago\n  stored " in lines
+    assert "2 min 5 s ago" in lines
+    assert "last faces" not in "\n".join(screen(status(answer(STORE)), is_coloured=False))
+    assert json.loads(json.dumps(found.as_json()))["lasts"][0]["camera"] == "yard"
+
+
+def test_the_cameras_whose_last_face_is_told_are_bounded() -> None:
+    lasts = LastFaces()
+    for number in range(MOST_CAMERAS + 9):
+        lasts.note(f"lasts-{number}", 1.0 + number)
+    lasts.note("lasts-0", 999.0)
+    told = {sample.labels["camera"]: sample.value for sample in next(iter(LAST_FACE_AT.collect())).samples}
+    ours = {camera: value for camera, value in told.items() if camera.startswith("lasts-")}
+    assert len(ours) == MOST_CAMERAS
+    assert ours["lasts-0"] == 999.0
