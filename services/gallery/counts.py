@@ -86,6 +86,10 @@ class Counts:
             return None
         return [sum(each) for each in zip(*counts, strict=True)] if counts else [0] * reading.QUARTERS
 
+    def forget(self) -> None:
+        """Count anew: faces were erased."""
+        self._kept.clear()
+
     async def close(self) -> None:
         """Stop counting."""
         tasks = list(self._under_way.values())

@@ -21,6 +21,9 @@ DOWNLOAD_CUT = Counter(
 LIVE_FAILED = Counter(
     "faceferry_gallery_live_failed_total", "Live pictures that could not be had, by reason.", ["reason"]
 )
+ERASURES_FAILED = Counter(
+    "faceferry_gallery_erasures_failed_total", "Tries to carry out an erasure that could not be finished."
+)
 VIEWERS = Gauge("faceferry_gallery_viewers", "Open pages that are told of new faces.")
 STORE_AVAILABLE = Gauge(
     "faceferry_gallery_store_available", "Whether the last look into the store went well."

@@ -53,9 +53,10 @@ class Pages:
     Args:
         assets: what they refer to.
         is_guarded: whether there is a token, hence a way to sign out.
+        may_erase: whether somebody may erase from a page.
     """
 
-    def __init__(self, assets: Assets, *, is_guarded: bool) -> None:
+    def __init__(self, assets: Assets, *, is_guarded: bool, may_erase: bool = False) -> None:
         self._assets = assets
         self._templates = Environment(
             loader=PackageLoader("services.gallery"),
@@ -64,7 +65,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(asset=assets.address, is_guarded=is_guarded)
+        self._templates.globals.update(asset=assets.address, is_guarded=is_guarded, may_erase=may_erase)
         self._templates.filters.update(
             bytes=readable_bytes,
             clock=clock,

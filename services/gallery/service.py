@@ -2,6 +2,7 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -9,12 +10,15 @@ from aiohttp import web
 from services.common import health
 from services.common.callers import MOST_CALLERS
 from services.common.drops import Drops
+from services.common.erasure.entries import Entry
+from services.common.erasure.following import Following
 from services.common.errors import Refused
 from services.common.listening import listening
 from services.common.message import Message
 from services.common.mqtt import Broker, Link, check_any, notes_of
 from services.common.receipts import decode_receipt
 from services.common.storage.backends import open_store
+from services.common.storage.objects import WholeStore
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
@@ -22,6 +26,8 @@ from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
 from services.gallery.day import DayMap
 from services.gallery.download import Downloads
+from services.gallery.erase_pages import ErasePages
+from services.gallery.erasing import Erasing
 from services.gallery.gate import Door, gate
 from services.gallery.keys import Keys
 from services.gallery.live import Live
@@ -37,6 +43,7 @@ from services.gallery.visits import Visits
 
 ANNOUNCE_EVERY_S = 1.0
 LAPSE_EVERY_S = 1.0
+FOLLOW_EVERY_S = 10.0
 
 log = structlog.get_logger()
 _drops = Drops(REFUSED, "gallery.message_refused")
@@ -62,7 +69,9 @@ async def serve(settings: GallerySettings) -> None:
         viewers = Viewers(settings.gallery_max_viewers)
         lookup = VisitLookup(objects)
         crowd = Crowd(objects, lookup)
-        sight = Sight(objects, looks, Presence(), viewers, Counts(objects, crowd.counts), lookup, crowd)
+        counts = Counts(objects, crowd.counts)
+        erasing = make_erasing(settings, objects)
+        sight = Sight(objects, looks, Presence(), viewers, counts, lookup, crowd, erasing)
         arrivals = Arrivals(
             objects,
             lambda faces: viewers.tell(arrival_news(faces, lookup.recall)),
@@ -81,6 +90,11 @@ async def serve(settings: GallerySettings) -> None:
                     tasks = await stack.enter_async_context(asyncio.TaskGroup())
                     tasks.create_task(arrivals.run(ANNOUNCE_EVERY_S), name="gallery.arrivals")
                     tasks.create_task(watch(sight), name="gallery.watch")
+                    if erasing is not None:
+                        tasks.create_task(erasing.run(sight.forget), name="gallery.erase")
+                    if (following := make_following(settings, objects, erasing)) is not None:
+                        forgetting = following.run(FOLLOW_EVERY_S, partial(forget_all, sight))
+                        tasks.create_task(forgetting, name="gallery.follow")
                     for link in links:
                         tasks.create_task(listen(link, sight, arrivals), name="gallery.listen")
             finally:
@@ -93,14 +107,37 @@ def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
     token = settings.gallery_token.get_secret_value() if settings.gallery_token else None
     door = Door(token, settings.gallery_feed_link_s) if token else None
     assets = Assets()
-    pages = Pages(assets, is_guarded=door is not None)
+    pages = Pages(assets, is_guarded=door is not None, may_erase=sight.erasing is not None)
     app = gate(door, pages.ask_for_token)
     Site(settings, sight, assets, pages, door).add_to(app)
     live_token = settings.live_token.get_secret_value() if settings.live_token else None
     Live(sight, pages, Neighbours(settings.live_places, live_token)).add_to(app)
     DayMap(sight, pages).add_to(app)
     Downloads(sight, Keys(settings.identities)).add_to(app)
+    if sight.erasing is not None:
+        ErasePages(sight, sight.erasing, pages).add_to(app)
     return app
+
+
+def make_erasing(settings: GallerySettings, store: WholeStore) -> Erasing | None:
+    """Return what erases from pages; nothing where nobody may."""
+    return Erasing(store, *settings.erasing) if settings.erasing is not None else None
+
+
+def make_following(settings: GallerySettings, store: WholeStore, erasing: Erasing | None) -> Following | None:
+    """Return what hears of erasures, whoever orders them; nothing where their key is not known here.
+
+    Raises:
+        SetupError: it is none.
+    """
+    verify = erasing.verify if erasing is not None else settings.erase_verifier()
+    return Following(store, verify) if verify is not None else None
+
+
+def forget_all(sight: Sight, orders: list[Entry]) -> None:
+    """Forget what was erased."""
+    for order in orders:
+        sight.forget(order)
 
 
 async def watch(sight: Sight) -> None:

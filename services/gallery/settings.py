@@ -4,14 +4,16 @@ from pydantic import Field, SecretStr, model_validator
 
 from services.common.access import MIN_TOKEN_LENGTH, is_loopback
 from services.common.age_keys import read_identities
+from services.common.erasure.entries import Sign, Verify
+from services.common.erasure.settings import ErasureSettings
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import CloudSettings, HostName
 from services.common.storage.settings import ObjectStoreSettings
 from services.gallery.neighbours import read_places
 
 
-class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
-    """Shows the faces that are stored, in a browser; reads only."""
+class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectStoreSettings):
+    """Shows the faces that are stored, in a browser; reads only, unless it may erase."""
 
     gallery_host: HostName = Field(
         "127.0.0.1", description="where the page listens; the rest of the network: 0.0.0.0"
@@ -33,6 +35,14 @@ class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
         "between: their capture's FACEFERRY_HTTP_PORT; empty: no live pictures",
     )
     live_token: SecretStr | None = Field(None, description="the token that they ask for")
+    gallery_erase_token: SecretStr | None = Field(
+        None,
+        description="what one has to know besides to erase faces from their pages; without it nobody can; it "
+        "wants FACEFERRY_ERASE_SIGNING_KEY",
+    )
+    erase_signing_key: SecretStr | None = Field(
+        None, description="the private key (PEM, erase.key) that the gallery orders erasures with"
+    )
     gallery_page_faces: int = Field(60, ge=1, le=500, description="faces on a page")
     gallery_max_viewers: int = Field(64, ge=1, description="open pages that are told of new faces")
     gallery_link_s: int = Field(
@@ -71,6 +81,34 @@ class GallerySettings(CloudSettings, RetentionSettings, ObjectStoreSettings):
             _ = self.live_places
         except ValueError as error:
             raise ValueError(f"FACEFERRY_GALLERY_LIVE: {error}") from None
+        return self
+
+    @property
+    def erasing(self) -> tuple[str, tuple[Sign, Verify]] | None:
+        """The token for erasing, and the key; nothing where nobody can erase from a page.
+
+        Raises:
+            ValueError: the key is none.
+        """
+        if self.gallery_erase_token is None or self.erase_signing_key is None:
+            return None
+        from services.common.erasure.keys import signer  # noqa: PLC0415 - loaded only where it is wanted
+
+        return self.gallery_erase_token.get_secret_value(), signer(self.erase_signing_key.get_secret_value())
+
+    @model_validator(mode="after")
+    def _check_erasing(self) -> Self:
+        token = self.gallery_erase_token.get_secret_value() if self.gallery_erase_token else ""
+        if (self.gallery_erase_token is None) != (self.erase_signing_key is None):
+            raise ValueError("FACEFERRY_GALLERY_ERASE_TOKEN and FACEFERRY_ERASE_SIGNING_KEY go together")
+        if self.gallery_erase_token is not None and len(token) < MIN_TOKEN_LENGTH:
+            raise ValueError(f"FACEFERRY_GALLERY_ERASE_TOKEN has less than {MIN_TOKEN_LENGTH} characters")
+        if token and self.gallery_token is not None and token == self.gallery_token.get_secret_value():
+            raise ValueError("FACEFERRY_GALLERY_ERASE_TOKEN is the one that lets one look")
+        try:
+            _ = self.erasing
+        except ValueError as error:
+            raise ValueError(f"FACEFERRY_ERASE_SIGNING_KEY: {error}") from None
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from services.common import sealed, times
+from services.common.erasure.entries import Entry
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
@@ -21,6 +22,7 @@ from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
+from services.gallery.erasing import Erasing
 from services.gallery.feeds import Feeds
 from services.gallery.gate import Door, add_safety
 from services.gallery.keys import Keys
@@ -61,6 +63,7 @@ class Sight:
         counts: faces by the hour.
         lookup: to which visits faces belong.
         crowd: the faces of many devices together; without it some devices are looked at.
+        erasing: erases, where somebody may.
     """
 
     objects: ObjectStore
@@ -70,6 +73,15 @@ class Sight:
     counts: Counts
     lookup: VisitLookup
     crowd: Crowd | None = None
+    erasing: Erasing | None = None
+
+    def forget(self, order: Entry) -> None:
+        """Forget what was erased."""
+        chosen = order.selection
+        self.lookup.forget(
+            lambda key, part: chosen.takes(key.source, key.id, part.visit if part is not None else None)
+        )
+        self.counts.forget()
 
 
 class Site:

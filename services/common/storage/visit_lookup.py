@@ -3,11 +3,11 @@
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from services.common.storage.index.rows import Row
-from services.common.storage.keys import FaceKey
+from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.listing import LISTINGS_AT_A_TIME
 from services.common.storage.objects import NoSuchObject, ObjectStore
 from services.common.storage.visits import Part, Picture, part_in
@@ -78,6 +78,13 @@ class VisitLookup:
         """Take what the index says of a face, if it says anything of its visit."""
         if row.known and not self._kept.get(str(row.key), UNKNOWN).is_read:
             self._keep(row.key, Known(row.part, is_read=False))
+
+    def forget(self, is_gone: Callable[[FaceKey, Part | None], bool]) -> None:
+        """Forget faces that are not there any more."""
+        for name, known in list(self._kept.items()):
+            key = parse_key(name)
+            if key is None or is_gone(key, known.part):
+                del self._kept[name]
 
     async def of(self, key: FaceKey) -> Part | None:
         """Return a face's part in a visit; nothing where it has none, or is not there any more.

@@ -1,0 +1,93 @@
+"""Erasure from a page: who has the second token orders it, and it is carried out behind the page's back."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from services.common.access import Guard
+from services.common.erasure.entries import BrokenLog, Entry, Sign, Verify
+from services.common.erasure.erasing import SETTLE_S, Eraser
+from services.common.erasure.finding import look, with_members
+from services.common.erasure.ledger import Ledger
+from services.common.erasure.selection import Selection
+from services.common.storage.keys import FaceKey
+from services.common.storage.objects import StoreUnavailable, WholeStore
+from services.gallery.metrics import ERASURES_FAILED
+
+AGAIN_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Erasing:
+    """Orders erasures, and carries out whatever was ordered and is not done.
+
+    Args:
+        store: where from.
+        token: what one has to know besides the token that lets one look.
+        key: signs orders, and what verifies them.
+        settle_s: see `Eraser`.
+    """
+
+    def __init__(
+        self, store: WholeStore, token: str, key: tuple[Sign, Verify], settle_s: float = SETTLE_S
+    ) -> None:
+        sign, self.verify = key
+        self.guard = Guard(token)
+        self._store = store
+        self._eraser = Eraser(store, Ledger(store, self.verify), sign, settle_s=settle_s)
+        self._is_verified = False
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    async def count(self, selection: Selection) -> int:
+        """Return how many faces are stored that would go.
+
+        Raises:
+            StoreUnavailable: it cannot be told.
+        """
+        return len((await look(self._store, await with_members(self._store, selection))).faces)
+
+    async def order(self, selection: Selection) -> Entry:
+        """Order an erasure, which is carried out from now on.
+
+        Raises:
+            StoreUnavailable, BrokenLog: nothing was ordered.
+        """
+        if not self._is_verified:
+            await self._store.verify()  # which tells how a line of the log can be written
+            self._is_verified = True
+        order = await self._eraser.order(selection)
+        log.warning("gallery.erasure_ordered", order=order.name, selection=str(selection))
+        self._wake.set()
+        return order
+
+    async def run(self, done: Callable[[Entry], None]) -> None:
+        """Carry out what was ordered, here or elsewhere and not finished, until cancelled.
+
+        Args:
+            done: is told of each order that was.
+        """
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                for order in await self._eraser.unfinished():
+                    erased = await self._eraser.carry_out(order)
+                    log.warning(
+                        "gallery.faces_erased", order=order.name, faces=erased.faces, left=erased.left
+                    )
+                    done(order)
+            except (StoreUnavailable, BrokenLog) as error:
+                ERASURES_FAILED.inc()
+                log.error("gallery.erasure_waits", error=str(error))  # noqa: TRY400 - foreseen
+                self._wake.set()
+                await asyncio.sleep(AGAIN_S)
+
+
+def selection_of(key: FaceKey, visit: str | None) -> Selection:
+    """Return what is erased from a face's page, or from that of its visit."""
+    ids = Selection(ids=frozenset({key.id}), device=key.source.device, camera=key.source.camera)
+    return ids if visit is None else replace(ids, visit=visit)
