@@ -109,11 +109,7 @@ SELECTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", SELECTIONS)
-async def test_what_is_selected_goes_and_all_else_stays(place: Place, name: str) -> None:  # noqa: F811
-    selection = SELECTIONS[name]
-    if selection.until is not None:
-        selection = replace(selection, until=min(selection.until, NOW))
+async def test_what_is_selected_goes_and_all_else_stays(place: Place) -> None:  # noqa: F811
     items = [
         taken(FRONT, 0, visit=VISIT),
         taken(FRONT, 1, visit=VISIT),
@@ -123,22 +119,29 @@ async def test_what_is_selected_goes_and_all_else_stays(place: Place, name: str)
         taken(DESK, 60 * 24),
         taken(FRONT, -60 * 24 * 3),
     ]
+    async with opened(place) as site:
+        for name, selection in SELECTIONS.items():
+            await site.put(*items)
+            await see_erased(site, name, selection, items)
+        assert await site.eraser.unfinished() == []
+
+
+async def see_erased(site: Site, name: str, selection: Selection, items: list[Face]) -> None:
+    if selection.until is not None:
+        selection = replace(selection, until=min(selection.until, NOW))
     going = [face for face in items if selection.takes(face.source, face.id, face.extensions.get("visit"))]
     staying = [face for face in items if face not in going]
-    async with opened(place) as site:
-        await site.put(*items)
-        await site.erase(selection)
-        assert {key for key in await site.keys() if key.endswith(".jpg")} == keys_of(*staying)
-        for face in going:
-            assert not any(face.id in key for key in await site.keys())
-        for face in staying:
-            assert await site.store.get(to_object(face).key) == to_object(face)
-        assert await site.indexed() == {face.id for face in staying}
-        log = await site.ledger.entries()
-        assert [entry.kind for entry in log] == [Kind.ORDERED, Kind.FOUND, Kind.ERASED]
-        assert log[-1].about["faces"] == len(going) == log[1].about["faces"]
-        assert log[-1].about["left"] == 0
-        assert await site.eraser.unfinished() == []
+    await site.erase(selection)
+    assert {key for key in await site.keys() if key.endswith(".jpg")} == keys_of(*staying), name
+    for face in going:
+        assert not any(face.id in key for key in await site.keys()), name
+    for face in staying:
+        assert await site.store.get(to_object(face).key) == to_object(face)
+    assert await site.indexed() == {face.id for face in staying}, name
+    log = (await site.ledger.entries())[-3:]
+    assert [entry.kind for entry in log] == [Kind.ORDERED, Kind.FOUND, Kind.ERASED]
+    assert log[-1].about["faces"] == len(going) == log[1].about["faces"]
+    assert log[-1].about["left"] == 0
 
 
 async def test_versions_and_marks_of_deletions_go_too(place: Place) -> None:  # noqa: F811
