@@ -152,7 +152,7 @@ readinessProbe:
 {{- if not .root.Values.brokers.publicAuthority }}{{ $keys = prepend $keys "ca.crt" }}{{ end }}
 {{ include "faceferry.secretVolume" (dict "name" "broker" "secret" .values.secrets.broker "keys" $keys) }}
 {{- end }}
-{{- range $name, $key := dict "aws" "credentials" "group" "group" "token" "token" }}
+{{- range $name, $key := dict "aws" "credentials" "erase" "erase.pub" "group" "group" "token" "token" }}
 {{- with get $.values.secrets $name }}
 {{ include "faceferry.secretVolume" (dict "name" $name "secret" . "keys" (list $key)) }}
 {{- end }}
@@ -165,7 +165,7 @@ readinessProbe:
 
 {{- define "faceferry.mounts" -}}
 - {name: tmp, mountPath: /tmp}
-{{- range tuple "broker" "aws" "group" "token" }}
+{{- range tuple "broker" "aws" "erase" "group" "token" }}
 {{- if get $.values.secrets . }}
 - {name: {{ . }}, mountPath: /run/secrets/{{ . }}, readOnly: true}
 {{- end }}
