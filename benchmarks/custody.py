@@ -1,8 +1,8 @@
 """The custody proof in its long form: known faces, and everything that can fail, failing at random.
 
     python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 130] [--seconds 150]
-        [--full-seconds 150] [--keep both] [--only FAULT ...] [--no-readiness] [--s3-server PROGRAM]
-        [--brokers 1] [--alone]
+        [--full-seconds 150] [--keep both] [--sealed] [--only FAULT ...] [--no-readiness]
+        [--s3-server PROGRAM] [--brokers 1] [--alone]
 
 A driver in detect's place publishes faces, each of its own; forward, store, both brokers, the link, the
 bucket, the spool's disk and files and the clocks fail meanwhile. When all is well again the bucket is
@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Cell, Figure, Part, Table
 from benchmarks.servers import find_s3_server
+from services.common.age import new_identity
 from services.common.logging import configure_logging
 from tests.custody.clouds import strangers
 from tests.custody.damage import HARMS
@@ -99,6 +100,8 @@ def play(seeds: Sequence[int], options: argparse.Namespace) -> list[Report]:
                 keep=keep,
                 make_clouds=strangers(options.brokers),
                 alone=options.alone,
+                # The private key is nowhere.
+                sealed_to=new_identity()[1] if options.sealed else None,
             )
             reports.append(asyncio.run(playing))
         print(reports[-1].as_text(), file=sys.stderr, flush=True)
@@ -278,6 +281,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--full-seconds", type=float, default=150.0, help="how long the disk is full for long, in each run"
     )
     parser.add_argument("--keep", choices=["both", *MODES], default="both", help="both: runs take turns")
+    parser.add_argument("--sealed", action="store_true", help="faces are sealed, for a key that nobody has")
     parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="this kind; repeatable")
     parser.add_argument(
         "--no-readiness", action="store_true", help="leave out the faults that happen one by one"

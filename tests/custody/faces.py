@@ -3,6 +3,8 @@
 import itertools
 import random
 
+from services.common.age import Label, seal
+from services.common.age_keys import read_recipient
 from services.common.faces import Face, mint
 from services.common.sights import Sight, View
 from services.common.times import from_unix_s
@@ -41,6 +43,14 @@ def known_face(seed: int | str, number: int, size_bytes: int | None = None) -> F
     return mint(rng.choice(CAMERAS), time, with_comment(rng.randbytes(size_bytes)), "image/jpeg", known)
 
 
+def sealed_face(recipient: str, seed: int | str, number: int) -> Face:
+    """Return a face as detect seals it for a key; nobody here has the private one."""
+    face = known_face(seed, number)
+    extensions = {**face.extensions, "sealed": face.content_type}
+    data = seal(face.image, [read_recipient(recipient)], Label(face.source, face.time, extensions))
+    return mint(face.source, face.time, data, "application/x-age", extensions)
+
+
 def seen_as(number: int) -> View:
     """Return what a frame shows whose only face is this one: each four in a row are one person, who stays."""
     person, look = divmod(number, len(REASONS))
@@ -57,7 +67,9 @@ def renamed(face: Face, device: str) -> Face:
 
 def key_of(face: Face) -> str:
     """Return where a face must lie in the bucket, as DESIGN.md has it and not as the store computes it."""
-    return f"dt={face.time:%Y-%m-%d}/device={face.source.device}/camera={face.source.camera}/{face.id}.jpg"
+    suffix = {"image/jpeg": "jpg", "application/x-age": "age"}[face.content_type]
+    folder = f"dt={face.time:%Y-%m-%d}/device={face.source.device}/camera={face.source.camera}"
+    return f"{folder}/{face.id}.{suffix}"
 
 
 def with_comment(comment: bytes) -> bytes:

@@ -18,7 +18,7 @@ from tests.custody.clouds import Make
 from tests.custody.comparison import Comparison, compare, objects_in
 from tests.custody.damage import DATABASE, Toll, opened
 from tests.custody.driver import Driver, driving
-from tests.custody.faces import known_face
+from tests.custody.faces import known_face, sealed_face
 from tests.custody.faults import LONGER_THAN_RESERVE_S, Fault, deck
 from tests.custody.readiness import watched
 from tests.custody.report import Event, Report
@@ -51,6 +51,7 @@ async def run(
     keep: str = "every",
     make_clouds: Make | None = None,
     alone: bool = False,
+    sealed_to: str | None = None,
 ) -> Report:
     """Play a run and compare.
 
@@ -67,9 +68,12 @@ async def run(
         make_clouds: runs the brokers in the cloud; one Mosquitto by default.
         alone: whether each fault begins when the one before is healed and a moment has passed; `seconds` does
             not matter then, for the faces take as long as the faults.
+        sealed_to: the public key that all faces are sealed for, if they are.
     """
     rng = random.Random(seed)
     make = functools.partial(known_face, seed)
+    if sealed_to is not None:
+        make = functools.partial(sealed_face, sealed_to, seed)
     started_s = time.monotonic()
     async with (
         rig(folder, s3_program, keep=keep, make_clouds=make_clouds) as stage,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.age import new_identity
 from tests.conftest import skip
 from tests.custody.faults import FULL, kinds
 from tests.custody.rig import rig
@@ -59,6 +60,21 @@ async def test_every_face_is_stored_once_whatever_is_killed_cut_or_full(
     if keep == "visits":
         # Asked before each face, forward has answered most times, and was away for some.
         assert FACES / 2 < report.answered < report.asked == FACES
+
+
+@pytest.mark.timeout(600)
+async def test_every_sealed_face_is_stored_once_whatever_happens_and_nobody_there_can_open_it(
+    tmp_path: Path, s3_program: str
+) -> None:
+    seed = a_seed()
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    _nobodys, public = new_identity()
+    report = await run(tmp_path, s3_program, seed, faces=1_000, faults=20, seconds=35, sealed_to=public)
+    print(report.as_text())  # noqa: T201
+    assert report.is_perfect
+    assert report.faces == 1_000
+    assert report.control_missed == ()
+    assert not any(report.crashes.values())
 
 
 async def test_this_machine_can_make_every_kind_of_fault(tmp_path: Path, s3_program: str) -> None:
