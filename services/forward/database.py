@@ -221,12 +221,13 @@ def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def overwriting(connection: sqlite3.Connection) -> Iterator[None]:
-    """Overwrite all that is deleted: what is not erased on purpose need not pay for it."""
+    """Overwrite all that is deleted; some builds of SQLite do so anyway."""
+    (usual,) = connection.execute("PRAGMA secure_delete").fetchone()
     connection.execute("PRAGMA secure_delete = ON").fetchall()
     try:
         yield
     finally:
-        connection.execute("PRAGMA secure_delete = OFF").fetchall()
+        connection.execute(f"PRAGMA secure_delete = {usual}").fetchall()
 
 
 def size_and_oldest(connection: sqlite3.Connection) -> tuple[int, int | None, float | None]:
