@@ -25,7 +25,10 @@ EDGE_FILES = [
 ]
 EDGE = list(itertools.product(EDGE_FILES, any_of("metrics")))
 CLOUD = list(
-    itertools.product(any_of("passwords.yaml", "websockets.yaml"), any_of("selfhost", "gallery", "metrics"))
+    itertools.product(
+        any_of("passwords.yaml", "websockets.yaml", "gallery-erases.yaml"),
+        any_of("selfhost", "gallery", "metrics"),
+    )
 )
 
 
