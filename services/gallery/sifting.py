@@ -10,7 +10,10 @@ from services.gallery.selection import Selection
 
 MOST_LOOKED_AT = 600
 """Faces that are asked for one page what they are; each is a request, where nothing is known of it yet."""
-LOT = 120
+LOT = 300
+"""Faces of one listing."""
+STEP = 60
+"""Faces that are asked together: more would be asked in vain where the first pass."""
 PATIENCE_S = 4.0
 """For so long are they asked for one page."""
 
@@ -71,17 +74,23 @@ class _Walk:
         page: Page | None = self._first
         while page is not None and page.faces:
             faces = page.faces[::-1] if self._is_upward else page.faces
-            known = await self._lookup.each_known(faces)
-            for face, each in zip(faces, known, strict=True):
-                self._edge = face
-                self.looked_at += 1
-                if self._here.sieve.takes(each):
-                    self._taken.append(face)
-                if len(self._taken) == count:
-                    self._has_more = face != faces[-1] or self._onward(page) is not None
+            for start in range(0, len(faces), STEP):
+                if await self._look(faces[start : start + STEP], count):
+                    self._has_more = self._edge != faces[-1] or self._onward(page) is not None
                     return
             page = await self._next(self._onward(page))
         self._has_more = self.is_cut
+
+    async def _look(self, faces: list[FaceKey], count: int) -> bool:
+        """Take those that pass; say whether there are so many now."""
+        for face, known in zip(faces, await self._lookup.each_known(faces), strict=True):
+            self._edge = face
+            self.looked_at += 1
+            if self._here.sieve.takes(known):
+                self._taken.append(face)
+            if len(self._taken) == count:
+                return True
+        return False
 
     def page(self) -> Page:
         """Return what was taken, as a page."""

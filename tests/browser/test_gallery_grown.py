@@ -103,7 +103,7 @@ def test_the_first_paint_with_five_thousand_visits_takes_less_than_half_a_second
     desktop: Browser, full: Gallery
 ) -> None:
     entries = "performance.getEntriesByName('first-contentful-paint')"
-    for path in ("/", "/?quality=0.8"):
+    for path, most_ms in {"/": 500, "/?quality=0.8": 1_000}.items():
         paints = []
         for _ in range(5):
             desktop.forget()
@@ -111,7 +111,7 @@ def test_the_first_paint_with_five_thousand_visits_takes_less_than_half_a_second
             desktop.until(lambda: desktop.run(f"return {entries}.length"))
             paints.append(desktop.run(f"return {entries}[0].startTime"))
         print(f"first contentful paint of {path}: {sorted(paints)} ms")  # noqa: T201 - for docs/benchmarks.md
-        assert sorted(paints)[2] < 500
+        assert sorted(paints)[2] < most_ms
 
 
 def test_small_and_bad_ones_are_held_back_as_one_chooses(desktop: Browser, full: Gallery) -> None:
@@ -187,6 +187,7 @@ def test_first_use_shows_what_to_do_and_follows(screen: Screen, folder: Path) ->
         screen.live()
         say(broker, "porch/forward", "online")
         browser.until(lambda: browser.texts(".steps .done .muted") == ["porch is here."])
+        screen.live()
         say(broker, "porch/front", "offline", "unavailable")
         browser.until(lambda: "It cannot be opened." in " ".join(browser.texts(".steps .muted")))
         screen.check("first-use-on-the-way")

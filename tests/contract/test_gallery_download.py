@@ -101,7 +101,7 @@ async def test_a_page_looks_at_so_many_faces_and_says_that_there_are_more(
     fill(root, visits(500))
     async with client.get("/?quality=1") as answer:
         page = await answer.text()
-    assert "240 faces were looked at for this page, and there are more" in page
+    assert "300 faces were looked at for this page, and there are more" in page
     assert "No such face among them." in page
     assert 'rel="next"' in page
     assert 'value="1" selected>1 and better' in page

@@ -282,4 +282,7 @@ for (const part of document.querySelectorAll("[data-local]")) {
   part.hidden = time.getTimezoneOffset() === 0;
 }
 
+// What was said before the page was told of news is not said again.
+if (document.querySelector("[data-follows]")) setInterval(() => document.hidden || location.reload(), 30000);
+
 addEventListener("pageshow", listen);
