@@ -6,6 +6,7 @@ take in time is lost and logged: faces wait for no trace. The standard's own var
 """
 
 import contextlib
+import gc
 import random
 from collections.abc import Iterator
 
@@ -104,6 +105,9 @@ def open_tracer(service: str, settings: TracesSettings) -> Iterator[OtelTracer]:
     )
     exporter = OTLPSpanExporter(endpoint=f"{(settings.otlp_url or '').rstrip('/')}/v1/traces", timeout=SEND_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
+    # What the library is made of stays, and is not to be looked at by each collection of what does not.
+    gc.collect()
+    gc.freeze()
     try:
         yield OtelTracer(provider.get_tracer("faceferry", VERSION), settings.trace_share)
     finally:
