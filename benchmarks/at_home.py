@@ -3,10 +3,10 @@
     python -m benchmarks.at_home [--clip shared/data/video/classroom.mp4] [--runs 5] [--repeats 20]
 
 Off: the four services and both brokers, a recording, a folder. On: besides these Home Assistant's entities, a
-webhook for each visit with its picture, and traces of every frame (they want the extra `otel`). Once as the
-services are by default, and once with each face of each frame, where a face costs least and what is added to
-it shows most; there are no visits then that could be told of, and traces alone are on. Start-up is left out,
-for services last; whoever gets messages and traces is left out, for they are elsewhere.
+webhook for each visit with its picture, and traces as they are by default, of one frame in ten (they want the
+extra `otel`). Once with visits, and once with each face of each frame, where a face costs least and what is
+added to it shows most; there are no visits then that could be told of, and traces alone are on. Start-up is
+left out, for services last; whoever gets messages and traces is left out, for they are elsewhere.
 """
 
 import argparse
@@ -32,9 +32,9 @@ KEEPS = ("visits", "every")
 ABOUT = """
 {clip}, {repeats} times over, through the four services and both brokers into a folder; {runs} times with
 nobody else and {runs} times, in turns, with Home Assistant's entities, a webhook for each visit with its
-picture, and traces of every frame. With visits these are {visits} faces; with each face of each frame there
-are {every}, and traces alone are on. The figures are processor milliseconds a face, all processes together;
-medians. Start-up is left out, and so is whoever gets the messages and the traces.
+picture, and traces of one frame in ten. With visits these are {visits} faces; with each face of each frame
+there are {every}, and traces alone are on. The figures are processor milliseconds a face, all processes
+together; medians. Start-up is left out, and so is whoever gets the messages and the traces.
 """
 
 Runs = tuple[list[Run], list[Run]]

@@ -85,9 +85,11 @@ async def run_once(clip: Path, *, is_watched: bool, more: Mapping[str, str] = Ma
             }
             before_s = {each: usage_of(pid).cpu_s for each, pid in pids.items()}
             stack.callback(services["capture"].start().kill)
-            faces = await _play(folder)
+            await _begun(folder)
             pids["capture"] = services["capture"].pid
-            cpu_s = {each: usage_of(pid).cpu_s - before_s.get(each, 0.0) for each, pid in pids.items()}
+            before_s["capture"] = usage_of(pids["capture"]).cpu_s
+            faces = await _play(folder)
+            cpu_s = {each: usage_of(pid).cpu_s - before_s[each] for each, pid in pids.items()}
         return Run(cpu_s, faces)
 
 
@@ -114,6 +116,14 @@ async def _ready(port: int) -> None:
                     if answer.status == 200:
                         return
             await asyncio.sleep(0.05)
+
+
+async def _begun(folder: Path) -> None:
+    """Wait until capture knows its recording, and plays: what it took until then is start-up."""
+    journal = folder / "journal.jsonl"
+    async with asyncio.timeout(60):
+        while not (journal.exists() and journal.stat().st_size):  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.005)
 
 
 async def _play(folder: Path) -> int:

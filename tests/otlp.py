@@ -135,6 +135,7 @@ async def pipeline(folder: Path, clip: Path, url: str) -> AsyncIterator[dict[str
             "FACEFERRY_SPOOL_PATH": str(folder / "spool"),
             "FACEFERRY_CAMERAS": f"front={clip.as_uri()}?paced=1",
             "FACEFERRY_OTLP_URL": url,
+            "FACEFERRY_TRACE_SHARE": "1",
             "FACEFERRY_LOG_FORMAT": "json",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }

@@ -25,5 +25,5 @@ class TracesSettings(Settings):
         "variables hold besides",
     )
     trace_share: float = Field(
-        1.0, ge=0, le=1, description="how many of the frames are traced, by capture's choice; 1: each"
+        0.1, ge=0, le=1, description="how many of the frames are traced, by capture's choice; 1: each"
     )
