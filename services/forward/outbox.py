@@ -356,7 +356,9 @@ class Outbox:
         queue: its bucket is slow, or is back just now. So each is put off once.
         """
         while (flight := self._pop_due(now_s)) is not None:
-            is_lost = flight.is_unheard or flight.is_put_off or flight.asked_s <= self._receipted_s
+            # Not by a hair: a store writes many at a time, and the last of them may be the first.
+            overtaken_s = self._receipted_s - self._hush.patience_s
+            is_lost = flight.is_unheard or flight.is_put_off or flight.asked_s <= overtaken_s
             if is_lost or now_s - self._heard_s >= self._hush.patience_s:
                 return flight
             flight.is_put_off = True

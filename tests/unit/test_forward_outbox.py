@@ -338,12 +338,14 @@ def test_what_waits_in_the_store_behind_what_is_receipted_now_is_not_sent_again(
 
 def test_what_was_overtaken_by_others_is_sent_again_while_receipts_come() -> None:
     box = outbox()
-    for number in range(10):
-        box.offer(face(number))
-    for at, face_id in enumerate(sent(box)):
-        box.broker_has(face_id, at / 1_000)
+    for numbers, at_s in ((range(5), 0.0), (range(5, 10), 1.9)):
+        for number in numbers:
+            box.offer(face(number))
+        box.settle("before", at_s)
+        for face_id in sent(box, at_s):
+            box.broker_has(face_id, at_s)
     for number in range(5, 10):
-        box.settle(f"face-{number}", 1.99)
+        box.settle(f"face-{number}", 1.95)
     again = sent(box, 2.01)
     assert again == [f"face-{number}" for number in range(4)], "a few at a time"
     box.settle("face-0", 2.02)
