@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -147,7 +148,8 @@ class Store:
                 continue
             self.arrived[arrived.id] = arrived
             refused = {arrived.id: self.refuses[arrived.id]} if arrived.id in self.refuses else {}
-            self.link.publish(encode_stored(self.device, [] if refused else [arrived.id], refused))
+            with contextlib.suppress(LinkDown):  # its broker was killed just now, and forward sends it again
+                self.link.publish(encode_stored(self.device, [] if refused else [arrived.id], refused))
 
 
 @asynccontextmanager
