@@ -21,6 +21,8 @@ from services.cli import main
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 
 SHARED = Path(__file__).parents[2] / "shared"
+PATIENCE = float(os.environ.get("FACEFERRY_TEST_PATIENCE") or 1)
+"""How many times longer than usual to wait, on a machine that is emulated."""
 
 
 class MosquittoServer:
@@ -240,7 +242,7 @@ class ServiceProcess:
 
 def wait_for_port(port: int, timeout_s: float = 30.0) -> None:
     """Wait until somebody listens on a loopback port."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -252,7 +254,7 @@ def wait_for_port(port: int, timeout_s: float = 30.0) -> None:
 
 async def eventually(claim: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait until `claim()` is truthy; fail when it is not in time."""
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(timeout_s * PATIENCE):
         while not claim():  # noqa: ASYNC110 - claims are about processes, which signal nothing
             await asyncio.sleep(0.01)
 
