@@ -144,7 +144,6 @@ async def test_a_format_that_the_camera_lacks_and_a_device_that_another_has_are_
         async with capturing(tmp_path, cameras) as stage:
             await stage.logged("wrong", "does not offer that format, but mjpeg, yuyv422")
             await stage.logged("front", "busy", "in use by ffmpeg", f"(process {other.pid})")
-            assert "busy" in stage.detector.reasons["front"]
             other.terminate()
             await other.wait()
             await stage.more("front", 5)
