@@ -97,12 +97,14 @@ class Outlet:
             state: one of the three.
             why: what became of it, in a word, where it is not online.
         """
-        if state == self._state:
+        if (state, why) == (self._state, self._why):
             return
+        is_other = state != self._state
         self._state, self._why = state, why
-        self._tally.state.state(state)
-        tell = log.info if state == "online" else log.warning
-        tell(f"capture.camera_{state}", camera=self.source.camera, **({"why": why} if why else {}))
+        if is_other:  # one that is tried again and again fails now like this and now like that
+            self._tally.state.state(state)
+            tell = log.info if state == "online" else log.warning
+            tell(f"capture.camera_{state}", camera=self.source.camera, **({"why": why} if why else {}))
         self._say_state()
 
     async def answers(self) -> AsyncIterator[Done]:

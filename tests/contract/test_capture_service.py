@@ -383,6 +383,13 @@ async def test_missing_recording_is_waited_for(rig: Rig, clips: Path, tmp_path: 
         await eventually(lambda: is_finished(capture), 20)
 
 
+async def test_a_camera_that_was_never_online_says_why_it_is_not(rig: Rig) -> None:
+    async with Detector(rig.broker.url) as detector:
+        await detector.wait_up()
+        rig.capture("front=exec:false")
+        await eventually(lambda: {"silent", "exited"} & set(detector.reasons["front"]), 20)
+
+
 async def test_survey_of_something_else_says_so() -> None:
     with pytest.raises(CameraUnavailable, match="no video"):
         await survey(find_ffmpeg(), Path(sys.executable))
