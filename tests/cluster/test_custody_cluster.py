@@ -16,7 +16,7 @@ MOST_SENT_AGAIN = 0.1
 tell each other of subscriptions is late, and close connections meanwhile."""
 
 
-@pytest.mark.long
+@pytest.mark.proof
 @pytest.mark.timeout(3_000)
 async def test_each_face_is_stored_once_and_few_are_sent_twice_whatever_one_fault_does(
     tmp_path: Path, s3_program: str

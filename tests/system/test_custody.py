@@ -16,8 +16,6 @@ from tests.custody.faults import FULL, kinds
 from tests.custody.rig import rig
 from tests.custody.run import run
 
-pytestmark = pytest.mark.long
-
 FACES = 2_000
 LEAST_FAULTS = 40
 SECONDS = 70
@@ -37,6 +35,7 @@ def a_seed() -> int:
     return int(os.environ.get("FACEFERRY_TEST_SEED", random.SystemRandom().randrange(1_000_000)))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("keep", ["every", "visits"])
 async def test_every_face_is_stored_once_whatever_is_killed_cut_or_full(
@@ -62,6 +61,7 @@ async def test_every_face_is_stored_once_whatever_is_killed_cut_or_full(
         assert FACES / 2 < report.answered < report.asked == FACES
 
 
+@pytest.mark.proof  # the short form, of the whole pipeline, is in test_custody_pipeline
 @pytest.mark.timeout(600)
 async def test_every_sealed_face_is_stored_once_whatever_happens_and_nobody_there_can_open_it(
     tmp_path: Path, s3_program: str
@@ -77,6 +77,7 @@ async def test_every_sealed_face_is_stored_once_whatever_happens_and_nobody_ther
     assert not any(report.crashes.values())
 
 
+@pytest.mark.long
 async def test_this_machine_can_make_every_kind_of_fault(tmp_path: Path, s3_program: str) -> None:
     async with rig(tmp_path, s3_program) as stage:
         missing = dict(stage.missing)

@@ -12,7 +12,7 @@ from tests.custody.report import Report
 from tests.custody.run import run
 from tests.system.test_custody import a_seed
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1_500)]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(1_500)]
 
 FACES, FAULTS = 5_000, 60
 MOST_SENT_AGAIN = 0.05

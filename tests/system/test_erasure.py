@@ -252,10 +252,14 @@ def erase_here(arguments: list[str]) -> None:
     raise SystemExit(command.run(parser.parse_args(arguments)))
 
 
-@pytest.mark.long
 @pytest.mark.timeout(1_500)
-async def test_an_erasure_that_is_killed_at_any_moment_is_finished_by_the_next(site: Site) -> None:
-    """50 kills, each of an erasure of its own, at moments spread over all that it does."""
+@pytest.mark.parametrize(
+    "kills", [pytest.param(5, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.proof)]
+)
+async def test_an_erasure_that_is_killed_at_any_moment_is_finished_by_the_next(
+    site: Site, kills: int
+) -> None:
+    """Each kill is of an erasure of its own, at moments spread over all that it does."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["services.commands.erase", "tests.system.test_erasure"])
     chance, lasts_s, killed = random.Random(7), 0.0, 0
@@ -293,10 +297,10 @@ async def test_an_erasure_that_is_killed_at_any_moment_is_finished_by_the_next(s
         assert last.exitcode == 0
         left = await asyncio.to_thread(remains, site.folder, numbers)
         assert left == {}
-        if killed == 50:
+        if killed == kills:
             break
     verified = site.run("--verify", "-")
-    assert (verified.returncode, killed) == (0, 50), verified
+    assert (verified.returncode, killed) == (0, kills), verified
     assert "open" not in site.run("--status").stdout
 
 
