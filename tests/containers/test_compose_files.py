@@ -118,7 +118,7 @@ def test_another_s_broker_may_be_in_the_place_of_the_device_s_own() -> None:
         assert not service.get("depends_on")
         assert service["environment"]["FACEFERRY_LOCAL_MQTT_URL"].startswith("mqtt://faceferry@")
         assert "local-password" in {secret["source"] for secret in service["secrets"]}
-    assert len(services["forward"]["secrets"]) == 6
+    assert len(services["forward"]["secrets"]) == 7
 
 
 def test_dev_file_is_clean() -> None:
