@@ -59,7 +59,9 @@ def test_what_compose_says_of_its_own_accord_the_chart_says_too(part: str) -> No
     told = yaml.safe_load((ROOT / "compose/cloud/compose.yaml").read_text())["services"][part]["environment"]
     # Names without a value, and those that only `.env` gives one, are for `store.env`.
     said = {name for name, value in told.items() if value is not None}
-    sets = {f"{part}.secrets.aws": "keys"} | ({"store.secrets.erase": "key"} if part == "store" else {})
+    sets = {f"{part}.secrets.aws": "keys"} | (
+        {"store.secrets.erase": "key", "store.secrets.notify": "receiver"} if part == "store" else {}
+    )
     objects = render(CHART / "examples/small.yaml", sets=sets)
     assert said == environment(named(objects, "Deployment", f"faces-faceferry-{part}")).keys() - {
         "FACEFERRY_LOG_LEVEL"

@@ -71,7 +71,7 @@ def rtsps_camera(shown: Shown, clip: Path) -> Iterator[str]:
 
 async def check(url: str) -> None:
     """Return when there is a picture; a publisher may need a moment until there can be."""
-    for _ in range(4):
+    for _ in range(30):
         try:
             await check_source(parse_camera(f"a={url}"), timeout_s=10)
         except SetupError as error:

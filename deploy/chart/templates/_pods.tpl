@@ -152,9 +152,10 @@ readinessProbe:
 {{- if not .root.Values.brokers.publicAuthority }}{{ $keys = prepend $keys "ca.crt" }}{{ end }}
 {{ include "faceferry.secretVolume" (dict "name" "broker" "secret" .values.secrets.broker "keys" $keys) }}
 {{- end }}
-{{- range $name, $key := dict "aws" "credentials" "erase" "erase.pub" "group" "group" "token" "token" }}
+{{- range $name, $keys := dict "aws" "credentials" "erase" "erase.pub" "group" "group" "notify" "url secret"
+    "token" "token" }}
 {{- with get $.values.secrets $name }}
-{{ include "faceferry.secretVolume" (dict "name" $name "secret" . "keys" (list $key)) }}
+{{ include "faceferry.secretVolume" (dict "name" $name "secret" . "keys" (splitList " " $keys)) }}
 {{- end }}
 {{- end }}
 {{- if include "faceferry.isFolder" .root }}
@@ -165,7 +166,7 @@ readinessProbe:
 
 {{- define "faceferry.mounts" -}}
 - {name: tmp, mountPath: /tmp}
-{{- range tuple "broker" "aws" "erase" "group" "token" }}
+{{- range tuple "broker" "aws" "erase" "group" "notify" "token" }}
 {{- if get $.values.secrets . }}
 - {name: {{ . }}, mountPath: /run/secrets/{{ . }}, readOnly: true}
 {{- end }}
