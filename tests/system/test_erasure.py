@@ -243,8 +243,9 @@ def see_log(site: Site) -> None:
         assert site.run("--verify", str(log)).returncode == 1
 
 
-def erase_here(arguments: list[str]) -> None:
-    """What the command does, in a process that need not load it first."""
+def erase_here(arguments: list[str], environment: dict[str, str]) -> None:
+    """What the command does, in a process that need not load it first, and was begun by an earlier test."""
+    os.environ.update(environment)
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     with Path(os.devnull).open("w") as nowhere:
@@ -274,7 +275,7 @@ async def test_an_erasure_that_is_killed_at_any_moment_is_finished_by_the_next(
         await site.overwrite(taken(each) for each in numbers)
         until = (BEGAN + timedelta(seconds=number * 20 + 19)).isoformat()
         began_s = time.monotonic()
-        child = context.Process(target=erase_here, args=([*arguments, "--to", until],))
+        child = context.Process(target=erase_here, args=([*arguments, "--to", until], dict(os.environ)))
         child.start()
         if number < 2:  # the first one loads what all need
             child.join(60)
@@ -286,12 +287,12 @@ async def test_an_erasure_that_is_killed_at_any_moment_is_finished_by_the_next(
         child.join(60)
         killed += child.exitcode != 0
         if chance.random() < 0.3:  # and what goes on is killed, too
-            again = context.Process(target=erase_here, args=(resume,))
+            again = context.Process(target=erase_here, args=(resume, dict(os.environ)))
             again.start()
             await asyncio.sleep(chance.uniform(0.0, lasts_s))
             again.kill()
             again.join(60)
-        last = context.Process(target=erase_here, args=([*arguments, "--to", until],))
+        last = context.Process(target=erase_here, args=([*arguments, "--to", until], dict(os.environ)))
         last.start()
         last.join(60)
         assert last.exitcode == 0
