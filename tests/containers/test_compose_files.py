@@ -103,6 +103,31 @@ def test_every_container_is_confined_and_what_shows_faces_or_figures_is_for_this
             assert {port["host_ip"] for port in service.get("ports", ())} <= {"127.0.0.1"}, name
 
 
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [
+        *(("edge", files) for files in any_of("passwords.yaml", "live.yaml", "home-assistant.yaml")),
+        *(("cloud", files) for files in any_of("passwords.yaml", "live.yaml", "gallery-erases.yaml")),
+    ],
+)
+def test_each_file_with_a_secret_that_a_service_is_told_of_is_there(
+    folder: str, files: tuple[str, ...]
+) -> None:
+    """An override names all of a service's secrets anew, and easily forgets those that came later."""
+    told = subprocess.run(
+        ["docker", "compose", *named(files, ("gallery",)), "config", "--format", "json"],
+        cwd=ROOT / "compose" / folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, service in json.loads(told.stdout)["services"].items():
+        there = {secret["target"] for secret in service.get("secrets", ())}
+        values = (value for value in (service.get("environment") or {}).values() if value)
+        wanted = {value for value in values if value.startswith("/run/secrets/")}
+        assert wanted <= there, name
+
+
 def test_another_s_broker_may_be_in_the_place_of_the_device_s_own() -> None:
     told = subprocess.run(
         ["docker", "compose", *named(("their-broker.yaml",), ()), "config", "--format", "json"],
