@@ -21,8 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clips import FOUR_FACES, VIDEOS
-from benchmarks.observability import Run, lengthened, run_once, table
+from benchmarks.observability import Run, add_options, lengthened, run_once, table
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part
 from tests.support import SHARED
@@ -117,13 +116,6 @@ def rise(runs: Runs, keep: str) -> Figure:
     what = "with visits" if keep == "visits" else "each face of each frame"
     title = f"CPU a face with everything on, times that with everything off, {what}"
     return Figure(title, on / off, "less", MOST_TIMES_OFF)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is played, and how often."""
-    parser.add_argument("--clip", type=Path, default=VIDEOS / FOUR_FACES[0])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=20, help="how often the clip is played in a run")
 
 
 def measure(options: argparse.Namespace) -> Part:

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.common import health
@@ -109,16 +109,8 @@ async def know_erasures(
     if (verify := settings.erase_verifier()) is None:
         return None
     erasures = Erasures(objects, verify)
-    backoff = Backoff(FIRST_RETRY_S, LAST_VERIFY_S)
-    while True:
-        try:
-            await erasures.begin()
-        except StoreUnavailable as error:
-            availability.verify_failed(error)
-        else:
-            availability.verified()
-            return erasures
-        await asyncio.sleep(backoff.next_s())
+    await _until_it_answers(erasures.begin, availability)
+    return erasures
 
 
 async def tell(settings: StoreSettings, erasures: Erasures) -> None:
@@ -151,10 +143,15 @@ async def verify(objects: ObjectStore, availability: Availability) -> None:
     Raises:
         SetupError: it never will.
     """
+    await _until_it_answers(objects.verify, availability)
+
+
+async def _until_it_answers(ask: Callable[[], Awaitable[object]], availability: Availability) -> None:
+    """Ask the store for something again and again, and say how it is."""
     backoff = Backoff(FIRST_RETRY_S, LAST_VERIFY_S)
     while True:
         try:
-            await objects.verify()
+            await ask()
         except StoreUnavailable as error:
             availability.verify_failed(error)
         else:
