@@ -26,8 +26,11 @@ from services.common.faces import Face
 from services.common.message import Message
 from services.common.mqtt import Link
 from services.common.receipts import Receipt, decode_receipt
+from services.common.storage.backends import open_store
 from services.common.storage.objects import Copy, Entry, StoredObject, StoreUnavailable
+from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
+from services.store.admission import to_object
 from services.up.brokers import free_port
 from tests.support import eventually
 
@@ -317,3 +320,11 @@ def _encode(suffix: str, number: int) -> bytes:
     assert is_encoded
     encoded: bytes = data.tobytes()
     return encoded
+
+
+async def put(url: str, *items: Face) -> None:
+    """Put faces into a store, which is made if it is not there."""
+    async with open_store(ObjectStoreSettings(store_url=url)) as objects:
+        await objects.verify()
+        for face in items:
+            await objects.put(to_object(face))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser.chromium import Browser, running_browser
 from tests.conftest import skip
+from tests.support import MosquittoServer
 
 ROOT = Path(__file__).parents[2]
 AXE = "axe-core@4.14.1"
@@ -65,3 +66,15 @@ def _fetch_axe(folder: Path) -> None:
     if packed.returncode != 0:
         skip(f"npm could not fetch {AXE}: {packed.stderr.strip()[-200:]}")
     subprocess.run(["tar", "xzf", packed.stdout.split()[-1], "package/axe.min.js"], cwd=folder, check=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gallery")
+
+
+@pytest.fixture(scope="module")
+def cloud(folder: Path) -> Iterator[MosquittoServer]:
+    server = MosquittoServer(folder).start()
+    yield server
+    server.kill()

@@ -37,18 +37,6 @@ def day_of_visits(count: int) -> list[Face]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("gallery")
-
-
-@pytest.fixture(scope="module")
-def cloud(folder: Path) -> Iterator[MosquittoServer]:
-    server = MosquittoServer(folder).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
 def full(folder: Path, cloud: MosquittoServer) -> Iterator[Gallery]:
     """A gallery over a day of 5,000 visits."""
     fill(folder / "full", day_of_visits(VISITS))

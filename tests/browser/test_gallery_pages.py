@@ -39,18 +39,6 @@ class Gallery:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("gallery")
-
-
-@pytest.fixture(scope="module")
-def cloud(folder: Path) -> Iterator[MosquittoServer]:
-    server = MosquittoServer(folder).start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
 def full(folder: Path, cloud: MosquittoServer) -> Iterator[Gallery]:
     """A gallery over 5,000 faces of three cameras and three days."""
     fill(folder / "full", scattered(STORED, days=3))

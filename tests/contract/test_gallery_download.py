@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,17 +39,6 @@ from tests.seeing import (
 
 DAY = NOON.date()
 Client = TestClient[Any, Any]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "faces"
-
-
-@pytest.fixture
-async def client(root: Path) -> AsyncIterator[Client]:
-    async with visiting_folder(root) as client:
-        yield client
 
 
 def visits(count: int) -> list[Face]:

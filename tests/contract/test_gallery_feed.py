@@ -3,14 +3,12 @@
 import base64
 import gzip
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-import pytest
 from aiohttp.test_utils import TestClient
 
 from services.common.faces import Face
@@ -22,24 +20,6 @@ Client = TestClient[Any, Any]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 ATOM = "{http://www.w3.org/2005/Atom}"
 VISIT = visit_id(NOON)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "faces"
-
-
-@pytest.fixture
-async def client(root: Path) -> AsyncIterator[Client]:
-    """Of a gallery without a token, on loopback."""
-    async with visiting_folder(root) as client:
-        yield client
-
-
-@pytest.fixture
-async def guarded(root: Path) -> AsyncIterator[Client]:
-    async with visiting_folder(root, gallery_token=TOKEN) as client:
-        yield client
 
 
 async def feed_of(client: Client, address: str = "/faces.json") -> dict[str, Any]:

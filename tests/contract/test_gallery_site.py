@@ -1,6 +1,5 @@
 import json
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -37,24 +36,6 @@ from tests.storing import jpeg
 
 HTML = {"Accept": "text/html"}
 Client = TestClient[Any, Any]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "faces"
-
-
-@pytest.fixture
-async def client(root: Path) -> AsyncIterator[Client]:
-    """Of a gallery without a token, on loopback."""
-    async with visiting_folder(root) as client:
-        yield client
-
-
-@pytest.fixture
-async def guarded(root: Path) -> AsyncIterator[Client]:
-    async with visiting_folder(root, gallery_token=TOKEN) as client:
-        yield client
 
 
 def key_of(face: Face) -> str:

@@ -13,8 +13,7 @@ from services.common.erasure import keys
 from services.common.faces import Face
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
-from services.store.admission import to_object
-from tests.storing import PORCH, jpeg
+from tests.storing import PORCH, jpeg, put
 
 NOW = datetime.now(UTC)
 
@@ -23,26 +22,11 @@ def taken(minutes_ago: float) -> Face:
     return faces.mint(PORCH, NOW - timedelta(minutes=minutes_ago), jpeg(), "image/jpeg", {})
 
 
-async def put(url: str, *items: Face) -> None:
-    async with open_store(ObjectStoreSettings(store_url=url)) as objects:
-        await objects.verify()
-        for face in items:
-            await objects.put(to_object(face))
-
-
 async def stored(url: str) -> set[str]:
     async with open_store(ObjectStoreSettings(store_url=url)) as objects:
         return {
             copy.key.rpartition("/")[2][:-4] async for copy in objects.copies("") if copy.key.endswith(".jpg")
         }
-
-
-@pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
-        return (tmp_path / "faces").as_uri()
-    request.getfixturevalue("bucket")
-    return "s3://faces/home"
 
 
 @pytest.fixture

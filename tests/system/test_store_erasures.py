@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from services.common import faces
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import Entry, Kind
@@ -59,14 +57,6 @@ def store_process(broker: MosquittoServer, folder: Path, log: Path, **more: str)
     return StoreProcess(
         broker.url, folder.as_uri(), log, FACEFERRY_ERASE_KEY=PUBLIC, FACEFERRY_STORE_ERASURES_S="0.1", **more
     )
-
-
-@pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
-        return (tmp_path / "faces").as_uri()
-    request.getfixturevalue("bucket")
-    return "s3://faces/home"
 
 
 async def test_what_was_erased_and_comes_late_is_refused_counted_and_never_stored(

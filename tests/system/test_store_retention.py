@@ -15,9 +15,8 @@ from services.common.mqtt import Link
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
 from services.store import keeping
-from services.store.admission import to_object
 from services.store.settings import StoreSettings
-from tests.storing import PORCH, StoreProcess, images_in, jpeg, receipted
+from tests.storing import PORCH, StoreProcess, images_in, jpeg, put, receipted
 from tests.support import MosquittoServer, S3Server, eventually
 
 NOW = datetime.now(UTC)
@@ -25,13 +24,6 @@ NOW = datetime.now(UTC)
 
 def taken(days_ago: float, number: int = 0) -> Face:
     return faces.mint(PORCH, NOW - timedelta(days=days_ago), jpeg(number), "image/jpeg", {})
-
-
-async def put(url: str, *items: Face) -> None:
-    async with open_store(ObjectStoreSettings(store_url=url)) as objects:
-        await objects.verify()
-        for face in items:
-            await objects.put(to_object(face))
 
 
 async def keys(url: str) -> list[str]:
@@ -99,15 +91,6 @@ async def test_nobody_removes_anything_by_a_clock_that_was_just_started(
 class _Settled:
     def time(self, wall_s: float, _steady_s: float) -> datetime:
         return datetime.fromtimestamp(wall_s, UTC)
-
-
-@pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A store without life-cycle rules."""
-    if request.param == "folder":
-        return (tmp_path / "faces").as_uri()
-    request.getfixturevalue("bucket")
-    return "s3://faces/home"
 
 
 async def test_the_command_says_what_is_too_old_and_removes_it_when_it_is_told_to(url: str) -> None:
