@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.capture.cameras import Options, Size
+from services.capture.options import Options, Size
 
 USUAL_LIMIT = Size(1920, 1080)
 USUAL_FPS = 30.0

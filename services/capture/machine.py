@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.capture import device_names, v4l2
-from services.capture.cameras import Options, Size, to_url
+from services.capture.cameras import to_url
 from services.capture.child import CameraUnavailable
 from services.capture.formats import Format, choose
+from services.capture.options import Options, Size
 
 RPICAM_PROGRAMS = ("rpicam", "libcamera")
 """The family of programs was renamed in 2023; older systems have the old name."""

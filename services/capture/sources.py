@@ -10,9 +10,10 @@ from pathlib import Path
 from services.capture import reach
 from services.capture.address import to_environment
 from services.capture.answers import Answer
-from services.capture.cameras import Camera, Size
+from services.capture.cameras import Camera
 from services.capture.jpegs import JpegReader
 from services.capture.multipart import MultipartReader
+from services.capture.options import Size
 from services.capture.pictures import Reader
 
 USUAL_SNAPSHOT_FPS = 2.0

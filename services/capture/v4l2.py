@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.capture import device_names
-from services.capture.cameras import Size
 from services.capture.child import CameraUnavailable
 from services.capture.formats import Format
 from services.capture.holders import in_use
+from services.capture.options import Size
 
 _QUERYCAP = 0x80685600
 _ENUM_FMT = 0xC0405602

@@ -1,4 +1,6 @@
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class FaceferryError(Exception):
@@ -7,6 +9,15 @@ class FaceferryError(Exception):
 
 class SetupError(FaceferryError):
     """Something that only the user can mend: said in one line, exit status 2."""
+
+
+MAY_BE_ALIKE = 0.65
+"""Difflib's ratio, from which on a word may be another one misspelt."""
+
+
+def nearest(word: str, words: Iterable[str], least: float = MAY_BE_ALIKE) -> str | None:
+    """Return which of these words one is most like, if it is so much like any."""
+    return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=least)), None)
 
 
 _REASON = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)

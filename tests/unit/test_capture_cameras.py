@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.cameras import Camera, Options, Size, parse_camera, parse_cameras, to_url
+from services.capture.cameras import SCHEMES, Camera, parse_camera, parse_cameras, to_url
+from services.capture.options import Options, Size
 from services.common.errors import SetupError
 from services.common.scope import Scope
 
@@ -108,6 +109,7 @@ def test_what_is_there_is_a_file_even_if_its_name_reads_as_a_command(
         ("forward=test://", "cannot be named 'forward'"),
         ("detect=test://", "cannot be named 'detect'"),
         ("a=ftp://host/x", "starts with none of"),
+        ("a=rstp://host/x", "did you mean rtsp?"),
         ("a=/dev/video0", "starts with none of"),
         ("a=test://,a=csi://0", "two cameras are named 'a'"),
         ("a=test://?fps=fast", "fps=fast"),
@@ -118,7 +120,10 @@ def test_what_is_there_is_a_file_even_if_its_name_reads_as_a_command(
         ("a=file:///x?paced=1&loop=1", "plays once"),
         ("a=test://?paced=1", "test takes no paced"),
         ("a=exec:cam ?size=9x9", "size=9x9"),
-        ("a=exec:cam ?speed=9", "no option 'speed'"),
+        ("a=exec:cam ?speed=9", "exec takes no option 'speed'; there are format, fps, "),
+        ("a=test://?quality=85.5", "quality=85.5"),
+        ("a=test://?quality=-1", "quality=-1"),
+        ("a=file:///x?threads=1e1", "threads=1e1"),
         ("a=exec:cam ?format=png", "multipart, jpeg or y4m"),
         ("a=exec:cam 'open", "cannot be split"),
         ("a=exec:", "wants a command"),
@@ -130,9 +135,47 @@ def test_bad_camera_is_named_with_what_is_wrong(text: str, said: str) -> None:
     assert said in refusal(text)
 
 
+MISSPELT = {
+    "a=file:///x.mp4?pace=1": "file takes no option 'pace', did you mean paced? there are format, fps, ",
+    "a=v4l2:///dev/video0?rotat=90": "v4l2 takes no option 'rotat', did you mean rotate?",
+    "a=csi://0?sise=640x480": "csi takes no option 'sise', did you mean size?",
+    "a=rpicam://0?fsp=5": "rpicam takes no option 'fsp', did you mean fps?",
+    "a=test://?qualty=9": "test takes no option 'qualty', did you mean quality?",
+    "a=exec:cam ?formt=jpeg": "exec takes no option 'formt', did you mean format?",
+    "a=rtsp://host/x?trasnport=udp": "rtsp takes no option 'trasnport', did you mean transport?",
+    "a=rtsps://host/x?tls_verfy=0": "rtsps takes no option 'tls_verfy', did you mean tls_verify?",
+    "a=http://host/x?rotates=90": "if the camera wants it, write it as %72otates",
+    "a=https://host/x?ca_fils=/x": "https takes no option 'ca_fils', did you mean ca_file?",
+    "a=mqtt://host/x?quiet=9": "mqtt takes no option 'quiet', did you mean quiet_s?",
+    "a=mqtts://host/x?tls_sha265=9": "mqtts takes no option 'tls_sha265', did you mean tls_sha256?",
+}
+
+
+@pytest.mark.parametrize("text", MISSPELT)
+def test_a_misspelt_option_is_named_with_the_one_that_was_meant(text: str) -> None:
+    assert MISSPELT[text] in refusal(text)
+
+
+def test_every_scheme_refuses_what_is_none_of_its_options() -> None:
+    assert {parse_camera_scheme(text) for text in MISSPELT} == set(SCHEMES)
+    assert "a '?' in a name is written as %3F" in refusal("a=file:///what?now.mp4")
+    assert "paced" not in refusal("a=v4l2:///dev/video0?pace=1")
+
+
+def parse_camera_scheme(text: str) -> str:
+    return text.partition("=")[2].partition(":")[0]
+
+
+def test_a_cameras_own_words_stay_in_its_address() -> None:
+    own = "channel=1&subtype=0&transportmode=unicast&rotation=90&rate=5&fp=1&resolution=1&t=1&mode=x&pace=1"
+    assert parse_camera(f"a=rtsp://host/live?{own}&rotate=90").url == f"rtsp://host/live?{own}"
+    assert parse_camera(f"a=http://host/live?%73ize=1&{own}").url == f"http://host/live?%73ize=1&{own}"
+
+
 def test_no_password_is_repeated() -> None:
     assert "secret" not in refusal("a=rtsp://u:secret@host/x?size=no")
     assert "secret" not in refusal("a=ftp://u:secret@host/x")
+    assert "secret" not in refusal("a=mqtt://u:a?secret=b@host/x")
 
 
 def test_what_is_never_looked_at_stands_among_a_cameras_options() -> None:

@@ -9,7 +9,6 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.cameras import Options, Size
 from services.capture.clock import ClockCheck, StepWatch
 from services.capture.delivery import Description, PacketTimes
 from services.capture.device_names import lasting
@@ -17,6 +16,7 @@ from services.capture.encoding import encode, encode_within
 from services.capture.fit import Fit
 from services.capture.formats import Format, choose
 from services.capture.machine import from_devices, parse_rpicam_list
+from services.capture.options import Options, Size
 from services.capture.pictures import Jpeg, Planes
 from services.capture.recording import Recording
 from services.capture.v4l2 import Device

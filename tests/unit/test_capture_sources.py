@@ -4,7 +4,8 @@ import pytest
 
 from services.capture import reach
 from services.capture.answers import Answer
-from services.capture.cameras import Size, parse_camera
+from services.capture.cameras import parse_camera
+from services.capture.options import Size
 from services.capture.sources import (
     FFMPEG_VARIABLES,
     Command,
