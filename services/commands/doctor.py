@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.common import variables
 from services.common.errors import SetupError
 from services.common.retention import parse_retention
 from services.common.storage.addresses import DEFAULT_STORE, store_url
@@ -66,6 +67,7 @@ async def _run(store: str) -> int:
         "cameras": _cameras,
         "store": check_store,
         "cloud": _cloud,
+        "settings": _settings,
         "retention": _retention,
         "spool": _spool,
         "certificates": _certificates,
@@ -181,6 +183,12 @@ async def _look_at(broker: "Broker") -> tuple[bool, str]:
     except BrokerUnavailable as error:
         return False, f"{broker.address}: {error}"
     return True, f"{broker.address} lets us in ({limits.words})"
+
+
+async def _settings() -> Finding:
+    if problems := variables.unknown(os.environ):
+        return Finding(is_fine=False, is_needed=False, text="; ".join(problems.values()))
+    return Finding(is_fine=True, text="each FACEFERRY_ variable here is one that is read")
 
 
 async def _retention() -> Finding:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from services.common import variables
 from services.common.errors import SetupError
 
 EXIT_CRASHED = 1
@@ -21,8 +22,11 @@ T = TypeVar("T")
 def run(service: Coroutine[Any, Any, None]) -> int:
     """Run a service until it ends, crashes or is told to stop; return the exit status.
 
-    Whatever escapes a service ends it here, is logged whole, and its supervisor starts it again.
+    Whatever escapes a service ends it here, is logged whole, and its supervisor starts it again. First the
+    settings that nobody reads are named, for somebody has meant something by them.
     """
+    for problem in variables.unknown(os.environ).values():
+        log.warning("settings.unknown_variable", problem=problem)
     try:
         run_until_stopped(service)
     except Exception as error:  # the one place where anything may arrive

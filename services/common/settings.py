@@ -26,8 +26,8 @@ from pydantic_settings import (
 
 from services.common.logging import LogFormat, LogLevel
 from services.common.topics import is_name
+from services.common.variables import PREFIX
 
-PREFIX = "FACEFERRY_"
 MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 WEBSOCKETS = frozenset({"ws", "wss"})
 ENCRYPTED = frozenset({"mqtts", "wss"})
@@ -352,6 +352,12 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
         return settings()
     except ValidationError as error:
         _refuse([explain(dict(problem)) for problem in error.errors()])
+
+
+def variables_of(settings: type[Settings]) -> set[str]:
+    """Return the names of all variables that a service reads."""
+    names = {f"{PREFIX}{name.upper()}": field for name, field in settings.model_fields.items()}
+    return {*names, *(f"{name}_FILE" for name, field in names.items() if _has_file(field))}
 
 
 def describe(settings: type[Settings]) -> str:
