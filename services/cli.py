@@ -7,7 +7,8 @@ import os
 import sys
 from typing import NoReturn, cast
 
-from services.common.errors import SetupError
+from services.commands.arguments import Parser
+from services.common.errors import SetupError, nearest
 from services.common.lifecycle import EXIT_SETUP, setup_error_in
 from services.common.logging import configure_logging
 from services.common.version import VERSION
@@ -54,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return _explain(name)
-    parser = argparse.ArgumentParser(prog=f"faceferry {name}", description=COMMANDS[name])
+    parser = Parser(prog=f"faceferry {name}", description=COMMANDS[name])
     try:
         command = importlib.import_module(f"services.commands.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         print(f"faceferry: {name} is not to be had here, for {error.name} is not installed", file=sys.stderr)
         return EXIT_SETUP
     command.add_arguments(parser)
-    options = parser.parse_args(arguments[1:])
+    options = parser.read(arguments[1:])
     configure_logging("faceferry", "warning", "console")
     return _run_command(options)
 
@@ -106,7 +107,9 @@ def _explain(name: str) -> int:
     is_asked = name in ("", "-h", "--help")
     out = sys.stdout if is_asked else sys.stderr
     if not is_asked:
-        print(f"faceferry: there is no command {name!r}\n", file=out)
+        near = nearest(name, (*COMMANDS, *SERVICES))
+        meant = f", did you mean {near}?" if near else ""
+        print(f"faceferry: there is no command {name!r}{meant}\n", file=out)
     print("usage: faceferry COMMAND [--help]\n", file=out)
     for command, does in COMMANDS.items():
         print(f"  {command:12} {does}", file=out)

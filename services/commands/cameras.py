@@ -1,5 +1,6 @@
 import argparse
 import json
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from services.capture.onvif.asking import Login
 from services.capture.onvif.cameras import AskLogin, network_cameras
 from services.capture.onvif.discovery import PORT, Device, named
 from services.capture.onvif.search import WAIT_S, search
+from services.commands.arguments import host, matching, port, seconds
 from services.common.errors import SetupError
 
 MOST_WAIT_S = 60.0
@@ -18,17 +20,22 @@ MOST_WAIT_S = 60.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `faceferry cameras`."""
+    interfaces = [name for _, name in socket.if_nameindex()]
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds(MOST_WAIT_S, may_be_none=True),
         default=WAIT_S,
         metavar="S",
         help="how long ONVIF cameras in the network may take to answer; 0: they are not asked; default: "
         "%(default)s",
     )
     parser.add_argument(
-        "--host", action="append", default=[], help="an ONVIF camera that is out of reach of a multicast"
+        "--host",
+        type=host,
+        action="append",
+        default=[],
+        help="an ONVIF camera that is out of reach of a multicast",
     )
     parser.add_argument(
         "--user", metavar="NAME", help="of ONVIF cameras that ask for one; the password is asked for"
@@ -36,11 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="where that password is instead")
     parser.add_argument(
         "--interface",
+        type=matching(f"one of this machine's ({', '.join(interfaces)})", interfaces.__contains__),
         action="append",
         metavar="NAME",
         help="the network interface to ask on, may be given several times; default: all",
     )
-    parser.add_argument("--port", type=int, default=PORT, help=argparse.SUPPRESS)  # for tests
+    parser.add_argument("--port", type=port, default=PORT, help=argparse.SUPPRESS)  # for tests
     parser.set_defaults(run=run)
 
 
@@ -53,13 +61,6 @@ def run(options: argparse.Namespace) -> int:
     if not cameras and not options.json:
         print("no camera found; those that do not speak ONVIF are named by their rtsp:// or http:// URL")
     return 0
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds <= MOST_WAIT_S:
-        raise argparse.ArgumentTypeError(f"0 to {MOST_WAIT_S:g} seconds are wanted")
-    return seconds
 
 
 def _devices(options: argparse.Namespace) -> Sequence[Device]:

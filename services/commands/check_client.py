@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from services.commands.arguments import broker, name, port, seconds
 from services.common.errors import SetupError
 from services.conformance.camera_judge import CameraJudge
 from services.conformance.detector_judge import DetectorJudge
@@ -25,14 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "what it plays:\n" + "\n".join(f"  {part:8} {does}" for part, does in PARTS.items())
     parser.add_argument("plays", choices=PARTS, help="see below")
-    parser.add_argument("--broker", metavar="URL", help="default: one of its own, on this machine")
-    parser.add_argument("--port", type=int, default=0, help="of its own broker; default: any free one")
     parser.add_argument(
-        "--device", default="porch", help="whose camera it plays, for capture (default: porch)"
+        "--broker", type=broker, metavar="URL", help="default: one of its own, on this machine"
+    )
+    parser.add_argument("--port", type=port, default=0, help="of its own broker; default: any free one")
+    parser.add_argument(
+        "--device", type=name, default="porch", help="whose camera it plays, for capture (default: porch)"
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="a JPEG with a face, for capture")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="S", help="the client's time (default: 60)"
+        "--timeout", type=seconds(86_400), default=60.0, metavar="S", help="the client's time (default: 60)"
     )
     parser.add_argument(
         "--client",

@@ -3,10 +3,11 @@ import asyncio
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from services.commands.arguments import matching, name, seconds, time
 from services.commands.stores import chosen
 from services.common import times
 from services.common.erasure import entries, keys
@@ -20,8 +21,8 @@ from services.common.faces import is_id
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.storage.visits import is_visit
-from services.common.topics import is_name
 
+MOST_SETTLE_S = 86_400.0
 SIGNING_KEY, PUBLIC_KEY = "FACEFERRY_ERASE_SIGNING_KEY_FILE", "FACEFERRY_ERASE_KEY_FILE"
 
 
@@ -31,14 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Erase faces for good: from the store with all versions, from its index, and from the devices that "
         "hold any, when they connect next. Those that come late are kept out. Look first, with --dry-run."
     )
-    parser.add_argument("ids", nargs="*", metavar="ID", help="these faces")
-    parser.add_argument("--visit", metavar="ID", help="the faces of this visit")
-    parser.add_argument("--device", metavar="NAME", help="only this device's")
-    parser.add_argument("--camera", metavar="NAME", help="only this camera's")
+    face_id, visit = matching("a face's id", is_id), matching("a visit's id", is_visit)
+    parser.add_argument("ids", nargs="*", type=face_id, metavar="ID", help="these faces")
+    parser.add_argument("--visit", type=visit, metavar="ID", help="the faces of this visit")
+    parser.add_argument("--device", type=name, metavar="NAME", help="only this device's")
+    parser.add_argument("--camera", type=name, metavar="NAME", help="only this camera's")
     parser.add_argument(
-        "--from", dest="since", metavar="TIME", help="taken then or later: 2026-01-31[T12:30] UTC"
+        "--from", type=time, dest="since", metavar="TIME", help="taken then or later: 2026-01-31[T12:30] UTC"
     )
-    parser.add_argument("--to", dest="until", metavar="TIME", help="taken before; default: now")
+    parser.add_argument("--to", type=time, dest="until", metavar="TIME", help="taken before; default: now")
     parser.add_argument("--dry-run", action="store_true", help="say what would go, and do nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--resume", action="store_true", help="finish what was ordered, and no more")
@@ -64,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--settle",
-        type=float,
+        type=seconds(MOST_SETTLE_S, may_be_none=True),
         default=SETTLE_S,
         metavar="SECONDS",
         help=f"after so long it is looked again for what was on its way; default: {SETTLE_S:.0f}",
@@ -163,16 +165,13 @@ def selection_of(options: argparse.Namespace, now: datetime) -> Selection:
     is_range = not options.ids and options.visit is None
     if is_range and not any((options.device, options.camera, options.since, options.until)):
         raise SetupError("say what: ids, --visit, or --device, --camera, --from and --to")
-    _check_each(options.ids, is_id, "no face's id")
-    _check_each([options.visit] if options.visit else [], is_visit, "no visit's id")
-    _check_each([name for name in (options.device, options.camera) if name], is_name, "no name")
     selection = Selection(
         frozenset(options.ids),
         options.visit,
         options.device,
         options.camera,
-        _time(options.since),
-        _time(options.until) or (now if is_range else None),
+        options.since,
+        options.until or (now if is_range else None),
     )
     for some in chunked(selection):
         try:
@@ -180,22 +179,6 @@ def selection_of(options: argparse.Namespace, now: datetime) -> Selection:
         except Refused as error:
             raise SetupError(error.detail) from error
     return selection
-
-
-def _check_each(texts: Sequence[str], is_one: Callable[[str], bool], otherwise: str) -> None:
-    for text in texts:
-        if not is_one(text):
-            raise SetupError(f"{text[:80]!r} is {otherwise}")
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise SetupError(f"{text[:80]!r} is no time such as 2026-01-31 or 2026-01-31T12:30:00") from error
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _signer(path: Path) -> tuple[Sign, Verify]:

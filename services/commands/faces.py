@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from itertools import count
 
+from services.commands.arguments import whole
 from services.commands.by_visit import by_visit, pictures
 from services.commands.stores import chosen
 from services.common.errors import SetupError
@@ -19,6 +20,8 @@ from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group
 
+MOST_LIMIT = 999_999_999
+
 Lines = Callable[[VisitLookup, AsyncIterator[StoredFace]], AsyncIterator[str]]
 
 
@@ -29,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL_OR_PATH",
         help=f"default: FACEFERRY_STORE_URL, else {DEFAULT_STORE}, where `up` puts them",
     )
-    parser.add_argument("--limit", type=_limit, default=20, metavar="N", help="at most; 0: all; default: 20")
+    parser.add_argument(
+        "--limit", type=whole(0, MOST_LIMIT), default=20, metavar="N", help="at most; 0: all; default: 20"
+    )
     parser.add_argument(
         "--by-visit",
         action="store_true",
@@ -81,12 +86,6 @@ async def _visits(
     keys = (key async for face in faces if (key := parse_key(face.key)) is not None)
     async for group in by_visit(pictures(keys, lookup)):
         yield _visit_as_json(group) if is_json else _visit_as_line(group)
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise argparse.ArgumentTypeError("a number from 0 on is wanted")
-    return int(text)
 
 
 def _as_line(face: StoredFace) -> str:

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
+from services.commands.arguments import day, whole
 from services.commands.stores import chosen, patiently
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
@@ -17,6 +18,7 @@ from services.common.storage.settings import ObjectStoreSettings
 
 RETRIES = 4
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
+MOST_DAYS = 36_500
 
 Work = Callable[[WholeStore, date], Awaitable[Mended]]
 """What is done to a day of the index."""
@@ -48,16 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask no object what it says of itself (its visit), which is a request for each face that is not "
         "known yet",
     )
+    parser.add_argument("--from", type=day, metavar="DAY", dest="first", help="YYYY-MM-DD, UTC; default: all")
+    parser.add_argument("--to", type=day, metavar="DAY", dest="last", help="the last day; default: all")
     parser.add_argument(
-        "--from", type=_day, metavar="DAY", dest="first", help="YYYY-MM-DD, UTC; default: all"
+        "--days", type=whole(1, MOST_DAYS), metavar="N", help="the last N days, today among them"
     )
-    parser.add_argument("--to", type=_day, metavar="DAY", dest="last", help="the last day; default: all")
-    parser.add_argument("--days", type=int, metavar="N", help="the last N days, today among them")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do to the index what is asked for, or say what is in it."""
+    if options.first and options.last and options.first > options.last:
+        raise SetupError(f"--from {options.first} is after --to {options.last}")
     settings = chosen(options.store)
     try:
         asyncio.run(_each_day(settings, options, _work(options)))
@@ -103,10 +107,3 @@ def _line(day: date, done: Mended) -> str:
     changes = f", {done.added} added, {done.dropped} dropped" if done.added or done.dropped else ""
     removed = f", {len(done.removed)} replaced" if done.removed else ""
     return f"{day} {done.faces:>9} faces in {done.files} files{changes}{removed}"
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("a day such as 2026-01-31 is wanted") from None

@@ -35,7 +35,7 @@ def _list(*, is_verdict: bool) -> int:
 
 def _fetch(names: list[str], folder: Path) -> int:
     if unknown := [name for name in names if name not in MODELS]:
-        raise SetupError(f"there is no model {unknown[0]!r}; there are {', '.join(MODELS)}")
+        raise SetupError(f"there is no model {unknown[0][:80]!r}; there are {', '.join(MODELS)}")
     for name in names:
         try:
             print(fetch(MODELS[name], folder))

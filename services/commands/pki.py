@@ -1,6 +1,7 @@
 import argparse
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -179,16 +180,16 @@ def _user_lines() -> str:
 
 
 def _serial(text: str) -> int:
-    try:
-        return int(text.replace(":", ""), 16)
-    except ValueError:
-        raise argparse.ArgumentTypeError("a hexadecimal number is wanted") from None
+    digits = text.replace(":", "")
+    if not re.fullmatch("[0-9a-fA-F]{1,64}", digits):
+        raise argparse.ArgumentTypeError(f"a hexadecimal number is wanted, not {text!r}")
+    return int(digits, 16)
 
 
 def _owner(text: str) -> Owner:
     uid, separator, gid = text.partition(":")
-    if not uid.isdecimal() or (separator and not gid.isdecimal()):
-        raise argparse.ArgumentTypeError("numbers are wanted, UID:GID")
+    if not (text.isascii() and uid.isdecimal()) or (separator and not gid.isdecimal()):
+        raise argparse.ArgumentTypeError(f"numbers are wanted, UID:GID, not {text!r}")
     owner = Owner(int(uid[:20]), int((gid or uid)[:20]))
     if max(owner.uid, owner.gid) >= _NO_ID:
         raise argparse.ArgumentTypeError(f"numbers below {_NO_ID} are wanted")

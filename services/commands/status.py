@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import aiohttp
 
+from services.commands.arguments import address
 from services.commands.status_facts import KNOWN_BY, Answer, Samples, Status, put_together
 from services.commands.status_screen import screen
 from services.common.errors import SetupError
@@ -25,9 +26,11 @@ _CLEAR = "\x1b[H\x1b[2J"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        "address",
+        "addresses",
         nargs="*",
-        help="HOST:PORT of a service's FACEFERRY_HTTP_PORT; default: every replica that this network knows "
+        type=address,
+        metavar="HOST:PORT",
+        help="of a service's FACEFERRY_HTTP_PORT; default: every replica that this network knows "
         f"by name ({', '.join(KNOWN_BY)}), as in: docker compose exec forward faceferry status",
     )
     parser.add_argument("--json", action="store_true", help="print it once, as JSON")
@@ -37,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show it; return 0 if all is well, and 1 if something is not."""
-    addresses = options.address or _found()
+    addresses = options.addresses or _found()
     if not addresses:
         raise SetupError(
             "no service is known by its name here: name them, as in faceferry status 127.0.0.1:8080"

@@ -1,14 +1,14 @@
 import argparse
-import math
 import os
 
+from services.commands.arguments import seconds
 from services.common.lifecycle import run_until_stopped
 from services.common.storage.addresses import DEFAULT_STORE
 from services.up.neighbours import neighbours
 from services.up.plan import Request
 from services.up.run import up
 
-_MOST_TIMEOUT_S = 1_000_000
+MOST_TIMEOUT_S = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="close with one JSON object on standard output")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds(MOST_TIMEOUT_S),
         default=120.0,
         metavar="S",
         help="with --once: seconds in which something must move; default: %(default)s",
@@ -56,16 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a few good pictures of each visit, or each face of each frame; default: %(default)s",
     )
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= _MOST_TIMEOUT_S:
-        raise argparse.ArgumentTypeError(f"a number of seconds, up to {_MOST_TIMEOUT_S}, is wanted")
-    return seconds
 
 
 def run(options: argparse.Namespace) -> int:

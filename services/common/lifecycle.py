@@ -25,8 +25,8 @@ def run(service: Coroutine[Any, Any, None]) -> int:
     Whatever escapes a service ends it here, is logged whole, and its supervisor starts it again. First the
     settings that nobody reads are named, for somebody has meant something by them.
     """
-    for problem in variables.unknown(os.environ).values():
-        log.warning("settings.unknown_variable", problem=problem)
+    for line in variables.unknown(os.environ).values():
+        log.warning("settings.unknown_variable", problem=line)
     try:
         run_until_stopped(service)
     except Exception as error:  # the one place where anything may arrive

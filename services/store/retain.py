@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from services.common.errors import SetupError
-from services.common.retention import Retention
+from services.common.retention import Retention, parse_retention
 from services.common.retention_settings import RetentionSettings
 from services.common.settings import explain
 from services.common.storage.backends import open_store
@@ -38,8 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     )
     parser.add_argument("--store", metavar="URL_OR_PATH", help=f"default: {default}")
     parser.add_argument(
-        "--days", metavar="DAYS", help="for how long, or forever; default: FACEFERRY_RETAIN_DAYS"
+        "--days", type=_days, metavar="DAYS", help="for how long, or forever; default: FACEFERRY_RETAIN_DAYS"
     )
+
+
+def _days(text: str) -> str:
+    try:
+        parse_retention(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
+    return text
 
 
 def run(options: argparse.Namespace, store_url: str | None) -> int:

@@ -1,0 +1,65 @@
+"""What `faceferry` says of arguments that cannot be meant: one line that names them, and status 2."""
+
+import pytest
+
+from services.cli import main
+
+WRONG = {
+    "faces --limit -1": "argument --limit: a whole number from 0 to 999999999 is wanted, not '-1'",
+    "faces --limit 1.5": "argument --limit: a whole number from 0 to 999999999 is wanted, not '1.5'",
+    "faces --limt 3": "there is no argument --limt, did you mean --limit?",
+    "index --days 0": "argument --days: a whole number from 1 to 36500 is wanted, not '0'",
+    "index --days -3": "argument --days: a whole number from 1 to 36500 is wanted, not '-3'",
+    "index --from yesterday": "argument --from: a day such as 2026-01-31 is wanted, not 'yesterday'",
+    "cameras --wait nan": "argument --wait: a number of seconds from 0 to 60 is wanted, not 'nan'",
+    "cameras --wait -1": "argument --wait: a number of seconds from 0 to 60 is wanted, not '-1'",
+    "cameras --wait soon": "argument --wait: a number of seconds from 0 to 60 is wanted, not 'soon'",
+    "cameras --host a/b": "argument --host: a host's name or address is wanted, not 'a/b'",
+    "cameras --interface none0": "argument --interface: one of this machine's (",
+    "cameras --port 99999": "argument --port: a whole number from 0 to 65535 is wanted, not '99999'",
+    "check-client store --timeout -1": "argument --timeout: a number of seconds above 0 to 86400 is wanted",
+    "check-client store --timeout nan": "argument --timeout: a number of seconds above 0 to 86400 is wanted",
+    "check-client store --port -1": "argument --port: a whole number from 0 to 65535 is wanted, not '-1'",
+    "check-client store --broker localhost": "argument --broker: a broker's address such as mqtt://",
+    "check-client store --device Porch": "argument --device: a name (lower-case letters, digits and '-'",
+    "check-client everything": "argument plays: invalid choice: 'everything'",
+    "erase --settle -1": "argument --settle: a number of seconds from 0 to 86400 is wanted, not '-1'",
+    "erase --settle inf": "argument --settle: a number of seconds from 0 to 86400 is wanted, not 'inf'",
+    "erase --from noon": "argument --from: a time such as 2026-01-31 or 2026-01-31T12:30, UTC, is wanted",
+    "erase --device Porch": "argument --device: a name (lower-case letters, digits and '-', at most 63)",
+    "erase --visit 7": "argument --visit: a visit's id is wanted, not '7'",
+    "erase face": "argument ID: a face's id is wanted, not 'face'",
+    "pki --owner 1:x init --host a": "argument --owner: numbers are wanted, UID:GID, not '1:x'",
+    "pki revoke porch --serial -5": "argument --serial: a hexadecimal number is wanted, not '-5'",
+    "pki revoke porch --serial 0x5": "argument --serial: a hexadecimal number is wanted, not '0x5'",
+    "retain --check --days 0": "argument --days: a number of days from 1 to 36500 is wanted, or forever",
+    "status localhost": "argument HOST:PORT: HOST:PORT is wanted, not 'localhost'",
+    "status 127.0.0.1:0": "argument HOST:PORT: HOST:PORT is wanted, not '127.0.0.1:0'",
+    "up --timeout -1": "argument --timeout: a number of seconds above 0 to 1000000 is wanted, not '-1'",
+    "up --timeout 0": "argument --timeout: a number of seconds above 0 to 1000000 is wanted, not '0'",
+    "up --detector yolo": "argument --detector: invalid choice: 'yolo'",
+    "up --onec": "there is no argument --onec, did you mean --once?",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_an_argument_that_cannot_be_meant_is_named_in_one_line_with_status_2(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out, len(said.err.splitlines())) == (2, "", 1)
+    assert said.err.startswith(f"faceferry {words.split()[0]}")
+    assert WRONG[words] in said.err
+    assert "_" not in said.err  # no name out of our code
+
+
+def test_a_misspelt_command_is_named_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["face"]) == 2
+    assert "there is no command 'face', did you mean faces?" in capsys.readouterr().err
+
+
+def test_an_index_of_days_that_end_before_they_begin_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", "--from", "2026-02-01", "--to", "2026-01-31"]) == 2
+    assert capsys.readouterr().err == "faceferry: --from 2026-02-01 is after --to 2026-01-31\n"
