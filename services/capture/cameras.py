@@ -58,11 +58,16 @@ def parse_cameras(text: str) -> tuple[Camera, ...]:
     Raises:
         SetupError: naming the part that cannot be understood, without credentials.
     """
-    cameras = tuple(parse_camera(part) for part in _SEPARATOR.split(text.strip(" \t\r\n,")) if part)
+    cameras = tuple(parse_camera(part) for part in split_cameras(text))
     names = [camera.name for camera in cameras]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise SetupError(f"two cameras are named {min(repeated)!r}")
     return cameras
+
+
+def split_cameras(text: str) -> list[str]:
+    """Return the parts of a text that name a camera each."""
+    return [part for part in _SEPARATOR.split(text.strip(" \t\r\n,")) if part]
 
 
 def parse_camera(text: str) -> Camera:
@@ -91,12 +96,15 @@ def parse_camera(text: str) -> Camera:
 def to_url(place: str) -> str:
     """Return the URL of what a user pointed at: a URL stays, a device is a camera, else it is a file.
 
-    What is there is a file, whatever its name looks like.
+    What is there is a file, whatever its name looks like. Behind a file's name options may stand, as in URLs.
     """
     if (scheme := _URL.match(place)) and not is_there(place):
         return scheme[0].lower() + place[scheme.end() :]
     if re.fullmatch(r"/dev/(video\d+|v4l/by-\w+/[^/]+)", place):
         return f"v4l2://{quote(os.fsencode(place), safe='/:')}"
+    path, mark, options = place.rpartition("?")
+    if mark and not is_there(place) and is_there(path):
+        return f"{file_url(path)}?{options}"
     return file_url(place)
 
 

@@ -149,7 +149,7 @@ async def _cameras() -> Finding:
 async def _store(url: str) -> Finding:
     from services.up.checks import check_store  # noqa: PLC0415
 
-    await check_store(url)
+    await check_store(url, url)
     return Finding(is_fine=True, text=f"{url} can be written")
 
 

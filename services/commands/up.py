@@ -14,18 +14,24 @@ MOST_TIMEOUT_S = 1_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line of `faceferry up`."""
     parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="[NAME=]SOURCE",
+        help="a video file, a device, an RTSP or HTTP URL; default: FACEFERRY_CAMERAS, else the first camera "
+        "of this machine, else a short demonstration clip",
+    )
+    parser.add_argument(
         "--source",
         action="append",
         default=[],
-        metavar="[NAME=]PATH_OR_URL",
-        help="a video file, a device, an RTSP or HTTP URL; may be given several times; "
-        "default: the first camera of this machine, else a short demonstration clip",
+        metavar="[NAME=]SOURCE",
+        help="another one; may be given several times",
     )
     parser.add_argument(
         "--store",
-        default=DEFAULT_STORE,
         metavar="URL_OR_PATH",
-        help="a folder, or s3://bucket/prefix (with AWS_* and FACEFERRY_S3_* settings); default: %(default)s",
+        help="a folder, or s3://bucket/prefix (with AWS_* and FACEFERRY_S3_* settings); default: "
+        f"FACEFERRY_STORE_URL, else {DEFAULT_STORE}",
     )
     parser.add_argument("--once", action="store_true", help="play files once, each frame of them, then end")
     parser.add_argument("--json", action="store_true", help="close with one JSON object on standard output")
@@ -61,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run everything until it is done, or until Ctrl-C."""
     request = Request(
-        sources=options.source,
+        sources=[*options.sources, *options.source],
         store=options.store,
         is_once=options.once,
         is_json=options.json,

@@ -1,22 +1,59 @@
 """What is checked before anything is started."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
+from services.capture.settings import CaptureSettings
 from services.common.errors import SetupError
 from services.common.settings import explain
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
+from services.detect.settings import DetectSettings
+from services.forward.settings import ForwardSettings
+from services.gallery.settings import GallerySettings
+from services.store.settings import StoreSettings
 
 TIMEOUT_S = 20.0
+_BROKERS = {"local_mqtt_url": "mqtt://127.0.0.1:1", "cloud_mqtt_url": "mqtt://127.0.0.1:2"}
+"""In place of a run's own, whose ports are chosen last."""
 PASSING = frozenset({"throttled", "conflict"})
 """What a store says of this moment, and not of itself."""
 
 
-async def check_store(url: str) -> None:
+def check_settings(chosen: Mapping[str, str], *, has_gallery: bool) -> None:
+    """Return if each service will take its settings.
+
+    Args:
+        chosen: those that are not as the environment says them, by the names of their fields.
+        has_gallery: whether there is one.
+
+    Raises:
+        SetupError: some cannot be meant; one line that names all of them.
+    """
+    given: dict[str, Any] = {**_BROKERS, **chosen}
+    problems: dict[str, None] = {}
+    for settings in (CaptureSettings, DetectSettings, ForwardSettings, StoreSettings, GallerySettings):
+        if settings is GallerySettings and not has_gallery:
+            continue
+        known = {name: value for name, value in given.items() if name in settings.model_fields}
+        try:
+            settings(**known)
+        except ValidationError as error:
+            problems |= dict.fromkeys(explain(dict(problem)) for problem in error.errors())
+    if problems:
+        raise SetupError("; ".join(problems))
+
+
+async def check_store(url: str, called: str) -> None:
     """Return if the store can be written.
+
+    Args:
+        url: where it is.
+        called: what its user calls it.
 
     Raises:
         SetupError: it cannot; one line that says why.
@@ -27,7 +64,7 @@ async def check_store(url: str) -> None:
     except ValidationError as error:
         raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
     except (StoreUnavailable, TimeoutError) as error:
-        raise SetupError(f"--store {url} cannot be written: {str(error) or 'no answer'}") from error
+        raise SetupError(f"{called} cannot be written: {str(error) or 'no answer'}") from error
 
 
 async def _verify(objects: ObjectStore) -> None:

@@ -48,6 +48,20 @@ def problem_of(line: str) -> str:
     return str(event.get("problem", line)) if isinstance(event, dict) else line
 
 
+def ended_in(line: str) -> str | None:
+    """Return the camera whose recording is at its end, if that is what a service's line says."""
+    if "capture.camera_offline" not in line:
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    match event:
+        case {"event": "capture.camera_offline", "why": "ended", "camera": str(camera)}:
+            return camera
+    return None
+
+
 class Console:
     """Writes lines to a stream and, on a terminal, keeps one progress line below them."""
 

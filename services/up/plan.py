@@ -1,5 +1,6 @@
 """What a run on this machine consists of: from what the user asked for to programs and their settings."""
 
+import itertools
 import os
 import re
 import socket
@@ -8,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture.cameras import Camera, is_there, parse_camera, to_url
+from services.capture.cameras import is_there, parse_camera, split_cameras, to_url
+from services.capture.redaction import redact, shown
 from services.common.errors import SetupError
-from services.common.topics import NAME_PATTERN, is_name
+from services.common.topics import is_name
+from services.common.variables import PREFIX
 from services.up.keys import USER, Keys
 from services.up.supervisor import Program
 
@@ -20,7 +23,8 @@ SERVICES = ("store", "forward", "detect", "capture")
 GALLERY = "gallery"
 """Last of all, and only where there is time to look: a run over recordings ends by itself."""
 
-_NAMED = re.compile(rf"({NAME_PATTERN})=(.+)", re.DOTALL)
+_OF_PATHS_AND_ADDRESSES = frozenset("/:?")
+_MOST_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Request:
 
     Attributes:
         sources: paths, URLs or `name=` either.
-        store: a URL or a folder's path.
+        store: a URL or a folder's path; nothing: what FACEFERRY_STORE_URL says, else a folder here.
         is_once: play files once, every frame of them, and end.
         is_json: close with one JSON object on standard output.
         timeout_s: give up when nothing has moved for so long.
@@ -39,7 +43,7 @@ class Request:
     """
 
     sources: Sequence[str]
-    store: str
+    store: str | None
     is_once: bool
     is_json: bool
     timeout_s: float
@@ -114,34 +118,73 @@ class Plan:
         return self.folder / "spool"
 
 
+def named_sources(request: Request, environment: Mapping[str, str]) -> Sequence[str]:
+    """Return the sources that the user named: on the command line, else in the environment; may be none."""
+    if request.sources:
+        return request.sources
+    text = environment.get("FACEFERRY_CAMERAS", "")
+    if not text and (path := environment.get("FACEFERRY_CAMERAS_FILE")):
+        text = Path(path).read_text(errors="surrogateescape")
+    return split_cameras(text)
+
+
 def camera_settings(sources: Sequence[str], *, is_once: bool) -> tuple[str, ...]:
     """Return one `name=URL?option=value` a source; those without a name become `camera`, `camera-2`, ...
 
     Raises:
-        SetupError: a source cannot be understood, or cannot be played once.
+        SetupError: a source cannot be understood, or cannot be played once; calls it what the user did.
     """
+    parts = [_name_and_place(source) for source in sources]
+    given = [name for name, _ in parts if name]
+    if twice := next((name for name in given if given.count(name) > 1), None):
+        raise SetupError(f"two sources are named {twice!r}")
+    taken = set(given)
     settings = []
-    for number, source in enumerate(sources, start=1):
-        # A file may have an equals sign in its name.
-        named = None if is_there(source) else _NAMED.fullmatch(source)
-        name = named[1] if named else ("camera" if number == 1 else f"camera-{number}")
-        setting = f"{name}={to_url(named[2] if named else source)}"
-        if is_once:
-            setting = _paced(setting)
-        parse_camera(setting)
-        settings.append(setting)
+    for number, (source, (name, place)) in enumerate(zip(sources, parts, strict=True), start=1):
+        camera = name or next(free for free in map(_numbered, itertools.count(number)) if free not in taken)
+        taken.add(camera)
+        try:
+            settings.append(_setting(camera, to_url(place), is_once=is_once))
+        except SetupError as error:
+            problem = str(error).removeprefix(f"camera {camera!r}: ")
+            raise SetupError(f"source {as_said(source)}: {problem}") from error
     return tuple(settings)
 
 
-def _paced(setting: str) -> str:
-    camera: Camera = parse_camera(setting)
+def _numbered(number: int) -> str:
+    return "camera" if number == 1 else f"camera-{number}"
+
+
+def as_said(source: str) -> str:
+    """Return a source as its user called it, without what opens a camera."""
+    name, place = _name_and_place(source)
+    is_address = "://" in place or place.startswith("exec:")
+    return redact(f"{f'{name}=' if name else ''}{shown(place) if is_address else place}")[:_MOST_SHOWN]
+
+
+def _name_and_place(source: str) -> tuple[str | None, str]:
+    """Return a source's name and what it is; an `=` may be a part of a file's name, or of an address, too."""
+    name, equals, place = source.partition("=")
+    if not equals or set(name) & _OF_PATHS_AND_ADDRESSES or is_there(source):
+        return None, source
+    return name, place
+
+
+def _setting(name: str, url: str, *, is_once: bool) -> str:
+    if not is_name(name):
+        raise SetupError(f"{name[:80]!r} is no camera name: lower-case letters, digits and '-', at most 63")
+    camera = parse_camera(f"{name}={url}")
+    if not is_once or camera.options.paced:
+        return f"{name}={url}"
     if camera.scheme != "file":
-        raise SetupError(f"--once plays files; {camera.name!r} is none and has no end")
-    return setting if camera.options.paced else f"{setting}{'&' if '?' in setting else '?'}paced=1"
+        raise SetupError("--once plays files; this is none and has no end")
+    if camera.options.loop:
+        raise SetupError("--once plays a file once: take loop=1 away")
+    return f"{name}={url}{'&' if '?' in url else '?'}paced=1"
 
 
 def device_name(environment: Mapping[str, str]) -> str:
-    """Return the device's name: the setting, else one made of the host's name."""
+    """Return the device's name: the setting, whatever it says, else one made of the host's name."""
     if named := environment.get("FACEFERRY_DEVICE"):
         return named
     name = re.sub("[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-")[:63]
@@ -168,6 +211,16 @@ def programs(plan: Plan, environment: Mapping[str, str], mosquitto: str) -> list
         )
         for name in (*SERVICES, *([GALLERY] if plan.gallery_port else []))
     ]
+
+
+def not_used(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that the user has set and a run sets otherwise: it has brokers of its own."""
+    return sorted(f"{PREFIX}{name}" for name in _OWN if environment.get(f"{PREFIX}{name}"))
+
+
+_OWN = (
+    "LOCAL_MQTT_URL", "CLOUD_MQTT_URL", "SPOOL_PATH", "JOURNAL_PATH", "GALLERY_LIVE", "HTTP_HOST", "HTTP_PORT"
+)  # fmt: skip
 
 
 def _settings(plan: Plan) -> dict[str, str]:

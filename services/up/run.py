@@ -12,18 +12,20 @@ from pathlib import Path
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.machine import first_camera
-from services.common import lock
+from services.capture.redaction import shown
+from services.common import lock, variables
 from services.common.errors import SetupError
 from services.common.modes import make_folders
+from services.common.places import file_url
 from services.common.retention import FOREVER
-from services.common.storage.addresses import store_url
+from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.settings import ObjectStoreSettings
 from services.up import once, sweep
 from services.up.brokers import find_mosquitto, free_port, loopback_config
-from services.up.checks import check_store
-from services.up.console import Console
+from services.up.checks import check_settings, check_store
+from services.up.console import Console, ended_in
 from services.up.demo import demo_clip
 from services.up.journal import Journal
 from services.up.keys import Keys
@@ -36,12 +38,17 @@ from services.up.plan import (
     Request,
     camera_settings,
     device_name,
+    named_sources,
+    not_used,
     programs,
 )
 from services.up.supervisor import inherited, running
 
 EXIT_INCOMPLETE = 1
 GALLERY_PORT = 8000
+_AGAIN = (
+    "Ctrl-C ends this run, '?loop=1' behind a file's name plays it again and again, --once ends by itself"
+)
 
 
 async def up(request: Request) -> int:
@@ -55,22 +62,35 @@ async def up(request: Request) -> int:
 
 
 async def _up(request: Request, console: Console, mark: str) -> int:
-    environment = inherited()
+    environment = _known(inherited(), console)
     mosquitto = find_mosquitto()
-    url = store_url(request.store)
+    url, called = where_to(request, environment)
     folder = state_folder(url, environment)
     gallery_port = _gallery_port(environment)
+    device = device_name(environment)
     _make(folder)
-    cameras = camera_settings(request.sources or [_default_source(console, folder)], is_once=request.is_once)
+    sources, is_demonstration = named_sources(request, environment), False
+    if not sources:
+        source, is_demonstration = default_source(console, folder.parent, is_once=request.is_once)
+        sources = [source]
+    cameras = camera_settings(sources, is_once=request.is_once)
+    chosen = {
+        "device": device,
+        "cameras": "\n".join(cameras),
+        "store_url": url,
+        "detector": request.detector,
+        "keep": request.keep,
+    }
+    check_settings(chosen, has_gallery=not request.is_once)
     for camera in cameras:
         await check_source(parse_camera(camera))
     await asyncio.to_thread(
         sweep.end, mark
     )  # a camera's program may have left something that keeps the camera
-    await check_store(url)
+    await check_store(url, called)
     with _alone(folder, url):
         plan = Plan(
-            device=device_name(environment),
+            device=device,
             cameras=cameras,
             store_url=url,
             folder=folder,
@@ -84,7 +104,15 @@ async def _up(request: Request, console: Console, mark: str) -> int:
         )
         _prepare(plan)
         _introduce(console, plan)
-        async with running(programs(plan, environment, mosquitto), console.line):
+        if is_demonstration and not request.is_once:
+            _advise(console, plan)
+
+        def say(name: str, line: str) -> None:
+            console.line(name, line)
+            if (camera := ended_in(line)) is not None:
+                console.line("up", f"{camera} is played to its end, and nothing more comes of it; {_AGAIN}")
+
+        async with running(programs(plan, environment, mosquitto), say):
             if request.is_once:
                 return await _run_once(request, plan, console)
             await asyncio.Event().wait()
@@ -147,12 +175,34 @@ def _progress_text(journal: Journal, waiting: int, elapsed_s: float) -> str:
     return text
 
 
-def _default_source(console: Console, folder: Path) -> str:
+def _known(environment: dict[str, str], console: Console) -> dict[str, str]:
+    """Return an environment without those of our variables that nobody reads, which are named here, once."""
+    unknown = variables.unknown(environment)
+    for line in unknown.values():
+        console.line("up", f"warning: {line}")
+    if unused := not_used(environment):
+        console.line("up", f"warning: not used here, for this run has its own: {', '.join(unused)}")
+    return {name: value for name, value in environment.items() if name not in unknown}
+
+
+def where_to(request: Request, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return where the faces go, and what the user calls that."""
+    if request.store is not None:
+        return store_url(request.store), f"--store {request.store}"
+    if named := environment.get("FACEFERRY_STORE_URL"):
+        return store_url(named), f"FACEFERRY_STORE_URL {named}"
+    return (url := store_url(DEFAULT_STORE)), f"{url} (--store names another place)"
+
+
+def default_source(console: Console, folder: Path, *, is_once: bool) -> tuple[str, bool]:
+    """Return the first camera of this machine, or a demonstration clip in a folder; whether it is that."""
     if (camera := first_camera()) is not None:
         console.line("up", f"using the camera {camera.name}: {camera.url}")
-        return camera.url
-    console.line("up", "no camera found: playing a short demonstration clip (name another with --source)")
-    return str(demo_clip(folder.parent))
+        return camera.url, False
+    again = "" if is_once else ", again and again until Ctrl-C"
+    console.line("up", f"no camera found: playing a short demonstration clip{again}")
+    clip = file_url(demo_clip(folder))
+    return (clip if is_once else f"{clip}?loop=1"), True
 
 
 @contextlib.contextmanager
@@ -193,8 +243,8 @@ def _gallery_port(environment: Mapping[str, str]) -> int:
 
 
 def _introduce(console: Console, plan: Plan) -> None:
-    for camera in plan.cameras:
-        console.line("up", f"camera {parse_camera(camera).name}")
+    for camera in map(parse_camera, plan.cameras):
+        console.line("up", f"camera {camera.name}: {shown(camera.url)}")
     console.line("up", f"faces go to {plan.store_url}")
     days = os.environ.get("FACEFERRY_RETAIN_DAYS") or FOREVER
     kept = "until you delete them (FACEFERRY_RETAIN_DAYS)" if days == FOREVER else f"for {days} days"
@@ -209,3 +259,14 @@ def _introduce(console: Console, plan: Plan) -> None:
             f"others are on this machine: brokers and pages ask for what {plan.keys.password_path} holds",
         )
         console.line("up", f"to a broker: XDG_CONFIG_HOME={plan.keys.clients_path} mosquitto_pub -p PORT ...")
+
+
+def _advise(console: Console, plan: Plan) -> None:
+    """Say what to do next, to whoever is here for the first time."""
+    console.line("up", f"next: open {plan.gallery_url} in a browser: the faces come as they are found")
+    console.line("up", "next: a recording of yours: ./scripts/up clip.mp4")
+    console.line(
+        "up",
+        "next: a camera: ./scripts/up /dev/video0, or ./scripts/up rtsp://user:password@camera/stream "
+        "(`faceferry cameras` lists those of this machine and its network)",
+    )

@@ -170,6 +170,28 @@ def test_without_a_camera_it_plays_a_demonstration(tmp_path: Path, environment: 
     assert result.summary["frames"] == result.summary["stored"] == 180
 
 
+async def test_without_a_camera_it_goes_on_and_says_what_to_try_next(
+    running: "Running", environment: dict[str, str]
+) -> None:
+    if list(Path("/dev").glob("video*")):
+        skip("this machine has a camera")
+    environment["FACEFERRY_CAMERA"] = "front=test://"
+    running.start()
+    await eventually(lambda: "capture.camera_online" in running.log, 40)
+    said = running.log
+    assert "playing a short demonstration clip, again and again until Ctrl-C" in said
+    assert re.search(r"next: open http://127\.0\.0\.1:\d+/ in a browser", said)
+    assert "next: a recording of yours: ./scripts/up clip.mp4" in said
+    assert "next: a camera: ./scripts/up /dev/video0" in said
+    assert said.count("FACEFERRY_CAMERA: unknown, did you mean FACEFERRY_CAMERAS?") == 1
+
+
+async def test_the_end_of_a_recording_is_said_with_what_can_be_done(running: "Running", clips: Path) -> None:
+    running.start(f"front={clips / 'classroom.mp4'}")
+    await eventually(lambda: "front is played to its end, and nothing more comes of it" in running.log, 60)
+    assert "--once ends by itself" in running.log
+
+
 def part_of(process: psutil.Process) -> str | None:
     """Return which of `PARTS` a child of `up` is."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -395,7 +417,10 @@ async def test_a_stopped_detect_grows_no_broker_and_starts_over_with_new_frames(
     [
         (["--source", "/no/such/clip.mp4", "--once"], "/no/such/clip.mp4"),
         (["--source", "test://", "--once"], "--once plays files"),
-        (["--source", "ftp://camera"], "the URL starts with none of"),
+        (["--source", "ftp://camera"], "source ftp://camera: the URL starts with none of"),
+        (["Front=test://"], "source Front=test://: 'Front' is no camera name"),
+        (["front=test://?pace=1"], "test takes no option 'pace'"),
+        (["front=test://", "--source", "front=test://"], "two sources are named 'front'"),
         (["--source", "test://", "--store", "/proc/nowhere"], "/proc/nowhere"),
         (["--source", "test://", "--store", "gs://bucket"], "s3://bucket/prefix or file:///path is wanted"),
         (["--source", "test://", "--store", "s3://b/p"], "cannot be written"),

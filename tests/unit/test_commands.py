@@ -50,7 +50,7 @@ def test_an_argument_that_cannot_be_meant_is_named_in_one_line_with_status_2(
         main(words.split())
     said = capsys.readouterr()
     assert (ended.value.code, said.out, len(said.err.splitlines())) == (2, "", 1)
-    assert said.err.startswith(f"faceferry {words.split()[0]}")
+    assert said.err.startswith(f"faceferry {words.split(maxsplit=1)[0]}")
     assert WRONG[words] in said.err
     assert "_" not in said.err  # no name out of our code
 

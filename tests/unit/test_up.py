@@ -1,3 +1,4 @@
+import io
 import json
 import os
 from pathlib import Path
@@ -8,10 +9,13 @@ from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
 from services.common.storage.addresses import store_url
 from services.common.storage.locations import Folder, parse_location
-from services.up.console import problem_of, render
+from services.up import run
+from services.up.checks import check_settings
+from services.up.console import Console, ended_in, problem_of, render
 from services.up.journal import Journal
 from services.up.places import state_folder
-from services.up.plan import camera_settings, device_name
+from services.up.plan import Request, camera_settings, device_name, named_sources, not_used
+from services.up.run import where_to
 
 
 def write(path: Path, *entries: object) -> None:
@@ -94,8 +98,10 @@ def test_once_plays_files_paced_and_nothing_else() -> None:
     assert camera_settings(["/x.mp4"], is_once=True) == ("camera=file:///x.mp4?paced=1",)
     assert camera_settings(["file:///x.mp4?fps=5"], is_once=True) == ("camera=file:///x.mp4?fps=5&paced=1",)
     assert camera_settings(["file:///x.mp4?paced=1"], is_once=True) == ("camera=file:///x.mp4?paced=1",)
-    with pytest.raises(SetupError, match="plays files"):
+    with pytest.raises(SetupError, match=r"^source rtsp://host/\*\*\*: --once plays files"):
         camera_settings(["rtsp://host/x"], is_once=True)
+    with pytest.raises(SetupError, match="take loop=1 away"):
+        camera_settings(["file:///x.mp4?loop=1"], is_once=True)
 
 
 def test_runs_into_one_store_share_their_state() -> None:
@@ -133,3 +139,123 @@ def test_a_log_event_reads_as_a_line_for_people() -> None:
 def test_the_last_line_of_a_service_tells_the_problem() -> None:
     assert problem_of('{"event": "service.cannot_start", "problem": "no model"}') == "no model"
     assert problem_of("FACEFERRY_X: is not set") == "FACEFERRY_X: is not set"
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        (
+            ["Front=x.mp4"],
+            "source Front=x.mp4: 'Front' is no camera name: lower-case letters, digits and '-'",
+        ),
+        (["forward=x.mp4"], "source forward=x.mp4: a camera cannot be named 'forward'"),
+        (["a=x.mp4", "a=y.mp4"], "two sources are named 'a'"),
+        (["ftp://host/x"], "source ftp://host/***: the URL starts with none of v4l2, rtsp"),
+        (
+            ["yard=file:///x.mp4?pace=1"],
+            "source yard=file:///x.mp4?pace=1: file takes no option 'pace', did you",
+        ),
+        (["rtsp://u:secret@host/x?size=no"], "source rtsp://***@host/***: size=no is not a size"),
+        (["exec:cam --key secret 'open"], "source exec:cam ***: the command cannot be split into words"),
+    ],
+)
+def test_a_source_that_cannot_be_is_called_what_its_user_called_it(sources: list[str], said: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        camera_settings(sources, is_once=False)
+    assert str(caught.value).startswith(said)
+    assert "secret" not in str(caught.value)
+
+
+def test_sources_without_a_name_take_none_that_another_has() -> None:
+    settings = camera_settings(["test://", "camera-2=test://", "test://"], is_once=False)
+    assert settings == ("camera=test://", "camera-2=test://", "camera-3=test://")
+
+
+def test_options_may_stand_behind_the_name_of_a_file_that_is_there(tmp_path: Path) -> None:
+    clip, odd = tmp_path / "clip.mp4", tmp_path / "what?loop=1"
+    clip.touch()
+    odd.touch()
+    assert camera_settings([f"a={clip}?loop=1"], is_once=False) == (f"a=file://{clip}?loop=1",)
+    assert camera_settings([f"{odd}"], is_once=False) == (f"camera=file://{tmp_path}/what%3Floop%3D1",)
+
+
+def request(*sources: str, store: str | None = None) -> Request:
+    return Request(
+        sources, store, is_once=False, is_json=False, timeout_s=9.0, detector="haar", keep="visits"
+    )
+
+
+def test_sources_are_those_of_the_command_line_else_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "cameras").write_text("front=rtsp://u:p@host/a,b\nyard=test://\n")
+    named = {"FACEFERRY_CAMERAS": "hall=csi://0", "FACEFERRY_CAMERAS_FILE": str(tmp_path / "cameras")}
+    assert named_sources(request("x.mp4"), named) == ("x.mp4",)
+    assert named_sources(request(), named) == ["hall=csi://0"]
+    del named["FACEFERRY_CAMERAS"]
+    assert named_sources(request(), named) == ["front=rtsp://u:p@host/a,b", "yard=test://"]
+    assert not named_sources(request(), {})
+
+
+def test_a_store_is_the_command_lines_else_the_environments_else_a_folder_here() -> None:
+    named = {"FACEFERRY_STORE_URL": "s3://bucket/x"}
+    assert where_to(request(store="/faces"), named) == ("file:///faces", "--store /faces")
+    assert where_to(request(), named) == ("s3://bucket/x", "FACEFERRY_STORE_URL s3://bucket/x")
+    url, called = where_to(request(), {})
+    assert url == (Path.cwd() / "faceferry-data" / "faces").as_uri()
+    assert called == f"{url} (--store names another place)"
+
+
+@pytest.mark.parametrize("is_once", [False, True])
+def test_the_demonstration_goes_on_until_it_is_told_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_once: bool
+) -> None:
+    monkeypatch.setattr(run, "first_camera", lambda: None)
+    monkeypatch.setattr(run, "demo_clip", lambda folder: folder / "demo.mp4")
+    said = io.StringIO()
+    source, is_demonstration = run.default_source(Console(said), tmp_path, is_once=is_once)
+    (camera,) = map(parse_camera, camera_settings([source], is_once=is_once))
+    assert is_demonstration
+    assert (camera.options.loop, camera.options.paced) == (not is_once, is_once)
+    assert ("until Ctrl-C" in said.getvalue()) is not is_once
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DEVICE", "Porch Cam", "FACEFERRY_DEVICE: 'Porch Cam' is no device name"),
+        ("KEEP", "some", "FACEFERRY_KEEP: Input should be 'visits' or 'every'"),
+        ("DETECTOR", "yolo", "FACEFERRY_DETECTOR: Input should be 'auto', 'yunet'"),
+        ("THREADS", "x", "FACEFERRY_THREADS: Input should be a valid integer"),
+        ("RETAIN_DAYS", "0", "FACEFERRY_RETAIN_DAYS: a number of days from 1"),
+        ("STORE_FILE_MODE", "9", "FACEFERRY_STORE_FILE_MODE: a mode of files is wanted"),
+        ("GALLERY_TOKEN", "short", "FACEFERRY_GALLERY_TOKEN has less than 16"),
+        ("VISIT_GAP_S", "-1", "FACEFERRY_VISIT_GAP_S: "),
+    ],
+)
+def test_settings_of_every_service_are_looked_at_before_any_is_started(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    chosen = {"device": "porch", "cameras": "a=test://", "store_url": "file:///x", "keep": "visits"}
+    chosen.pop(name.lower(), None)
+    check_settings({**chosen, "device": "porch"}, has_gallery=True)
+    monkeypatch.setenv(f"FACEFERRY_{name}", value)
+    with pytest.raises(SetupError) as caught:
+        check_settings(chosen, has_gallery=True)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_a_run_has_of_its_own_is_named_where_it_is_set() -> None:
+    named = {
+        "FACEFERRY_CLOUD_MQTT_URL": "mqtts://cloud",
+        "FACEFERRY_SPOOL_PATH": "/x",
+        "FACEFERRY_DEVICE": "a",
+    }
+    assert not_used(named) == ["FACEFERRY_CLOUD_MQTT_URL", "FACEFERRY_SPOOL_PATH"]
+
+
+def test_the_end_of_a_recording_is_told_from_all_else() -> None:
+    event = {"event": "capture.camera_offline", "camera": "front", "why": "ended"}
+    assert ended_in(json.dumps(event)) == "front"
+    assert ended_in(json.dumps({**event, "why": "busy"})) is None
+    assert ended_in("capture.camera_offline") is None
+    assert ended_in("[]") is None
