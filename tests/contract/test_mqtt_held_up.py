@@ -1,7 +1,9 @@
 """A process that is held up, by a model that it loads or a machine that is slow, blames no broker for it."""
 
 import asyncio
+import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from services.common.mqtt import Broker, Link, link, pulse
+from services.common.mqtt import Broker, Link, link, patience, pulse
 from services.common.mqtt.connection import Connection
 from tests.support import MosquittoServer, eventually
 
@@ -105,3 +107,38 @@ def test_a_broker_that_has_answered_is_not_said_to_be_silent(
     ):
         runner.run(asked_twice(broker.url, hold_ups))
     assert [line for line in lines if line["event"] == "mqtt.link_down"] == []
+
+
+async def up_once(url: str) -> None:
+    async with Link("held-up", Broker(url), identity="held-up", subscriptions=["a/b"]) as one:
+        await one.wait_up()
+
+
+@pytest.mark.parametrize("asking", ["connect", "ask_for"], ids=["CONNACK", "SUBACK"])
+def test_a_broker_that_has_let_us_in_is_not_said_to_be_silent(
+    broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch, asking: str
+) -> None:
+    """On a slow machine a service still loads what it needs while the broker answers its first packets."""
+    monkeypatch.setattr(patience, "FIRST_S", 1.0)
+    hold_ups = HoldUps(1.2)
+    ask, answer = getattr(Connection, asking), Connection._answer
+
+    async def ask_a_slow_broker(self: Connection, *arguments: Any) -> Any:
+        os.kill(broker.pid, signal.SIGSTOP)  # until we are held up, lest it be faster
+        return await ask(self, *arguments)
+
+    async def held_up_for_answer(self: Connection, wanted: asyncio.Future[Any]) -> Any:
+        def is_answered() -> bool:
+            os.kill(broker.pid, signal.SIGCONT)
+            return wanted.done()
+
+        hold_ups.ask(self, is_answered)
+        return await answer(self, wanted)
+
+    monkeypatch.setattr(Connection, asking, ask_a_slow_broker)
+    monkeypatch.setattr(Connection, "_answer", held_up_for_answer)
+    with capture_logs() as lines, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(up_once(broker.url))
+    hold_ups.close()
+    assert [line for line in lines if line["event"] == "mqtt.link_down"] == []
+    assert hold_ups.count

@@ -261,7 +261,9 @@ class Connection(aiomqtt.Client):
     async def _answer(self, answer: "asyncio.Future[T]") -> T:
         """Return the broker's answer, or raise why none comes."""
         either: list[asyncio.Future[Any]] = [answer, self._disconnected]
-        await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            self._hear()
         if answer.done():
             return answer.result()
         raise aiomqtt.MqttError(
