@@ -46,6 +46,7 @@ CLIPS = [
     Clip("empty-room.mp4", 201, 0),
 ]
 PARTS = ("capture", "detect", "forward", "store", "local", "cloud")
+HAS_CAMERA = any(Path("/dev").glob("video*"))
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_clip_goes_into_a_real_bucket(environment: dict[str, str], clips: Path
 
 
 def test_without_a_camera_it_plays_a_demonstration(tmp_path: Path, environment: dict[str, str]) -> None:
-    if list(Path("/dev").glob("video*")):
+    if HAS_CAMERA:
         skip("this machine has a camera")
     result = play(environment, str(tmp_path / "faces"))
     assert result.status == 0, result.log
@@ -173,11 +174,11 @@ def test_without_a_camera_it_plays_a_demonstration(tmp_path: Path, environment: 
 async def test_without_a_camera_it_goes_on_and_says_what_to_try_next(
     running: "Running", environment: dict[str, str]
 ) -> None:
-    if list(Path("/dev").glob("video*")):
+    if HAS_CAMERA:
         skip("this machine has a camera")
     environment["FACEFERRY_CAMERA"] = "front=test://"
     running.start()
-    await eventually(lambda: "capture.camera_online" in running.log, 40)
+    await eventually(lambda: "capture.camera_online" in running.log, 90)
     said = running.log
     assert "playing a short demonstration clip, again and again until Ctrl-C" in said
     assert re.search(r"next: open http://127\.0\.0\.1:\d+/ in a browser", said)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.capture.cameras import SCHEMES, Options, parse_camera
+from services.capture.cameras import SCHEMES, parse_camera
+from services.capture.options import Options
 from services.common.errors import SetupError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cameras.md").read_text()
