@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from services.commands.stores import patiently, settings_of
+from services.commands.stores import missing_folder, patiently, settings_of
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.faces import mint_id
@@ -56,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     source, target = settings_of(options.source), settings_of(options.target)
     if source.store_url == target.store_url:
         raise SetupError(f"{source.store_url} would be copied to itself")
+    if (missing := missing_folder(source.store_url)) is not None:
+        raise SetupError(f"there is no folder {missing} to copy from")
     progress = Progress()
     try:
         asyncio.run(_copy(source, target, progress, is_checked=options.check))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.commands.stores import missing_folder
 from services.common import variables
 from services.common.errors import SetupError
 from services.common.retention import parse_retention
@@ -149,6 +150,12 @@ async def _cameras() -> Finding:
 async def _store(url: str) -> Finding:
     from services.up.checks import check_store  # noqa: PLC0415
 
+    folder = missing_folder(url)
+    if folder is not None and os.access(next(each for each in folder.parents if each.exists()), os.W_OK):
+        text = (
+            f"{folder} is not there yet: `faceferry up` makes {DEFAULT_STORE} in the folder that it is run in"
+        )
+        return Finding(is_fine=True, text=text)
     await check_store(url, url)
     return Finding(is_fine=True, text=f"{url} can be written")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.commands.arguments import matching, name, seconds, time
-from services.commands.stores import chosen
+from services.commands.stores import to_read
 from services.common import times
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import BrokenLog, Entry, Kind, Sign, Verify
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _in_store(options: argparse.Namespace) -> int:
-    settings = chosen(options.store)
+    settings = to_read(options.store)
     async with open_store(settings, may_make_folder=False) as store:
         if options.log or options.verify or options.status:
             return await _show(store, options)

@@ -9,7 +9,7 @@ from itertools import count
 
 from services.commands.arguments import whole
 from services.commands.by_visit import by_visit, pictures
-from services.commands.stores import chosen
+from services.commands.stores import to_read
 from services.common.errors import SetupError
 from services.common.storage.addresses import DEFAULT_STORE
 from services.common.storage.backends import open_store
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """List what is stored, newest first."""
     last = None if options.future else last_day(datetime.now(UTC).date())
     lines = _visits if options.by_visit else _faces
-    asyncio.run(_list(chosen(options.store), options.limit, last, partial(lines, is_json=options.json)))
+    asyncio.run(_list(to_read(options.store), options.limit, last, partial(lines, is_json=options.json)))
     return 0
 
 
@@ -67,6 +67,8 @@ async def _list(settings: ObjectStoreSettings, limit: int, last: date | None, li
                 print(line)
                 if next(numbers) == limit:
                     break
+            if next(numbers) == 1:
+                print(f"there are no faces in {settings.store_url} yet", file=sys.stderr)
             if last is not None and (days := await days_after(objects, last)):
                 print(f"{days} days in the future are left out: --future shows them", file=sys.stderr)
     except StoreUnavailable as error:

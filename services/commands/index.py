@@ -1,11 +1,12 @@
 import argparse
 import asyncio
 import functools
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from services.commands.arguments import day, whole
-from services.commands.stores import chosen, patiently
+from services.commands.stores import patiently, to_read
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.storage import keys
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     """Do to the index what is asked for, or say what is in it."""
     if options.first and options.last and options.first > options.last:
         raise SetupError(f"--from {options.first} is after --to {options.last}")
-    settings = chosen(options.store)
+    settings = to_read(options.store)
     try:
         asyncio.run(_each_day(settings, options, _work(options)))
     except StoreUnavailable as error:
@@ -86,7 +87,10 @@ async def _look(store: WholeStore, day: date) -> Mended:
 
 async def _each_day(settings: ObjectStoreSettings, options: argparse.Namespace, work: Work) -> None:
     async with open_store(settings) as store:
-        for day in await _days(store, options):
+        days = await _days(store, options)
+        if not days:
+            print(f"there is no day with faces in {settings.store_url}", file=sys.stderr)
+        for day in days:
             # What is done by the time that the store does not answer need not be done again.
             done = await patiently(
                 functools.partial(work, store, day), RETRIES, Backoff(FIRST_RETRY_S, LAST_RETRY_S)

@@ -4,17 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.commands.stores import to_read
 from services.common import sealed
 from services.common.age_keys import read_identities
 from services.common.errors import SetupError
 from services.common.faces import SUFFIXES
 from services.common.modes import PRIVATE, create
 from services.common.storage import sidecar
-from services.common.storage.addresses import DEFAULT_STORE, store_url
+from services.common.storage.addresses import DEFAULT_STORE
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey, id_time, parse_key
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
-from services.common.storage.settings import ObjectStoreSettings
 from services.common.topics import Source
 
 
@@ -49,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
         identities = read_identities(options.identity.read_text())
     except (ValueError, UnicodeDecodeError) as error:
         raise SetupError(f"{options.identity}: {error}") from error
-    named = options.store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE
-    return asyncio.run(_open_all(options.faces, identities, options.to, store_url(named)))
+    return asyncio.run(_open_all(options.faces, identities, options.to, options.store))
 
 
 def _make_key(path: Path) -> int:
@@ -63,11 +62,11 @@ def _make_key(path: Path) -> int:
     return 0
 
 
-async def _open_all(faces: Sequence[str], identities: list[bytes], folder: Path, url: str) -> int:
+async def _open_all(faces: Sequence[str], identities: list[bytes], folder: Path, store: str | None) -> int:
     status = 0
     for face in faces:
         try:
-            print(_opened(await _read(face, url), identities, folder))
+            print(_opened(await _read(face, store), identities, folder))
         except (_Problem, NoSuchObject, StoreUnavailable) as error:
             print(f"{face}: {error if str(error) != face else 'there is no such face'}")
             status = 1
@@ -78,12 +77,12 @@ class _Problem(Exception):
     """Why a face cannot be opened."""
 
 
-async def _read(face: str, url: str) -> StoredObject:
+async def _read(face: str, store: str | None) -> StoredObject:
     if (item := _from_file(Path(face))) is not None:
         return item
     if parse_key(face) is None:
         raise _Problem("there is no such file, and it is no face's key")
-    async with open_store(ObjectStoreSettings(store_url=url), may_make_folder=False) as objects:
+    async with open_store(to_read(store), may_make_folder=False) as objects:
         return await objects.get(face)
 
 

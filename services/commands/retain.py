@@ -1,7 +1,7 @@
 import argparse
-import os
 
-from services.common.storage.addresses import DEFAULT_STORE, store_url
+from services.commands.stores import to_read
+from services.common.storage.addresses import DEFAULT_STORE
 from services.store import retain
 
 
@@ -13,5 +13,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check for how long faces are kept, or put it into force."""
-    named = options.store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE
-    return retain.run(options, store_url(named))
+    return retain.run(options, to_read(options.store).store_url)

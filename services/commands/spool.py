@@ -2,8 +2,10 @@ import argparse
 import os
 from pathlib import Path
 
+from services.common.errors import SetupError
 from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.forward import holdings
+from services.forward.spool import DATABASE
 from services.up.places import state_folder
 
 
@@ -16,7 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show what waits for the cloud, and what is apart; or put that back."""
-    return holdings.run(options, default_folder())
+    default = default_folder()
+    is_named = options.words[options.words[:1] == [holdings.REQUEUE] :]
+    if not is_named and not (default / DATABASE).exists():
+        raise SetupError(
+            f"there is no spool at {default}, where `faceferry up` has that of {DEFAULT_STORE} in this "
+            "folder: go to where it was run, or name the spool "
+            "(faceferry spool FOLDER, or FACEFERRY_SPOOL_PATH)"
+        )
+    return holdings.run(options, default)
 
 
 def default_folder() -> Path:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from services.common.backoff import Backoff
 from services.common.errors import SetupError
 from services.common.settings import explain
 from services.common.storage.addresses import DEFAULT_STORE, store_url
+from services.common.storage.locations import Folder, parse_location
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 
@@ -37,6 +39,30 @@ def chosen(named: str | None) -> ObjectStoreSettings:
         SetupError: it cannot be one.
     """
     return settings_of(named or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
+
+
+def to_read(named: str | None) -> ObjectStoreSettings:
+    """Return how the store is reached that is named, or meant where none is; none is made.
+
+    Raises:
+        SetupError: it cannot be one, or there is no such folder; says where that was looked for.
+    """
+    settings = chosen(named)
+    if (path := missing_folder(settings.store_url)) is None:
+        return settings
+    if named or os.environ.get("FACEFERRY_STORE_URL"):
+        raise SetupError(f"{'--store' if named else 'FACEFERRY_STORE_URL'}: there is no folder {path}")
+    raise SetupError(
+        f"there are no faces here: there is no folder {path}; `faceferry up` keeps them in "
+        f"{DEFAULT_STORE} of the folder that it is run in. "
+        "Go there, or name the place with --store or FACEFERRY_STORE_URL"
+    )
+
+
+def missing_folder(url: str) -> Path | None:
+    """Return a store's folder that is not there; nothing where it is there, or the store is a bucket."""
+    location = parse_location(url)
+    return location.path if isinstance(location, Folder) and not location.path.is_dir() else None
 
 
 async def patiently(request: Callable[[], Awaitable[T]], retries: int, backoff: Backoff) -> T:

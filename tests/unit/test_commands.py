@@ -1,8 +1,11 @@
 """What `faceferry` says of arguments that cannot be meant: one line that names them, and status 2."""
 
+from pathlib import Path
+
 import pytest
 
 from services.cli import main
+from services.common.age import new_identity
 
 WRONG = {
     "faces --limit -1": "argument --limit: a whole number from 0 to 999999999 is wanted, not '-1'",
@@ -63,3 +66,88 @@ def test_a_misspelt_command_is_named_with_the_one_that_was_meant(capsys: pytest.
 def test_an_index_of_days_that_end_before_they_begin_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", "--from", "2026-02-01", "--to", "2026-01-31"]) == 2
     assert capsys.readouterr().err == "faceferry: --from 2026-02-01 is after --to 2026-01-31\n"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which nobody ever ran anything, and we in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("FACEFERRY_STORE_URL", "FACEFERRY_SPOOL_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "key").write_text(f"{new_identity()[0]}\n")
+    return tmp_path
+
+
+READERS = (
+    "faces",
+    "faces --by-visit",
+    "index",
+    "index --mend",
+    "erase --status",
+    "erase --camera yard --yes",
+    "retain --check --days 9",
+    f"open --identity key dt=2026-01-31/device=a/camera=b/20260131T120000.000000Z-{'0' * 32}.jpg",
+)
+
+
+@pytest.mark.parametrize("words", READERS)
+def test_a_command_in_the_wrong_folder_says_where_it_looked_and_what_to_do(
+    words: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"faceferry: there are no faces here: there is no folder {elsewhere}/faceferry-data/"
+    )
+    assert said.endswith("Go there, or name the place with --store or FACEFERRY_STORE_URL\n")
+    assert len(said.splitlines()) == 1
+    assert not (elsewhere / "faceferry-data").exists()
+
+
+@pytest.mark.parametrize("words", READERS)
+def test_a_folder_that_is_not_there_is_called_what_its_user_called_it(
+    words: str, elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*words.split(), "--store", "faces"]) == 2
+    assert capsys.readouterr().err == f"faceferry: --store: there is no folder {elsewhere}/faces\n"
+    monkeypatch.setenv("FACEFERRY_STORE_URL", "file:///no/such")
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err == "faceferry: FACEFERRY_STORE_URL: there is no folder /no/such\n"
+
+
+def test_spool_in_the_wrong_folder_says_where_it_looked(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["spool"], ["spool", "requeue"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"faceferry: there is no spool at {elsewhere}/state/faceferry/up-")
+        assert "(faceferry spool FOLDER, or FACEFERRY_SPOOL_PATH)" in said
+
+
+def test_copy_from_a_folder_that_is_not_there_makes_none(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["copy", "here", "there"]) == 2
+    assert capsys.readouterr().err == f"faceferry: there is no folder {elsewhere}/here to copy from\n"
+    assert not (elsewhere / "there").exists()
+
+
+def test_an_empty_store_is_told_from_one_that_is_not_there(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (elsewhere / "faceferry-data" / "faces").mkdir(parents=True)
+    assert main(["faces"]) == 0
+    url = f"file://{elsewhere}/faceferry-data/faces"
+    assert capsys.readouterr().err == f"there are no faces in {url} yet\n"
+    assert main(["index"]) == 0
+    assert capsys.readouterr().err == f"there is no day with faces in {url}\n"
+
+
+def test_the_doctor_makes_no_store_where_there_is_none(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["doctor"])
+    assert f"ok   store        {elsewhere}/faceferry-data/faces is not there yet" in capsys.readouterr().out
+    assert not (elsewhere / "faceferry-data").exists()
