@@ -9,10 +9,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import aiohttp
-
 from services.forward.database import connect_to_read
 from services.forward.spool import DATABASE
+from services.up.blocked import ask
 from services.up.journal import Journal
 
 POLL_S = 0.1
@@ -74,8 +73,8 @@ class Outcome:
         return self.stored == self.faces and self.refused == 0
 
 
-class NothingMoves(Exception):
-    """The run should go on and does not."""
+class NoProgress(Exception):
+    """The run should go on and does not; how far it is."""
 
 
 def held(spool: Path) -> Held | None:
@@ -98,7 +97,7 @@ async def finish(
     """Wait until every source has its last answer and the spool is empty.
 
     Raises:
-        NothingMoves: neither a frame was answered nor a face left the spool for `timeout_s`.
+        NoProgress: neither a frame was answered nor a face left the spool for `timeout_s`.
     """
     seen: object = None
     moved_s = time.monotonic()
@@ -112,34 +111,22 @@ async def finish(
         if (state := (journal.frames, waiting, journal.is_finished)) != seen:
             seen, moved_s = state, time.monotonic()
         elif time.monotonic() - moved_s > timeout_s:
-            raise NothingMoves(
-                f"nothing moved for {timeout_s:.0f} s: {journal.frames} frames answered, {waiting} faces wait"
+            raise NoProgress(
+                f"no progress for {timeout_s:.0f} s, {journal.frames} frames answered, {waiting} faces wait"
             )
         await asyncio.sleep(POLL_S)
 
 
 async def detector_of(port: int) -> str:
     """Return which detector works, from detect's own metrics; empty while it does not say."""
-    found = _DETECTOR.search(await _metrics(port))
+    found = _DETECTOR.search(await ask(port, "metrics"))
     return found[1] if found else ""
 
 
 async def sights_and_visits(port: int) -> tuple[int | None, int | None]:
     """Return of how many faces forward was asked, and the visits it made of them; nothing if it is mute."""
-    metrics = await _metrics(port)
+    metrics = await ask(port, "metrics")
     sights, visits = _SIGHTS.search(metrics), _VISITS.search(metrics)
     if sights is None:
         return None, None
     return int(float(sights[1])), int(float(visits[1])) if visits else 0
-
-
-async def _metrics(port: int) -> str:
-    """Return what a service counts and measures; nothing if it does not answer."""
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
-            session.get(f"http://127.0.0.1:{port}/metrics") as response,
-        ):
-            return await response.text()
-    except (aiohttp.ClientError, TimeoutError):
-        return ""

@@ -23,6 +23,7 @@ from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.settings import ObjectStoreSettings
 from services.up import once, sweep
+from services.up.blocked import cause, look
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_settings, check_store
 from services.up.console import Console, ended_in
@@ -128,8 +129,8 @@ async def _run_once(request: Request, plan: Plan, console: Console) -> int:
 
     try:
         await once.finish(journal, plan.spool_path, request.timeout_s, progress)
-    except once.NothingMoves as error:
-        console.line("up", f"error: {error}")
+    except once.NoProgress as error:
+        console.line("up", f"error: {error}: {await _why(plan, journal)}")
         return EXIT_INCOMPLETE
     finally:
         console.close()
@@ -140,6 +141,11 @@ async def _run_once(request: Request, plan: Plan, console: Console) -> int:
         sys.stdout.flush()
     console.line("up", outcome.as_text())
     return 0 if outcome.is_complete else EXIT_INCOMPLETE
+
+
+async def _why(plan: Plan, journal: Journal) -> str:
+    ports = {name: plan.http_ports[name] for name in SERVICES}
+    return cause(await look(ports, plan.store_url, plan.folder, has_frames=journal.frames > 0))
 
 
 async def _outcome(plan: Plan, journal: Journal, seconds: float, detector: str) -> once.Outcome:

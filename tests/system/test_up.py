@@ -26,6 +26,7 @@ from paho.mqtt.client import MQTTv311
 from services.common.faces import decode_face
 from services.common.mqtt import Broker, Link
 from tests.conftest import skip
+from tests.disks import Disk, mountable
 from tests.support import SHARED, S3Server, eventually
 
 
@@ -80,11 +81,11 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "services.cli", "up", "--shared", "no", *map(str, arguments)]
 
 
-def play(environment: Mapping[str, str], store: str, *sources: str | Path) -> Result:
+def play(environment: Mapping[str, str], store: str, *sources: str | Path, timeout_s: int = 60) -> Result:
     """Run `up --once` to its end."""
     given = [argument for source in sources for argument in ("--source", source)]
     done = subprocess.run(
-        command(*given, "--once", "--json", "--store", store, "--timeout", "60"),
+        command(*given, "--once", "--json", "--store", store, "--timeout", str(timeout_s)),
         env=environment,
         capture_output=True,
         text=True,
@@ -178,12 +179,11 @@ async def test_without_a_camera_it_goes_on_and_says_what_to_try_next(
         skip("this machine has a camera")
     environment["FACEFERRY_CAMERA"] = "front=test://"
     running.start()
-    await eventually(lambda: "capture.camera_online" in running.log, 90)
+    await eventually(lambda: "next: a camera: ./scripts/up /dev/video0" in running.log, 90)
     said = running.log
     assert "playing a short demonstration clip, again and again until Ctrl-C" in said
     assert re.search(r"next: open http://127\.0\.0\.1:\d+/ in a browser", said)
     assert "next: a recording of yours: ./scripts/up clip.mp4" in said
-    assert "next: a camera: ./scripts/up /dev/video0" in said
     assert said.count("FACEFERRY_CAMERA: unknown, did you mean FACEFERRY_CAMERAS?") == 1
 
 
@@ -446,6 +446,19 @@ def test_what_cannot_work_is_said_in_one_line_with_status_2(
     assert problem.startswith("faceferry: ")
     assert said in problem
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_what_a_run_says_that_it_waits_for(
+    tmp_path: Path, environment: dict[str, str], clips: Path
+) -> None:
+    with mountable(tmp_path):
+        disk = Disk(tmp_path / "disk", size="700k").mount()
+        result = play(environment, str(disk.point / "faces"), clips / "classroom.mp4", timeout_s=8)
+    assert result.status == 1
+    said = result.log.splitlines()[-1]
+    assert re.search(r"error: no progress for 8 s, \d+ frames answered, \d+ faces wait: ", said), result.log
+    assert f"file://{disk.point}/faces is full: " in said
+    assert "make room there and run the same again, for what waits is kept" in said
 
 
 def test_without_a_broker_program_it_says_how_to_get_one(tmp_path: Path) -> None:

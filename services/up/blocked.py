@@ -1,0 +1,134 @@
+"""Why a run over recordings does not go on: from what its services say of themselves to one sentence."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+TIMEOUT_S = 10.0
+NO_ROOM_BYTES = 1024 * 1024
+"""With less on its disk a spool is as good as full."""
+
+_CAMERA = re.compile(
+    r'^faceferry_capture_state\{camera="([^"]+)",faceferry_capture_state="(\w+)"\} 1', re.MULTILINE
+)
+_FULL = re.compile(r"\bfull\b|No space left")
+_IN_THE_DOCUMENTS = "docs/operations.md, 'What keeps the store from its bucket', has each reason"
+
+Checks = Mapping[str, str]
+"""What a service depends on, by name: `ok`, or what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found out about a run that does not go on.
+
+    Attributes:
+        services: what each says, by name; nothing of one that does not answer.
+        cameras: the state of each camera by name, as far as capture says it.
+        store: where faces go, as a URL.
+        folder: where they wait, and
+        room_bytes: how much room there is.
+        has_frames: whether a frame was ever answered.
+    """
+
+    services: Mapping[str, Checks | None]
+    store: str
+    folder: Path
+    room_bytes: int
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    has_frames: bool = False
+
+
+def cause(found: Findings) -> str:
+    """Return what blocks and what to do: first what others only wait for."""
+    return (
+        _of_disk(found)
+        or _of_store(found.store, (found.services.get("store") or {}).get("store", "ok"))
+        or _of_silence(found)
+        or _of_checks(found)
+        or _of_cameras(found)
+        or "no service says why; on a slow machine --timeout waits for longer"
+    )
+
+
+def _of_disk(found: Findings) -> str | None:
+    spool = (found.services.get("forward") or {}).get("spool", "ok")
+    if found.room_bytes < NO_ROOM_BYTES or _FULL.search(spool):
+        return (
+            f"the disk is full that {found.folder} is on, where faces wait: make room there, or name another "
+            "place in XDG_STATE_HOME"
+        )
+    return None
+
+
+def _of_store(url: str, said: str) -> str | None:
+    if said == "ok":
+        return None
+    if _FULL.search(said):
+        return f"{url} is full: make room there and run the same again, for what waits is kept"
+    advice = _IN_THE_DOCUMENTS if url.startswith("s3://") else "may this user write there, and is it mounted?"
+    return f"{url} takes no faces ({said}): {advice}"
+
+
+def _of_silence(found: Findings) -> str | None:
+    silent = [name for name, checks in found.services.items() if checks is None]
+    if not silent:
+        return None
+    return f"{' and '.join(silent)} did not answer: the lines above say whether it ended, and why"
+
+
+def _of_checks(found: Findings) -> str | None:
+    problems = [
+        f"{service}: {name}: {said}"
+        for service, checks in found.services.items()
+        for name, said in (checks or {}).items()
+        if said != "ok"
+    ]
+    if any("budget" in problem for problem in problems):
+        problems.append("FACEFERRY_SPOOL_MAX_BYTES says what it may hold")
+    return "; ".join(problems) or None
+
+
+def _of_cameras(found: Findings) -> str | None:
+    away = [f"{name} is {state}" for name, state in found.cameras.items() if state != "online"]
+    if away:
+        return f"no frames come: {', '.join(away)}; the lines of capture above have its program's words"
+    return (
+        None if found.has_frames else "no frame was answered: the lines of detect above say whether it runs"
+    )
+
+
+async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames: bool) -> Findings:
+    """Ask all services of a run what is wrong.
+
+    Args:
+        ports: where each answers, by its name.
+        store: where faces go, as a URL.
+        folder: where they wait.
+        has_frames: whether a frame was ever answered.
+    """
+    services = {name: _checks(await ask(port, "readyz")) for name, port in ports.items()}
+    cameras = dict(_CAMERA.findall(await ask(ports["capture"], "metrics")))
+    disk = os.statvfs(folder)
+    return Findings(services, store, folder, disk.f_bavail * disk.f_frsize, cameras, has_frames)
+
+
+async def ask(port: int, page: str) -> str:
+    """Return what a service of this machine answers; nothing if it does not."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
+            session.get(f"http://127.0.0.1:{port}/{page}") as response,
+        ):
+            return await response.text()
+    except (aiohttp.ClientError, TimeoutError):
+        return ""
+
+
+def _checks(text: str) -> Checks | None:
+    return {str(name): str(said) for name, said in json.loads(text)["checks"].items()} if text else None

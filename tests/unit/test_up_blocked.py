@@ -1,0 +1,75 @@
+"""What `up --once` says of a run that does not go on."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from services.up.blocked import Findings, cause
+
+FINE = Findings(
+    services={
+        "store": {"cloud": "ok", "store": "ok"},
+        "forward": {"spool": "ok", "local_broker": "ok", "cloud_broker": "ok"},
+        "detect": {"broker": "ok", "custody": "ok"},
+        "capture": {"local/front": "ok"},
+    },
+    store="file:///faces",
+    folder=Path("/state"),
+    room_bytes=1 << 30,
+    cameras={"front": "online"},
+    has_frames=True,
+)
+FULL = "full: [Errno 28] No space left on device"
+BUCKET = "s3://bucket/x"
+
+
+def wrong(service: str, check: str, said: str) -> Findings:
+    services = {**FINE.services, service: {**(FINE.services[service] or {}), check: said}}
+    # Whoever waits for the one that is blocked says so, too.
+    return dataclasses.replace(FINE, services={**services, "detect": {"custody": "full: 256 faces"}})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            wrong("store", "store", FULL),
+            "file:///faces is full: make room there and run the same",
+        ),
+        (
+            dataclasses.replace(wrong("store", "store", "forbidden: AccessDenied"), store=BUCKET),
+            f"{BUCKET} takes no faces (forbidden: AccessDenied): docs/operations.md, 'What keeps the store",
+        ),
+        (
+            wrong("store", "store", "read_only: /faces"),
+            "file:///faces takes no faces (read_only: /faces): may this user write there, and is it mounted?",
+        ),
+        (
+            wrong("forward", "spool", "the disk is full"),
+            "the disk is full that /state is on, where faces wait",
+        ),
+        (dataclasses.replace(FINE, room_bytes=9), "the disk is full that /state is on, where faces wait"),
+        (
+            wrong("forward", "spool", "the spool is at its budget"),
+            "forward: spool: the spool is at its budget; detect: custody: full: 256 faces; FACEFERRY_SPOOL",
+        ),
+        (
+            dataclasses.replace(FINE, services={**FINE.services, "detect": None}),
+            "detect did not answer: the lines above say whether it ended, and why",
+        ),
+        (
+            wrong("store", "cloud", "no connection to 127.0.0.1:9"),
+            "store: cloud: no connection to 127.0.0.1:9",
+        ),
+        (
+            dataclasses.replace(FINE, cameras={"front": "offline", "yard": "online"}),
+            "no frames come: front is offline; the lines of capture above have its program's words",
+        ),
+        (dataclasses.replace(FINE, has_frames=False), "no frame was answered: the lines of detect above"),
+        (FINE, "no service says why; on a slow machine --timeout waits for longer"),
+    ],
+)
+def test_what_blocks_a_run_is_said_with_what_to_do(found: Findings, said: str) -> None:
+    assert cause(found).startswith(said)
+    assert "nothing moved" not in cause(found)
