@@ -18,8 +18,11 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line in one line; `--help` shows what there is."""
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Read a command line; a misspelt option is named with the one that was meant."""
-        options, unknown = self.parse_known_args(arguments)
+        """Read a command line, its options anywhere; a misspelt one is named with the one that was meant."""
+        try:
+            options, unknown = self.parse_known_intermixed_args(arguments)
+        except TypeError:  # with commands of its own: theirs come behind them
+            options, unknown = self.parse_known_args(arguments)
         if unknown:
             near = nearest(unknown[0].partition("=")[0], self._option_string_actions)
             self.error(f"there is no argument {unknown[0]}" + (f", did you mean {near}?" if near else ""))

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from services.cli import main
+from services.commands import up
+from services.commands.arguments import Parser
 from services.common.age import new_identity
 
 WRONG = {
@@ -56,6 +58,15 @@ def test_an_argument_that_cannot_be_meant_is_named_in_one_line_with_status_2(
     assert said.err.startswith(f"faceferry {words.split(maxsplit=1)[0]}")
     assert WRONG[words] in said.err
     assert "_" not in said.err  # no name out of our code
+
+
+def test_sources_and_options_of_up_may_stand_in_any_order() -> None:
+    parser = Parser()
+    up.add_arguments(parser)
+    for words in ("a.mp4 b=c.mp4 --once", "--once a.mp4 b=c.mp4", "a.mp4 --once b=c.mp4"):
+        options = parser.read([*words.split(), "--source", "d.mp4"])
+        assert (options.sources, options.source, options.once) == (["a.mp4", "b=c.mp4"], ["d.mp4"], True)
+    assert parser.read([]).sources == []
 
 
 def test_a_misspelt_command_is_named_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
