@@ -167,8 +167,8 @@ def test_a_source_that_cannot_be_is_called_what_its_user_called_it(sources: list
 
 
 def test_sources_without_a_name_take_none_that_another_has() -> None:
-    settings = camera_settings(["test://", "camera-2=test://", "test://"], is_once=False)
-    assert settings == ("camera=test://", "camera-2=test://", "camera-3=test://")
+    settings = camera_settings(["test://", "camera-3=test://", "test://"], is_once=False)
+    assert settings == ("camera=test://", "camera-3=test://", "camera-4=test://")
 
 
 def test_options_may_stand_behind_the_name_of_a_file_that_is_there(tmp_path: Path) -> None:
