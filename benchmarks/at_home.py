@@ -1,46 +1,135 @@
-"""What living with others costs: processor time a face, with everything for them on and with everything off.
+"""What living with others costs: processor time a face, with what others want and without.
 
-    python -m benchmarks.at_home [--clip shared/data/video/classroom.mp4] [--runs 5] [--repeats 20]
+    python -m benchmarks.at_home [--rounds 5] [--repeats 10] [--only WAY ...]
 
-Off: the four services and both brokers, a recording, a folder. On: besides these Home Assistant's entities, a
-webhook for each visit with its picture, and traces as they are by default, of one frame in ten (they want the
-extra `otel`). Once with visits, and once with each face of each frame, where a face costs least and what is
-added to it shows most; there are no visits then that could be told of, and traces alone are on. Start-up is
-left out, for services last; whoever gets messages and traces is left out, for they are elsewhere.
+A recording of people goes paced through the four services and both brokers into a folder: as it is; beside
+others (Home Assistant's entities, a webhook for each visit with its picture, and traces as they are by
+default, of one frame in ten, which want the extra `otel`); watched (a page of the gallery open that loads the
+image of every face, each service scraped and asked whether it is ready every 5 s); and sealed, for a key that
+nobody has. Start-up is left out, and so is whoever looks on and gets messages and traces, for they are
+elsewhere.
 """
 
 import argparse
-import asyncio
-import os
-import statistics
+import contextlib
+import json
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from benchmarks.observability import Run, add_options, lengthened, run_once, table
-from benchmarks.report.alone import alone
-from benchmarks.report.findings import Figure, Part
-from tests.support import SHARED
+from benchmarks.clips import CROWD, FOUR_FACES, clip, shortened
+from benchmarks.report.alone import alone, in_turns
+from benchmarks.report.findings import Cell, Figure, Part, Table
+from benchmarks.rig import Rig, median
+from benchmarks.ways import Cost, flat_out
+from services.common.age import new_identity
 
-MOST_TIMES_OFF = 1.05
-KEEPS = ("visits", "every")
-ABOUT = """
-{clip}, {repeats} times over, through the four services and both brokers into a folder; {runs} times with
-nobody else and {runs} times, in turns, with Home Assistant's entities, a webhook for each visit with its
-picture, and traces of one frame in ten. With visits these are {visits} faces; with each face of each frame
-there are {every}, and traces alone are on. The figures are processor milliseconds a face, all processes
-together; medians. Start-up is left out, and so is whoever gets the messages and the traces.
-"""
+ASKED_EVERY_S = 5.0
+FRAMES_OF_CLIP = 45
+PAIRS = {
+    "visits, beside others": ("visits", 1.05),
+    "every face, with traces": ("every face", 1.05),
+    "every face, watched": ("every face", 1.05),
+    "crowd, sealed": ("crowd", 1.15),
+}
+"""Each way, the same without, and how many times that it may cost."""
 
-Runs = tuple[list[Run], list[Run]]
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is played, and how often."""
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10, help="how often a clip is played in a run")
+    parser.add_argument("--only", action="append", choices=PAIRS, help="this way; repeatable")
+
+
+def measure(options: argparse.Namespace) -> Part:
+    """Play the clips in all ways, in turns."""
+    pairs = {way: pair for way, pair in PAIRS.items() if way in (options.only or PAIRS)}
+    wanted = {name for way, (without, _) in pairs.items() for name in (way, without)}
+    with tempfile.TemporaryDirectory(prefix="faceferry-") as folder, _somebody() as (url, paths):
+        ways = {
+            name: partial(_in_folder, run, Path(folder), name)
+            for name, run in _ways(url, options.repeats).items()
+            if name in wanted
+        }
+        found = in_turns(ways, options.rounds)
+    told = {"/v1/traces": "traces", "/somebody-came": "beside"}
+    if missing := [path for path, word in told.items() if word in "".join(ways) and path not in paths]:
+        raise SystemExit(f"nothing came to {', '.join(missing)}: is the extra `otel` installed?")
+    return Part(
+        "at_home",
+        "At home with others",
+        figures=tuple(_figures(pairs, found)),
+        tables=(_table(found),),
+    )
+
+
+def _ways(url: str, repeats: int) -> dict[str, Callable[[Path], Cost]]:
+    people = shortened(clip(FOUR_FACES, "h264", "480x270", 15), FRAMES_OF_CLIP * repeats)
+    crowd = clip(CROWD, "mjpeg", "640x480")
+    _nobodys, public = new_identity()
+    # Sent five times as often as by default, for services are killed at the end of a run, with what is left.
+    traces = {"FACEFERRY_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "1000"}
+    others = {
+        "FACEFERRY_HOME_ASSISTANT": "1",
+        "FACEFERRY_NOTIFY_URL": f"{url}/somebody-came",
+        "FACEFERRY_NOTIFY_PICTURE": "1",
+        "FACEFERRY_NOTIFY_PER_MINUTE": "600",
+    }
+    return {
+        "visits": partial(flat_out, people, keep="visits"),
+        "visits, beside others": partial(flat_out, people, keep="visits", settings=traces | others),
+        "every face": partial(flat_out, people),
+        "every face, with traces": partial(flat_out, people, settings=traces),
+        "every face, watched": partial(flat_out, people, watched=_watching),
+        "crowd": partial(flat_out, crowd),
+        "crowd, sealed": partial(flat_out, crowd, settings={"FACEFERRY_SEAL_TO": public}),
+    }
+
+
+def _in_folder(run: Callable[[Path], Cost], folder: Path, name: str, number: int) -> Cost:
+    return run(folder / f"{number} {name}")
+
+
+def _figures(pairs: Mapping[str, tuple[str, float]], found: Mapping[str, Sequence[Cost]]) -> Iterator[Figure]:
+    for way, (without, most) in pairs.items():
+        rise = _cpu_ms_a_face(found[way]) / _cpu_ms_a_face(found[without])
+        yield Figure(f"CPU a face: {way}, times {without}", rise, "less", most)
+
+
+def _table(found: Mapping[str, Sequence[Cost]]) -> Table:
+    parts = list(dict.fromkeys(part for runs in found.values() for part in runs[0].cpu_ms))
+    rows: list[tuple[Cell, ...]] = [
+        (
+            way,
+            runs[0].faces,
+            *(_part_ms(runs, part) if part in runs[0].cpu_ms else None for part in parts),
+            _cpu_ms_a_face(runs),
+            *(edge([run.cpu_ms_a_face for run in runs]) for edge in (min, max)),
+        )
+        for way, runs in found.items()
+    ]
+    columns = ("way", "faces", *parts, "in all", "least of all runs", "most")
+    return Table("CPU milliseconds a face", columns, tuple(rows))
+
+
+def _part_ms(runs: Sequence[Cost], part: str) -> float:
+    return median([run.cpu_ms[part] / run.faces for run in runs])
+
+
+def _cpu_ms_a_face(runs: Sequence[Cost]) -> float:
+    return median([run.cpu_ms_a_face for run in runs])
 
 
 @contextmanager
-def somebody() -> Iterator[tuple[str, list[str]]]:
+def _somebody() -> Iterator[tuple[str, list[str]]]:
     """Take whatever is posted; yields where, and the paths of what came."""
     paths: list[str] = []
 
@@ -63,73 +152,54 @@ def somebody() -> Iterator[tuple[str, list[str]]]:
         def handle_error(self, *_: Any) -> None:
             """Say nothing of those who go without a word: services are killed at the end of a run."""
 
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", paths
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def _watching(rig: Rig) -> Iterator[None]:
+    """Scrape, and look at the page, for as long as the context lasts."""
+    is_over, page = threading.Event(), rig.plan.gallery_url
+    urls = [f"http://127.0.0.1:{port}" for port in rig.plan.http_ports.values()]
+    rig.wait("the gallery", lambda: _reads(page))
+    scraping = threading.Thread(target=_scrape, args=(urls, is_over))
+    scraping.start()
+    # It ends with the gallery.
+    threading.Thread(target=_look, args=(page,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", paths
+        yield
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        is_over.set()
+        scraping.join()
 
 
-def everything(url: str, keep: str) -> Mapping[str, str]:
-    """Return what has to be set so that everything is on that there is."""
-    # Sent five times as often as by default, for services are killed at the end of a run, with what is left.
-    traces = {"FACEFERRY_OTLP_URL": url, "OTEL_BSP_SCHEDULE_DELAY": "1000"}
-    if keep != "visits":
-        return traces
-    return traces | {
-        "FACEFERRY_HOME_ASSISTANT": "1",
-        "FACEFERRY_NOTIFY_URL": f"{url}/somebody-came",
-        "FACEFERRY_NOTIFY_PICTURE": "1",
-        "FACEFERRY_NOTIFY_PER_MINUTE": "600",
-    }
+def _scrape(urls: Sequence[str], is_over: threading.Event) -> None:
+    while not is_over.is_set():
+        for url in urls:
+            for path in ("/metrics", "/readyz"):
+                _reads(f"{url}{path}")
+        is_over.wait(ASKED_EVERY_S)
 
 
-def play_in_turns(clip: Path, repeats: int, runs: int, keep: str) -> Runs:
-    """Return the runs with everything off, and with everything on."""
-    off: list[Run] = []
-    on: list[Run] = []
-    kept = {"FACEFERRY_KEEP": keep}
-    with tempfile.TemporaryDirectory() as name, somebody() as (url, paths):
-        long = lengthened(clip.resolve(), repeats, Path(name))
-        for _ in range(runs):
-            off.append(asyncio.run(run_once(long, is_watched=False, more=kept)))
-            paths.clear()
-            on.append(asyncio.run(run_once(long, is_watched=False, more={**kept, **everything(url, keep)})))
-            check(paths, keep)
-    return off, on
+def _look(page: str) -> None:
+    """Load the image of every face that the page is told of."""
+    with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(f"{page}events") as events:  # noqa: S310
+        for line in events:
+            for face in json.loads(line[6:]) if line.startswith(b"data: [") else ():
+                _reads(f"{page}image/{face['key']}")
 
 
-def check(paths: Sequence[str], keep: str) -> None:
-    """Raise if something that is measured was not there."""
-    wanted = {"/v1/traces", *(["/somebody-came"] if keep == "visits" else ())}
-    if missing := wanted - set(paths):
-        raise SystemExit(f"nothing came to {', '.join(missing)}: is the extra `otel` installed?")
-
-
-def rise(runs: Runs, keep: str) -> Figure:
-    """Return by how much the cost rises."""
-    off, on = (statistics.median(run.ms_a_face for run in each) for each in runs)
-    what = "with visits" if keep == "visits" else "each face of each frame"
-    title = f"CPU a face with everything on, times that with everything off, {what}"
-    return Figure(title, on / off, "less", MOST_TIMES_OFF)
-
-
-def measure(options: argparse.Namespace) -> Part:
-    """Play the clip with everything off and on, in both ways."""
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
-    all_runs = {keep: play_in_turns(options.clip, options.repeats, options.runs, keep) for keep in KEEPS}
-    faces = {keep: off[0].faces for keep, (off, _) in all_runs.items()}
-    return Part(
-        "at_home",
-        "At home with others: Home Assistant, a webhook and traces",
-        ABOUT.format(clip=options.clip.name, repeats=options.repeats, runs=options.runs, **faces),
-        tuple(rise(runs, keep) for keep, runs in all_runs.items()),
-        tuple(table(*runs) for runs in all_runs.values()),
-    )
+def _reads(url: str) -> bool:
+    """Read what is there; say whether something was."""
+    with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
+        return bool(answer.read())
+    return False
 
 
 if __name__ == "__main__":

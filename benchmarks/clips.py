@@ -113,11 +113,21 @@ def film(title: str, pictures: Callable[[], Iterable[Picture]], size: str, codec
 
 
 def shortened(video: Path, frames: int) -> Path:
-    """Return the beginning of a clip, as it is."""
+    """Return the beginning of a clip, as it is; of one that has fewer frames, over and over."""
     made = video.with_name(f"{video.stem}-first-{frames}{video.suffix}")
     if not made.exists():
         with _unfinished(made) as path:
-            words = ["-i", str(video), "-c", "copy", "-frames:v", str(frames), str(path)]
+            words = [
+                "-stream_loop",
+                "-1",
+                "-i",
+                str(video),
+                "-c",
+                "copy",
+                "-frames:v",
+                str(frames),
+                str(path),
+            ]
             subprocess.run([find_ffmpeg(), "-v", "error", "-y", *words], check=True)
     return made
 

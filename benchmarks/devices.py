@@ -7,9 +7,8 @@ receipts. The last is a real forward behind a broker of its own, fed as detect f
 import asyncio
 import contextlib
 import itertools
-import resource
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,9 @@ import psutil
 
 from benchmarks.rig import Usage, usage_of
 from benchmarks.simulated import Device, Ledger
-from benchmarks.thin import ThinDevice
 from tests.support import MosquittoServer, ServiceProcess, eventually
 
 REAL_DEVICE = "bench"
-FACES_A_S = 180.0
-REAL_FACES_A_S = 20.0
 WARM_UP_S = 4.0
 CONNECT_AT_ONCE = 20
 RECEIPT_S = 20.0
@@ -55,7 +51,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class _Site:
     """Both brokers, the store's replicas and the real forward, each a process that runs."""
 
     cloud: MosquittoServer
@@ -66,31 +62,26 @@ class Site:
     def usage(self) -> dict[str, Usage]:
         """Return what each part has taken so far, all stores as one."""
         stores = [usage_of(store.pid) for store in self.stores]
-        cpu_s, resident = sum(one.cpu_s for one in stores), sum(one.resident_bytes for one in stores)
         return {
-            "store": Usage(cpu_s, resident),
+            "store": Usage(sum(one.cpu_s for one in stores), sum(one.resident_bytes for one in stores)),
             "forward": usage_of(self.forward.pid),
             "cloud": usage_of(self.cloud.pid),
         }
 
     def check(self) -> None:
-        """Raise what a service that has ended said last.
-
-        Raises:
-            RuntimeError: one has ended.
-        """
+        """Raise what a service that has ended said last."""
         for service in (*self.stores, self.forward):
             if service.exit_status is not None:
-                words = service.log[-2_000:]
-                raise RuntimeError(f"{service.name} ended with status {service.exit_status}: {words}")
+                raise RuntimeError(f"{service.name} ended: {service.log[-2_000:]}")
 
 
-async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> Cost:
+async def cost_of(devices: int, replicas: int, faces_a_s: float, seconds: float, folder: Path) -> Cost:
     """Measure with so many simulated devices, which share one rate, and so many stores.
 
     Args:
         devices: how many are simulated.
         replicas: how many stores there are.
+        faces_a_s: of all simulated devices together; the real forward has a ninth of that besides.
         seconds: for how long to measure.
         folder: an empty one. All that it holds at the end is best left until nothing is measured any more:
             to remove it keeps the file system busy for half a minute.
@@ -100,35 +91,28 @@ async def cost_of(devices: int, replicas: int, seconds: float, folder: Path) -> 
     """
     async with _site(folder, replicas) as site, asyncio.TaskGroup() as tasks:
         faces, real_faces = Ledger(), Ledger()
-        names = [f"device-{number:04}" for number in range(devices)]
-        fleet = [ThinDevice(name, faces) for name in names]
-        camera = Device(REAL_DEVICE, ("local", site.local.url), real_faces)
-        await _connect(fleet, site.cloud.port)
-        running = tasks.create_task(camera.run())
-        await camera.link.wait_up()
+        fleet = [Device(f"device-{number:04}", faces) for number in range(devices)]
+        camera = Device(REAL_DEVICE, real_faces, "taken")
+        for some in (fleet[start : start + CONNECT_AT_ONCE] for start in range(0, devices, CONNECT_AT_ONCE)):
+            await asyncio.gather(*(each.connect(site.cloud.port) for each in some))
+        await camera.connect(site.local.port)
         publishing = [
-            tasks.create_task(_publish(fleet, FACES_A_S)),
-            tasks.create_task(_publish([camera], REAL_FACES_A_S)),
+            tasks.create_task(_publish(fleet, faces_a_s)),
+            tasks.create_task(_publish([camera], faces_a_s / 9)),
         ]
         # At its first face each device gets a folder, once in each store; later faces are what counts.
-        await asyncio.sleep(max(WARM_UP_S, 2.0 * replicas * devices / FACES_A_S))
+        await asyncio.sleep(max(WARM_UP_S, 2.0 * replicas * devices / faces_a_s))
         cost = await _measure(site, faces, real_faces, seconds)
-        _cancel(publishing)
+        for task in publishing:
+            task.cancel()
         await _wait_for_receipts(site, faces, real_faces)
-        running.cancel()
-        for device in fleet:
+        for device in (*fleet, camera):
             device.close()
     return cost
 
 
-def allow_connections(count: int) -> None:
-    """Let this process, and those that it starts, have as many open files as so many connections need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096, 2 * count)), hard))
-
-
 @asynccontextmanager
-async def _site(folder: Path, replicas: int) -> AsyncIterator[Site]:
+async def _site(folder: Path, replicas: int) -> AsyncIterator[_Site]:
     async with AsyncExitStack() as stack:
         cloud, local = MosquittoServer(folder), MosquittoServer(folder)
         settings = {
@@ -144,25 +128,12 @@ async def _site(folder: Path, replicas: int) -> AsyncIterator[Site]:
             stack.callback(broker.start().kill)
         for service in (*stores, forward):
             stack.callback(service.start().kill)
-        await _links_up([*stores, forward])
-        yield Site(cloud, local, stores, forward)
+        for service in (*stores, forward):
+            await eventually(lambda service=service: service.log.count("mqtt.link_up") >= 2, 30)  # type: ignore[misc]
+        yield _Site(cloud, local, stores, forward)
 
 
-async def _links_up(services: Sequence[ServiceProcess]) -> None:
-    for service in services:
-        await eventually(_tells(service, 2), 30)
-
-
-def _tells(service: ServiceProcess, links: int) -> Callable[[], bool]:
-    return lambda: service.log.count("mqtt.link_up") >= links
-
-
-async def _connect(devices: Sequence[ThinDevice], port: int) -> None:
-    for start in range(0, len(devices), CONNECT_AT_ONCE):
-        await asyncio.gather(*(each.connect(port) for each in devices[start : start + CONNECT_AT_ONCE]))
-
-
-async def _publish(devices: Sequence[Device] | Sequence[ThinDevice], faces_a_s: float) -> None:
+async def _publish(devices: Sequence[Device], faces_a_s: float) -> None:
     """Publish faces at even distances, the devices in turn, until cancelled."""
     began_s = time.monotonic()
     for number in itertools.count():
@@ -170,22 +141,19 @@ async def _publish(devices: Sequence[Device] | Sequence[ThinDevice], faces_a_s: 
         devices[number % len(devices)].publish(number)
 
 
-async def _measure(site: Site, faces: Ledger, real_faces: Ledger, seconds: float) -> Cost:
+async def _measure(site: _Site, faces: Ledger, real_faces: Ledger, seconds: float) -> Cost:
     psutil.cpu_percent()
     before, began_s = site.usage(), time.monotonic()
     count, real_count, receipts = faces.published, real_faces.published, faces.receipts
     await asyncio.sleep(seconds)
     after, ended_s = site.usage(), time.monotonic()
     busy = psutil.cpu_percent() / 100
-    own = real_faces.published - real_count
-    every = faces.published - count + own
-    faces_a_receipt = (every - own) / max(1, faces.receipts - receipts)
+    own, simulated = real_faces.published - real_count, faces.published - count
+    faces_a_receipt = simulated / max(1, faces.receipts - receipts)
     await asyncio.sleep(1.0)  # the last faces' receipts
+    counts = {"store": own + simulated, "cloud": own + simulated, "forward": own}
     return Cost(
-        {
-            part: (after[part].cpu_s - before[part].cpu_s) * 1e3 / (own if part == "forward" else every)
-            for part in before
-        },
+        {part: (after[part].cpu_s - before[part].cpu_s) * 1e3 / counts[part] for part in before},
         {part: usage.resident_bytes / 1e6 for part, usage in after.items()},
         faces.took_ms(began_s, ended_s),
         faces_a_receipt,
@@ -193,22 +161,13 @@ async def _measure(site: Site, faces: Ledger, real_faces: Ledger, seconds: float
     )
 
 
-async def _wait_for_receipts(site: Site, faces: Ledger, real_faces: Ledger) -> None:
+async def _wait_for_receipts(site: _Site, faces: Ledger, real_faces: Ledger) -> None:
     def missing() -> int:
         site.check()
-        at_forward = real_faces.published - _stored(site.forward)
-        return faces.waiting + max(real_faces.waiting, at_forward)
+        stored = int(site.forward.metric("faceferry_forward_stored_total"))
+        return faces.waiting + max(real_faces.waiting, real_faces.published - stored)
 
     with contextlib.suppress(TimeoutError):
         await eventually(lambda: missing() == 0, RECEIPT_S)
     if (count := missing()) > 0:
         raise NotReceipted(f"{count} of {faces.published + real_faces.published} faces")
-
-
-def _stored(forward: ServiceProcess) -> int:
-    return int(forward.metric("faceferry_forward_stored_total"))
-
-
-def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
-    for task in tasks:
-        task.cancel()

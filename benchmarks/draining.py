@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -13,22 +14,22 @@ from services.common.batches import Batch
 from services.common.faces import Face, encode_face
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import MAX_IDS, encode_stored
-from services.forward.spool import Changes, Spool
-from services.forward.spooled import SpooledFace
+from services.forward.spool import Spool
+from tests.custody import damage
+from tests.custody.damage import Row
 from tests.custody.faces import DEVICE, known_face
 from tests.custody.proxy import Proxy, Shape
+from tests.custody.rig import PASSWORD
+from tests.custody.undeliverable import broker_rules, fill
 from tests.support import MosquittoServer, ServiceProcess, eventually
 
 FACE_BYTES = 20_000
-OURS, BRIDGE, TUNED_BRIDGE = (
-    "forward",
-    "Mosquitto bridge, default window",
-    "Mosquitto bridge, window of 1,000",
-)
-WAYS = (OURS, BRIDGE, TUNED_BRIDGE)
+OURS = "forward"
+BRIDGE, TUNED_BRIDGE = "Mosquitto bridge, default window", "Mosquitto bridge, window of 1,000"
 NEW_FACE_EVERY_S = 1.0
 FIRST_NEW = 1_000_000
 GIVE_UP_S = 150.0
+RESERVE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,6 @@ class Road:
         """The capacity in bytes a second; 0 for bare loopback."""
         return self.megabits_s * 1e6 / 8
 
-    @property
-    def shape(self) -> Shape | None:
-        """What the proxy has to do."""
-        return Shape(self.bytes_per_s, self.round_trip_ms / 2000) if self.megabits_s else None
-
     def __str__(self) -> str:
         return f"{self.megabits_s} Mbit/s, {self.round_trip_ms} ms" if self.megabits_s else "loopback"
 
@@ -62,8 +58,8 @@ class Drain:
     """How one backlog went.
 
     Attributes:
-        faces_per_s: at the receiver.
-        bytes_per_s: of their images, at the receiver.
+        faces_per_s: at the receiver, from the first to the last.
+        bytes_per_s: of their images.
         new_face_s: how long each new face took from its publication to the receiver.
     """
 
@@ -72,19 +68,15 @@ class Drain:
     new_face_s: tuple[float, ...]
 
 
-class Receiver:
+class _Receiver:
     """A bare subscriber that receipts what comes in."""
 
     def __init__(self, broker_url: str) -> None:
         self.arrived_s: dict[str, float] = {}
         self._receipts: Batch[str] = Batch(self._send, most=MAX_IDS)
-        self.link = Link(
-            "cloud",
-            Broker(broker_url),
-            identity="receiver",
-            subscriptions=[f"faceferry/{DEVICE}/+/face"],
-            receive_maximum=1_000,
-        )
+        topics = [f"faceferry/{DEVICE}/+/face"]
+        broker = Broker(broker_url)
+        self.link = Link("cloud", broker, identity="receiver", subscriptions=topics, receive_maximum=1_000)
 
     async def run(self) -> None:
         """Take in faces until cancelled."""
@@ -99,93 +91,103 @@ class Receiver:
             self.link.publish(encode_stored(DEVICE, ids, {}))
 
 
-def bridge_config(port: int, window: int) -> str:
-    """Return what makes a local broker a bridge to a port; `window` messages unacknowledged."""
-    return (
-        "\n".join(
-            [
-                "connection cloud",
-                f"address 127.0.0.1:{port}",
-                "topic faceferry/# out 1",
-                "bridge_protocol_version mqttv50",
-                "restart_timeout 1",
-                "cleansession false",
-                "try_private false",
-                "notifications false",
-                "",
-            ]
-        )
-        + f"max_inflight_messages {window}\nmax_queued_messages 0\nmax_queued_bytes 0\n"
-    )
+async def drain(way: str, road: Road, backlog: Sequence[Face], bad: Sequence[Row] | None = None) -> Drain:
+    """Let a backlog drain and measure it.
 
+    Args:
+        way: `OURS` or a bridge.
+        road: to the cloud.
+        backlog: of good faces.
+        bad: rows of forward's spool that cannot be delivered, strewn among the good ones; None: as if there
+            were no such thing, with a broker that refuses nothing.
 
-@asynccontextmanager
-async def edge_of(way: str, folder: Path, proxy: Proxy, backlog: Sequence[Face]) -> AsyncIterator[Link]:
-    """An edge that holds the backlog and tries to reach the cloud; yields a link to its broker."""
-    async with AsyncExitStack() as stack:
-        config = ""
-        if way != OURS:
-            config = bridge_config(proxy.port, 20 if way == BRIDGE else 1_000)
-        local = MosquittoServer(folder)
-        text = local.config.read_text()
-        if config:
-            dropped = ("max_inflight", "max_queued", *(("set_tcp_nodelay",) if way == BRIDGE else ()))
-            text = "".join(f"{line}\n" for line in text.splitlines() if not line.startswith(dropped))
-        local.config.write_text(text + config)
-        local.start()
-        stack.callback(local.kill)
-        if way == OURS:
-            spool = Spool(_made(folder / "spool"), 8 * 1024 * 1024, DEVICE)
-            for start in range(0, len(backlog), 64):
-                chunk = enumerate(backlog[start : start + 64], start + 1)
-                spool.write(Changes([SpooledFace(n, face.id, encode_face(face)) for n, face in chunk]))
-            spool.close()
-            forward = ServiceProcess("forward", folder, forward_settings(folder, local, proxy)).start()
-            stack.callback(forward.kill)
-        link = await stack.enter_async_context(Link("local", Broker(local.url), identity="detect"))
-        await link.wait_up()
-        if way == OURS:
-            await eventually(lambda: forward.log.count("mqtt.link_up") >= 1, 20)
-        else:
-            await _fill(link, backlog)
-        yield link
-
-
-def forward_settings(folder: Path, local: MosquittoServer, proxy: Proxy) -> dict[str, str]:
-    """Return forward's settings, all defaults but where things are."""
-    return {
-        "FACEFERRY_DEVICE": DEVICE,
-        "FACEFERRY_LOCAL_MQTT_URL": local.url,
-        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://127.0.0.1:{proxy.port}",
-        "FACEFERRY_SPOOL_PATH": str(folder / "spool"),
-    }
-
-
-async def drain(way: str, road: Road, backlog: Sequence[Face]) -> Drain:
-    """Let a backlog drain and measure it."""
+    Raises:
+        TimeoutError: a good face has not arrived.
+    """
     with tempfile.TemporaryDirectory(prefix="faceferry-") as made:
         folder = Path(made)
         async with AsyncExitStack() as stack:
-            cloud = MosquittoServer(folder).start()
+            cloud = MosquittoServer(folder, "" if bad is None else broker_rules(folder)).start()
             stack.callback(cloud.kill)
             proxy = await stack.enter_async_context(Proxy(cloud.port))
-            proxy.shape = road.shape
+            if road.megabits_s:
+                proxy.shape = Shape(road.bytes_per_s, road.round_trip_ms / 2000)
             await proxy.refuse()
-            receiver = Receiver(cloud.url)
+            receiver = _Receiver(cloud.url)
             await stack.enter_async_context(receiver.link)
             running = asyncio.create_task(receiver.run())
             stack.callback(running.cancel)
             await receiver.link.wait_up()
-            link = await stack.enter_async_context(edge_of(way, folder, proxy, backlog))
+            edge = (
+                _forward(folder, proxy, backlog, bad) if way == OURS else _bridge(folder, proxy, way, backlog)
+            )
+            link = await stack.enter_async_context(edge)
             await proxy.listen()
             new_s = await _watch(link, receiver, {face.id for face in backlog})
-            arrived = sorted(receiver.arrived_s[face.id] for face in backlog)
-            seconds = arrived[-1] - arrived[0]
-            size_bytes = sum(len(face.image) for face in backlog[1:])
-            return Drain((len(backlog) - 1) / seconds, size_bytes / seconds, new_s)
+        arrived = sorted(receiver.arrived_s[face.id] for face in backlog)
+        seconds = arrived[-1] - arrived[0]
+        size_bytes = sum(len(face.image) for face in backlog[1:])
+        return Drain((len(backlog) - 1) / seconds, size_bytes / seconds, new_s)
 
 
-async def _watch(link: Link, receiver: Receiver, backlog: set[str]) -> tuple[float, ...]:
+@asynccontextmanager
+async def _forward(
+    folder: Path, proxy: Proxy, backlog: Sequence[Face], bad: Sequence[Row] | None
+) -> AsyncIterator[Link]:
+    """Run forward with the backlog in its spool; yield a link to its broker."""
+    spool = folder / "spool"
+    spool.mkdir()
+    Spool(spool, RESERVE_BYTES, DEVICE).close()
+    damage.settle(spool / damage.DATABASE)
+    fill(spool / damage.DATABASE, backlog, bad or (), random.Random(1))
+    damage.settle(spool / damage.DATABASE)
+    user = "" if bad is None else f"{DEVICE}@"
+    local = MosquittoServer(folder)
+    settings = {
+        "FACEFERRY_DEVICE": DEVICE,
+        "FACEFERRY_LOCAL_MQTT_URL": local.url,
+        "FACEFERRY_CLOUD_MQTT_URL": f"mqtt://{user}127.0.0.1:{proxy.port}",
+        "FACEFERRY_SPOOL_PATH": str(spool),
+        **({"FACEFERRY_CLOUD_MQTT_PASSWORD": PASSWORD} if user else {}),
+    }
+    with contextlib.ExitStack() as stack:
+        stack.callback(local.start().kill)
+        forward = stack.enter_context(ServiceProcess("forward", folder, settings))
+        async with Link("local", Broker(local.url), identity="detect") as link:
+            await link.wait_up()
+            await eventually(lambda: forward.log.count("mqtt.link_up") >= 1, 20)
+            yield link
+
+
+@asynccontextmanager
+async def _bridge(folder: Path, proxy: Proxy, way: str, backlog: Sequence[Face]) -> AsyncIterator[Link]:
+    """Run a Mosquitto that bridges, with the backlog in its memory; yield a link to it."""
+    window = 20 if way == BRIDGE else 1_000
+    local = MosquittoServer(folder)
+    dropped = ("max_inflight", "max_queued", *(("set_tcp_nodelay",) if way == BRIDGE else ()))
+    kept = [line for line in local.config.read_text().splitlines() if not line.startswith(dropped)]
+    bridge = [
+        "connection cloud",
+        f"address 127.0.0.1:{proxy.port}",
+        "topic faceferry/# out 1",
+        "bridge_protocol_version mqttv50",
+        "restart_timeout 1",
+        "cleansession false",
+        "try_private false",
+        "notifications false",
+        f"max_inflight_messages {window}",
+        *("max_queued_messages 0", "max_queued_bytes 0"),  # with the default one all but 1,000 are dropped
+    ]
+    local.config.write_text("\n".join([*kept, *bridge, ""]))
+    with contextlib.ExitStack() as stack:
+        stack.callback(local.start().kill)
+        async with Link("local", Broker(local.url), identity="detect") as link:
+            await link.wait_up()
+            await _fill(link, backlog)
+            yield link
+
+
+async def _watch(link: Link, receiver: _Receiver, backlog: set[str]) -> tuple[float, ...]:
     """Publish a new face now and then until the backlog has arrived; return how long each took."""
     published: dict[str, float] = {}
     started_s = last_s = time.monotonic()
@@ -218,8 +220,3 @@ async def _fill(link: Link, backlog: Sequence[Face]) -> None:
         waiting += 1
         link.publish(encode_face(face), acknowledged)
     await eventually(lambda: waiting == 0, 60)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder

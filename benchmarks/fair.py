@@ -2,38 +2,39 @@
 
     python -m benchmarks.fair [--rounds 3] [--seconds 10] [--rate 20] [--s3-server PROGRAM]
 
-A quiet device sends a few faces a second, alone and then beside a device that publishes as fast as the broker
-reads from it; both in one run, in turns, each on a broker and a store of their own.
+A quiet device sends a few faces a second to a Mosquitto and a store, which writes them into a real S3 server:
+alone, and then beside a device that publishes as fast as the broker reads, whatever anybody answers. What is
+not receipted in time is sent again, as forward does; a face without a receipt at the end counts with its age.
 """
 
 import argparse
 import asyncio
 import contextlib
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import uvloop
 
-from benchmarks.report.alone import alone
-from benchmarks.report.findings import Figure, Part, Table
-from benchmarks.rig import quantile, usage_of
+from benchmarks.report.alone import alone, in_turns
+from benchmarks.report.findings import Cell, Figure, Part, Table
+from benchmarks.rig import median, quantile
 from benchmarks.servers import S3_BUCKET, s3_server
 from benchmarks.simulated import new_face
 from services.common.faces import encode_face
-from services.common.logging import configure_logging
 from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import decode_receipt
 from services.common.topics import Source, device_topic
-from tests.support import MosquittoServer, S3Server, ServiceProcess, eventually
+from tests.support import MosquittoServer, S3Server, ServiceProcess, eventually, running_broker
 
 QUIET, LOUD = Source("quiet", "front"), "loud"
 MOST_TIMES = 3.0
@@ -46,20 +47,6 @@ WAYS: dict[str, tuple[str, ...]] = {
     "faces of 500 bytes, QoS 0": ("--qos", "0", "--bytes", "500"),
     "images that are refused, 20 kB, QoS 1": ("--kind", "garbage"),
 }
-ABOUT = """
-A device sends {rate:g} faces of 20 kB a second to a Mosquitto and a store, which writes them into a real S3
-server (versitygw); what is not receipted within {resend:g} s is sent again, as forward does. For
-{seconds:g} s it is alone; then another device publishes as fast as the broker takes it, whatever anybody
-answers; after {settle:g} s the first one is measured for as long again. The time is from the first
-publication of a face to its receipt; a face that has none at the end counts with its age. All processes
-share this machine's processors, the flood too. The ways take turns, {rounds} times each; medians count.
-"""
-LIMITS = (
-    "All is on one machine, and the flood, Mosquitto, the store and the S3 server share its processors. The"
-    " quiet device has sent before the flood began: one of which the store has never heard comes in with the"
-    " flood, whose queue in Mosquitto drops what it has no room for. A bound on what one connection may send"
-    " belongs before the broker, or in one that has it."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +57,11 @@ class Beside:
         alone_ms: of each face, without the flood.
         flooded_ms: beside it.
         sent_per_s: messages of the flood that the broker has read, a second.
-        store_cpu: processors that the store took meanwhile.
-        broker_cpu: and the broker.
     """
 
     alone_ms: Sequence[float]
     flooded_ms: Sequence[float]
     sent_per_s: float
-    store_cpu: float
-    broker_cpu: float
 
     @property
     def times(self) -> float:
@@ -141,25 +124,21 @@ class Quiet:
             await asyncio.sleep(RESEND_S)
 
 
-async def beside(options: argparse.Namespace, flood: Sequence[str], folder: Path, s3: S3Server) -> Beside:
+async def _beside(options: argparse.Namespace, flood: Sequence[str], folder: Path, s3: S3Server) -> Beside:
     """Measure the quiet device alone and then beside a flood."""
-    async with _site(folder, s3) as (broker, store):
+    async with _broker_of_a_store(folder, s3) as broker:
         quiet = Quiet(broker.url, options.rate)
         async with quiet.link, asyncio.TaskGroup() as tasks:
             await quiet.link.wait_up()
             running = [tasks.create_task(quiet.hear()), tasks.create_task(quiet.send())]
             alone_ms = await _watch(quiet, options.seconds)
             with _flooding(broker, flood, folder / "sent") as sent:
-                before = [usage_of(pid).cpu_s for pid in (store.pid, broker.pid)]
                 at_s, count = time.monotonic(), sent()
                 flooded_ms = await _watch(quiet, options.seconds)
-                took_s = time.monotonic() - at_s
-                after = [usage_of(pid).cpu_s for pid in (store.pid, broker.pid)]
-                rate = (sent() - count) / took_s
+                rate = (sent() - count) / (time.monotonic() - at_s)
             for task in running:
                 task.cancel()
-        cpu = [(now - was) / took_s for now, was in zip(after, before, strict=True)]
-        return Beside(alone_ms, flooded_ms, rate, *cpu)
+        return Beside(alone_ms, flooded_ms, rate)
 
 
 async def _watch(quiet: Quiet, seconds: float) -> list[float]:
@@ -170,107 +149,63 @@ async def _watch(quiet: Quiet, seconds: float) -> list[float]:
 
 
 @asynccontextmanager
-async def _site(folder: Path, s3: S3Server) -> AsyncIterator[tuple[MosquittoServer, ServiceProcess]]:
-    async with AsyncExitStack() as stack:
-        broker = MosquittoServer(folder)
-        settings = {
-            **s3.environment,
-            "FACEFERRY_CLOUD_MQTT_URL": broker.url,
-            "FACEFERRY_STORE_URL": f"s3://{S3_BUCKET}/{folder.name}",
-        }
-        store = ServiceProcess("store", folder, settings)
-        stack.callback(broker.start().kill)
-        stack.callback(store.start().kill)
-        await eventually(lambda: store.log.count("mqtt.link_up") == 2, 30)
-        yield broker, store
+async def _broker_of_a_store(folder: Path, s3: S3Server) -> AsyncIterator[MosquittoServer]:
+    with running_broker(folder) as broker:
+        url = f"s3://{S3_BUCKET}/{folder.name}"
+        settings = {"FACEFERRY_CLOUD_MQTT_URL": broker.url, "FACEFERRY_STORE_URL": url, **s3.environment}
+        with ServiceProcess("store", folder, settings) as store:
+            await eventually(lambda: store.log.count("mqtt.link_up") == 2, 30)
+            yield broker
 
 
 @contextmanager
-def _flooding(broker: MosquittoServer, options: Sequence[str], told: Path) -> Iterator["Sent"]:
+def _flooding(broker: MosquittoServer, options: Sequence[str], told: Path) -> Iterator[Callable[[], int]]:
+    """Run a flood; yield what says how many messages it has sent."""
     command = [sys.executable, "-m", "tests.flood", str(broker.port), LOUD, *options]
     with told.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out)
+
+    def sent() -> int:
+        return int((told.read_text().split() or ["0"])[-1])
+
     try:
-        sent = Sent(told)
-        sent.wait()
+        deadline_s = time.monotonic() + 30
+        while not sent():
+            if time.monotonic() > deadline_s:
+                raise TimeoutError("the flood has not begun")
+            time.sleep(0.05)
         yield sent
     finally:
         process.kill()
         process.wait()
 
 
-class Sent:
-    """How many messages a flood says that it has sent."""
-
-    def __init__(self, told: Path) -> None:
-        self._told = told
-
-    def __call__(self) -> int:
-        """Return how many."""
-        return int((self._told.read_text().split() or ["0"])[-1])
-
-    def wait(self) -> None:
-        """Wait until it has sent some."""
-        deadline_s = time.monotonic() + 30
-        while not self():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError("the flood has not begun")
-            time.sleep(0.05)
+def _measured(
+    options: argparse.Namespace, flood: Sequence[str], place: Path, s3: S3Server, _round: int
+) -> Beside:
+    return uvloop.run(_beside(options, flood, Path(tempfile.mkdtemp(dir=place)), s3))
 
 
-async def measure_all(options: argparse.Namespace, place: Path, s3: S3Server) -> dict[str, list[Beside]]:
-    """Measure beside each flood, in turns."""
-    found: dict[str, list[Beside]] = {name: [] for name in WAYS}
-    for number in range(options.rounds):
-        for way, (name, flood) in enumerate(WAYS.items()):
-            folder = place / f"round-{number}-way-{way}"
-            folder.mkdir()
-            found[name].append(await beside(options, flood, folder, s3))
-            last = found[name][-1]
-            print(
-                f"{name}: {last.times:.1f} times, {last.sent_per_s:.0f} messages/s",
-                file=sys.stderr,
-                flush=True,
-            )
-    return found
+def _figures(found: Mapping[str, Sequence[Beside]]) -> Iterator[Figure]:
+    """Yield the claim: a device hardly notices that another one floods."""
+    for name, rounds in found.items():
+        what = f"p99 from publication to receipt beside a flood of {name}, times without"
+        yield Figure(what, median([each.times for each in rounds]), "less", MOST_TIMES)
 
 
-def figures(found: Mapping[str, Sequence[Beside]]) -> tuple[Figure, ...]:
-    """Return the claim: a device hardly notices that another one floods."""
-    return tuple(
-        Figure(
-            f"p99 from publication to receipt beside a flood of {name}, times without",
-            statistics.median(each.times for each in rounds),
-            "less",
-            MOST_TIMES,
-            limits=LIMITS,
-        )
-        for name, rounds in found.items()
-    )
-
-
-def table(found: Mapping[str, Sequence[Beside]]) -> Table:
-    """Return the medians of the rounds."""
+def _table(found: Mapping[str, Sequence[Beside]]) -> Table:
+    waits = ("alone: p50, ms", "p99, ms", "beside: p50, ms", "p99, ms")
+    rows: list[tuple[Cell, ...]] = [(name, *_medians(rounds)) for name, rounds in found.items()]
     return Table(
-        "A quiet device beside a flood",
-        ("flood", "alone: p50, ms", "p99, ms", "beside: p50, ms", "p99, ms", "messages/s", "store", "broker"),
-        tuple((name, *_medians(rounds)) for name, rounds in found.items()),
-        "*messages/s* are those of the flood that the broker has read; *store* and *broker*: processors that"
-        " they took meanwhile.",
+        "A quiet device beside a flood", ("flood", *waits, "messages/s that the broker reads"), tuple(rows)
     )
 
 
-def _medians(rounds: Sequence[Beside]) -> list[float]:
-    rows = [
-        (
-            *(quantile([*took], share) for took in (each.alone_ms, each.flooded_ms) for share in (0.5, 0.99)),
-            each.sent_per_s,
-            each.store_cpu,
-            each.broker_cpu,
-        )
-        for each in rounds
-    ]
-    return [statistics.median(values) for values in zip(*rows, strict=True)]
+def _medians(rounds: Sequence[Beside]) -> Iterator[float]:
+    for read in (attrgetter("alone_ms"), attrgetter("flooded_ms")):
+        for share in (0.5, 0.99):
+            yield median([quantile([*read(each)], share) for each in rounds])
+    yield median([each.sent_per_s for each in rounds])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -285,22 +220,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Part:
     """Measure a quiet device beside floods of each kind."""
-    configure_logging("benchmark", "error", "console")
     with (
         tempfile.TemporaryDirectory(prefix="faceferry-") as place,
         s3_server(Path(place), options.s3_server) as s3,
     ):
         if s3 is None:
             raise SystemExit("no S3 server: name a versitygw program with --s3-server")
-        found = uvloop.run(measure_all(options, Path(place), s3))
-    about = ABOUT.format(
-        rate=options.rate,
-        resend=RESEND_S,
-        seconds=options.seconds,
-        settle=SETTLE_S,
-        rounds=options.rounds,
-    )
-    return Part("fair", "Store: a device beside one that floods", about, figures(found), (table(found),))
+        ways = {name: partial(_measured, options, flood, Path(place), s3) for name, flood in WAYS.items()}
+        found = in_turns(ways, options.rounds)
+    title = "Store: a device beside one that floods"
+    return Part("fair", title, figures=tuple(_figures(found)), tables=(_table(found),))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from services.common.storage.keys import id_time
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.journal import Journal
 from services.up.once import held
-from services.up.plan import SERVICES, Plan, programs
+from services.up.plan import GALLERY, SERVICES, Plan, programs
 
 PARTS = ("capture", "local", "detect", "forward", "cloud", "store")
 _DROPPED = re.compile(r'^faceferry_\w*dropped_total\{.*?reason="(\w+)".*?\} (\S+)', re.MULTILINE)
@@ -56,9 +56,9 @@ class Rig:
                 )
 
     @property
-    def local_url(self) -> str:
-        """The broker at the edge."""
-        return self._plan.local_url
+    def plan(self) -> Plan:
+        """Where everything is."""
+        return self._plan
 
     def usage(self) -> dict[str, Usage]:
         """Return what each part has taken so far."""
@@ -88,12 +88,6 @@ class Rig:
     def finish(self, timeout_s: float = 300.0) -> None:
         """Wait until all paced frames are answered and the spool is empty."""
         self.wait("an empty pipeline", self._is_done, timeout_s)
-
-    def buckets(self, service: str, histogram: str) -> dict[float, float]:
-        """Return how many observations of a histogram were at most so long, by their bounds in seconds."""
-        pattern = re.compile(rf'^{histogram}_bucket\{{le="([^"]+)"\}} (\S+)', re.MULTILINE)
-        found = pattern.findall(self._metrics(service))
-        return {float(bound): float(count) for bound, count in found}
 
     def counted(self, service: str, counter: str) -> float:
         """Return a counter's value, of all its labels together."""
@@ -150,9 +144,14 @@ class Rig:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, cameras: tuple[str, ...], store_url: str, *, keep: str = "every", **settings: str
+    folder: Path,
+    cameras: tuple[str, ...],
+    store_url: str,
+    *,
+    keep: str = "every",
+    **settings: str,
 ) -> Iterator[Rig]:
-    """Run all services and both brokers in a folder of their own."""
+    """Run all services, a gallery if its port is set, and both brokers in a folder of their own."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         device="bench",
@@ -161,9 +160,10 @@ def running(
         folder=folder,
         local_port=free_port(),
         cloud_port=free_port(),
-        http_ports={name: free_port() for name in SERVICES},
+        http_ports={name: free_port() for name in (*SERVICES, GALLERY)},
         detector="yunet",
         keep=keep,
+        gallery_port=int(settings.get("FACEFERRY_GALLERY_PORT", 0)),
     )
     (folder / "local.conf").write_text(loopback_config(plan.local_port))
     (folder / "cloud.conf").write_text(loopback_config(plan.cloud_port))
@@ -188,16 +188,6 @@ def quantile(values: list[float], share: float) -> float:
     """Return the value below which a share of all lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
-
-
-def bucket_quantile(buckets: Mapping[float, float], share: float) -> float:
-    """Return below what a share of a histogram's observations lies, taken to be even within a bucket."""
-    wanted, lower, below = share * max(buckets.values(), default=0.0), 0.0, 0.0
-    for bound, count in sorted(buckets.items()):
-        if count >= wanted and count > below:
-            return lower + (bound - lower) * (wanted - below) / (count - below)
-        lower, below = bound, count
-    return float("nan")
 
 
 def median(values: list[float]) -> float:

@@ -4,13 +4,14 @@
         [--camera-dies-after-s 20] [--json FILE]
 
 A live camera and one whose program ends every 20 seconds; gallery pages and live pictures that are opened
-and closed all the time; both brokers restarted every five minutes. Ends with status 1 if memory, descriptors
-or threads of a service are not flat after the warm-up, or if no face came in the last of the time.
+and closed all the time; both brokers killed and started again every five minutes. What follows the warm-up is
+cut into windows: flat is what has no window whose median lies more than 5 % above the first one's (of
+descriptors and threads: or more than two). A median passes over the peaks that a page makes; a leak is in
+every window, and highest in the last.
 """
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,7 +21,6 @@ from benchmarks.flatness import MOST_RISE, WINDOWS, Course, Sample, course
 from benchmarks.report.alone import alone
 from benchmarks.report.findings import Figure, Part, Table
 from benchmarks.soaking import SERVICES, Plan, Soaked, soak
-from tests.support import SHARED
 
 NUMBERS: dict[str, Callable[[Sample], float]] = {
     "memory": lambda sample: sample.resident_bytes / 1e6,
@@ -29,20 +29,6 @@ NUMBERS: dict[str, Callable[[Sample], float]] = {
     "threads": lambda sample: float(sample.threads),
 }
 IN_MB = ("memory", "own memory")
-LIMITS = (
-    "Where own memory is flat, it is pages of programs and libraries, which come back after another program "
-    "on the machine has pushed them out."
-)
-ABOUT = """
-All services and both brokers for {minutes:g} minutes, into a folder: a live camera, and one whose program
-ends every {dies_s:g} s; four visitors of the gallery, who open a page, look at some faces and hang up after
-up to eight seconds, and two of the live pictures; each broker killed and started again every {restart_s:g} s.
-Resident memory, memory of its own (anonymous, swapped out or not), open descriptors and threads of each
-service are read every {sample_s:g} s. The first {warm:g} minutes are passed over; the rest is cut into
-{windows} windows. Flat is what has no window whose median lies more than 5 % above the first one's (of
-descriptors and threads: or more than two). A median passes over the peaks that a page makes; a leak is in
-every window, and highest in the last.
-"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,12 +42,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Part:
     """Run everything, and say what grew."""
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
     plan = Plan(
         options.minutes * 60, options.sample_every_s, options.restart_every_s, options.camera_dies_after_s
     )
     with tempfile.TemporaryDirectory(prefix="faceferry-") as folder:
-        soaked = asyncio.run(soak(Path(folder), plan, _say))
+        soaked = asyncio.run(soak(Path(folder), plan, lambda text: print(text, file=sys.stderr, flush=True)))
     return findings(soaked, options)
 
 
@@ -72,23 +57,10 @@ def findings(soaked: Soaked, options: argparse.Namespace) -> Part:
         for service in SERVICES
         for number, read in NUMBERS.items()
     }
-    return Part(
-        "soak",
-        "Does anything grow?",
-        ABOUT.format(
-            minutes=options.minutes,
-            dies_s=options.camera_dies_after_s,
-            restart_s=options.restart_every_s,
-            sample_s=options.sample_every_s,
-            warm=options.warm_minutes,
-            windows=WINDOWS,
-        ),
-        (*(_figure(*names, each) for names, each in courses.items()), _faces_figure(soaked)),
-        (
-            *(_table(number, {name: courses[name, number] for name in SERVICES}) for number in NUMBERS),
-            Table("What happened meanwhile", ("what", "how often"), tuple(sorted(soaked.happened.items()))),
-        ),
-    )
+    tables = [_table(number, {name: courses[name, number] for name in SERVICES}) for number in NUMBERS]
+    happened = Table("What happened meanwhile", ("what", "how often"), tuple(sorted(soaked.happened.items())))
+    figures = (*(_figure(*names, each) for names, each in courses.items()), _faces_figure(soaked))
+    return Part("soak", "Does anything grow?", figures=figures, tables=(*tables, happened))
 
 
 def _course(
@@ -101,7 +73,7 @@ def _course(
 def _figure(service: str, number: str, measured: Course) -> Figure:
     if number in IN_MB:
         name = f"{service}: {number}, highest window over the first"
-        return Figure(name, measured.rise, "less", MOST_RISE, limits=LIMITS if number == "memory" else "")
+        return Figure(name, measured.rise, "less", MOST_RISE)
     return Figure(f"{service}: {number}, highest window", measured.highest, "less", measured.most)
 
 
@@ -120,14 +92,5 @@ def _table(number: str, courses: dict[str, Course]) -> Table:
     )
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def main() -> int:
-    """Run the benchmark; return the exit status."""
-    return alone(__doc__, measure, add_options)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(alone(__doc__, measure, add_options))

@@ -10,7 +10,6 @@ faces themselves nothing is drawn.
 import argparse
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from services.common.mqtt import Broker, Link
 from services.common.sights import Seen, Why, decode_seen
 from services.forward.visits.quality import quality
 from services.forward.visits.visits import Rules, Visits
-from tests.support import SHARED
 
 DOCS = Path(__file__).parents[1] / "docs"
 _EVERY_Y = -0.08
@@ -72,7 +70,7 @@ async def _questions(clip: str) -> list[Seen]:
         with running(
             folder / "run", (f"front={clip}?paced=1",), f"file://{folder / 'faces'}", keep="visits"
         ) as rig:
-            local, topics = Broker(rig.local_url), ["faceferry/+/front/seen"]
+            local, topics = Broker(rig.plan.local_url), ["faceferry/+/front/seen"]
             async with Link("local", local, identity="timeline", subscriptions=topics) as link:
                 finishing = asyncio.create_task(asyncio.to_thread(rig.finish))
                 while not finishing.done():
@@ -123,7 +121,6 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, default=VIDEOS / CROWD[1])
     parser.add_argument("--to", type=Path, default=DOCS / "visits.svg")
     options = parser.parse_args()
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
     moments = watch(options.clip)
     draw(moments, f"{options.clip.name}: each frame's quality, and the pictures that are taken", options.to)
 

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from benchmarks.rig import PARTS, Usage, bucket_quantile, quantile, running, usage_of
+from benchmarks.rig import PARTS, Rig, Usage, quantile, running, usage_of
 from benchmarks.servers import S3_BUCKET
+from services.up.brokers import free_port
 from tests.support import MosquittoServer, S3Server
 
 QUESTIONS = "faceferry_detect_question_seconds"
@@ -34,84 +37,96 @@ class Cost:
     stored_bytes: int = 0
 
     @property
-    def frames_per_s(self) -> float:
-        """How fast it went."""
-        return self.frames / self.seconds
-
-    @property
     def cpu_ms_a_frame(self) -> float:
         """Processor milliseconds a frame, of all parts but the S3 server."""
         return sum(cost for part, cost in self.cpu_ms.items() if part != "s3") / self.frames
 
+    @property
+    def cpu_ms_a_face(self) -> float:
+        """Processor milliseconds a stored face, likewise, with the frames that it was looked for in."""
+        return self.cpu_ms_a_frame * self.frames / self.faces
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """How it went with a camera that does not wait.
+    """How it went with a camera of 30 frames a second that does not wait.
 
     Attributes:
         frames: that the camera delivered.
-        faces: that were stored.
         latencies_s: of each stored face, from its frame to the bucket's answer.
-        dropped: frames by reason.
+        dropped: how many frames.
         cpu_ms: processor time by part.
         resident_mb: memory by part, at the end.
-        questions: how many were answered in at most so many seconds.
+        question_ms: what a question took in the mean, which faces are wanted; None where nothing was asked.
     """
 
     frames: float
-    faces: int
     latencies_s: list[float]
-    dropped: Mapping[str, int]
+    dropped: int
     cpu_ms: Mapping[str, float]
     resident_mb: Mapping[str, float]
-    questions: Mapping[float, float]
-
-    def question_ms(self, share: float) -> float:
-        """Return how long a share of the questions at most took."""
-        return bucket_quantile(self.questions, share) * 1e3
+    question_ms: float | None
 
     def latency_ms(self, share: float) -> float:
         """Return the latency that a share of all faces stays below."""
         return quantile(self.latencies_s, share) * 1e3
 
 
-def flat_out(video: Path, folder: Path, s3: S3Server | None, keep: str = "every") -> Cost:
-    """Play a clip paced through everything; the first frame starts the clock."""
-    url, settings = _store(folder, s3)
-    with running(folder, (f"front={video.as_uri()}?paced=1",), url, keep=keep, **settings) as rig:
+def flat_out(
+    video: Path,
+    folder: Path,
+    s3: S3Server | None = None,
+    *,
+    keep: str = "every",
+    watched: Callable[[Rig], AbstractContextManager[object]] | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Cost:
+    """Play a clip paced through everything; the first frame starts the clock.
+
+    Args:
+        video: the clip.
+        folder: where everything is, made here.
+        s3: the store; None: a folder.
+        keep: `visits` or `every`.
+        watched: what looks on, with a gallery, while the clip is played.
+        settings: of all services.
+    """
+    url, keys = _store(folder, s3)
+    cameras = (f"front={video.as_uri()}?paced=1",)
+    keys |= {"FACEFERRY_GALLERY_PORT": str(free_port())} if watched else {}
+    with running(folder, cameras, url, keep=keep, **keys, **settings) as rig:
         rig.wait_first_frame()
-        before, began_s, first = rig.usage(), time.monotonic(), rig.journal.frames
-        s3_before = _cpu_ms(s3)
-        rig.finish()
-        seconds, cpu_ms = time.monotonic() - began_s, _difference_ms(before, rig.usage())
-        if s3 is not None:
-            cpu_ms["s3"] = _cpu_ms(s3) - s3_before
-        stored = sum(path.stat().st_size for path in (folder / "faces").rglob("dt=*/**/*.j*"))
-        return Cost(rig.journal.frames - first, len(rig.journal.faces), seconds, cpu_ms, stored)
+        with watched(rig) if watched else nullcontext():
+            before, began_s, first = rig.usage(), time.monotonic(), rig.journal.frames
+            s3_before = _cpu_ms(s3)
+            rig.finish()
+            seconds, cpu_ms = time.monotonic() - began_s, _difference_ms(before, rig.usage())
+            if s3 is not None:
+                cpu_ms["s3"] = _cpu_ms(s3) - s3_before
+    stored = sum(path.stat().st_size for path in (folder / "faces").rglob("dt=*/**/*.j*"))
+    return Cost(rig.journal.frames - first, len(rig.journal.faces), seconds, cpu_ms, stored)
 
 
-def live(video: Path, folder: Path, seconds: float, s3: S3Server | None = None, keep: str = "every") -> Live:
+def live(video: Path, folder: Path, seconds: float, keep: str = "every") -> Live:
     """Play a clip over and over as a camera of 30 frames a second, and look on for a while."""
-    url, settings = _store(folder, s3)
-    settings = {**settings, "FACEFERRY_LOG_LEVEL": "debug"}
+    url, settings = _store(folder, None)
+    settings["FACEFERRY_LOG_LEVEL"] = "debug"
     with running(folder, (f"front={video.as_uri()}?loop=1",), url, keep=keep, **settings) as rig:
         rig.wait("a stored face", lambda: bool(rig.stored()))
         time.sleep(2)
-        asked_before = rig.buckets("detect", QUESTIONS)
-        before, faces_before, dropped_before = rig.usage(), len(rig.stored()), rig.dropped()
+        asked, before = _questions(rig), rig.usage()
+        stored, dropped = len(rig.stored()), sum(rig.dropped().values())
         time.sleep(seconds)
-        after, latencies_s = rig.usage(), rig.stored()[faces_before:]
-        asked = rig.buckets("detect", QUESTIONS)
-        dropped = {reason: count - dropped_before.get(reason, 0) for reason, count in rig.dropped().items()}
-    return Live(
-        frames=30 * seconds,
-        faces=len(latencies_s),
-        latencies_s=latencies_s,
-        dropped={reason: count for reason, count in dropped.items() if count},
-        cpu_ms=_difference_ms(before, after),
-        resident_mb={part: after[part].resident_bytes / 1e6 for part in PARTS},
-        questions={bound: count - asked_before[bound] for bound, count in asked.items()},
-    )
+        after, latencies_s = rig.usage(), rig.stored()[stored:]
+        count, took_s = (now - then for now, then in zip(_questions(rig), asked, strict=True))
+        return Live(
+            frames=30 * seconds,
+            latencies_s=latencies_s,
+            dropped=sum(rig.dropped().values()) - dropped,
+            cpu_ms=_difference_ms(before, after),
+            resident_mb={part: after[part].resident_bytes / 1e6 for part in PARTS},
+            question_ms=took_s / count * 1e3 if count else None,
+        )
 
 
 def homework(video: Path, folder: Path) -> Cost:
@@ -119,25 +134,23 @@ def homework(video: Path, folder: Path) -> Cost:
     (folder / "faces").mkdir(parents=True)
     broker = MosquittoServer(folder).start()
     try:
-        told = _told("benchmarks.homework", video, broker.port, folder / "faces")
-        broker_ms = usage_of(broker.pid).cpu_s * 1e3
+        cost = _told("homework", video, broker.port, folder / "faces")
+        cpu_ms = {**cost.cpu_ms, "broker": usage_of(broker.pid).cpu_s * 1e3}
     finally:
         broker.kill()
-    cpu_ms = {"homework": told["cpu_s"] * 1e3, "broker": broker_ms}
-    return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], cpu_ms)
+    return Cost(cost.frames, cost.faces, cost.seconds, cpu_ms)
 
 
 def plain(video: Path, model: Path, folder: Path) -> Cost:
     """Run a loop with `cv2.FaceDetectorYN` over a clip."""
-    told = _told("benchmarks.plain", video, model, folder)
-    return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], {"plain": told["cpu_s"] * 1e3})
+    folder.mkdir(parents=True)
+    return _told("plain", video, model, folder)
 
 
-def floor(video: Path, folder: Path, *options: str) -> Cost:
+def floor(video: Path, folder: Path, only: str = "") -> Cost:
     """Do the same work by bare calls, in a process of its own; with `look` no more than looking."""
     folder.mkdir(parents=True)
-    told = _told("benchmarks.floor", video, folder, *options)
-    return Cost(int(told["frames"]), int(told["faces"]), told["seconds"], {"floor": told["cpu_s"] * 1e3})
+    return _told("floor", video, folder, only)
 
 
 def _store(folder: Path, s3: S3Server | None) -> tuple[str, dict[str, str]]:
@@ -146,16 +159,19 @@ def _store(folder: Path, s3: S3Server | None) -> tuple[str, dict[str, str]]:
     return f"s3://{S3_BUCKET}/{folder.relative_to(folder.anchor)}", s3.environment
 
 
-def _told(module: str, *arguments: object) -> dict[str, float]:
-    """Run a module to its end and return what it prints."""
-    words = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+def _told(way: str, *arguments: object) -> Cost:
+    """Run a way of `benchmarks.others` to its end and return what it prints."""
+    words = [sys.executable, "-m", "benchmarks.others", way, *map(str, arguments)]
+    told = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return Cost(told["frames"], told["faces"], told["seconds"], {way: told["cpu_s"] * 1e3})
+
+
+def _questions(rig: Rig) -> tuple[float, float]:
+    return rig.counted("detect", f"{QUESTIONS}_count"), rig.counted("detect", f"{QUESTIONS}_sum")
 
 
 def _difference_ms(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, float]:
-    return {part: (after[part].cpu_s - before[part].cpu_s) * 1e3 for part in PARTS}
+    return {part: (usage.cpu_s - before[part].cpu_s) * 1e3 for part, usage in after.items()}
 
 
 def _cpu_ms(server: S3Server | None) -> float:

@@ -3,12 +3,12 @@
     python -m benchmarks.people [--people 500] [--seed 1] [--looks-per-s 5 10 30]
 
 Faces of the real clips stand, walk, run, pass, stop, cross, take each other's place, leave and come back, in
-a real room; the real detector looks, and the real visits choose. Who is seen three times has to have a
-picture of their own. Ends with status 1 if somebody has none.
+a real room (`script`, `stage`); the real detector looks, and the real visits choose. Who is seen three times
+has to have a picture of their own. A visit is *split* if one person has two, *merged* if two people who were
+not made to be one share it.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -17,10 +17,10 @@ import cv2
 
 from benchmarks.people.cast import gather, look, room
 from benchmarks.people.judge import Verdict, Watched, judge, whose
-from benchmarks.people.script import SCENE_S, Scene, scenes
+from benchmarks.people.script import Scene, scenes
 from benchmarks.people.stage import stage
 from benchmarks.report.alone import alone
-from benchmarks.report.findings import Figure, Part, Table
+from benchmarks.report.findings import Cell, Figure, Part, Table
 from services.common.sights import Seen, View
 from services.common.times import EPOCH
 from services.common.topics import Source
@@ -31,15 +31,6 @@ from services.forward.visits.visits import Rules, Visits
 from tests.support import SHARED
 
 MOST_SPLIT, MOST_MERGED, MOST_PICTURES = 0.1, 0.02, 2.5
-ABOUT = """
-{people} people in scenes of {scene_s:g} seconds, 1280x720, seed {seed}: the faces of the test clips, cut out
-with an oval, in colours and on a side of their own, 50 to 140 pixels high, over a room; a sensor's noise; in
-every fourth scene the camera shakes. They stand, walk, run (up to 2,000 pixels a second), pass within
-0.35 s, stop and go on, cross each other, take each other's place after up to 2 s, leave and come back; every
-twelfth scene is a crowd of thirty. Each frame is looked at by YuNet as detect does it, and the visits choose
-as forward does. A person counts who is seen three times; a visit is *split* if one person has two, *merged*
-if two people who were not made to be one share it.
-"""
 
 
 class Theatre:
@@ -96,62 +87,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Part:
     """Play, and say who has no picture."""
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
     cv2.setNumThreads(1)
     found = play_all(options)
-    about = ABOUT.format(people=options.people, seed=options.seed, scene_s=SCENE_S)
-    return Part("people", "Visits: nobody without a picture", about, _figures(found), (_table(found),))
+    figures, tables = tuple(_figures(found)), (_table(found),)
+    return Part("people", "Visits: nobody without a picture", figures=figures, tables=tables)
 
 
-def _figures(found: dict[float, Verdict]) -> tuple[Figure, ...]:
-    verdicts = list(found.values())
-    return (
-        Figure("people without a picture", sum(each.nobodies.total() for each in verdicts), "less", 0),
-        Figure(
-            "of whom a visit is split, at most", max(_split(each) for each in verdicts), "less", MOST_SPLIT
-        ),
-        Figure("visits that are merged, at most", max(map(_merged, verdicts)), "less", MOST_MERGED),
-        Figure("pictures of a person, at most", max(map(_pictures, verdicts)), "less", MOST_PICTURES),
-    )
+def _figures(found: dict[float, Verdict]) -> Iterator[Figure]:
+    rows = [_row(each) for each in found.values()]
+    nobodies, _visits, split, merged, pictures = (list(column) for column in zip(*rows, strict=True))
+    yield Figure("people without a picture", sum(nobodies), "less", 0)
+    yield Figure("of whom a visit is split, at most", max(split), "less", MOST_SPLIT)
+    yield Figure("visits that are merged, at most", max(merged), "less", MOST_MERGED)
+    yield Figure("pictures of a person, at most", max(pictures), "less", MOST_PICTURES)
 
 
 def _table(found: dict[float, Verdict]) -> Table:
-    return Table(
-        "By looks a second",
-        (
-            "looks a second",
-            "people",
-            "without a picture",
-            "visits",
-            "split",
-            "merged",
-            "pictures of a person",
-        ),
-        tuple(
-            (
-                f"{looks_per_s:g}",
-                each.people,
-                each.nobodies.total(),
-                each.visits,
-                _split(each),
-                _merged(each),
-                _pictures(each),
-            )
-            for looks_per_s, each in found.items()
-        ),
-    )
+    columns = ("without a picture", "visits", "split", "merged", "pictures of a person")
+    rows: list[tuple[Cell, ...]] = [
+        (f"{looks_per_s:g}", each.people, *_row(each)) for looks_per_s, each in found.items()
+    ]
+    return Table("By looks a second", ("looks a second", "people", *columns), tuple(rows))
 
 
-def _split(verdict: Verdict) -> float:
-    return verdict.split / max(1, verdict.people)
-
-
-def _merged(verdict: Verdict) -> float:
-    return verdict.merged / max(1, verdict.visits)
-
-
-def _pictures(verdict: Verdict) -> float:
-    return verdict.pictures / max(1, verdict.people)
+def _row(verdict: Verdict) -> tuple[float, ...]:
+    people, visits = max(1, verdict.people), max(1, verdict.visits)
+    shares = (verdict.split / people, verdict.merged / visits, verdict.pictures / people)
+    return (verdict.nobodies.total(), verdict.visits, *shares)
 
 
 if __name__ == "__main__":

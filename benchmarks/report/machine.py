@@ -10,34 +10,22 @@ from pathlib import Path
 from services.capture.ffmpeg import find_ffmpeg
 from services.up.brokers import find_mosquitto
 
-_PACKAGES = (
-    "aiomqtt",
-    "uvloop",
-    "onnxruntime",
-    "opencv-python-headless",
-    "simplejpeg",
-    "obstore",
-    "aioboto3",
-)
+_PACKAGES = ("aiomqtt", "onnxruntime", "opencv-python-headless", "simplejpeg", "obstore", "aioboto3")
 
 
-def describe() -> dict[str, str]:
-    """Return processor, memory and versions, by what they are of."""
+def describe() -> str:
+    """Return processor, memory and versions, in one line."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
-        "memory": f"{memory_gib:.0f} GiB",
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    programs = {"Mosquitto": [find_mosquitto(), "-h"], "ffmpeg": [find_ffmpeg(), "-version"]}
+    known = {
         "Linux": platform.release().partition("-")[0],
         "Python": platform.python_version(),
-        "Mosquitto": _version([find_mosquitto(), "-h"]),
-        "ffmpeg": _version([find_ffmpeg(), "-version"]),
+        **{name: _version(command) for name, command in programs.items()},
         **{name: version(name) for name in _PACKAGES},
     }
-
-
-def _processor() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1] if found else platform.machine()
+    machine = f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB"
+    return "; ".join([machine, *(f"{name} {value}" for name, value in known.items())])
 
 
 def _version(command: list[str]) -> str:
