@@ -20,21 +20,23 @@ _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,12})[ \t\r]*$", re.IGNORECAS
 _TIMESTAMP = re.compile(
     rb"^x-timestamp:[ \t]*(\d{9,11}(?:\.\d{1,9})?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE
 )
-_BOUNDARY = re.compile(rb"(?:\A|\n)--[^\r\n]{1,200}\r?\n")
+_BOUNDARY_LINE = rb"--[^\r\n]{1,200}\r?\n"
+_BOUNDARY_HERE, _BOUNDARY = re.compile(_BOUNDARY_LINE), re.compile(rb"\n" + _BOUNDARY_LINE)
 _LONGEST_BOUNDARY = 210
 
 
 class MultipartReader:
     """Cuts multipart JPEG into its parts and skips, and counts, what is none.
 
-    Holds at most the largest part that it waits for, and a chunk.
+    Holds at most the largest part that it waits for, and a chunk. What is read comes straight into its place,
+    in memory that is used again: to ask the system for more each time costs more than reading it.
     """
 
     def __init__(self, max_part_bytes: int = MAX_JPEG_BYTES) -> None:
         self.skipped: dict[str, int] = {}
         self._max_part_bytes = max_part_bytes
-        self._chunk = bytearray(CHUNK_BYTES)
-        self._data = bytearray()
+        self._data = bytearray(2 * CHUNK_BYTES)
+        self._start = self._end = 0
         self._boundary: bytes | None = None
         self._headers: bytes | None = None
         self._searched = 0
@@ -42,15 +44,25 @@ class MultipartReader:
     @property
     def held_bytes(self) -> int:
         """How much is held back until more comes."""
-        return len(self._data)
+        return self._end - self._start
 
     def buffer(self) -> "memoryview[Any]":
         """Return where the next bytes belong."""
-        return memoryview(self._chunk)
+        if self._start or self._end + CHUNK_BYTES > len(self._data):
+            self._make_room()
+        return memoryview(self._data)[self._end : self._end + CHUNK_BYTES]
+
+    def _make_room(self) -> None:
+        """Move what is held to the front, of more memory if that is needed."""
+        held = self.held_bytes
+        room = bytearray(2 * len(self._data)) if held + CHUNK_BYTES > len(self._data) else self._data
+        with memoryview(self._data) as data:
+            room[:held] = data[self._start : self._end]
+        self._data, self._start, self._end = room, 0, held
 
     def received(self, count: int) -> Sequence[Picture]:
         """Return the pictures that are now complete."""
-        self._data += memoryview(self._chunk)[:count]
+        self._end += count
         pictures: list[Picture] = []
         while self._step(pictures):
             pass
@@ -59,8 +71,8 @@ class MultipartReader:
     def ended(self) -> Sequence[Picture]:
         """Return the picture that the stream's end has cut off from its boundary, or cut short."""
         pictures: list[Picture] = []
-        if self._headers is not None and 0 < len(self._data) <= self._max_part_bytes:
-            self._finish(self._headers, len(self._data), pictures)
+        if self._headers is not None and 0 < self.held_bytes <= self._max_part_bytes:
+            self._finish(self._headers, self.held_bytes, pictures)
         return pictures
 
     def _step(self, pictures: list[Picture]) -> bool:
@@ -72,27 +84,29 @@ class MultipartReader:
         return self._find_body(self._headers, pictures)
 
     def _find_boundary(self) -> bool:
-        found = _BOUNDARY.search(self._data)
+        where = self._data, self._start, self._end
+        found = _BOUNDARY_HERE.match(*where) or _BOUNDARY.search(*where)
         if found is None:
-            if len(self._data) > _LONGEST_BOUNDARY:
-                self._skip("garbage", len(self._data) - _LONGEST_BOUNDARY)
+            if self.held_bytes > _LONGEST_BOUNDARY:
+                self._skip("garbage", self.held_bytes - _LONGEST_BOUNDARY)
             return False
-        if self._data[: found.start()].strip():
+        if self._data[self._start : found.start()].strip():
             count_skip(self.skipped, "garbage")
         self._boundary = found[0].strip()
         # The line end stays: an empty header is a line end more.
-        self._drop(found.end() - 1)
+        self._drop_to(found.end() - 1)
         return True
 
     def _find_headers(self) -> bool:
-        found = _END_OF_HEADERS.search(self._data, 0, MAX_HEADER_BYTES)
+        most = min(self._end, self._start + MAX_HEADER_BYTES)
+        found = _END_OF_HEADERS.search(self._data, self._start, most)
         if found is None:
-            if len(self._data) <= MAX_HEADER_BYTES:
+            if self.held_bytes <= MAX_HEADER_BYTES:
                 return False
             self._resynchronise("bad_header")
             return True
-        self._headers = bytes(self._data[: found.start() + 1])
-        self._drop(found.end())
+        self._headers = bytes(self._data[self._start : found.start() + 1])
+        self._drop_to(found.end())
         return True
 
     def _find_body(self, headers: bytes, pictures: list[Picture]) -> bool:
@@ -102,29 +116,30 @@ class MultipartReader:
             return True
         if length is None:
             return self._find_unmeasured_body(headers, pictures)
-        if len(self._data) < length:
+        if self.held_bytes < length:
             return False
         self._finish(headers, length, pictures)
         return True
 
     def _find_unmeasured_body(self, headers: bytes, pictures: list[Picture]) -> bool:
         assert self._boundary is not None
-        end = self._data.find(b"\n" + self._boundary, self._searched)
+        end = self._data.find(b"\n" + self._boundary, self._start + self._searched, self._end)
         if end >= 0:
             end -= self._data[end - 1 : end] == b"\r"
-            self._finish(headers, end, pictures)
+            self._finish(headers, end - self._start, pictures)
             return True
-        if len(self._data) > self._max_part_bytes:
+        if self.held_bytes > self._max_part_bytes:
             self._resynchronise("too_large")
             return True
-        self._searched = max(0, len(self._data) - len(self._boundary) - 2)
+        self._searched = max(0, self.held_bytes - len(self._boundary) - 2)
         return False
 
     def _finish(self, headers: bytes, length: int, pictures: list[Picture]) -> None:
         length = self._true_length(length)
         if length:
-            pictures.append(Jpeg(bytes(memoryview(self._data)[:length]), _taken_unix_s(headers)))
-            self._drop(length)
+            end = self._start + length
+            pictures.append(Jpeg(bytes(memoryview(self._data)[self._start : end]), _taken_unix_s(headers)))
+            self._drop_to(end)
             self._boundary = self._headers = None
         else:
             # Cut short, it holds the start of the next part: what was taken for the body is looked at again.
@@ -133,7 +148,7 @@ class MultipartReader:
     def _true_length(self, length: int) -> int:
         """Return how much of what was announced is the picture; 0 if there is none."""
         # The view must be gone before the array may change its size.
-        with memoryview(self._data) as data, data[:length] as body:
+        with memoryview(self._data) as data, data[self._start : self._start + length] as body:
             if is_whole_jpeg(body):
                 return length
             if not is_jpeg(body):
@@ -145,10 +160,10 @@ class MultipartReader:
     def _before_boundary(self, length: int) -> int:
         """Return how much of a body comes before the next part, into which it may reach."""
         assert self._boundary is not None
-        boundary = self._data.find(b"\n" + self._boundary, 0, length)
+        boundary = self._data.find(b"\n" + self._boundary, self._start, self._start + length)
         if boundary < 0:
             return length
-        return boundary - (self._data[boundary - 1 : boundary] == b"\r")
+        return boundary - (self._data[boundary - 1 : boundary] == b"\r") - self._start
 
     def _declared_length(self, headers: bytes) -> int | None:
         found = _LENGTH.search(headers)
@@ -161,11 +176,10 @@ class MultipartReader:
 
     def _skip(self, reason: str, count: int) -> None:
         count_skip(self.skipped, reason)
-        self._drop(count)
+        self._drop_to(self._start + count)
 
-    def _drop(self, count: int) -> None:
-        del self._data[:count]
-        self._searched = 0
+    def _drop_to(self, position: int) -> None:
+        self._start, self._searched = position, 0
 
 
 def _taken_unix_s(headers: bytes) -> float | None:

@@ -63,6 +63,15 @@ def test_parts_without_a_length_end_at_the_boundary(sizes: list[int]) -> None:
     assert bodies(feed(MultipartReader(), stream, sizes)) == JPEGS
 
 
+def test_the_memory_for_the_largest_part_is_used_again() -> None:
+    large = jpeg(7, side=1_000)
+    reader = MultipartReader()
+    assert bodies(feed(reader, part(large) + part(JPEGS[0]))) == [large, JPEGS[0]]
+    memory = reader.buffer().obj
+    assert bodies(feed(reader, part(JPEGS[1]) + part(large) * 3)) == [JPEGS[1], large, large, large]
+    assert reader.buffer().obj is memory
+
+
 def test_line_ends_of_one_byte_and_a_preamble_are_understood() -> None:
     stream = b"HTTP/1.0 200 OK\nhello\n" + part(JPEGS[0]).replace(b"\r\n", b"\n") + part(JPEGS[1])
     reader = MultipartReader()
