@@ -1,4 +1,4 @@
-"""Places that look a little like a face: for a moment each is worth a look at every frame.
+"""Places that look a little like a face: for a moment each is worth a look, and often one at every frame.
 
 A face that is turned, small or blurred is found in some of its frames only, and looks a little like one in
 the others. Whatever looks so for longer and never is one (a poster, a clock) is left alone.
@@ -14,6 +14,9 @@ from services.detect.boxes import NMS_OVERLAP, Floats, overlaps
 
 DOUBT_S = 1.0
 """For so long a place is looked at for its own sake."""
+HASTE_S = 1.5
+"""And each frame, until it has not been doubtful for so long, or for less the more are known: most of what is
+doubtful in a crowd is the crowd, which is looked at anyway."""
 KNOWN_S = 10.0
 """So long after it was doubtful last a place is forgotten, and worth as much again."""
 MOST_DOUBTS = 32
@@ -50,7 +53,25 @@ def doubts_after(before: Sequence[Doubt], doubtful: Floats, at_s: float) -> tupl
 
 def open_places(doubts: Sequence[Doubt], at_s: float) -> Floats:
     """Return where another look is worth its time: (N, 4), in pixels of the frame."""
-    return _boxes([each for each in doubts if at_s - each.since_s < DOUBT_S])
+    return _boxes(_open(doubts, at_s))
+
+
+def is_urgent(doubts: Sequence[Doubt], known: Floats, at_s: float) -> bool:
+    """Say whether the very next frame is worth a look for what is doubtful.
+
+    Args:
+        doubts: those that there are.
+        known: (N, 4), where somebody is, or was just now, in pixels of the frame.
+        at_s: when it is now.
+    """
+    haste_s = HASTE_S / max(1, len(known))
+    places = _boxes([each for each in _open(doubts, at_s) if at_s - each.seen_s < haste_s])
+    # What touches a face is mostly that face once more, or its ear, hand or collar.
+    return not (overlaps(places, known) > 0).any(axis=1).all()
+
+
+def _open(doubts: Sequence[Doubt], at_s: float) -> list[Doubt]:
+    return [each for each in doubts if at_s - each.since_s < DOUBT_S]
 
 
 def _doubt(box: Floats, before: Sequence[Doubt], at_s: float) -> Doubt:

@@ -10,7 +10,7 @@ import numpy as np
 from services.common.scope import WHOLE, Scope
 from services.common.topics import Source
 from services.detect.boxes import NO_BOXES, Floats
-from services.detect.doubts import Doubt, doubts_after, open_places
+from services.detect.doubts import Doubt, doubts_after, is_urgent, open_places
 from services.detect.pictures import Grey
 from services.detect.places import Faces, Missed, missed_after
 from services.detect.stillness import Cells, Difference, Reference, learn, renew
@@ -74,6 +74,10 @@ class Scene:
     def doubtful(self, at_s: float) -> Floats:
         """Return where a look shall say whether that is a face: (N, 4), in pixels of the frame."""
         return open_places(self.doubts, at_s)
+
+    def is_in_doubt(self, at_s: float) -> bool:
+        """Say whether the very next picture is worth a look for what is doubtful."""
+        return is_urgent(self.doubts, self.boxes, at_s)
 
     def held_still(self, difference: Difference, at_s: float) -> Self:
         """Return what is known after a picture that was not looked at."""

@@ -51,7 +51,7 @@ class Watch:
         else:
             look, after = self._look_again(scene, jpeg, letterbox, at_s)
         self._scenes.remember(frame.source, after)
-        return replace(look, is_in_doubt=len(after.doubtful(at_s)) > 0)
+        return replace(look, is_in_doubt=after.is_in_doubt(at_s))
 
     def _look_first(self, shape: Shape, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
         metrics.LOOKS.labels(Extent.WHOLE).inc()

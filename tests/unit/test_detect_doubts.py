@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from services.detect.boxes import NO_BOXES, Floats
-from services.detect.doubts import DOUBT_S, KNOWN_S, MOST_DOUBTS, doubts_after, open_places
+from services.detect.doubts import (
+    DOUBT_S,
+    HASTE_S,
+    KNOWN_S,
+    MOST_DOUBTS,
+    doubts_after,
+    is_urgent,
+    open_places,
+)
 
 CLOCK = (400.0, 300.0, 60.0, 60.0)
 FAR = (900.0, 300.0, 60.0, 60.0)
@@ -39,6 +47,33 @@ def test_one_that_was_gone_for_long_is_worth_a_look_again(gone_s: float, is_wort
     doubts = doubts_after(doubts, NO_BOXES, 100.0 + gone_s)
     doubts = doubts_after(doubts, boxes(CLOCK), 100.1 + gone_s)
     assert (len(open_places(doubts, 100.1 + gone_s)) == 1) == is_worth_it
+
+
+def test_what_touches_a_face_is_worth_a_look_and_no_haste() -> None:
+    doubts = doubts_after((), boxes(CLOCK), 100.0)
+    beside = (CLOCK[0] + CLOCK[2] - 1, *CLOCK[1:])
+    assert len(open_places(doubts, 100.0)) == 1
+    assert not is_urgent(doubts, boxes(beside), 100.0)
+    assert not is_urgent(doubts, boxes(FAR, beside), 100.0)
+
+
+@pytest.mark.parametrize("known", [(), (FAR,), (FAR, (0.0, 0.0, 60.0, 60.0))])
+def test_what_is_beside_everybody_is_urgent(known: tuple[tuple[float, ...], ...]) -> None:
+    assert is_urgent(doubts_after((), boxes(CLOCK), 100.0), boxes(*known), 100.0)
+
+
+def test_where_nothing_is_doubtful_nothing_is_urgent() -> None:
+    assert not is_urgent((), boxes(FAR), 100.0)
+    assert not is_urgent((), NO_BOXES, 100.0)
+
+
+def test_the_more_are_known_the_sooner_a_doubt_is_urgent_no_more() -> None:
+    doubts = doubts_after((), boxes(CLOCK), 100.0)
+    crowd = boxes(*((100.0 * n, 0.0, 60.0, 60.0) for n in range(6)))
+    assert is_urgent(doubts, crowd, 100.0 + HASTE_S / 7)
+    assert not is_urgent(doubts, crowd, 100.0 + HASTE_S / 6)
+    assert is_urgent(doubts, crowd[:1], 100.0 + HASTE_S / 6)
+    assert not is_urgent(doubts, NO_BOXES, 100.0 + DOUBT_S)
 
 
 def test_of_many_those_of_now_are_kept() -> None:
