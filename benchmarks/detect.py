@@ -32,10 +32,10 @@ from services.detect import threads
 from services.detect.boxes import Letterbox, padded
 from services.detect.detectors import open_detector
 from services.detect.haar import Haar
+from services.detect.network import Network
 from services.detect.pictures import Jpeg, Picture, encode_jpeg, resize
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
-from services.detect.yunet import YuNet
 from tests.detect_clips import read_clip
 from tests.support import SHARED
 
@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace) -> Part:
     clips = [picture for clip in CROWD for picture in read_clip(VIDEOS / clip)]
     found: dict[tuple[int, int], list[Results]] = {}
     with open_detector(settings) as detector:
-        assert isinstance(detector, YuNet)
+        assert isinstance(detector, Network)
         for size in (SMALL, LARGE):
             jpegs = _jpegs(clips, options.frames, *size)
             ways = _ways(jpegs, detector, settings)
@@ -119,7 +119,7 @@ def _wall(clips: Sequence[Picture], index: int, width: int, height: int) -> Pict
     return np.asarray(np.vstack(rows), np.uint8)
 
 
-def _ways(jpegs: Sequence[bytes], detector: YuNet, settings: DetectSettings) -> dict[str, Way]:
+def _ways(jpegs: Sequence[bytes], detector: Network, settings: DetectSettings) -> dict[str, Way]:
     first = Jpeg.open(jpegs[0])
     box = Letterbox.fit(first.width, first.height, settings.detection_size_px)
     pictures = [

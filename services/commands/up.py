@@ -4,6 +4,7 @@ import os
 from services.commands.arguments import seconds
 from services.common.lifecycle import run_until_stopped
 from services.common.storage.addresses import DEFAULT_STORE
+from services.detect.choice import DETECTORS
 from services.up.neighbours import neighbours
 from services.up.plan import Request
 from services.up.run import up
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--detector",
-        choices=("auto", "yunet", "haar"),
+        choices=DETECTORS,
         default=os.environ.get("FACEFERRY_DETECTOR", "auto"),
         help="default: %(default)s",
     )

@@ -11,7 +11,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 NO_BOXES: Floats = np.zeros((0, 4), np.float32)
-STRIDES = (8, 16, 32)
+MULTIPLE_PX = 32
+"""Sides of what a network sees are multiples of it: its coarsest grid has cells of that size."""
 MOST_ENLARGED = 2.0
 """A frame smaller than the detection size is scaled up at most so much: beyond it there is nothing to see."""
 NMS_OVERLAP = 0.3
@@ -21,7 +22,6 @@ LEAST_SHRUNK = 0.97
 """A picture is made smaller by so much at most where that saves 32 rows: 16:9 at 640 pixels becomes
 626x352 on a canvas of 640x352, which costs a twelfth less than 640x360 on 640x384."""
 
-_MULTIPLE = 32
 _EDGE_PX = 16
 """A face whose middle is nearer to the edge of a part is cut off by it."""
 _MAX_CANDIDATES = 5_000
@@ -144,53 +144,13 @@ NO_FACES = Detections(NO_BOXES, np.zeros(0, np.float32), np.zeros((0, 5, 2), np.
 def _scale(width: int, height: int, size: int) -> float:
     scale = min(size / max(width, height), MOST_ENLARGED)
     short = min(width, height)
-    saving = short * scale // _MULTIPLE * _MULTIPLE / short
+    saving = short * scale // MULTIPLE_PX * MULTIPLE_PX / short
     return saving if saving >= scale * LEAST_SHRUNK else scale
 
 
 def padded(pixels: int) -> int:
     """Return the next multiple of 32."""
-    return -(-pixels // _MULTIPLE) * _MULTIPLE
-
-
-def decode_yunet(outputs: list[Floats], canvas_width: int, threshold: float) -> Detections:
-    """Return the candidates that YuNet's outputs hold, in pixels of the canvas, in no order.
-
-    After `FaceDetectorYNImpl::postProcess` of OpenCV 4 (modules/objdetect/src/face_detect.cpp): each cell of
-    each stride's grid is a candidate; its score is the geometric mean of class and objectness.
-
-    Args:
-        outputs: of one picture: cls (n, 1) for strides 8, 16, 32, then obj (n, 1), bbox (n, 4) and
-            kps (n, 10) alike.
-        canvas_width: of the picture, a multiple of 32.
-        threshold: the least score, 0..1.
-    """
-    classes, objects, boxes, landmarks = (outputs[at : at + len(STRIDES)] for at in range(0, 12, 3))
-    squares = [(kinds * things)[:, 0] for kinds, things in zip(classes, objects, strict=True)]
-    cells = [np.flatnonzero(square >= threshold * threshold) for square in squares]
-    counts = [len(cell) for cell in cells]
-    if not any(counts):
-        return NO_FACES
-    # Few cells pass: gathered first, they are computed all at once.
-    stride = np.repeat(np.array(STRIDES, np.float32), counts)[:, None]
-    corners = np.concatenate(
-        [_corners(cell, canvas_width // each) for cell, each in zip(cells, STRIDES, strict=True)]
-    )
-    box = _gather(boxes, cells)
-    sizes = np.exp(box[:, 2:]) * stride
-    starts = (corners + box[:, :2]) * stride - sizes / 2
-    points = (_gather(landmarks, cells).reshape(-1, 5, 2) + corners[:, None]) * stride[:, None]
-    scores = np.sqrt(np.minimum(_gather(squares, cells), 1))
-    return Detections(np.hstack([starts, sizes]), scores, points)
-
-
-def _corners(cells: npt.NDArray[np.intp], columns: int) -> Floats:
-    """Return column and row (n, 2) of a grid's cells."""
-    return np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
-
-
-def _gather(levels: list[Floats], cells: list[npt.NDArray[np.intp]]) -> Floats:
-    return np.concatenate([level[cell] for level, cell in zip(levels, cells, strict=True)])
+    return -(-pixels // MULTIPLE_PX) * MULTIPLE_PX
 
 
 def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Detections:

@@ -6,12 +6,14 @@ from typing import Protocol
 import structlog
 
 from services.common.errors import SetupError
-from services.detect import models
+from services.detect import choice, models
 from services.detect.boxes import Detections
+from services.detect.centerface import CENTERFACE
 from services.detect.haar import Haar
+from services.detect.network import Family, open_network
 from services.detect.pictures import Picture
 from services.detect.settings import DetectSettings
-from services.detect.yunet import open_yunet
+from services.detect.yunet import YUNET
 
 log = structlog.get_logger()
 
@@ -21,11 +23,11 @@ class Detector(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which of the detectors it is: `yunet` or `haar`."""
+        """Which of the detectors it is: `yunet`, `centerface` or `haar`."""
 
     @property
     def name(self) -> str:
-        """What faces say of where they come from: `yunet_n`, `haar`, ..."""
+        """What faces say of where they come from: `yunet_n`, `centerface`, `haar`, ..."""
 
     @property
     def provider(self) -> str:
@@ -40,14 +42,15 @@ def open_detector(settings: DetectSettings) -> Iterator[Detector]:
     """Open the detector that the settings ask for; may download its model.
 
     Raises:
-        SetupError: `yunet` was asked for and cannot be had, or the settings name what is not there.
+        SetupError: one was asked for by name and cannot be had, or the settings name what is not there.
     """
-    located = None if settings.detector == "haar" else _locate(settings)
+    located = _locate(settings)
     if located is None:
         yield Haar(settings.max_faces)
         return
-    name, path = located
-    with open_yunet(
+    family, name, path = located
+    with open_network(
+        family,
         path,
         name,
         settings.providers,
@@ -58,18 +61,35 @@ def open_detector(settings: DetectSettings) -> Iterator[Detector]:
         yield detector
 
 
-def _locate(settings: DetectSettings) -> tuple[str, Path] | None:
-    """Return the model's name and file; nothing if Haar shall take its place."""
-    try:
-        return models.locate(settings.model, settings.model_dir)
-    except models.ModelUnavailable as error:
-        if settings.detector == "yunet":
-            raise SetupError(f"{error}; {_ADVICE}") from error
-        log.warning("detect.fallback_to_haar", problem=str(error), advice=_ADVICE)
-        return None
+def _locate(settings: DetectSettings) -> tuple[Family, str, Path] | None:
+    """Return the network to use, its model's name and its file; nothing where Haar is to be used."""
+    problems: list[str] = []
+    for wanted in choice.candidates(settings.detector, settings.model):
+        try:
+            name, path = models.locate(wanted, settings.model_dir)
+        except models.ModelUnavailable as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning("detect.fallback_to_centerface", problem=problems[0], advice=_ADVICE_FOR_YUNET)
+        return (CENTERFACE if wanted == choice.CENTERFACE else YUNET), name, path
+    if settings.detector not in ("auto", choice.HAAR):
+        raise SetupError(f"{problems[0]}; {_ADVICE_WITHOUT}")
+    if problems:
+        log.warning("detect.fallback_to_haar", problem="; ".join(problems), advice=_ADVICE_FOR_BOTH)
+    return None
 
 
-_ADVICE = (
-    "run `faceferry models fetch` where there is internet, or put the file into a folder and name that in "
-    "FACEFERRY_MODEL_DIR, or choose FACEFERRY_DETECTOR=haar, which needs no model and sees less"
+_BY_HAND = "or put the file into a folder and name that in FACEFERRY_MODEL_DIR"
+_ADVICE_WITHOUT = (
+    f"run `faceferry models fetch` where there is internet, {_BY_HAND}, or choose FACEFERRY_DETECTOR=auto, "
+    "which takes what can be had"
+)
+_ADVICE_FOR_YUNET = (
+    "centerface finds most of what yunet finds, at six times the work; for yunet run "
+    f"`faceferry models fetch yunet_n` where there is internet, {_BY_HAND}"
+)
+_ADVICE_FOR_BOTH = (
+    "haar finds few of the faces; run `faceferry models fetch` where there is internet, or where pip finds "
+    f"packages, {_BY_HAND}"
 )

@@ -10,7 +10,9 @@ FRAMES_DROPPED = Counter(
 MESSAGES_REFUSED = Counter(
     "faceferry_detect_messages_refused_total", "Messages that are neither a frame nor a receipt.", ["reason"]
 )
-FACES = Counter("faceferry_detect_faces_total", "Faces found, by detector: yunet or haar.", ["detector"])
+FACES = Counter(
+    "faceferry_detect_faces_total", "Faces found, by detector: yunet, centerface or haar.", ["detector"]
+)
 STAGE_SECONDS = Histogram(
     "faceferry_detect_stage_seconds",
     "Time for one frame: compare (with the last one), decode (reduced), detect, cut (full decode and crops).",

@@ -55,12 +55,15 @@ def check_in_use(wanted: str, in_use: Sequence[str]) -> None:
         )
 
 
-def with_options(names: Sequence[str], cache: Path, max_batch: int) -> list[tuple[str, dict[str, Any]]]:
+def with_options(
+    names: Sequence[str], cache: Path, input_name: str, max_batch: int
+) -> list[tuple[str, dict[str, Any]]]:
     """Return the providers as ONNX Runtime takes them.
 
     Args:
         names: ours, best first.
         cache: a folder for built engines.
+        input_name: of the network's picture.
         max_batch: the most pictures in one run.
     """
     options: dict[str, dict[str, Any]] = {
@@ -69,9 +72,9 @@ def with_options(names: Sequence[str], cache: Path, max_batch: int) -> list[tupl
             "trt_engine_cache_enable": True,
             "trt_engine_cache_path": str(cache),
             "trt_timing_cache_enable": True,
-            "trt_profile_min_shapes": "input:1x3x32x32",
-            "trt_profile_opt_shapes": f"input:{max_batch}x3x384x640",
-            "trt_profile_max_shapes": f"input:{max_batch}x3x2176x3840",
+            "trt_profile_min_shapes": f"{input_name}:1x3x32x32",
+            "trt_profile_opt_shapes": f"{input_name}:{max_batch}x3x384x640",
+            "trt_profile_max_shapes": f"{input_name}:{max_batch}x3x2176x3840",
         },
         # An exhaustive search for the fastest convolution would be repeated at every new shape.
         "cuda": {"cudnn_conv_algo_search": "HEURISTIC"},

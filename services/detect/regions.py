@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.detect.boxes import STRIDES, Floats, Letterbox, Rectangle
+from services.detect.boxes import MULTIPLE_PX, Floats, Letterbox, Rectangle
 from services.detect.pictures import Grey
 from services.detect.stillness import CELL_PX, Cells, cell_shape
 
-TILE_PX = max(STRIDES)
+TILE_PX = MULTIPLE_PX
 """Parts begin and end at multiples of it: the network's grids lie in them as they lie in the whole."""
 BORDER_PX = 16
 """So much is shown around what is asked for: a face at the edge of what the network sees scores less. Cells

@@ -81,7 +81,7 @@ class Service:
         self._pipeline = Pipeline(detector, settings)
         skips = settings.skip_still and settings.keep == "visits"
         # A GPU gains nothing from parts: it wants the same size again and again, many at once.
-        by_parts = settings.look_at_parts and (detector.kind, detector.provider) == ("yunet", "cpu")
+        by_parts = settings.look_at_parts and detector.kind != "haar" and detector.provider == "cpu"
         self._watch = Watch(self._pipeline, settings.max_cameras, by_parts=by_parts) if skips else None
         self._faces_found = metrics.FACES.labels(detector.kind)
         self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)

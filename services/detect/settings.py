@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from services.common.age_keys import read_recipient
 from services.common.settings import CommaSeparated, DeviceSettings, LooksSettings
 from services.common.traces_settings import TracesSettings
+from services.detect.choice import DetectorName
 from services.detect.providers import ProviderName
 
 
@@ -18,10 +19,14 @@ def _seal_to(keys: tuple[str, ...]) -> tuple[str, ...]:
 class DetectSettings(DeviceSettings, LooksSettings, TracesSettings):
     """detect: finds faces in the frames of all cameras of a device."""
 
-    detector: Literal["auto", "yunet", "haar"] = Field(
-        "auto", description="yunet, haar, or auto: yunet if its model can be had, else haar with a warning"
+    detector: DetectorName = Field(
+        "auto",
+        description="yunet; centerface, whose model pip gets; haar; or auto: the first of these that can be "
+        "had, with a warning where that is not yunet",
     )
-    model: str = Field("yunet_n", description="yunet_n, yunet_s, or the path of an ONNX file of that family")
+    model: str = Field(
+        "yunet_n", description="of yunet: yunet_n, yunet_s, or the path of an ONNX file of that family"
+    )
     model_dir: Path | None = Field(None, description="where models are looked for before the user's cache")
     providers: Annotated[tuple[ProviderName, ...], CommaSeparated] = Field(
         ("auto",),

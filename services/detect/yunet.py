@@ -1,177 +1,60 @@
-"""YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023) in ONNX Runtime."""
+"""YuNet (Wu, Peng, Yu: "YuNet: A Tiny Millisecond-level Face Detector", 2023)."""
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-import cv2
 import numpy as np
-import onnxruntime as ort
-import structlog
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+import numpy.typing as npt
 
-from services.common.errors import SetupError
-from services.detect import providers
-from services.detect.batcher import Batcher, Run
-from services.detect.boxes import Detections, Floats, decode_yunet, padded, suppress
-from services.detect.pictures import Picture
+from services.detect.boxes import NO_FACES, Detections, Floats
+from services.detect.network import Family
 
-MAX_BATCH = 16
-DOUBTFUL = 0.7
-"""What has this much of the least score looks a little like a face."""
-_OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
-_LOAD_ERRORS = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NoSuchFile,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
-
-log = structlog.get_logger()
+STRIDES = (8, 16, 32)
 
 
-class YuNet:
-    """Finds faces; may be called from several threads at once. See `open_yunet`.
+def decode(outputs: list[Floats], canvas_width: int, threshold: float) -> Detections:
+    """Return the candidates that YuNet's outputs hold, in pixels of the canvas, in no order.
 
-    Attributes:
-        run: the bare network.
-    """
-
-    kind = "yunet"
-
-    def __init__(self, name: str, provider: str, run: Run, *, threshold: float, most: int) -> None:
-        self.name = name
-        self.provider = provider
-        self.run = run
-        self._threshold = threshold
-        self._most = most
-        self._local = threading.local()
-
-    def detect(self, picture: Picture) -> Detections:
-        """Return the faces in a picture that has the size at which the network shall see it.
-
-        Args:
-            picture: not modified.
-        """
-        pixels = self._canvas.draw(picture)
-        outputs = [output[0] for output in self.run(pixels)]
-        candidates = suppress(decode_yunet(outputs, pixels.shape[3], DOUBTFUL * self._threshold), 0)
-        assert candidates.scores is not None
-        count = int(np.count_nonzero(candidates.scores >= self._threshold))  # best first
-        found = candidates.selected(np.arange(min(count, self._most or count)))
-        return replace(found, doubtful=candidates.boxes[count:])
-
-    @property
-    def _canvas(self) -> "_Canvas":
-        """This thread's own."""
-        canvas: _Canvas | None = getattr(self._local, "canvas", None)
-        if canvas is None:
-            canvas = self._local.canvas = _Canvas()
-        return canvas
-
-
-class _Canvas:
-    """What the network sees: one piece of memory for pictures of all sizes.
-
-    New memory costs a page fault for each 4 KiB, which for a small part is more than the network does.
-    """
-
-    def __init__(self) -> None:
-        self._floats = np.zeros(0, np.float32)
-        self._bytes = np.zeros(0, np.uint8)
-
-    def draw(self, picture: Picture) -> Floats:
-        """Return a picture as the network takes it, until the next one is drawn.
-
-        Returns:
-            (1, 3, H, W) float32, 0..255, BGR; sides multiples of 32; black beside the picture.
-        """
-        height, width = picture.shape[:2]
-        high, wide = padded(height), padded(width)
-        if self._floats.size < 3 * high * wide:
-            self._floats = np.empty(3 * high * wide, np.float32)
-            self._bytes = np.empty(3 * high * wide, np.uint8)
-        # OpenCV takes the channels apart faster than numpy, numpy makes them floats faster than OpenCV.
-        planes = self._bytes[: 3 * height * width].reshape(3, height, width)
-        cv2.split(picture, list(planes))
-        pixels: Floats = self._floats[: 3 * high * wide].reshape(1, 3, high, wide)
-        pixels[0, :, :height, :width] = planes
-        pixels[0, :, height:] = 0
-        pixels[0, :, :height, width:] = 0
-        return pixels
-
-
-@contextlib.contextmanager
-def open_yunet(
-    model: Path, name: str, wanted: tuple[str, ...], cache: Path, *, threshold: float, most: int
-) -> Iterator[YuNet]:
-    """Load a model of the YuNet family.
+    After `FaceDetectorYNImpl::postProcess` of OpenCV 4 (modules/objdetect/src/face_detect.cpp): each cell of
+    each stride's grid is a candidate; its score is the geometric mean of class and objectness.
 
     Args:
-        model: an ONNX file with dynamic height and width.
-        name: what faces say of where they come from.
-        wanted: execution providers, see `providers.choose`.
-        cache: a folder where providers may keep what they built.
-        threshold: the least score.
-        most: faces in a picture; 0 for all.
-
-    Raises:
-        SetupError: the file is no such model, or a provider is missing.
+        outputs: of one picture: cls (n, 1) for strides 8, 16, 32, then obj (n, 1), bbox (n, 4) and
+            kps (n, 10) alike.
+        canvas_width: of the picture, a multiple of 32.
+        threshold: the least score, 0..1.
     """
-    chosen = providers.choose(wanted, ort.get_available_providers())
-    is_asked_for = wanted != ("auto",)
-    session, provider = _open_session(model, chosen, cache, is_asked_for=is_asked_for)
-    _check_model(session, model)
-
-    def run(pictures: Floats) -> list[Floats]:
-        outputs: list[Floats] = session.run(_OUTPUTS, {input_name: pictures})
-        return outputs
-
-    input_name = session.get_inputs()[0].name
-    with contextlib.ExitStack() as stack:
-        # A CPU gains nothing from batches: each thread runs its own picture on one core.
-        runner = run if provider == "cpu" else stack.enter_context(Batcher(run, MAX_BATCH).running())
-        yield YuNet(name, provider, runner, threshold=threshold, most=most)
-
-
-def _open_session(
-    model: Path, chosen: list[str], cache: Path, *, is_asked_for: bool
-) -> tuple[ort.InferenceSession, str]:
-    for name in chosen:
-        try:
-            session = _session(model, chosen[chosen.index(name) :], cache)
-            providers.check_in_use(name, session.get_providers())
-        except SetupError as error:
-            if is_asked_for or name == chosen[-1]:
-                raise
-            log.warning("detect.provider_unusable", provider=name, problem=str(error))
-        else:
-            return session, name
-    raise SetupError("this ONNX Runtime has no execution provider that Faceferry knows")
+    classes, objects, boxes, landmarks = (outputs[at : at + len(STRIDES)] for at in range(0, 12, 3))
+    squares = [(kinds * things)[:, 0] for kinds, things in zip(classes, objects, strict=True)]
+    cells = [np.flatnonzero(square >= threshold * threshold) for square in squares]
+    counts = [len(cell) for cell in cells]
+    if not any(counts):
+        return NO_FACES
+    # Few cells pass: gathered first, they are computed all at once.
+    stride = np.repeat(np.array(STRIDES, np.float32), counts)[:, None]
+    corners = np.concatenate(
+        [_corners(cell, canvas_width // each) for cell, each in zip(cells, STRIDES, strict=True)]
+    )
+    box = _gather(boxes, cells)
+    sizes = np.exp(box[:, 2:]) * stride
+    starts = (corners + box[:, :2]) * stride - sizes / 2
+    points = (_gather(landmarks, cells).reshape(-1, 5, 2) + corners[:, None]) * stride[:, None]
+    scores = np.sqrt(np.minimum(_gather(squares, cells), 1))
+    return Detections(np.hstack([starts, sizes]), scores, points)
 
 
-def _session(model: Path, names: list[str], cache: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(
-            str(model), options, providers=providers.with_options(names, cache, MAX_BATCH)
-        )
-    except _LOAD_ERRORS as error:
-        raise SetupError(f"{model} cannot be loaded: {str(error).splitlines()[0][:200]}") from error
+def _corners(cells: npt.NDArray[np.intp], columns: int) -> Floats:
+    """Return column and row (n, 2) of a grid's cells."""
+    return np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
 
 
-def _check_model(session: Any, model: Path) -> None:
-    inputs, outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
-    if len(inputs) != 1 or not outputs.issuperset(_OUTPUTS):
-        raise SetupError(f"{model} is no model of the YuNet family: its outputs have other names")
-    if any(isinstance(side, int) for side in inputs[0].shape[2:]):
-        raise SetupError(f"{model} takes one size only: a model with dynamic height and width is needed")
+def _gather(levels: list[Floats], cells: list[npt.NDArray[np.intp]]) -> Floats:
+    return np.concatenate([level[cell] for level, cell in zip(levels, cells, strict=True)])
+
+
+YUNET = Family(
+    kind="yunet",
+    title="YuNet",
+    input_name="input",
+    outputs=tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in STRIDES),
+    is_rgb=False,
+    decode=decode,
+    content=str,
+)

@@ -37,7 +37,7 @@ class Request:
         is_once: play files once, every frame of them, and end.
         is_json: close with one JSON object on standard output.
         timeout_s: give up when nothing has moved for so long.
-        detector: `auto`, `yunet` or `haar`.
+        detector: `auto`, `yunet`, `centerface` or `haar`.
         keep: `visits` or `every`.
         is_shared: whether others are on this machine, of whom brokers and pages ask for a password.
     """

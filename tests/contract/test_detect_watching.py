@@ -21,7 +21,7 @@ from services.detect.pipeline import Look, Pipeline
 from services.detect.settings import DetectSettings
 from services.detect.watching import Watch
 from tests.conftest import skip
-from tests.detect_clips import MODELS, clip_jpegs, read_clip
+from tests.detect_clips import MODELS, clip_jpegs, need_model, read_clip
 from tests.odd_jpeg import odd_jpeg
 
 SETTINGS = DetectSettings(device="porch", detector="yunet", model_dir=MODELS, keep="visits")
@@ -140,6 +140,17 @@ def test_in_parts_everybody_is_seen_in_every_frame_for_less(
         assert nearest.min() > 0.5
         assert len(look.view.sights) == len(look.found)
     assert shown < most_shown * detector.pixels
+
+
+def test_in_parts_centerface_sees_everybody_too(clips: Path) -> None:
+    need_model("centerface")
+    chosen = SETTINGS.model_copy(update={"detector": "centerface"})
+    jpegs = clip_jpegs(clips / "classroom.mp4")[:24]
+    with open_detector(chosen) as detector:
+        counted = Counted(detector)
+        looks = look_at(Watch(Pipeline(counted, chosen), 10, by_parts=True), live(jpegs, per_s=12))
+    assert [len(look.found) for look in looks] == [4] * 24
+    assert counted.pixels < 0.8 * 24 * 640 * 352
 
 
 def test_who_does_not_move_is_told_of_in_each_frame_and_looked_at_twice_a_second(

@@ -437,6 +437,7 @@ async def test_killed_replica_loses_at_most_the_live_frames_in_its_hands(
     ("settings", "says"),
     [
         ({"detector": "yunet", "model": "nowhere.onnx"}, "nowhere.onnx"),
+        ({"detector": "yunet", "model": "centerface"}, "FACEFERRY_DETECTOR=centerface"),
         ({"providers": "cuda,cpu"}, "onnxruntime-gpu"),
     ],
 )

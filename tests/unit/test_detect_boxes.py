@@ -1,7 +1,6 @@
 from random import Random
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -13,7 +12,6 @@ from services.detect.boxes import (
     Letterbox,
     clip_box,
     crop_rectangle,
-    decode_yunet,
     suppress,
 )
 from tests.detect_clips import overlaps
@@ -133,32 +131,6 @@ def test_only_the_best_are_kept() -> None:
     boxes = np.array([[0, 0, 10, 10], [50, 0, 10, 10], [90, 0, 10, 10]], np.float32)
     kept = suppress(found(boxes, np.array([0.7, 0.9, 0.8], np.float32)), 2)
     assert kept.boxes[:, 0].tolist() == [50, 90]
-
-
-def outputs_with(stride: int, cell: int, box: list[float], side: int = 64) -> list[Floats]:
-    sizes = [(side // each) ** 2 for each in (8, 16, 32)]
-    shapes = [(count, width) for width in (1, 1, 4, 10) for count in sizes]
-    outputs = [np.zeros(shape, np.float32) for shape in shapes]
-    level = (8, 16, 32).index(stride)
-    outputs[level][cell] = outputs[3 + level][cell] = 0.81
-    outputs[6 + level][cell] = box
-    outputs[9 + level][cell] = 0.5
-    return outputs
-
-
-@pytest.mark.parametrize("stride", [8, 16, 32])
-def test_cell_becomes_a_box_in_pixels(stride: int) -> None:
-    columns = 64 // stride
-    cell = columns + 1  # second row, second column
-    decoded = decode_yunet(outputs_with(stride, cell, [0.5, 0.25, 0, 0]), 64, 0.7)
-    assert decoded.boxes.tolist() == [[stride, 0.75 * stride, stride, stride]]
-    assert decoded.scores == pytest.approx([0.81])
-    assert decoded.landmarks is not None
-    assert (decoded.landmarks == 1.5 * stride).all()
-
-
-def test_cell_below_the_threshold_is_nothing() -> None:
-    assert len(decode_yunet(outputs_with(8, 3, [0, 0, 0, 0]), 64, 0.82)) == 0
 
 
 def test_small_faces_are_left_out() -> None:

