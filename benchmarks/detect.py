@@ -30,7 +30,7 @@ from services.common.frames import Frame
 from services.common.topics import Source
 from services.detect import threads
 from services.detect.boxes import Letterbox, padded
-from services.detect.detectors import open_detector
+from services.detect.detectors import Detector, open_detector
 from services.detect.haar import Haar
 from services.detect.network import Network
 from services.detect.pictures import Jpeg, Picture, encode_jpeg, resize
@@ -45,6 +45,7 @@ REFERENCE_MODEL = "yunet_n_640_640.onnx"
 OURS, CROPS, FLOOR = "ours", "ours, crops cut and encoded", "floor: decode, bare network"
 REFERENCE, HAAR = "cv2.FaceDetectorYN", "homework: Haar, full frame"
 OURS_ALONE, REFERENCE_ALONE = "inference alone: ours", "inference alone: FaceDetectorYN"
+CENTERFACE_ALONE, HAAR_ALONE = "in YuNet's place: CenterFace alone", "in YuNet's place: Haar alone"
 MOST_OF_FLOOR, LEAST_OF_REFERENCE, LEAST_FACES = 1.25, 2.5, 1.5
 
 Way = Callable[[int], int]
@@ -79,11 +80,12 @@ def measure(options: argparse.Namespace) -> Part:
     )
     clips = [picture for clip in CROWD for picture in read_clip(VIDEOS / clip)]
     found: dict[tuple[int, int], list[Results]] = {}
-    with open_detector(settings) as detector:
+    second = settings.model_copy(update={"detector": "centerface"})
+    with open_detector(settings) as detector, open_detector(second) as centerface:
         assert isinstance(detector, Network)
         for size in (SMALL, LARGE):
             jpegs = _jpegs(clips, options.frames, *size)
-            ways = _ways(jpegs, detector, settings)
+            ways = _ways(jpegs, detector, centerface, settings)
             counts = dict.fromkeys((1, options.threads))
             found[size] = [_compare(ways, len(jpegs), count, options.rounds) for count in counts]
     return Part(
@@ -119,7 +121,9 @@ def _wall(clips: Sequence[Picture], index: int, width: int, height: int) -> Pict
     return np.asarray(np.vstack(rows), np.uint8)
 
 
-def _ways(jpegs: Sequence[bytes], detector: Network, settings: DetectSettings) -> dict[str, Way]:
+def _ways(
+    jpegs: Sequence[bytes], detector: Network, centerface: Detector, settings: DetectSettings
+) -> dict[str, Way]:
     first = Jpeg.open(jpegs[0])
     box = Letterbox.fit(first.width, first.height, settings.detection_size_px)
     pictures = [
@@ -141,6 +145,8 @@ def _ways(jpegs: Sequence[bytes], detector: Network, settings: DetectSettings) -
         FLOOR: floor,
         HAAR: lambda index: len(haar.detect(_decode_with_opencv(jpegs[index]))),
         OURS_ALONE: lambda index: len(detector.detect(pictures[index])),
+        CENTERFACE_ALONE: lambda index: len(centerface.detect(pictures[index])),
+        HAAR_ALONE: lambda index: len(haar.detect(pictures[index])),
     }
     model = Path(os.environ.get("FACEFERRY_MODEL_DIR") or SHARED / "models") / REFERENCE_MODEL
     if model.is_file():

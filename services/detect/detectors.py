@@ -86,7 +86,7 @@ _ADVICE_WITHOUT = (
     "which takes what can be had"
 )
 _ADVICE_FOR_YUNET = (
-    "centerface finds most of what yunet finds, at six times the work; for yunet run "
+    "centerface finds most of what yunet finds, at four times the work; for yunet run "
     f"`faceferry models fetch yunet_n` where there is internet, {_BY_HAND}"
 )
 _ADVICE_FOR_BOTH = (

@@ -166,6 +166,7 @@ class Site:
             found=found,
             steps=steps(self._sight.presence) if page.day is None else [],
             gathered=gathered,
+            detectors=self._sight.lookup.detectors(page.faces),
             selection=selection,
             hours=_hours(selection, page.day, counts),
             total=sum(counts) if counts is not None else None,

@@ -50,16 +50,30 @@ def problem_of(line: str) -> str:
 
 def ended_in(line: str) -> str | None:
     """Return the camera whose recording is at its end, if that is what a service's line says."""
-    if "capture.camera_offline" not in line:
-        return None
+    match _event(line, "capture.camera_offline"):
+        case {"why": "ended", "camera": str(camera)}:
+            return camera
+    return None
+
+
+def second_choice_in(line: str) -> str | None:
+    """Return which detector took YuNet's place, why, and what to do, if a service's line says that."""
+    for detector in ("centerface", "haar"):
+        match _event(line, f"detect.fallback_to_{detector}"):
+            case {"problem": str(problem), "advice": str(advice)}:
+                return f"faces are looked for by {detector}, for: {problem}; {advice}"
+    return None
+
+
+def _event(line: str, name: str) -> dict[str, object]:
+    """Return a service's line as the event of that name; empty if it is another."""
+    if name not in line:
+        return {}
     try:
         event = json.loads(line)
     except ValueError:
-        return None
-    match event:
-        case {"event": "capture.camera_offline", "why": "ended", "camera": str(camera)}:
-            return camera
-    return None
+        return {}
+    return event if isinstance(event, dict) and event.get("event") == name else {}
 
 
 class Console:
@@ -69,6 +83,7 @@ class Console:
         self._stream = stream
         self.is_terminal = stream.isatty()
         self._progress = ""
+        self._last_words = ""
 
     def line(self, name: str, line: str) -> None:
         """Write what a service has said."""
@@ -80,6 +95,15 @@ class Console:
         if self.is_terminal and text != self._progress:
             self._write(f"\r\x1b[K{text}")
             self._progress = text
+
+    def keep_for_the_end(self, warning: str) -> None:
+        """Have a warning said once more at the end, where it does not stand among hundreds of lines."""
+        self._last_words = warning
+
+    def say_last_words(self) -> None:
+        """Say once more what was kept for the end, if anything was."""
+        if self._last_words:
+            self.line("up", f"warning: {self._last_words}")
 
     def close(self) -> None:
         """Leave the progress line behind as it is."""

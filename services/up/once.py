@@ -64,7 +64,7 @@ class Outcome:
         seen = "" if self.visits is None else f"{self.sights} sights, {self.visits} visits, "
         return (
             f"{self.frames} frames, {seen}{self.faces} faces, {self.stored} stored, {self.refused} refused "
-            f"in {self.seconds:.1f} s: {self.store}"
+            f"in {self.seconds:.1f} s by {self.detector or 'an unknown detector'}: {self.store}"
         )
 
     @property

@@ -26,7 +26,7 @@ from services.up import once, sweep
 from services.up.blocked import cause, look
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_settings, check_store
-from services.up.console import Console, ended_in
+from services.up.console import Console, ended_in, second_choice_in
 from services.up.demo import demo_clip
 from services.up.journal import Journal
 from services.up.keys import Keys
@@ -112,11 +112,16 @@ async def _up(request: Request, console: Console, mark: str) -> int:
             console.line(name, line)
             if (camera := ended_in(line)) is not None:
                 console.line("up", f"{camera} is played to its end, and nothing more comes of it; {_AGAIN}")
+            if (warning := second_choice_in(line)) is not None:
+                console.keep_for_the_end(warning)
 
-        async with running(programs(plan, environment, mosquitto), say):
-            if request.is_once:
-                return await _run_once(request, plan, console)
-            await asyncio.Event().wait()
+        try:
+            async with running(programs(plan, environment, mosquitto), say):
+                if request.is_once:
+                    return await _run_once(request, plan, console)
+                await asyncio.Event().wait()
+        finally:
+            console.say_last_words()
     return 0
 
 

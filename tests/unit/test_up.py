@@ -11,8 +11,9 @@ from services.common.storage.addresses import store_url
 from services.common.storage.locations import Folder, parse_location
 from services.up import run
 from services.up.checks import check_settings
-from services.up.console import Console, ended_in, problem_of, render
+from services.up.console import Console, ended_in, problem_of, render, second_choice_in
 from services.up.journal import Journal
+from services.up.once import Outcome
 from services.up.places import state_folder
 from services.up.plan import Request, camera_settings, device_name, named_sources, not_used
 from services.up.run import where_to
@@ -259,3 +260,31 @@ def test_the_end_of_a_recording_is_told_from_all_else() -> None:
     assert ended_in(json.dumps({**event, "why": "busy"})) is None
     assert ended_in("capture.camera_offline") is None
     assert ended_in("[]") is None
+
+
+@pytest.mark.parametrize("detector", ["centerface", "haar"])
+def test_a_detector_in_yunets_place_is_said_once_more_at_the_end(detector: str) -> None:
+    event = {"event": f"detect.fallback_to_{detector}", "problem": "no address", "advice": "do this"}
+    said = io.StringIO()
+    console = Console(said)
+    console.say_last_words()
+    assert said.getvalue() == ""
+    warning = second_choice_in(json.dumps(event))
+    assert warning == f"faces are looked for by {detector}, for: no address; do this"
+    console.keep_for_the_end(warning)
+    console.say_last_words()
+    assert said.getvalue() == f"up      | warning: {warning}\n"
+
+
+def test_other_lines_are_not_kept_for_the_end() -> None:
+    assert second_choice_in(json.dumps({"event": "detect.ready", "detector": "haar"})) is None
+    assert second_choice_in("detect.fallback_to_haar") is None
+    assert second_choice_in('["detect.fallback_to_haar"]') is None
+    assert second_choice_in(json.dumps({"event": "detect.fallback_to_haar", "problem": 1})) is None
+
+
+def test_the_closing_line_names_the_detector() -> None:
+    outcome = Outcome(330, 40, 40, 0, 12.34, "haar", "file:///faces", sights=688, visits=20)
+    assert outcome.as_text() == (
+        "330 frames, 688 sights, 20 visits, 40 faces, 40 stored, 0 refused in 12.3 s by haar: file:///faces"
+    )

@@ -1,7 +1,8 @@
-"""To which visit a face belongs, and its size. A key does not tell: that is read from the object, once."""
+"""To which visit a face belongs, its size, what found it. A key does not tell: the object is read, once."""
 
 import asyncio
 import re
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from services.common.storage.objects import NoSuchObject, ObjectStore
 from services.common.storage.visits import Part, Picture, part_in
 
 _BOX = re.compile(r"-?\d{1,6},-?\d{1,6},(\d{1,6}),(\d{1,6})", re.ASCII)
+_DETECTOR = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 T = TypeVar("T")
 
 MOST_KEPT = 10_000
@@ -26,11 +28,13 @@ class Known(NamedTuple):
         part: its part in a visit; nothing where it has none.
         side_px: the shorter side of its box in the frame, pixels; nothing where it does not say.
         is_read: whether the object was asked, which alone says the size; else this is the index's word.
+        detector: what found it; empty where it does not say.
     """
 
     part: Part | None
     side_px: int | None = None
     is_read: bool = True
+    detector: str = ""
 
 
 UNKNOWN = Known(None, is_read=False)
@@ -64,6 +68,10 @@ class VisitLookup:
             self._kept.move_to_end(name)
         return self._kept.get(name, UNKNOWN).part
 
+    def detectors(self, keys: Iterable[FaceKey]) -> list[str]:
+        """Return which detectors found faces, as far as that is known by now, each once, in order."""
+        return sorted({self._kept.get(str(key), UNKNOWN).detector for key in keys} - {""})
+
     def note(self, key: FaceKey, metadata: Mapping[str, str]) -> Part | None:
         """Take what is known about an object that was read, and return its part in a visit.
 
@@ -72,7 +80,8 @@ class VisitLookup:
         """
         if metadata.get("id") != key.id:
             return None
-        return self._keep(key, Known(part_in(metadata), _side_px(metadata))).part
+        known = Known(part_in(metadata), _side_px(metadata), detector=_detector(metadata))
+        return self._keep(key, known).part
 
     def learn(self, row: Row) -> None:
         """Take what the index says of a face, if it says anything of its visit."""
@@ -150,3 +159,9 @@ def _side_px(metadata: Mapping[str, str]) -> int | None:
     """Return the shorter side of the box `x,y,width,height`."""
     found = _BOX.fullmatch(metadata.get("box", ""))
     return min(int(found[1]), int(found[2])) if found else None
+
+
+def _detector(metadata: Mapping[str, str]) -> str:
+    """Return the detector's name, the same piece of memory for each face; it comes from a device."""
+    said = metadata.get("detector", "")
+    return sys.intern(said) if _DETECTOR.fullmatch(said) else ""
