@@ -37,6 +37,17 @@ COMMANDS = {
     "check-client": "play the other side to a client of your own, and say what is wrong with it",
     "doctor": "check what is needed, and say how to mend what is missing",
 }
+EXTRAS = {
+    **{name: name for name in SERVICES},
+    **dict.fromkeys(("up", "doctor", "check-client"), "all"),
+    **dict.fromkeys(("faces", "copy", "index", "open", "erase", "retain"), "store"),
+    "cameras": "capture",
+    "models": "detect",
+    "status": "forward",
+    "spool": "forward",
+    "pki": "pki",
+}
+"""With which extra of the project comes what each of them needs."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     _show_any_name()
     name = arguments[0] if arguments else ""
+    try:
+        return _run(name, arguments)
+    except ModuleNotFoundError as error:
+        print(f"faceferry: {_missing(name, error)}", file=sys.stderr)
+        return EXIT_SETUP
+
+
+def _run(name: str, arguments: list[str]) -> int:
     if name in SERVICES:
         return _run_service(name, arguments[1:])
     if name in ("-V", "--version"):
@@ -56,15 +75,22 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         return _explain(name)
     parser = Parser(prog=f"faceferry {name}", description=COMMANDS[name])
-    try:
-        command = importlib.import_module(f"services.commands.{name.replace('-', '_')}")
-    except ModuleNotFoundError as error:
-        print(f"faceferry: {name} is not to be had here, for {error.name} is not installed", file=sys.stderr)
-        return EXIT_SETUP
+    command = importlib.import_module(f"services.commands.{name.replace('-', '_')}")
     command.add_arguments(parser)
     options = parser.read(arguments[1:])
     configure_logging("faceferry", "warning", "console")
     return _run_command(options)
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> str:
+    """Say what to install, or that this is an image with another service's packages."""
+    package, extra = str(error.name).partition(".")[0], EXTRAS[name]
+    if package == "services":
+        return f"{name} is not to be had here, for {error.name} is not installed"
+    return (
+        f"{name} needs {package}, which is not installed: it comes with the extra {extra!r}, as in "
+        f"pip install '.[{extra}]' in the project's folder"
+    )
 
 
 def _run_command(options: argparse.Namespace) -> int:
