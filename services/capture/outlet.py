@@ -80,6 +80,12 @@ class Outlet:
         """Return nothing while the connection is there, else what is wrong."""
         return self._link.why_not_ready()
 
+    def why_not_online(self) -> str | None:
+        """Return nothing while the camera is online, else its state and, in a word, what became of it."""
+        if self._state == "online":
+            return None
+        return f"{self._state}: {self._why}" if self._why else self._state
+
     def publish(self, message: Message) -> None:
         """Send a frame.
 

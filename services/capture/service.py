@@ -69,12 +69,15 @@ async def serve(settings: CaptureSettings) -> None:
         stations = [Station(camera, equipment) for camera in settings.cameras]
         # A standby is healthy: it has no dependency until the cameras are its own.
         checks: dict[str, health.Check] = {}
+        notes: dict[str, health.Check] = {}
         routes = _live(stations, settings)
         async with (
-            health.serve(settings.http_host, settings.http_port, checks, routes),
+            health.serve(settings.http_host, settings.http_port, checks, routes, notes),
             _alone(settings.lock_path),
         ):
             checks |= {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
+            # A camera that is away is nothing that capture depends on: it takes the others' pictures.
+            notes |= {f"camera/{station.name}": station.outlet.why_not_online for station in stations}
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch_clock(), name="capture.clock")
                 tasks.create_task(_summarise(stations), name="capture.summary")

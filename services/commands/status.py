@@ -85,9 +85,10 @@ async def _ask(session: aiohttp.ClientSession, address: str) -> Answer | str:
     """Return what a service says, or why it says nothing."""
     try:
         async with session.get(f"http://{address}/readyz") as answer:
-            checks = _checks(await answer.json(content_type=None))
+            body = await answer.json(content_type=None)
+        checks, notes = _told(body)
         async with session.get(f"http://{address}/metrics") as answer:
-            return Answer(address, checks, Samples(await answer.text()), time.time())
+            return Answer(address, checks, Samples(await answer.text()), time.time(), notes)
     except TimeoutError:
         return f"nothing within {TIMEOUT_S:g} s"
     except (aiohttp.ClientError, OSError) as error:
@@ -96,11 +97,18 @@ async def _ask(session: aiohttp.ClientSession, address: str) -> Answer | str:
         return "what answers is none of our services"
 
 
-def _checks(body: object) -> Mapping[str, str]:
+def _told(body: object) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the checks and the notes in an answer of /readyz, which need not have any of these."""
     match body:
+        case {"checks": dict(checks), "notes": dict(notes)}:
+            return _words(checks), _words(notes)
         case {"checks": dict(checks)}:
-            return {str(name): str(why) for name, why in checks.items()}
+            return _words(checks), {}
     raise ValueError("no checks")
+
+
+def _words(told: Mapping[object, object]) -> dict[str, str]:
+    return {str(name): str(why) for name, why in told.items()}
 
 
 def _found() -> list[str]:

@@ -53,12 +53,14 @@ class Answer:
         checks: what it depends on, by name; `ok`, or what is wrong.
         samples: its figures.
         at_s: when, in unix seconds.
+        notes: what it tells besides, by name, and does not depend on; `ok`, or what is wrong.
     """
 
     address: str
     checks: Mapping[str, str]
     samples: Samples
     at_s: float
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def service(self) -> str:
@@ -85,13 +87,19 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class CameraState:
-    """One camera; frames a second come and go on to detect."""
+    """One camera; frames a second come and go on to detect, and `why` says why it is not online."""
 
     camera: str
     device: str | None
     state: str
     frames_s: float | None
     looked_at_s: float | None
+    why: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it does what it should: it is online, or a recording that is over."""
+        return self.state == "online" or self.why == "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +159,10 @@ class Status:
 
     @property
     def is_well(self) -> bool:
-        """Whether everybody is there and ready, and nothing is kept back."""
-        return not self.unreachable and all(each.is_ready for each in self.processes)
+        """Whether everybody is there and ready, cameras included, and nothing is kept back."""
+        return not self.unreachable and all(
+            (*(each.is_ready for each in self.processes), *(each.is_well for each in self.cameras))
+        )
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -191,11 +201,12 @@ def _cameras(answer: Answer, before: Answer | None) -> Iterator[CameraState]:
     for labels, value in answer.samples.of(name):
         if value == 1:
             camera = labels["camera"]
-            rates = [
+            frames_s, looked_at_s = (
                 _rate(answer, before, f"faceferry_capture_{what}_total", camera)
                 for what in ("frames", "published")
-            ]
-            yield CameraState(camera, answer.device, labels[name], *rates)
+            )
+            why = answer.notes.get(f"camera/{camera}", "").partition(": ")[2]
+            yield CameraState(camera, answer.device, labels[name], frames_s, looked_at_s, why)
 
 
 def _rate(answer: Answer, before: Answer | None, name: str, camera: str) -> float | None:

@@ -93,4 +93,5 @@ def _camera(each: CameraState, mark: _Mark) -> str:
         "" if each.frames_s is None else f", {each.frames_s:g} frames/s, {each.looked_at_s or 0:g} looked at"
     )
     where = f"{each.device}/{each.camera}" if each.device else each.camera
-    return f"{where:24} {mark(each.state, is_good=each.state == 'online')}{rates}"
+    why = f" ({each.why})" if each.why else ""
+    return f"{where:24} {mark(each.state, is_good=each.is_well)}{why}{rates}"

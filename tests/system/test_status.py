@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from services.common.version import VERSION
@@ -54,6 +56,26 @@ async def test_it_says_what_a_forward_says(
         assert done.returncode == 1
         assert re.search(r"forward, on disk +0 faces: cloud_broker: no connection", done.stdout)
         assert f"{silent:24} no answer" in done.stdout
+
+
+async def test_a_camera_that_is_away_is_not_well_and_capture_is_healthy(
+    local: MosquittoServer, tmp_path: Path
+) -> None:
+    settings = {
+        "FACEFERRY_DEVICE": "porch",
+        "FACEFERRY_LOCAL_MQTT_URL": local.url,
+        "FACEFERRY_CAMERAS": f"front=v4l2://{tmp_path}/video0",
+    }
+    with ServiceProcess("capture", tmp_path, settings) as capture:
+        await eventually(lambda: "mqtt.link_up" in capture.log)
+        await eventually(lambda: "capture.program_ended" in capture.log)
+        address = f"127.0.0.1:{capture.http_port}"
+        done = faceferry("status", address, "--once")
+        assert done.returncode == 1
+        assert re.search(r"capture +\S+ +ready", done.stdout)
+        assert re.search(r"porch/front +offline \(unavailable\)", done.stdout)
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/healthz") as answer:
+            assert answer.status == HTTPStatus.OK
 
 
 def test_where_no_service_is_known_it_says_how_to_name_one() -> None:

@@ -82,6 +82,24 @@ def test_rates_want_two_looks_and_a_process_that_went_on() -> None:
         assert camera.frames_s is None
 
 
+@pytest.mark.parametrize(
+    ("note", "is_well"),
+    [("ok", True), ("offline: ended", True), ("offline: unavailable", False), ("stalled", False)],
+)
+def test_a_camera_that_is_away_is_not_well_unless_it_is_a_recording_that_is_over(
+    note: str, *, is_well: bool
+) -> None:
+    text = CAPTURE % 1
+    if note == "ok":
+        text = text.replace('"online"} 0', '"online"} 1').replace('"stalled"} 1', '"stalled"} 0')
+    said = Answer("a:8080", {"local/front": "ok"}, Samples(text), NOW_S, {"camera/front": note})
+    found = status(said)
+    assert found.is_well == is_well
+    why = note.partition(": ")[2]
+    assert ("front" in found.cameras[0].camera, found.cameras[0].why) == (True, why)
+    assert not why or any(f"({why})" in line for line in screen(found, is_coloured=False))
+
+
 def test_faces_of_all_replicas_are_added_up() -> None:
     found = status(answer(STORE), answer(STORE, address="b:8080"))
     assert found.faces == {"stored": 14}
