@@ -2,9 +2,11 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from services.common.errors import SetupError
 from services.pki import certificates, register
 from services.pki.files import Owner
 from services.pki.folder import PkiFolder
@@ -12,6 +14,7 @@ from services.pki.register import Issued
 
 CONTAINER_USER = Owner(10001, 10001)
 """Who the containers run as by default."""
+ITS_NAME = "faceferry pki"
 _NO_ID = 2**32 - 1
 """chown(2) takes it for: as it is."""
 
@@ -33,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who the containers run as: theirs are the keys in the bundles, and those of the broker, the "
         "store and the gallery if root makes them; default: 10001:10001",
     )
+    # In a container: what was typed to get there, and is to be typed next.
+    parser.add_argument("--called", metavar="COMMAND", help=argparse.SUPPRESS)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     init = actions.add_parser("init", help="make the authority, and the certificates of the cloud's side")
     init.add_argument(
@@ -64,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_IP",
         help="for _server: under which devices reach the broker from now on; default: as before",
     )
+    renew.add_argument(
+        "--add-host",
+        action="append",
+        default=[],
+        metavar="NAME_OR_IP",
+        help="for _server: under which devices reach the broker besides",
+    )
     listing = actions.add_parser(
         "list", help="show all certificates that were made, and what they are good for"
     )
@@ -82,63 +94,95 @@ def run(options: argparse.Namespace) -> int:
         "renew": _renew,
         "list": _list,
     }
-    actions[options.action](folder, options, datetime.now(UTC))
+    called = options.called or ITS_NAME
+    try:
+        if options.called:
+            _check_container_user(options.folder)
+        for line in actions[options.action](folder, options, datetime.now(UTC)):
+            print(line.replace(ITS_NAME, called))
+    except SetupError as error:
+        raise SetupError(str(error).replace(ITS_NAME, called)) from error
     return 0
 
 
-def _init(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+def _check_container_user(folder: Path) -> None:
+    """Return if this container runs as whose folder it is, who alone can read what is made there.
+
+    Raises:
+        SetupError: it does not; or it is root, whom no container is to run as.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    owner = folder.stat()
+    if uid == 0:
+        raise SetupError(
+            "containers are not to run as root: FACEFERRY_UID=10001 and FACEFERRY_GID=10001 in .env, and "
+            f"chown -R 10001:10001 {folder}; or do all of this as somebody else, who is in the group docker"
+        )
+    if owner.st_uid != uid:
+        theirs = f"{owner.st_uid}:{owner.st_gid}"
+        lines = f"FACEFERRY_UID={owner.st_uid} and FACEFERRY_GID={owner.st_gid} in .env"
+        how = lines if owner.st_uid else f"chown -R {uid}:{gid} {folder}"
+        raise SetupError(f"{folder} belongs to {theirs}, and containers run as {uid}:{gid}: {how}")
+
+
+def _init(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
     folder.init(options.host, now)
-    print(f"made in {folder.path}: the authority, and certificates of broker, store and gallery")
-    print("ca.key signs for every device: keep a copy of it elsewhere, and best of all only there")
-    if os.geteuid() != 0:
-        print(f"the keys are yours, so compose/cloud/.env needs {_user_lines()}")
-    print("next: faceferry pki device NAME, for each device")
+    yield f"made in {folder.path}: the authority, and certificates of broker, store and gallery"
+    yield "ca.key signs for every device: keep a copy of it elsewhere, and best of all only there"
+    if os.geteuid() != 0 and not options.called:
+        yield f"the keys are yours, so compose/cloud/.env needs {_user_lines()}"
+    yield "next: faceferry pki device NAME, for each device"
 
 
-def _device(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
-    print(_how_to_install(folder.add_device(options.name, now), options.name))
+def _device(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
+    yield _how_to_install(folder.add_device(options.name, now), options.name)
 
 
-def _erasure(folder: PkiFolder, _options: argparse.Namespace, _now: datetime) -> None:
+def _erasure(folder: PkiFolder, _options: argparse.Namespace, _now: datetime) -> Iterator[str]:
     made = folder.add_erasure_key()
-    print(f"made in {folder.path}: erase.key, which orders erasures: keep it where you erase from, alone")
-    print(f"{made} is public: new bundles have it. Copy it into secrets/ of the devices that there are, and")
-    print("say FACEFERRY_ERASE_KEY_FILE=./secrets/erase.pub in .env there and in compose/cloud")
+    yield f"made in {folder.path}: erase.key, which orders erasures: keep it where you erase from, alone"
+    yield f"{made} is public: new bundles have it. Copy it into secrets/ of the devices that there are, and"
+    yield "say FACEFERRY_ERASE_KEY_FILE=./secrets/erase.pub in .env there and in compose/cloud"
 
 
-def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
     revoked = folder.revoke(options.name, now, options.serial)
     for each in revoked:
-        print(f"revoked {each.name} {each.serial}, valid until {_day(each)}")
+        yield f"revoked {each.name} {each.serial}, valid until {_day(each)}"
     if not revoked:
-        print(
+        yield (
             f"{options.name}: all that was asked for has expired or was revoked before; the list is as it was"
         )
     issued = folder.issued()
     if register.may_be_incomplete(issued, options.name):
-        print(
+        yield (
             f"older ones of {options.name} may be missing here: before there was `pki list`, those that "
             "`renew` replaced were forgotten. They cannot be revoked, and end 825 days after they were made"
         )
     has_another = any(each.is_let_in(now) for each in register.of(issued, options.name))
-    print(_how_to_bar(options.name, has_another=has_another))
+    yield _how_to_bar(options.name, has_another=has_another)
 
 
-def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
-    made = folder.renew(options.name, now, options.host)
+def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
+    before = folder.hosts() if (folder.path / "server.crt").exists() else []
+    made = folder.renew(options.name, now, options.host, added=options.add_host)
     match options.name:
         case certificates.SERVER:
-            print(f"renewed {made}; now, in compose/cloud: docker compose restart broker")
+            named = folder.hosts()
+            yield f"the broker is now {', '.join(named)}"
+            if gone := [host for host in before if host not in named]:
+                yield f"and not {', '.join(gone)} any more: devices that say so do not trust it"
+            yield f"renewed {made}; now, in compose/cloud: docker compose restart broker"
         case certificates.STORE | certificates.GALLERY as service:
-            print(f"renewed {made}; now, in compose/cloud: docker compose restart {service[1:]}")
+            yield f"renewed {made}; now, in compose/cloud: docker compose restart {service[1:]}"
         case _:
-            print(_how_to_install(made, options.name))
-            print("then, there: docker compose restart forward")
+            yield _how_to_install(made, options.name)
+            yield "then, there: docker compose restart forward"
 
 
-def _list(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> None:
+def _list(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
     for each in folder.issued():
-        print(_as_json(each, now) if options.json else _as_line(each, now))
+        yield _as_json(each, now) if options.json else _as_line(each, now)
 
 
 def _as_line(each: Issued, now: datetime) -> str:
@@ -170,7 +214,7 @@ def _how_to_bar(name: str, *, has_another: bool) -> str:
 def _how_to_install(bundle: Path, name: str) -> str:
     return (
         f"copy {bundle} to {name}, and there, in compose/edge:\n"
-        f"    mkdir -p -m 700 secrets && sudo tar -xpf {bundle.name} -C secrets --numeric-owner\n"
+        f"    mkdir -p -m 700 secrets && tar -xpf {bundle.name} -C secrets\n"
         "then delete the bundle in both places: it holds the device's key"
     )
 

@@ -144,7 +144,9 @@ class PkiFolder:
             self._clear(name)
             return revoked
 
-    def renew(self, name: str, now: datetime, hosts: Sequence[str] = ()) -> Path:
+    def renew(
+        self, name: str, now: datetime, hosts: Sequence[str] = (), *, added: Sequence[str] = ()
+    ) -> Path:
         """Make a certificate in place of one, which stays valid until it expires or is revoked.
 
         A service gets a first one so, too: after all of its own were revoked, or where the authority is older
@@ -154,6 +156,7 @@ class PkiFolder:
             name: a device's, `_store`, `_gallery` or `_server`.
             now: when.
             hosts: for `_server`: under which clients reach it from now on; as before if empty.
+            added: for `_server`: under which they reach it besides.
 
         Returns:
             What is to be copied to the device, or where the new certificate is.
@@ -161,7 +164,7 @@ class PkiFolder:
         Raises:
             SetupError: there is none of that name, or hosts were given for another than `_server`.
         """
-        if hosts and name != SERVER:
+        if (hosts or added) and name != SERVER:
             raise SetupError(f"only {SERVER} has hosts")
         if name not in STEMS:
             certificates.check_device_name(name)
@@ -170,13 +173,21 @@ class PkiFolder:
             issued = register.of(self._register(), name)
             self._keep(issued)
             if name in STEMS:
-                return self._renew_service(authority, name, now, hosts)
+                return self._renew_service(authority, name, now, hosts, added)
             if all(each.is_revoked for each in issued):
                 raise SetupError(
                     f"there is no device {name!r} in {self.path} with a certificate that is not revoked: "
                     f"`faceferry pki device {name}` makes one"
                 )
             return self._make_device(authority, name, now)
+
+    def hosts(self) -> list[str]:
+        """Return the names and addresses that the broker's certificate is for, those inside it included.
+
+        Raises:
+            SetupError: there is none.
+        """
+        return certificates.hosts_of(self._files.certificate("server.crt"))
 
     def issued(self) -> list[Issued]:
         """Return all certificates that there are, and were, by name and age; the authority's is one.
@@ -240,11 +251,11 @@ class PkiFolder:
         )
         return self.path / f"devices/{name}.tar"
 
-    def _renew_service(self, authority: Identity, name: str, now: datetime, hosts: Sequence[str]) -> Path:
+    def _renew_service(
+        self, authority: Identity, name: str, now: datetime, hosts: Sequence[str], added: Sequence[str]
+    ) -> Path:
         if name == SERVER:
-            known = (
-                _with_inside(hosts) if hosts else certificates.hosts_of(self._files.certificate("server.crt"))
-            )
+            known = _with_inside([*(hosts or self.hosts()), *added])
             identity = certificates.issue_server(authority, known, now)
         else:
             identity = certificates.issue_client(authority, name, now)

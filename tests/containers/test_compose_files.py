@@ -76,7 +76,7 @@ def test_cloud_files_are_clean_with_the_example_settings(
     ("folder", "profiles", "files"),
     [
         ("edge", ("metrics",), ("live.yaml",)),
-        ("cloud", ("selfhost", "gallery", "metrics"), ()),
+        ("cloud", ("selfhost", "gallery", "metrics", "pki"), ()),
         ("cloud", ("gallery",), ("live.yaml",)),
     ],
 )
@@ -146,8 +146,42 @@ def test_another_s_broker_may_be_in_the_place_of_the_device_s_own() -> None:
     assert len(services["forward"]["secrets"]) == 7
 
 
-def test_dev_file_is_clean() -> None:
-    assert_clean(config(".", "-f", "dev.compose.yaml", FACEFERRY_CLIP="/clip.mp4"))
+def test_what_makes_certificates_has_no_network_and_sees_no_other_folder() -> None:
+    told = subprocess.run(
+        ["docker", "compose", *named((), ("pki", "gallery")), "config", "--format", "json"],
+        cwd=ROOT / "compose/cloud",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    services = json.loads(told.stdout)["services"]
+    pki = services.pop("pki")
+    folder = str(ROOT / "compose/cloud/secrets")
+    assert pki["network_mode"] == "none"
+    assert [(one["source"], one["target"]) for one in pki["volumes"]] == [(folder, "/secrets")]
+    assert not pki.get("secrets")
+    for service in services.values():
+        assert folder not in {one["source"] for one in service.get("volumes", ())}
+
+
+@pytest.mark.parametrize(("folder", "service"), [("edge", "detect"), ("cloud", "store")])
+@pytest.mark.parametrize("count", [1, 3])
+def test_how_many_share_the_work_is_a_setting(folder: str, service: str, count: int) -> None:
+    wanted = {f"FACEFERRY_{service.upper()}_REPLICAS": str(count)} if count > 1 else {}
+    told = subprocess.run(
+        ["docker", "compose", *named((), ()), "config", "--format", "json"],
+        cwd=ROOT / "compose" / folder,
+        env=os.environ | wanted,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout)["services"][service]["deploy"]["replicas"] == count
+
+
+@pytest.mark.parametrize("clip", ["/clip.mp4", ""])
+def test_dev_file_is_clean_with_and_without_a_clip(clip: str) -> None:
+    assert_clean(config(".", "-f", "dev.compose.yaml", **({"FACEFERRY_CLIP": clip} if clip else {})))
 
 
 DIGEST = f"@sha256:{'0' * 64}"

@@ -17,17 +17,39 @@ LEAST_FACES = 178
 JPEG = b"\xff\xd8\xff"
 
 
+DEVELOPMENT_TOKEN = {"Authorization": "Bearer for-trying-out-alone"}
+
+
 def test_the_development_file_needs_one_command(clips: Path, tmp_path: Path) -> None:
-    port = free_port()
+    """And another to end it, without the clip's name."""
+    port, page = free_port(), free_port()
     settings = {
         "FACEFERRY_CLIP": str(clips / "classroom.mp4"),
         "FACEFERRY_S3_PORT": str(port),
+        "FACEFERRY_GALLERY_PORT": str(page),
         "FACEFERRY_KEEP": "every",
     }
     bucket = Bucket(port, {"AWS_ACCESS_KEY_ID": "faceferry", "AWS_SECRET_ACCESS_KEY": "for-trying-out"})
     with Project([ROOT / "compose/dev.compose.yaml", our_images(tmp_path)], settings, tmp_path) as project:
         project.up()
         until(lambda: len(bucket.ids()) >= LEAST_FACES, 60)
+        assert ask(page, "/", {})[0] == HTTPStatus.UNAUTHORIZED
+        until(lambda: b"/image/" in ask(page, "/", DEVELOPMENT_TOKEN)[1], 30)
+        project.configure(FACEFERRY_CLIP="")
+        project("down", "--timeout", "2")
+
+
+@pytest.mark.parametrize("named", ["not-there.mp4", None])
+def test_the_development_file_names_a_clip_that_is_not_there_and_makes_no_folder(
+    named: str | None, tmp_path: Path
+) -> None:
+    clip = tmp_path / named if named else ""
+    settings = {"FACEFERRY_CLIP": str(clip), "FACEFERRY_S3_PORT": str(free_port())}
+    with Project([ROOT / "compose/dev.compose.yaml", our_images(tmp_path)], settings, tmp_path) as project:
+        wanted = clip or "/FACEFERRY_CLIP names a video with faces in it"
+        with pytest.raises(AssertionError, match=f"bind source path does not exist: {wanted}"):
+            project("up", "-d", "--no-build")
+        assert not Path(wanted).exists()
 
 
 def our_images(folder: Path) -> Path:
@@ -37,6 +59,7 @@ def our_images(folder: Path) -> Path:
         "detect": "detect",
         "forward": "forward",
         "store": "store",
+        "gallery": "store",
         "bucket": "store",
     }
     path = folder / "images.json"

@@ -94,7 +94,7 @@ def test_the_version_is_that_of_the_project() -> None:
         ("capture", ["cameras", "status"]),
         ("detect", ["models", "status"]),
         ("forward", ["spool", "status"]),
-        ("store", ["faces", "copy", "status"]),
+        ("store", ["faces", "copy", "pki", "status"]),
     ],
 )
 def test_each_image_has_the_command_with_what_is_its_own(

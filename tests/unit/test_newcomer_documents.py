@@ -65,11 +65,18 @@ def test_what_a_reader_has_to_exchange_must_stand_there() -> None:
 def test_a_block_or_command_is_named_by_what_only_it_has() -> None:
     assert block("README.md", "./scripts/test ").commands()[0].startswith("./scripts/up")
     assert command("README.md", "./scripts/test").startswith("./scripts/test")
-    assert command("docs/operations.md", "sudo install -m 600 -o 10001 -g 10001 /dev/stdin secrets/cameras")
+    assert command("docs/cameras.md", "install -m 600 /dev/stdin secrets/cameras")
     with pytest.raises(ValueError, match=r"README\.md: \d+ commands begin with '\./scripts/up'"):
         command("README.md", "./scripts/up")
     with pytest.raises(ValueError, match="0 blocks contain"):
         block("README.md", "this stands nowhere")
+
+
+@pytest.mark.parametrize("document", ["operations", "cameras", "security", "notify", "home-assistant"])
+def test_who_is_in_the_group_docker_needs_no_sudo_for_what_is_typed_there(document: str) -> None:
+    every = [one for each in blocks(f"docs/{document}.md") for one in each.commands()]
+    assert every
+    assert [one for one in every if "sudo" in one.split()] == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,9 +45,20 @@ def revoked(pki: PkiFolder) -> set[int]:
     return {entry.serial_number for entry in x509.load_pem_x509_crl((pki.path / "crl.pem").read_bytes())}
 
 
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+AS_USER = """
+import os, sys
+import services.commands.pki
+from services.cli import main
+
+os.setuid(int(sys.argv[1]))  # all that is imported may be root's alone
+sys.exit(main(["pki", *sys.argv[2:]]))
+"""
+
+
+def command(*arguments: str | Path, user: int | None = None) -> subprocess.CompletedProcess[str]:
+    program = ["-m", "services.cli", "pki"] if user is None else ["-c", AS_USER, str(user)]
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", "pki", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -249,6 +261,9 @@ def test_a_renewed_broker_has_the_hosts_it_had_or_those_it_is_given(pki: PkiFold
     assert hosts() == before
     pki.renew("_server", LATER, ["new.example.org", "192.0.2.7"])
     assert set(hosts()) == {"new.example.org", "192.0.2.7", "broker", "localhost", "127.0.0.1"}
+    pki.renew("_server", LATER, added=["old.example.org"])
+    assert hosts()[0] == "new.example.org"
+    assert set(hosts()) > {"new.example.org", "192.0.2.7", "old.example.org"}
     with pytest.raises(SetupError, match="only _server has hosts"):
         pki.renew("_store", LATER, ["new.example.org"])
 
@@ -509,3 +524,69 @@ def test_the_command_ends_with_status_2_and_one_line_when_it_cannot(tmp_path: Pa
     assert command("--folder", tmp_path, "revoke", "porch", "--serial", "x").returncode == 2
     assert command("--folder", tmp_path, "init", "--host", "a b").returncode == 2
     assert contents(tmp_path) == {}
+
+
+def test_the_command_says_what_the_broker_is_called_from_now_on(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    command("--folder", folder, "init", "--host", "cloud.example.org")
+    said = command("--folder", folder, "renew", "_server", "--add-host", "192.0.2.7").stdout
+    assert said.startswith(
+        "the broker is now cloud.example.org, broker, localhost, 127.0.0.1, 192.0.2.7\nrenewed"
+    )
+    said = command("--folder", folder, "renew", "_server", "--host", "new.example.org").stdout
+    assert "and not cloud.example.org, 192.0.2.7 any more: devices that say so do not trust it\n" in said
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach; pytest's own are for who runs it."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+HERE = "docker compose run --rm pki"
+"""How it is called in compose/cloud."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_in_a_container_it_works_for_whose_folder_it_is_and_calls_itself_as_it_was_called(
+    open_folder: Path,
+) -> None:
+    folder = open_folder / "secrets"
+    folder.mkdir(0o700)
+    os.chown(folder, 4321, 4322)
+    options = ("--called", HERE, "--folder", folder)
+    made = command(*options, "init", "--host", "cloud.example.org", user=4321)
+    assert f"next: {HERE} device NAME" in made.stdout, made.stderr
+    assert "FACEFERRY_UID" not in made.stdout
+    assert {path.stat().st_uid for path in folder.iterdir()} == {4321}
+    missing = command(*options, "renew", "porch", user=4321)
+    assert (missing.returncode, f"`{HERE} device porch` makes one" in missing.stderr) == (2, True), (
+        missing.stderr
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(
+    ("owner", "user", "words"),
+    [
+        (
+            4321,
+            10001,
+            "and containers run as 10001:0: FACEFERRY_UID=4321 and FACEFERRY_GID=0 in .env",
+        ),
+        (0, 10001, "belongs to 0:0, and containers run as 10001:0: chown -R 10001:0 "),
+        (0, 0, "containers are not to run as root: FACEFERRY_UID=10001 and FACEFERRY_GID=10001 in .env"),
+    ],
+)
+def test_in_a_container_of_somebody_else_it_says_what_to_write(
+    open_folder: Path, owner: int, user: int, words: str
+) -> None:
+    os.chown(open_folder, owner, 0)
+    done = command(
+        "--called", HERE, "--folder", open_folder, "init", "--host", "cloud.example.org", user=user
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert words in done.stderr
+    assert list(open_folder.iterdir()) == []
