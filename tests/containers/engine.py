@@ -63,12 +63,18 @@ def mirrors() -> list[str]:
 
 def _models() -> list[str]:
     """Return the build argument that spares detect the download, where the models are at hand."""
+    tag = models_image()
+    return [f"MODELS={tag}"] if tag else []
+
+
+def models_image() -> str:
+    """Make an image with detect's models, where they are at hand; return its name, or nothing."""
     folder = SHARED / "models"
     if not folder.is_dir():
-        return []
+        return ""
     tag = f"{IMAGES}/models"
     docker("build", "-q", "-t", tag, "-f", "-", str(folder), input_text="FROM scratch\nCOPY *.onnx /\n")
-    return [f"MODELS={tag}"]
+    return tag
 
 
 def image(service: str) -> str:
