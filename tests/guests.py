@@ -1,9 +1,10 @@
-"""Virtual machines that run some of our tests: with cameras, or with another processor."""
+"""Machines and systems apart from this one, in which some of our tests run."""
 
 import ast
 import os
 import subprocess
 import sys
+import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,16 @@ def lacks(*programs: str) -> str | None:
 def claims(*paths: Path) -> list[str]:
     """Return the names of the tests in files, without importing them: `test_usb.test_name`."""
     return [f"{path.stem}.{name}" for path in paths for name in _tests(path)]
+
+
+def pack(path: Path) -> None:
+    """Write a tar of what a clone of the project would hold, as it is now."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.check_output(listing, cwd=ROOT, text=True)
+    with tarfile.open(path, "w") as archive:
+        for name in listed.split("\0"):
+            if name and (ROOT / name).exists():
+                archive.add(ROOT / name, name)
 
 
 def _tests(path: Path) -> Iterator[str]:

@@ -4,30 +4,32 @@ import os
 import random
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 from services.common.errors import SetupError
 
 MAX_PACKET_BYTES = 8 * 1024 * 1024
 
+# Debian keeps it where not every user's path leads.
+_SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 _LOWEST_PORT = 10_000
 _TRIES = 100
 _CONNECTIONS_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def find_mosquitto() -> str:
-    """Return the broker program's path.
+    """Return the broker program's path: the system's, or the one that scripts/environment has unpacked.
 
     Raises:
         SetupError: it is not installed.
     """
-    # Debian keeps it in /usr/sbin, which is not on every user's path.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    program = shutil.which("mosquitto", path=path)
+    folders = [os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS, str(Path(sys.prefix, "bin"))]
+    program = shutil.which("mosquitto", path=os.pathsep.join(folders))
     if program is None:
         raise SetupError(
-            "the Mosquitto broker is not installed: run ./scripts/up, which installs it, or "
-            "`apt-get install mosquitto`"
+            "the Mosquitto broker is not installed: run ./scripts/up, which installs it, or as root "
+            "`apt-get install -y mosquitto`"
         )
     return program
 

@@ -3,12 +3,11 @@
 import hashlib
 import os
 import subprocess
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import skip
-from tests.guests import CACHE, ROOT, Outcomes, lacks, run
+from tests.guests import CACHE, ROOT, Outcomes, lacks, pack, run
 from tests.support import SHARED
 
 TOOL = SHARED / "arm64-vm"
@@ -62,7 +61,7 @@ def visit(share: Path) -> Visit:
     if why := lacks(*_NEEDED):
         skip(f"no arm64 machine: {why} (qemu-system-arm, cpio, kmod, xz-utils)")
     prepare()
-    _pack(share / "project.tar")
+    pack(share / "project.tar")
     settings = {
         "GUEST_CPU": os.environ.get("FACEFERRY_TEST_ARM64_CPU", "cortex-a72"),
         "GUEST_FOLDERS": f"{SHARED}:{_FOLDER / 'wheels'}",
@@ -84,13 +83,3 @@ def prepare() -> None:
     if not stamp.exists() or stamp.read_text() != state:
         subprocess.run([TOOL / "packages", _FOLDER, lock], check=True, timeout=3600, cwd=ROOT)
         stamp.write_text(state)
-
-
-def _pack(path: Path) -> None:
-    """Write what a clone of the project would hold, as it is now."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.check_output(listing, cwd=ROOT, text=True)
-    with tarfile.open(path, "w") as archive:
-        for name in listed.split("\0"):
-            if name and (ROOT / name).exists():
-                archive.add(ROOT / name, name)

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
 from services.common.storage.addresses import store_url
 from services.common.storage.locations import Folder, parse_location
-from services.up import run
+from services.up import brokers, run
 from services.up.checks import check_settings
 from services.up.console import Console, ended_in, problem_of, render, second_choice_in
 from services.up.journal import Journal
@@ -288,3 +289,18 @@ def test_the_closing_line_names_the_detector() -> None:
     assert outcome.as_text() == (
         "330 frames, 688 sights, 20 visits, 40 faces, 40 stored, 0 refused in 12.3 s by haar: file:///faces"
     )
+
+
+def test_the_systems_broker_goes_before_the_one_that_was_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, ours = tmp_path / "sbin/mosquitto", tmp_path / "venv/bin/mosquitto"
+    monkeypatch.setattr(brokers, "_SYSTEM_FOLDERS", (str(system.parent),))
+    monkeypatch.setattr(sys, "prefix", str(ours.parents[1]))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match=r"run \./scripts/up, .* or as root `apt-get install -y mosquitto`"):
+        brokers.find_mosquitto()
+    for broker in (ours, system):
+        broker.parent.mkdir(parents=True)
+        broker.touch(mode=0o755)
+        assert brokers.find_mosquitto() == str(broker)
