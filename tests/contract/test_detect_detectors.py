@@ -234,21 +234,24 @@ def test_centerface_puts_boxes_and_landmarks_where_yunet_does(
                 assert np.abs(points - expected.landmarks[like]).mean() < 0.15 * box[2]
 
 
-def street(clips: Path, number: int) -> Picture:
-    """Many people at a distance: sixteen frames of real clips in one of 1920x1080."""
-    frames = [frame for clip in STREET for frame in read_clip(clips / clip)]
-    chosen = [frames[(number + 7 * place) % len(frames)] for place in range(16)]
-    tiles = [pictures.resize(each, 480, 270) for each in chosen]
-    return np.vstack([np.hstack(tiles[start : start + 4]) for start in range(0, 16, 4)])
-
-
 STREET = [clip for clip, (_frames, faces) in FACES.items() if faces and not clip.startswith("book")]
+
+
+def streets(clips: Path, count: int) -> list[bytes]:
+    """Scenes of many people at a distance: sixteen frames of real clips in one of 1920x1080."""
+    frames = [pictures.resize(each, 480, 270) for clip in STREET for each in read_clip(clips / clip)]
+    scenes = []
+    for number in range(count):
+        tiles = [frames[(12 * number + 7 * place) % len(frames)] for place in range(16)]
+        rows = [np.hstack(tiles[start : start + 4]) for start in range(0, 16, 4)]
+        scenes.append(pictures.encode_jpeg(np.vstack(rows), 90))
+    return scenes
 
 
 def test_on_a_street_centerface_finds_ten_times_as_many_as_haar_and_about_as_many_as_yunet(
     yunet: Detector, centerface: Detector, clips: Path
 ) -> None:
-    scenes = [pictures.encode_jpeg(street(clips, number), 90) for number in range(0, 100, 12)]
+    scenes = streets(clips, 9)
     with open_detector(DetectSettings(device="porch", detector="haar")) as haar:
         found = {
             detector.name: sum(count(Pipeline(detector, settings()), scenes))

@@ -3,15 +3,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 
 from services.common.errors import SetupError
 from services.detect import providers
+from services.detect.centerface import CENTERFACE
 from services.detect.network import Network, open_network
 from services.detect.yunet import YUNET
 from tests.conftest import skip
-from tests.detect_clips import MODELS
+from tests.detect_clips import MODELS, centerface_model
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -99,6 +101,20 @@ def test_gpu_that_does_not_load_is_passed_over_by_auto(gpu: type[FakeSession]) -
     gpu.loadable = (CPU,)
     with opened("auto") as detector:
         assert detector.provider == "cpu"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_centerface_finds_the_same_in_batches() -> None:
+    picture = np.random.default_rng(1).integers(0, 255, (64, 96, 3)).astype(np.uint8)
+    boxes = []
+    for wanted in ("cpu", "cuda"):
+        with open_network(
+            CENTERFACE, centerface_model(), "centerface", (wanted,), Path("cache"), threshold=0.01, most=0
+        ) as detector:
+            boxes.append(detector.detect(picture).boxes)
+    alone, in_a_batch = boxes
+    assert len(alone) > 0
+    assert np.array_equal(alone, in_a_batch)
 
 
 def test_options_name_the_range_of_shapes() -> None:
