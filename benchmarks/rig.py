@@ -17,8 +17,7 @@ import psutil
 
 from services.common.storage.keys import id_time
 from services.up.brokers import find_mosquitto, free_port, loopback_config
-from services.up.journal import Journal
-from services.up.once import held
+from services.up.once import Journal, held
 from services.up.plan import GALLERY, SERVICES, Plan, programs
 
 PARTS = ("capture", "local", "detect", "forward", "cloud", "store")

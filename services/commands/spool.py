@@ -3,10 +3,9 @@ import os
 from pathlib import Path
 
 from services.common.errors import SetupError
-from services.common.storage.addresses import DEFAULT_STORE, store_url
+from services.common.storage.addresses import DEFAULT_STORE, state_folder, store_url
 from services.forward import holdings
 from services.forward.spool import DATABASE
-from services.up.places import state_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

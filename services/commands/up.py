@@ -5,7 +5,7 @@ from services.commands.arguments import seconds
 from services.common.lifecycle import run_until_stopped
 from services.common.storage.addresses import DEFAULT_STORE
 from services.detect.choice import DETECTORS
-from services.up.neighbours import neighbours
+from services.up.keys import neighbours
 from services.up.plan import Request
 from services.up.run import up
 

@@ -1,15 +1,17 @@
-"""The password of one run, for its brokers and its pages: in files that nobody else may read, not elsewhere.
+"""The password of one run, for its brokers and its pages, where others are on this machine.
 
-Not on a command line, which everybody on a machine sees, and not in the environment.
+It is in files that nobody else may read: not on a command line, which everybody on a machine sees, and not in
+the environment.
 """
 
 import base64
 import hashlib
 import os
+import pwd
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from services.common.modes import create, make_folders
@@ -18,6 +20,11 @@ USER: Final = "up"
 _ROUNDS = 1_000
 """It is no word that anybody could guess: what is hashed is as long as a key."""
 _SALT_BYTES = 12
+
+_FIRST_OF_PEOPLE = 1_000
+"""Accounts of people begin here; those before it are the system's own (login.defs(5), UID_MIN)."""
+_NOBODY = 65_534
+_NO_SHELLS = frozenset({"nologin", "false", "sync", "halt", "shutdown", "true"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,23 @@ class Keys:
             if not (environment.get(name) or environment.get(f"{name}_FILE")):
                 found[f"{name}_FILE"] = path
         return found
+
+
+def neighbours(accounts: Iterable[pwd.struct_passwd] | None = None, own_uid: int | None = None) -> list[str]:
+    """Return the names of other people's accounts, in order; root's is none, for it may do everything anyway.
+
+    Args:
+        accounts: by default those that this machine lists, which may leave out a directory's.
+        own_uid: by default this process's.
+    """
+    listed = pwd.getpwall() if accounts is None else accounts
+    own = os.getuid() if own_uid is None else own_uid
+    return sorted(account.pw_name for account in listed if account.pw_uid != own and _is_persons(account))
+
+
+def _is_persons(account: pwd.struct_passwd) -> bool:
+    has_shell = PurePath(account.pw_shell).name not in _NO_SHELLS
+    return has_shell and account.pw_uid >= _FIRST_OF_PEOPLE and account.pw_uid != _NOBODY
 
 
 def hashed(password: str, salt: bytes) -> str:

@@ -18,7 +18,7 @@ from services.common.errors import SetupError
 from services.common.modes import make_folders
 from services.common.places import file_url
 from services.common.retention import FOREVER
-from services.common.storage.addresses import DEFAULT_STORE, store_url
+from services.common.storage.addresses import DEFAULT_STORE, state_folder, store_url
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.settings import ObjectStoreSettings
@@ -28,10 +28,9 @@ from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_settings, check_store
 from services.up.console import Console, ended_in, second_choice_in
 from services.up.demo import demo_clip
-from services.up.journal import Journal
 from services.up.keys import Keys
 from services.up.leash import leashed
-from services.up.places import state_folder
+from services.up.once import Journal
 from services.up.plan import (
     GALLERY,
     SERVICES,

@@ -19,8 +19,7 @@ import psutil
 import pytest
 from paho.mqtt import MQTTException
 
-from services.up.keys import USER
-from services.up.neighbours import neighbours
+from services.up.keys import USER, neighbours
 from tests.conftest import skip
 from tests.storing import images_in, png
 from tests.support import SHARED, eventually

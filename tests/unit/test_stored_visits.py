@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.commands.by_visit import by_visit
+from services.commands.faces import by_visit
 from services.common.storage.keys import FaceKey
 from services.common.storage.visits import Group, Part, Picture, grouped, is_visit, part_in
 from tests.seeing import CAMERAS, NOON, visit_id

@@ -8,14 +8,12 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
-from services.common.storage.addresses import store_url
+from services.common.storage.addresses import state_folder, store_url
 from services.common.storage.locations import Folder, parse_location
 from services.up import brokers, run
 from services.up.checks import check_settings
 from services.up.console import Console, ended_in, problem_of, render, second_choice_in
-from services.up.journal import Journal
-from services.up.once import Outcome
-from services.up.places import state_folder
+from services.up.once import Journal, Outcome
 from services.up.plan import Request, camera_settings, device_name, named_sources, not_used
 from services.up.run import where_to
 
