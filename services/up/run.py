@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -107,13 +108,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
         if is_demonstration and not request.is_once:
             _advise(console, plan)
 
-        def say(name: str, line: str) -> None:
-            console.line(name, line)
-            if (camera := ended_in(line)) is not None:
-                console.line("up", f"{camera} is played to its end, and nothing more comes of it; {_AGAIN}")
-            if (warning := second_choice_in(line)) is not None:
-                console.keep_for_the_end(warning)
-
+        say = functools.partial(tell, console, is_once=request.is_once)
         try:
             async with running(programs(plan, environment, mosquitto), say):
                 if request.is_once:
@@ -122,6 +117,15 @@ async def _up(request: Request, console: Console, mark: str) -> int:
         finally:
             console.say_last_words()
     return 0
+
+
+def tell(console: Console, name: str, line: str, *, is_once: bool) -> None:
+    """Pass on what a service says, and add what its user has to know of it."""
+    console.line(name, line)
+    if not is_once and (camera := ended_in(line)) is not None:
+        console.line("up", f"{camera} is played to its end, and nothing more comes of it; {_AGAIN}")
+    if (warning := second_choice_in(line)) is not None:
+        console.keep_for_the_end(warning)
 
 
 async def _run_once(request: Request, plan: Plan, console: Console) -> int:

@@ -302,3 +302,11 @@ def test_the_systems_broker_goes_before_the_one_that_was_unpacked(
         broker.parent.mkdir(parents=True)
         broker.touch(mode=0o755)
         assert brokers.find_mosquitto() == str(broker)
+
+
+@pytest.mark.parametrize("is_once", [False, True])
+def test_the_end_of_a_recording_is_news_only_to_who_waits_for_more(*, is_once: bool) -> None:
+    said = io.StringIO()
+    event = {"event": "capture.camera_offline", "camera": "front", "why": "ended"}
+    run.tell(Console(said), "capture", json.dumps(event), is_once=is_once)
+    assert ("front is played to its end" in said.getvalue()) is not is_once
