@@ -119,8 +119,8 @@ class _Watcher:
                 has_come = await self._hand_on(self._reader.received(count))
                 if self._is_changed:
                     return "changed"
+                await self._rest()
                 if has_come:
-                    await self._rest()
                     deadline_s = loop.time() + self._patience.stall_timeout_s
                 elif loop.time() > deadline_s:
                     return self._silence
@@ -146,6 +146,7 @@ class _Watcher:
         """Leave in the pipe what is not worth reading, until something is or the pipe has enough."""
         if rest_s := self._doze.rest_s(self._idle_until_s - asyncio.get_running_loop().time()):
             await asyncio.sleep(rest_s)
+            self._pause_s = 0.0  # enough has gathered
 
     @property
     def _silence(self) -> str:
@@ -161,8 +162,9 @@ class _Watcher:
                 await self._output.readable()
                 await asyncio.sleep(_GATHER_S)
                 count = await self._output.read_into(view)
-        self._pause_s = 0.0 if count == len(view) else _GATHER_S
-        self._doze.note(count, asyncio.get_running_loop().time())
+        is_drained = count < len(view)
+        self._pause_s = _GATHER_S if is_drained else 0.0
+        self._doze.note(count, asyncio.get_running_loop().time(), is_drained=is_drained)
         return count
 
 

@@ -377,18 +377,20 @@ def test_a_pipe_is_never_left_until_it_is_full() -> None:
     doze = Doze(pipe_bytes=1_000_000)
     assert doze.rest_s(1.0) == 0.0  # nobody knows yet how much comes
     for number in range(60):
-        doze.note(120_000, number / 30)
+        doze.note(120_000, number / 30, is_drained=True)
     rest_s = doze.rest_s(1.0)
     assert rest_s * 120_000 * 30 == pytest.approx(1_000_000 * SHARE, rel=0.1)
     assert doze.rest_s(0.05) == 0.05
     assert doze.rest_s(LEAST_S / 2) == 0.0
+    doze.note(120_000, 2.0, is_drained=False)
+    assert doze.rest_s(1.0) == 0.0  # what is left there comes first
 
 
 def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon_enough() -> None:
     raw, small = Doze(pipe_bytes=1_000_000), Doze(pipe_bytes=1_000_000)
     for number in range(60):
-        raw.note(3_100_000, number / 30)
-        small.note(3_000, number / 30)
+        raw.note(3_100_000, number / 30, is_drained=True)
+        small.note(3_000, number / 30, is_drained=True)
     assert (raw.rest_s(1.0), small.rest_s(1.0)) == (0.0, MOST_S)
 
 
