@@ -23,7 +23,18 @@ MIXED = ("book.mkv", "empty-room.mp4", *CROWD)
 CODECS = {
     "mjpeg": ("avi", ["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"]),
     "h264": ("mp4", ["-c:v", "libx264", "-preset", "veryfast", "-crf", "21", "-pix_fmt", "yuv420p"]),
+    "h264-camera": (
+        "mp4",
+        [
+            *("-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "50", "-pix_fmt", "yuv420p"),
+            *("-b:v", "6M", "-maxrate", "6M", "-bufsize", "6M"),
+        ],
+    ),
 }
+"""`mjpeg` is what a USB webcam delivers, `h264-camera` a network camera: no frame refers to a later one, a
+key frame every other second or so, and 6 Mbit a second whatever there is to see."""
+SENSOR = "noise=alls=8:allf=t"
+"""A sensor's noise. Without it nearly nothing of a scene that is put together has to be decoded."""
 
 
 def clip(names: tuple[str, ...], codec: str, size: str, fps: int = 30) -> Path:
@@ -31,7 +42,7 @@ def clip(names: tuple[str, ...], codec: str, size: str, fps: int = 30) -> Path:
 
     Args:
         names: of the source clips.
-        codec: `mjpeg` (what a USB webcam delivers) or `h264`.
+        codec: of `CODECS`.
         size: `WIDTHxHEIGHT`; other proportions get black borders.
         fps: the rate it is played at; no frame is added or left out.
     """
@@ -77,17 +88,27 @@ def detailed(codec: str, fps: int = 30) -> Path:
 
 
 def noisy_room(size: str, fps: int) -> Path:
-    """Return a clip of an empty room with a sensor's noise, such that a frame of 1920x1080 has 120 kB.
-
-    Later in the clip that it is made from somebody goes through the room.
-    """
-    still = f"[0:v]trim=end_frame=50,loop=5:50,scale={size.replace('x', ':')}:flags=bicubic"
-    graph = f"{still},noise=alls=8:allf=t,setpts=N/({fps}*TB)"
+    """Return a clip of an empty room with a sensor's noise; a frame of 1920x1080 has 180 kB."""
+    graph = f"{_still(0, size)},{SENSOR},setpts=N/({fps}*TB)"
     return _made(f"still-room-{size}-{fps}", ("empty-room.mp4",), graph, "mjpeg", fps)
 
 
+def reader(fps: int = 30) -> Path:
+    """Return a clip of somebody who reads in such a room, 1920x1080, at the size at which they were taken."""
+    room = f"{_still(1, '1920x1080')},settb=1/{fps},setpts=N[room]"
+    person = f"[0:v]settb=1/{fps},setpts=N[person]"
+    both = "[room][person]overlay=(W-w)/2:(H-h)/2:shortest=1,setsar=1"
+    graph = f"{room};{person};{both},{SENSOR},setpts=N/({fps}*TB)"
+    return _made(f"reader-{fps}", (*ONE_FACE, "empty-room.mp4"), graph, "mjpeg", fps)
+
+
+def _still(number: int, size: str) -> str:
+    """Return the filters that keep of the clip of a room what is before somebody goes through it."""
+    return f"[{number}:v]trim=end_frame=50,loop=5:50,scale={size.replace('x', ':')}:flags=bicubic"
+
+
 def film(title: str, pictures: Callable[[], Iterable[Picture]], size: str, codec: str, fps: int) -> Path:
-    """Return a clip of pictures, which are asked for if there is none of that title yet.
+    """Return a clip of pictures as a sensor sees them; they are asked for if there is none of that title yet.
 
     Args:
         title: of the file.
@@ -101,7 +122,7 @@ def film(title: str, pictures: Callable[[], Iterable[Picture]], size: str, codec
         return made
     given = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-framerate", str(fps), "-i", "pipe:0"]
     with _unfinished(made) as path:
-        words = [find_ffmpeg(), "-v", "error", "-y", *given, *CODECS[codec][1], str(path)]
+        words = [find_ffmpeg(), "-v", "error", "-y", *given, "-vf", SENSOR, *CODECS[codec][1], str(path)]
         with subprocess.Popen(words, stdin=subprocess.PIPE) as ffmpeg:
             assert ffmpeg.stdin is not None
             for picture in pictures():

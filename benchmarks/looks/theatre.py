@@ -29,7 +29,7 @@ class Theatre:
     def film_street(self, codec: str) -> Path:
         """Return a clip of the street."""
         width, height = script.STREET
-        title = f"street-{SEED}-{width}x{height}"
+        title = f"noisy-street-{SEED}-{width}x{height}"
         return film(
             title,
             lambda: (shot.picture for shot in self._street()),
