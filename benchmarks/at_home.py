@@ -24,12 +24,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clips import CROWD, FOUR_FACES, clip, shortened
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Cell, Figure, Part, Table
-from benchmarks.rig import Rig, median
-from benchmarks.ways import Cost, flat_out
+from benchmarks.ways import Cost, flat_out, in_folder
 from services.common.age import new_identity
+from tests.rigs.clips import CROWD, FOUR_FACES, clip, shortened
+from tests.rigs.pipeline import Rig, median
+from tests.rigs.report.findings import Cell, Figure, Part, Table
 
 ASKED_EVERY_S = 5.0
 FRAMES_OF_CLIP = 45
@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace) -> Part:
     wanted = {name for way, (without, _) in pairs.items() for name in (way, without)}
     with tempfile.TemporaryDirectory(prefix="faceferry-") as folder, _somebody() as (url, paths):
         ways = {
-            name: partial(_in_folder, run, Path(folder), name)
+            name: in_folder(run, Path(folder), name)
             for name, run in _ways(url, options.repeats).items()
             if name in wanted
         }
@@ -94,10 +94,6 @@ def _ways(url: str, repeats: int) -> dict[str, Callable[[Path], Cost]]:
     }
 
 
-def _in_folder(run: Callable[[Path], Cost], folder: Path, name: str, number: int) -> Cost:
-    return run(folder / f"{number} {name}")
-
-
 def _figures(pairs: Mapping[str, tuple[str, float]], found: Mapping[str, Sequence[Cost]]) -> Iterator[Figure]:
     for way, (without, most) in pairs.items():
         rise = _cpu_ms_a_face(found[way]) / _cpu_ms_a_face(found[without])
@@ -112,11 +108,10 @@ def _table(found: Mapping[str, Sequence[Cost]]) -> Table:
             runs[0].faces,
             *(_part_ms(runs, part) if part in runs[0].cpu_ms else None for part in parts),
             _cpu_ms_a_face(runs),
-            *(edge([run.cpu_ms_a_face for run in runs]) for edge in (min, max)),
         )
         for way, runs in found.items()
     ]
-    columns = ("way", "faces", *parts, "in all", "least of all runs", "most")
+    columns = ("way", "faces", *parts, "in all")
     return Table("CPU milliseconds a face", columns, tuple(rows))
 
 

@@ -17,10 +17,7 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks.clips import detailed, shortened
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Figure, Part, Table
-from benchmarks.rig import median
 from services.capture.cameras import parse_camera, to_url
 from services.capture.developer import Developer
 from services.capture.ffmpeg import find_ffmpeg, has_filter
@@ -29,6 +26,9 @@ from services.capture.pictures import Picture
 from services.capture.program import Program
 from services.capture.sources import Site
 from services.capture.watch import Patience
+from tests.rigs.clips import detailed, shortened
+from tests.rigs.pipeline import median
+from tests.rigs.report.findings import Figure, Part, Table
 
 QUALITY = 85
 LEAST_CHEAPER, MOST_OF_OPENCV = 20.0, 1.0

@@ -2,7 +2,7 @@
 
     python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 130] [--seconds 150]
         [--full-seconds 150] [--keep both] [--sealed] [--only FAULT ...] [--no-readiness]
-        [--s3-server PROGRAM] [--brokers 1] [--alone]
+        [--brokers 1] [--alone]
 
 A driver in detect's place publishes faces, each of its own; forward, store, both brokers, the link, the
 bucket, the spool's disk and files and the clocks fail meanwhile. When all is well again the bucket is
@@ -22,15 +22,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.report.alone import alone
-from benchmarks.report.findings import Cell, Figure, Part, Table
-from benchmarks.servers import find_s3_server
 from services.common.age import new_identity
 from tests.custody.clouds import strangers
-from tests.custody.damage import HARMS
 from tests.custody.readiness import NOTICED_S, Verdict
 from tests.custody.report import Report
 from tests.custody.run import run
 from tests.custody.sequence import play_alone
+from tests.rigs.report.findings import Cell, Figure, Part, Table
+from tests.rigs.servers import needed_s3_server
 
 MODES = ("visits", "every")
 
@@ -47,16 +46,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sealed", action="store_true", help="faces are sealed, for a key that nobody has")
     parser.add_argument("--only", action="append", default=[], metavar="FAULT", help="this kind; repeatable")
     parser.add_argument("--no-readiness", action="store_true", help="leave out the faults one by one")
-    parser.add_argument("--s3-server", help="a versitygw program")
     parser.add_argument("--brokers", type=int, default=1, help="in the cloud, none of which knows of another")
     parser.add_argument("--alone", action="store_true", help="one fault at a time")
 
 
 def measure(options: argparse.Namespace) -> Part:
     """Play all runs and compare."""
-    program = options.s3_server or find_s3_server()
-    if program is None:
-        raise SystemExit("no S3 server: name a versitygw program with --s3-server")
+    program = needed_s3_server()
     first = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     modes = itertools.cycle(MODES if options.keep == "both" else [options.keep])
     reports = [_play(options, program, seed, next(modes)) for seed in range(first, first + options.seeds)]
@@ -125,13 +121,6 @@ def _tables(reports: Sequence[Report]) -> tuple[Table, ...]:
         )
         for report in reports
     ]
-    disk: list[tuple[Cell, ...]] = [
-        (
-            *(str(report.seed), report.planted, report.destroyed, report.spoilt, report.requeues),
-            *(report.harms.get(kind, 0) for kind in HARMS),
-        )
-        for report in reports
-    ]
     of_faces = (
         *(
             "seed",
@@ -146,11 +135,9 @@ def _tables(reports: Sequence[Report]) -> tuple[Table, ...]:
         ),
         *("sent again", "median, s", "longest, s"),
     )
-    of_disk = ("seed", "faces put there", "destroyed there", "damaged rows", "put back", *HARMS)
     faults = sum((report.faults for report in reports), Counter[str]())
     return (
         Table("What became of the faces", of_faces, tuple(faces)),
-        Table("What was done to the spool's files", of_disk, tuple(disk)),
         Table("Faults, all seeds together", ("fault", "times"), tuple(sorted(faults.items()))),
     )
 

@@ -23,9 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.clips import CROWD, VIDEOS
 from benchmarks.report.alone import alone
-from benchmarks.report.findings import Figure, Part, Table
 from services.common.frames import Frame
 from services.common.topics import Source
 from services.detect import threads
@@ -37,6 +35,8 @@ from services.detect.pictures import Jpeg, Picture, encode_jpeg, resize
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 from tests.detect_clips import read_clip
+from tests.rigs.clips import CROWD, VIDEOS
+from tests.rigs.report.findings import Figure, Part, Table
 from tests.support import SHARED
 
 SMALL, LARGE = (640, 384), (1920, 1080)
@@ -62,7 +62,6 @@ class Result:
 
 
 Results = Mapping[str, Result]
-"""By way."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -218,15 +217,9 @@ def _faster(run: Results, way: str, other: str) -> float:
 
 def _table(title: str, runs: Sequence[Results]) -> Table:
     rows = tuple(
-        (
-            way,
-            result.threads,
-            result.frames_per_s,
-            1e3 * result.threads / result.frames_per_s,
-            None if way == FLOOR else result.faces,
-        )
+        (way, one.threads, one.frames_per_s, 1e3 * one.threads / one.frames_per_s, one.faces)
         for run in runs
-        for way, result in run.items()
+        for way, one in run.items()
     )
     return Table(title, ("way", "threads", "frames/s", "ms a frame", "faces"), rows)
 

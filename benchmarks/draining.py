@@ -34,12 +34,7 @@ RESERVE_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """What lies between the edge and the cloud.
-
-    Attributes:
-        megabits_s: its capacity; 0 for bare loopback.
-        round_trip_ms: both ways together.
-    """
+    """What lies between the edge and the cloud: its capacity, 0 for bare loopback, and both ways together."""
 
     megabits_s: int = 0
     round_trip_ms: int = 0

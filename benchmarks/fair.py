@@ -1,6 +1,6 @@
 """How long a device's faces take while another one floods the same broker and store.
 
-    python -m benchmarks.fair [--rounds 3] [--seconds 10] [--rate 20] [--s3-server PROGRAM]
+    python -m benchmarks.fair [--rounds 3] [--seconds 10] [--rate 20]
 
 A quiet device sends a few faces a second to a Mosquitto and a store, which writes them into a real S3 server:
 alone, and then beside a device that publishes as fast as the broker reads, whatever anybody answers. What is
@@ -19,21 +19,20 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 
 import uvloop
 
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Cell, Figure, Part, Table
-from benchmarks.rig import median, quantile
-from benchmarks.servers import S3_BUCKET, s3_server
 from benchmarks.simulated import new_face
 from services.common.faces import encode_face
 from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import decode_receipt
 from services.common.topics import Source, device_topic
+from tests.rigs.pipeline import median, quantile
+from tests.rigs.report.findings import Cell, Figure, Part, Table
+from tests.rigs.servers import S3_BUCKET, s3_server
 from tests.support import MosquittoServer, S3Server, ServiceProcess, eventually, running_broker
 
 QUIET, LOUD = Source("quiet", "front"), "loud"
@@ -70,21 +69,11 @@ class Beside:
 
 
 class Quiet:
-    """A device that sends as forward does, and knows how long each face took.
-
-    Args:
-        broker_url: where to.
-        rate: faces a second.
-    """
+    """A device that sends so many faces a second, as forward does, and knows how long each took."""
 
     def __init__(self, broker_url: str, rate: float) -> None:
-        self.link = Link(
-            "cloud",
-            Broker(broker_url),
-            identity="quiet",
-            subscriptions=[device_topic(QUIET.device, "stored")],
-            receive_maximum=256,
-        )
+        topics = [device_topic(QUIET.device, "stored")]
+        self.link = Link("cloud", Broker(broker_url), identity="quiet", subscriptions=topics)
         self._rate = rate
         self._began_s: dict[str, float] = {}
         self._took_s: dict[str, float] = {}
@@ -194,18 +183,17 @@ def _figures(found: Mapping[str, Sequence[Beside]]) -> Iterator[Figure]:
 
 
 def _table(found: Mapping[str, Sequence[Beside]]) -> Table:
-    waits = ("alone: p50, ms", "p99, ms", "beside: p50, ms", "p99, ms")
-    rows: list[tuple[Cell, ...]] = [(name, *_medians(rounds)) for name, rounds in found.items()]
-    return Table(
-        "A quiet device beside a flood", ("flood", *waits, "messages/s that the broker reads"), tuple(rows)
-    )
-
-
-def _medians(rounds: Sequence[Beside]) -> Iterator[float]:
-    for read in (attrgetter("alone_ms"), attrgetter("flooded_ms")):
-        for share in (0.5, 0.99):
-            yield median([quantile([*read(each)], share) for each in rounds])
-    yield median([each.sent_per_s for each in rounds])
+    rows: list[tuple[Cell, ...]] = [
+        (
+            name,
+            median([quantile([*each.alone_ms], 0.99) for each in rounds]),
+            median([quantile([*each.flooded_ms], 0.99) for each in rounds]),
+            median([each.sent_per_s for each in rounds]),
+        )
+        for name, rounds in found.items()
+    ]
+    columns = ("flood", "alone: p99, ms", "beside: p99, ms", "messages/s that the broker reads")
+    return Table("A quiet device beside a flood", columns, tuple(rows))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -215,17 +203,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=10.0, help="for how long to measure, alone and beside"
     )
     parser.add_argument("--rate", type=float, default=20.0, help="faces a second of the quiet device")
-    parser.add_argument("--s3-server", help="a versitygw program")
 
 
 def measure(options: argparse.Namespace) -> Part:
     """Measure a quiet device beside floods of each kind."""
-    with (
-        tempfile.TemporaryDirectory(prefix="faceferry-") as place,
-        s3_server(Path(place), options.s3_server) as s3,
-    ):
-        if s3 is None:
-            raise SystemExit("no S3 server: name a versitygw program with --s3-server")
+    with tempfile.TemporaryDirectory(prefix="faceferry-") as place, s3_server(Path(place)) as s3:
         ways = {name: partial(_measured, options, flood, Path(place), s3) for name, flood in WAYS.items()}
         found = in_turns(ways, options.rounds)
     title = "Store: a device beside one that floods"

@@ -16,12 +16,12 @@ import uvloop
 
 from benchmarks.draining import BRIDGE, FACE_BYTES, OURS, TUNED_BRIDGE, Drain, Road, drain
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Cell, Figure, Part, Table
-from benchmarks.rig import median
 from services.common.faces import Face
 from tests.custody.damage import Row
 from tests.custody.faces import known_face
 from tests.custody.undeliverable import SORTS, undeliverable
+from tests.rigs.pipeline import median
+from tests.rigs.report.findings import Cell, Figure, Part, Table
 
 LEAST_OF_CAPACITY, LEAST_OF_BRIDGE, LEAST_BESIDE_BAD, MOST_WAIT = 0.9, 0.2, 0.9, 0.2
 WITHOUT, BESIDE = "forward, nothing undeliverable", "forward, all sorts of undeliverable faces among them"

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.clips import CROWD, FOUR_FACES, MIXED, ONE_FACE, clip, shortened, six_faces
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Cell, Figure, Part, Table
-from benchmarks.rig import PARTS, median
-from benchmarks.servers import s3_server
-from benchmarks.ways import Cost, Live, flat_out, floor, homework, live
+from benchmarks.ways import Cost, Live, flat_out, floor, homework, in_folder, live
+from tests.rigs.clips import CROWD, FOUR_FACES, MIXED, ONE_FACE, clip, shortened, six_faces
+from tests.rigs.pipeline import PARTS, median
+from tests.rigs.report.findings import Cell, Figure, Part, Table
+from tests.rigs.servers import s3_server
 from tests.support import S3Server
 
 MORE_FACES, OVER_FLOOR, OVER_LOOKING, TIMES_LESS_SIX_FACES = 1.5, 1.5, 1.35, 25.0
@@ -51,11 +51,9 @@ def measure(options: argparse.Namespace) -> Part:
     )
 
 
-def _ways(
-    s3: S3Server | None, folder: Path, *, is_quick: bool
-) -> Iterator[tuple[str, Callable[[int], Cost]]]:
+def _ways(s3: S3Server, folder: Path, *, is_quick: bool) -> Iterator[tuple[str, Callable[[int], Cost]]]:
     for label, codec in [*CODECS.items()][: 1 if is_quick else 2]:
-        stores = {"folder": None, **({} if s3 is None else {"S3": s3})}
+        stores = {"folder": None, "S3": s3}
         video = clip(MIXED, codec, LARGE)
         video = shortened(video, QUICK_FRAMES) if is_quick else video
         yield from _over(f"mixed {LARGE} {label}", video, folder, stores)
@@ -83,11 +81,7 @@ def _over(
             "looking": partial(floor, video, only="look"),
         }
     for way, run in ways.items():
-        yield f"{scene}, {way}", partial(_in_folder, run, folder, f"{scene}, {way}")
-
-
-def _in_folder(run: Callable[[Path], Cost], folder: Path, name: str, number: int) -> Cost:
-    return run(folder / f"{number} {name}")
+        yield f"{scene}, {way}", in_folder(run, folder, f"{scene}, {way}")
 
 
 def _lives(folder: Path, seconds: float, *, is_quick: bool) -> Iterator[tuple[str, Live]]:

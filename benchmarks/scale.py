@@ -19,8 +19,8 @@ import uvloop
 
 from benchmarks.devices import Cost, cost_of
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Cell, Figure, Part, Table
-from benchmarks.rig import median, quantile
+from tests.rigs.pipeline import median, quantile
+from tests.rigs.report.findings import Cell, Figure, Part, Table
 
 MOST_RISE = 1.15
 SERVERS = ("store", "forward", "cloud")

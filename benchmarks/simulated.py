@@ -30,12 +30,7 @@ _KNOWN = {
 
 
 class Ledger:
-    """Which faces were published when, and how long each waited for its receipt.
-
-    Attributes:
-        published: how many faces.
-        receipts: how many have come in, each for one face or several.
-    """
+    """How many faces were published and how many receipts came in, and how long each face waited."""
 
     def __init__(self) -> None:
         self.published = 0

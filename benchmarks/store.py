@@ -1,6 +1,6 @@
 """What storing a face costs: the whole service, broker included, and bare calls, side by side.
 
-    python -m benchmarks.store [--faces 2000] [--rounds 3] [--concurrency 32] [--s3-server PROGRAM]
+    python -m benchmarks.store [--faces 2000] [--rounds 3] [--concurrency 32]
 
 The same faces of about 20 kB, with the properties that detect gives them, go into a real S3 server
 (versitygw, over a folder of this machine). Processor time is that of the client, without the S3 server and
@@ -12,20 +12,18 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aioboto3
 import uvloop
 from aiobotocore.config import AioConfig
 
 from benchmarks.report.alone import alone, in_turns
-from benchmarks.report.findings import Figure, Part, Table
-from benchmarks.rig import median, usage_of
-from benchmarks.servers import S3_BUCKET, s3_server
 from benchmarks.simulated import new_face
 from services.common.faces import encode_face
 from services.common.message import Message
@@ -34,6 +32,9 @@ from services.common.receipts import decode_receipt
 from services.common.storage.objects import StoredObject
 from services.common.topics import Source
 from services.store.admission import admit
+from tests.rigs.pipeline import median, usage_of
+from tests.rigs.report.findings import Figure, Part, Table
+from tests.rigs.servers import S3_BUCKET, s3_server
 from tests.support import MosquittoServer, S3Server, ServiceProcess
 
 DEVICE = "benchmark"
@@ -56,38 +57,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--faces", type=int, default=2_000, help="faces a round")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
     parser.add_argument("--concurrency", type=int, default=32, help="writes at a time")
-    parser.add_argument("--s3-server", help="a versitygw program")
 
 
 def measure(options: argparse.Namespace) -> Part:
     """Measure every way of storing faces."""
-    with (
-        tempfile.TemporaryDirectory(prefix="faceferry-") as folder,
-        s3_server(Path(folder), options.s3_server) as s3,
-    ):
-        if s3 is None:
-            raise SystemExit("no S3 server: name a versitygw program with --s3-server")
+    with tempfile.TemporaryDirectory(prefix="faceferry-") as folder, s3_server(Path(folder)) as s3:
         os.environ |= s3.environment  # the bare calls run in this process
         ways = dict(_ways(Path(folder), s3, options.concurrency, _messages(options.faces)))
         found = in_turns(ways, options.rounds)
     rates = {way: options.faces / median([cost.wall_s for cost in costs]) for way, costs in found.items()}
-    cpu_ms = {
-        way: median([cost.cpu_s for cost in costs]) / options.faces * 1e3 for way, costs in found.items()
-    }
-    rows = tuple((way, rates[way], cpu_ms[way]) for way in found)
-    return Part(
-        "store",
-        "Store: faces of 20 kB into a real S3 server",
-        figures=tuple(_figures(rates, cpu_ms)),
-        tables=(Table("What each way did", ("way", "faces/s", "CPU ms a face"), rows),),
-    )
-
-
-def _figures(rates: Mapping[str, float], cpu_ms: Mapping[str, float]) -> Iterator[Figure]:
+    cpu_s = {way: median([cost.cpu_s for cost in costs]) for way, costs in found.items()}
+    rows = tuple((way, rates[way], cpu_s[way] * 1e3 / options.faces) for way in found)
+    tables = (Table("What each way did", ("way", "faces/s", "CPU ms a face"), rows),)
+    figures: list[Figure] = []
     for bare in (BARE, TUNED):
-        rate, cpu = rates[SERVICE] / rates[bare], cpu_ms[SERVICE] / cpu_ms[bare]
-        yield Figure(f"rate of {SERVICE} against {bare}", rate, "more", LEAST_RATE)
-        yield Figure(f"CPU a face of {SERVICE} against {bare}", cpu, "less")
+        rate, cpu = rates[SERVICE] / rates[bare], cpu_s[SERVICE] / cpu_s[bare]
+        figures.append(Figure(f"rate of {SERVICE} against {bare}", rate, "more", LEAST_RATE))
+        figures.append(Figure(f"CPU a face of {SERVICE} against {bare}", cpu, "less"))
+    return Part("store", "Store: faces of 20 kB into a real S3 server", "", tuple(figures), tables)
 
 
 def _messages(count: int) -> list[Message]:
@@ -102,20 +89,17 @@ def _ways(
 ) -> Iterator[tuple[str, Callable[[int], Cost]]]:
     """Yield the ways of storing faces, each time in a place of its own."""
     tuned = AioConfig(parameter_validation=False, request_checksum_calculation="when_required")
-    ways: dict[str, Callable[[str], Awaitable[Cost]]] = {
+    ways: dict[str, Callable[[str], Coroutine[Any, Any, Cost]]] = {
         SERVICE: lambda name: _service(messages, f"s3://{S3_BUCKET}/{name}", place, concurrency),
         BARE: lambda name: _aioboto3(messages, name, s3.url, concurrency, AioConfig()),
         TUNED: lambda name: _aioboto3(messages, name, s3.url, concurrency, tuned),
     }
-    for number, (name, way) in enumerate(ways.items()):
-        yield name, partial(_run, way, number)
+    for name, way in ways.items():
+        yield name, partial(_run, way, name.replace(" ", "-"))
 
 
-def _run(way: Callable[[str], Awaitable[Cost]], number: int, turn: int) -> Cost:
-    async def run() -> Cost:
-        return await way(f"way-{number}-round-{turn}")
-
-    return uvloop.run(run())
+def _run(way: Callable[[str], Coroutine[Any, Any, Cost]], name: str, turn: int) -> Cost:
+    return uvloop.run(way(f"{turn}-{name}"))
 
 
 async def _service(messages: Sequence[Message], store_url: str, place: Path, concurrency: int) -> Cost:
@@ -160,7 +144,7 @@ async def _receipted(link: Link, messages: Sequence[Message]) -> None:
 async def _aioboto3(
     messages: Sequence[Message], prefix: str, url: str, concurrency: int, config: AioConfig
 ) -> Cost:
-    items = _objects(messages)
+    items = [admit(message, datetime.now(UTC), MOST_FACE_BYTES).item for message in messages]
     remaining = iter(items[1:])
     client = aioboto3.Session().client("s3", endpoint_url=url, region_name="us-east-1", config=config)
     async with client as s3:
@@ -179,24 +163,11 @@ async def _aioboto3(
                 await put(item)
 
         await put(items[0])
-        started = _now()
+        before_s, started_s = time.process_time(), time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(concurrency):
                 tasks.create_task(work())
-        return _since(started)
-
-
-def _objects(messages: Sequence[Message]) -> list[StoredObject]:
-    return [admit(message, datetime.now(UTC), MOST_FACE_BYTES).item for message in messages]
-
-
-def _now() -> Cost:
-    return Cost(time.perf_counter(), time.process_time())
-
-
-def _since(started: Cost) -> Cost:
-    now = _now()
-    return Cost(now.wall_s - started.wall_s, now.cpu_s - started.cpu_s)
+        return Cost(time.perf_counter() - started_s, time.process_time() - before_s)
 
 
 if __name__ == "__main__":

@@ -8,78 +8,19 @@ faces themselves nothing is drawn.
 """
 
 import argparse
-import asyncio
-import contextlib
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.clips import CROWD, VIDEOS
-from benchmarks.report.plots import COLOURS, STYLE, save
-from benchmarks.rig import running
-from services.common.mqtt import Broker, Link
-from services.common.sights import Seen, Why, decode_seen
-from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
+from tests.rigs.asked import Moment, watch
+from tests.rigs.clips import CROWD, VIDEOS
+from tests.rigs.report.plots import COLOURS, STYLE, save
 
 DOCS = Path(__file__).parents[1] / "docs"
 _EVERY_Y = -0.08
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A visit's face in one frame.
-
-    Attributes:
-        visit: its id.
-        at_s: when, from the clip's start.
-        quality: of the picture it would make, 0..1.
-        why: it is wanted, if it is.
-    """
-
-    visit: str
-    at_s: float
-    quality: float
-    why: Why | None
-
-
-def watch(clip: Path) -> list[Moment]:
-    """Play a clip through all of it; return what was seen, and which of it was wanted."""
-    visits, moments = Visits(), []
-    questions = sorted(asyncio.run(_questions(clip.absolute().as_uri())), key=lambda seen: seen.sequence)
-    for seen in questions:
-        # The same questions get the same answers: so which visit a face is of can be had, too.
-        whys = {each.index: each.why for each in visits.look(seen, Rules())}
-        at_s = (seen.time - questions[0].time).total_seconds()
-        for index, sight in enumerate(seen.view.sights):
-            rated = quality(sight, seen.view.width, seen.view.height)
-            moments.append(Moment(visits.visit_at(sight.box), at_s, rated, whys.get(index)))
-    return moments
-
-
-async def _questions(clip: str) -> list[Seen]:
-    """Return what detect asks forward about the frames of a clip, a URL."""
-    asked: dict[int, Seen] = {}
-    with tempfile.TemporaryDirectory(prefix="faceferry-") as made:
-        folder = Path(made)
-        with running(
-            folder / "run", (f"front={clip}?paced=1",), f"file://{folder / 'faces'}", keep="visits"
-        ) as rig:
-            local, topics = Broker(rig.plan.local_url), ["faceferry/+/front/seen"]
-            async with Link("local", local, identity="timeline", subscriptions=topics) as link:
-                finishing = asyncio.create_task(asyncio.to_thread(rig.finish))
-                while not finishing.done():
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(0.2):
-                            seen = decode_seen((await anext(link)).message)
-                            asked[seen.sequence] = seen
-                await finishing
-    return list(asked.values())
 
 
 def draw(moments: Sequence[Moment], title: str, path: Path) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmarks.rig import PARTS, Rig, Usage, quantile, running, usage_of
-from benchmarks.servers import S3_BUCKET
 from services.up.brokers import free_port
+from tests.rigs.pipeline import PARTS, Rig, Usage, quantile, running, usage_of
+from tests.rigs.servers import S3_BUCKET
 from tests.support import MosquittoServer, S3Server
 
 QUESTIONS = "faceferry_detect_question_seconds"
@@ -151,6 +151,11 @@ def floor(video: Path, folder: Path, only: str = "") -> Cost:
     """Do the same work by bare calls, in a process of its own; with `look` no more than looking."""
     folder.mkdir(parents=True)
     return _told("floor", video, folder, only)
+
+
+def in_folder(run: Callable[[Path], Cost], folder: Path, name: str) -> Callable[[int], Cost]:
+    """Return a way as `in_turns` has it: in a folder of its own each time."""
+    return lambda number: run(folder / f"{number} {name}")
 
 
 def _store(folder: Path, s3: S3Server | None) -> tuple[str, dict[str, str]]:

@@ -21,21 +21,21 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks.clips import noisy_room, reader, shortened
 from benchmarks.detect import REFERENCE_MODEL
 from benchmarks.looks.costs import Watched, decoding_ms, watch
-from benchmarks.looks.prices import Paid, as_lead
-from benchmarks.looks.rehearsal import rehearse
-from benchmarks.looks.script import STREET_S
-from benchmarks.looks.theatre import STREET_FPS, Theatre
-from benchmarks.looks.verdict import Outcome, compare
 from benchmarks.report.alone import alone
-from benchmarks.report.findings import Figure, Part, Table
-from benchmarks.rig import PARTS, median
 from benchmarks.ways import homework, plain
 from services.common.settings import DEFAULT_LOOKS_PER_S
 from services.detect.detectors import open_detector
 from services.detect.settings import DetectSettings
+from tests.rigs.clips import noisy_room, reader, shortened
+from tests.rigs.looks.prices import Paid, as_lead
+from tests.rigs.looks.rehearsal import rehearse
+from tests.rigs.looks.script import STREET_S
+from tests.rigs.looks.theatre import STREET_FPS, Theatre
+from tests.rigs.looks.verdict import Outcome, compare
+from tests.rigs.pipeline import PARTS, median
+from tests.rigs.report.findings import Figure, Part, Table
 from tests.support import SHARED
 
 HOMEWORK_FRAMES = 40

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
-from benchmarks.rig import PARTS, Rig, quantile, running
 from services.capture.ffmpeg import find_ffmpeg
+from tests.rigs.pipeline import PARTS, Rig, quantile, running
 
 WARM_S = 6.0
 """Until everything runs as it will: a camera that begins is looked at as if somebody were there."""

@@ -14,18 +14,13 @@ from collections.abc import Sequence
 
 import cv2
 
-from benchmarks.people.cast import CLIPS, ROOM, gather
-from benchmarks.recall.camera import Camera
-from benchmarks.recall.trials import LEAST_PX, MOST_PX, trial
-from benchmarks.recall.watched import LATEST_S, LEAST_VISIT_S, SEEN, Outcome, watch
 from benchmarks.report.alone import alone
-from benchmarks.report.findings import Figure, Part, Table
-from services.detect.detectors import Detector, open_detector
-from services.detect.pictures import Picture
-from services.detect.pipeline import Pipeline
+from services.detect.detectors import open_detector
 from services.detect.settings import DetectSettings
-from services.detect.watching import Watch
-from tests.detect_clips import read_clip
+from tests.rigs.recall.stage import Stage
+from tests.rigs.recall.trials import LEAST_PX, MOST_PX
+from tests.rigs.recall.watched import LATEST_S, LEAST_VISIT_S, SEEN, Outcome
+from tests.rigs.report.findings import Figure, Part, Table
 from tests.support import SHARED
 
 ABOUT = """
@@ -39,30 +34,6 @@ many frames as it asks for. A visit counts that the first finds in {seen} frames
 seconds or more from the first to the last. It is missed if the second has not found it {latest_s:g}
 seconds after the first has.
 """
-
-
-class Stage:
-    """Plays trials before a detector.
-
-    Args:
-        detector: that looks.
-        settings: of detect.
-        by_parts: whether a look may cover parts.
-    """
-
-    def __init__(self, detector: Detector, settings: DetectSettings, *, by_parts: bool) -> None:
-        folder = SHARED / "data" / "video"
-        self._clips: Sequence[Sequence[Picture]] = [read_clip(folder / name) for name in (ROOM, *CLIPS)]
-        self._cast = gather(detector, settings, folder)
-        self._pipeline = Pipeline(detector, settings)
-        self._by_parts = by_parts
-
-    def play(self, number: int, seed: int) -> Outcome:
-        """Return what became of a trial."""
-        what = trial(number, seed, len(self._clips), len(self._cast))
-        camera = Camera(what, self._clips[what.clip], self._cast[what.face])
-        sometimes = Watch(self._pipeline, 1, by_parts=self._by_parts)
-        return watch(what, camera, self._pipeline.look, sometimes.look)
 
 
 def play(options: argparse.Namespace) -> list[Outcome]:

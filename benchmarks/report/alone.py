@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.report import page
-from benchmarks.report.findings import Part
 from benchmarks.report.machine import describe
 from services.common.logging import configure_logging
+from tests.rigs.report import page
+from tests.rigs.report.findings import Part
 from tests.support import SHARED
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -50,7 +50,7 @@ def alone(
         when = f"{datetime.now(UTC):%Y-%m-%d}; {describe()}"
         PAGE.write_text(page.published(PAGE.read_text(), part, when))
         if part.bars:
-            from benchmarks.report.plots import draw  # noqa: PLC0415 - matplotlib takes a second
+            from tests.rigs.report.plots import draw  # noqa: PLC0415 - matplotlib takes a second
 
             draw(part, PAGE.parent / "benchmarks")
     if options.compare:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.recall.__main__ import Stage
 from services.detect.detectors import open_detector
 from services.detect.settings import DetectSettings
 from tests.conftest import skip
 from tests.detect_clips import MODELS
+from tests.rigs.recall.stage import Stage
 from tests.support import SHARED
 
 SETTINGS = DetectSettings(device="porch", detector="yunet", model_dir=MODELS, keep="visits")

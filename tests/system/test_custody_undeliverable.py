@@ -1,4 +1,4 @@
-"""Faces that cannot be delivered stand in nobody's way; `benchmarks.undeliverable` takes the time."""
+"""Faces that cannot be delivered stand in nobody's way; `benchmarks.forward` takes the time."""
 
 import asyncio
 import random

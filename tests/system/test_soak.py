@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import soak
-from benchmarks.report.findings import Part
-from benchmarks.soaking import SERVICES
+from tests.rigs.report.findings import Part
+from tests.rigs.soak import verdict
+from tests.rigs.soak.soaking import SERVICES
 
 pytestmark = pytest.mark.long
 
@@ -17,9 +17,9 @@ def part(clips: Path) -> Part:
     """What two minutes with everything that an hour has come to."""
     assert clips.is_dir()
     parser = argparse.ArgumentParser()
-    soak.add_options(parser)
+    verdict.add_options(parser)
     short = "--minutes 2 --warm-minutes 0.5 --sample-every-s 2 --restart-every-s 40 --camera-dies-after-s 10"
-    return soak.measure(parser.parse_args(short.split()))
+    return verdict.measure(parser.parse_args(short.split()))
 
 
 @pytest.mark.timeout(400)

@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.timeline import watch
 from services.common.frames import Done, Frame, decode_done, encode_frame
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.sights import seen_in
@@ -33,6 +32,7 @@ from services.forward.visits.quality import quality
 from services.forward.visits.visits import Rules, Visits
 from tests.conftest import skip
 from tests.detect_clips import clip_jpegs, frame
+from tests.rigs.asked import watch
 from tests.support import SHARED, ServiceProcess, eventually, running_broker
 
 WIDTH = 480

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.looks.prices import Paid, as_lead
-from benchmarks.report.findings import Figure, Part, Table
-from benchmarks.report.page import as_text, compare, published
-from benchmarks.report.plots import draw
+from tests.rigs.looks.prices import Paid, as_lead
+from tests.rigs.report.findings import Figure, Part, Table
+from tests.rigs.report.page import as_text, compare, published
+from tests.rigs.report.plots import draw
 
 MORE = Figure("times less", 12.0, "more", 10.0)
 LESS = Figure("of the floor", 1.4, "less", 1.5)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import soak
-from benchmarks.flatness import LEAST_COUNTED, MOST_RISE, WINDOWS, Sample, course
-from benchmarks.report.findings import Figure
-from benchmarks.soaking import SERVICES, Soaked
+from tests.rigs.report.findings import Figure
+from tests.rigs.soak import verdict
+from tests.rigs.soak.flatness import LEAST_COUNTED, MOST_RISE, WINDOWS, Sample, course
+from tests.rigs.soak.soaking import SERVICES, Soaked
 
 WARM_S, END_S, EVERY_S = 600.0, 3_600.0, 5.0
 TIMES = [step * EVERY_S for step in range(int(END_S / EVERY_S))]
@@ -66,9 +66,9 @@ def test_a_warm_up_longer_than_the_run_is_no_verdict() -> None:
 
 def missed(soaked: Soaked) -> list[str]:
     parser = argparse.ArgumentParser()
-    soak.add_options(parser)
-    figures: tuple[Figure, ...] = soak.findings(soaked, parser.parse_args([])).figures
-    assert len(figures) == len(SERVICES) * len(soak.NUMBERS) + 1
+    verdict.add_options(parser)
+    figures: tuple[Figure, ...] = verdict.findings(soaked, parser.parse_args([])).figures
+    assert len(figures) == len(SERVICES) * len(verdict.NUMBERS) + 1
     return [figure.name for figure in figures if not figure.is_met]
 
 

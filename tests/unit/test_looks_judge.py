@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.looks.rehearsal import Moment, Rehearsal, Sighting, rehearse
-from benchmarks.looks.script import STREET_S, street
-from benchmarks.looks.verdict import Outcome, compare
 from services.common.sights import Sight, View
+from tests.rigs.looks.rehearsal import Moment, Rehearsal, Sighting, rehearse
+from tests.rigs.looks.script import STREET_S, street
+from tests.rigs.looks.verdict import Outcome, compare
 from tests.visits_rig import HEIGHT, WIDTH, sight
 
 FPS = 30

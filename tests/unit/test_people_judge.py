@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from benchmarks.people.judge import Watched, judge, whose
-from benchmarks.people.script import SCENE_S, scenes
-from benchmarks.people.stage import Shown
+from tests.rigs.people.judge import Watched, judge, whose
+from tests.rigs.people.script import SCENE_S, scenes
+from tests.rigs.people.stage import Shown
 from tests.visits_rig import sight
 
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.recall.trials import FRAMES_PER_S, LEAST_PX, MOST_PX, trial
-from benchmarks.recall.watched import LATEST_S, LEAST_VISIT_S, SEEN, Outcome
+from tests.rigs.recall.trials import FRAMES_PER_S, LEAST_PX, MOST_PX, trial
+from tests.rigs.recall.watched import LATEST_S, LEAST_VISIT_S, SEEN, Outcome
 
 TRIALS = [trial(number, seed=1, clips=5, cast=10) for number in range(300)]
 FOUND = Outcome(TRIALS[0], every_s=(1.0, 1.0 + LEAST_VISIT_S), times=SEEN, found_s=1.0)

@@ -16,10 +16,10 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from benchmarks.clips import ONE_FACE, clip
-from benchmarks.flatness import Sample
 from services.capture.ffmpeg import find_ffmpeg
 from services.up.brokers import free_port
+from tests.rigs.clips import ONE_FACE, clip
+from tests.rigs.soak.flatness import Sample
 from tests.support import MosquittoServer, ServiceProcess
 
 SERVICES = ("store", "forward", "detect", "gallery", "capture")
@@ -59,7 +59,7 @@ class Soaked:
     seconds: float = 0.0
 
 
-async def soak(folder: Path, plan: Plan, progress: Callable[[str], None]) -> Soaked:
+async def soak(folder: Path, plan: Plan, progress: Callable[[str], object]) -> Soaked:
     """Run all services for so long in an empty folder.
 
     Raises:

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from benchmarks.report.findings import Part
+from tests.rigs.report.findings import Part
 
 COLOURS = ("#2f6f9f", "#e08e45", "#5f9e6e", "#b55d60", "#857aab", "#8c8c8c", "#d4b942")
 STYLE: Any = {

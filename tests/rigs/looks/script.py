@@ -2,7 +2,7 @@
 
 import random
 
-from benchmarks.people.script import Person, Place, Scene
+from tests.rigs.people.script import Person, Place, Scene
 
 STREET = 1920, 1080
 """Of a frame, in pixels."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.report.findings import Cell, Figure, Part, Table
+from tests.rigs.report.findings import Cell, Figure, Part, Table
 
 _HEAD = "| figure | measured | bound | |"
 _BLOCK = r"(<!-- {name} -->\n).*?(<!-- /{name} -->)"

@@ -6,8 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.people.script import HEIGHT, WIDTH
-from benchmarks.people.stage import MARGIN
 from services.common.sights import Sight, View
 from services.detect.boxes import Letterbox
 from services.detect.detectors import Detector
@@ -16,6 +14,8 @@ from services.detect.settings import DetectSettings
 from services.detect.sighting import sight
 from services.forward.visits.matching import Box
 from tests.detect_clips import read_clip
+from tests.rigs.people.script import HEIGHT, WIDTH
+from tests.rigs.people.stage import MARGIN
 
 CLIPS = (
     "classroom.mp4",

@@ -15,12 +15,7 @@ from datetime import timedelta
 
 import cv2
 
-from benchmarks.people.cast import gather, look, room
-from benchmarks.people.judge import Verdict, Watched, judge, whose
-from benchmarks.people.script import Scene, scenes
-from benchmarks.people.stage import stage
 from benchmarks.report.alone import alone
-from benchmarks.report.findings import Cell, Figure, Part, Table
 from services.common.sights import Seen, View
 from services.common.times import EPOCH
 from services.common.topics import Source
@@ -28,6 +23,11 @@ from services.detect.detectors import Detector, open_detector
 from services.detect.pictures import Picture
 from services.detect.settings import DetectSettings
 from services.forward.visits.visits import Rules, Visits
+from tests.rigs.people.cast import gather, look, room
+from tests.rigs.people.judge import Verdict, Watched, judge, whose
+from tests.rigs.people.script import Scene, scenes
+from tests.rigs.people.stage import stage
+from tests.rigs.report.findings import Cell, Figure, Part, Table
 from tests.support import SHARED
 
 MOST_SPLIT, MOST_MERGED, MOST_PICTURES = 0.1, 0.02, 2.5

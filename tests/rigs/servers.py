@@ -13,23 +13,33 @@ S3_BUCKET = "bench"
 
 
 @contextmanager
-def s3_server(folder: Path, program: str | None = None) -> Iterator[S3Server | None]:
-    """Run an S3 server with an empty bucket, `S3_BUCKET`, over a folder; nothing where there is no program.
+def s3_server(folder: Path, program: str | None = None) -> Iterator[S3Server]:
+    """Run an S3 server with an empty bucket, `S3_BUCKET`, over a folder.
 
     Args:
         folder: for what it keeps.
         program: versitygw; looked for where it is not named.
+
+    Raises:
+        SystemExit: there is none.
     """
-    found = program or find_s3_server()
-    if found is None:
-        yield None
-        return
-    server = S3Server(found, folder)
+    server = S3Server(program or needed_s3_server(), folder)
     try:
         server.start().create_bucket(S3_BUCKET)
         yield server
     finally:
         server.kill()
+
+
+def needed_s3_server() -> str:
+    """Return the path of versitygw.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if (found := find_s3_server()) is None:
+        raise SystemExit("no S3 server: name a versitygw program in FACEFERRY_TEST_S3_SERVER")
+    return found
 
 
 def find_s3_server() -> str | None:

@@ -7,13 +7,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from benchmarks.people.stage import dressed, paste
-from benchmarks.recall.trials import FRAMES_PER_S, Trial
 from services.common.frames import Frame
 from services.common.times import EPOCH
 from services.common.topics import Source
 from services.detect.pictures import Picture, encode_jpeg
 from services.forward.visits.matching import Box
+from tests.rigs.people.stage import dressed, paste
+from tests.rigs.recall.trials import FRAMES_PER_S, Trial
 
 START = EPOCH + timedelta(days=20_000)
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.clips import film
-from benchmarks.looks import script
-from benchmarks.looks.rehearsal import Moment
-from benchmarks.people.cast import gather, look, room
-from benchmarks.people.judge import whose
-from benchmarks.people.stage import Shot, stage
 from services.detect.detectors import Detector
 from services.detect.settings import DetectSettings
+from tests.rigs.clips import film
+from tests.rigs.looks import script
+from tests.rigs.looks.rehearsal import Moment
+from tests.rigs.people.cast import gather, look, room
+from tests.rigs.people.judge import whose
+from tests.rigs.people.stage import Shot, stage
 from tests.support import SHARED
 
 CLIPS = SHARED / "data" / "video"

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.recall.camera import Camera
-from benchmarks.recall.trials import FRAMES_PER_S, Trial
 from services.capture.pace import Pace
 from services.common.frames import Frame
 from services.common.settings import DEFAULT_LOOKS_PER_S
@@ -14,6 +12,8 @@ from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look
 from services.forward.visits.matching import Box, intersection_over_union
 from services.forward.visits.visits import Rules, Visits
+from tests.rigs.recall.camera import Camera
+from tests.rigs.recall.trials import FRAMES_PER_S, Trial
 
 LEAST_VISIT_S = 0.3
 """A visit that a look at each frame finds for so long has to be found."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.looks.rehearsal import Rehearsal, Sighting
+from tests.rigs.looks.rehearsal import Rehearsal, Sighting
 
 LEAST_S = 0.3
 """Who is seen in frames that take less together may be missed."""

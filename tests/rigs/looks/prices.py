@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.report.findings import Cell, Table
+from tests.rigs.report.findings import Cell, Table
 
 SLOWER = {"Raspberry Pi 5": 2.0, "Raspberry Pi 4": 5.0}
 """How many times longer a core of theirs takes than a server's, about, by public single-core results."""

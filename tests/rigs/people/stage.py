@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.people.script import SCENE_S, Person, Scene
 from services.detect.pictures import Picture
 from services.forward.visits.matching import Box
+from tests.rigs.people.script import SCENE_S, Person, Scene
 
 MARGIN = 0.45
 """How much more than the face a picture of the cast shows on each side, in parts of its size."""

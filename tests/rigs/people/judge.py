@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.people.stage import Shown
 from services.common.sights import Sight
 from services.forward.visits.matching import intersection_over_union
+from tests.rigs.people.stage import Shown
 
 SEEN = 3
 """Who is seen so often has to have a picture of their own."""

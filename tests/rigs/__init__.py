@@ -1,0 +1,1 @@
+"""What tests and benchmarks stand on: neither imports the other for it."""

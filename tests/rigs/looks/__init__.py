@@ -1,0 +1,1 @@
+"""A street, and how often it is looked at."""

@@ -1,0 +1,1 @@
+"""Faces pasted into real clips, watched twice."""

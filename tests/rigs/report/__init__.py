@@ -1,0 +1,1 @@
+"""What was measured, with its bounds, and how it is shown."""
