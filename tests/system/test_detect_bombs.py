@@ -1,8 +1,11 @@
 """One camera sends pictures that mean harm to a real detect: they cost nobody else anything."""
 
 import asyncio
+import itertools
 import signal
+import statistics
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -159,3 +162,58 @@ async def test_a_face_in_a_very_large_picture_is_found_and_cut(
         assert np.abs(box - 12 * other).max() < 12 * 4
         assert decoder_of(process).is_running()
         assert inspect(faces["large"].image).width > 12 * other[2]
+
+
+ATTACKS = {
+    "a thousand scans of 64 megapixels": BOMBS["a thousand scans"],
+    "coefficients of 64 megapixels": BOMBS["coefficients of 64 megapixels"],
+    "50 scans of 12 megapixels, which is allowed": DEAR["12 megapixels in 50 scans"],
+    "16 megapixels, which is light": flat(4608, 3456),
+    "4K in ten scans, which is light": DEAR["4K in ten scans"],
+}
+ROUNDS, CAMERAS, FRAMES_PER_S, SETTLE_S, MEASURE_S = 3, 3, 5.0, 2.0, 6.0
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ATTACKS)
+async def test_other_cameras_keep_nine_tenths_of_their_rate_under_attack(
+    start: Start, broker: MosquittoServer, book: list[bytes], kind: str
+) -> None:
+    """By the median of some rounds, each beside one without the attack."""
+    process = start()
+    numbers = itertools.count()
+    async with Driver(broker.url).running() as driver, asyncio.timeout(280):
+        await ready(process)
+        kept = []
+        for _ in range(ROUNDS):
+            calm = await looked_at_per_s(driver, book, numbers)
+            attacking = asyncio.create_task(attack(driver, ATTACKS[kind], numbers))
+            kept.append(await looked_at_per_s(driver, book, numbers) / calm)
+            attacking.cancel()
+        assert statistics.median(kept) >= 0.9, kept
+
+
+async def attack(driver: Driver, jpeg: bytes, numbers: Iterator[int]) -> None:
+    while True:
+        driver.send(live(jpeg, next(numbers), camera="attacker"))
+        await asyncio.sleep(0.05)
+
+
+async def looked_at_per_s(driver: Driver, book: list[bytes], numbers: Iterator[int]) -> float:
+    """Frames of all cameras together, a second; each has four unanswered at most, as capture does."""
+    for seconds in (SETTLE_S, MEASURE_S):
+        before, until_s = looked_at(driver), time.monotonic() + seconds
+        sent: dict[str, dict[int, float]] = {f"camera{number}": {} for number in range(CAMERAS)}
+        while (now_s := time.monotonic()) < until_s:
+            for camera, times in sent.items():
+                answers = driver.answers(camera)
+                if sum(now_s - at_s < 2 for number, at_s in times.items() if number not in answers) < 4:
+                    times[number := next(numbers)] = now_s
+                    driver.send(live(book[number % len(book)], number, camera=camera))
+            await asyncio.sleep(1 / FRAMES_PER_S)
+    return (looked_at(driver) - before) / MEASURE_S
+
+
+def looked_at(driver: Driver) -> int:
+    return sum(done.dropped is None and done.source.camera != "attacker" for done in driver.dones)

@@ -1,5 +1,6 @@
 """What shows and compares the benchmarks' figures; the benchmarks themselves are run by people."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from tests.rigs.report.findings import Figure, Part, Table
 from tests.rigs.report.page import as_text, compare, published
 from tests.rigs.report.plots import draw
 
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = {
+    (path.parent if path.stem == "__main__" else path).stem
+    for path in (ROOT / "benchmarks").rglob("*.py")
+    if "alone(__doc__" in path.read_text()
+}
 MORE = Figure("times less", 12.0, "more", 10.0)
 LESS = Figure("of the floor", 1.4, "less", 1.5)
 MISSED = Figure("memory", 71.0, "less", 60.0, "MB", "numpy alone takes 12.")
@@ -59,6 +66,8 @@ def worse(earlier: Figure, now: float) -> bool:
         (Figure("growth", 0.1, "less", 16.0, "MiB"), 0.5, False),  # next to nothing may double
         (Figure("growth", 0.1, "less", 16.0, "MiB"), 4.5, True),
         (Figure("rate", 12_345.6, "more"), 12_000.0, False),
+        (Figure("share", 0.0117, "less", 0.01), 0.0137, False),  # small ones keep their digits on the page
+        (Figure("share", 0.0117, "less", 0.01), 0.0147, True),
     ],
 )
 def test_a_figure_is_worse_beyond_the_noise_or_beyond_its_bound(
@@ -121,3 +130,17 @@ def test_the_page_begins_with_what_a_user_pays() -> None:
         "| one person, 25 frames/s | 4 | 80 | 160 | 40 | 10 | 5 | 2 |" in page.partition("<!-- /lead -->")[0]
     )
     assert "one person, 25 frames/s" in as_text(part)
+
+
+def test_each_benchmark_has_its_command_and_its_place_on_the_page() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert set(re.findall(r"^<!-- (\w+) -->$", page, re.MULTILINE)) == {*BENCHMARKS, "lead", "glance"}
+    for name in BENCHMARKS:
+        assert f"    python -m benchmarks.{name}\n" in page
+        assert page.count(f"<!-- /{name} -->\n") == 1
+
+
+def test_the_commands_that_documents_name_exist() -> None:
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        named = set(re.findall(r"python -m benchmarks\.(\w+)", path.read_text()))
+        assert named <= {*BENCHMARKS, "timeline"}, path

@@ -141,6 +141,8 @@ def _text(cell: Cell) -> str:
     if isinstance(cell, float):
         if cell == int(cell) and abs(cell) < 1_000:
             return f"{cell:.0f}"
+        if abs(cell) < 0.1:
+            return f"{cell:.4f}".rstrip("0")
         return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.2f}"
     return f"{cell:,}" if isinstance(cell, int) else cell
 
