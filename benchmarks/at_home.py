@@ -20,15 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from benchmarks.report.alone import alone, in_turns
 from benchmarks.ways import Cost, flat_out, in_folder
 from services.common.age import new_identity
 from tests.rigs.clips import CROWD, FOUR_FACES, clip, shortened
 from tests.rigs.pipeline import Rig, median
+from tests.rigs.posting import posted_to
 from tests.rigs.report.findings import Cell, Figure, Part, Table
 
 ASKED_EVERY_S = 5.0
@@ -53,7 +52,13 @@ def measure(options: argparse.Namespace) -> Part:
     """Play the clips in all ways, in turns."""
     pairs = {way: pair for way, pair in PAIRS.items() if way in (options.only or PAIRS)}
     wanted = {name for way, (without, _) in pairs.items() for name in (way, without)}
-    with tempfile.TemporaryDirectory(prefix="faceferry-") as folder, _somebody() as (url, paths):
+    paths: set[str] = set()
+
+    def take(path: str, _body: bytes) -> int:
+        paths.add(path)
+        return 200
+
+    with tempfile.TemporaryDirectory(prefix="faceferry-") as folder, posted_to(take) as url:
         ways = {
             name: in_folder(run, Path(folder), name)
             for name, run in _ways(url, options.repeats).items()
@@ -121,40 +126,6 @@ def _part_ms(runs: Sequence[Cost], part: str) -> float:
 
 def _cpu_ms_a_face(runs: Sequence[Cost]) -> float:
     return median([run.cpu_ms_a_face for run in runs])
-
-
-@contextmanager
-def _somebody() -> Iterator[tuple[str, list[str]]]:
-    """Take whatever is posted; yields where, and the paths of what came."""
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            paths.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: Any) -> None:
-            """Say nothing of those who go without a word: services are killed at the end of a run."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", paths
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

@@ -10,12 +10,10 @@ not receipted in time is sent again, as forward does; a face without a receipt a
 import argparse
 import asyncio
 import contextlib
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +28,7 @@ from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.receipts import decode_receipt
 from services.common.topics import Source, device_topic
+from tests.rigs.flooding import flooding
 from tests.rigs.pipeline import median, quantile
 from tests.rigs.report.findings import Cell, Figure, Part, Table
 from tests.rigs.servers import S3_BUCKET, s3_server
@@ -121,7 +120,8 @@ async def _beside(options: argparse.Namespace, flood: Sequence[str], folder: Pat
             await quiet.link.wait_up()
             running = [tasks.create_task(quiet.hear()), tasks.create_task(quiet.send())]
             alone_ms = await _watch(quiet, options.seconds)
-            with _flooding(broker, flood, folder / "sent") as sent:
+            with flooding(broker.port, LOUD, *flood) as sent:
+                await eventually(sent)
                 at_s, count = time.monotonic(), sent()
                 flooded_ms = await _watch(quiet, options.seconds)
                 rate = (sent() - count) / (time.monotonic() - at_s)
@@ -145,28 +145,6 @@ async def _broker_of_a_store(folder: Path, s3: S3Server) -> AsyncIterator[Mosqui
         with ServiceProcess("store", folder, settings) as store:
             await eventually(lambda: store.log.count("mqtt.link_up") == 2, 30)
             yield broker
-
-
-@contextmanager
-def _flooding(broker: MosquittoServer, options: Sequence[str], told: Path) -> Iterator[Callable[[], int]]:
-    """Run a flood; yield what says how many messages it has sent."""
-    command = [sys.executable, "-m", "tests.flood", str(broker.port), LOUD, *options]
-    with told.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out)
-
-    def sent() -> int:
-        return int((told.read_text().split() or ["0"])[-1])
-
-    try:
-        deadline_s = time.monotonic() + 30
-        while not sent():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError("the flood has not begun")
-            time.sleep(0.05)
-        yield sent
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _measured(

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import skip
+from tests.rigs.posting import posted_to
 from tests.support import MosquittoServer, ServiceProcess, eventually
 
 SERVICES = ("store", "forward", "detect", "capture")
@@ -78,33 +77,14 @@ def receiving() -> Iterator[Receiver]:
     """Run a receiver for as long as the context lasts."""
     receiver = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.path == "/v1/traces"
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip  # noqa: PLC0415
+    def take(path: str, body: bytes) -> int:
+        assert path == "/v1/traces"
+        if receiver.status == 200:
+            receiver.take(body)
+        return receiver.status
 
-                body = gzip.decompress(body)
-            if receiver.status == 200:
-                receiver.take(body)
-            self.send_response(receiver.status)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with posted_to(take) as receiver.url:
         yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def needs_otel() -> None:

@@ -1,10 +1,7 @@
 """One device floods a real broker; the store goes on with the others' faces. Figures: `benchmarks.fair`."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from services.common import faces
 from services.common.mqtt import Broker, Link
 from services.common.receipts import decode_receipt
 from services.common.topics import Source
+from tests.rigs.flooding import flooding
 from tests.storing import PORCH, StoreProcess, face, images_in
 from tests.support import MosquittoServer, S3Server, eventually, running_broker
 
@@ -95,21 +93,6 @@ def start(broker: MosquittoServer, s3: S3Server, tmp_path: Path) -> Iterator[Sta
         store.kill()
 
 
-@contextmanager
-def flooding(broker: MosquittoServer, *options: str, device: str = LOUD.device) -> Iterator[None]:
-    """A device that publishes as fast as it can on connections of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.flood", str(broker.port), device, *options],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        yield
-        assert process.poll() is None, "the flood has ended by itself"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def stored_of(store: StoreProcess) -> list[str]:
     """Whose faces were stored, in that order."""
     return [line["device"] for line in store.log if line["event"] == "store.face_stored"]
@@ -185,7 +168,7 @@ async def test_faces_of_a_device_are_stored_while_another_floods(
 ) -> None:
     store = await start().until_ready()
     await edge.send_until_receipted(range(1))
-    with flooding(broker, *options):
+    with flooding(broker.port, LOUD.device, *options):
         await eventually(lambda: store.metric("faceferry_store_dropped_total") > 1_000, 60)
         await edge.send_until_receipted(range(1, 50))
         assert store.metric("faceferry_store_waiting_faces") <= 1_024
@@ -202,7 +185,7 @@ async def test_what_a_known_device_sends_comes_past_a_flood_at_the_first_sending
         FACEFERRY_STORE_MAX_WAITING_FACES="150", FACEFERRY_STORE_RECEIVE_MAXIMUM="200"
     ).until_ready()
     await edge.send_until_receipted(range(1))
-    with flooding(broker, "--connections", "8"):
+    with flooding(broker.port, LOUD.device, "--connections", "8"):
         await eventually(lambda: store.metric("faceferry_store_lanes") == 1, 60)
         await edge.send(range(10, 40))
         await eventually(lambda: edge.missing(range(10, 40)) == [], 60)
@@ -215,9 +198,9 @@ async def test_a_device_that_begins_to_flood_loses_its_lane(
     store = await start().until_ready()
     await edge.send_until_receipted(range(1))
     await edge.send_until_receipted(range(1), Source("yard", "front"))
-    with flooding(broker, "--connections", "2"):
+    with flooding(broker.port, LOUD.device, "--connections", "2"):
         await eventually(lambda: store.metric("faceferry_store_lanes") == 2, 60)
-        with flooding(broker, "--connections", "2", device="yard"):
+        with flooding(broker.port, "yard", "--connections", "2"):
             await eventually(lambda: store.metric("faceferry_store_lanes") == 1, 60)
             await edge.send(range(10, 60))
             await eventually(lambda: edge.missing(range(10, 60)) == [], 60)
