@@ -16,6 +16,7 @@ from services.capture.probe import probe
 from services.capture.recording import survey
 from services.capture.sources import Command, Entrance, Site, Wire, command
 from services.capture.watch import Patience, watch
+from tests.support import PATIENCE
 
 PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])
 WARNINGS = "head -c 3000000 /dev/zero | tr '\\0' w | fold -w 80"
@@ -38,14 +39,14 @@ def clip(tmp_path: Path) -> Path:
 
 async def test_a_file_with_megabytes_of_warnings_is_surveyed(tmp_path: Path, clip: Path) -> None:
     ffmpeg = program(tmp_path, f"{WARNINGS} >&2; printf '{PACKETS}\\n'; {WARNINGS} >&2")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * PATIENCE):
         assert len((await survey(ffmpeg, clip)).media_s) == 50
 
 
 async def test_a_source_with_megabytes_of_warnings_is_probed(tmp_path: Path) -> None:
     ffmpeg = program(tmp_path, f"{WARNINGS} >&2; printf '{PACKETS}\\n'; {WARNINGS} >&2")
     site = Site(ffmpeg, entrance=Entrance("rtsp://127.0.0.1/token"))
-    found = await probe(parse_camera("a=rtsp://host/x"), site, 20)
+    found = await probe(parse_camera("a=rtsp://host/x"), site, 20 * PATIENCE)
     assert found.codec == "h264"
 
 

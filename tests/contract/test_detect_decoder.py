@@ -18,6 +18,7 @@ from services.detect.decoder import Decoder
 from services.detect.pictures import Jpeg
 from tests import bombs
 from tests.bombs import behind_start, flat, progressive
+from tests.support import PATIENCE
 
 SIZE_PX = 640
 NOISE = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
@@ -87,7 +88,7 @@ async def test_a_bomb_is_refused_and_the_next_picture_is_seen(decoder: Decoder, 
 
 
 async def test_a_picture_that_takes_too_long_is_ended_with_its_process() -> None:
-    async with Decoder(1.0).running() as decoder:
+    async with Decoder(1.0 * PATIENCE).running() as decoder:
         await decoder.look(LARGE, SIZE_PX)
         hung = worker()
         hung.send_signal(signal.SIGSTOP)
