@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import main
 from services.commands import up
 from services.commands.arguments import Parser
 from services.common.age import new_identity
+from tests.support import faceferry
 
 WRONG = {
     "faces --limit -1": "argument --limit: a whole number from 0 to 999999999 is wanted, not '-1'",
@@ -52,7 +52,7 @@ def test_an_argument_that_cannot_be_meant_is_named_in_one_line_with_status_2(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(words.split())
+        faceferry(*words.split())
     said = capsys.readouterr()
     assert (ended.value.code, said.out, len(said.err.splitlines())) == (2, "", 1)
     assert said.err.startswith(f"faceferry {words.split(maxsplit=1)[0]}")
@@ -70,12 +70,12 @@ def test_sources_and_options_of_up_may_stand_in_any_order() -> None:
 
 
 def test_a_misspelt_command_is_named_with_the_one_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["face"]) == 2
+    assert faceferry("face") == 2
     assert "there is no command 'face', did you mean faces?" in capsys.readouterr().err
 
 
 def test_an_index_of_days_that_end_before_they_begin_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["index", "--from", "2026-02-01", "--to", "2026-01-31"]) == 2
+    assert faceferry("index", "--from", "2026-02-01", "--to", "2026-01-31") == 2
     assert capsys.readouterr().err == "faceferry: --from 2026-02-01 is after --to 2026-01-31\n"
 
 
@@ -106,7 +106,7 @@ READERS = (
 def test_a_command_in_the_wrong_folder_says_where_it_looked_and_what_to_do(
     words: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words.split()) == 2
+    assert faceferry(*words.split()) == 2
     said = capsys.readouterr().err
     assert said.startswith(
         f"faceferry: there are no faces here: there is no folder {elsewhere}/faceferry-data/"
@@ -120,10 +120,10 @@ def test_a_command_in_the_wrong_folder_says_where_it_looked_and_what_to_do(
 def test_a_folder_that_is_not_there_is_called_what_its_user_called_it(
     words: str, elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main([*words.split(), "--store", "faces"]) == 2
+    assert faceferry(*words.split(), "--store", "faces") == 2
     assert capsys.readouterr().err == f"faceferry: --store: there is no folder {elsewhere}/faces\n"
     monkeypatch.setenv("FACEFERRY_STORE_URL", "file:///no/such")
-    assert main(words.split()) == 2
+    assert faceferry(*words.split()) == 2
     assert capsys.readouterr().err == "faceferry: FACEFERRY_STORE_URL: there is no folder /no/such\n"
 
 
@@ -131,7 +131,7 @@ def test_spool_in_the_wrong_folder_says_where_it_looked(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (["spool"], ["spool", "requeue"]):
-        assert main(words) == 2
+        assert faceferry(*words) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"faceferry: there is no spool at {elsewhere}/state/faceferry/up-")
         assert "(faceferry spool FOLDER, or FACEFERRY_SPOOL_PATH)" in said
@@ -140,7 +140,7 @@ def test_spool_in_the_wrong_folder_says_where_it_looked(
 def test_copy_from_a_folder_that_is_not_there_makes_none(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["copy", "here", "there"]) == 2
+    assert faceferry("copy", "here", "there") == 2
     assert capsys.readouterr().err == f"faceferry: there is no folder {elsewhere}/here to copy from\n"
     assert not (elsewhere / "there").exists()
 
@@ -149,16 +149,16 @@ def test_an_empty_store_is_told_from_one_that_is_not_there(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (elsewhere / "faceferry-data" / "faces").mkdir(parents=True)
-    assert main(["faces"]) == 0
+    assert faceferry("faces") == 0
     url = f"file://{elsewhere}/faceferry-data/faces"
     assert capsys.readouterr().err == f"there are no faces in {url} yet\n"
-    assert main(["index"]) == 0
+    assert faceferry("index") == 0
     assert capsys.readouterr().err == f"there is no day with faces in {url}\n"
 
 
 def test_the_doctor_makes_no_store_where_there_is_none(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["doctor"])
+    faceferry("doctor")
     assert f"ok   store        {elsewhere}/faceferry-data/faces is not there yet" in capsys.readouterr().out
     assert not (elsewhere / "faceferry-data").exists()
