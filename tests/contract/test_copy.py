@@ -102,7 +102,7 @@ def test_a_folder_that_something_else_copied_into_a_bucket_keeps_what_is_known(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere", "to"], "no faces in"),
+        (["nowhere", "to"], "there is no folder"),
         ([".", "."], "to itself"),
         (["ftp://a", "b"], "cannot be used"),
     ],

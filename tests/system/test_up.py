@@ -521,4 +521,4 @@ def test_without_a_broker_program_it_says_how_to_get_one(tmp_path: Path) -> None
         timeout=60,
     )
     assert done.returncode == 2
-    assert "apt-get install mosquitto" in done.stderr
+    assert "apt-get install -y mosquitto" in done.stderr

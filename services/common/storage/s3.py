@@ -135,7 +135,9 @@ class S3Store:
         if self._way.mode != "create":
             with suppress(NoSuchObject):
                 return await self.fetch(key) == body
-        return await self._write(item, self._way) or await self._is_held(item) is True
+        # Some servers look first and write then, so both of two who are at it are told that it was theirs.
+        is_written, is_held = await self._write(item, self._way), await self._is_held(item)
+        return is_held or (is_written and is_held is None)
 
     async def clear_unfinished(self, before: datetime) -> int:  # noqa: ARG002
         """Do nothing: an object is written by one request, and is there whole or not at all."""
