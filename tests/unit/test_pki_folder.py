@@ -46,11 +46,15 @@ def revoked(pki: PkiFolder) -> set[int]:
 
 
 AS_USER = """
-import os, sys
-import services.commands.pki
+import contextlib, io, os, sys, tempfile
 from services.cli import main
 
-os.setuid(int(sys.argv[1]))  # all that is imported may be root's alone
+# All that is imported may be root's alone, so it is before root is left, and cryptography imports as it goes.
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    for words in (["init", "--host", "a"], ["device", "b"]):
+        main(["pki", "--folder", folder + "/c", *words])
+
+os.setuid(int(sys.argv[1]))
 sys.exit(main(["pki", *sys.argv[2:]]))
 """
 
