@@ -116,6 +116,8 @@ class Bare:
         user = user or self.user
         inside = "/" + str(self.home.relative_to(self.root))
         settings = [f"HOME={inside}", f"USER={user}", f"PATH={_PATH}", "LANG=C.UTF-8", *_this_machines()]
+        # Tests in the background of a shell have SIGINT ignored, and so would all that they start.
+        hears_ctrl_c = ["env", "--default-signal=INT,QUIT"]
         ends_with_us = ["setpriv", "--pdeathsig", "KILL"]
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         enter: list[str | Path] = ["bash", _HERE / "enter.sh", self.root, _kept(user), user, *settings, "--"]
@@ -123,7 +125,7 @@ class Bare:
         log = self.root.with_suffix(".log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*ends_with_us, *namespaces, *enter, "/bin/bash", "-c", line],
+                [*hears_ctrl_c, *ends_with_us, *namespaces, *enter, "/bin/bash", "-c", line],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
