@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.report.alone import alone, in_turns
 from benchmarks.ways import Cost, flat_out, in_folder
-from services.common.age import new_identity
+from services.common.sealing.age import new_identity
 from tests.rigs.clips import CROWD, FOUR_FACES, clip, shortened
 from tests.rigs.pipeline import Rig, median
 from tests.rigs.posting import posted_to

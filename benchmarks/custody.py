@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.report.alone import alone
-from services.common.age import new_identity
+from services.common.sealing.age import new_identity
 from tests.custody.clouds import strangers
 from tests.custody.readiness import NOTICED_S, Verdict
 from tests.custody.report import Report

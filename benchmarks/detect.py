@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 
 from benchmarks.report.alone import alone
-from services.common.frames import Frame
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.topics import Source
 from services.detect import threads
 from services.detect.boxes import Letterbox, padded
 from services.detect.detectors import Detector, open_detector

@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.batches import Batch
-from services.common.faces import Face, encode_face
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.receipts import MAX_IDS, encode_stored
+from services.common.runtime.queues import Batch
+from services.common.wire.faces import Face, encode_face
+from services.common.wire.receipts import MAX_IDS, encode_stored
 from services.forward.spool import Spool
 from tests.custody import damage
 from tests.custody.damage import Row

@@ -23,11 +23,11 @@ import uvloop
 
 from benchmarks.report.alone import alone, in_turns
 from benchmarks.simulated import new_face
-from services.common.faces import encode_face
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.receipts import decode_receipt
-from services.common.topics import Source, device_topic
+from services.common.wire.faces import encode_face
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.topics import Source, device_topic
 from tests.rigs.flooding import flooding
 from tests.rigs.pipeline import median, quantile
 from tests.rigs.report.findings import Cell, Figure, Part, Table

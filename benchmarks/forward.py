@@ -16,7 +16,7 @@ import uvloop
 
 from benchmarks.draining import BRIDGE, FACE_BYTES, OURS, TUNED_BRIDGE, Drain, Road, drain
 from benchmarks.report.alone import alone, in_turns
-from services.common.faces import Face
+from services.common.wire.faces import Face
 from tests.custody.damage import Row
 from tests.custody.faces import known_face
 from tests.custody.undeliverable import SORTS, undeliverable

@@ -33,9 +33,9 @@ from services.capture.ffmpeg import find_ffmpeg
 from services.capture.pictures import Jpeg as JpegPicture
 from services.capture.pictures import Picture
 from services.capture.sources import Site, command, make_reader
-from services.common.frames import Frame
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 from services.detect.detectors import open_detector
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings

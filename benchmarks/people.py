@@ -12,15 +12,15 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import cv2
 
 from benchmarks.report.alone import alone
-from services.common.sights import Seen, View
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.sights import Seen, View
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 from services.detect.detectors import Detector, open_detector
-from services.detect.pictures import Picture
 from services.detect.settings import DetectSettings
 from services.forward.visits.visits import Rules, Visits
 from tests.rigs.people.cast import gather, look, room
@@ -29,6 +29,9 @@ from tests.rigs.people.script import Scene, scenes
 from tests.rigs.people.stage import stage
 from tests.rigs.report.findings import Cell, Figure, Part, Table
 from tests.support import SHARED
+
+if TYPE_CHECKING:
+    from services.detect.pictures import Picture
 
 MOST_SPLIT, MOST_MERGED, MOST_PICTURES = 0.1, 0.02, 2.5
 

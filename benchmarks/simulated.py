@@ -9,13 +9,12 @@ from functools import cache
 import cv2
 import numpy as np
 
-from services.common.faces import Face, encode_face, mint
-from services.common.message import Message
-from services.common.mqtt.packets import to_properties
-from services.common.mqtt.publish import varint
+from services.common.mqtt.packets import to_properties, varint
 from services.common.mqtt.reading import read_publication
-from services.common.receipts import decode_receipt
-from services.common.topics import Source, device_topic
+from services.common.wire.faces import Face, encode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.topics import Source, device_topic
 
 _CONNACK, _PUBLISH, _SUBACK = 0x20, 0x30, 0x90
 _PUBLISH_QOS_1 = 0x32

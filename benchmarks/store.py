@@ -25,12 +25,12 @@ from aiobotocore.config import AioConfig
 
 from benchmarks.report.alone import alone, in_turns
 from benchmarks.simulated import new_face
-from services.common.faces import encode_face
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.receipts import decode_receipt
 from services.common.storage.objects import StoredObject
-from services.common.topics import Source
+from services.common.wire.faces import encode_face
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.topics import Source
 from services.store.admission import admit
 from tests.rigs.pipeline import median, usage_of
 from tests.rigs.report.findings import Figure, Part, Table

@@ -9,8 +9,8 @@ from typing import NoReturn, cast
 
 from services.commands.arguments import Parser
 from services.common.errors import SetupError, nearest
-from services.common.lifecycle import EXIT_SETUP, setup_error_in
-from services.common.logging import configure_logging
+from services.common.runtime.lifecycle import EXIT_SETUP, setup_error_in
+from services.common.runtime.logging import configure_logging
 from services.common.version import VERSION
 
 SERVICES = {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from services.common.jpeg_headers import segments
+from services.common.images.jpeg import segments
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, HIERARCHICAL = 0xC0, 0xC1, 0xC2, 0xC3, 0xC5

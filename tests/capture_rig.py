@@ -15,12 +15,12 @@ from typing import Self
 
 import psutil
 
-from services.common import images
-from services.common.faces import mint_id
-from services.common.frames import Done, Frame, decode_frame, encode_done
-from services.common.message import Message
+from services.common.images import structure
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.status import why
+from services.common.wire.faces import mint_id
+from services.common.wire.frames import Done, Frame, decode_frame, encode_done
+from services.common.wire.message import Message
+from services.common.wire.status import why
 
 DEVICE = "porch"
 
@@ -135,7 +135,7 @@ class Detector:
 
     def _take(self, message: Message) -> None:
         frame = decode_frame(message)
-        info = images.inspect(frame.jpeg)
+        info = structure.inspect(frame.jpeg)
         camera = frame.source.camera
         self.counts[camera] += 1
         self.arrivals_s[camera] = time.monotonic()

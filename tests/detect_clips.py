@@ -9,9 +9,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from services.common.frames import Frame
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 from services.detect import models
 from services.detect.boxes import Floats
 from services.detect.pictures import Picture, encode_jpeg

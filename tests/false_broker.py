@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.common.message import Message
-from services.common.mqtt.publish import varint
+from services.common.mqtt.packets import varint
 from services.common.mqtt.reading import read_publication
-from services.common.receipts import encode_stored
+from services.common.wire.message import Message
+from services.common.wire.receipts import encode_stored
 from tests.mqtt_rig import server
 
 CONNECT, PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x30, 0x40, 0x80, 0xC0, 0xE0

@@ -13,10 +13,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from services.common.faces import Face, encode_face, mint
-from services.common.message import Message
-from services.common.mqtt.packets import to_properties
-from services.common.mqtt.publish import varint
+from services.common.mqtt.packets import to_properties, varint
+from services.common.wire.faces import Face, encode_face, mint
+from services.common.wire.message import Message
 from tests.custody.faces import known_face, renamed
 
 KINDS = ("faces", "garbage", "bare")

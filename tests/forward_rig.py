@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.common.erasure.reports import Report
-from services.common.faces import encode_face, mint
-from services.common.times import from_unix_s
-from services.common.topics import Source
+from services.common.wire.faces import encode_face, mint
+from services.common.wire.times import from_unix_s
+from services.common.wire.topics import Source
 from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.spool import Spool
 from services.forward.spooled import SpooledFace

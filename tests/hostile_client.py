@@ -1,13 +1,15 @@
 """A client that a broker lets in, and that then sends whatever bytes it likes."""
 
 import socket
-import ssl
 import struct
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from services.common.mqtt import Broker
-from services.common.mqtt.publish import varint
+from services.common.mqtt.packets import varint
+
+if TYPE_CHECKING:
+    import ssl
 
 RETAIN, QOS_1, QOS_2 = 1, 2, 4
 CONNACK, SUBACK = 0x20, 0x90

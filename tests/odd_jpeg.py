@@ -9,7 +9,7 @@ import struct
 import cv2
 import numpy as np
 
-from services.common.jpeg_headers import segments
+from services.common.images.jpeg import segments
 
 _BRIGHTNESS_DC = ("00", "010", "011", "100", "101", "110", "1110", "11110", "111110")
 _BRIGHTNESS_END, _COLOUR_ZERO, _COLOUR_END = "1010", "00", "00"

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.common import faces, times
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import day_in
 from services.common.storage.objects import Entry, WholeStore
 from services.common.storage.visit_lookup import VisitLookup
-from services.common.topics import Source
+from services.common.wire import faces, times
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
 from services.gallery.looks import Looks

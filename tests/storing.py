@@ -21,15 +21,15 @@ import cv2
 import numpy as np
 import psutil
 
-from services.common import faces, times
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import Link
-from services.common.receipts import Receipt, decode_receipt
 from services.common.storage.backends import open_store
 from services.common.storage.objects import Copy, Entry, StoredObject, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import faces, times
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.receipts import Receipt, decode_receipt
+from services.common.wire.topics import Source
 from services.store.admission import to_object
 from services.up.brokers import free_port
 from tests.support import eventually

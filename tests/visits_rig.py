@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from services.common.sights import Seen, Sight, View, wanted_topic
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.sights import Seen, Sight, View, wanted_topic
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 
 WIDTH, HEIGHT = 1280, 720
 FRONT = Source("porch", "front")

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from services.common.faces import encode_face, mint
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.sights import Seen, View, decode_wanted, encode_seen, wanted_topic
-from services.common.topics import Source
+from services.common.wire.faces import encode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.sights import Seen, View, decode_wanted, encode_seen, wanted_topic
+from services.common.wire.topics import Source
 from tests.storing import jpeg
 from tests.support import MosquittoServer
 from tests.visits_rig import HEIGHT, WIDTH, sight

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.report.machine import describe
-from services.common.logging import configure_logging
+from services.common.runtime.logging import configure_logging
 from tests.rigs.report import page
 from tests.rigs.report.findings import Part
 from tests.support import SHARED

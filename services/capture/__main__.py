@@ -1,9 +1,9 @@
 from services.capture.service import serve
 from services.capture.settings import CaptureSettings
-from services.common import lifecycle
-from services.common.logging import configure_logging
-from services.common.settings import load
-from services.common.tracing import traced
+from services.common.runtime import lifecycle
+from services.common.runtime.logging import configure_logging
+from services.common.runtime.settings import load
+from services.common.runtime.tracing import traced
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from services.common.trust import Trust, Untrusted
+from services.common.runtime.trust import Trust, Untrusted
 
 TIMEOUT_S = 5.0
 """Without a byte."""

@@ -12,9 +12,9 @@ from urllib.parse import quote, unquote
 from services.capture.options import QUERIED, Options, may_be_ours, parse_option, takes
 from services.capture.topic import parse_topic
 from services.common.errors import SetupError, nearest
-from services.common.places import file_url, unquote_path
-from services.common.scope import MOST_POLYGONS
-from services.common.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
+from services.common.runtime.files import file_url, unquote_path
+from services.common.wire.scope import MOST_POLYGONS
+from services.common.wire.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
 
 SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https", "mqtt", "mqtts", "file", "csi", "rpicam", "exec", "test")
 TOPICS = frozenset({"mqtt", "mqtts"})

@@ -16,8 +16,8 @@ from services.capture.sources import Site
 from services.capture.subscription import Subscription
 from services.capture.topic import parse_topic
 from services.capture.watch import Ending, Patience
-from services.common.broker import Broker
 from services.common.errors import SetupError
+from services.common.mqtt.broker import Broker
 
 TIMEOUT_S = 10.0
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 import structlog
 
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.metrics import MQTT_LINK_UP
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.topics import RESERVED_CAMERAS, ROOT, parse_camera_topic
+from services.common.runtime.metrics import MQTT_LINK_UP
+from services.common.wire.message import Message
+from services.common.wire.topics import RESERVED_CAMERAS, ROOT, parse_camera_topic
 
 LOOK_S = 60.0
 """For so long an earlier process's wills may still come."""

@@ -5,7 +5,7 @@ import structlog
 
 from services.capture.fit import Fit
 from services.capture.pictures import Jpeg, Picture
-from services.common.scope import Mask
+from services.common.wire.scope import Mask
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from services.capture.cameras import Camera
 from services.capture.child import CameraUnavailable
 from services.capture.sources import Entrance
-from services.common.trust import ANYBODY, Untrusted, advice, digest
+from services.common.runtime.trust import ANYBODY, Untrusted, advice, digest
 
 TIMEOUT_S = 5.0
 """To connect, TLS and all."""

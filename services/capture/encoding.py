@@ -8,9 +8,9 @@ import simplejpeg
 from services.capture.fit import Fit, Level
 from services.capture.pictures import Jpeg, Picture, Planes
 from services.common.errors import Refused
-from services.common.jpeg_headers import orientation, swaps_sides, with_orientation
-from services.common.scope import Mask
+from services.common.images.jpeg import orientation, swaps_sides, with_orientation
 from services.common.shading import Hidden, hidden
+from services.common.wire.scope import Mask
 
 _UNTURN: Mapping[int, Callable[[Hidden], Hidden]] = {
     1: lambda upright: upright,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from services.common.errors import SetupError
-from services.common.modes import private
+from services.common.runtime.files import private
 
 
 class Journal:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
-from services.common.images import MAX_PADDING_BYTES, PADDING
-from services.common.jpeg_headers import END_OF_SCAN, SOI, SOS, START, scan_start
+from services.common.images.jpeg import END_OF_SCAN, SOI, SOS, START, scan_start
+from services.common.images.structure import MAX_PADDING_BYTES, PADDING
 
 CHUNK_BYTES = 256 * 1024
 _END_MARK = b"\xff\xd9"

@@ -12,13 +12,13 @@ from services.capture.pace import Pace
 from services.capture.pictures import Jpeg, Picture
 from services.capture.rate import RateLimit
 from services.capture.window import LiveWindow
-from services.common import times
 from services.common.errors import Refused
-from services.common.frames import Frame, encode_frame
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.outlines import Outlines
-from services.common.scope import WHOLE, Scope
-from services.common.tracing import begin
+from services.common.runtime.tracing import begin
+from services.common.wire import times
+from services.common.wire.frames import Frame, encode_frame
+from services.common.wire.outlines import Outlines
+from services.common.wire.scope import WHOLE, Scope
 
 _MOST_DELAY_S = 10.0
 

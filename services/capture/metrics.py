@@ -1,6 +1,6 @@
 from prometheus_client import Counter, Enum, Gauge
 
-from services.common.drops import Drops
+from services.common.runtime.metrics import Drops
 
 STATES = ["offline", "online", "stalled"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.capture.jpegs import is_jpeg, is_whole_jpeg
 from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
-from services.common.jpeg_headers import end_of_image
+from services.common.images.jpeg import end_of_image
 
 CHUNK_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 8 * 1024

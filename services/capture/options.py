@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.errors import SetupError, nearest
-from services.common.scope import MOST_FACE_PX, Mask, Scope, read_mask
-from services.common.trust import Trust
+from services.common.runtime.trust import Trust
+from services.common.wire.scope import MOST_FACE_PX, Mask, Scope, read_mask
 
 MAX_SIDE_PX = 16_384
 QUERIED = frozenset({"rtsp", "rtsps", "http", "https"})

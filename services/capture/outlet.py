@@ -5,14 +5,13 @@ from typing import Self
 import structlog
 
 from services.capture.metrics import Tally
-from services.common import status
-from services.common.drops import Drops
 from services.common.errors import Refused
-from services.common.frames import Done, decode_done
-from services.common.message import Message
-from services.common.metrics import MQTT_DROPPED
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.topics import Source, camera_topic
+from services.common.runtime.metrics import MQTT_DROPPED, Drops
+from services.common.wire import status
+from services.common.wire.frames import Done, decode_done
+from services.common.wire.message import Message
+from services.common.wire.topics import Source, camera_topic
 
 PACKET_MARGIN_BYTES = 1024
 """What a frame's topic and properties take in its packet, at most."""

@@ -2,7 +2,7 @@
 
 import math
 
-from services.common.frames import MOST_NEXT_S
+from services.common.wire.frames import MOST_NEXT_S
 
 MOST_PERIOD_S = 0.5
 """A camera that pauses for longer has not become a slower one."""

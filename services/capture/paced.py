@@ -12,11 +12,11 @@ from services.capture.recording import Recording
 from services.capture.watch import Ending
 from services.capture.window import PacedWindow
 from services.common.errors import Refused
-from services.common.frames import Done, Frame, encode_frame
-from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.scope import WHOLE, Scope
-from services.common.tracing import begin
+from services.common.runtime.tracing import begin
+from services.common.wire.frames import Done, Frame, encode_frame
+from services.common.wire.message import Message
+from services.common.wire.scope import WHOLE, Scope
 
 RETRIED = frozenset({"custody_full", "mailbox_full", "too_many_cameras"})
 """Reasons to drop a frame that pass. Any other is about the frame itself, and would come again for ever."""

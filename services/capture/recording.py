@@ -1,17 +1,20 @@
 """When each frame of a file was taken, told without decoding one."""
 
 import stat
-from array import array
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.capture.child import CameraUnavailable, run_child
 from services.capture.delivery import Description, PacketTimes
 from services.capture.lines import listen
 from services.capture.rate import RateLimit
 from services.capture.sources import FFMPEG_VARIABLES, file_input
-from services.common import times
+from services.common.wire import times
+
+if TYPE_CHECKING:
+    from array import array
 
 _SCRIPTS = (b"#EXTM3U", b"ffconcat")
 SILENCE_S = 30.0

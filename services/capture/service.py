@@ -31,12 +31,11 @@ from services.capture.supervision import Origin, keep_running, keep_surveying
 from services.capture.viewfinder import Viewfinder
 from services.capture.watch import Ending, Patience
 from services.capture.window import LiveWindow, PacedWindow
-from services.common import health, lock
-from services.common.access import Guard, is_loopback
-from services.common.metrics import DEVICE_INFO
 from services.common.mqtt import Broker
-from services.common.summary import Counts, Waiting, summarise, totals
-from services.common.topics import Source
+from services.common.runtime import http, lock
+from services.common.runtime.access import Guard, is_loopback
+from services.common.runtime.metrics import DEVICE_INFO, Counts, Waiting, summarise, totals
+from services.common.wire.topics import Source
 
 CLOCK_EVERY_S = 1.0
 
@@ -68,11 +67,11 @@ async def serve(settings: CaptureSettings) -> None:
         equipment = Equipment(settings, site, threads, journal)
         stations = [Station(camera, equipment) for camera in settings.cameras]
         # A standby is healthy: it has no dependency until the cameras are its own.
-        checks: dict[str, health.Check] = {}
-        notes: dict[str, health.Check] = {}
+        checks: dict[str, http.Check] = {}
+        notes: dict[str, http.Check] = {}
         routes = _live(stations, settings)
         async with (
-            health.serve(settings.http_host, settings.http_port, checks, routes, notes),
+            http.serve(settings.http_host, settings.http_port, checks, routes, notes),
             _alone(settings.lock_path),
         ):
             checks |= {f"local/{station.name}": station.outlet.why_not_ready for station in stations}

@@ -10,9 +10,9 @@ from services.capture.pictures import OnPicture
 from services.capture.redaction import redact
 from services.capture.topic import parse_topic, to_picture
 from services.capture.watch import Ending
-from services.common.broker import Broker
 from services.common.errors import Refused, SetupError
 from services.common.mqtt import Delivery, Link
+from services.common.mqtt.broker import Broker
 
 MOST_PACKET_BYTES = 16 * 1024 * 1024
 """The broker is told not to send more. Twelve megabytes of JPEG in base64 are in it."""

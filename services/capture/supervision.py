@@ -13,7 +13,7 @@ from services.capture.outlet import Outlet
 from services.capture.pictures import OnPicture, Picture
 from services.capture.recording import Recording, survey
 from services.capture.watch import Ending
-from services.common.backoff import Backoff
+from services.common.runtime.queues import Backoff
 
 # Together with a program's start and a stream's first key frame this keeps a camera that is back from being
 # missed for longer than 5 s.

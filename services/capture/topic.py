@@ -5,11 +5,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from services.capture.pictures import Jpeg
-from services.common import bare_images, times
 from services.common.errors import Refused, SetupError
-from services.common.message import Message
-from services.common.settings import mqtt_url
-from services.common.topics import ROOT
+from services.common.runtime.settings import mqtt_url
+from services.common.wire import bare_images, times
+from services.common.wire.message import Message
+from services.common.wire.topics import ROOT
 
 MOST_TOPIC_BYTES = 65_535
 

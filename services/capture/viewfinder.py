@@ -14,9 +14,9 @@ from aiohttp import web
 
 from services.capture.developer import Developer
 from services.capture.pictures import OnPicture, Picture
-from services.common.access import Guard, is_own_name
 from services.common.errors import Refused
-from services.common.outlines import Outlines
+from services.common.runtime.access import Guard, is_own_name
+from services.common.wire.outlines import Outlines
 
 MAX_LOOKERS = 8
 """Streams at a time, of all cameras together."""

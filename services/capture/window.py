@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.common.message import Message
+from services.common.wire.message import Message
 
 T = TypeVar("T")
 

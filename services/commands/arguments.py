@@ -6,9 +6,9 @@ from datetime import UTC, date, datetime
 from typing import NoReturn, TypeVar
 
 from services.common.errors import nearest
-from services.common.lifecycle import EXIT_SETUP
-from services.common.settings import mqtt_url, shown
-from services.common.topics import is_name
+from services.common.runtime.lifecycle import EXIT_SETUP
+from services.common.runtime.settings import mqtt_url, shown
+from services.common.wire.topics import is_name
 
 T = TypeVar("T")
 MOST_DIGITS = 15

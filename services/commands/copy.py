@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.commands.stores import missing_folder, patiently, settings_of
-from services.common.backoff import Backoff
 from services.common.errors import SetupError
-from services.common.faces import mint_id
+from services.common.runtime.queues import Backoff
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey, day_in, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.wire.faces import mint_id
 
 T = TypeVar("T")
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.commands.stores import missing_folder
-from services.common import variables
 from services.common.errors import SetupError
+from services.common.mqtt.credentials import SOON_S, authority_expiry_s, chain_expiry_s
 from services.common.retention import parse_retention
-from services.common.storage.addresses import DEFAULT_STORE, store_url
-from services.common.times import from_unix_s
-from services.common.validity import SOON_S, authority_expiry_s, chain_expiry_s
+from services.common.runtime import variables
+from services.common.storage.locations import DEFAULT_STORE, store_url
+from services.common.wire.times import from_unix_s
 
 if TYPE_CHECKING:
-    from services.common.broker import Broker
+    from services.common.mqtt.broker import Broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,8 @@ async def _store(url: str) -> Finding:
 async def _cloud() -> Finding:
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from services.common.broker import Broker  # noqa: PLC0415
-    from services.common.settings import CloudSettings, explain  # noqa: PLC0415
+    from services.common.mqtt.broker import Broker  # noqa: PLC0415
+    from services.common.runtime.settings import CloudSettings, explain  # noqa: PLC0415
 
     if not os.environ.get("FACEFERRY_CLOUD_MQTT_URL"):
         return Finding(is_fine=True, text="FACEFERRY_CLOUD_MQTT_URL names no broker here")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from services.commands.arguments import matching, name, seconds, time
 from services.commands.stores import to_read
-from services.common import times
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import BrokenLog, Entry, Kind, Sign, Verify
 from services.common.erasure.erasing import SETTLE_S, Erased, Eraser, chunked
@@ -17,10 +16,11 @@ from services.common.erasure.finding import Found, look, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import Selection, check
 from services.common.errors import Refused, SetupError
-from services.common.faces import is_id
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.storage.visits import is_visit
+from services.common.wire import times
+from services.common.wire.faces import is_id
 
 MOST_SETTLE_S = 86_400.0
 SIGNING_KEY, PUBLIC_KEY = "FACEFERRY_ERASE_SIGNING_KEY_FILE", "FACEFERRY_ERASE_KEY_FILE"

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 from services.commands.arguments import whole
 from services.commands.stores import to_read
 from services.common.errors import SetupError
-from services.common.storage.addresses import DEFAULT_STORE
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.listing import StoredFace, days_after, last_day, newest_first
+from services.common.storage.locations import DEFAULT_STORE
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group, Picture
-from services.common.topics import Source
+
+if TYPE_CHECKING:
+    from services.common.wire.topics import Source
 
 MOST_LIMIT = 999_999_999
 MOST_AHEAD = 1_000

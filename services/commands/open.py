@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.commands.stores import to_read
-from services.common import sealed
-from services.common.age_keys import read_identities
 from services.common.errors import SetupError
-from services.common.faces import SUFFIXES
-from services.common.modes import PRIVATE, create
+from services.common.runtime.files import PRIVATE, create
+from services.common.sealing.keys import read_identities
 from services.common.storage import sidecar
-from services.common.storage.addresses import DEFAULT_STORE
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey, id_time, parse_key
+from services.common.storage.locations import DEFAULT_STORE
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
-from services.common.topics import Source
+from services.common.wire import envelope
+from services.common.wire.faces import SUFFIXES
+from services.common.wire.topics import Source
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _make_key(path: Path) -> int:
-    from services.common.age import new_identity  # noqa: PLC0415 - cryptography is not everywhere
+    from services.common.sealing.age import new_identity  # noqa: PLC0415 - cryptography is not everywhere
 
     identity, recipient = new_identity()
     with os.fdopen(create(str(path), PRIVATE), "w") as file:
@@ -94,13 +94,13 @@ def _from_file(path: Path) -> StoredObject | None:
     try:
         content_type, metadata = sidecar.read(path.with_suffix(".json").read_bytes())
     except (FileNotFoundError, ValueError):
-        content_type, metadata = sealed.CONTENT_TYPE, {}
+        content_type, metadata = envelope.CONTENT_TYPE, {}
     return StoredObject(key, path.read_bytes(), content_type, metadata)
 
 
 def _opened(item: StoredObject, identities: list[bytes], folder: Path) -> str:
     """Write the picture of a face; return what is to be said of it."""
-    from services.common.age import CannotOpen, Label, open_sealed  # noqa: PLC0415
+    from services.common.sealing.age import CannotOpen, Label, open_sealed  # noqa: PLC0415
 
     key = parse_key(item.key)
     label = None
@@ -111,7 +111,7 @@ def _opened(item: StoredObject, identities: list[bytes], folder: Path) -> str:
         picture = open_sealed(item.body, identities, label)
     except CannotOpen as error:
         raise _Problem(str(error)) from error
-    inside = item.metadata.get(sealed.INSIDE, "image/jpeg")
+    inside = item.metadata.get(envelope.INSIDE, "image/jpeg")
     name = key.id if key is not None else Path(item.key).stem
     path = folder / f"{name}{SUFFIXES.get(inside, '.jpg')}"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -120,7 +120,7 @@ def _opened(item: StoredObject, identities: list[bytes], folder: Path) -> str:
 
 
 def _check_id(key: FaceKey, item: StoredObject) -> None:
-    from services.common.faces import mint_id  # noqa: PLC0415
+    from services.common.wire.faces import mint_id  # noqa: PLC0415
 
     if mint_id(key.source, key.time, item.body) != key.id:
         raise _Problem("it was changed, or lies under another's name: its id is another's")

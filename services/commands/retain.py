@@ -1,7 +1,7 @@
 import argparse
 
 from services.commands.stores import to_read
-from services.common.storage.addresses import DEFAULT_STORE
+from services.common.storage.locations import DEFAULT_STORE
 from services.store import retain
 
 

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 from services.common.errors import SetupError
-from services.common.storage.addresses import DEFAULT_STORE, state_folder, store_url
+from services.common.storage.locations import DEFAULT_STORE, state_folder, store_url
 from services.forward import holdings
 from services.forward.spool import DATABASE
 

@@ -9,11 +9,10 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from services.common.backoff import Backoff
 from services.common.errors import SetupError
-from services.common.settings import explain
-from services.common.storage.addresses import DEFAULT_STORE, store_url
-from services.common.storage.locations import Folder, parse_location
+from services.common.runtime.queues import Backoff
+from services.common.runtime.settings import explain
+from services.common.storage.locations import DEFAULT_STORE, Folder, parse_location, store_url
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 

@@ -2,8 +2,8 @@ import argparse
 import os
 
 from services.commands.arguments import seconds
-from services.common.lifecycle import run_until_stopped
-from services.common.storage.addresses import DEFAULT_STORE
+from services.common.runtime.lifecycle import run_until_stopped
+from services.common.storage.locations import DEFAULT_STORE
 from services.detect.choice import DETECTORS
 from services.up.keys import neighbours
 from services.up.plan import Request

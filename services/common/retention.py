@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.common import times
+from services.common.wire import times
 
 FOREVER = "forever"
 MOST_DAYS = 36_500

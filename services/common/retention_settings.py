@@ -3,7 +3,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from services.common.retention import FOREVER, Retention, parse_retention
-from services.common.settings import Settings
+from services.common.runtime.settings import Settings
 
 
 def _retain_days(text: str) -> str:

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from services.common.scope import WHOLE_SIDE, Mask
+from services.common.wire.scope import WHOLE_SIDE, Mask
 
 Pixels = npt.NDArray[np.uint8]
 Hidden = npt.NDArray[np.bool_]

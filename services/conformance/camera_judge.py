@@ -1,15 +1,18 @@
 """Plays detect to a client that is a camera."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from services.common import images
 from services.common.errors import Refused
-from services.common.frames import Done, Frame, decode_frame, encode_done
-from services.common.message import Message
-from services.common.refusals import refuse_frame
-from services.common.topics import Source
+from services.common.images import structure
+from services.common.wire.frames import Done, Frame, decode_frame, encode_done
+from services.common.wire.message import Message
+from services.common.wire.refusals import refuse_frame
 from services.conformance.advice import advice
 from services.conformance.verdict import Verdict
+
+if TYPE_CHECKING:
+    from services.common.wire.topics import Source
 
 WHOLE = "frames are as they should be"
 NUMBERED = "each frame has a number of its own, and it rises"
@@ -69,7 +72,7 @@ class CameraJudge:
         """Return the answers to a message that came."""
         try:
             frame = decode_frame(message)
-            images.check(frame.jpeg, message.content_type or "")
+            structure.check(frame.jpeg, message.content_type or "")
         except Refused as refusal:
             self.verdict.broken(WHOLE, advice(refusal))
             answer = refuse_frame(message, refusal.reason)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.common.errors import Refused
-from services.common.faces import Face, check_image, decode_face
-from services.common.frames import Done, Frame, decode_done, encode_frame
-from services.common.message import Message
-from services.common.receipts import encode_taken
 from services.common.storage.sidecar import numbers
-from services.common.topics import Source
+from services.common.wire.faces import Face, check_image, decode_face
+from services.common.wire.frames import Done, Frame, decode_done, encode_frame
+from services.common.wire.message import Message
+from services.common.wire.receipts import encode_taken
+from services.common.wire.topics import Source
 from services.conformance.advice import advice
 from services.conformance.verdict import Verdict
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from services.common.errors import Refused
-from services.common.faces import Face, check_image, claimed_id, decode_face
-from services.common.message import Message
-from services.common.receipts import Answer, encode_stored, encode_taken, sort_out
 from services.common.storage.sidecar import numbers
-from services.common.topics import levels_of
+from services.common.wire.faces import Face, check_image, claimed_id, decode_face
+from services.common.wire.message import Message
+from services.common.wire.receipts import Answer, encode_stored, encode_taken, sort_out
+from services.common.wire.topics import levels_of
 from services.conformance.advice import advice
 from services.conformance.verdict import Verdict
 

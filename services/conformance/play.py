@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from services.common.errors import SetupError
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
+from services.common.wire.message import Message
 from services.conformance.verdict import Verdict
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 

@@ -1,7 +1,7 @@
-from services.common import lifecycle
-from services.common.logging import configure_logging
-from services.common.settings import load
-from services.common.tracing import traced
+from services.common.runtime import lifecycle
+from services.common.runtime.logging import configure_logging
+from services.common.runtime.settings import load
+from services.common.runtime.tracing import traced
 from services.detect.service import serve
 from services.detect.settings import DetectSettings
 

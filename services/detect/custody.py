@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from services.common.faces import Face
-from services.common.frames import Done, Frame
-from services.common.topics import Source
+from services.common.wire.faces import Face
+from services.common.wire.frames import Done, Frame
+from services.common.wire.topics import Source
 
 FIRST_RESEND_S = 1.0
 MOST_RESEND_S = 10.0

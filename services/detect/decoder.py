@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from services.common.errors import FaceferryError, Refused, is_reason
-from services.common.scope import WHOLE, Scope
+from services.common.wire.scope import WHOLE, Scope
 from services.detect import parcels
 from services.detect.boxes import Detections, Letterbox, Rectangle
 from services.detect.cutting import Cut, Style

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from services.common.errors import Refused
-from services.common.scope import Scope
+from services.common.wire.scope import Scope
 from services.detect import cutting, parcels, pictures
 from services.detect.boxes import Letterbox
 from services.detect.cutting import Style

@@ -9,8 +9,8 @@ import struct
 import zlib
 from datetime import datetime
 
-from services.common.jpeg_headers import START
-from services.common.topics import Source
+from services.common.images.jpeg import START
+from services.common.wire.topics import Source
 
 MOST_BYTES = 400
 """By so much a picture grows at most: two names of 63 letters are what differs."""

@@ -2,8 +2,8 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.common.frames import Frame
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.topics import Source
 
 PROOF_S = 0.5
 """For so long must a camera that is new be late by the same before its clock is held to be behind ours."""

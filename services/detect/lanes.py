@@ -1,8 +1,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 
-from services.common.faces import Face
-from services.common.frames import Frame
-from services.common.sights import Wanted
+from services.common.wire.faces import Face
+from services.common.wire.frames import Frame
+from services.common.wire.sights import Wanted
 from services.detect.custody import FrameKey
 from services.detect.mailbox import Mailbox
 from services.detect.pipeline import Look

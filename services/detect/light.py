@@ -4,10 +4,18 @@ A picture of a single scan costs by its pixels. One of several scans costs by wh
 can be no more of them than start marks. All others, and all whose headers leave room for doubt, are heavy.
 """
 
-from services.common import images
 from services.common.errors import Refused
-from services.common.jpeg_headers import SOI, SOS, START_OF_FRAME, segments
-from services.common.jpeg_work import MAX_SCANS, FrameHeader, check_work, read_frame_header
+from services.common.images import structure
+from services.common.images.jpeg import (
+    MAX_SCANS,
+    SOI,
+    SOS,
+    START_OF_FRAME,
+    FrameHeader,
+    check_work,
+    read_frame_header,
+    segments,
+)
 
 LIGHT_PIXELS = 4096 * 4096
 LIGHT_SAMPLES = 128_000_000
@@ -51,7 +59,7 @@ def check_heavy(jpeg: bytes, width: int, height: int) -> None:
         Refused: `too_many_scans` or `too_much_to_decode`.
     """
     try:
-        images.trim(jpeg)
+        structure.trim(jpeg)
     except Refused as refusal:
         if refusal.reason in ("too_many_scans", "too_much_to_decode"):
             raise

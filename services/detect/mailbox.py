@@ -2,8 +2,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import NamedTuple
 
-from services.common.frames import Frame
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.topics import Source
 
 MAX_PACED = 64
 """Paced frames of one camera that may wait; capture has far fewer unanswered."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from services.common.scope import Mask
 from services.common.shading import Hidden, hidden
+from services.common.wire.scope import Mask
 from services.detect.boxes import Detections, clip_box
 
 MOST_HIDDEN = 0.5

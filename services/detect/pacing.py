@@ -3,9 +3,9 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from services.common.frames import MOST_NEXT_S
-from services.common.sights import MOST_HASTE
-from services.common.topics import Source
+from services.common.wire.frames import MOST_NEXT_S
+from services.common.wire.sights import MOST_HASTE
+from services.common.wire.topics import Source
 
 LINGER_S = 2.0
 """For so long after a face the camera is looked at as if somebody were there: faces are turned and hidden."""

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import simplejpeg
 
 from services.common.errors import Refused
-from services.common.images import MAX_PIXELS, inspect
-from services.common.jpeg_headers import UPRIGHT, end_of_image, orientation, swaps_sides
-from services.common.scope import WHOLE, Scope
+from services.common.images.jpeg import UPRIGHT, end_of_image, orientation, swaps_sides
+from services.common.images.structure import MAX_PIXELS, inspect
 from services.common.shading import hide
+from services.common.wire.scope import WHOLE, Scope
 
 Picture = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from services.common import sealed
-from services.common.cloudevents import UNSYNCHRONISED
-from services.common.faces import Face
-from services.common.frames import Frame
-from services.common.outlines import Outlines
-from services.common.scope import WHOLE, Scope
-from services.common.sights import View, Wanted
+from services.common.wire import envelope
+from services.common.wire.cloudevents import UNSYNCHRONISED
+from services.common.wire.faces import Face
+from services.common.wire.frames import Frame
+from services.common.wire.outlines import Outlines
+from services.common.wire.scope import WHOLE, Scope
+from services.common.wire.sights import View, Wanted
 from services.detect import cutting, exif, metrics, pictures
 from services.detect.boxes import (
     NMS_OVERLAP,
@@ -228,7 +228,7 @@ class Pipeline:
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
         bound -= exif.MOST_BYTES if self.settings.exif else 0
-        bound -= sealed.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
+        bound -= envelope.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
         return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
 
     def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Cut | None]) -> list[Face]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from services.common.sights import Sight
+from services.common.wire.sights import Sight
 from services.detect.boxes import NMS_OVERLAP, NO_FACES, Detections, Floats, joined, overlaps
 
 AFTER_FACE_S = 3.0

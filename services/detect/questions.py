@@ -8,11 +8,19 @@ from collections.abc import Callable
 
 import structlog
 
-from services.common.frames import Frame
-from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.news import News
-from services.common.sights import NOBODY, Answer, View, decode_wanted, encode_seen, seen_in, wanted_topic
+from services.common.runtime.queues import News
+from services.common.wire.frames import Frame
+from services.common.wire.message import Message
+from services.common.wire.sights import (
+    NOBODY,
+    Answer,
+    View,
+    decode_wanted,
+    encode_seen,
+    seen_in,
+    wanted_topic,
+)
 from services.detect import metrics
 
 MOST_OPEN = 64

@@ -7,8 +7,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from services.common.scope import WHOLE, Scope
-from services.common.topics import Source
+from services.common.wire.scope import WHOLE, Scope
+from services.common.wire.topics import Source
 from services.detect.boxes import NO_BOXES, Floats
 from services.detect.doubts import Doubt, doubts_after, is_urgent, open_places
 from services.detect.pictures import Grey

@@ -4,16 +4,16 @@ import functools
 from collections.abc import Mapping
 from datetime import datetime
 
-from services.common import sealed
-from services.common.age_keys import read_recipient
-from services.common.faces import Face, mint
-from services.common.topics import Source
+from services.common.sealing.keys import read_recipient
+from services.common.wire import envelope
+from services.common.wire.faces import Face, mint
+from services.common.wire.topics import Source
 from services.detect.settings import DetectSettings
 
 _LEFT_OUT = {
     "full": frozenset[str](),
     "plain": frozenset({"landmarks"}),
-    "none": frozenset(sealed.MEASURED) - {"clock"},
+    "none": frozenset(envelope.MEASURED) - {"clock"},
 }
 
 
@@ -40,12 +40,12 @@ def finished(
     if not settings.seal_to:
         return mint(source, time, image, content_type, extensions)
     # Loaded only where it is wanted: it takes a tenth of a second and some megabytes.
-    from services.common.age import Label, seal  # noqa: PLC0415
+    from services.common.sealing.age import Label, seal  # noqa: PLC0415
 
-    extensions[sealed.INSIDE] = content_type
+    extensions[envelope.INSIDE] = content_type
     secret = b"" if settings.seal_secret is None else settings.seal_secret.get_secret_value().encode()
     data = seal(image, _recipients(settings.seal_to), Label(source, time, extensions), secret)
-    return mint(source, time, data, sealed.CONTENT_TYPE, extensions)
+    return mint(source, time, data, envelope.CONTENT_TYPE, extensions)
 
 
 @functools.lru_cache(maxsize=4)

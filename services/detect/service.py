@@ -12,18 +12,17 @@ import cv2
 import numpy as np
 import structlog
 
-from services.common import health, tracing
-from services.common.drops import Drops
 from services.common.errors import Refused
-from services.common.faces import Face, encode_face
-from services.common.frames import Done, Frame, decode_frame, encode_done
-from services.common.message import Message
-from services.common.metrics import DEVICE_INFO
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
-from services.common.receipts import decode_receipt
-from services.common.refusals import refuse_frame
-from services.common.sights import Answer, Wanted
-from services.common.topics import device_topic
+from services.common.runtime import http, tracing
+from services.common.runtime.metrics import DEVICE_INFO, Drops
+from services.common.wire.faces import Face, encode_face
+from services.common.wire.frames import Done, Frame, decode_frame, encode_done
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.refusals import refuse_frame
+from services.common.wire.sights import Answer, Wanted
+from services.common.wire.topics import device_topic
 from services.detect import metrics, summary, threads
 from services.detect.custody import Custody, Sending
 from services.detect.cutting import about_bytes
@@ -62,7 +61,7 @@ async def serve(settings: DetectSettings) -> None:
     async with opened(settings) as detector:
         service = Service(settings, detector)
         checks = {"broker": service.link.why_not_ready, "custody": service.why_not_ready}
-        async with health.serve(settings.http_host, settings.http_port, checks), service.link:
+        async with http.serve(settings.http_host, settings.http_port, checks), service.link:
             try:
                 await service.run()
             finally:

@@ -3,9 +3,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from services.common.age_keys import read_recipient
-from services.common.settings import CommaSeparated, DeviceSettings, LooksSettings
-from services.common.traces_settings import TracesSettings
+from services.common.runtime.settings import CommaSeparated, DeviceSettings, LooksSettings
+from services.common.runtime.traces_settings import TracesSettings
+from services.common.sealing.keys import read_recipient
 from services.detect.choice import DetectorName
 from services.detect.providers import ProviderName
 

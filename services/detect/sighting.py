@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from services.common.sights import SIGNATURE_SIDE, Sight
+from services.common.wire.sights import SIGNATURE_SIDE, Sight
 from services.detect.boxes import Detections, Floats, clip_box
 from services.detect.cutting import within
 from services.detect.pictures import Picture, sharpness

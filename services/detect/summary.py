@@ -3,7 +3,7 @@
 import time
 
 from services.common.mqtt import Link
-from services.common.summary import Counts, Waiting, summarise, totals, waiting
+from services.common.runtime.metrics import Counts, Waiting, summarise, totals, waiting
 from services.detect import metrics
 from services.detect.custody import Custody
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.common.frames import Frame
 from services.common.shading import hide
-from services.common.sights import View
+from services.common.wire.frames import Frame
+from services.common.wire.sights import View
 from services.detect import metrics, pictures
 from services.detect.boxes import Letterbox
 from services.detect.pictures import Grey, Jpeg, Picture

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.common.drops import Drops
+from services.common.runtime.metrics import Drops
 from services.forward import metrics
 from services.forward.backlog import Unsendable
 from services.forward.orders import PutBack, SetAside

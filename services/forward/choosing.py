@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from services.common.drops import Drops
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.sights import Answer, Seen, decode_seen, encode_wanted
-from services.common.topics import Source
-from services.common.visits import News, Stage, encode_news, latest
+from services.common.runtime.metrics import Drops
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.sights import Answer, Seen, decode_seen, encode_wanted
+from services.common.wire.topics import Source
+from services.common.wire.visits import News, Stage, encode_news, latest
 from services.forward import metrics
 from services.forward.home.home import Home
 from services.forward.visits.order import Order

@@ -3,8 +3,8 @@
 import json
 import sqlite3
 
-from services.common import times
 from services.common.erasure.selection import Selection
+from services.common.wire import times
 from services.forward.expiry import AT_ONCE, Expired
 from services.forward.rows import DAMAGED
 from services.forward.spooled import property_in_row

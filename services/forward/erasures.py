@@ -8,9 +8,9 @@ from services.common.erasure.entries import Entry, Verify, read
 from services.common.erasure.reports import Report, write_report
 from services.common.erasure.selection import ERASED, KeptOut
 from services.common.errors import Refused
-from services.common.faces import Face
-from services.common.message import Message
-from services.common.topics import device_topic
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.topics import device_topic
 from services.forward.metrics import ERASURES
 from services.forward.orderbook import OrderBook
 from services.forward.orders import Erase

@@ -4,9 +4,9 @@ import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.common import times
-from services.common.cloudevents import UNSYNCHRONISED
 from services.common.retention import Retention
+from services.common.wire import times
+from services.common.wire.cloudevents import UNSYNCHRONISED
 from services.forward.ages import RIGHT_SINCE_S
 from services.forward.spooled import property_in_row
 

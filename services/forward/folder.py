@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 from services.common.errors import FaceferryError, SetupError
-from services.common.modes import make_folders
+from services.common.runtime.files import make_folders
 from services.forward.database import SpoolUnwritable
 
 

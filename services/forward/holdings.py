@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from services.common.errors import SetupError
-from services.common.topics import is_name
+from services.common.wire.topics import is_name
 from services.forward import rows
 from services.forward.ages import RIGHT_SINCE_S, waited_s
 from services.forward.database import connect_to_read, connect_to_write

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.common import bare_images
-from services.common.bare_topics import HOMEWORK, Pattern, camera_of, find_source
 from services.common.errors import Refused
-from services.common.faces import Face, check_image, decode_face, mint
-from services.common.message import Message
-from services.common.topics import Source, is_own
+from services.common.wire import bare_images
+from services.common.wire.bare_topics import HOMEWORK, Pattern, camera_of, find_source
+from services.common.wire.faces import Face, check_image, decode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.topics import Source, is_own
 
 
 def admit(

@@ -1,6 +1,10 @@
-from services.common import tracing
-from services.common.tracing import Span
+from typing import TYPE_CHECKING
+
+from services.common.runtime import tracing
 from services.forward.spooled import SpooledFace
+
+if TYPE_CHECKING:
+    from services.common.runtime.tracing import Span
 
 
 class Journeys:

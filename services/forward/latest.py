@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from services.common.erasure.selection import Selection
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import LinkDown
-from services.common.topics import Source, camera_topic
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.topics import Source, camera_topic
 
 MOST_CAMERAS = 1_024
 """Names come from the device's broker."""

@@ -7,11 +7,10 @@ read out of its pages then may be what was erased.
 import os
 from pathlib import Path
 
-from services.common.durable import sync_folder
 from services.common.erasure.entries import Entry, Verify, read
 from services.common.erasure.reports import Report, read_report, write_report
 from services.common.errors import Refused
-from services.common.modes import private
+from services.common.runtime.files import private, sync_folder
 from services.forward.database import translated
 
 ORDERS = "erasures"

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from services.common import status
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import LinkDown
-from services.common.topics import parse_camera_topic
+from services.common.wire import status
+from services.common.wire.message import Message
+from services.common.wire.topics import parse_camera_topic
 
 STATES = frozenset({b"online", b"stalled", b"offline", b""})
 """The last one, in the place of a state, deletes what a broker keeps: that camera is gone."""

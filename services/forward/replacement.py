@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from services.common.durable import sync_folder
+from services.common.runtime.files import sync_folder
 from services.forward import database
 from services.forward.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
 from services.forward.rescue import Row, readable

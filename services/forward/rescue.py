@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from services.common.topics import is_of_device
+from services.common.wire.topics import is_of_device
 from services.forward import salvage
 from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.database import taken_bytes

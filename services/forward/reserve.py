@@ -3,7 +3,7 @@ from pathlib import Path
 
 import structlog
 
-from services.common.modes import private
+from services.common.runtime.files import private
 
 DISK_FULL = "the disk is full"
 """What is said of it, wherever it is met."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from services.common.faces import decode_face, encode_face, mint
-from services.common.topics import NAME_PATTERN, ROOT, Source, is_of_device
+from services.common.wire.faces import decode_face, encode_face, mint
+from services.common.wire.topics import NAME_PATTERN, ROOT, Source, is_of_device
 from services.forward.backlog import BacklogRead
 from services.forward.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
 from services.forward.spooled import SpooledFace, from_row, to_row

@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.common.batches import Batch
-from services.common.drops import Drops
-from services.common.endings import RATE_TOO_HIGH
 from services.common.erasure.reports import Report
 from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
-from services.common.receipts import MAX_IDS, Receipt, decode_receipt
+from services.common.mqtt.reasons import RATE_TOO_HIGH
 from services.common.retention import EXPIRED
-from services.common.status import Sayings
-from services.common.topics import device_topic
+from services.common.runtime.metrics import Drops
+from services.common.runtime.queues import Batch
+from services.common.wire.message import Message
+from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
+from services.common.wire.status import Sayings
+from services.common.wire.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
 from services.forward.backlog import BacklogPart, BacklogRead

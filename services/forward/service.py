@@ -3,16 +3,14 @@
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
-from services.common import health, lock
-from services.common.backoff import Backoff
-from services.common.faces import Face
-from services.common.metrics import DEVICE_INFO
 from services.common.retention import Retention, SettledClock
-from services.common.summary import Counts, Waiting, summarise, totals, waiting
+from services.common.runtime import http, lock
+from services.common.runtime.metrics import DEVICE_INFO, Counts, Waiting, summarise, totals, waiting
+from services.common.runtime.queues import Backoff
 from services.forward import metrics
 from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
@@ -26,6 +24,11 @@ from services.forward.settings import ForwardSettings
 from services.forward.spool import Spool
 from services.forward.taking import Taker
 from services.forward.writer import Answers, SpoolWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.common.wire.faces import Face
 
 METRICS_EVERY_S = 1.0
 DISK_POLL_S = 1.0
@@ -41,9 +44,9 @@ async def serve(settings: ForwardSettings) -> None:
     DEVICE_INFO.labels(settings.device).set(1)
     prepare(settings.spool_path)
     # A standby is healthy: it has no dependency until the spool is its own.
-    checks: dict[str, health.Check] = {}
+    checks: dict[str, http.Check] = {}
     async with (
-        health.serve(settings.http_host, settings.http_port, checks),
+        http.serve(settings.http_host, settings.http_port, checks),
         lock.hold(settings.spool_path, "spool"),
     ):
         opening = Opening()

@@ -3,19 +3,14 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from services.common import bare_topics
 from services.common.erasure.settings import ErasureSettings
 from services.common.notify.settings import ReceiverSecret, ReceiverUrl
 from services.common.retention_settings import RetentionSettings
-from services.common.settings import (
-    CloudSettings,
-    CommaSeparated,
-    DeviceSettings,
-    KeepSettings,
-)
-from services.common.status import MOST_EVERY_S
-from services.common.topics import BARE_IMAGES
-from services.common.traces_settings import TracesSettings
+from services.common.runtime.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
+from services.common.runtime.traces_settings import TracesSettings
+from services.common.wire import bare_topics
+from services.common.wire.status import MOST_EVERY_S
+from services.common.wire.topics import BARE_IMAGES
 
 MIB = 1024 * 1024
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.errors import Refused
-from services.common.faces import decode_face
-from services.common.message import Message
-from services.common.sights import Why
-from services.common.topics import parse_camera_topic
+from services.common.wire.faces import decode_face
+from services.common.wire.message import Message
+from services.common.wire.sights import Why
+from services.common.wire.topics import parse_camera_topic
 
 LATER = ("why", Why.BETTER.value)
 """What a picture has among its attributes of which it is known that somebody has one already."""

@@ -5,21 +5,22 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
-from services.common import bare_topics, tracing
-from services.common.batches import Batch
-from services.common.drops import Drops
 from services.common.erasure.selection import Selection
 from services.common.errors import Refused
-from services.common.faces import Face, claimed_id, encode_face
-from services.common.message import Message
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
-from services.common.receipts import MAX_IDS, Answer, encode_taken, sort_out
-from services.common.refusals import refuse_seen
-from services.common.topics import ROOT, is_own, levels_of, parse_camera_topic
-from services.common.tracing import Span
+from services.common.runtime import tracing
+from services.common.runtime.metrics import Drops
+from services.common.runtime.queues import Batch
+from services.common.wire import bare_topics
+from services.common.wire.faces import Face, claimed_id, encode_face
+from services.common.wire.message import Message
+from services.common.wire.receipts import MAX_IDS, Answer, encode_taken, sort_out
+from services.common.wire.refusals import refuse_seen
+from services.common.wire.topics import ROOT, is_own, levels_of, parse_camera_topic
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
@@ -33,6 +34,9 @@ from services.forward.spooled import SpooledFace
 from services.forward.telling import make_teller
 from services.forward.visits.visits import Rules
 from services.forward.writer import SpoolWriter
+
+if TYPE_CHECKING:
+    from services.common.runtime.tracing import Span
 
 MOST_UNANSWERED_BYTES = 64 * 1024 * 1024
 """Faces on their way to the disk; what comes beyond it is left to be sent again."""

@@ -1,11 +1,11 @@
 """Who is told, by the device itself, that somebody came."""
 
 from services.common.erasure.selection import Selection
-from services.common.faces import Face
 from services.common.notify import letters
 from services.common.notify.letters import Came
 from services.common.notify.messenger import Messenger
-from services.common.visits import News
+from services.common.wire.faces import Face
+from services.common.wire.visits import News
 from services.forward.settings import ForwardSettings
 
 

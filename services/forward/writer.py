@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import structlog
 
-from services.common.drops import Drops
 from services.common.erasure.reports import Report
 from services.common.erasure.selection import ERASED
 from services.common.retention import EXPIRED
+from services.common.runtime.metrics import Drops
 from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.errands import Errands

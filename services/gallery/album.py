@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
+from services.common.runtime.queues import Turns
 from services.common.storage.keys import FaceKey, camera_folder, day_folder, day_in
 from services.common.storage.listing import LISTINGS_AT_A_TIME, MOST_LISTED, last_day
 from services.common.storage.objects import ObjectStore, StoreUnavailable
-from services.common.topics import Source, is_name
-from services.common.turns import Turns
+from services.common.wire.topics import Source, is_name
 from services.gallery import reading
 from services.gallery.crowd import Crowd
 from services.gallery.roll import (

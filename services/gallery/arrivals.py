@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from itertools import chain
 
-from services.common.drops import Drops
 from services.common.errors import Refused
+from services.common.runtime.metrics import Drops
 from services.common.storage.keys import FaceKey, camera_folder, id_time
 from services.common.storage.listing import last_day
 from services.common.storage.objects import ObjectStore, StoreUnavailable

@@ -10,7 +10,7 @@ from functools import partial
 
 from services.common.storage.keys import camera_folder, day_folder
 from services.common.storage.objects import ObjectStore, StoreUnavailable
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from services.gallery import reading
 
 MAX_KEPT = 2_000

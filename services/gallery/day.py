@@ -7,9 +7,9 @@ from math import sqrt
 
 from aiohttp import web
 
-from services.common import times
 from services.common.storage.objects import NoSuchObject
-from services.common.topics import Source
+from services.common.wire import times
+from services.common.wire.topics import Source
 from services.gallery.album import Album
 from services.gallery.pages import Pages
 from services.gallery.reading import QUARTERS

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from services.common import sealed
-from services.common.drops import Drops
-from services.common.faces import SUFFIXES
+from services.common.runtime.metrics import Drops
 from services.common.storage import sidecar
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
+from services.common.wire import envelope
+from services.common.wire.faces import SUFFIXES
 from services.gallery.album import Album
 from services.gallery.gate import add_safety
 from services.gallery.keys import Keys
@@ -145,7 +145,7 @@ class Downloads:
     def _added(self, archive: Archive, key: FaceKey, item: StoredObject) -> bytes:
         """Add a face and what is known about it; return what the archive grows by."""
         name, body, content_type = str(key), item.body, key.content_type
-        if content_type == sealed.CONTENT_TYPE and (shown := self._keys.picture(key, item)) is not None:
+        if content_type == envelope.CONTENT_TYPE and (shown := self._keys.picture(key, item)) is not None:
             body, content_type = shown.image, shown.content_type
             name = name.removesuffix(SUFFIXES[key.content_type]) + SUFFIXES[content_type]
         known = sidecar.write(content_type, item.metadata)

@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from services.common.drops import Drops
 from services.common.erasure.entries import BrokenLog
 from services.common.erasure.selection import Selection
+from services.common.runtime.metrics import Drops
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject
 from services.gallery.erasing import Erasing, selection_of

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import structlog
 
-from services.common.access import Guard
 from services.common.erasure.entries import BrokenLog, Entry, Sign, Verify
 from services.common.erasure.erasing import SETTLE_S, Eraser
 from services.common.erasure.finding import look, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import Selection
+from services.common.runtime.access import Guard
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.gallery.metrics import ERASURES_FAILED

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.common import sealed, times
 from services.common.storage.keys import FaceKey
 from services.common.storage.visits import Group, Picture
+from services.common.wire import envelope, times
 from services.gallery.album import Page
 from services.gallery.pages import face_address, group_address, image_address
 from services.gallery.selection import Selection
@@ -98,7 +98,7 @@ class Feed:
 
     def type_of(self, key: FaceKey) -> str | None:
         """Return what an image will be, where its name tells."""
-        return None if key.content_type == sealed.CONTENT_TYPE else key.content_type
+        return None if key.content_type == envelope.CONTENT_TYPE else key.content_type
 
     def _visit(self, group: Group) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ import time
 
 from aiohttp import web
 
-from services.common.compression import compressed
+from services.common.runtime.http import compressed
 from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album
 from services.gallery.feed import NAMES, Feed

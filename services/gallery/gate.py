@@ -6,8 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
-from services.common.access import SESSION_S, Guard, Sessions, is_own_name
-from services.common.drops import Drops
+from services.common.runtime.access import SESSION_S, Guard, Sessions, is_own_name
+from services.common.runtime.metrics import Drops
 from services.gallery.links import Links
 from services.gallery.metrics import REFUSED
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.common import sealed
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoredObject
+from services.common.wire import envelope
 
 LOCK = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96" role="img" aria-label="sealed">\
 <rect width="96" height="96" fill="#8884"/><g fill="none" stroke="#888" stroke-width="5">\
@@ -41,10 +41,10 @@ class Keys:
 
     def picture(self, key: FaceKey, item: StoredObject) -> Shown | None:
         """Return a sealed face's picture, where it can be opened and is what it was sealed as."""
-        inside = item.metadata.get(sealed.INSIDE, "")
+        inside = item.metadata.get(envelope.INSIDE, "")
         if not self._identities or inside not in ("image/jpeg", "image/png"):
             return None
-        from services.common.age import CannotOpen, Label, open_sealed  # noqa: PLC0415 - only where keys are
+        from services.common.sealing.age import CannotOpen, Label, open_sealed  # noqa: PLC0415 - only where keys are
 
         try:
             label = Label(key.source, key.time, item.metadata)

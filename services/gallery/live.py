@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from services.common.drops import Drops
-from services.common.topics import Source, is_name
+from services.common.runtime.metrics import Drops
+from services.common.wire.topics import Source, is_name
 from services.gallery.metrics import LIVE_FAILED
 from services.gallery.neighbours import Neighbours, NotReached
 from services.gallery.pages import Pages

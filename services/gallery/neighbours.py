@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from services.common.errors import Refused
-from services.common.outlines import Outlines
-from services.common.topics import Source, is_name
+from services.common.wire.outlines import Outlines
+from services.common.wire.topics import Source, is_name
 
 TIMEOUT_S = 7.0
 """capture waits for a picture for five seconds."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from services.common.storage.keys import FaceKey
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from services.gallery import chart
 from services.gallery.album import Album
 from services.gallery.counts import Counts

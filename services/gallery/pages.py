@@ -10,9 +10,9 @@ from typing import Any, Final
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from services.common import times
 from services.common.storage.keys import FaceKey
 from services.common.storage.visits import Group
+from services.common.wire import times
 from services.gallery.gate import add_safety
 from services.gallery.selection import Selection, day_of
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.common import images
-from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
+from services.common.images import structure
 from services.common.retention import Retention
 from services.common.storage.objects import StoredObject
+from services.common.wire.cloudevents import is_time_known
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _SAID_ELSEWHERE = frozenset(
@@ -67,7 +67,7 @@ def _kept(taken: datetime, retention: Retention, known: Mapping[str, str]) -> st
 
 def _size(body: bytes) -> str | None:
     try:
-        info = images.inspect(body)
+        info = structure.inspect(body)
     except Refused:
         return None
     return f"{info.width}{_TIMES}{info.height} px"

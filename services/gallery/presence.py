@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.status import Order, every_s, why
-from services.common.topics import Source, parse_camera_topic
+from services.common.wire.message import Message
+from services.common.wire.status import Order, every_s, why
+from services.common.wire.topics import Source, parse_camera_topic
 from services.gallery import reasons
 from services.gallery.roll import MOST_CAMERAS
 

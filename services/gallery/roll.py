@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import islice, zip_longest
 
-from services.common.topics import Source
+from services.common.wire.topics import Source
 
 MOST_DEVICES = 128
 MOST_CAMERAS = 64

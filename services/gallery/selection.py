@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, id_time
-from services.common.topics import NAME_PATTERN, Source
+from services.common.wire.topics import NAME_PATTERN, Source
 from services.gallery.sieve import OPEN, Sieve
 
 _SOURCE = re.compile(rf"({NAME_PATTERN})(?:/({NAME_PATTERN}))?", re.ASCII)

@@ -7,20 +7,20 @@ from functools import partial
 import structlog
 from aiohttp import web
 
-from services.common import health
-from services.common.callers import MOST_CALLERS
-from services.common.drops import Drops
 from services.common.erasure.entries import Entry
-from services.common.erasure.following import Following
+from services.common.erasure.ledger import Following
 from services.common.errors import Refused
-from services.common.listening import listening
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, check_any, notes_of
-from services.common.receipts import decode_receipt
+from services.common.runtime import http
+from services.common.runtime.callers import MOST_CALLERS
+from services.common.runtime.http import listening
+from services.common.runtime.metrics import Drops
 from services.common.storage.backends import open_store
 from services.common.storage.objects import WholeStore
 from services.common.storage.visit_lookup import VisitLookup
-from services.common.topics import ROOT, is_name
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
 from services.gallery.crowd import Crowd
@@ -64,7 +64,7 @@ async def serve(settings: GallerySettings) -> None:
     checks = {"cloud": check_any(links), "store": looks.why_not_ready}
     async with (
         open_store(settings) as objects,
-        health.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
+        http.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
     ):
         viewers = Viewers(settings.gallery_max_viewers)
         lookup = VisitLookup(objects)

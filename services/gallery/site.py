@@ -11,13 +11,13 @@ from datetime import UTC, date, datetime, timedelta
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from services.common import sealed, times
 from services.common.erasure.entries import Entry
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group, Part, Picture
+from services.common.wire import envelope, times
 from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
@@ -229,7 +229,7 @@ class Site:
         if self._door is not None and self._door.has_link(request):
             headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # a feed is read in others' pages
         # The type is what the key says: nothing that was written into the bucket becomes a page here.
-        shown = self._keys.opened(key, item) if key.content_type == sealed.CONTENT_TYPE else None
+        shown = self._keys.opened(key, item) if key.content_type == envelope.CONTENT_TYPE else None
         if shown is not None:
             return web.Response(body=shown.image, content_type=shown.content_type, headers=headers)
         return web.Response(body=item.body, content_type=key.content_type, headers=headers)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.common.drops import Drops
+from services.common.runtime.metrics import Drops
 from services.gallery.metrics import DROPPED, VIEWERS
 
 MAX_UNTOLD = 100

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from services.common import times
-from services.common.drops import Drops
+from services.common.runtime.metrics import Drops
 from services.common.storage.keys import FaceKey, camera_folder
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group, Picture, grouped
-from services.common.topics import Source
+from services.common.wire import times
+from services.common.wire.topics import Source
 from services.gallery import reading
 from services.gallery.metrics import UNREAD
 from services.gallery.selection import day_of

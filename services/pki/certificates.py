@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.common.errors import SetupError
-from services.common.topics import is_name
+from services.common.wire.topics import is_name
 
 STORE = "_store"
 """The store's identity; no device can have it, for `_` starts no device's name."""

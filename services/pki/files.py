@@ -10,9 +10,9 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from services.common.durable import sync_folder
 from services.common.errors import SetupError
-from services.common.lock import held
+from services.common.runtime.files import sync_folder
+from services.common.runtime.lock import held
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from cryptography import x509
 
-from services.common.validity import SOON_S
+from services.common.mqtt.credentials import SOON_S
 from services.pki.certificates import CLOCK_TOLERANCE, GALLERY, STORE
 
 AUTHORITY = "_authority"

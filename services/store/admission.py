@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.common import bare_images, times
-from services.common.bare_topics import HOMEWORK, Pattern, find_source
-from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
-from services.common.faces import FACE_TYPE, Face, check_image, decode_face, mint
-from services.common.message import Message
 from services.common.retention import EXPIRED, KEEP, Retention, kept_since
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoredObject
-from services.common.topics import Source, is_own
+from services.common.wire import bare_images, times
+from services.common.wire.bare_topics import HOMEWORK, Pattern, find_source
+from services.common.wire.cloudevents import is_time_known
+from services.common.wire.faces import FACE_TYPE, Face, check_image, decode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.topics import Source, is_own
 
 UNKNOWN = Source("unknown", "unknown")
 """Device and camera of an image that came without any properties, where its topic does not say."""

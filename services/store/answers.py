@@ -1,10 +1,10 @@
 import asyncio
 from collections.abc import Callable
 
-from services.common.drops import Drops
-from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.receipts import MAX_IDS, Answer, encode_stored, sort_out
+from services.common.runtime.metrics import Drops
+from services.common.wire.message import Message
+from services.common.wire.receipts import MAX_IDS, Answer, encode_stored, sort_out
 from services.store.metrics import DROPPED, RECEIPTED
 
 DELAY_S = 0.02

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from services.common import tracing
-from services.common.bare_topics import Pattern
-from services.common.drops import Drops
 from services.common.errors import Refused
-from services.common.faces import claimed_id
 from services.common.mqtt import Delivery
 from services.common.retention import Retention
-from services.common.topics import levels_of
-from services.common.tracing import NO_SPAN
+from services.common.runtime import tracing
+from services.common.runtime.metrics import Drops
+from services.common.runtime.tracing import NO_SPAN
+from services.common.wire.bare_topics import Pattern
+from services.common.wire.faces import claimed_id
+from services.common.wire.topics import levels_of
 from services.store.admission import Admitted, admit, device_of
 from services.store.answers import Answers
 from services.store.metrics import REFUSED

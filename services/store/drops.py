@@ -1,4 +1,4 @@
-from services.common.drops import Drops
+from services.common.runtime.metrics import Drops
 from services.store.metrics import DROPPED
 
 FACES = Drops(DROPPED, "store.face_dropped")

@@ -2,10 +2,10 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from services.common import bare_topics
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
+from services.common.wire import bare_topics
+from services.common.wire.message import Message
 from services.store.answers import Answers
 from services.store.arrivals import Arrival
 from services.store.bypass import Bypass

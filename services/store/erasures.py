@@ -2,16 +2,15 @@
 
 import time
 
-from services.common.drops import Drops
 from services.common.erasure.entries import Entry, Verify
-from services.common.erasure.following import Following
-from services.common.erasure.ledger import REPORTS, report_key
+from services.common.erasure.ledger import REPORTS, Following, report_key
 from services.common.erasure.reports import STORE, Report, is_order_name, write_report
 from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
+from services.common.runtime.metrics import Drops
 from services.common.storage.index.rows import Row
 from services.common.storage.objects import WholeStore
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from services.store.admission import Admitted
 from services.store.metrics import ERASURE_REFUSED, ERASURE_REPORTS, ERASURES, ERASURES_READ_AT
 

@@ -8,7 +8,7 @@ replicas know, and no device.
 import hmac
 from pathlib import Path
 
-from services.common import bare_topics
+from services.common.wire import bare_topics
 from services.store.settings import StoreSettings
 
 PLAIN = "store"

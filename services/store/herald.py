@@ -6,22 +6,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
-from services.common.cloudevents import is_time_known
-from services.common.drops import Drops
-from services.common.faces import Face
 from services.common.notify import letters
 from services.common.notify.letters import MOST_PICTURE_BYTES, Came
-from services.common.notify.messenger import Messenger
-from services.common.notify.metrics import NOTIFY_DROPPED
-from services.common.notify.pile import MOST
+from services.common.notify.messenger import MOST, NOTIFY_DROPPED, Messenger
+from services.common.runtime.metrics import Drops
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.visits import Part, part_in
-from services.common.topics import Source
+from services.common.wire.cloudevents import is_time_known
+from services.common.wire.topics import Source
 from services.store.admission import Admitted
 from services.store.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from services.common.wire.faces import Face
 
 NEWS_FOR = timedelta(hours=1)
 """A face that was taken longer ago is of an outage's backlog: who came then is no news."""

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from services.common.backoff import Backoff
-from services.common.drops import Drops
-from services.common.storage.index import names, rows
+from services.common.runtime.metrics import Drops
+from services.common.runtime.queues import Backoff
+from services.common.storage.index import rows
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import Files, StoreUnavailable
@@ -134,9 +134,9 @@ class Indexing:
     async def _write(self) -> None:
         """Write what has come until now; what is not durable yet waits on."""
         self._rows = [row for row in self._rows if not self._is_erased(row)]
-        for some in names.by_hour(rows.tidied(self._rows)).values():
+        for some in rows.by_hour(rows.tidied(self._rows)).values():
             body = rows.encode(some)
-            await self._files.keep(names.key_for(some, body), body)
+            await self._files.keep(rows.key_for(some, body), body)
             written = {row.id for row in some}
             self._rows = [row for row in self._rows if row.id not in written]
             INDEXED.inc(len(some))

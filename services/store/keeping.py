@@ -8,9 +8,9 @@ from datetime import datetime
 
 import structlog
 
-from services.common.drops import Drops
 from services.common.errors import SetupError
 from services.common.retention import Retention, SettledClock
+from services.common.runtime.metrics import Drops
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoreUnavailable
 from services.store.metrics import EXPIRED, SWEEP_REFUSED, SWEEPS_FAILED, SWEPT_AT

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.common import bare_topics
-from services.common.message import Message
 from services.common.mqtt import UNHEARD, Delivery, Link, LinkDown, PacketTooLarge
-from services.common.topics import ROOT
+from services.common.wire import bare_topics
+from services.common.wire.message import Message
+from services.common.wire.topics import ROOT
 from services.store.hearing import Hearing
 from services.store.metrics import DEAF
 

@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from services.common.topics import ROOT, is_name
+from services.common.wire.topics import ROOT, is_name
 
 LOUD_AT = 64
 """So many of a device's messages that were not let in"""

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from services.common.errors import SetupError
 from services.common.retention import Retention, parse_retention
 from services.common.retention_settings import RetentionSettings
-from services.common.settings import explain
+from services.common.runtime.settings import explain
 from services.common.storage.backends import open_store
-from services.common.storage.index.names import ROOT as INDEX
+from services.common.storage.index.rows import ROOT as INDEX
 from services.common.storage.locations import Bucket, parse_location
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings

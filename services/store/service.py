@@ -2,12 +2,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from services.common import health
-from services.common.backoff import Backoff
 from services.common.mqtt import Broker, check_any, notes_of
+from services.common.runtime import http
+from services.common.runtime.metrics import Counts, summarise, totals
+from services.common.runtime.queues import Backoff
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable, WholeStore
-from services.common.summary import Counts, summarise, totals
 from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
@@ -48,7 +48,7 @@ async def serve(settings: StoreSettings) -> None:
     checks = {"cloud": check_any(links), "store": availability.why_not_ready}
     async with (
         open_store(settings, may_make_folder=settings.store_make_folder) as objects,
-        health.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
+        http.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
     ):
         await verify(objects, availability)
         erasures = await know_erasures(settings, objects, availability)

@@ -2,13 +2,13 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from services.common import bare_topics
 from services.common.erasure.settings import ErasureSettings
 from services.common.notify.settings import ReceiverSecret, ReceiverUrl
 from services.common.retention_settings import RetentionSettings
-from services.common.settings import CloudSettings, CommaSeparated
+from services.common.runtime.settings import CloudSettings, CommaSeparated
+from services.common.runtime.traces_settings import TracesSettings
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.traces_settings import TracesSettings
+from services.common.wire import bare_topics
 
 _MIB = 1024 * 1024
 _MOST_GROUP_BYTES = 255

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
-from services.common import times
-from services.common.cloudevents import is_time_known
 from services.common.retention import Retention, kept_since
-from services.common.storage.index.names import ROOT as INDEX
+from services.common.storage.index.rows import ROOT as INDEX
 from services.common.storage.keys import FaceKey, day_in, face_in
 from services.common.storage.listing import last_day
 from services.common.storage.objects import Copy, NoSuchObject, ObjectStore
+from services.common.wire import times
+from services.common.wire.cloudevents import is_time_known
 
 _HOUR = re.compile(r"/hour=([01]\d|2[0-3])/", re.ASCII)
 

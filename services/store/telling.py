@@ -2,18 +2,20 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from services.common.erasure.entries import Entry
 from services.common.erasure.reports import is_order_name, read_report
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.storage.objects import StoreUnavailable
-from services.common.topics import ROOT, device_topic, is_name
+from services.common.wire.message import Message
+from services.common.wire.topics import ROOT, device_topic, is_name
 from services.store.erasures import Erasures, refusals
+
+if TYPE_CHECKING:
+    from services.common.erasure.entries import Entry
 
 MOST_DEVICES = 100_000
 """Of which one connection remembers what they were told; of more all are told anew."""

@@ -8,12 +8,12 @@ from typing import Protocol, Self
 
 import structlog
 
-from services.common.backoff import Backoff
-from services.common.cloudevents import is_time_known
 from services.common.errors import Refused
+from services.common.runtime.metrics import Waiting as Left
+from services.common.runtime.metrics import waiting
+from services.common.runtime.queues import Backoff
 from services.common.storage.objects import ObjectStore, StoreUnavailable
-from services.common.summary import Waiting as Left
-from services.common.summary import waiting
+from services.common.wire.cloudevents import is_time_known
 from services.store import drops
 from services.store.admission import Admitted
 from services.store.availability import Availability

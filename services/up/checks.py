@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.capture.settings import CaptureSettings
 from services.common.errors import SetupError
-from services.common.settings import explain
+from services.common.runtime.settings import explain
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings

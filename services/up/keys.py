@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
-from services.common.modes import create, make_folders
+from services.common.runtime.files import create, make_folders
 
 USER: Final = "up"
 _ROUNDS = 1_000

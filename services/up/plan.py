@@ -12,8 +12,8 @@ from pathlib import Path
 from services.capture.cameras import is_there, parse_camera, split_cameras, to_url
 from services.capture.redaction import redact, shown
 from services.common.errors import SetupError
-from services.common.topics import is_name
-from services.common.variables import PREFIX
+from services.common.runtime.variables import PREFIX
+from services.common.wire.topics import is_name
 from services.up.keys import USER, Keys
 from services.up.supervisor import Program
 

@@ -14,14 +14,13 @@ from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.machine import first_camera
 from services.capture.redaction import shown
-from services.common import lock, variables
 from services.common.errors import SetupError
-from services.common.modes import make_folders
-from services.common.places import file_url
 from services.common.retention import FOREVER
-from services.common.storage.addresses import DEFAULT_STORE, state_folder, store_url
+from services.common.runtime import lock, variables
+from services.common.runtime.files import file_url, make_folders
 from services.common.storage.backends import open_store
 from services.common.storage.listing import FaceName, which_are_stored
+from services.common.storage.locations import DEFAULT_STORE, state_folder, store_url
 from services.common.storage.settings import ObjectStoreSettings
 from services.up import once, sweep
 from services.up.blocked import cause, look

@@ -8,8 +8,8 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.common.backoff import Backoff
 from services.common.errors import SetupError
+from services.common.runtime.queues import Backoff
 from services.up import sweep
 from services.up.console import problem_of
 from services.up.leash import marked, new_mark

@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.common.faces import Face
+from services.common.wire.faces import Face
 from services.up.brokers import free_port
 from tests.browser.chromium import Browser
 from tests.browser.test_gallery_pages import Gallery, announce, ids_on, violations

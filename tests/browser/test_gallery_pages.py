@@ -9,7 +9,7 @@ from pathlib import Path
 import paho.mqtt.publish as paho_publish
 import pytest
 
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from services.up.brokers import free_port
 from tests.browser.chromium import Browser
 from tests.conftest import skip

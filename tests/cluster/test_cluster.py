@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import encode_face
 from services.common.mqtt import Broker, Link, LinkDown
+from services.common.wire.faces import encode_face
 from tests.cluster.artemis import Node, running_cluster
 from tests.seeing import gallery_process
 from tests.storing import images_in

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from services.common import callers, health
-from services.common.listening import listening
+from services.common.runtime import callers, http
+from services.common.runtime.http import listening
 from services.gallery.service import make_app
 from services.up.brokers import free_port
 from tests.seeing import TOKEN, gallery_process, settings_for, sight_of
@@ -189,7 +189,7 @@ async def test_a_stream_of_events_goes_on_and_half_a_sign_in_does_not(tmp_path: 
 
 async def test_health_waits_for_nobody_either() -> None:
     port = free_port()
-    async with health.serve("127.0.0.1", port, {}), calling(port, HALF) as (reader, _writer):
+    async with http.serve("127.0.0.1", port, {}), calling(port, HALF) as (reader, _writer):
         assert await ends_after_s(reader) < 2.5
 
 

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.capture import departed
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
+from services.common.wire.message import Message
 from tests.support import MosquittoServer
 
 

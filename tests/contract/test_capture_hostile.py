@@ -17,7 +17,7 @@ from services.capture.check import check_source
 from services.capture.ffmpeg import find_ffmpeg
 from services.capture.snapshots import fetch
 from services.common.errors import SetupError
-from services.common.places import file_url
+from services.common.runtime.files import file_url
 from tests.hostile_camera import HostileCamera, serving
 
 ELSEWHERE = "127.0.0.2"

@@ -19,10 +19,10 @@ from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.subscription import MOST_PACKET_BYTES
 from services.common.errors import SetupError
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.mqtt.publish import varint
-from services.common.trust import digest
+from services.common.mqtt.packets import varint
+from services.common.runtime.trust import digest
+from services.common.wire.message import Message
 from tests.capture_rig import CaptureProcess, Detector
 from tests.mqtt_rig import server
 from tests.storing import jpeg, png

@@ -19,11 +19,11 @@ from services.capture import viewfinder
 from services.capture.developer import Developer
 from services.capture.pictures import Jpeg, Picture, Planes
 from services.capture.viewfinder import Viewfinder
-from services.common import images
-from services.common.access import Guard
-from services.common.jpeg_headers import with_orientation
-from services.common.listening import listening
-from services.common.scope import read_mask
+from services.common.images import structure
+from services.common.images.jpeg import with_orientation
+from services.common.runtime.access import Guard
+from services.common.runtime.http import listening
+from services.common.wire.scope import read_mask
 from services.up.brokers import free_port
 from tests.capture_rig import CaptureProcess
 from tests.storing import jpeg
@@ -77,7 +77,7 @@ async def test_a_decoded_picture_is_encoded_for_whoever_looks(finder: Viewfinder
     async with looking(finder) as client:
         await show(finder, Planes(*planes))
         async with client.get("/live/front.jpg") as answer:
-            info = images.inspect(await answer.read())
+            info = structure.inspect(await answer.read())
     assert (info.width, info.height) == (64, 48)
 
 
@@ -253,7 +253,7 @@ async def test_capture_shows_what_its_camera_sees_without_any_broker(
         asking = asyncio.create_task(ask())
         await eventually(lambda: found, 20)
         await asking
-        info = images.inspect(found[0])
+        info = structure.inspect(found[0])
         assert (info.width, info.height) == (320, 240)
     finally:
         capture.kill()

@@ -14,8 +14,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from services.common import credentials
-from services.common.mqtt import Broker, Link
+from services.common.mqtt import Broker, Link, credentials
 from services.pki import certificates
 from services.pki.bundle import pair
 from services.pki.files import Owner

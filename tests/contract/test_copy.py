@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import Face
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoredObject
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.wire.faces import Face
 from services.store.admission import to_object
 from tests.storing import PORCH, face
 from tests.support import S3Server, faceferry

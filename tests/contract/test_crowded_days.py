@@ -12,14 +12,14 @@ from typing import Any
 import obstore
 import pytest
 
-from services.common import times
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, camera_folder, parse_key
 from services.common.storage.listing import LISTINGS_AT_A_TIME, newest_first
 from services.common.storage.objects import Entry
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import times
+from services.common.wire.topics import Source
 from services.gallery.album import Album
 from services.gallery.counts import Counts
 from services.gallery.selection import Selection

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.storage.backends import open_store
-from services.common.storage.index import names, rows
+from services.common.storage.index import rows
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.listing import MOST_LISTED, newest_first
@@ -65,11 +65,11 @@ def fill(
         path.with_suffix(".json").write_text(json.dumps(about))
     known = {"visit": VISIT, "shot": "1", "quality": "0.5"}
     listed = [Row.of(key, 6, known) for key in (faces if indexed is None else indexed)]
-    for some in names.by_hour(listed).values():
+    for some in rows.by_hour(listed).values():
         for start in range(0, len(some), in_a_file):
             part = rows.tidied(some[start : start + in_a_file])
             body = rows.encode(part)
-            path = root / names.key_for(part, body)
+            path = root / rows.key_for(part, body)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from services.common.errors import Refused
-from services.common.jpeg_headers import with_orientation
+from services.common.images.jpeg import with_orientation
 from services.detect import cutting, pictures
 from services.detect.boxes import Detections, Letterbox
 from services.detect.cutting import Style

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.common.faces import decode_face, encode_face
-from services.common.images import inspect
+from services.common.images.structure import inspect
+from services.common.wire.faces import decode_face, encode_face
 from services.detect import pictures
 from services.detect.boxes import Letterbox
 from services.detect.detectors import Detector, open_detector

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from services.common.faces import Face
-from services.common.frames import Frame
-from services.common.scope import WHOLE_SIDE, Mask, Scope, read_mask
 from services.common.shading import Hidden, hidden
+from services.common.wire.faces import Face
+from services.common.wire.frames import Frame
+from services.common.wire.scope import WHOLE_SIDE, Mask, Scope, read_mask
 from services.detect.boxes import Detections
 from services.detect.decoder import Decoder
 from services.detect.detectors import Detector, open_detector

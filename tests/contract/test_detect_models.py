@@ -12,7 +12,7 @@ import pytest
 
 from services.commands import models as command
 from services.common.errors import SetupError
-from services.common.settings import load
+from services.common.runtime.settings import load
 from services.detect import models
 from services.detect.detectors import open_detector
 from services.detect.models import MODELS, Model, ModelUnavailable

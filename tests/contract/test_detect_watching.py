@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from services.common.errors import Refused
-from services.common.frames import Frame
-from services.common.jpeg_headers import with_orientation
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.images.jpeg import with_orientation
+from services.common.wire.frames import Frame
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 from services.detect.boxes import Detections, clip_box, overlaps
 from services.detect.detectors import Detector, open_detector
 from services.detect.pictures import Picture, encode_jpeg

@@ -8,9 +8,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from services.common import faces
 from services.common.storage.folder import FolderStore
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.topics import Source
 from services.store.admission import to_object
 from tests.storing import TIME, jpeg
 

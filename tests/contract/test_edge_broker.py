@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
+from services.common.wire.message import Message
 from services.up.brokers import find_mosquitto, free_port
 from tests.conftest import skip
 from tests.support import eventually, wait_for_port

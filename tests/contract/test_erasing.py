@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import BrokenLog, Kind
 from services.common.erasure.erasing import Eraser
 from services.common.erasure.ledger import FOLDER, Ledger, report_key
 from services.common.erasure.reports import Report, write_report
 from services.common.erasure.selection import MOST_IDS, Selection, to_body
-from services.common.faces import Face
 from services.common.storage.backends import open_store
-from services.common.storage.index import names, rows
+from services.common.storage.index import rows
 from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable, WholeStore
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.faces import Face
+from services.common.wire.topics import Source
 from services.store.admission import to_object
 from tests.contract.test_store_sweep import NOW, Place, client, place  # noqa: F401 - a fixture
 from tests.storing import jpeg
@@ -51,13 +51,13 @@ class Site:
     async def put(self, *items: Face) -> None:
         for face in items:
             await self.store.put(to_object(face))
-        by_hour = names.by_hour(
+        by_hour = rows.by_hour(
             Row.of(FaceKey(face.source, face.id, face.content_type), len(face.image), face.extensions)
             for face in items
         )
         for some in by_hour.values():
             body = rows.encode(some)
-            await self.store.keep(names.key_for(rows.tidied(some), body), body)
+            await self.store.keep(rows.key_for(rows.tidied(some), body), body)
 
     async def keys(self) -> set[str]:
         """Whatever copies there are that a face's id is in the name of."""

@@ -3,8 +3,8 @@
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from services.common.message import Message
 from services.common.mqtt import Link
+from services.common.wire.message import Message
 from tests.cloud_broker import CloudBroker, running_cloud_broker
 
 EVERYTHING = ["faceferry/+/erase/+", "faceferry/+/erased/+", "faceferry/+/forward/status"]

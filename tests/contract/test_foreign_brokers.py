@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import encode_face, mint
-from services.common.message import MAX_PROPERTIES_BYTES, Message
 from services.common.mqtt.packets import packet_bytes
-from services.common.receipts import MAX_IDS, encode_stored
-from services.common.status import Sayings
-from services.common.times import parse_rfc3339
-from services.common.topics import Source
+from services.common.wire.faces import encode_face, mint
+from services.common.wire.message import MAX_PROPERTIES_BYTES, Message
+from services.common.wire.receipts import MAX_IDS, encode_stored
+from services.common.wire.status import Sayings
+from services.common.wire.times import parse_rfc3339
+from services.common.wire.topics import Source
 from services.detect.settings import DetectSettings
 from services.store.knocking import TOPIC as KNOCK
 from services.store.settings import StoreSettings

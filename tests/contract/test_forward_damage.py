@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.durable import sync_folder
 from services.common.errors import SetupError
+from services.common.runtime.files import sync_folder
 from services.forward import replacement
 from services.forward.database import SpoolDamaged
 from services.forward.folder import prepare

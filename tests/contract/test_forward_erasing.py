@@ -14,9 +14,9 @@ from services.common.erasure.entries import Entry, Kind
 from services.common.erasure.reports import Report
 from services.common.erasure.selection import Selection, to_body
 from services.common.errors import Refused
-from services.common.faces import encode_face, mint
-from services.common.message import Message
-from services.common.topics import Source
+from services.common.wire.faces import encode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 from services.forward import spool as spool_module
 from services.forward.erasures import Erasures
 from services.forward.folder import prepare

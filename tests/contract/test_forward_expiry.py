@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import encode_face, mint
-from services.common.times import from_unix_s
-from services.common.topics import Source
+from services.common.wire.faces import encode_face, mint
+from services.common.wire.times import from_unix_s
+from services.common.wire.topics import Source
 from services.forward.folder import prepare
 from services.forward.orders import Expire
 from services.forward.rows import OTHER_DEVICE, UNANSWERED

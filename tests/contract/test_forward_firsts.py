@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.sights import Why
+from services.common.wire.sights import Why
 from services.forward import database, rows
 from services.forward.backlog import BacklogPart
 from services.forward.database import INDEX_OF_FIRSTS, SpoolDamaged

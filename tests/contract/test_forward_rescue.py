@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.durable import sync_folder
+from services.common.runtime.files import sync_folder
 from services.forward import replacement
 from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.orders import Delete, Quarantine

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.faces import Face
 from services.common.storage.backends import open_store
 from services.common.storage.backwards import MOST_AT_A_LOOK
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, camera_folder
 from services.common.storage.objects import ObjectStore
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire.faces import Face
+from services.common.wire.topics import Source
 from services.gallery import reading
 from services.gallery.album import Album
 from services.gallery.counts import Counts

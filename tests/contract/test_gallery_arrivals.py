@@ -13,14 +13,14 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.receipts import encode_stored
-from services.common.status import because
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.receipts import encode_stored
+from services.common.wire.status import because
 from services.gallery import arrivals as module
 from services.gallery.arrivals import MAX_ANNOUNCED, Arrivals
 from tests.seeing import CAMERAS, NOON, fill, gallery_process, taken

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import ClientError
 from aiohttp.test_utils import TestClient
 
-from services.common.faces import Face
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
+from services.common.wire.faces import Face
 from services.gallery import download, sifting
 from services.gallery.album import Album
 from services.gallery.download import NOTE

@@ -13,12 +13,11 @@ from pydantic import ValidationError
 
 from services.common.erasure import keys
 from services.common.erasure.erasing import Eraser
-from services.common.erasure.following import Following
-from services.common.erasure.ledger import Ledger
+from services.common.erasure.ledger import Following, Ledger
 from services.common.erasure.selection import Selection
-from services.common.faces import Face
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
+from services.common.wire.faces import Face
 from services.gallery.erasing import Erasing
 from services.gallery.service import forget_all, make_app
 from services.gallery.site import Sight

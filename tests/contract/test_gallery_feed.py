@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from aiohttp.test_utils import TestClient
 
-from services.common.faces import Face
+from services.common.wire.faces import Face
 from services.gallery.links import Links
 from services.store.admission import to_object
 from tests.seeing import CAMERAS, NOON, TOKEN, fill, pictured, scattered, taken, visit_id, visiting_folder

@@ -13,14 +13,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.commands import faces as faces_command
-from services.common import times
 from services.common.errors import Refused
-from services.common.storage import s3_folders
+from services.common.storage import s3_signed
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import times
+from services.common.wire.topics import Source
 from services.gallery import album as module
 from services.gallery.album import Album
 from services.gallery.arrivals import MAX_DAYS, MAX_NOTED_OF_DEVICE, Arrivals
@@ -178,7 +178,7 @@ async def test_a_real_bucket_with_invented_cameras_is_asked_a_bounded_number_of_
 
     monkeypatch.setattr(obstore, "list", counted(obstore.list))
     monkeypatch.setattr(obstore, "list_with_delimiter_async", counted(obstore.list_with_delimiter_async))
-    monkeypatch.setattr(s3_folders, "_ask", counted(s3_folders._ask))
+    monkeypatch.setattr(s3_signed, "_ask", counted(s3_signed._ask))
     async with open_store(ObjectStoreSettings(store_url="s3://faces/some/prefix")) as store:
         page = await Album(store, today).page(Selection(), 100)
     assert len(page.sources) == MOST_CAMERAS + 1

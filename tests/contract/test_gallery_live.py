@@ -18,11 +18,11 @@ from services.capture import viewfinder
 from services.capture.developer import Developer
 from services.capture.pictures import Jpeg, Picture
 from services.capture.viewfinder import Viewfinder
-from services.common.access import Guard
 from services.common.errors import Refused
-from services.common.frames import Done, decode_done, encode_done
-from services.common.outlines import MOST, Outlines
-from services.common.topics import Source
+from services.common.runtime.access import Guard
+from services.common.wire.frames import Done, decode_done, encode_done
+from services.common.wire.outlines import MOST, Outlines
+from services.common.wire.topics import Source
 from services.gallery import neighbours
 from services.gallery.neighbours import read_places
 from tests.seeing import TOKEN, settings_for, visiting_folder

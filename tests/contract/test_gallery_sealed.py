@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from services.common import age, faces, sealed
-from services.common.age import Label
-from services.common.age_keys import read_recipient
-from services.common.faces import Face
+from services.common.sealing import age
+from services.common.sealing.age import Label
+from services.common.sealing.keys import read_recipient
+from services.common.wire import envelope, faces
+from services.common.wire.faces import Face
 from services.store.admission import to_object
 from tests.seeing import CAMERAS, NOON, fill, visiting_folder
 from tests.storing import jpeg
@@ -18,10 +19,10 @@ OTHER_IDENTITY, _ = age.new_identity()
 
 def sealed_face(said: str = "1,2,3,4") -> Face:
     """A face that is sealed with one box, of which another may be said."""
-    known = {"box": "1,2,3,4", "score": "0.912", sealed.INSIDE: "image/jpeg"}
+    known = {"box": "1,2,3,4", "score": "0.912", envelope.INSIDE: "image/jpeg"}
     label = Label(CAMERAS[0], NOON, known)
     data = age.seal(jpeg(), [read_recipient(RECIPIENT)], label)
-    return faces.mint(CAMERAS[0], NOON, data, sealed.CONTENT_TYPE, {**known, "box": said})
+    return faces.mint(CAMERAS[0], NOON, data, envelope.CONTENT_TYPE, {**known, "box": said})
 
 
 @pytest.mark.parametrize(

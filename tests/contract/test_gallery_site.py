@@ -12,13 +12,13 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.common.access import Sessions
-from services.common.faces import Face
+from services.common.runtime.access import Sessions
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.wire.faces import Face
 from services.gallery.site import arrival_news
 from services.store.admission import to_object
 from tests.seeing import (

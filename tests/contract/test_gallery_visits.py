@@ -17,8 +17,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
 from services.commands import faces as faces_command
-from services.common.faces import Face
-from services.common.storage import s3_folders
+from services.common.storage import s3_signed
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
@@ -26,7 +25,8 @@ from services.common.storage.listing import LISTINGS_AT_A_TIME
 from services.common.storage.objects import NoSuchObject, StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
-from services.common.topics import Source
+from services.common.wire.faces import Face
+from services.common.wire.topics import Source
 from services.gallery import visits as module
 from services.gallery.arrivals import MAX_ANNOUNCED, Arrivals
 from services.gallery.site import Sight, arrival_news
@@ -331,7 +331,7 @@ def counted_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]
     with monkeypatch.context() as patch:
         for name in ("list", "list_with_delimiter_async"):
             patch.setattr(obstore, name, counted(getattr(obstore, name), "list"))
-        patch.setattr(s3_folders, "_ask", counted(s3_folders._ask, "list"))
+        patch.setattr(s3_signed, "_ask", counted(s3_signed._ask, "list"))
         patch.setattr(obstore, "get_async", counted(obstore.get_async, "get"))
         yield asked
 

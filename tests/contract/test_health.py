@@ -4,8 +4,8 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from services.common import health
 from services.common.errors import SetupError
+from services.common.runtime import http
 from services.up.brokers import free_port
 
 
@@ -23,7 +23,7 @@ async def test_readiness_names_each_dependency_and_what_is_wrong() -> None:
     port = free_port()
     problem: str | None = "no connection to 127.0.0.1:1883"
     checks = {"local_broker": lambda: problem, "disk": lambda: None}
-    async with health.serve("127.0.0.1", port, checks):
+    async with http.serve("127.0.0.1", port, checks):
         status, body = await ask(port, "/readyz")
         assert status == 503
         assert '"local_broker": "no connection to 127.0.0.1:1883"' in body
@@ -34,7 +34,7 @@ async def test_readiness_names_each_dependency_and_what_is_wrong() -> None:
 
 async def test_liveness_and_metrics_are_there() -> None:
     port = free_port()
-    async with health.serve("127.0.0.1", port, {}):
+    async with http.serve("127.0.0.1", port, {}):
         assert await ask(port, "/healthz") == (200, "ok\n")
         status, body = await ask(port, "/metrics")
         assert status == 200
@@ -53,7 +53,7 @@ async def test_metrics_are_openmetrics_for_whoever_asks_for_it() -> None:
         "*/*": False,
         "": False,
     }
-    async with health.serve("127.0.0.1", port, {}), aiohttp.ClientSession() as session:
+    async with http.serve("127.0.0.1", port, {}), aiohttp.ClientSession() as session:
         for accept, is_openmetrics in asked.items():
             async with session.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept}) as answer:
                 text = await answer.text()
@@ -67,7 +67,7 @@ async def test_metrics_are_openmetrics_for_whoever_asks_for_it() -> None:
 
 async def test_metrics_go_as_gzip_to_whoever_takes_it() -> None:
     port = free_port()
-    async with health.serve("127.0.0.1", port, {}), aiohttp.ClientSession(auto_decompress=False) as session:
+    async with http.serve("127.0.0.1", port, {}), aiohttp.ClientSession(auto_decompress=False) as session:
         for accepted, is_gzip in (
             ("gzip", True),
             ("deflate, gzip;q=0.8", True),
@@ -83,7 +83,7 @@ async def test_metrics_go_as_gzip_to_whoever_takes_it() -> None:
 
 async def test_a_taken_port_is_named() -> None:
     port = free_port()
-    async with health.serve("127.0.0.1", port, {}):
+    async with http.serve("127.0.0.1", port, {}):
         with pytest.raises(SetupError, match="FACEFERRY_HTTP_PORT"):
-            async with health.serve("127.0.0.1", port, {}):
+            async with http.serve("127.0.0.1", port, {}):
                 pass

@@ -11,21 +11,19 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from services.common import times
 from services.common.parquet import tables
-from services.common.parquet.errors import BadParquet
+from services.common.parquet.thrift import BadParquet
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
-from services.common.storage.index import names, rows
-from services.common.storage.index.asking import Wanted, find
+from services.common.storage.index import rows
 from services.common.storage.index.mending import leave_out, mend, tidy
-from services.common.storage.index.names import Hour
-from services.common.storage.index.reading import Index
-from services.common.storage.index.rows import Row
+from services.common.storage.index.reading import Index, Wanted, find
+from services.common.storage.index.rows import Hour, Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import Files, StoredObject, StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import times
+from services.common.wire.topics import Source
 from tests.support import S3Server, faceferry
 
 DAY = date(2026, 3, 14)
@@ -51,11 +49,11 @@ def row_of(key: FaceKey) -> Row:
 
 async def write(files: Files, some: Iterable[FaceKey], in_a_file: int = 10) -> None:
     """Write an index as stores do: a few faces of an hour in each file, the faces in the order they come."""
-    for of_hour in names.by_hour(map(row_of, some)).values():
+    for of_hour in rows.by_hour(map(row_of, some)).values():
         for start in range(0, len(of_hour), in_a_file):
             part = rows.tidied(of_hour[start : start + in_a_file])
             body = rows.encode(part)
-            await files.keep(names.key_for(part, body), body)
+            await files.keep(rows.key_for(part, body), body)
 
 
 async def put(store: WholeStore, some: Iterable[FaceKey], **known: str) -> None:
@@ -69,7 +67,7 @@ async def all_of(store: WholeStore, day: date = DAY) -> list[Row]:
 
 
 async def files_of(store: WholeStore, day: date = DAY) -> list[str]:
-    return [file.key for file in await Index(store).files(names.day_folder(day))]
+    return [file.key for file in await Index(store).files(rows.day_folder(day))]
 
 
 def ids(some: Iterable[FaceKey | Row]) -> list[str]:
@@ -130,7 +128,7 @@ async def test_a_large_file_is_read_in_parts(store: WholeStore, monkeypatch: pyt
     monkeypatch.setattr("services.common.storage.index.rows.GROUP_ROWS", 256)
     some = some_keys(3_000, seconds=3_600)
     await write(store, some, in_a_file=5_000)
-    [file] = await Index(store).files(names.day_folder(DAY))
+    [file] = await Index(store).files(rows.day_folder(DAY))
     asked: list[int] = []
     fetch = store.fetch
 

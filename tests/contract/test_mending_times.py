@@ -8,12 +8,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.common.faces import Face, mint
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.times import rfc3339
-from services.common.topics import Source
+from services.common.wire.faces import Face, mint
+from services.common.wire.times import rfc3339
+from services.common.wire.topics import Source
 from services.store.admission import to_object
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.common.message import Message
-from services.common.metrics import MQTT_DROPPED
 from services.common.mqtt import (
     MAX_WAITING,
     UNHEARD,
@@ -27,6 +25,8 @@ from services.common.mqtt import (
     reading,
 )
 from services.common.mqtt import link as mqtt_link
+from services.common.runtime.metrics import MQTT_DROPPED
+from services.common.wire.message import Message
 from services.up.brokers import MAX_PACKET_BYTES
 from tests.custody.proxy import Mode, Proxy, Shape
 from tests.support import MosquittoServer, eventually, running_broker
@@ -202,7 +202,7 @@ async def test_what_nobody_reads_at_qos_0_is_dropped_and_counted(broker: Mosquit
 WILL = Message(topic=TOPIC, payload=b"gone", qos=1)
 _HOLDER = f"""
 import asyncio, sys
-from services.common.message import Message
+from services.common.wire.message import Message
 from services.common.mqtt import Broker, Link
 
 async def main():

@@ -15,7 +15,8 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from services.common.mqtt import Broker, Link, link, patience, pulse
+from services.common.mqtt import Broker, Link, link, liveness
+from services.common.mqtt import line as patience
 from services.common.mqtt.connection import Connection
 from tests.support import MosquittoServer, eventually
 
@@ -97,8 +98,8 @@ async def asked_twice(url: str, hold_ups: HoldUps) -> None:
 def test_a_broker_that_has_answered_is_not_said_to_be_silent(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    monkeypatch.setattr(pulse, "ASK_AFTER_S", 0.02)
-    monkeypatch.setattr(pulse, "GIVE_UP_S", case.give_up_s)
+    monkeypatch.setattr(liveness, "ASK_AFTER_S", 0.02)
+    monkeypatch.setattr(liveness, "GIVE_UP_S", case.give_up_s)
     monkeypatch.setattr(link, "KEEP_ALIVE_S", case.keep_alive_s)
     with (
         held_up(monkeypatch, case.held_up_s) as hold_ups,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import structlog
 
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.mqtt import unanswered as mqtt_unanswered
 from services.common.mqtt.roster import Roster
+from services.common.wire.message import Message
 from services.up.brokers import free_port
 from tests.false_broker import FalseBroker, false_broker, goodbye, number, text
 from tests.support import MosquittoServer, eventually

@@ -20,7 +20,7 @@ from tests.tunnel import FAR, Tunnel, tunnel
 PORT = 1883
 END = """
 import asyncio, contextlib, json, sys
-from services.common.message import Message
+from services.common.wire.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
 
 async def main(url, is_sender):

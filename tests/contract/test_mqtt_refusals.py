@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.mqtt import Broker, Link, patience
+from services.common.mqtt import Broker, Link, line
 from services.common.mqtt import link as mqtt_link
 from tests.mqtt_rig import CLOSE, RESET, SILENCE, acting, downs, server
 from tests.support import MosquittoServer, eventually
@@ -83,7 +83,7 @@ async def test_a_reason_is_said_at_once_and_once_and_it_is_tried_again_after_gro
 async def test_one_that_says_nothing_is_given_up_after_a_while(
     steps: list[bytes], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_S", 0.5)
+    monkeypatch.setattr(line, "FIRST_S", 0.5)
     async with server(acting(*steps)) as port, downs(port) as reasons:
         await eventually(lambda: reasons, 3.0)
     assert words in reasons[0]

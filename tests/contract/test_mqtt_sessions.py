@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.mqtt import link as mqtt_link
+from services.common.wire.message import Message
 from tests.custody.proxy import Proxy
 from tests.support import MosquittoServer, eventually
 

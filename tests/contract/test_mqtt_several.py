@@ -12,9 +12,9 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, check_any, notes_of
 from services.common.mqtt import roster as mqtt_roster
+from services.common.wire.message import Message
 from services.up.brokers import free_port
 from tests.support import MosquittoServer, eventually, running_broker
 

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import WSMsgType, web
 from prometheus_client import REGISTRY
 
-from services.common.broker import Proxy
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.validity import chain_expiry_s
+from services.common.mqtt.broker import Proxy
+from services.common.mqtt.credentials import chain_expiry_s
+from services.common.wire.message import Message
 from services.up.brokers import free_port
 from tests.custody.proxy import Proxy as PacedProxy
 from tests.custody.proxy import Shape

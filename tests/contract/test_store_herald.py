@@ -13,13 +13,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from services.common.faces import Face, encode_face
 from services.common.mqtt import Broker, Link
-from services.common.notify.metrics import NOTIFY_DROPPED, NOTIFY_SENT
-from services.common.notify.pile import MOST
+from services.common.notify.messenger import MOST, NOTIFY_DROPPED, NOTIFY_SENT
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire.faces import Face, encode_face
+from services.common.wire.topics import Source
 from services.store.admission import Admitted, to_object
 from services.store.herald import heralding
 from services.store.settings import StoreSettings

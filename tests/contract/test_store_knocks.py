@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import encode_face
 from services.common.mqtt import Broker, Link
+from services.common.wire.faces import encode_face
 from services.store.knocking import SURE_AFTER, TOPIC
 from tests.custody.rig import PASSWORD, STORE, access_rules
 from tests.false_broker import false_broker

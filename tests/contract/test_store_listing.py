@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
-from services.common.faces import Face
 from services.common.storage.folder import FolderStore
 from services.common.storage.listing import FaceName, StoredFace, newest_first, which_are_stored
 from services.common.storage.objects import Entry, StoredObject
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.faces import Face
+from services.common.wire.topics import Source
 from services.store.admission import to_object
 from tests.storing import PORCH, TIME, jpeg
 

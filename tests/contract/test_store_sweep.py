@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common import faces
 from services.common.retention import Retention
 from services.common.storage.backends import open_store
 from services.common.storage.objects import PROBE, Copy, ObjectStore, StoredObject, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.topics import Source
 from services.store.admission import to_object
 from services.store.sweep import sweep
 from tests.storing import jpeg

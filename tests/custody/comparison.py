@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.faces import Face
-from services.common.storage.index.names import ROOT as INDEX
+from services.common.storage.index.rows import ROOT as INDEX
+from services.common.wire.faces import Face
 from tests.custody.faces import key_of
 
 

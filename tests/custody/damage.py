@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.common.faces import Face, encode_face
+from services.common.wire.faces import Face, encode_face
 
 DATABASE = "spool.db"
 TABLES = ("faces", "quarantine", "set_aside")

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from services.common.errors import Refused
-from services.common.faces import Face, encode_face
-from services.common.frames import Frame
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.receipts import decode_receipt
+from services.common.wire.faces import Face, encode_face
+from services.common.wire.frames import Frame
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
 from services.detect.questions import Questions
 from tests.custody.faces import DEVICE, renamed, seen_as
 

@@ -3,12 +3,12 @@
 import itertools
 import random
 
-from services.common.age import Label, seal
-from services.common.age_keys import read_recipient
-from services.common.faces import Face, mint
-from services.common.sights import Sight, View
-from services.common.times import from_unix_s
-from services.common.topics import Source
+from services.common.sealing.age import Label, seal
+from services.common.sealing.keys import read_recipient
+from services.common.wire.faces import Face, mint
+from services.common.wire.sights import Sight, View
+from services.common.wire.times import from_unix_s
+from services.common.wire.topics import Source
 from tests.storing import jpeg
 
 DEVICE = "porch"

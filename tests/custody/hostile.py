@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from services.common import images
-from services.common.frames import Done, Frame, decode_done, decode_frame, encode_done, encode_frame
-from services.common.message import Message
-from services.common.receipts import decode_receipt, encode_stored, encode_taken
+from services.common.images import structure
+from services.common.wire.frames import Done, Frame, decode_done, decode_frame, encode_done, encode_frame
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt, encode_stored, encode_taken
 from services.forward import intake
 from services.store import admission
 from tests.storing import HOSTILE, PORCH, TIME, jpeg, with_attribute
@@ -86,7 +86,7 @@ def _store(message: Message) -> object:
 
 
 def _image(message: Message) -> object:
-    return images.inspect(message.payload)
+    return structure.inspect(message.payload)
 
 
 DECODERS: dict[str, tuple[Callable[[Message], object], Callable[[random.Random], Message]]] = {

@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from services.common.faces import Face, mint
-from services.common.topics import Source
+from services.common.wire.faces import Face, mint
+from services.common.wire.topics import Source
 from tests.custody import damage
 from tests.custody.damage import Row, as_row, spoil
 from tests.custody.driver import WRONG_DEVICE

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from tests.conftest import skip
 from tests.home.environment import find_python
 from tests.support import MosquittoServer, ServiceProcess, eventually

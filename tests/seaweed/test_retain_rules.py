@@ -11,9 +11,9 @@ from pathlib import Path
 import aioboto3
 import pytest
 
-from services.common import faces
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.wire import faces
 from services.store.admission import to_object
 from tests.seaweed.server import DAY_S, SeaweedServer
 from tests.storing import PORCH, jpeg

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.age import new_identity
+from services.common.sealing.age import new_identity
 from tests.conftest import skip
 from tests.custody.faults import FULL, kinds
 from tests.custody.rig import rig

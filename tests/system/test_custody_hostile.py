@@ -19,10 +19,10 @@ import pytest
 from paho.mqtt.client import topic_matches_sub
 
 from services.common.errors import Refused
-from services.common.faces import encode_face
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.topics import device_topic
+from services.common.wire.faces import encode_face
+from services.common.wire.message import Message
+from services.common.wire.topics import device_topic
 from services.up.brokers import MAX_PACKET_BYTES
 from tests.custody.comparison import objects_in
 from tests.custody.faces import DEVICE, known_face

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.age import new_identity, open_sealed
-from services.common.age_keys import read_identities
+from services.common.sealing.age import new_identity, open_sealed
+from services.common.sealing.keys import read_identities
 from tests.conftest import skip
 from tests.custody.pipeline import play_clips
 from tests.support import SHARED

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import decode_face, encode_face
 from services.common.mqtt import Broker, Link
-from services.common.receipts import encode_stored
+from services.common.wire.faces import decode_face, encode_face
+from services.common.wire.receipts import encode_stored
 from tests.custody import damage
 from tests.custody.faces import DEVICE, known_face
 from tests.custody.rig import PASSWORD

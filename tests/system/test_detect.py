@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from services.common.faces import Face, decode_face
-from services.common.frames import Done, Frame, decode_done, encode_frame
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.receipts import encode_taken
-from services.common.topics import Source
+from services.common.wire.faces import Face, decode_face
+from services.common.wire.frames import Done, Frame, decode_done, encode_frame
+from services.common.wire.receipts import encode_taken
+from services.common.wire.topics import Source
 from services.detect.pacing import STILL_S
 from tests.conftest import skip
 from tests.detect_clips import MODELS, clip_jpegs, frame

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from services.common.faces import Face
-from services.common.images import inspect
+from services.common.images.structure import inspect
+from services.common.wire.faces import Face
 from services.detect import pictures
 from services.detect.pictures import Jpeg
 from tests import bombs

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.erasure import keys
-from services.common.faces import Face
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.wire import faces
+from services.common.wire.faces import Face
 from tests.storing import PORCH, jpeg, put
 
 NOW = datetime.now(UTC)

@@ -25,14 +25,14 @@ import aioboto3
 import pytest
 
 from services.commands import erase as command
-from services.common import faces
 from services.common.erasure import keys
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 from services.forward.folder import prepare
 from services.forward.rows import UNANSWERED
 from services.forward.spool import Changes, Spool

@@ -20,12 +20,12 @@ import pytest
 from paho.mqtt import publish
 from paho.mqtt.client import MQTTv311
 
-from services.common.faces import Face, decode_face, encode_face, mint
-from services.common.message import Message
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.receipts import decode_receipt, encode_stored
-from services.common.times import from_unix_s
-from services.common.topics import Source
+from services.common.wire.faces import Face, decode_face, encode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt, encode_stored
+from services.common.wire.times import from_unix_s
+from services.common.wire.topics import Source
 from tests.custody.faces import with_comment
 from tests.custody.proxy import Proxy, Shape
 from tests.support import MosquittoServer, ServiceProcess, eventually

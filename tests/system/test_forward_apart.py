@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from services.common.faces import Face, mint
-from services.common.times import from_unix_s
-from services.common.topics import Source
+from services.common.wire.faces import Face, mint
+from services.common.wire.times import from_unix_s
+from services.common.wire.topics import Source
 from tests.conftest import skip
 from tests.custody.faces import with_comment
 from tests.support import MosquittoServer, ServiceProcess, eventually, running_broker

@@ -6,11 +6,11 @@ from services.common.erasure import entries, keys
 from services.common.erasure.entries import Entry, Kind
 from services.common.erasure.reports import Report, read_report
 from services.common.erasure.selection import Selection, to_body
-from services.common.faces import encode_face, mint
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.times import from_unix_s
-from services.common.topics import Source
+from services.common.wire.faces import encode_face, mint
+from services.common.wire.message import Message
+from services.common.wire.times import from_unix_s
+from services.common.wire.topics import Source
 from services.forward.folder import prepare
 from services.forward.spool import Changes, Spool
 from services.forward.spooled import SpooledFace

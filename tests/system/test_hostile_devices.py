@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.mqtt import Broker, Link
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.topics import Source
 from services.store.group import derive
 from tests.cloud_broker import MEMORY_BYTES, CloudBroker, running_cloud_broker
 from tests.hostile_client import (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.message import Message
 from services.common.mqtt.roster import Roster
+from services.common.wire.message import Message
 from tests.false_broker import FalseBroker, false_broker, goodbye
 from tests.support import MosquittoServer, ServiceProcess, eventually
 from tests.system.test_forward import DEVICE, Detect, Store, face, neighbours, settings

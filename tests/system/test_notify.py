@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from tests.support import MosquittoServer, ServiceProcess, eventually
 from tests.watching import detect
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
+from services.common.wire.message import Message
 from tests.storing import jpeg
 from tests.support import MosquittoServer, ServiceProcess, eventually
 

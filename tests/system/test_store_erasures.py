@@ -6,19 +6,19 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.common import faces
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import Entry, Kind
 from services.common.erasure.erasing import Eraser
 from services.common.erasure.ledger import FOLDER, Ledger, name_of
 from services.common.erasure.reports import Report, write_report
 from services.common.erasure.selection import Selection, to_body
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 from tests.storing import PORCH, StoreProcess, images_in, jpeg, receipted
 from tests.support import MosquittoServer, eventually
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.mqtt import Broker, Link
-from services.common.receipts import decode_receipt
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.topics import Source
 from tests.rigs.flooding import flooding
 from tests.storing import PORCH, StoreProcess, face, images_in
 from tests.support import MosquittoServer, S3Server, eventually, running_broker

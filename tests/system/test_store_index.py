@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.mqtt import Link
 from services.common.storage.folder import FolderStore
 from services.common.storage.index.mending import mend
 from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import Row
+from services.common.wire import faces
 from tests.storing import TIME, StoreProcess, face, receipted
 from tests.support import MosquittoServer, eventually
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.mqtt import Link
+from services.common.wire import faces
 from tests.disks import Disk, mountable
 from tests.storing import StoreProcess, face, images_in, names_in, receipted
 from tests.support import MosquittoServer, S3Server

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
-from services.common.faces import Face
 from services.common.mqtt import Link
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
+from services.common.wire import faces
+from services.common.wire.faces import Face
 from services.store import keeping
 from services.store.settings import StoreSettings
 from tests.storing import PORCH, StoreProcess, images_in, jpeg, put, receipted

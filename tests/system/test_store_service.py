@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
-from services.common.message import Message
 from services.common.mqtt import Broker, Link
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 from tests.storing import (
     HOSTILE,
     PORCH,

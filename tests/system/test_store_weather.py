@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common import faces
 from services.common.mqtt import Link
+from services.common.wire import faces
 from tests.odd_s3 import OddBucket, OddKeys, Reply, error, page
 from tests.storing import StoreProcess, face, jpeg, receipted
 from tests.support import MosquittoServer, eventually

@@ -23,8 +23,8 @@ import psutil
 import pytest
 from paho.mqtt.client import MQTTv311
 
-from services.common.faces import decode_face
 from services.common.mqtt import Broker, Link
+from services.common.wire.faces import decode_face
 from tests.conftest import skip
 from tests.detect_clips import centerface_model
 from tests.disks import Disk, mountable

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from services.capture.ffmpeg import find_ffmpeg
-from services.common.jpeg_headers import with_orientation
+from services.common.images.jpeg import with_orientation
 from tests.conftest import skip
 from tests.support import SHARED
 from tests.webcam import serving

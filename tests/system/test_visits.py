@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from services.common.frames import Done, Frame, decode_done, encode_frame
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.sights import seen_in
-from services.common.topics import Source
+from services.common.wire.frames import Done, Frame, decode_done, encode_frame
+from services.common.wire.sights import seen_in
+from services.common.wire.topics import Source
 from services.detect.detectors import open_detector
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import times
 from services.common.storage import backwards as module
 from services.common.storage.backwards import backwards
 from services.common.storage.objects import Entry
+from services.common.wire import times
 
 DAY = date(2026, 3, 14)
 DAWN = times.midnight(DAY)

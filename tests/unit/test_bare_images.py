@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import bare_images, images
 from services.common.errors import Refused
+from services.common.images import structure
+from services.common.wire import bare_images
 from tests.storing import jpeg, png
 
 PIXELS = np.zeros((48, 64, 3), np.uint8)
@@ -44,7 +45,7 @@ def encoded(suffix: str) -> bytes:
     ids=["plain", "base64", "lines", "no padding", "crlf", "data URI", "another type", "padded picture"],
 )
 def test_an_image_is_read_however_it_is_written(image: bytes, written: object) -> None:
-    assert bare_images.read(written(image)) == (image, images.inspect(image))  # type: ignore[operator]
+    assert bare_images.read(written(image)) == (image, structure.inspect(image))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,11 @@ def test_what_is_no_image_is_called_what_it_is(kind: str, payload: bytes) -> Non
 def test_whatever_comes_is_read_or_refused(payload: bytes) -> None:
     with contextlib.suppress(Refused):
         image, info = bare_images.read(payload)
-        assert images.inspect(image) == info
+        assert structure.inspect(image) == info
 
 
 def test_the_topic_is_kept_as_a_header_can_carry_it() -> None:
-    info = images.inspect(jpeg())
+    info = structure.inspect(jpeg())
     assert bare_images.describe("cam/T\u00fcr 1/faces", info) == {
         "framesize": f"{info.width}x{info.height}",
         "topic": "cam/T%C3%BCr 1/faces",

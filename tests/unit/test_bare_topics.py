@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.bare_topics import (
+from services.common.errors import Refused
+from services.common.wire.bare_topics import (
     camera_of,
     check_apart,
     find_source,
@@ -11,8 +12,7 @@ from services.common.bare_topics import (
     parse,
     to_name,
 )
-from services.common.errors import Refused
-from services.common.topics import RESERVED_CAMERAS, Source, is_name
+from services.common.wire.topics import RESERVED_CAMERAS, Source, is_name
 
 UNKNOWN = Source("unknown", "unknown")
 

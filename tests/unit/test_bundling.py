@@ -4,7 +4,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.mqtt.bundling import MOST_BYTES, bundle
+from services.common.mqtt.packets import MOST_BYTES, bundle
 
 
 def packet(command: int, qos: int, body: bytes, pos: int = 0) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from services.capture.cameras import SCHEMES, Camera, parse_camera, parse_cameras, to_url
 from services.capture.options import Options, Size
 from services.common.errors import SetupError
-from services.common.scope import Scope
+from services.common.wire.scope import Scope
 
 
 def options(text: str) -> Options:

@@ -12,7 +12,7 @@ from services.capture.fit import CALM_FRAMES, LEVELS, Fit
 from services.capture.pace import MOST_PERIOD_S, Pace
 from services.capture.rate import HEADROOM, RateLimit, decoded_fps
 from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
-from services.common.message import Message
+from services.common.wire.message import Message
 from services.detect.pacing import STILL_S
 
 TIMEOUT_S = 2.0

@@ -22,8 +22,8 @@ from services.capture.recording import Recording
 from services.capture.v4l2 import Device
 from services.capture.words import MAX_LINE_CHARACTERS, MAX_LINES, LastWords, SizeChange
 from services.common.errors import Refused
-from services.common.jpeg_headers import orientation, with_orientation
-from services.common.times import EPOCH
+from services.common.images.jpeg import orientation, with_orientation
+from services.common.wire.times import EPOCH
 
 # What `v4l2-ctl --list-formats-ext` prints for three common cameras, abridged. There is no V4L2 device on a
 # test machine: that the device's own answers are read rightly, and that ffmpeg opens it, these cannot show.

@@ -1,7 +1,7 @@
 from services.capture.cameras import parse_camera
 from services.capture.metrics import DROPPED, Tally
 from services.capture.subscription import MOST_WAITING_BYTES, Subscription
-from services.common.broker import Broker
+from services.common.mqtt.broker import Broker
 from services.common.mqtt.delivery import PACKET_BYTES, Inbox
 from services.common.mqtt.packets import Publication
 

@@ -7,7 +7,7 @@ from services.capture.pictures import Jpeg
 from services.capture.redaction import redact, shown
 from services.capture.topic import Place, parse_topic, to_picture
 from services.common.errors import Refused, SetupError
-from services.common.message import Message
+from services.common.wire.message import Message
 from tests.storing import jpeg, png
 
 TINY_JPEG, TINY_PNG = jpeg(), png()

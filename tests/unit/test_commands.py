@@ -6,7 +6,7 @@ import pytest
 
 from services.commands import up
 from services.commands.arguments import Parser
-from services.common.age import new_identity
+from services.common.sealing.age import new_identity
 from tests.support import faceferry
 
 WRONG = {

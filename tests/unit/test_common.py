@@ -6,9 +6,8 @@ import sys
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from services.common.backoff import Backoff
-from services.common.batches import Batch
-from services.common.drops import Drops
+from services.common.runtime.metrics import Drops
+from services.common.runtime.queues import Backoff, Batch
 
 
 def test_waits_double_up_to_a_bound_and_start_over() -> None:
@@ -51,7 +50,7 @@ SERVICE = """
 import asyncio, sys
 from services.common import lifecycle
 from services.common.errors import SetupError
-from services.common.logging import configure_logging
+from services.common.runtime.logging import configure_logging
 configure_logging("example", "info", "json")
 
 async def wait():

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from services.common import faces, times
-from services.common.frames import Done, Frame, encode_done, encode_frame
-from services.common.message import Message
-from services.common.receipts import decode_receipt
-from services.common.topics import Source
+from services.common.wire import faces, times
+from services.common.wire.frames import Done, Frame, encode_done, encode_frame
+from services.common.wire.message import Message
+from services.common.wire.receipts import decode_receipt
+from services.common.wire.topics import Source
 from services.conformance import camera_judge, detector_judge, face_judge
 from services.conformance.camera_judge import CameraJudge
 from services.conformance.detector_judge import DetectorJudge

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import Refused
-from services.common.faces import decode_face
-from services.common.message import Message
+from services.common.wire.faces import decode_face
+from services.common.wire.message import Message
 from tests.custody import damage
 from tests.custody.faces import known_face
 

@@ -3,8 +3,8 @@ import dataclasses
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.common.faces import Face, mint
-from services.common.frames import Frame
+from services.common.wire.faces import Face, mint
+from services.common.wire.frames import Frame
 from services.detect.custody import MOST_RESEND_S, OVERHEAD_BYTES, Custody
 from tests.detect_clips import frame
 

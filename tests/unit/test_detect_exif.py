@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.common import images
-from services.common.topics import NAME_PATTERN, Source
+from services.common.images import structure
+from services.common.wire.topics import NAME_PATTERN, Source
 from services.detect import exif, pictures
 from tests.conftest import skip
 from tests.storing import jpeg, png
@@ -43,7 +43,7 @@ def test_a_picture_says_when_and_by_whom_it_was_taken(image: bytes, source: Sour
 @pytest.mark.parametrize("image", [jpeg(), png()], ids=["jpeg", "png"])
 def test_its_pixels_stay_and_its_structure_is_sound(image: bytes) -> None:
     written = exif.add(image, FRONT, TIME)
-    assert images.inspect(written) == images.inspect(image)
+    assert structure.inspect(written) == structure.inspect(image)
     pixels, expected = (np.asarray(Image.open(io.BytesIO(each))) for each in (written, image))
     assert np.array_equal(pixels, expected)
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.common.frames import Frame
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.topics import Source
 from services.detect.freshness import DISBELIEF_S, MEMORY_S, PROOF_S, Freshness
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

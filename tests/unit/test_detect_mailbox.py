@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.frames import Frame
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.topics import Source
 from services.detect.mailbox import MAX_PACED, MAX_PACED_BYTES, Mailbox
 from tests.detect_clips import frame
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.frames import MOST_NEXT_S
-from services.common.sights import LEAST_HASTE, MOST_HASTE
-from services.common.topics import Source
+from services.common.wire.frames import MOST_NEXT_S
+from services.common.wire.sights import LEAST_HASTE, MOST_HASTE
+from services.common.wire.topics import Source
 from services.detect.pacing import LINGER_S, STILL_S, UNKNOWN_S, Attention, Glimpse, next_look_s
 
 LONG_S = 60.0

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.images import inspect
-from services.common.jpeg_headers import segments, with_orientation
+from services.common.images.jpeg import segments, with_orientation
+from services.common.images.structure import inspect
 from services.detect import pictures
 from services.detect.pictures import Jpeg, Picture
 from tests.odd_jpeg import odd_jpeg

@@ -1,6 +1,6 @@
 import numpy as np
 
-from services.common.sights import Sight
+from services.common.wire.sights import Sight
 from services.detect.boxes import Detections
 from services.detect.places import AFTER_FACE_S, MOST_MISSED, Faces, Missed, missed_after
 

@@ -7,9 +7,9 @@ import pytest
 import structlog
 
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import LinkDown
-from services.common.sights import Answer, Seen, View, Wanted, Why, decode_seen, encode_wanted
+from services.common.wire.message import Message
+from services.common.wire.sights import Answer, Seen, View, Wanted, Why, decode_seen, encode_wanted
 from services.detect import questions
 from services.detect.questions import Questions
 from tests.detect_clips import frame

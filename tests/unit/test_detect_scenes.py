@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from services.detect.places import Faces
 from services.detect.scenes import RECENT_S, Scene, Scenes, Shape
 

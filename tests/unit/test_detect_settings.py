@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.settings import load
+from services.common.runtime.settings import load
 from services.detect.settings import DetectSettings
 from services.detect.threads import default_count, usable_cores
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -6,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.detect.boxes import Floats
-from services.detect.pictures import Grey
 from services.detect.stillness import CELL_PX, Reference, cell_shape, compare, learn, renew
 from tests.still_scenes import HEIGHT, WIDTH, Room
+
+if TYPE_CHECKING:
+    from services.detect.pictures import Grey
 
 ROWS = np.arange(HEIGHT)[:, None]
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import faces
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import BrokenLog, Entry, Kind
 from services.common.erasure.selection import KeptOut, Selection, check, from_body, to_body
 from services.common.errors import Refused
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.topics import Source
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 FRONT, YARD = Source("porch", "front"), Source("porch", "yard")

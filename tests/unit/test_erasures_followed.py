@@ -2,17 +2,19 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import Entry, Kind
-from services.common.erasure.following import STALE_S, Following
-from services.common.erasure.ledger import FOLDER, name_of
+from services.common.erasure.ledger import FOLDER, STALE_S, Following, name_of
 from services.common.erasure.selection import Selection, to_body
-from services.common.errors import Refused
 from services.common.storage.folder import FolderStore
 from services.common.storage.objects import StoreUnavailable
+
+if TYPE_CHECKING:
+    from services.common.errors import Refused
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 SIGN, VERIFY = keys.signer(keys.make().decode())

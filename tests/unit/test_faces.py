@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import faces, times
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.topics import Source
+from services.common.wire import faces, times
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 
 FRONT = Source("porch", "front")
 TIME = times.parse_rfc3339("2026-01-31T23:59:59.000007Z")

@@ -1,14 +1,17 @@
 import argparse
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rigs.report.findings import Figure
 from tests.rigs.soak import verdict
 from tests.rigs.soak.flatness import LEAST_COUNTED, MOST_RISE, WINDOWS, Sample, course
 from tests.rigs.soak.soaking import SERVICES, Soaked
+
+if TYPE_CHECKING:
+    from tests.rigs.report.findings import Figure
 
 WARM_S, END_S, EVERY_S = 600.0, 3_600.0, 5.0
 TIMES = [step * EVERY_S for step in range(int(END_S / EVERY_S))]

@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
-from services.common import faces
-from services.common.bare_topics import parse
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.bare_topics import parse
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 from services.forward.intake import admit
 from services.store.admission import admit as store_admit
 from tests.bombs import progressive, real_progressive

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.common.message import Message
+from services.common.wire.message import Message
 from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.hush import FEW, FIRST_PATIENCE_S
 from services.forward.outbox import (

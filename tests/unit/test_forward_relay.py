@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import LinkDown
+from services.common.wire.message import Message
 from services.forward import relay
 from services.forward.relay import Relay
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.message import Message
+from services.common.wire.message import Message
 from services.forward import rows
 from services.forward.folder import prepare
 from services.forward.orders import Delete, PutBack, Quarantine, SetAside

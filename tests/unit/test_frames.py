@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import times
 from services.common.errors import Refused
-from services.common.frames import (
+from services.common.wire import times
+from services.common.wire.frames import (
     MOST_NEXT_S,
     Done,
     Frame,
@@ -15,8 +15,8 @@ from services.common.frames import (
     encode_done,
     encode_frame,
 )
-from services.common.message import Message
-from services.common.topics import Source
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
 
 FRONT = Source("porch", "front")
 TIME = times.parse_rfc3339("2026-01-31T23:59:59.000007Z")

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.common import access
-from services.common.access import SESSION_S, Guard, Sessions, is_loopback, is_own_name
 from services.common.errors import Refused
 from services.common.retention import KEEP, Retention
+from services.common.runtime import access
+from services.common.runtime.access import SESSION_S, Guard, Sessions, is_loopback, is_own_name
 from services.common.storage.objects import StoredObject
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from services.gallery import chart
 from services.gallery.portrait import describe
 from services.gallery.presence import MAX_SOURCES, Presence, Status

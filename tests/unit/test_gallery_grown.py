@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.status import because, why
 from services.common.storage.visit_lookup import Known
 from services.common.storage.visits import Part
-from services.common.topics import Source
+from services.common.wire.message import Message
+from services.common.wire.status import because, why
+from services.common.wire.topics import Source
 from services.gallery.day import rows_of
 from services.gallery.presence import Presence
 from services.gallery.selection import Selection

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.greeting import add_password, why_no_broker, why_unusable
-from services.common.mqtt.publish import read_binary, varint
+from services.common.mqtt.greeting import add_password, why_no_broker, why_unusable
+from services.common.mqtt.packets import read_binary, varint
 
 
 @given(client_id=st.text(max_size=200), password=st.text(max_size=20_000))

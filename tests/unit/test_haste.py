@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.common.sights import MOST_HASTE, Sight
+from services.common.wire.sights import MOST_HASTE, Sight
 from services.forward.visits.haste import LEAVING, RESTING
 from services.forward.visits.visits import Rules, Visits
 from tests.visits_rig import WIDTH, seen, sight

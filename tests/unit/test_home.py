@@ -5,12 +5,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from services.common import faces
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.mqtt import LinkDown
-from services.common.topics import Source
-from services.common.visits import News, Stage
+from services.common.wire import faces
+from services.common.wire.message import Message
+from services.common.wire.topics import Source
+from services.common.wire.visits import News, Stage
 from services.forward.home.days import Day, read_day
 from services.forward.home.home import COMES_BACK_S, DEVICE_EVERY_S, MOST_CAMERAS, Home
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.images import MAX_PADDING_BYTES, ImageInfo, inspect, trim
+from services.common.images.structure import MAX_PADDING_BYTES, ImageInfo, inspect, trim
 
 NOISE = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 JPEG = cv2.imencode(".jpg", NOISE)[1].tobytes()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from services.common.errors import Refused
-from services.common.images import ImageInfo, inspect, trim
-from services.common.jpeg_work import MAX_SCANS, read_frame_header
+from services.common.images.jpeg import MAX_SCANS, read_frame_header
+from services.common.images.structure import ImageInfo, inspect, trim
 from tests import bombs
 from tests.bombs import before_scan, behind_start, chunk, flat, png, progressive, real_progressive, zeros
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.jpeg_headers import (
+from services.common.images.jpeg import (
     UPRIGHT,
     end_of_image,
     frame_size,

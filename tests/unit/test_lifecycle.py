@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.retention import KEEP, Retention
-from services.common.storage.lifecycle import Rule, clashes, faces_prefix, is_kept, rules_for, wanted
+from services.common.storage.s3_lifecycle import Rule, clashes, faces_prefix, is_kept, rules_for, wanted
 
 MONTH = Retention(30)
 FOREIGN: Rule = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common import lock
 from services.common.errors import SetupError
+from services.common.runtime import lock
 
 
 async def test_the_second_stands_by_until_the_first_lets_go(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.common.sights import Sight, View
+from services.common.wire.sights import Sight, View
 from tests.rigs.looks.rehearsal import Moment, Rehearsal, Sighting, rehearse
 from tests.rigs.looks.script import STREET_S, street
 from tests.rigs.looks.verdict import Outcome, compare

@@ -1,6 +1,6 @@
 """When a way is taken for one that swallows large packets."""
 
-from services.common.mqtt.path import PROBATION_S, SEGMENTS_BYTES, SHORT_S, Path
+from services.common.mqtt.line import PROBATION_S, SEGMENTS_BYTES, SHORT_S, Path
 
 
 def test_a_way_on_which_large_messages_pass_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-from services.common.news import SAY_AGAIN_S, News
+from services.common.runtime.queues import SAY_AGAIN_S, News
 
 
 def test_a_reason_is_news_once() -> None:

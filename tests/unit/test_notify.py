@@ -8,7 +8,6 @@ from email.policy import HTTP
 
 import pytest
 
-from services.common.faces import Face, mint
 from services.common.notify.letters import (
     MOST_PICTURE_BYTES,
     Came,
@@ -19,9 +18,10 @@ from services.common.notify.letters import (
     signature,
     write,
 )
-from services.common.notify.pile import LAST_RETRY_S, MOST, Pile
-from services.common.topics import Source
-from services.common.visits import News, Stage
+from services.common.notify.messenger import LAST_RETRY_S, MOST, Pile
+from services.common.wire.faces import Face, mint
+from services.common.wire.topics import Source
+from services.common.wire.visits import News, Stage
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 NEWS = Came.of(News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.common.parquet import tables
 from services.common.parquet.columns import Column, Type
-from services.common.parquet.errors import BadParquet
+from services.common.parquet.thrift import BadParquet
 
 COLUMNS = (
     Column("id", Type.TEXT),

@@ -1,4 +1,4 @@
-from services.common.mqtt.patience import FIRST_S, MOST_S, Patience
+from services.common.mqtt.line import FIRST_S, MOST_S, Patience
 
 
 def test_the_first_tries_are_short_and_later_ones_long() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import SetupError
-from services.common.topics import is_name
+from services.common.wire.topics import is_name
 from services.pki import certificates
 from services.pki.certificates import Identity
 

@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 
 from services.common.errors import SetupError
-from services.common.lock import held
+from services.common.runtime.lock import held
 from services.pki import certificates, register
 from services.pki.files import Owner
 from services.pki.folder import PkiFolder

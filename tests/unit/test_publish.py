@@ -8,9 +8,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.common.message import Message
-from services.common.mqtt.packets import to_properties, unacknowledged
-from services.common.mqtt.publish import PublishProperties, read_properties
+from services.common.mqtt.packets import PublishProperties, read_properties, to_properties, unacknowledged
+from services.common.wire.message import Message
 
 # paho reads no control characters, though MQTT 5 allows them.
 texts = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs", "Cc", "Cn"]), max_size=300)

@@ -1,4 +1,4 @@
-from services.common.mqtt.pulse import ASK_AFTER_S, GIVE_UP_S, Pulse
+from services.common.mqtt.liveness import ASK_AFTER_S, GIVE_UP_S, Pulse
 
 
 def begun() -> Pulse:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import MQTTErrorCode
 
-from services.common.message import Message
 from services.common.mqtt.packets import Publication
 from services.common.mqtt.reading import Reader
+from services.common.wire.message import Message
 from tests.flood import packet
 
 PINGRESP = b"\xd0\x00"

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.receipts import Receipt, decode_receipt, encode_stored, encode_taken
+from services.common.wire.message import Message
+from services.common.wire.receipts import Receipt, decode_receipt, encode_stored, encode_taken
 
 ids = st.from_regex(r"\A[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{32}\Z")
 

@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from services.common import faces
 from services.common.errors import Refused
-from services.common.frames import Done, decode_done
-from services.common.message import Message
-from services.common.receipts import Receipt, decode_receipt, encode_stored, sort_out
-from services.common.refusals import refuse_frame, refuse_seen
-from services.common.sights import decode_wanted
-from services.common.topics import Source, levels_of
+from services.common.wire import faces
+from services.common.wire.frames import Done, decode_done
+from services.common.wire.message import Message
+from services.common.wire.receipts import Receipt, decode_receipt, encode_stored, sort_out
+from services.common.wire.refusals import refuse_frame, refuse_seen
+from services.common.wire.sights import decode_wanted
+from services.common.wire.topics import Source, levels_of
 from tests.storing import face
 
 ID = face().id

@@ -10,8 +10,9 @@ from services.common.storage.s3_credentials import (
     STATIC_FOR_S,
     STATIC_REFUSALS_WITHIN_S,
     CredentialKeeper,
+    Found,
+    Keys,
 )
-from services.common.storage.s3_keys import Found, Keys
 
 HOUR_S = 3600.0
 DENIED = StoreUnavailable("no_credentials", "denied")

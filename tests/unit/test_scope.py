@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.frames import Frame, decode_frame, encode_frame
-from services.common.scope import (
+from services.common.shading import hidden, hide
+from services.common.wire.frames import Frame, decode_frame, encode_frame
+from services.common.wire.scope import (
     WHOLE,
     WHOLE_SIDE,
     Mask,
@@ -18,8 +19,7 @@ from services.common.scope import (
     mask_to_wire,
     read_mask,
 )
-from services.common.shading import hidden, hide
-from services.common.topics import Source
+from services.common.wire.topics import Source
 from tests.storing import with_attribute
 
 LEFT_THIRD = read_mask("0,0,0.3333,0,0.3333,1,0,1")

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common import age, faces, sealed
-from services.common.age import CannotOpen, Label
-from services.common.age_keys import read_identities, read_recipient
 from services.common.errors import Refused
+from services.common.sealing import age
+from services.common.sealing.age import CannotOpen, Label
+from services.common.sealing.keys import read_identities, read_recipient
 from services.common.storage import sidecar
-from services.common.topics import Source
+from services.common.wire import envelope, faces
+from services.common.wire.topics import Source
 from services.detect.sealing import finished
 from services.detect.settings import DetectSettings
 from services.forward.intake import admit as forward_admit
@@ -74,7 +75,7 @@ def test_the_same_picture_is_sealed_the_same_and_any_other_otherwise() -> None:
     ]
     assert len({data, *others}) == 6
     # Nothing that was derived is used for two pictures.
-    assert len({each[len(sealed.header_of(each)) :][:16] for each in (data, *others)}) == 6
+    assert len({each[len(envelope.header_of(each)) :][:16] for each in (data, *others)}) == 6
 
 
 def test_what_is_said_of_a_visit_is_not_sealed_for_it_may_differ_the_next_time() -> None:
@@ -123,11 +124,11 @@ def test_a_file_that_was_cut_or_changed_is_never_taken_for_whole(data: st.DataOb
 @settings(max_examples=300)
 @given(st.binary(max_size=400), st.binary(max_size=200))
 def test_whatever_comes_is_opened_or_not_without_ado(head: bytes, body: bytes) -> None:
-    for data in (head, sealed.INTRO + head + body, sealed_for(RECIPIENT)[:80] + head):
+    for data in (head, envelope.INTRO + head + body, sealed_for(RECIPIENT)[:80] + head):
         with pytest.raises(CannotOpen):
             age.open_sealed(data, KEYS)
         with pytest.raises(Refused):
-            sealed.check(data, {"sealed": "image/jpeg"})
+            envelope.check(data, {"sealed": "image/jpeg"})
 
 
 def test_keys_are_those_of_age() -> None:
@@ -160,7 +161,7 @@ def test_age_itself_opens_what_we_seal_and_the_other_way_round() -> None:
         theirs = pyrage.encrypt(picture, [identity.to_public()])
         assert age.open_sealed(theirs, KEYS) == picture
         if size:
-            sealed.check(theirs, {"sealed": "image/jpeg"})
+            envelope.check(theirs, {"sealed": "image/jpeg"})
 
 
 def test_a_sealed_face_is_taken_by_forward_and_store_and_its_id_names_what_is_sealed() -> None:
@@ -206,7 +207,7 @@ def test_what_was_measured_is_left_out_where_that_is_wanted() -> None:
 def test_a_sealed_face_fits_where_one_was_to_fit() -> None:
     for size in (100, 65_536, 1_000_000):
         data = sealed_for(RECIPIENT, OTHER_RECIPIENT, picture=bytes(size))
-        assert len(data) - size <= sealed.most_more_bytes(size, 2)
+        assert len(data) - size <= envelope.most_more_bytes(size, 2)
 
 
 def test_faceferry_opens_what_lies_in_a_folder(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 from pydantic import Field, SecretStr
 
 from services.capture.settings import CaptureSettings
-from services.common.broker import Broker
-from services.common.settings import CloudSettings, DeviceSettings, Settings, describe, load
+from services.common.mqtt.broker import Broker
+from services.common.runtime.settings import CloudSettings, DeviceSettings, Settings, describe, load
 
 
 class Example(DeviceSettings, CloudSettings):

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.capture.settings import CaptureSettings
-from services.common.broker import Broker
-from services.common.settings import CloudSettings, DeviceSettings, Settings, load
+from services.common.mqtt.broker import Broker
+from services.common.runtime.settings import CloudSettings, DeviceSettings, Settings, load
 from services.detect.settings import DetectSettings
 from services.forward.settings import ForwardSettings
 from services.gallery.settings import GallerySettings

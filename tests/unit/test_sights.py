@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.sights import (
+from services.common.wire.message import Message
+from services.common.wire.sights import (
     LEAST_HASTE,
     MOST_HASTE,
     SIGNATURE_BYTES,
@@ -26,8 +26,8 @@ from services.common.sights import (
     encode_wanted,
     wanted_topic,
 )
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 
 tenths = st.integers(-10_000, 10_000).map(lambda value: value / 10)
 sizes = st.integers(1, 10_000).map(lambda value: value / 10)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.message import Message
-from services.common.status import LAST, Order, Sayings, every_s
-from services.common.topics import Source
+from services.common.wire.message import Message
+from services.common.wire.status import LAST, Order, Sayings, every_s
+from services.common.wire.topics import Source
 from services.gallery.presence import SETTLED_S, SILENT_TIMES, Presence, Status
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)

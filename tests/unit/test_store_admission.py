@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common import faces
-from services.common.bare_topics import parse
 from services.common.errors import Refused
-from services.common.message import Message
 from services.common.retention import Retention
 from services.common.storage.keys import parse_key
+from services.common.wire import faces
+from services.common.wire.bare_topics import parse
+from services.common.wire.message import Message
 from services.store.admission import admit
 from tests.storing import HOSTILE, PORCH, TIME, face, jpeg, message_of, png, with_attribute
 

@@ -1,9 +1,9 @@
 import asyncio
 import json
 
-from services.common.message import Message
 from services.common.mqtt import LinkDown
-from services.common.receipts import MAX_IDS, Receipt, decode_receipt
+from services.common.wire.message import Message
+from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
 from services.store.answers import Answers
 from tests.storing import face
 

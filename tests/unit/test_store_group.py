@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.common.settings import load
+from services.common.runtime.settings import load
 from services.store.group import PLAIN, share
 from services.store.settings import StoreSettings
 

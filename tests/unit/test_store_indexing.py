@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.common import faces
 from services.common.parquet import tables
 from services.common.storage.index import rows
-from services.common.storage.index.names import Hour
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import Hour, Row
 from services.common.storage.objects import Entry, StoreUnavailable
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.topics import Source
 from services.store import indexing as module
 from services.store.admission import Admitted, to_object
 from services.store.indexing import indexing

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.faces import mint_id
 from services.common.storage.keys import FaceKey, parse_key
-from services.common.topics import Source
+from services.common.wire.faces import mint_id
+from services.common.wire.topics import Source
 from tests.storing import PORCH, TIME
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)

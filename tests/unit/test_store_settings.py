@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from obstore.store import S3Store as Client
 
 from services.common.errors import SetupError
-from services.common.settings import load
+from services.common.runtime.settings import load
 from services.common.storage.locations import Bucket, Folder, parse_location
 from services.common.storage.s3_client import Clients, S3Settings
 from services.common.storage.settings import ObjectStoreSettings

@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from services.common import faces
 from services.common.errors import Refused
 from services.common.storage.objects import StoreUnavailable
-from services.common.topics import Source
+from services.common.wire import faces
+from services.common.wire.topics import Source
 from services.store import writer as module
 from services.store.admission import Admitted, admit
 from services.store.availability import Availability

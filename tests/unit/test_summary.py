@@ -6,8 +6,8 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from services.common import summary
-from services.common.summary import Progress, summarise, total, waiting
+from services.common.runtime import metrics
+from services.common.runtime.metrics import Progress, summarise, total, waiting
 
 
 def test_what_was_added_is_said_and_what_was_not_is_left_out() -> None:
@@ -30,8 +30,8 @@ def test_what_waits_is_said_with_its_age_and_the_reason() -> None:
 
 
 async def test_nothing_is_said_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "FIRST_S", 0.001)
-    monkeypatch.setattr(summary, "EVERY_S", 0.001)
+    monkeypatch.setattr(metrics, "FIRST_S", 0.001)
+    monkeypatch.setattr(metrics, "EVERY_S", 0.001)
     counts = iter([0, 0, 4, 4, 4, 4])
     waits = iter([{}, {}, {}, {"waiting": 1}])
     with structlog.testing.capture_logs() as logs:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from services.common import tracing
 from services.common.errors import SetupError
-from services.common.faces import encode_face
-from services.common.frames import Frame, decode_frame, encode_frame
-from services.common.topics import Source
-from services.common.traces_settings import TracesSettings
-from services.common.tracing import NO_SPAN, Span
+from services.common.runtime import tracing
+from services.common.runtime.traces_settings import TracesSettings
+from services.common.runtime.tracing import NO_SPAN, Span
+from services.common.wire.faces import encode_face
+from services.common.wire.frames import Frame, decode_frame, encode_frame
+from services.common.wire.topics import Source
 from services.forward.journeys import Journeys
 from services.forward.spooled import SpooledFace, from_row, to_row
 from services.store.admission import admit
@@ -130,7 +130,7 @@ def test_faces_that_nobody_traced_go_out_as_they_came(told: Told) -> None:
 async def test_who_wants_traces_without_the_extra_is_told_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "services.common.otel", None)
+    monkeypatch.setitem(sys.modules, "services.common.runtime.otel", None)
 
     async def work() -> None:
         raise AssertionError

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from services.common.turns import Turns
+from services.common.runtime.queues import Turns
 
 
 class Counted:

@@ -8,8 +8,7 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
-from services.common.storage.addresses import state_folder, store_url
-from services.common.storage.locations import Folder, parse_location
+from services.common.storage.locations import Folder, parse_location, state_folder, store_url
 from services.up import brokers, run
 from services.up.checks import check_settings
 from services.up.console import Console, ended_in, problem_of, render, second_choice_in

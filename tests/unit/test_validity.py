@@ -7,7 +7,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.validity import DAY_S, SOON_S, Reminders, authority_expiry_s, chain_expiry_s, expiry_s
+from services.common.mqtt.credentials import (
+    DAY_S,
+    SOON_S,
+    Reminders,
+    authority_expiry_s,
+    chain_expiry_s,
+    expiry_s,
+)
 from services.pki import certificates
 
 AUTHORITY = certificates.make_authority(datetime(1980, 1, 1, tzinfo=UTC))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from services.common import lifecycle, variables
-from services.common.settings import variables_of
+from services.common.runtime import lifecycle, variables
+from services.common.runtime.settings import variables_of
 from tests.unit.test_settings_any import SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_every_variable_of_compose_files_scripts_and_commands_is_known() -> None
     named = {name for text in texts for name in NAMED.findall(text)} - ABBREVIATED
     named = {name for name in named if not name.startswith("TEST_") or name == "TEST_TOPIC"}
     missing = named - variables.OF_SERVICES - variables.OF_OTHERS
-    assert not missing, f"add to OF_OTHERS in services/common/variables.py: {sorted(missing)}"
+    assert not missing, f"add to OF_OTHERS in services/common/runtime/variables.py: {sorted(missing)}"
     assert not variables.OF_OTHERS - named, "nobody names these any more"
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.sights import Sight, Wanted, Why
-from services.common.visits import Stage
+from services.common.wire.sights import Sight, Wanted, Why
+from services.common.wire.visits import Stage
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.order import MOST_WAITING, PATIENCE_S, Order
 from services.forward.visits.quality import frontality, quality

@@ -14,7 +14,7 @@ from services.capture.onvif.messages import Profile
 from services.capture.onvif.xml import MOST_BYTES, NotXml, parse
 from services.capture.redaction import without_named
 from services.common.errors import FaceferryError
-from services.common.trust import ANYBODY
+from services.common.runtime.trust import ANYBODY
 
 _INSTEAD = "PASSWORD"
 _SOAP = "application/soap+xml; charset=utf-8"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from services.common import times
 from services.common.erasure.selection import Selection, from_body
 from services.common.errors import FaceferryError, Refused
+from services.common.wire import times
 
 DOMAIN = b"faceferry erasure log 1\n"
 MOST_LINE_BYTES = 256 * 1024

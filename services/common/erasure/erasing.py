@@ -14,12 +14,12 @@ from services.common.erasure.entries import Entry, Kind, Sign, unfinished
 from services.common.erasure.finding import Found, copies_of, index_folders, look, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import MOST_IDS, Selection, to_body
-from services.common.storage.index import names as index_names
+from services.common.storage.index import rows as index_names
 from services.common.storage.index.mending import leave_out
-from services.common.storage.index.names import Hour
 from services.common.storage.index.reading import Index
+from services.common.storage.index.rows import Hour
 from services.common.storage.objects import Copy, WholeStore
-from services.common.topics import Source
+from services.common.wire.topics import Source
 
 AT_ONCE = 500
 """Copies that are removed before the next are looked for."""

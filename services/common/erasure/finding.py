@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from services.common.erasure.selection import Selection
-from services.common.storage.index import names as index_names
-from services.common.storage.index.asking import Wanted
-from services.common.storage.index.asking import find as find_rows
+from services.common.runtime.queues import Turns
+from services.common.storage.index import rows as index_names
+from services.common.storage.index.reading import Wanted
+from services.common.storage.index.reading import find as find_rows
 from services.common.storage.keys import FaceKey, day_folder, face_in, id_time, parse_key
 from services.common.storage.objects import Copy, NoSuchObject, WholeStore
 from services.common.storage.visits import part_in
-from services.common.topics import Source
-from services.common.turns import Turns
+from services.common.wire.topics import Source
 
 MOST_DAYS = 400
 """Of more days than these everything is listed."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.common.errors import Refused, is_reason
-from services.common.payloads import from_json, to_json
-from services.common.topics import is_name
+from services.common.wire.message import from_json, to_json
+from services.common.wire.topics import is_name
 
 STORE = "_store"
 """In the place of a device's name: the store, which keeps late ones out from then on."""

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.common import times
 from services.common.errors import Refused
-from services.common.faces import is_id
 from services.common.storage.visits import is_visit
-from services.common.topics import Source, is_name
+from services.common.wire import times
+from services.common.wire.faces import is_id
+from services.common.wire.topics import Source, is_name
 
 MOST_IDS = 1_000
 """Of more several orders are made: each is one message, 70 kB at most."""

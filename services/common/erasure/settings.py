@@ -4,7 +4,7 @@ from pydantic import Field
 
 from services.common.erasure.entries import Verify
 from services.common.errors import SetupError
-from services.common.settings import MayBeInFile, Settings
+from services.common.runtime.settings import MayBeInFile, Settings
 
 
 class ErasureSettings(Settings):

@@ -1,7 +1,7 @@
 """Connections to brokers. Nothing else in this project knows the MQTT library."""
 
-from services.common.broker import Broker
 from services.common.mqtt.asking import BrokerUnavailable, look_at
+from services.common.mqtt.broker import Broker
 from services.common.mqtt.delivery import MAX_WAITING, Delivery
 from services.common.mqtt.link import Link
 from services.common.mqtt.outgoing import LinkDown, PacketTooLarge

@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import aiomqtt
 
-from services.common.broker import Broker
-from services.common.credentials import Credentials
 from services.common.errors import FaceferryError
+from services.common.mqtt.broker import Broker
+from services.common.mqtt.credentials import Credentials
 from services.common.mqtt.joining import make_connection
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line

@@ -12,7 +12,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from services.common.endings import (
+from services.common.mqtt import dialling
+from services.common.mqtt.dialling import Way, open_socket
+from services.common.mqtt.greeting import CONNECT, add_password, why_no_broker
+from services.common.mqtt.liveness import Pulse
+from services.common.mqtt.packets import PUBLISH, bundle
+from services.common.mqtt.reading import Reader
+from services.common.mqtt.reasons import (
     KEEP_ALIVE_TIMEOUT,
     TAKEN_OVER,
     Ear,
@@ -21,13 +27,6 @@ from services.common.endings import (
     why_refused,
     words_of,
 )
-from services.common.greeting import CONNECT, add_password, why_no_broker
-from services.common.mqtt import sockets
-from services.common.mqtt.bundling import bundle
-from services.common.mqtt.dialling import Way, open_socket
-from services.common.mqtt.packets import PUBLISH
-from services.common.mqtt.pulse import Pulse
-from services.common.mqtt.reading import Reader
 
 GOODBYE_TIMEOUT_S = 1.0
 _NO_CALL = 1
@@ -185,7 +184,7 @@ class Connection(aiomqtt.Client):
             self._hear()
         now_s = time.monotonic()
         self._note_answer()
-        unsent_bytes = sockets.unsent_bytes(self._client.socket())
+        unsent_bytes = dialling.unsent_bytes(self._client.socket())
         # Of a WebSocket's frame that is not whole yet paho sees nothing.
         heard_s = getattr(paho.socket(), "heard_s", 0.0)
         if 0 < unsent_bytes < self._unsent_bytes:
@@ -240,7 +239,7 @@ class Connection(aiomqtt.Client):
         paho: Any = self._client
         self.reader.on_publication = lambda _: None
         heard_out = asyncio.Event()
-        paho._sock_close = functools.partial(sockets.close_at_the_second_call, paho, heard_out)
+        paho._sock_close = functools.partial(dialling.close_at_the_second_call, paho, heard_out)
         try:
             if paho.disconnect() == 0:
                 with contextlib.suppress(TimeoutError):
@@ -352,7 +351,7 @@ class Connection(aiomqtt.Client):
         looks at its clock first, and only then at the answer that has come meanwhile.
         """
         sock: Any = self._client.socket()
-        if not self._is_resting and sockets.has_come(sock):
+        if not self._is_resting and dialling.has_come(sock):
             self._read()
 
     def _on_socket_register_write(self, client: Any, userdata: object, sock: Any) -> None:

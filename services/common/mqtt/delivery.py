@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
-from services.common.drops import Drops
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.metrics import MQTT_DROPPED
 from services.common.mqtt.connection import Connection
+from services.common.mqtt.line import LARGE_BYTES
 from services.common.mqtt.packets import Publication
-from services.common.mqtt.path import LARGE_BYTES
+from services.common.runtime.metrics import MQTT_DROPPED, Drops
+from services.common.wire.message import Message
 
 PACKET_BYTES = 2_048
 """What a packet that waits takes of memory besides itself."""

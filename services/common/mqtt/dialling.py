@@ -1,16 +1,51 @@
 """How a socket to a broker comes to be: straight or through a proxy, in small segments, as a WebSocket."""
 
+import asyncio
 import contextlib
+import fcntl
 import http.client
+import select
 import socket
+import sys
+import termios
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.common.broker import Proxy
+from services.common.mqtt.broker import Proxy
 from services.common.mqtt.websocket import WebSocket
+
+
+def has_come(sock: Any) -> bool:
+    """Say whether there is something to read, or the end."""
+    if sock is None or sock.fileno() < 0:
+        return False
+    ready = select.poll()
+    ready.register(sock.fileno(), select.POLLIN)
+    return bool(ready.poll(0))
+
+
+def unsent_bytes(sock: Any) -> int:
+    """Return how many of our bytes the other side has not taken yet; 0 where nobody knows."""
+    if sock is None:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
+
+
+def close_at_the_second_call(paho: Any, closed: asyncio.Event) -> None:
+    """Stand in for paho's closing, which comes right after its goodbye, and again when the broker closes."""
+
+    def close() -> None:
+        vars(paho).pop("_sock_close")
+        paho._sock_close()
+        closed.set()
+
+    paho._sock_close = close
 
 
 @dataclass(frozen=True, slots=True)

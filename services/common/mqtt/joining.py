@@ -1,5 +1,6 @@
-"""How a connection is made ready: what is said to a broker at first, and what it says of itself."""
+"""How a connection is made ready: who we are, and what we and the broker say at first."""
 
+import secrets
 from collections.abc import Callable, Collection, Container, Sequence
 from typing import Any
 
@@ -8,12 +9,52 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from services.common.message import Message
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.dialling import Way
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
 from services.common.mqtt.packets import to_properties
+from services.common.wire.message import Message
+
+TOO_SHORT_LIVED = 3
+"""So many connections in a row that were none look as if another client had our id."""
+
+
+class Identity:
+    """The client id of a link: the same for all its connections, as long as nobody else has it.
+
+    Args:
+        name: `{service}-{device}`; a random end makes it unique to the process.
+
+    Attributes:
+        name: that.
+        client_id: with that end.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client_id = _mint(name)
+        self._short_lived = 0
+
+    def ended(self, *, is_short: bool, is_taken_over: bool) -> None:
+        """Note that a connection has ended which had been up.
+
+        We have no other that is alive: if another has taken it over, somebody else has this id, as a copy of
+        a running machine has. Taking it back would go on for ever. Not every broker says that this is it.
+
+        Args:
+            is_short: it was none to speak of.
+            is_taken_over: the broker says that another has connected with its id.
+        """
+        self._short_lived = self._short_lived + 1 if is_short else 0
+        if is_taken_over or self._short_lived >= TOO_SHORT_LIVED:
+            self.client_id = _mint(self.name)
+            self._short_lived = 0
+
+
+def _mint(name: str) -> str:
+    return f"{name}-{secrets.token_hex(4)}"
+
 
 NO_SHARED = 0x9E
 

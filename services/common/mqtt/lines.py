@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.common.backoff import Backoff
-from services.common.broker import Broker
-from services.common.credentials import Credentials
-from services.common.endings import LACKING, PACKET_TOO_LARGE, SERVER_MOVED, USE_ANOTHER_SERVER
-from services.common.metrics import MQTT_LINK_UP
 from services.common.mqtt.asking import BrokerUnavailable, ask
+from services.common.mqtt.broker import Broker
 from services.common.mqtt.connection import Connection
+from services.common.mqtt.credentials import Credentials
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
+from services.common.mqtt.reasons import LACKING, PACKET_TOO_LARGE, SERVER_MOVED, USE_ANOTHER_SERVER
 from services.common.mqtt.roster import Roster
+from services.common.runtime.metrics import MQTT_LINK_UP
+from services.common.runtime.queues import Backoff
 
 MOVE_ON_S = 0.2
 """The longest wait before another broker is tried."""

@@ -14,19 +14,17 @@ from typing import Self
 
 import aiomqtt
 
-from services.common.backoff import Backoff
-from services.common.broker import Broker
-from services.common.message import Message
+from services.common.mqtt.broker import Broker
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.delivery import Delivery, Inbox, Wants
-from services.common.mqtt.identity import Identity
-from services.common.mqtt.joining import granted, make_connection, subscribe
+from services.common.mqtt.joining import Identity, granted, make_connection, subscribe
 from services.common.mqtt.line import Line
 from services.common.mqtt.lines import End, Lines
-from services.common.mqtt.lookout import Lookout
+from services.common.mqtt.liveness import SILENT_S, Lookout
 from services.common.mqtt.outgoing import LinkDown, Outgoing, PacketTooLarge
-from services.common.mqtt.pulse import SILENT_S
 from services.common.mqtt.unanswered import PUBACK_S, Acknowledged
+from services.common.runtime.queues import Backoff
+from services.common.wire.message import Message
 
 KEEP_ALIVE_S = 15
 WATCH_EVERY_S = 0.5

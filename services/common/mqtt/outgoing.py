@@ -8,13 +8,13 @@ from dataclasses import replace
 from paho.mqtt.reasoncodes import ReasonCode
 
 from services.common.errors import FaceferryError
-from services.common.message import Message
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.delivery import drops
 from services.common.mqtt.limits import Limits
 from services.common.mqtt.line import Line
 from services.common.mqtt.packets import as_reason, packet_bytes, to_properties, unacknowledged
 from services.common.mqtt.unanswered import Acknowledged, Unanswered
+from services.common.wire.message import Message
 
 
 class LinkDown(FaceferryError):

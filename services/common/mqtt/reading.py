@@ -7,15 +7,17 @@ what is too much in less time than a broker takes to hand it over. Format: MQTT 
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import MQTT_LOG_ERR
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 
-from services.common.greeting import CONNACK, why_unusable
+from services.common.mqtt.greeting import CONNACK, why_unusable
 from services.common.mqtt.packets import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHUNK_BYTES = 64 * 1024
 TURN_S = 0.002

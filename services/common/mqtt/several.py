@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.common.health import Check
 from services.common.mqtt.link import Link
+from services.common.runtime.http import Check
 
 
 def check_any(links: Sequence[Link]) -> Check:

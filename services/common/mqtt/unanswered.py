@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.common.mqtt.path import LARGE_BYTES
+from services.common.mqtt.line import LARGE_BYTES
 
 Acknowledged = Callable[[str | None], None]
 """Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ...;

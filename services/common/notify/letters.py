@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
-from services.common import times
-from services.common.faces import Face
-from services.common.payloads import to_json
-from services.common.topics import Source
-from services.common.visits import News
+from services.common.wire import times
+from services.common.wire.faces import Face
+from services.common.wire.message import to_json
+from services.common.wire.topics import Source
+from services.common.wire.visits import News
 
 SCHEMES = frozenset({"http", "https", "ntfy", "ntfys", "tgram"})
 MOST_PICTURE_BYTES = 1024 * 1024

@@ -2,19 +2,101 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
 import structlog
+from prometheus_client import Counter, Gauge
 
-from services.common.drops import Drops
 from services.common.erasure.selection import ERASED, Selection
-from services.common.news import News as Reasons
-from services.common.notify import letters, metrics
+from services.common.notify import letters
 from services.common.notify.letters import Letter
-from services.common.notify.pile import Pile
-from services.common.topics import Source
+from services.common.runtime.metrics import Drops
+from services.common.runtime.queues import Backoff
+from services.common.runtime.queues import News as Reasons
+from services.common.wire.topics import Source
+
+NOTIFY_SENT = Counter("faceferry_notify_sent_total", "Messages about visits that their receiver has taken.")
+NOTIFY_RETRIES = Counter(
+    "faceferry_notify_retries_total", "Times that a message could not be sent just then."
+)
+NOTIFY_DROPPED = Counter(
+    "faceferry_notify_dropped_total", "Messages about visits that never arrive, by reason.", ["reason"]
+)
+NOTIFY_WAITING = Gauge("faceferry_notify_waiting", "Messages about visits that are to be sent.")
+
+
+MOST = 64
+"""Of more the oldest goes: who was told nothing for an hour wants to know who came last."""
+FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
+LEAST_WAIT_S = 0.001
+_ROUNDING_S = 1e-6
+"""What is left to wait by then may never come to nothing, for it is added up of ever smaller parts."""
+
+
+class Pile:
+    """A bounded pile, from which no more are taken a minute than the receiver is to get.
+
+    Args:
+        per_minute: how many; so many may go at once after a quiet minute.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._letters: deque[Letter] = deque()
+        self._per_s = per_minute / 60.0
+        self._most = float(per_minute)
+        self._allowed = self._most
+        self._at_s = 0.0
+        self._not_before_s = 0.0
+        self._backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def add(self, letter: Letter) -> Letter | None:
+        """Put a message behind the others; return the oldest one if it had to go for it."""
+        self._letters.append(letter)
+        return self._letters.popleft() if len(self._letters) > MOST else None
+
+    def next(self, now_s: float) -> Letter | float | None:
+        """Return the message that may go now, how long to wait until one may, or nothing if there is none.
+
+        Args:
+            now_s: a steady clock's, in seconds.
+        """
+        gained = max(0.0, now_s - self._at_s) * self._per_s
+        self._allowed = min(self._most, self._allowed + gained)
+        self._at_s = now_s
+        if not self._letters:
+            return None
+        wait_s = max(self._not_before_s - now_s, (1.0 - self._allowed) / self._per_s)
+        return max(wait_s, LEAST_WAIT_S) if wait_s > _ROUNDING_S else self._letters[0]
+
+    def done(self, letter: Letter) -> None:
+        """Note that a message has arrived, or never will, and goes."""
+        self._backoff.reset()
+        self._allowed -= 1.0
+        if letter in self._letters:
+            self._letters.remove(letter)
+
+    def drop(self, is_unwanted: Callable[[Letter], bool]) -> list[Letter]:
+        """Take messages out that are not to go out any more; return them."""
+        dropped = [letter for letter in self._letters if is_unwanted(letter)]
+        for letter in dropped:
+            self._letters.remove(letter)
+        return dropped
+
+    def failed(self, now_s: float, retry_after_s: float | None) -> None:
+        """Note that the receiver could not take it just now.
+
+        Args:
+            now_s: a steady clock's.
+            retry_after_s: how long it wants to be left alone, if it said so.
+        """
+        self._not_before_s = now_s + (self._backoff.next_s() if retry_after_s is None else retry_after_s)
+
 
 TIMEOUT_S = 10.0
 MOST_RETRY_AFTER_S = 3600.0
@@ -22,7 +104,7 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 """Of the refusals those that say `not now`; the others say `never`."""
 
 log = structlog.get_logger()
-_drops = Drops(metrics.NOTIFY_DROPPED, "notify.message_not_sent")
+_drops = Drops(NOTIFY_DROPPED, "notify.message_not_sent")
 
 
 class Messenger:
@@ -56,7 +138,7 @@ class Messenger:
         """Take a message; never waits. At the bound the oldest goes."""
         if (oldest := self._pile.add(letter)) is not None:
             _drops.count("too_many", visit=oldest.id)
-        metrics.NOTIFY_WAITING.set(len(self._pile))
+        NOTIFY_WAITING.set(len(self._pile))
         self._wake.set()
 
     def erase(self, selection: Selection) -> None:
@@ -81,7 +163,7 @@ class Messenger:
     def _forget(self, is_erased: Callable[[Letter], bool]) -> None:
         for letter in self._pile.drop(is_erased):
             _drops.count(ERASED, visit=letter.id)
-        metrics.NOTIFY_WAITING.set(len(self._pile))
+        NOTIFY_WAITING.set(len(self._pile))
 
     async def _send(self, session: aiohttp.ClientSession, letter: Letter) -> None:
         headers = dict(letter.headers)
@@ -97,7 +179,7 @@ class Messenger:
 
     def _answered(self, letter: Letter, status: int, retry_after_s: float | None) -> None:
         if status // 100 == 2:
-            metrics.NOTIFY_SENT.inc()
+            NOTIFY_SENT.inc()
             self._reasons.over()
             self._pile.done(letter)
         elif status // 100 == 5 or status in _TRY_AGAIN:
@@ -105,11 +187,11 @@ class Messenger:
         else:
             _drops.count("refused", visit=letter.id, to=letters.address(self._url), status=status)
             self._pile.done(letter)
-        metrics.NOTIFY_WAITING.set(len(self._pile))
+        NOTIFY_WAITING.set(len(self._pile))
 
     def _failed(self, why: str, retry_after_s: float | None) -> None:
         now_s = time.monotonic()
-        metrics.NOTIFY_RETRIES.inc()
+        NOTIFY_RETRIES.inc()
         self._pile.failed(now_s, retry_after_s)
         # Never what the library says: it may name the whole address, which may be a secret.
         if self._reasons.is_news(why, now_s):

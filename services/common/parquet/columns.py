@@ -11,8 +11,7 @@ from enum import Enum
 from itertools import groupby
 from typing import Any
 
-from services.common.parquet.errors import BadParquet
-from services.common.parquet.thrift import Reader, varint
+from services.common.parquet.thrift import BadParquet, Reader, varint
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of a column, unpacked: nobody who can put a file here shall fill the memory."""

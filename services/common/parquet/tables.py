@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.parquet.columns import Column, Type, bound, pack, unpack
-from services.common.parquet.errors import BadParquet
-from services.common.parquet.thrift import Kind, Reader, listed, struct
+from services.common.parquet.thrift import BadParquet, Kind, Reader, listed, struct
 
 MAGIC = b"PAR1"
 MOST_ROWS = 1_000_000

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
-from services.common.parquet.errors import BadParquet
+from services.common.errors import FaceferryError
+
+
+class BadParquet(FaceferryError):
+    """It is no Parquet, or none that was written here."""
+
 
 _DEEPEST = 32
 

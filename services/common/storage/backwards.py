@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
-from services.common import times
 from services.common.errors import Refused
 from services.common.storage.keys import id_time
 from services.common.storage.objects import Entry
+from services.common.wire import times
 
 FIRST_SPAN = timedelta(minutes=15)
 """One answer of S3 (1,000 names) holds as much of a camera that sees 100,000 faces a day."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from services.common.modes import PRIVATE, create, make_folder
-from services.common.times import EPOCH
+from services.common.runtime.files import PRIVATE, create, make_folder
+from services.common.wire.times import EPOCH
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 OWN = ".faceferry"

@@ -12,11 +12,9 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self, TypeVar
 
-from services.common import times
-from services.common.cloudevents import is_time_known
 from services.common.errors import Refused, SetupError
-from services.common.modes import PRIVATE
-from services.common.storage import files, removal, scan, sidecar
+from services.common.runtime.files import PRIVATE
+from services.common.storage import files, folder_scan, sidecar
 from services.common.storage.ground import GONE, MARK, Ground
 from services.common.storage.keys import ABOUT
 from services.common.storage.objects import (
@@ -28,6 +26,8 @@ from services.common.storage.objects import (
     StoredObject,
     StoreUnavailable,
 )
+from services.common.wire import times
+from services.common.wire.cloudevents import is_time_known
 
 WRITERS = 4
 """Threads. Each spends its time in fsync, which file systems do together for several."""
@@ -143,7 +143,9 @@ class FolderStore:
     async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
         """Return the first of what lies directly within a folder."""
         return await self._run(
-            lambda: scan.sized(self._root, folder, scan.first(self._root / folder, count, after, before)),
+            lambda: folder_scan.sized(
+                self._root, folder, folder_scan.first(self._root / folder, count, after, before)
+            ),
             self._listers,
         )
 
@@ -163,25 +165,25 @@ class FolderStore:
         """Yield all names directly within a folder, as they come."""
         # Whoever stops in the middle leaves it to the end of this reference to close the folder: a thread
         # may still be reading.
-        names = scan.names(self._root / folder, after, before)
+        names = folder_scan.names(self._root / folder, after, before)
         while lot := await self._run(lambda: list(islice(names, NAMES_AT_A_TIME)), self._listers):
             yield lot
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
         """Return the folders within a folder."""
-        found = await self._run(lambda: scan.folders(self._root / folder, most, after), self._listers)
+        found = await self._run(lambda: folder_scan.folders(self._root / folder, most, after), self._listers)
         return [f"{folder}/{name}" if folder else name for name in found]
 
     async def copies(self, folder: str) -> AsyncIterator[Copy]:
         """Yield all files under a folder."""
-        found = removal.copies(self._root, folder)
+        found = folder_scan.copies(self._root, folder)
         while lot := await self._run(lambda: list(islice(found, NAMES_AT_A_TIME)), self._listers):
             for copy in lot:
                 yield copy
 
     async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
         """Remove files, and folders that are empty then."""
-        return await self._run(lambda: self._in_root(lambda root: removal.remove(root, copies)))
+        return await self._run(lambda: self._in_root(lambda root: folder_scan.remove(root, copies)))
 
     async def link(self, key: str, valid_s: int) -> str | None:  # noqa: ARG002 - a folder has no addresses
         """Return nothing: files have no address for others."""
@@ -189,7 +191,9 @@ class FolderStore:
 
     async def _last(self, folder: str, count: int, before: str) -> list[Entry]:
         return await self._run(
-            lambda: scan.sized(self._root, folder, scan.last(self._root / folder, count, before)),
+            lambda: folder_scan.sized(
+                self._root, folder, folder_scan.last(self._root / folder, count, before)
+            ),
             self._listers,
         )
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from services.common.durable import sync_folder
-from services.common.modes import PRIVATE, make_folder
+from services.common.runtime.files import PRIVATE, make_folder, sync_folder
 from services.common.storage import files
 from services.common.storage.mounts import declared_mount_point, is_above, mount_point
 from services.common.storage.objects import StoreUnavailable

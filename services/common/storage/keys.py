@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from services.common import times
 from services.common.errors import Refused
-from services.common.faces import SUFFIXES, is_id
-from services.common.topics import Source, is_name
+from services.common.wire import times
+from services.common.wire.faces import SUFFIXES, is_id
+from services.common.wire.topics import Source, is_name
 
 ABOUT = ".json"
 """What the name of a file ends with that says what is known about the image beside it."""

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import structlog
 
+from services.common.runtime.queues import Turns
 from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey, day_folder, day_in, parse_key, source_folder
 from services.common.storage.objects import ObjectStore, StoreUnavailable, WholeStore
-from services.common.topics import Source
-from services.common.turns import Turns
+from services.common.wire.topics import Source
 
 LISTINGS_AT_A_TIME = 16
 MOST_LISTED = 16

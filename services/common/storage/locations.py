@@ -1,8 +1,15 @@
+"""Where a store is: its URL, read and checked, and as users name it."""
+
+import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from services.common.errors import SetupError
+from services.common.runtime.files import file_url
 
 MOST_PREFIX_BYTES = 800
 """S3 allows keys of 1024 bytes; what stands behind the prefix takes at most 220."""
@@ -108,3 +115,36 @@ def _prefix(path: str) -> str:
     if len(prefix.encode()) > MOST_PREFIX_BYTES:
         raise ValueError(f"a prefix has at most {MOST_PREFIX_BYTES} bytes")
     return prefix
+
+
+DEFAULT_STORE = "faceferry-data/faces"
+"""Where `up` puts faces."""
+
+
+def store_url(store: str) -> str:
+    """Return the URL of a store given as one or as a folder's path.
+
+    Raises:
+        SetupError: it cannot be one; one line that says why.
+    """
+    try:
+        url = store if "://" in store else file_url(store)
+        parse_location(url)
+    except ValueError as error:
+        raise SetupError(f"the store {store!a} cannot be used: {error}") from error
+    return url
+
+
+def state_folder(url: str, environment: Mapping[str, str]) -> Path:
+    """Return the folder of the runs into one store.
+
+    Raises:
+        SetupError: nobody knows where this user is at home.
+    """
+    try:
+        home = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise SetupError(
+            "neither XDG_STATE_HOME nor HOME is set: a run has to keep faces somewhere"
+        ) from None
+    return Path(home) / "faceferry" / f"up-{hashlib.sha256(url.encode()).hexdigest()[:12]}"

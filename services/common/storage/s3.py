@@ -20,10 +20,10 @@ from services.common.storage.objects import PROBE, Copy, Entry, NoSuchObject, St
 from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
 from services.common.storage.s3_client import S3Settings
 from services.common.storage.s3_copies import Copies
-from services.common.storage.s3_folders import NAMES_AT_ONCE as MOST_FOLDERS
-from services.common.storage.s3_look import Cut
 from services.common.storage.s3_probe import probe
 from services.common.storage.s3_requests import FOREIGN, Requests, Way
+from services.common.storage.s3_signed import NAMES_AT_ONCE as MOST_FOLDERS
+from services.common.storage.s3_signed import Cut
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from obstore.store import S3Store as Client
 
 from services.common.errors import SetupError
 from services.common.storage.locations import Bucket, check_endpoint
-from services.common.storage.s3_keys import Keys
+from services.common.storage.s3_credentials import Keys
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential

@@ -10,13 +10,13 @@ import obstore
 import structlog
 from botocore.exceptions import ClientError
 
+from services.common.runtime.queues import Turns
 from services.common.storage import s3_errors
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import Copy, StoreUnavailable
 from services.common.storage.s3_admin import NOT_THERE, NotOffered, admin, code_of, reason_of, translated
 from services.common.storage.s3_client import S3Settings
 from services.common.storage.s3_requests import FOREIGN, Requests
-from services.common.turns import Turns
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client

@@ -15,10 +15,8 @@ from services.common.storage.locations import Bucket
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.s3_answers import Answer
 from services.common.storage.s3_client import Clients, S3Settings
-from services.common.storage.s3_credentials import CredentialKeeper
-from services.common.storage.s3_folders import Place, first_folders
-from services.common.storage.s3_keys import Keys
-from services.common.storage.s3_look import Write, look
+from services.common.storage.s3_credentials import CredentialKeeper, Keys
+from services.common.storage.s3_signed import Place, Write, first_folders, look
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta, PutResult

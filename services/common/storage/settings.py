@@ -3,7 +3,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from services.common.settings import Settings
+from services.common.runtime.settings import Settings
 from services.common.storage.locations import check_endpoint, parse_location
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, id_time
-from services.common.topics import Source
+from services.common.wire.topics import Source
 
 _VISIT = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{16}", re.ASCII)
 _SHOT = re.compile(r"[1-9]\d{0,5}", re.ASCII)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from services.common import times
 from services.common.errors import Refused
-from services.common.message import Message
-from services.common.payloads import from_json, to_json
-from services.common.topics import Source, camera_topic, device_topic
+from services.common.wire import times
+from services.common.wire.message import Message, from_json, to_json
+from services.common.wire.topics import Source, camera_topic, device_topic
 
 
 @dataclass(slots=True)

@@ -6,10 +6,9 @@ properties, so what they read is small JSON.
 
 from collections.abc import Mapping
 
-from services.common.message import Message
-from services.common.payloads import to_json
-from services.common.topics import ROOT, Source, camera_topic, device_topic
 from services.common.version import VERSION
+from services.common.wire.message import Message, to_json
+from services.common.wire.topics import ROOT, Source, camera_topic, device_topic
 
 _PREFIX = "homeassistant"
 _ONLINE = "{{ 'online' if value == 'online' else 'offline' }}"

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
-from services.common.drops import Drops
-from services.common.faces import Face
-from services.common.message import Message
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.topics import Source, device_topic, parse_camera_topic
-from services.common.visits import News, Stage
+from services.common.runtime.metrics import Drops
+from services.common.wire.faces import Face
+from services.common.wire.message import Message
+from services.common.wire.topics import Source, device_topic, parse_camera_topic
+from services.common.wire.visits import News, Stage
 from services.forward import metrics
 from services.forward.home import discovery
 from services.forward.home.days import Day, device_message, read_day

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Self
 
-from services.common.sights import SIGNATURE_BYTES
+from services.common.wire.sights import SIGNATURE_BYTES
 
 CHROMA = 4.0
 """So far apart in mean colour (a and b of Lab, 8 bits) are two people, or two lights."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from services.common.sights import Seen
+from services.common.wire.sights import Seen
 
 MOST_WAITING = 64
 """Of one camera; capture has far fewer frames unanswered."""

@@ -9,7 +9,7 @@ sharpest one of the back of a head is worth little.
 import math
 from collections.abc import Sequence
 
-from services.common.sights import Sight
+from services.common.wire.sights import Sight
 
 LARGE_PX = 160.0
 """A face of this size or more is large enough for any use; half of it is half as good."""

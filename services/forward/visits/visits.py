@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from services.common import times
-from services.common.sights import Seen, Sight, View, Wanted, Why
-from services.common.visits import News, Stage
+from services.common.wire import times
+from services.common.wire.sights import Seen, Sight, View, Wanted, Why
+from services.common.wire.visits import News, Stage
 from services.forward.visits.haste import haste
 from services.forward.visits.likeness import Likeness, difference
 from services.forward.visits.matching import Box, Course, Glance, match

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.capture.pace import Pace
-from services.common.sights import Seen, View
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.sights import Seen, View
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.forward.visits.quality import quality
 from services.forward.visits.visits import Rules, Visits

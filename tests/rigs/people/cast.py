@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from services.common.sights import Sight, View
+from services.common.wire.sights import Sight, View
 from services.detect.boxes import Letterbox
 from services.detect.detectors import Detector
 from services.detect.pictures import Picture, resize

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.common.sights import Sight
+from services.common.wire.sights import Sight
 from services.forward.visits.matching import intersection_over_union
 from tests.rigs.people.stage import Shown
 

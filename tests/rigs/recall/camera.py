@@ -7,9 +7,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from services.common.frames import Frame
-from services.common.times import EPOCH
-from services.common.topics import Source
+from services.common.wire.frames import Frame
+from services.common.wire.times import EPOCH
+from services.common.wire.topics import Source
 from services.detect.pictures import Picture, encode_jpeg
 from services.forward.visits.matching import Box
 from tests.rigs.people.stage import dressed, paste

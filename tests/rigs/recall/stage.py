@@ -1,9 +1,8 @@
 """Plays trials before a detector."""
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from services.detect.detectors import Detector
-from services.detect.pictures import Picture
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 from services.detect.watching import Watch
@@ -13,6 +12,11 @@ from tests.rigs.recall.camera import Camera
 from tests.rigs.recall.trials import trial
 from tests.rigs.recall.watched import Outcome, watch
 from tests.support import SHARED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.detect.pictures import Picture
 
 
 class Stage:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from services.capture.pace import Pace
-from services.common.frames import Frame
-from services.common.settings import DEFAULT_LOOKS_PER_S
-from services.common.sights import seen_in
+from services.common.runtime.settings import DEFAULT_LOOKS_PER_S
+from services.common.wire.frames import Frame
+from services.common.wire.sights import seen_in
 from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look
 from services.forward.visits.matching import Box, intersection_over_union

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import structlog
 
 from services.common.parquet import tables
-from services.common.parquet.errors import BadParquet
 from services.common.parquet.tables import Group
+from services.common.parquet.thrift import BadParquet
 from services.common.storage.index import rows
-from services.common.storage.index.names import IndexFile
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexFile, Row
 from services.common.storage.objects import Files
 
 WHOLE_BYTES = 512 * 1024

@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from services.common.storage.index import names, rows
+from services.common.runtime.queues import Turns
+from services.common.storage.index import rows
 from services.common.storage.index.files import read_all
-from services.common.storage.index.names import Hour, IndexFile
-from services.common.storage.index.reading import READS_AT_A_TIME, Index
-from services.common.storage.index.rows import Row
-from services.common.storage.index.stock import Stock
+from services.common.storage.index.reading import READS_AT_A_TIME, Index, Stock
+from services.common.storage.index.rows import Hour, IndexFile, Row
 from services.common.storage.keys import day_folder, parse_key
 from services.common.storage.objects import Files, NoSuchObject, WholeStore
-from services.common.turns import Turns
 
 REMOVED_AT_A_TIME = 16
 ASKED_AT_ONCE = 1_024
@@ -119,7 +117,7 @@ async def _rewrite(files: Files, held: Sequence[IndexFile], right: Iterable[Row]
     new_key = ""
     if in_order:
         body = rows.encode(in_order)
-        new_key = names.key_for(in_order, body)
+        new_key = rows.key_for(in_order, body)
         if all(file.key != new_key for file in held):
             await files.keep(new_key, body)
     removed = tuple(file.key for file in held if file.key != new_key)

@@ -1,16 +1,49 @@
-"""What the index says. It may lag behind the keys, and is mended from them: see `mending`."""
+"""What the index says. It may lag behind the keys, and is made true to them: see `mending`."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from itertools import takewhile
 
-from services.common.storage.index import names
+from services.common.parquet import tables
+from services.common.runtime.queues import Turns
+from services.common.storage.index import rows
 from services.common.storage.index.files import Span, newest_first, oldest_first, read_all, read_some
-from services.common.storage.index.names import Hour, IndexFile
-from services.common.storage.index.rows import Row, tidied
+from services.common.storage.index.rows import Hour, IndexFile, Row, tidied
 from services.common.storage.objects import Files, NoSuchObject, StoreUnavailable
-from services.common.turns import Turns
+
+
+class Stock:
+    """Rows by the hour, packed: a day of a large fleet has millions, and they come device by device."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[Hour, list[Row]] = defaultdict(list)
+        self._packed: defaultdict[Hour, list[bytes]] = defaultdict(list)
+
+    @property
+    def hours(self) -> set[Hour]:
+        """The hours that there are rows of."""
+        return {*self._open, *self._packed}
+
+    def add(self, row: Row) -> None:
+        """Add a row."""
+        hour = Hour.of(row.id)
+        some = self._open[hour]
+        some.append(row)
+        if len(some) >= rows.GROUP_ROWS:
+            self._packed[hour].append(rows.encode(some))
+            some.clear()
+
+    def take(self, hour: Hour) -> list[Row]:
+        """Return an hour's rows by their ids, each face once, and forget them."""
+        packed = self._packed.pop(hour, [])
+        unpacked = [
+            row for body in packed for group in tables.read_footer(body) for row in rows.decode(group, body)
+        ]
+        return rows.tidied([*unpacked, *self._open.pop(hour, [])])
+
 
 READS_AT_A_TIME = 16
 MOST_AT_ONCE = 8_192
@@ -33,17 +66,17 @@ class Index:
 
     async def days(self) -> list[date]:
         """Return the days that it knows anything of, in order."""
-        paths = await self._files.folders(names.ROOT)
-        return [day for path in paths if (day := names.day_in(path)) is not None]
+        paths = await self._files.folders(rows.ROOT)
+        return [day for path in paths if (day := rows.day_in(path)) is not None]
 
     async def hours(self, day: date) -> list[Hour]:
         """Return the hours of a day that it knows anything of, in order."""
-        paths = await self._files.folders(names.day_folder(day))
-        return [hour for path in paths if (hour := names.hour_in(day, path)) is not None]
+        paths = await self._files.folders(rows.day_folder(day))
+        return [hour for path in paths if (hour := rows.hour_in(day, path)) is not None]
 
     async def files(self, folder: str) -> list[IndexFile]:
         """Return the files under a folder of the index, by their names."""
-        found = [names.parse(entry.key, entry.size_bytes) async for entry in self._files.entries(folder)]
+        found = [rows.parse(entry.key, entry.size_bytes) async for entry in self._files.entries(folder)]
         return sorted((file for file in found if file is not None), key=lambda file: file.key)
 
     async def latest(self, day: date, before: str, count: int) -> list[Row]:
@@ -102,7 +135,7 @@ class Index:
         Where a face is in two files it counts twice, until that is mended.
         """
         counts = [0] * 24
-        for file in await self.files(names.day_folder(day)):
+        for file in await self.files(rows.day_folder(day)):
             counts[int(file.first[9:11])] += file.count
         return counts
 
@@ -158,3 +191,53 @@ def _enough(files: list[IndexFile], count: int) -> list[IndexFile]:
         some.append(file)
         left -= file.count
     return some
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which faces are asked for: all that agree with what is named.
+
+    Attributes:
+        device: of this device.
+        camera: of its, or of each device's, camera of this name.
+        visit: of this visit.
+        first: of this day, UTC, or later.
+        last: of this day or earlier.
+    """
+
+    device: str | None = None
+    camera: str | None = None
+    visit: str | None = None
+    first: date | None = None
+    last: date | None = None
+
+    def takes(self, row: Row) -> bool:
+        """Say whether a face of one of the days is asked for."""
+        return (
+            self.device in (None, row.device)
+            and self.camera in (None, row.camera)
+            and self.visit in (None, row.visit)
+        )
+
+    def takes_day(self, day: date) -> bool:
+        """Say whether faces of a day may be."""
+        return (self.first or date.min) <= day <= (self.last or date.max)
+
+
+async def find(files: Files, wanted: Wanted) -> AsyncIterator[Row]:
+    """Yield everything that the index knows of what is wanted, the oldest first, each face once.
+
+    All of the days is read. The index may lag, and of a face that is not `known` it cannot tell the visit:
+    whoever must have all of them mends the days before.
+
+    Args:
+        files: the store.
+        wanted: which faces.
+    """
+    index = Index(files)
+    for day in await index.days():
+        if wanted.takes_day(day):
+            for hour in await index.hours(day):
+                for row in await index.rows(hour):
+                    if wanted.takes(row):
+                        yield row

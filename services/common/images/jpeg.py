@@ -1,0 +1,243 @@
+"""What a JPEG says before its pixels, where it ends, and what decoding it would take; nothing is decoded."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from services.common.errors import Refused
+
+START = b"\xff\xd8\xff"
+SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Within a scan 0xFF 0x00 is a stuffed byte and D0 to D7 are restart markers: neither ends it.
+END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+
+UPRIGHT = 1
+"""Of Exif's orientations the one that asks for nothing. 3, 6 and 8: turned by 180, 90 and 270 degrees
+clockwise it is upright. 2, 4, 5 and 7 are mirrored as well. From 5 on width and height change places.
+"""
+
+_APP0, _APP1 = 0xE0, 0xE1
+_MAX_SEGMENTS = 1_000
+_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
+_ENTRY_BYTES = 12
+# By the entry's type: a short, a long (by mistake), a byte.
+_VALUE_FORMATS = {3: "H", 4: "I", 1: "B"}
+
+
+class Segment(NamedTuple):
+    """A marker's code, and where what belongs to it starts and ends, its length field left out."""
+
+    marker: int
+    start: int
+    end: int
+
+
+def segments(jpeg: bytes | memoryview) -> Iterator[Segment]:
+    """Yield the segments up to the first scan's header; of a broken JPEG those that are sound."""
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        while jpeg[position : position + 2] == b"\xff\xff":
+            position += 1
+        if position + 4 > len(jpeg) or jpeg[position] != 0xFF:
+            return
+        marker = jpeg[position + 1]
+        end = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+        if not 0xC0 <= marker <= 0xFE or marker in (SOI, EOI) or end > len(jpeg) or end < position + 4:
+            return
+        yield Segment(marker, position + 4, end)
+        if marker == SOS:
+            return
+        position = end
+
+
+def scan_start(jpeg: bytes | memoryview) -> int | None:
+    """Return where the first scan's data start, or nothing if the headers are broken."""
+    for marker, _start, end in segments(jpeg):
+        if marker == SOS:
+            return end if end < len(jpeg) else None
+    return None
+
+
+def end_of_image(jpeg: bytes | memoryview) -> int | None:
+    """Return where the picture ends, just behind its end marker, or nothing if it does not."""
+    position = scan_start(jpeg)
+    for _ in range(_MAX_SEGMENTS):
+        if position is None or (found := END_OF_SCAN.search(jpeg, position)) is None:
+            return None
+        position = found.start()
+        if jpeg[position + 1] == EOI:
+            return position + 2
+        # Between scans a progressive picture has further segments; T.81, B.2.1.
+        position += 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+    return None
+
+
+def frame_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
+    """Return the width and height that are stored, in pixels, before anything is turned."""
+    for marker, start, end in segments(jpeg):
+        if marker in START_OF_FRAME and end - start >= 6:
+            height, width = struct.unpack_from(">HH", jpeg, start + 1)
+            return width, height
+    return None
+
+
+def orientation(jpeg: bytes | memoryview) -> int:
+    """Return how the picture has to be turned, as Exif numbers it; 1 where nothing sensible is said."""
+    for marker, start, end in segments(jpeg):
+        if marker == _APP1 and jpeg[start : start + len(_EXIF)] == _EXIF:
+            return _orientation_in(bytes(jpeg[start + len(_EXIF) : end]))
+    return UPRIGHT
+
+
+def swaps_sides(turn: int) -> bool:
+    """Say whether an orientation makes the width the height."""
+    return turn >= 5
+
+
+def with_orientation(jpeg: bytes, turn: int) -> bytes:
+    """Return a JPEG that says of itself how to turn it; `jpeg` says nothing yet."""
+    if turn == UPRIGHT:
+        return jpeg
+    directory = struct.pack(">HHHIHHI", 1, _ORIENTATION_TAG, 3, 1, turn, 0, 0)
+    content = _EXIF + b"MM\0*" + struct.pack(">I", 8) + directory
+    first = next(segments(jpeg), None)
+    # JFIF and Exif each want to be first; readers take them in this order.
+    place = first.end if first is not None and first.marker == _APP0 else 2
+    return jpeg[:place] + struct.pack(">BBH", 0xFF, _APP1, 2 + len(content)) + content + jpeg[place:]
+
+
+def _orientation_in(tiff: bytes) -> int:
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        return UPRIGHT
+    (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+    if directory + 2 > len(tiff):
+        return UPRIGHT
+    (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+    first = directory + 2
+    last = min(first + count * _ENTRY_BYTES, len(tiff)) - _ENTRY_BYTES
+    for entry in range(first, last + 1, _ENTRY_BYTES):
+        tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
+        if tag == _ORIENTATION_TAG:
+            value: int = struct.unpack_from(order + _VALUE_FORMATS.get(kind, "B"), tiff, entry + 8)[0]
+            return value if 1 <= value <= 8 else UPRIGHT
+    return UPRIGHT
+
+
+MAX_SCANS = 100
+"""Encoders make about ten, some up to 65. LibreOffice draws the line here, libjpeg-turbo's fuzzers at 500."""
+MAX_KEPT_SAMPLES = 96_000_000
+"""64 megapixels with halved colours, 192 MB of coefficients."""
+MAX_SCANNED_SAMPLES = 1_000_000_000
+"""What all scans go through together: ten scans of the largest picture that is kept. Half a second, about."""
+
+_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+_BLOCK_PX = 8
+
+
+class FrameHeader(NamedTuple):
+    """What a frame header says; ITU-T T.81, B.2.2.
+
+    Attributes:
+        marker: the second byte of its marker, which names the coding.
+        precision: bits of a sample.
+        width: in pixels.
+        height: likewise.
+        components: each component's identifier and its samples, those that fill up the last blocks included.
+    """
+
+    marker: int
+    precision: int
+    width: int
+    height: int
+    components: tuple[tuple[int, int], ...]
+
+    @property
+    def samples(self) -> int:
+        """All components' together."""
+        return sum(samples for _, samples in self.components)
+
+    def keeps_coefficients(self, first_scan_components: int) -> bool:
+        """Say whether a decoder has to keep all coefficients, by how many components the first scan has."""
+        return self.marker not in _SEQUENTIAL or first_scan_components < len(self.components)
+
+
+def read_frame_header(marker: int, content: bytes | memoryview) -> FrameHeader:
+    """Read a frame header.
+
+    Args:
+        marker: its marker's second byte.
+        content: what follows its length.
+
+    Raises:
+        Refused: `bad_image`: no decoder of JPEGs with one to four components takes it.
+    """
+    if len(content) < 6:
+        raise Refused("bad_image", "short frame header")
+    precision, height, width, count = struct.unpack_from(">BHHB", content)
+    factors = [
+        (content[at], content[at + 1] >> 4, content[at + 1] & 15) for at in range(6, len(content) - 2, 3)
+    ]
+    if not 1 <= count <= 4 or len(content) != 6 + 3 * count:
+        raise Refused("bad_image", f"a frame header of {count} components and {len(content)} bytes")
+    if any(not 1 <= wide <= 4 or not 1 <= high <= 4 for _, wide, high in factors):
+        raise Refused("bad_image", "a sampling factor that is none")
+    across = -(-width // (_BLOCK_PX * max(wide for _, wide, _ in factors)))
+    down = -(-height // (_BLOCK_PX * max(high for _, _, high in factors)))
+    units = across * down * _BLOCK_PX * _BLOCK_PX
+    return FrameHeader(
+        marker, precision, width, height, tuple((name, units * wide * high) for name, wide, high in factors)
+    )
+
+
+class Work:
+    """Adds up what the scans of one picture ask for.
+
+    Args:
+        frame: the picture's frame header.
+    """
+
+    def __init__(self, frame: FrameHeader) -> None:
+        self.frame = frame
+        self.scans = 0
+        self._scanned = 0
+
+    def add_scan(self, header: bytes | memoryview) -> None:
+        """Take a scan's header, what follows its length, into account.
+
+        Raises:
+            Refused: `too_many_scans`, `too_much_to_decode`, or `bad_image` for a header that is none.
+        """
+        count = header[0] if header else 0
+        if not 1 <= count <= 4 or len(header) != 4 + 2 * count:
+            raise Refused("bad_image", f"a scan header of {count} components and {len(header)} bytes")
+        self.scans += 1
+        if self.scans > MAX_SCANS:
+            raise Refused("too_many_scans", f"more than {MAX_SCANS}")
+        if count == len(self.frame.components):
+            self._scanned += self.frame.samples
+        else:
+            self._scanned += sum(map(self._samples_of, header[1 : 1 + 2 * count : 2]))
+        check_work(self.frame.samples if self._keeps(count) else 0, self._scanned)
+
+    def _keeps(self, count: int) -> bool:
+        return self.scans == 1 and self.frame.keeps_coefficients(count)
+
+    def _samples_of(self, name: int) -> int:
+        """Return a component's samples, the most of those that share its name."""
+        return max((samples for other, samples in self.frame.components if other == name), default=0)
+
+
+def check_work(kept: int, scanned: int) -> None:
+    """Check how many samples are kept, and how many all scans go through.
+
+    Raises:
+        Refused: `too_much_to_decode`.
+    """
+    if kept > MAX_KEPT_SAMPLES:
+        raise Refused("too_much_to_decode", f"{kept} samples to keep, {MAX_KEPT_SAMPLES} allowed")
+    if scanned > MAX_SCANNED_SAMPLES:
+        raise Refused("too_much_to_decode", f"{scanned} samples in all scans, {MAX_SCANNED_SAMPLES} allowed")

@@ -1,0 +1,151 @@
+"""Checks an image's structure, and what decoding it would take, without decoding a pixel.
+
+JPEG after ITU-T T.81 annex B; PNG: see `png_structure`.
+"""
+
+import itertools
+import re
+from dataclasses import dataclass
+
+from services.common.errors import Refused
+from services.common.images import png
+from services.common.images.jpeg import (
+    END_OF_SCAN,
+    EOI,
+    SOI,
+    SOS,
+    START,
+    START_OF_FRAME,
+    Work,
+    read_frame_header,
+)
+
+MAX_PIXELS = 64_000_000
+PADDING = b"\x00\xff\r\n"
+MAX_PADDING_BYTES = 64 * 1024
+"""What cameras and their drivers leave behind an image's end: the rest of a buffer, a protocol's line end.
+Capture lets the same pass."""
+_MAX_SEGMENTS = 10_000
+"""Nothing real has as many; a large image made of nothing else would keep the reader busy for seconds."""
+_FILL = re.compile(rb"\xff+")
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an image says of itself: content type, width and height in pixels."""
+
+    content_type: str
+    width: int
+    height: int
+
+
+def is_image(data: bytes) -> bool:
+    """Say whether this begins as a JPEG or a PNG does."""
+    return data.startswith((START, png.SIGNATURE))
+
+
+def inspect(image: bytes) -> ImageInfo:
+    """Return an image's type and size.
+
+    Raises:
+        Refused: `not_an_image`, `bad_image` (broken structure), `truncated_image`, `trailing_bytes`
+            (more than padding follows its end), `bad_dimensions` (nothing, or more than `MAX_PIXELS`),
+            `animated_image`, and `too_many_scans` or `too_much_to_decode`: whoever looks at it would pay.
+    """
+    info, end = _measure(image)
+    behind_bytes = len(image) - end
+    if behind_bytes > MAX_PADDING_BYTES or image[end:].strip(PADDING):
+        raise Refused("trailing_bytes", f"{behind_bytes} bytes behind the end")
+    return info
+
+
+def trim(image: bytes) -> tuple[bytes, ImageInfo]:
+    """Return an image without what follows its end, whatever that is, with its type and size.
+
+    For images that have no id yet: one picture is to be one object, however its buffer was filled. Besides
+    padding these are a telephone's further pictures (MPF), its film of the moment, a maker's own notes: none
+    of them is the picture that a viewer shows.
+
+    Raises:
+        Refused: as `inspect`, but for `trailing_bytes`.
+    """
+    info, end = _measure(image)
+    return image[:end], info
+
+
+def check(image: bytes, content_type: str) -> None:
+    """Check that a face's image is whole, harmless, and what it claims to be.
+
+    Raises:
+        Refused: as `inspect`, or `bad_content_type`.
+    """
+    info = inspect(image)
+    if info.content_type != content_type:
+        raise Refused("bad_content_type", f"{info.content_type} that claims to be {content_type}")
+
+
+def _measure(image: bytes) -> tuple[ImageInfo, int]:
+    if image.startswith(START):
+        return _jpeg(image)
+    if image.startswith(png.SIGNATURE):
+        header, end = png.measure(image, MAX_PIXELS)
+        return ImageInfo("image/png", header.width, header.height), end
+    raise Refused("not_an_image", "neither JPEG nor PNG")
+
+
+def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
+    work: Work | None = None
+    position = 2
+    for number in itertools.count():
+        marker, position = _marker(image, position)
+        if marker == EOI:
+            break
+        if number >= _MAX_SEGMENTS:
+            raise Refused("bad_image", f"more than {_MAX_SEGMENTS} segments")
+        if marker in _WITHOUT_LENGTH:
+            continue
+        start, position = position + 2, _segment_end(image, position)
+        if marker in START_OF_FRAME:
+            work = _begun(work, marker, image[start:position])
+        elif marker == SOS:
+            if work is None:
+                raise Refused("bad_image", "a scan before the frame header")
+            work.add_scan(image[start:position])
+            found = END_OF_SCAN.search(image, position)
+            if found is None:
+                raise Refused("truncated_image", "no end marker")
+            position = found.start()
+    if work is None or not work.scans:
+        raise Refused("bad_image", "no picture between start and end")
+    return ImageInfo("image/jpeg", work.frame.width, work.frame.height), position
+
+
+def _begun(work: Work | None, marker: int, content: bytes) -> Work:
+    """Return the work of a picture whose frame header this is."""
+    if work is not None:
+        raise Refused("bad_image", "two frame headers")
+    frame = read_frame_header(marker, content)
+    if not 0 < frame.width * frame.height <= MAX_PIXELS:
+        raise Refused("bad_dimensions", f"{frame.width}x{frame.height}")
+    return Work(frame)
+
+
+def _segment_end(image: bytes, position: int) -> int:
+    """Return where the segment ends whose length field is at `position`."""
+    length = int.from_bytes(image[position : position + 2])
+    if length < 2 or position + length > len(image):
+        raise Refused("truncated_image", "ends within a segment")
+    return position + length
+
+
+def _marker(image: bytes, position: int) -> tuple[int, int]:
+    """Return the marker at `position` (fill bytes skipped) and where its segment starts."""
+    start = position
+    if (fill := _FILL.match(image, position)) is not None:
+        position = fill.end()
+    if position >= len(image):
+        raise Refused("truncated_image", "no end marker")
+    if position == start or image[position] in (0x00, SOI):
+        raise Refused("bad_image", f"no marker at byte {start}")
+    return image[position], position + 1

@@ -1,0 +1,112 @@
+"""Whether the other side of a connection is still there. Pure: time is an argument."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from services.common.mqtt.roster import Roster
+
+ASK_AFTER_S = 1.0
+"""So long is nobody asked after a sign of life."""
+SILENT_S = 2.5
+"""Without an answer for so long the other side is silent."""
+GIVE_UP_S = 5.0
+"""Without an answer for so long it is gone, and another connection is tried; but"""
+TIMES_LONGEST = 3
+"""no sooner than after so many times what an answer has taken before."""
+MOST_GIVE_UP_S = 60.0
+AGAIN_S = 60.0
+"""Two that were given up within so long have the same reason, and time may be all that is wanted."""
+
+
+class Pulse:
+    """Asks the other side for a sign of life, and says how it answers.
+
+    The keep-alive asks every 15 s, for on a metered link each question costs; that is too late for whoever
+    waits for an answer, or wants to know whether there would be one.
+
+    It lasts longer than a connection: where a hop in between keeps seconds of our bytes, each would end
+    before the first answer, and so waits twice as long as the one before if that was given up, too.
+    """
+
+    def __init__(self) -> None:
+        self._alive_s = 0.0
+        self._asked_s: float | None = None
+        self._give_up_s = GIVE_UP_S
+        self._gave_up_s = float("-inf")
+
+    def begin(self, now_s: float) -> None:
+        """Start with a new connection."""
+        self._alive_s = now_s
+        self._asked_s = None
+
+    def is_alive(self, at_s: float) -> None:
+        """Note a sign of life: something came, or something of ours was taken."""
+        self._alive_s = max(self._alive_s, at_s)
+        if self._asked_s is not None and self._alive_s > self._asked_s:
+            took_s = self._alive_s - self._asked_s
+            self._give_up_s = min(max(GIVE_UP_S, TIMES_LONGEST * took_s), MOST_GIVE_UP_S)
+            self._asked_s = None
+
+    def asks(self, now_s: float) -> bool:
+        """Say whether it is time to ask, which is noted as done."""
+        if self._asked_s is not None or now_s - self._alive_s < ASK_AFTER_S:
+            return False
+        self._asked_s = now_s
+        return True
+
+    def gives_up(self, now_s: float) -> bool:
+        """Say whether the other side is to be taken for gone; the next is given more time."""
+        if self.silent_s(now_s) <= self._give_up_s:
+            return False
+        is_again = now_s - self._gave_up_s < AGAIN_S + self._give_up_s
+        self._give_up_s = min(2 * self._give_up_s, MOST_GIVE_UP_S) if is_again else GIVE_UP_S
+        self._gave_up_s = now_s
+        return True
+
+    def silent_s(self, now_s: float) -> float:
+        """Return for how long a question has had no answer; 0 where none is open."""
+        return 0.0 if self._asked_s is None else now_s - self._asked_s
+
+
+class Lookout:
+    """Looks from time to time whether a broker that we would rather use can be had, beside what goes on.
+
+    Leaving it ends a look that has begun.
+
+    Args:
+        roster: says when to look, and at which.
+        at: the broker that is used.
+        look: says of a broker whether it lets us in.
+    """
+
+    def __init__(self, roster: Roster, at: int, look: Callable[[int], Awaitable[bool]]) -> None:
+        self._roster = roster
+        self._at = at
+        self._look = look
+        self._looking: asyncio.Task[int | None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+
+    def found(self, now_s: float) -> int | None:
+        """Return a better broker that can be had; nothing as long as none was found."""
+        if self._looking is None:
+            if (at := self._roster.better(self._at, now_s)) is not None:
+                self._looking = asyncio.create_task(self._see(at), name="mqtt.look")
+            return None
+        if not self._looking.done():
+            return None
+        found, self._looking = self._looking.result(), None
+        return found
+
+    async def _see(self, at: int) -> int | None:
+        return at if await self._look(at) else None

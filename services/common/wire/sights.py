@@ -1,0 +1,342 @@
+"""What detect sees in a frame, and what forward wants of it: asked before anything is cut."""
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from services.common.errors import Refused, is_reason
+from services.common.wire import cloudevents, times
+from services.common.wire.frames import Frame
+from services.common.wire.message import Message, from_json, to_json, unique_attributes
+from services.common.wire.topics import ROOT, Source, camera_topic, device_topic, is_name, parse_camera_topic
+
+SEEN_TYPE = "faceferry.seen.v1"
+SIGNATURE_SIDE = 8
+SIGNATURE_BYTES = 3 * SIGNATURE_SIDE**2
+MAX_SIGHTS = 10_000
+"""As many as detect can be told to find in a frame."""
+
+MOST_HASTE = 16.0
+"""Times as often as usual; no camera has more frames."""
+LEAST_HASTE = 0.25
+
+_JSON = "application/json"
+_MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+_MAX_PIXELS = 1e6
+_MOST = _MAX_PIXELS * _MAX_PIXELS
+_NUMBERS = (int, float)
+_FACE = '"box":[%.1f,%.1f,%.1f,%.1f],"score":%.3f,"sharpness":%.1f,"signature":"%s"'
+_LANDMARKS = f',"landmarks":[{",".join(["%.1f"] * 10)}]'
+_VISIT = re.compile(r"[0-9A-Za-z.-]{1,64}", re.ASCII)
+_CORRELATION = re.compile(rb"[0-9a-f-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One face in one frame.
+
+    Attributes:
+        box: left, top, width and height in pixels of the frame; it may reach beyond.
+        score: of the detector, 0..1; 1 of one that gives none.
+        landmarks: x and y of the right eye, left eye, nose tip and right and left corner of the mouth, in
+            pixels of the frame; empty of a detector that gives none.
+        sharpness: the variance of its Laplacian at detection scale, see `detect.pictures.sharpness`.
+        signature: the face made 8x8 pixels in Lab: 64 bytes of lightness, 64 of a, 64 of b, row by row. It
+            tells two people apart who stand in one place, no more, and never leaves the host.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: tuple[float, ...]
+    sharpness: float
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The faces of one frame.
+
+    Attributes:
+        width, height: of the frame, in pixels.
+        sights: in the detector's order.
+    """
+
+    width: int
+    height: int
+    sights: tuple[Sight, ...]
+
+
+NOBODY = View(1, 1, ())
+"""What is seen in a frame that shows no face, of whatever size it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is seen in a frame, and whose question it is which of the faces to cut.
+
+    Attributes:
+        source, sequence, time, paced, after: the frame's.
+        view: what is seen.
+        answer_to: the topic that the answer goes to.
+        correlation: what the answer carries.
+    """
+
+    source: Source
+    sequence: int
+    time: datetime
+    view: View
+    answer_to: str
+    correlation: bytes
+    paced: bool = False
+    after: int | None = None
+
+
+class Why(StrEnum):
+    """Why a picture is wanted. All but a better one may be the first of whoever it shows."""
+
+    FIRST = "first"
+    BETTER = "better"
+    CHANGED = "changed"
+    BACK = "back"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A picture that is wanted.
+
+    Attributes:
+        index: of its sight.
+        visit: the visit's id.
+        shot: which picture of the visit it is, from 1 on.
+        quality: 0..1.
+        why: it is wanted.
+    """
+
+    index: int
+    visit: str
+    shot: int
+    quality: float
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What forward makes of a frame's faces.
+
+    Attributes:
+        wanted: the pictures that are; nothing for all of them, where nobody has said which.
+        haste: how many times as often as usual the camera's visits need a look, `LEAST_HASTE` to
+            `MOST_HASTE`; nothing where nobody has said.
+    """
+
+    wanted: Sequence[Wanted] | None
+    haste: float | None = None
+
+
+def wanted_topic(device: str, instance: str) -> str:
+    """Return where one detect of a device is answered."""
+    return device_topic(device, f"detect/{instance}/wanted")
+
+
+def seen_in(frame: Frame, view: View, *, answer_to: str, correlation: bytes) -> Seen:
+    """Return the question about a frame."""
+    return Seen(
+        source=frame.source,
+        sequence=frame.sequence,
+        time=frame.time,
+        view=view,
+        answer_to=answer_to,
+        correlation=correlation,
+        paced=frame.paced,
+        after=frame.after,
+    )
+
+
+def encode_seen(seen: Seen) -> Message:
+    """Return the message that asks which faces are wanted."""
+    attributes = [
+        ("specversion", "1.0"),
+        ("type", SEEN_TYPE),
+        ("source", str(seen.source)),
+        ("id", str(seen.sequence)),
+        ("time", times.rfc3339(seen.time)),
+    ]
+    if seen.paced:
+        attributes.append(("flow", "paced"))
+    if seen.after is not None:
+        attributes.append(("after", str(seen.after)))
+    return Message(
+        topic=camera_topic(seen.source, "seen"),
+        payload=_to_json(seen.view).encode(),
+        content_type=_JSON,
+        attributes=tuple(attributes),
+        response_topic=seen.answer_to,
+        correlation=seen.correlation,
+    )
+
+
+def decode_seen(message: Message) -> Seen:
+    """Read a question.
+
+    Raises:
+        Refused: the message is no question of the camera whose topic it came on, or wants its answer
+            somewhere else than a detect of the same device is answered.
+    """
+    source = parse_camera_topic(message.topic, "seen")
+    attributes = unique_attributes(message)
+    cloudevents.check_type(attributes, SEEN_TYPE)
+    cloudevents.check_source(attributes, source)
+    if message.correlation is None or not _CORRELATION.fullmatch(message.correlation):
+        raise Refused("bad_correlation", "not a detect's")
+    match (message.response_topic or "").split("/"):
+        case [root, source.device, "detect", instance, "wanted"] if root == ROOT and is_name(instance):
+            pass
+        case _:
+            raise Refused("bad_response_topic", (message.response_topic or "")[:200])
+    after = attributes.get("after")
+    return Seen(
+        source,
+        _number(attributes.get("id", "")),
+        times.parse_rfc3339(attributes.get("time", "")),
+        _view(message.payload),
+        message.response_topic or "",
+        message.correlation,
+        paced=attributes.get("flow") == "paced",
+        after=None if after is None else _number(after),
+    )
+
+
+def encode_wanted(seen: Seen, answer: Answer) -> Message:
+    """Return the message that answers: these are wanted, and no others."""
+    wanted = [
+        {
+            "face": each.index,
+            "visit": each.visit,
+            "shot": each.shot,
+            "quality": round(each.quality, 3),
+            "why": each.why.value,
+        }
+        for each in answer.wanted or ()
+    ]
+    body: dict[str, Any] = {"wanted": wanted}
+    if answer.haste is not None:
+        body["haste"] = round(answer.haste, 2)
+    return Message(
+        topic=seen.answer_to,
+        payload=to_json(body),
+        content_type=_JSON,
+        correlation=seen.correlation,
+    )
+
+
+def decode_wanted(message: Message) -> Answer:
+    """Read an answer.
+
+    Raises:
+        Refused: `bad_json`, or what forward has refused the question for.
+    """
+    match from_json(message.payload):
+        case {"refused": str(reason)} if is_reason(reason):
+            raise Refused(reason, "what forward says of a question")
+        case {"wanted": [*each], **rest}:
+            return Answer([_wanted(one) for one in each], _haste(rest.get("haste")))
+    raise Refused("bad_json", "says nothing of what is wanted")
+
+
+def _haste(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(min(MOST_HASTE, max(LEAST_HASTE, value)))
+    raise Refused("bad_json", "no haste that anybody can have")
+
+
+def _wanted(body: object) -> Wanted:
+    match body:
+        case {
+            "face": int(index),
+            "visit": str(visit),
+            "shot": int(shot),
+            "quality": float() | int() as rated,
+            "why": str(why),
+        }:
+            if (
+                0 <= index < MAX_SIGHTS
+                and _VISIT.fullmatch(visit)
+                and 0 < shot < MAX_SIGHTS
+                and 0 <= rated <= 1
+                and why in Why.__members__.values()
+            ):
+                return Wanted(index, visit, shot, float(rated), Why(why))
+    raise Refused("bad_json", "a picture that nobody can want")
+
+
+def _to_json(view: View) -> str:
+    """Return a view as JSON; thirty times a second, for which the library takes three times as long."""
+    faces = ",".join(map(_face_json, view.sights))
+    return f'{{"framesize":[{view.width},{view.height}],"faces":[{faces}]}}'
+
+
+def _face_json(sight: Sight) -> str:
+    signature = base64.b64encode(sight.signature).decode()
+    known = _FACE % (*sight.box, sight.score, sight.sharpness, signature)
+    return f"{{{known}{_LANDMARKS % sight.landmarks}}}" if sight.landmarks else f"{{{known}}}"
+
+
+def _view(payload: bytes) -> View:
+    if len(payload) > _MAX_PAYLOAD_BYTES:
+        raise Refused("too_large", f"a question of {len(payload)} bytes")
+    match from_json(payload):
+        case {"framesize": [int(width), int(height)], "faces": [*faces]}:
+            if 0 < width < _MAX_PIXELS and 0 < height < _MAX_PIXELS and len(faces) <= MAX_SIGHTS:
+                return View(width, height, tuple(map(_sight, faces)))
+    raise Refused("bad_json", "not the faces of a frame")
+
+
+def _sight(body: Any) -> Sight:
+    match body:
+        case {"box": [*box], "score": score, "sharpness": sharpness, "signature": str(text), **rest}:
+            landmarks: Any = rest.get("landmarks", [])
+            if (
+                _are_numbers(box, 4)
+                and _are_numbers([score, sharpness], 2)
+                and (landmarks == [] or _are_numbers(landmarks, 10))
+                and box[2] > 0
+                and box[3] > 0
+            ):
+                left, top, width, height = (float(value) for value in box)
+                marks = tuple(float(value) for value in landmarks)
+                return Sight((left, top, width, height), float(score), marks, float(sharpness), _bytes(text))
+    raise Refused("bad_json", "not a face in a frame")
+
+
+def _are_numbers(values: object, count: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        # What is no number is not between two either; true and false are of a type of their own.
+        and all(type(value) in _NUMBERS and -_MOST < value < _MOST for value in values)
+    )
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        signature = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused("bad_json", "not a signature") from error
+    if len(signature) not in (0, SIGNATURE_BYTES):
+        raise Refused("bad_json", f"a signature of {len(signature)} bytes")
+    return signature
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or not text.isascii() or len(text) > 20:
+        raise Refused("bad_sequence", repr(text[:40]))
+    return int(text)

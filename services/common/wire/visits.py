@@ -1,0 +1,85 @@
+"""What is told of visits on the broker of a device, for whoever wants to know when somebody comes."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from services.common.wire import times
+from services.common.wire.faces import Face, encode_face
+from services.common.wire.message import Message, to_json
+from services.common.wire.topics import Source, camera_topic
+
+VISIT_TYPE = "faceferry.visit.v1"
+
+
+class Stage(StrEnum):
+    """How far a visit is."""
+
+    BEGAN = "began"
+    BETTER = "better"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has happened to a visit.
+
+    Attributes:
+        stage: its first picture is here, or a better one; or it is over.
+        visit: its id.
+        began: when it began, by the camera's frames, UTC.
+        seen: when it was last seen.
+        picture: the id of the last picture that came.
+        shot: that picture's number in the visit.
+        quality: of the best one, 0..1.
+        people: open visits before this camera, this one included.
+    """
+
+    stage: Stage
+    visit: str
+    began: datetime
+    seen: datetime
+    picture: str
+    shot: int
+    quality: float
+    people: int
+
+
+def encode_news(source: Source, news: News) -> Message:
+    """Return the message that tells of a visit."""
+    body = {
+        "event": news.stage.value,
+        "visit": news.visit,
+        "began": times.rfc3339(news.began),
+        "seen": times.rfc3339(news.seen),
+        "picture": news.picture,
+        "shot": news.shot,
+        "quality": round(news.quality, 3),
+        "people": news.people,
+    }
+    return Message(
+        topic=camera_topic(source, "visit"),
+        payload=to_json(body),
+        qos=1,
+        content_type="application/json",
+        attributes=(
+            ("specversion", "1.0"),
+            ("type", VISIT_TYPE),
+            ("source", str(source)),
+            ("id", news.visit),
+            ("time", times.rfc3339(news.seen)),
+        ),
+    )
+
+
+def latest(face: Face) -> Message:
+    """Return a face as the picture that a broker keeps of its camera: whoever comes later sees it at once."""
+    message = encode_face(face)
+    return Message(
+        topic=camera_topic(face.source, "latest"),
+        payload=message.payload,
+        qos=1,
+        retain=True,
+        content_type=message.content_type,
+        attributes=message.attributes,
+    )
