@@ -20,12 +20,12 @@ import cv2
 from benchmarks.report.alone import alone, in_turns
 from services.capture.cameras import parse_camera, to_url
 from services.capture.developer import Developer
-from services.capture.ffmpeg import find_ffmpeg, has_filter
 from services.capture.metrics import Tally
-from services.capture.pictures import Picture
-from services.capture.program import Program
-from services.capture.sources import Site
-from services.capture.watch import Patience
+from services.capture.source.commands import Site
+from services.capture.source.ffmpeg import find_ffmpeg, has_filter
+from services.capture.source.program import Program
+from services.capture.source.watch import Patience
+from services.capture.stream.pictures import Picture
 from tests.rigs.clips import detailed, shortened
 from tests.rigs.pipeline import median
 from tests.rigs.report.findings import Figure, Part, Table

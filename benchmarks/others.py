@@ -29,10 +29,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from services.capture.cameras import parse_camera
 from services.capture.encoding import encode
-from services.capture.ffmpeg import find_ffmpeg
-from services.capture.pictures import Jpeg as JpegPicture
-from services.capture.pictures import Picture
-from services.capture.sources import Site, command, make_reader
+from services.capture.source.commands import Site, command, make_reader
+from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.stream.pictures import Jpeg as JpegPicture
+from services.capture.stream.pictures import Picture
 from services.common.wire.frames import Frame
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source

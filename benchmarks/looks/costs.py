@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from tests.rigs.pipeline import PARTS, Rig, quantile, running
 
 WARM_S = 6.0

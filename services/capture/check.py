@@ -5,17 +5,17 @@ import os
 from pathlib import Path
 
 from services.capture.cameras import TOPICS, Camera
-from services.capture.child import CameraUnavailable
-from services.capture.ffmpeg import find_ffmpeg, named_in
 from services.capture.metrics import Tally
-from services.capture.pictures import Picture
-from services.capture.program import Program
-from services.capture.recording import survey
-from services.capture.redaction import redact, shown
-from services.capture.sources import Site
+from services.capture.source.child import CameraUnavailable
+from services.capture.source.commands import Site
+from services.capture.source.ffmpeg import find_ffmpeg, named_in
+from services.capture.source.program import Program
+from services.capture.source.recording import survey
+from services.capture.source.redaction import redact, shown
+from services.capture.source.watch import Ending, Patience
+from services.capture.stream.pictures import Picture
 from services.capture.subscription import Subscription
 from services.capture.topic import parse_topic
-from services.capture.watch import Ending, Patience
 from services.common.errors import SetupError
 from services.common.mqtt.broker import Broker
 

@@ -4,7 +4,7 @@ from concurrent.futures import Executor
 import structlog
 
 from services.capture.fit import Fit
-from services.capture.pictures import Jpeg, Picture
+from services.capture.stream.pictures import Jpeg, Picture
 from services.common.wire.scope import Mask
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ import numpy as np
 import simplejpeg
 
 from services.capture.fit import Fit, Level
-from services.capture.pictures import Jpeg, Picture, Planes
+from services.capture.stream.pictures import Jpeg, Picture, Planes
 from services.common.errors import Refused
 from services.common.images.jpeg import orientation, swaps_sides, with_orientation
 from services.common.shading import Hidden, hidden

@@ -8,9 +8,8 @@ from services.capture.clock import ClockCheck
 from services.capture.developer import Developer
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
-from services.capture.pace import Pace
-from services.capture.pictures import Jpeg, Picture
-from services.capture.rate import RateLimit
+from services.capture.pace import Pace, RateLimit
+from services.capture.stream.pictures import Jpeg, Picture
 from services.capture.window import LiveWindow
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown, PacketTooLarge

@@ -7,9 +7,9 @@ from services.capture.journal import Journal
 from services.capture.live import wait_until
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
-from services.capture.pictures import Picture
-from services.capture.recording import Recording
-from services.capture.watch import Ending
+from services.capture.source.recording import Recording
+from services.capture.source.watch import Ending
+from services.capture.stream.pictures import Picture
 from services.capture.window import PacedWindow
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown, PacketTooLarge

@@ -15,21 +15,19 @@ from services.capture.cameras import TOPICS, Camera
 from services.capture.clock import StepWatch
 from services.capture.departed import say_who_has_departed
 from services.capture.developer import Developer
-from services.capture.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
 from services.capture.journal import Journal, open_journal
 from services.capture.live import LiveFlow, Shot
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
-from services.capture.pace import Pace
+from services.capture.pace import Pace, RateLimit, decoded_fps
 from services.capture.paced import PacedFlow
-from services.capture.program import Program
-from services.capture.rate import RateLimit, decoded_fps
 from services.capture.settings import CaptureSettings
-from services.capture.sources import Site
+from services.capture.source.commands import Site
+from services.capture.source.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
+from services.capture.source.program import Origin, Program, keep_running, keep_surveying
+from services.capture.source.watch import Ending, Patience
 from services.capture.subscription import Subscription
-from services.capture.supervision import Origin, keep_running, keep_surveying
 from services.capture.viewfinder import Viewfinder
-from services.capture.watch import Ending, Patience
 from services.capture.window import LiveWindow, PacedWindow
 from services.common.mqtt import Broker
 from services.common.runtime import http, lock

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 
 from services.capture.cameras import Camera
-from services.capture.child import CameraUnavailable
 from services.capture.metrics import Tally
-from services.capture.pictures import OnPicture
-from services.capture.redaction import redact
+from services.capture.source.child import CameraUnavailable
+from services.capture.source.redaction import redact
+from services.capture.source.watch import Ending
+from services.capture.stream.pictures import OnPicture
 from services.capture.topic import parse_topic, to_picture
-from services.capture.watch import Ending
 from services.common.errors import Refused, SetupError
 from services.common.mqtt import Delivery, Link
 from services.common.mqtt.broker import Broker

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from services.capture.pictures import Jpeg
+from services.capture.stream.pictures import Jpeg
 from services.common.errors import Refused, SetupError
 from services.common.runtime.settings import mqtt_url
 from services.common.wire import bare_images, times

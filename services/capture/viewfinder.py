@@ -13,7 +13,7 @@ from html import escape
 from aiohttp import web
 
 from services.capture.developer import Developer
-from services.capture.pictures import OnPicture, Picture
+from services.capture.stream.pictures import OnPicture, Picture
 from services.common.errors import Refused
 from services.common.runtime.access import Guard, is_own_name
 from services.common.wire.outlines import Outlines

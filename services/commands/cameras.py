@@ -7,11 +7,10 @@ from dataclasses import asdict
 from getpass import getpass
 from pathlib import Path
 
-from services.capture.machine import FoundCamera, cameras_of_this_machine
 from services.capture.onvif.asking import Login
-from services.capture.onvif.cameras import AskLogin, network_cameras
 from services.capture.onvif.discovery import PORT, Device, named
-from services.capture.onvif.search import WAIT_S, search
+from services.capture.onvif.search import WAIT_S, AskLogin, network_cameras, search
+from services.capture.source.devices import FoundCamera, cameras_of_this_machine
 from services.commands.arguments import host, matching, port, seconds
 from services.common.errors import SetupError
 

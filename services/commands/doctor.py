@@ -106,7 +106,7 @@ async def _broker() -> Finding:
 
 
 async def _ffmpeg() -> Finding:
-    from services.capture.ffmpeg import choose_ffmpeg, named_in  # noqa: PLC0415
+    from services.capture.source.ffmpeg import choose_ffmpeg, named_in  # noqa: PLC0415
 
     found = choose_ffmpeg(named_in(os.environ))
     text = f"{found.program} ({found.version})"
@@ -130,7 +130,7 @@ async def _detector() -> Finding:
 
 
 async def _cameras() -> Finding:
-    from services.capture.machine import cameras_of_this_machine  # noqa: PLC0415
+    from services.capture.source.devices import cameras_of_this_machine  # noqa: PLC0415
 
     cameras = cameras_of_this_machine()
     if not cameras:

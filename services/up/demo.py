@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from services.capture.ffmpeg import find_ffmpeg, named_in
+from services.capture.source.ffmpeg import find_ffmpeg, named_in
 from services.common.errors import SetupError
 
 FRAMES = 180

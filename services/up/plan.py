@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.capture.cameras import is_there, parse_camera, split_cameras, to_url
-from services.capture.redaction import redact, shown
+from services.capture.source.redaction import redact, shown
 from services.common.errors import SetupError
 from services.common.runtime.variables import PREFIX
 from services.common.wire.topics import is_name

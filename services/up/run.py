@@ -12,8 +12,8 @@ from pathlib import Path
 
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.machine import first_camera
-from services.capture.redaction import shown
+from services.capture.source.devices import first_camera
+from services.capture.source.redaction import shown
 from services.common.errors import SetupError
 from services.common.retention import FOREVER
 from services.common.runtime import lock, variables

@@ -8,14 +8,13 @@ import psutil
 import pytest
 
 from services.capture.cameras import parse_camera
-from services.capture.child import CameraUnavailable, Child, Pipe
-from services.capture.ffmpeg import find_ffmpeg
 from services.capture.metrics import Tally
-from services.capture.pictures import Picture
-from services.capture.probe import probe
-from services.capture.recording import survey
-from services.capture.sources import Command, Entrance, Site, Wire, command
-from services.capture.watch import Patience, watch
+from services.capture.source.child import CameraUnavailable, Child, Pipe
+from services.capture.source.commands import Command, Entrance, Site, Wire, command
+from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.recording import probe, survey
+from services.capture.source.watch import Patience, watch
+from services.capture.stream.pictures import Picture
 from tests.support import PATIENCE
 
 PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])

@@ -14,7 +14,7 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.doors import open_door
+from services.capture.source.doors import open_door
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
 from tests.certificates import Shown, self_signed, signed_for

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.capture.holders import holders, in_use
+from services.capture.source.v4l2 import holders, in_use
 
 
 @pytest.fixture

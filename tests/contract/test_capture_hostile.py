@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from services.capture.address import Address, NoSnapshot
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.ffmpeg import find_ffmpeg
-from services.capture.snapshots import fetch
+from services.capture.source.address import Address, NoSnapshot
+from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.snapshots import fetch
 from services.common.errors import SetupError
 from services.common.runtime.files import file_url
 from tests.hostile_camera import HostileCamera, serving

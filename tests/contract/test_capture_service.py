@@ -18,9 +18,9 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.child import CameraUnavailable
-from services.capture.ffmpeg import find_ffmpeg
-from services.capture.recording import survey
+from services.capture.source.child import CameraUnavailable
+from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.recording import survey
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
 from tests.support import MosquittoServer, eventually

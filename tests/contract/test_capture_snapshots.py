@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from services.capture.address import Address, NoSnapshot
-from services.capture.answers import Answer
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.ffmpeg import find_ffmpeg
-from services.capture.probe import look_at
-from services.capture.snapshots import fetch, poll
-from services.capture.sources import Site
+from services.capture.source.address import Address, Answer, NoSnapshot
+from services.capture.source.commands import Site
+from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.recording import look_at
+from services.capture.source.snapshots import fetch, poll
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
 from tests.storing import jpeg

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.capture import viewfinder
 from services.capture.developer import Developer
-from services.capture.pictures import Jpeg, Picture, Planes
+from services.capture.stream.pictures import Jpeg, Picture, Planes
 from services.capture.viewfinder import Viewfinder
 from services.common.images import structure
 from services.common.images.jpeg import with_orientation

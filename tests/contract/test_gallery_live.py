@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from services.capture import viewfinder
 from services.capture.developer import Developer
-from services.capture.pictures import Jpeg, Picture
+from services.capture.stream.pictures import Jpeg, Picture
 from services.capture.viewfinder import Viewfinder
 from services.common.errors import Refused
 from services.common.runtime.access import Guard

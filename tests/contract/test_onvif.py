@@ -12,9 +12,8 @@ import pytest
 
 from services.capture.onvif import asking
 from services.capture.onvif.asking import Login, NoAnswer, streams
-from services.capture.onvif.cameras import network_cameras
 from services.capture.onvif.discovery import Device
-from services.capture.onvif.search import search
+from services.capture.onvif.search import network_cameras, search
 from services.commands import cameras as command
 from services.up.brokers import free_port
 from tests.onvif_camera import OnvifCamera, envelope, playing
@@ -98,7 +97,7 @@ def test_odd_answers_are_said_in_a_line(says: bytes, why: str) -> None:
 def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.capture.onvif.cameras.MOST_S", 1.0)
+    monkeypatch.setattr("services.capture.onvif.search.MOST_S", 1.0)
     ends = threading.Event()
 
     def wait(_data: bytes, _authorization: str) -> tuple[int, dict[str, str], bytes]:

@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from tests.support import SHARED
 
 SAMPLES = Path(__file__).with_name("samples.txt.gz")

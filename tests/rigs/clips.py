@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from services.detect.pictures import Picture
 from tests.support import SHARED
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from services.up.brokers import free_port
 from tests.conftest import skip
 from tests.go_program import GoProgram

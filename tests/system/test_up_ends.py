@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from services.up import sweep
 from services.up.leash import marked, new_mark
 from tests.conftest import skip

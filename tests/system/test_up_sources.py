@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from services.common.images.jpeg import with_orientation
 from tests.conftest import skip
 from tests.support import SHARED

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.capture import ffmpeg
-from services.capture.asking import NoAnswer, ask
-from services.capture.ffmpeg import choose_ffmpeg, find_ffmpeg, has_filter, parse_version
+from services.capture.source import ffmpeg
+from services.capture.source.child import NoAnswer, ask
+from services.capture.source.ffmpeg import choose_ffmpeg, find_ffmpeg, has_filter, parse_version
 from services.commands import doctor
 from services.common.errors import SetupError
 

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.doze import LEAST_S, MOST_S, SHARE, Doze
 from services.capture.fit import CALM_FRAMES, LEVELS, Fit
-from services.capture.pace import MOST_PERIOD_S, Pace
-from services.capture.rate import HEADROOM, RateLimit, decoded_fps
+from services.capture.pace import HEADROOM, MOST_PERIOD_S, Pace, RateLimit, decoded_fps
+from services.capture.source.watch import LEAST_S, MOST_S, SHARE, Doze
 from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
 from services.common.wire.message import Message
 from services.detect.pacing import STILL_S

@@ -10,17 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.capture.clock import ClockCheck, StepWatch
-from services.capture.delivery import Description, PacketTimes
-from services.capture.device_names import lasting
 from services.capture.encoding import encode, encode_within
 from services.capture.fit import Fit
-from services.capture.formats import Format, choose
-from services.capture.machine import from_devices, parse_rpicam_list
 from services.capture.options import Options, Size
-from services.capture.pictures import Jpeg, Planes
-from services.capture.recording import Recording
-from services.capture.v4l2 import Device
-from services.capture.words import MAX_LINE_CHARACTERS, MAX_LINES, LastWords, SizeChange
+from services.capture.source.devices import from_devices, parse_rpicam_list
+from services.capture.source.recording import Description, PacketTimes, Recording
+from services.capture.source.v4l2 import Device, Format, choose, lasting
+from services.capture.source.watch import MAX_LINE_CHARACTERS, MAX_LINES, LastWords, SizeChange
+from services.capture.stream.pictures import Jpeg, Planes
 from services.common.errors import Refused
 from services.common.images.jpeg import orientation, with_orientation
 from services.common.wire.times import EPOCH

@@ -9,9 +9,8 @@ import pytest
 from services.capture import live
 from services.capture.live import LiveFlow, Shot
 from services.capture.metrics import Tally
-from services.capture.pace import Pace
-from services.capture.pictures import Jpeg
-from services.capture.rate import RateLimit
+from services.capture.pace import Pace, RateLimit
+from services.capture.stream.pictures import Jpeg
 from services.capture.window import LiveWindow
 
 PICTURE = Jpeg(b"a picture")

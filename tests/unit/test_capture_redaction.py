@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.capture.cameras import parse_camera, parse_cameras
-from services.capture.redaction import redact, secrets_of, shown
-from services.capture.words import LastWords
+from services.capture.source.redaction import redact, secrets_of, shown
+from services.capture.source.watch import LastWords
 from services.common.errors import SetupError
 
 HIDDEN = "Zq7xT"

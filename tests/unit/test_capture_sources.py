@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.capture import reach
-from services.capture.answers import Answer
 from services.capture.cameras import parse_camera
 from services.capture.options import Size
-from services.capture.sources import (
+from services.capture.source import reach
+from services.capture.source.address import Answer
+from services.capture.source.commands import (
     FFMPEG_VARIABLES,
     Command,
     Entrance,

@@ -10,10 +10,10 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.jpegs import JpegReader, is_jpeg, is_whole_jpeg
-from services.capture.multipart import MAX_HEADER_BYTES, MultipartReader
-from services.capture.pictures import Jpeg, Picture, Planes, Reader, StreamBroken
-from services.capture.y4m import Y4mReader, parse_header
+from services.capture.stream.jpegs import JpegReader, is_jpeg, is_whole_jpeg
+from services.capture.stream.multipart import MAX_HEADER_BYTES, MultipartReader
+from services.capture.stream.pictures import Jpeg, Picture, Planes, Reader, StreamBroken
+from services.capture.stream.y4m import Y4mReader, parse_header
 
 LIMIT = 20_000
 CHUNK = 256 * 1024

@@ -3,8 +3,8 @@ from base64 import b64encode
 import pytest
 
 from services.capture.cameras import parse_camera, parse_cameras
-from services.capture.pictures import Jpeg
-from services.capture.redaction import redact, shown
+from services.capture.source.redaction import redact, shown
+from services.capture.stream.pictures import Jpeg
 from services.capture.topic import Place, parse_topic, to_picture
 from services.common.errors import Refused, SetupError
 from services.common.wire.message import Message

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.formats import Format
 from services.capture.onvif import messages
 from services.capture.onvif.asking import Login, Stream, without_login
-from services.capture.onvif.discovery import Device, devices, named, probe
+from services.capture.onvif.discovery import MOST_BYTES, Device, NotXml, devices, named, parse, probe
 from services.capture.onvif.messages import MEDIA, MEDIA2, Profile
-from services.capture.onvif.xml import MOST_BYTES, NotXml, parse
 from services.capture.options import Size
+from services.capture.source.v4l2 import Format
 from tests import onvif_camera
 
 ID = "urn:uuid:1"

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import Element
 
-from services.capture.address import Address, NoSnapshot
 from services.capture.onvif import messages
-from services.capture.onvif.discovery import Device
+from services.capture.onvif.discovery import MOST_BYTES, Device, NotXml, parse
 from services.capture.onvif.messages import Profile
-from services.capture.onvif.xml import MOST_BYTES, NotXml, parse
-from services.capture.redaction import without_named
+from services.capture.source.address import Address, NoSnapshot
+from services.capture.source.redaction import without_named
 from services.common.errors import FaceferryError
 from services.common.runtime.trust import ANYBODY
 

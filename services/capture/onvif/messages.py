@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
-from services.capture.formats import Format
-from services.capture.onvif.discovery import shown
-from services.capture.onvif.xml import every, first, text
+from services.capture.onvif.discovery import every, first, shown, text
 from services.capture.options import MAX_SIDE_PX, Size
+from services.capture.source.v4l2 import Format
 
 MOST_PROFILES = 16
 MOST_URI = 1024

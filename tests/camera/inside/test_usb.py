@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from services.capture.ffmpeg import find_ffmpeg
-from services.capture.formats import Format
-from services.capture.machine import cameras_of_this_machine
 from services.capture.options import Size
+from services.capture.source.devices import cameras_of_this_machine
+from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.v4l2 import Format
 from tests.camera.inside.pictures import Pictures, contents
 from tests.camera.inside.usb import Stage, UsbCamera, capturing
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from services.capture.ffmpeg import find_ffmpeg
+from services.capture.source.ffmpeg import find_ffmpeg
 from services.up.brokers import free_port
 from tests.rigs.clips import ONE_FACE, clip
 from tests.rigs.soak.flatness import Sample

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from services.capture.pictures import Picture, Plane, Planes, StreamBroken
+from services.capture.stream.pictures import Picture, Plane, Planes, StreamBroken
 from services.common.images.structure import MAX_PIXELS
 
 _MAX_LINE_BYTES = 512

@@ -19,8 +19,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from services.capture.cameras import Camera
-from services.capture.child import CameraUnavailable
-from services.capture.sources import Entrance
+from services.capture.source.child import CameraUnavailable
+from services.capture.source.commands import Entrance
 from services.common.runtime.trust import ANYBODY, Untrusted, advice, digest
 
 TIMEOUT_S = 5.0

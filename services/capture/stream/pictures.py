@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+
 # numpy takes 12 MB, and only cameras whose pictures are encoded here need it: what handles planes loads it.
 Plane: TypeAlias = "NDArray[np.uint8]"
 

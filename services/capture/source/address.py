@@ -9,6 +9,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
+from enum import StrEnum
 from functools import partial
 from http.client import HTTPResponse
 from typing import Any
@@ -16,6 +17,18 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from services.common.runtime.trust import Trust, Untrusted
+
+
+class Answer(StrEnum):
+    """How an address on a web server answers."""
+
+    SNAPSHOT = "snapshot"
+    """With one JPEG, and no more."""
+    MULTIPART = "multipart"
+    """With parts, JPEGs in all likelihood."""
+    STREAM = "stream"
+    """With anything else, or not at all: ffmpeg makes the best of it, and tells best of trouble."""
+
 
 TIMEOUT_S = 5.0
 """Without a byte."""

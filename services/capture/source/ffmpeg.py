@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture.asking import NoAnswer, ask
+from services.capture.source.child import NoAnswer, ask
 from services.common.errors import SetupError
 
 LEAST = (5, 1)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.jpegs import is_jpeg, is_whole_jpeg
-from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.capture.stream.jpegs import is_jpeg, is_whole_jpeg
+from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
 from services.common.images.jpeg import end_of_image
 
 CHUNK_BYTES = 256 * 1024

@@ -1,13 +1,133 @@
+"""Watches a camera's program: what it delivers, how long it may be silent, and its last words."""
+
 import asyncio
+import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.capture.child import GRACE_S, Child, Pipe, run_child
-from services.capture.doze import Doze
 from services.capture.metrics import Tally
-from services.capture.pictures import OnPicture, Picture, Reader, StreamBroken
-from services.capture.sources import Command, make_reader
-from services.capture.words import LastWords, SizeChange
+from services.capture.source.child import GRACE_S, Child, Pipe, run_child
+from services.capture.source.commands import Command, make_reader
+from services.capture.source.redaction import redact, shown
+from services.capture.stream.pictures import OnPicture, Picture, Reader, StreamBroken
+
+MAX_LINES = 8
+MAX_LINE_CHARACTERS = 300
+
+_MOST_REST_BYTES = 4 * MAX_LINE_CHARACTERS
+
+# Where in its memory ffmpeg keeps what speaks is different each time, and would make each line news.
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+# ffmpeg's `-loglevel level+info` marks each line; what is only information says nothing about an end.
+_STREAM = re.compile(r"Stream #0:\d+.*Video: .*?\b(\d{2,5}x\d{2,5})\b")
+_CHANGED = re.compile(r"Reconfiguring filter graph because video parameters changed.*?\b(\d{2,5}x\d{2,5})\b")
+_INFORMATION = re.compile(r"\[info\]|^\s|^$")
+
+
+class SizeChange:
+    """Notices when ffmpeg (7.1 and later) says that a camera's pictures have another size now.
+
+    From there on ffmpeg would squeeze the pictures into the old shape. Other parameters may change.
+    """
+
+    def __init__(self) -> None:
+        self._size = ""
+
+    def is_told_by(self, line: str) -> bool:
+        """Say whether a line tells of a size other than the one before."""
+        found = (_CHANGED if self._size else _STREAM).search(line) or _CHANGED.search(line)
+        if found is None or found[1] == self._size:
+            return False
+        is_change, self._size = bool(self._size), found[1]
+        return is_change
+
+
+class LastWords:
+    """Keeps the end of what a program says on standard error.
+
+    Args:
+        url: the camera's address: what opens it is not repeated, wherever it stands.
+        entrance: what the program was told in its place, and is new each time.
+    """
+
+    def __init__(self, url: str = "", entrance: str = "") -> None:
+        self._url = url
+        self._entrance = entrance
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
+        self._rest = b""
+
+    def add(self, data: bytes) -> list[str]:
+        """Take what came; return the lines it completes, redacted."""
+        *lines, rest = re.split(rb"[\r\n]", self._rest + data)
+        if len(rest) > _MOST_REST_BYTES:
+            # Of an address that is cut in two the end could not be told from anything else.
+            rest = rest[-_MOST_REST_BYTES:].partition(b" ")[2]
+        self._rest = rest
+        complete = [self._clean(line) for line in lines]
+        self._lines.extend(line for line in complete if not _INFORMATION.search(line))
+        return complete
+
+    def __str__(self) -> str:
+        last = self._clean(self._rest)
+        return " | ".join([*self._lines, *([last] if last and not _INFORMATION.search(last) else [])])
+
+    def _clean(self, line: bytes) -> str:
+        text = line.decode(errors="replace")
+        if self._entrance:
+            text = text.replace(self._entrance, shown(self._url))
+        text = redact(text, self._url)
+        return _ADDRESS.sub("", text)[:MAX_LINE_CHARACTERS]
+
+
+MOST_S = 0.2
+LEAST_S = 0.01
+"""Shorter rests save nothing."""
+SHARE = 0.7
+"""Of the pipe, that may fill up meanwhile: a program that cannot write cannot read its camera either, and
+comes behind."""
+WINDOW_S = 0.5
+"""Over so long is measured how much comes."""
+
+
+class Doze:
+    """Rests that a pipe can bear.
+
+    To be woken for each piece of a picture that nobody looks at costs more than reading it, and a pipe holds
+    several pictures.
+
+    Args:
+        pipe_bytes: how much the pipe holds.
+    """
+
+    def __init__(self, pipe_bytes: int) -> None:
+        self._bearable_bytes = pipe_bytes * SHARE
+        self._since_s: float | None = None
+        self._bytes = 0
+        self._bytes_a_s: float | None = None
+        self._is_drained = False
+
+    def note(self, count: int, now_s: float, *, is_drained: bool) -> None:
+        """Take note that so many bytes were read, and whether that was all that there was."""
+        self._is_drained = is_drained
+        if self._since_s is None:
+            self._since_s = now_s
+            return
+        self._bytes += count
+        if (passed_s := now_s - self._since_s) >= WINDOW_S:
+            self._bytes_a_s = self._bytes / passed_s
+            self._since_s, self._bytes = now_s, 0
+
+    def rest_s(self, idle_s: float) -> float:
+        """Return how long to rest, in seconds, where nothing is worth reading for `idle_s`; 0: not at all.
+
+        What was left in the pipe is read first, or it would fill up from rest to rest.
+        """
+        if not self._bytes_a_s or not self._is_drained:
+            return 0.0
+        rest_s = min(MOST_S, idle_s, self._bearable_bytes / self._bytes_a_s)
+        return rest_s if rest_s >= LEAST_S else 0.0
+
 
 _WORDS_CHUNK_BYTES = 4096
 # ffmpeg writes 32 KiB at a time. To wake for each costs a quarter of what encoding does; the pipe holds more.

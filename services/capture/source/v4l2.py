@@ -1,19 +1,141 @@
-"""Asks Video4Linux devices what they can do; linux/videodev2.h."""
+"""Video4Linux devices (linux/videodev2.h): lasting names, who holds them, which format to ask for."""
 
 import errno
 import fcntl
 import os
+import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture import device_names
-from services.capture.child import CameraUnavailable
-from services.capture.formats import Format
-from services.capture.holders import in_use
-from services.capture.options import Size
+from services.capture.options import Options, Size
+from services.capture.source.child import CameraUnavailable
+
+FOLDERS = ("/dev/v4l/by-id", "/dev/v4l/by-path")
+"""What a camera says it is; of two that say the same only one has the name. Then the socket that it is in."""
+
+
+def links() -> dict[str, str]:
+    """Return the device, `/dev/video0`, behind each lasting name of this machine, the better names first."""
+    return {str(link): str(link.resolve()) for folder in FOLDERS for link in _in(Path(folder))}
+
+
+def lasting(device: str, behind: Mapping[str, str]) -> str:
+    """Return a device's best lasting name; itself if it has none, as where there is no udev.
+
+    Args:
+        device: `/dev/video0`.
+        behind: see `links`.
+    """
+    return next((name for name, target in behind.items() if target == device), device)
+
+
+def _in(folder: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(folder.iterdir())
+    except OSError:
+        return  # no camera has ever been plugged in, or it was just pulled out
+
+
+def in_use(path: str) -> str:
+    """Return in words that a device is in use, and by whom. Blocks for milliseconds.
+
+    Args:
+        path: the device's, or a link to it.
+    """
+    names = [_describe(pid) for pid in holders(path)]
+    return f"in use by {', '.join(names) or 'another program'}"
+
+
+def holders(path: str) -> Iterator[int]:
+    """Yield who has a device open, but for this process; other users' and containers' are hidden."""
+    try:
+        device = Path(path).stat()
+    except OSError:
+        return
+    for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        if pid != os.getpid() and any(_is_same(file, device) for file in _open_files(folder)):
+            yield pid
+
+
+def _open_files(process: Path) -> Iterator[os.stat_result]:
+    try:
+        for file in (process / "fd").iterdir():
+            yield file.stat()
+    except OSError:
+        return  # another user's, or it has ended, or closed what it had open
+
+
+def _is_same(file: os.stat_result, device: os.stat_result) -> bool:
+    return stat.S_ISCHR(file.st_mode) and file.st_rdev == device.st_rdev
+
+
+def _describe(pid: int) -> str:
+    try:
+        # `PID (NAME) STATE PARENT ...`, and a name may hold anything.
+        before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+    except OSError:
+        return f"process {pid}"
+    if int(after.split()[1]) == os.getpid():
+        return "another of these cameras"
+    return f"{before.partition('(')[2]} (process {pid})"
+
+
+USUAL_LIMIT = Size(1920, 1080)
+USUAL_FPS = 30.0
+ENOUGH_FPS = 10.0
+"""Less is taken only where there is nothing faster: a raw picture that is large comes slowly over USB."""
+
+# By ffmpeg's names. What a camera has compressed as JPEG goes on as it is; raw is encoded here; the rest has
+# to be decoded before.
+_PREFERENCE = {"mjpeg": 2, "h264": 0, "hevc": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which a camera delivers pictures.
+
+    Attributes:
+        codec: by ffmpeg's name: `mjpeg`, `yuyv422`, ...
+        size: in pixels.
+        fps: frames per second; nothing where the camera does not tell.
+    """
+
+    codec: str
+    size: Size
+    fps: float | None = None
+
+
+def choose(formats: Iterable[Format], options: Options) -> Format | None:
+    """Return the best format that the options allow, or nothing if the camera has none of the wanted codec.
+
+    Best is: within the size limit, fast enough, JPEG, large; no faster than wanted if it can be helped.
+    """
+    wanted = [one for one in formats if options.format in (None, one.codec)]
+    return max(wanted, key=lambda one: _rank(one, options), default=None)
+
+
+def _rank(one: Format, options: Options) -> tuple[float, ...]:
+    limit = options.size or USUAL_LIMIT
+    fps = USUAL_FPS if one.fps is None else one.fps
+    wanted_fps = options.fps or USUAL_FPS
+    area = one.size.width * one.size.height
+    is_within = one.size.width <= limit.width and one.size.height <= limit.height
+    # Cameras say 29.97 and mean 30.
+    is_enough = fps >= 0.98 * min(wanted_fps, ENOUGH_FPS)
+    is_all = fps >= 0.98 * wanted_fps
+    return (
+        is_within,
+        is_enough,
+        _PREFERENCE.get(one.codec, 1),
+        area if is_within else -area,
+        is_all,
+        -fps if is_all else fps,
+    )
+
 
 _QUERYCAP = 0x80685600
 _ENUM_FMT = 0xC0405602
@@ -78,7 +200,7 @@ def _open(path: str) -> Iterator[int]:
     try:
         device = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        there = [*device_names.links(), *sorted(map(str, Path("/dev").glob("video*")))]
+        there = [*links(), *sorted(map(str, Path("/dev").glob("video*")))]
         names = ", ".join(there) or "no camera"
         raise CameraUnavailable(f"{path} does not exist; this machine has {names}") from error
     except PermissionError as error:

@@ -14,10 +14,9 @@ import time
 from http.client import HTTPResponse
 from typing import IO
 
-from services.capture.address import VARIABLE, Address, NoSnapshot, from_environment
-from services.capture.answers import Answer
-from services.capture.jpegs import JpegReader, is_jpeg
-from services.capture.pictures import MAX_JPEG_BYTES
+from services.capture.source.address import VARIABLE, Address, Answer, NoSnapshot, from_environment
+from services.capture.stream.jpegs import JpegReader, is_jpeg
+from services.capture.stream.pictures import MAX_JPEG_BYTES
 
 LOOK_S = 3.0
 """For so long is looked whether an answer that does not tell its length ends after its first picture."""

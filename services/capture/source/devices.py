@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture import device_names, v4l2
 from services.capture.cameras import to_url
-from services.capture.child import CameraUnavailable
-from services.capture.formats import Format, choose
 from services.capture.options import Options, Size
+from services.capture.source import v4l2
+from services.capture.source.child import CameraUnavailable
+from services.capture.source.v4l2 import Format, choose
 
 RPICAM_PROGRAMS = ("rpicam", "libcamera")
 """The family of programs was renamed in 2023; older systems have the old name."""
@@ -116,10 +116,10 @@ def _rpicam_cameras() -> tuple[FoundCamera, ...]:
 
 def _v4l2_devices() -> tuple[list[v4l2.Device], list[FoundCamera]]:
     devices, problems = [], []
-    links = device_names.links()
+    links = v4l2.links()
     for path in sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: int(path.name[5:])):
         try:
-            devices.append(v4l2.describe(device_names.lasting(str(path), links)))
+            devices.append(v4l2.describe(v4l2.lasting(str(path), links)))
         except CameraUnavailable as error:
             # A camera has several devices, most of which deliver no pictures: only a closed door is news.
             if "may not be opened" in str(error):

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from services.capture import reach
-from services.capture.address import to_environment
-from services.capture.answers import Answer
 from services.capture.cameras import Camera
-from services.capture.jpegs import JpegReader
-from services.capture.multipart import MultipartReader
 from services.capture.options import Size
-from services.capture.pictures import Reader
+from services.capture.source import reach
+from services.capture.source.address import Answer, to_environment
+from services.capture.stream.jpegs import JpegReader
+from services.capture.stream.multipart import MultipartReader
+from services.capture.stream.pictures import Reader
 
 USUAL_SNAPSHOT_FPS = 2.0
 """Somebody who walks by is in view for some seconds; many a camera takes half a second for a picture."""
@@ -103,7 +102,7 @@ def make_reader(wire: Wire) -> Reader:
         case Wire.JPEG:
             return JpegReader()
         case Wire.Y4M:
-            from services.capture.y4m import Y4mReader  # noqa: PLC0415 - brings numpy, see `pictures`
+            from services.capture.stream.y4m import Y4mReader  # noqa: PLC0415 - brings numpy, see `pictures`
 
             return Y4mReader()
 
@@ -224,7 +223,7 @@ def address_variables(camera: Camera) -> dict[str, str]:
 
 
 def _snapshots_program(site: Site) -> tuple[str, ...]:
-    return (site.python, "-m", "services.capture.snapshots")
+    return (site.python, "-m", "services.capture.source.snapshots")
 
 
 def _test(camera: Camera, site: Site) -> Command:

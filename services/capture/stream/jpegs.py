@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
 from services.common.images.jpeg import END_OF_SCAN, SOI, SOS, START, scan_start
 from services.common.images.structure import MAX_PADDING_BYTES, PADDING
 

@@ -1,0 +1,222 @@
+"""Doors by protocol: to a camera on a web server, a proxy that leads there alone (RFC 9112), and by RTSP."""
+
+import asyncio
+import contextlib
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from services.capture.cameras import Camera
+from services.capture.source.address import tidy
+from services.capture.source.commands import Entrance
+from services.capture.source.door import Closed, Door, join
+
+_OF_ONE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a proxy.
+
+    Attributes:
+        target: what for, a whole address.
+        head: what to ask the server itself.
+    """
+
+    target: SplitResult
+    head: bytes
+
+
+def parse_question(head: bytes) -> Question:
+    """Read what a proxy is asked, its empty line included.
+
+    Raises:
+        ValueError: that is no question to a proxy.
+    """
+    first, *fields = head.split(b"\r\n")
+    method, address, version = first.split(b" ")
+    target = urlsplit(address.decode())
+    if method != b"GET" or target.scheme != "http" or not target.hostname:
+        raise ValueError(first)
+    path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}".encode()
+    return Question(target, _joined(b"%b %b %b" % (method, path, version), fields))
+
+
+def place_of(target: SplitResult) -> tuple[str, int]:
+    """Return the host and the port of an address.
+
+    Raises:
+        ValueError: there is no such port.
+    """
+    return target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
+
+
+def change_answer(head: bytes, change_location: Callable[[str], str]) -> bytes:
+    """Return the head of an answer for a connection that ends with it.
+
+    Args:
+        head: its empty line included.
+        change_location: where a redirection leads, in place of where it says.
+    """
+    first, *fields = head.split(b"\r\n")
+    changed = [_relocated(field, change_location) for field in fields]
+    return _joined(first, changed)
+
+
+def _relocated(field: bytes, change_location: Callable[[str], str]) -> bytes:
+    name, _, value = field.partition(b":")
+    if name.strip().lower() != b"location":
+        return field
+    return b"Location: " + change_location(value.strip().decode(errors="replace")).encode()
+
+
+def _joined(first: bytes, fields: list[bytes]) -> bytes:
+    kept = [field for field in fields if field and _name(field) not in _OF_ONE_CONNECTION]
+    return b"\r\n".join([first, *kept, b"Connection: close", b"", b""])
+
+
+def _name(field: bytes) -> bytes:
+    return field.partition(b":")[0].strip().lower()
+
+
+_REDIRECTION = b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_UNREACHABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class HttpDoor(Door):
+    """Asks the camera what ffmpeg asks, over TLS where the camera speaks it."""
+
+    def __init__(self, camera: Camera) -> None:
+        super().__init__(camera)
+        self._place = (self.host, self.port)
+        # Whether TLS is spoken there. A redirection on the same host adds to them, a playlist does not.
+        self._places = {self._place: camera.scheme == "https"}
+
+    @property
+    def entrance(self) -> Entrance:
+        """An address on the camera's host that leads to the right one, and the proxy that knows it."""
+        return Entrance(f"http://{self._authority}{self._knock}", f"http://127.0.0.1:{self.own_port}")
+
+    @property
+    def _knock(self) -> str:
+        # By this ending, or by its type, a newer ffmpeg knows a playlist, and not by what is in it alone.
+        return f"/{self.token}{'.m3u8' if self.parts.path.endswith('.m3u8') else ''}"
+
+    @property
+    def _authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    async def lead(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Answer one question."""
+        try:
+            question = parse_question(await reader.readuntil(b"\r\n\r\n"))
+            place = place_of(question.target)
+        except ValueError:
+            writer.write(_REFUSED)
+            return
+        if place == self._place and question.target.path == self._knock:
+            writer.write(self._redirection())
+            return
+        if place not in self._places:
+            writer.write(_REFUSED)
+            raise Closed(
+                f"the camera names another address, {place[0]}:{place[1]}, and is not followed there"
+            )
+        try:
+            async with self.reach(*place, is_tls=self._places[place]) as (from_camera, to_camera):
+                to_camera.write(question.head)
+                writer.write(await self._answer(from_camera))
+                await join(reader, writer, from_camera, to_camera)
+        except Closed:
+            writer.write(_UNREACHABLE)
+            raise
+
+    def _redirection(self) -> bytes:
+        login, at, _host = self.parts.netloc.rpartition("@")
+        path = tidy(self.parts)
+        location = f"http://{login}{at}{self._authority}{path}"
+        return _REDIRECTION % location.encode()
+
+    async def _answer(self, from_camera: StreamReader) -> bytes:
+        """Return the head of the camera's answer, or the whole of one that has none."""
+        try:
+            head = await from_camera.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+        return change_answer(head, self._relocate)
+
+    def _relocate(self, location: str) -> str:
+        """Take note of another place on the camera's host, for which ffmpeg then asks here as well."""
+        try:
+            target = urlsplit(location)
+            place = place_of(target)
+        except ValueError:
+            return location
+        if target.scheme not in ("http", "https") or place[0] != self.host:
+            return location
+        self._places.setdefault(place, target.scheme == "https")
+        host = f"[{place[0]}]" if ":" in place[0] else place[0]
+        return target._replace(scheme="http", netloc=f"{host}:{place[1]}").geturl()
+
+
+class RtspDoor(Door):
+    """Redirects (RFC 2326, 302 with Location), as ffmpeg follows it from its first question on."""
+
+    @property
+    def entrance(self) -> Entrance:
+        """An address on loopback that is good for nothing but to be sent on."""
+        return Entrance(f"rtsp://127.0.0.1:{self.own_port}/{self.token}")
+
+    async def lead(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Send on whoever asks for the token; pass on what else is said, if TLS has to be spoken for it."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        if self.token.encode() in head.partition(b"\r\n")[0]:
+            writer.write(self._redirection(head))
+            await writer.drain()
+        elif self._is_tls:
+            await self._relay(head, reader, writer)
+
+    @property
+    def _is_tls(self) -> bool:
+        return self.camera.scheme == "rtsps"
+
+    def _redirection(self, head: bytes) -> bytes:
+        sequence = next(
+            (line for line in head.split(b"\r\n") if line.lower().startswith(b"cseq:")), b"CSeq: 1"
+        )
+        return b"\r\n".join(
+            [b"RTSP/1.0 302 Found", sequence, f"Location: {self._destination}".encode(), b"", b""]
+        )
+
+    @property
+    def _destination(self) -> str:
+        if not self._is_tls:
+            return self.camera.url
+        login, at, _host = self.parts.netloc.rpartition("@")
+        return self.parts._replace(scheme="rtsp", netloc=f"{login}{at}127.0.0.1:{self.own_port}").geturl()
+
+    async def _relay(self, head: bytes, reader: StreamReader, writer: StreamWriter) -> None:
+        async with self.reach(self.host, self.port, is_tls=True) as (from_camera, to_camera):
+            to_camera.write(head)
+            await join(reader, writer, from_camera, to_camera)
+
+
+_KINDS: dict[str, type[Door]] = {"rtsp": RtspDoor, "rtsps": RtspDoor, "http": HttpDoor, "https": HttpDoor}
+
+
+@contextlib.asynccontextmanager
+async def open_door(camera: Camera) -> AsyncIterator[Door | None]:
+    """Have a door to a camera on a network; there is none to one of this machine.
+
+    Raises:
+        CameraUnavailable: there can be none to that address.
+    """
+    kind = _KINDS.get(camera.scheme)
+    if kind is None:
+        yield None
+        return
+    async with kind(camera).opened() as door:
+        yield door
