@@ -4,8 +4,8 @@ from pathlib import Path
 
 from services.common.errors import SetupError
 from services.common.storage.locations import DEFAULT_STORE, state_folder, store_url
-from services.forward import holdings
-from services.forward.spool import DATABASE
+from services.forward.spool import holdings
+from services.forward.spool.spool import DATABASE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

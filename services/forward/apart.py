@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from services.common.runtime.metrics import Drops
 from services.forward import metrics
-from services.forward.backlog import Unsendable
-from services.forward.orders import PutBack, SetAside
-from services.forward.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE, Request
-from services.forward.spooled import SpooledFace
-from services.forward.writer import SpoolWriter
+from services.forward.spool.backlog import Unsendable
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.orders import PutBack, SetAside
+from services.forward.spool.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE, Request
+from services.forward.spool.writer import SpoolWriter
 
 TRY_AGAIN_EVERY_S = 300.0
 PASSING_REFUSALS = frozenset({"quota_exceeded", "packet_identifier_in_use"})

@@ -1,7 +1,7 @@
 from typing import TYPE_CHECKING
 
 from services.common.runtime import tracing
-from services.forward.spooled import SpooledFace
+from services.forward.spool.face import SpooledFace
 
 if TYPE_CHECKING:
     from services.common.runtime.tracing import Span

@@ -4,9 +4,9 @@ import heapq
 import math
 from dataclasses import dataclass
 
-from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.hush import Hush
-from services.forward.spooled import SpooledFace
+from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.face import SpooledFace
 from services.forward.waiting import Queue
 from services.forward.window import Departure, Window
 

@@ -22,20 +22,19 @@ from services.common.wire.status import Sayings
 from services.common.wire.topics import device_topic
 from services.forward import metrics
 from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
-from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.delivered import Delivered
 from services.forward.erasures import Erasures
-from services.forward.expiry import is_expired
 from services.forward.journeys import Journeys
-from services.forward.limit import Pace, TokenBucket
-from services.forward.orders import Delete, Quarantine
 from services.forward.outbox import Outbox, Sending
 from services.forward.relay import Relay
-from services.forward.rows import TOO_LARGE, UNANSWERED
 from services.forward.settings import ForwardSettings
-from services.forward.spooled import SpooledFace
-from services.forward.window import Window
-from services.forward.writer import SpoolWriter
+from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.expiry import is_expired
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.orders import Delete, Quarantine
+from services.forward.spool.rows import TOO_LARGE, UNANSWERED
+from services.forward.spool.writer import SpoolWriter
+from services.forward.window import Pace, TokenBucket, Window
 
 DELETE_DELAY_S = 0.2
 FINISH_POLL_S = 0.02

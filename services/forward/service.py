@@ -12,18 +12,18 @@ from services.common.runtime import http, lock
 from services.common.runtime.metrics import DEVICE_INFO, Counts, Waiting, summarise, totals, waiting
 from services.common.runtime.queues import Backoff
 from services.forward import metrics
-from services.forward.database import SpoolFull, SpoolUnwritable
 from services.forward.delivered import Delivered
 from services.forward.erasures import Erasures
-from services.forward.folder import prepare
-from services.forward.orderbook import OrderBook
-from services.forward.orders import Expire, PutBack
-from services.forward.rows import OTHER_DEVICE, Request
 from services.forward.sending import Sender
 from services.forward.settings import ForwardSettings
-from services.forward.spool import Spool
+from services.forward.spool.database import SpoolFull, SpoolUnwritable
+from services.forward.spool.folder import prepare
+from services.forward.spool.orderbook import OrderBook
+from services.forward.spool.orders import Expire, PutBack
+from services.forward.spool.rows import OTHER_DEVICE, Request
+from services.forward.spool.spool import Spool
+from services.forward.spool.writer import Answers, SpoolWriter
 from services.forward.taking import Taker
-from services.forward.writer import Answers, SpoolWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,28 +15,65 @@ from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarg
 from services.common.runtime import tracing
 from services.common.runtime.metrics import Drops
 from services.common.runtime.queues import Batch
-from services.common.wire import bare_topics
-from services.common.wire.faces import Face, claimed_id, encode_face
+from services.common.wire import bare_images, bare_topics
+from services.common.wire.bare_topics import HOMEWORK, Pattern, camera_of, find_source
+from services.common.wire.faces import Face, check_image, claimed_id, decode_face, encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.receipts import MAX_IDS, Answer, encode_taken, sort_out
 from services.common.wire.refusals import refuse_seen
-from services.common.wire.topics import ROOT, is_own, levels_of, parse_camera_topic
+from services.common.wire.topics import ROOT, Source, is_own, levels_of, parse_camera_topic
 from services.forward import metrics
 from services.forward.choosing import Chooser
 from services.forward.delivered import Delivered
 from services.forward.home.home import Home
-from services.forward.intake import admit
 from services.forward.lasts import LastFaces
-from services.forward.latest import Latest
-from services.forward.reserve import DISK_FULL
+from services.forward.relay import Latest
 from services.forward.settings import ForwardSettings
-from services.forward.spooled import SpooledFace
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import DISK_FULL
+from services.forward.spool.writer import SpoolWriter
 from services.forward.telling import make_teller
 from services.forward.visits.visits import Rules
-from services.forward.writer import SpoolWriter
 
 if TYPE_CHECKING:
     from services.common.runtime.tracing import Span
+
+
+def admit(
+    message: Message, device: str, arrived_at: datetime, bare_topics: Sequence[Pattern] = HOMEWORK
+) -> Face:
+    """Return the face that a message carries; a bare image becomes one of the camera that its topic names.
+
+    Args:
+        message: what came on the local broker.
+        device: this device, the only one whose faces are taken.
+        arrived_at: the time of a bare image.
+        bare_topics: where bare images come from.
+
+    Raises:
+        Refused: it is no face, not one of this device, no image that the store takes (see `check_image`
+            and `bare_images.read`), or a bare image that is not new (`retained`).
+    """
+    if not is_own(message.topic):
+        return _admit_bare(message, device, arrived_at, bare_topics)
+    face = decode_face(message)
+    if face.source.device != device:
+        raise Refused("bad_topic", f"a face of {face.source}")
+    # The store says the same, but only once the uplink and the spool have carried it.
+    check_image(face)
+    return face
+
+
+def _admit_bare(message: Message, device: str, arrived_at: datetime, bare_topics: Sequence[Pattern]) -> Face:
+    if message.retain:
+        # The broker keeps it, and hands it over at each connection: it would be a new face each time.
+        raise Refused("retained", "a bare image that the broker kept")
+    image, info = bare_images.read(message.payload)
+    # Whatever device the topic names: all that comes at the edge is this one's, in the cloud's eyes.
+    camera = find_source(bare_topics, message.topic, Source(device, "")).camera or camera_of(message.topic)
+    extensions = bare_images.describe(message.topic, info)
+    return mint(Source(device, camera), arrived_at, image, info.content_type, extensions)
+
 
 MOST_UNANSWERED_BYTES = 64 * 1024 * 1024
 """Faces on their way to the disk; what comes beyond it is left to be sent again."""

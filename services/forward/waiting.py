@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Container
 
-from services.forward.spooled import SpooledFace
+from services.forward.spool.face import SpooledFace
 
 
 class Queue:

@@ -10,8 +10,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from services.forward.database import connect_to_read
-from services.forward.spool import DATABASE
+from services.forward.spool.database import connect_to_read
+from services.forward.spool.spool import DATABASE
 from services.up.blocked import ask
 
 POLL_S = 0.1

@@ -181,7 +181,9 @@ def test_the_spool_survives_down_and_up(cloud: Project, edge: Project, bucket: B
     play(edge, "face-demographics-walking-and-pause.mp4", "down")
     ids = found(edge, 118, known)
     until(lambda: ids <= edge.ids("forward", "forward.face_taken"), 30)
-    held = json.loads(edge("exec", "-T", "forward", "python3", "-m", "services.forward.holdings", "--json"))
+    held = json.loads(
+        edge("exec", "-T", "forward", "python3", "-m", "services.forward.spool.holdings", "--json")
+    )
     assert held["faces"] >= len(ids)
     edge("down", "--timeout", "5")
     # Without a camera: nothing but the spool has these faces now.

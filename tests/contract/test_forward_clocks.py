@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.forward.folder import prepare
-from services.forward.holdings import look
-from services.forward.spool import DATABASE, Changes, Spool
+from services.forward.spool.folder import prepare
+from services.forward.spool.holdings import look
+from services.forward.spool.spool import DATABASE, Changes, Spool
 from tests.forward_rig import DEVICE, face
 
 RESERVE_BYTES = 1024 * 1024

@@ -13,14 +13,14 @@ import pytest
 
 from services.common.errors import SetupError
 from services.common.runtime.files import sync_folder
-from services.forward import replacement
-from services.forward.database import SpoolDamaged
-from services.forward.folder import prepare
-from services.forward.orders import Delete
-from services.forward.replacement import COMPLETE, MAKING, damaged_files
-from services.forward.rows import Request
-from services.forward.spool import DATABASE, Changes, Spool
-from services.forward.spooled import SpooledFace
+from services.forward.spool import replacement
+from services.forward.spool.database import SpoolDamaged
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import prepare
+from services.forward.spool.orders import Delete
+from services.forward.spool.replacement import COMPLETE, MAKING, damaged_files
+from services.forward.spool.rows import Request
+from services.forward.spool.spool import DATABASE, Changes, Spool
 from tests.forward_rig import ALL_FIRSTS, DEVICE, EVERYTHING, PAGE, RESERVE_BYTES, face, writing, zero_page
 from tests.support import eventually
 

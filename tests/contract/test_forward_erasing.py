@@ -17,15 +17,15 @@ from services.common.errors import Refused
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
-from services.forward import spool as spool_module
 from services.forward.erasures import Erasures
-from services.forward.folder import prepare
-from services.forward.orderbook import ORDERS, OrderBook
-from services.forward.orders import Erase
-from services.forward.rows import UNANSWERED
-from services.forward.spool import DATABASE, Changes, Spool
-from services.forward.spooled import SpooledFace
-from services.forward.writer import SpoolWriter
+from services.forward.spool import spool as spool_module
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import prepare
+from services.forward.spool.orderbook import ORDERS, OrderBook
+from services.forward.spool.orders import Erase
+from services.forward.spool.rows import UNANSWERED
+from services.forward.spool.spool import DATABASE, Changes, Spool
+from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import DEVICE, RESERVE_BYTES, Answered, running
 from tests.remains import picture, remains
 from tests.support import eventually

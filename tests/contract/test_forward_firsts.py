@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from services.common.wire.sights import Why
-from services.forward import database, rows
-from services.forward.backlog import BacklogPart
-from services.forward.database import INDEX_OF_FIRSTS, SpoolDamaged
-from services.forward.folder import prepare
-from services.forward.replacement import damaged_files
-from services.forward.rows import Request
-from services.forward.spool import DATABASE, Changes, Spool
-from services.forward.spooled import SpooledFace
+from services.forward.spool import database, rows
+from services.forward.spool.backlog import BacklogPart
+from services.forward.spool.database import INDEX_OF_FIRSTS, SpoolDamaged
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import prepare
+from services.forward.spool.replacement import damaged_files
+from services.forward.spool.rows import Request
+from services.forward.spool.spool import DATABASE, Changes, Spool
 from tests.forward_rig import (
     ALL_FIRSTS,
     DEVICE,

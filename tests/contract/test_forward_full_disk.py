@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from services.forward import service
-from services.forward.database import SpoolFull
-from services.forward.orders import Delete, Quarantine, SetAside
 from services.forward.settings import ForwardSettings
-from services.forward.spool import Changes, Spool
-from services.forward.spooled import SpooledFace
-from services.forward.writer import SpoolWriter
+from services.forward.spool.database import SpoolFull
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.orders import Delete, Quarantine, SetAside
+from services.forward.spool.spool import Changes, Spool
+from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import (
     DEVICE,
     EVERYTHING,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import SetupError
-from services.forward import database
-from services.forward.backlog import BacklogPart, BacklogRead, Unsendable
-from services.forward.database import connect_to_read
-from services.forward.folder import SpoolTaken, prepare
-from services.forward.rows import Place, Request
-from services.forward.spool import DATABASE, Changes, Spool
-from services.forward.spooled import SpooledFace
+from services.forward.spool import database
+from services.forward.spool.backlog import BacklogPart, BacklogRead, Unsendable
+from services.forward.spool.database import connect_to_read
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import SpoolTaken, prepare
+from services.forward.spool.rows import Place, Request
+from services.forward.spool.spool import DATABASE, Changes, Spool
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face
 
 

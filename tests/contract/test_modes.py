@@ -13,9 +13,8 @@ from services.capture.journal import open_journal
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.settings import ObjectStoreSettings
-from services.forward.database import connect, files
-from services.forward.folder import prepare
-from services.forward.reserve import Reserve
+from services.forward.spool.database import connect, files
+from services.forward.spool.folder import Reserve, prepare
 from services.store.admission import to_object
 from tests.storing import face
 

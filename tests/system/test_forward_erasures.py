@@ -11,9 +11,9 @@ from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
-from services.forward.folder import prepare
-from services.forward.spool import Changes, Spool
-from services.forward.spooled import SpooledFace
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import prepare
+from services.forward.spool.spool import Changes, Spool
 from tests.forward_rig import RESERVE_BYTES
 from tests.remains import picture, remains
 from tests.support import MosquittoServer, ServiceProcess, eventually

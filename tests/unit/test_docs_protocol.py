@@ -15,7 +15,7 @@ SAID_BY = [
     "services/detect/mailbox.py",
     "services/detect/pictures.py",
     "services/detect/service.py",
-    "services/forward/intake.py",
+    "services/forward/taking.py",
     "services/store/admission.py",
 ]  # fmt: skip
 NEVER_TOLD = {"repeated", "mailbox_full"}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.forward.ages import RIGHT_SINCE_S, Ages, waited_s
+from services.forward.spool.expiry import RIGHT_SINCE_S, Ages, waited_s
 
 NOW_S = RIGHT_SINCE_S + 86_400.0 * 500
 IN_1970_S = 5.0

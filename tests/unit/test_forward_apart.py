@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from services.forward.apart import PROBE_EVERY_S, SURE_AFTER, Apart
-from services.forward.backlog import Unsendable
-from services.forward.orders import PutBack, SetAside
-from services.forward.rows import Request
-from services.forward.spooled import SpooledFace
+from services.forward.spool.backlog import Unsendable
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.orders import PutBack, SetAside
+from services.forward.spool.rows import Request
 from tests.forward_rig import face
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.wire.message import Message
-from services.forward.backlog import BacklogPart, BacklogRead
 from services.forward.hush import FEW, FIRST_PATIENCE_S
 from services.forward.outbox import (
     FRESH_MAX_BYTES,
@@ -17,7 +16,8 @@ from services.forward.outbox import (
     Outbox,
     Sending,
 )
-from services.forward.spooled import LATER, SpooledFace
+from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.face import LATER, SpooledFace
 from services.forward.window import Window
 
 

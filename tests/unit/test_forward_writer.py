@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from services.common.wire.message import Message
-from services.forward import rows
-from services.forward.folder import prepare
-from services.forward.orders import Delete, PutBack, Quarantine, SetAside
-from services.forward.rows import Request
-from services.forward.spool import DATABASE
-from services.forward.spooled import SpooledFace
+from services.forward.spool import rows
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import prepare
+from services.forward.spool.orders import Delete, PutBack, Quarantine, SetAside
+from services.forward.spool.rows import Request
+from services.forward.spool.spool import DATABASE
 from tests.forward_rig import EVERYTHING, face, writing
 from tests.support import eventually
 

@@ -14,7 +14,7 @@ from services.common.wire.faces import encode_face
 from services.common.wire.frames import Frame, decode_frame, encode_frame
 from services.common.wire.topics import Source
 from services.forward.journeys import Journeys
-from services.forward.spooled import SpooledFace, from_row, to_row
+from services.forward.spool.face import SpooledFace, from_row, to_row
 from services.store.admission import admit
 from tests.storing import face
 

@@ -9,8 +9,7 @@ from services.common.wire import times
 from services.common.wire.sights import Seen, Sight, View, Wanted, Why
 from services.common.wire.visits import News, Stage
 from services.forward.visits.haste import haste
-from services.forward.visits.likeness import Likeness, difference
-from services.forward.visits.matching import Box, Course, Glance, match
+from services.forward.visits.matching import Box, Course, Glance, Likeness, difference, match
 from services.forward.visits.quality import quality
 
 MAX_OPEN = 1_000

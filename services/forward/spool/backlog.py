@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from services.forward.spooled import SpooledFace
+from services.forward.spool.face import SpooledFace
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,24 @@ from services.common.erasure.reports import Report
 from services.common.erasure.selection import ERASED
 from services.common.retention import EXPIRED
 from services.common.runtime.metrics import Drops
-from services.forward.backlog import BacklogPart, BacklogRead
-from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable
-from services.forward.errands import Errands
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
-from services.forward.orderbook import OrderBook
-from services.forward.orders import Batch, Delete, Erase, Expire, Order, PutBack, Quarantine, SetAside
-from services.forward.reserve import DISK_FULL
-from services.forward.spool import Changes, Spool, SpoolState
-from services.forward.spooled import SpooledFace
+from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import DISK_FULL
+from services.forward.spool.orderbook import OrderBook
+from services.forward.spool.orders import (
+    Batch,
+    Delete,
+    Erase,
+    Errands,
+    Expire,
+    Order,
+    PutBack,
+    Quarantine,
+    SetAside,
+)
+from services.forward.spool.spool import Changes, Spool, SpoolState
 
 MAX_BATCH = 256
 MAX_BATCH_BYTES = 2 * 1024 * 1024

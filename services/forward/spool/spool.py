@@ -11,17 +11,14 @@ from pathlib import Path
 import structlog
 
 from services.common.erasure.selection import Selection
-from services.forward import database, replacement, rows
-from services.forward.ages import Ages
-from services.forward.backlog import BacklogPart, BacklogRead
-from services.forward.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
-from services.forward.erasing import erase
-from services.forward.expiry import Expired, expire
-from services.forward.folder import Folder
-from services.forward.rescue import Rescue
-from services.forward.reserve import DISK_FULL, Reserve
-from services.forward.rows import Place, Request
-from services.forward.spooled import SpooledFace
+from services.forward.spool import database, replacement, rows
+from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
+from services.forward.spool.expiry import Ages, Expired, erase, expire
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.folder import DISK_FULL, Folder, Reserve
+from services.forward.spool.rescue import Rescue
+from services.forward.spool.rows import Place, Request
 
 DATABASE = "spool.db"
 RESERVE = "reserve"

@@ -19,11 +19,11 @@ from pathlib import Path
 import structlog
 
 from services.common.runtime.files import sync_folder
-from services.forward import database
-from services.forward.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
-from services.forward.rescue import Row, readable
-from services.forward.rows import DAMAGED, NO_PLACE, WAITING, insert
-from services.forward.spooled import SpooledFace, from_row
+from services.forward.spool import database
+from services.forward.spool.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
+from services.forward.spool.face import SpooledFace, from_row
+from services.forward.spool.rescue import Row, readable
+from services.forward.spool.rows import DAMAGED, NO_PLACE, WAITING, insert
 
 MAKING = "replacement.db"
 COMPLETE = "replacement-complete.db"

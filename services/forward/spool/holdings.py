@@ -1,4 +1,4 @@
-"""What a spool holds, and how what is apart is put back: `python3 -m services.forward.holdings`.
+"""What a spool holds, and how what is apart is put back: `python3 -m services.forward.spool.holdings`.
 
 The image of forward has this and no more; elsewhere it is `faceferry spool`.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from services.common.errors import SetupError
 from services.common.wire.topics import is_name
-from services.forward import rows
-from services.forward.ages import RIGHT_SINCE_S, waited_s
-from services.forward.database import connect_to_read, connect_to_write
-from services.forward.replacement import damaged_files
-from services.forward.rows import Request
-from services.forward.spool import DATABASE
+from services.forward.spool import rows
+from services.forward.spool.database import connect_to_read, connect_to_write
+from services.forward.spool.expiry import RIGHT_SINCE_S, waited_s
+from services.forward.spool.replacement import damaged_files
+from services.forward.spool.rows import Request
+from services.forward.spool.spool import DATABASE
 
 LISTED = 20
 REQUEUE = "requeue"
@@ -174,7 +174,7 @@ def _listed(refusals: tuple[Refusal, ...], count: int) -> list[str]:
 
 def main() -> int:
     """Do it for the spool of this forward; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python3 -m services.forward.holdings", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python3 -m services.forward.spool.holdings", description=__doc__)
     add_arguments(parser, "FACEFERRY_SPOOL_PATH")
     try:
         return run(parser.parse_args(), Path(os.environ.get("FACEFERRY_SPOOL_PATH", "spool")))

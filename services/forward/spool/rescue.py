@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from services.common.wire.topics import is_of_device
-from services.forward import salvage
-from services.forward.backlog import BacklogPart, BacklogRead
-from services.forward.database import taken_bytes
-from services.forward.rows import AS_BYTES, NO_PLACE, WAITING
-from services.forward.spooled import SpooledFace, from_row
+from services.forward.spool import salvage
+from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.database import taken_bytes
+from services.forward.spool.face import SpooledFace, from_row
+from services.forward.spool.rows import AS_BYTES, NO_PLACE, WAITING
 
 MARGIN_BYTES = 2 * 1024 * 1024
 """So much more is wanted after a try for which the room was not enough."""

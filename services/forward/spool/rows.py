@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from services.common.wire.faces import decode_face, encode_face, mint
 from services.common.wire.topics import NAME_PATTERN, ROOT, Source, is_of_device
-from services.forward.backlog import BacklogRead
-from services.forward.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
-from services.forward.spooled import SpooledFace, from_row, to_row
+from services.forward.spool.backlog import BacklogRead
+from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
+from services.forward.spool.face import SpooledFace, from_row, to_row
 
 DAMAGED = "damaged"
 """Why a row is set aside that holds no face any more. It does not go back, for it can go nowhere."""

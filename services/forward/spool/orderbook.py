@@ -11,7 +11,7 @@ from services.common.erasure.entries import Entry, Verify, read
 from services.common.erasure.reports import Report, read_report, write_report
 from services.common.errors import Refused
 from services.common.runtime.files import private, sync_folder
-from services.forward.database import translated
+from services.forward.spool.database import translated
 
 ORDERS = "erasures"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.common.errors import FaceferryError, SetupError
-from services.forward.spooled import later_in_row
+from services.forward.spool.face import later_in_row
 
 SCHEMA_VERSION = 2
 BUSY_S = 0.5
