@@ -22,9 +22,9 @@ from services.common.wire.faces import Face
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.gallery.counts import Counts
-from services.gallery.crowd import Crowd
-from services.gallery.looks import Looks
 from services.gallery.presence import Presence, Status
+from services.gallery.reading import Looks
+from services.gallery.roll import Crowd
 from services.gallery.service import make_app
 from services.gallery.settings import GallerySettings
 from services.gallery.site import Sight

@@ -1,12 +1,13 @@
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from services.common.errors import SetupError
-from services.detect import choice, models
+from services.detect import choice, metrics, models
 from services.detect.boxes import Detections
 from services.detect.centerface import CENTERFACE
 from services.detect.haar import Haar
@@ -93,3 +94,18 @@ _ADVICE_FOR_BOTH = (
     "haar finds few of the faces; run `faceferry models fetch` where there is internet, or where pip finds "
     f"packages, {_BY_HAND}"
 )
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: DetectSettings) -> AsyncIterator[Detector]:
+    """Open the detector off the event loop: its model may have to be downloaded."""
+    opening = open_detector(settings)
+    detector = await asyncio.to_thread(opening.__enter__)
+    try:
+        metrics.DETECTOR.info(
+            {"detector": detector.kind, "provider": detector.provider, "model": detector.name}
+        )
+        log.info("detect.ready", detector=detector.kind, provider=detector.provider, model=detector.name)
+        yield detector
+    finally:
+        await asyncio.to_thread(opening.__exit__, None, None, None)

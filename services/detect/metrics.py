@@ -1,6 +1,12 @@
-"""What detect counts and measures."""
+"""What detect counts and measures, and says of itself once a minute."""
+
+import time
 
 from prometheus_client import Counter, Gauge, Histogram, Info
+
+from services.common.mqtt import Link
+from services.common.runtime.metrics import Counts, Waiting, summarise, totals, waiting
+from services.detect.custody import Custody
 
 DETECTOR = Info("faceferry_detect_detector", "The detector in use, what it runs on, and its model.")
 FRAMES = Counter("faceferry_detect_frames_total", "Frames worked on to the end.")
@@ -67,3 +73,30 @@ FACES_REFUSED = Counter(
     ["reason"],
 )
 FACES_RESENT = Counter("faceferry_detect_faces_resent_total", "Faces published again for want of a receipt.")
+
+
+SOON_S = 1.0
+"""A face that is held for longer waits for something."""
+
+
+async def tell(custody: Custody, link: Link) -> None:
+    """Log what was done and what waits, for ever; see `common.summary`."""
+
+    def waits() -> Waiting:
+        oldest_s = custody.oldest_s(time.monotonic())
+        silent = "forward has not receipted it" if oldest_s > SOON_S else None
+        return waiting(len(custody), oldest_s, link.why_not_ready() or silent)
+
+    await summarise("detect.summary", _did, waits)
+
+
+def _did() -> Counts:
+    return totals(
+        {
+            "frames": FRAMES,
+            "faces": FACES,
+            "dropped": FRAMES_DROPPED,
+            "unanswered": UNANSWERED,
+            "resent": FACES_RESENT,
+        }
+    )

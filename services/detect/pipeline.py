@@ -12,7 +12,7 @@ from services.common.wire.frames import Frame
 from services.common.wire.outlines import Outlines
 from services.common.wire.scope import WHOLE, Scope
 from services.common.wire.sights import View, Wanted
-from services.detect import cutting, exif, metrics, pictures
+from services.detect import cutting, metrics, pictures, sealing
 from services.detect.boxes import (
     NMS_OVERLAP,
     NO_BOXES,
@@ -25,15 +25,13 @@ from services.detect.boxes import (
     suppress,
     wholly_seen,
 )
-from services.detect.cutting import Cut, Style, within
+from services.detect.cutting import Cut, Style, sight, within
 from services.detect.detectors import Detector
-from services.detect.masking import outside
+from services.detect.mailbox import Room
 from services.detect.pictures import Jpeg, Picture
-from services.detect.places import Faces
-from services.detect.room import Room
+from services.detect.places import Faces, outside
 from services.detect.sealing import finished
 from services.detect.settings import DetectSettings
-from services.detect.sighting import sight
 
 MAX_WHOLE_PIXELS = 24 * 1024 * 1024
 """Of pictures that are in memory in full at the same time; three of 4K. At most 12 bytes each."""
@@ -227,7 +225,7 @@ class Pipeline:
         """Return how faces are cut; `most_bytes` as in `cut`."""
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
-        bound -= exif.MOST_BYTES if self.settings.exif else 0
+        bound -= sealing.MOST_BYTES if self.settings.exif else 0
         bound -= envelope.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
         return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
 
@@ -264,7 +262,7 @@ class Pipeline:
             extensions.update([UNSYNCHRONISED])
         image = one.image
         if self.settings.exif:
-            image = exif.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)
+            image = sealing.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)
         return finished(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
 
 

@@ -1,5 +1,6 @@
-"""Where in a camera's picture somebody is, and where somebody was just now."""
+"""Places in a camera's picture: where somebody is, was just now, may be, and where nobody looks."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -7,8 +8,110 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from services.common.shading import Hidden, hidden
+from services.common.wire.scope import Mask
 from services.common.wire.sights import Sight
-from services.detect.boxes import NMS_OVERLAP, NO_FACES, Detections, Floats, joined, overlaps
+from services.detect.boxes import NMS_OVERLAP, NO_FACES, Detections, Floats, clip_box, joined, overlaps
+
+MOST_HIDDEN = 0.5
+"""Of a face's box. What is hidden is black, but a detector may guess at a face from what stands beside it."""
+
+
+def outside(found: Detections, mask: Mask, width: int, height: int) -> Detections:
+    """Return the faces that a mask does not hide: neither their middle nor more than half of them.
+
+    Args:
+        found: in pixels of the picture.
+        mask: polygons.
+        width: of the picture.
+        height: likewise.
+    """
+    if not mask or not len(found):
+        return found
+    dark = hidden(mask, width, height)
+    shown = [index for index in range(len(found)) if _is_shown(found, index, dark)]
+    return found.selected(np.array(shown, np.intp))
+
+
+def _is_shown(found: Detections, index: int, dark: Hidden) -> bool:
+    height, width = dark.shape
+    box = clip_box(found.boxes[index], width, height)
+    if box is None:
+        return True  # beside the picture, and not cut at all
+    part = dark[box.y : box.y + box.height, box.x : box.x + box.width]
+    return not part[box.height // 2, box.width // 2] and float(part.mean()) <= MOST_HIDDEN
+
+
+DOUBT_S = 1.0
+"""For so long a place is looked at for its own sake."""
+HASTE_S = 1.5
+"""And each frame, until it has not been doubtful for so long, or for less the more are known: most of what is
+doubtful in a crowd is the crowd, which is looked at anyway."""
+KNOWN_S = 10.0
+"""So long after it was doubtful last a place is forgotten, and worth as much again."""
+MOST_DOUBTS = 32
+"""Of one camera; of more the one that was seen least lately is forgotten."""
+
+
+class Doubt(NamedTuple):
+    """A place, left, top, width and height in pixels of the frame; when it was doubtful first, and last."""
+
+    box: tuple[float, float, float, float]
+    since_s: float
+    seen_s: float
+
+
+def doubts_after(before: Sequence[Doubt], doubtful: Floats, at_s: float) -> tuple[Doubt, ...]:
+    """Return the doubts after a look.
+
+    Args:
+        before: those that there were; one that moves by less than its size stays the same.
+        doubtful: (N, 4), where something looks a little like a face now, in pixels of the frame.
+        at_s: when that is.
+    """
+    if not len(doubtful) and not before:
+        return ()
+    is_same = overlaps(doubtful, _boxes(before)) > NMS_OVERLAP
+    now = [
+        _doubt(box, list(itertools.compress(before, same)), at_s)
+        for box, same in zip(doubtful, is_same.tolist(), strict=True)
+    ]
+    others = itertools.compress(before, np.logical_not(is_same.any(axis=0)).tolist())
+    lately = [each for each in others if at_s - each.seen_s < KNOWN_S]
+    return (*now, *sorted(lately, key=lambda each: -each.seen_s))[:MOST_DOUBTS]
+
+
+def open_places(doubts: Sequence[Doubt], at_s: float) -> Floats:
+    """Return where another look is worth its time: (N, 4), in pixels of the frame."""
+    return _boxes(_open(doubts, at_s))
+
+
+def is_urgent(doubts: Sequence[Doubt], known: Floats, at_s: float) -> bool:
+    """Say whether the very next frame is worth a look for what is doubtful.
+
+    Args:
+        doubts: those that there are.
+        known: (N, 4), where somebody is, or was just now, in pixels of the frame.
+        at_s: when it is now.
+    """
+    haste_s = HASTE_S / max(1, len(known))
+    places = _boxes([each for each in _open(doubts, at_s) if at_s - each.seen_s < haste_s])
+    # What touches a face is mostly that face once more, or its ear, hand or collar.
+    return not (overlaps(places, known) > 0).any(axis=1).all()
+
+
+def _open(doubts: Sequence[Doubt], at_s: float) -> list[Doubt]:
+    return [each for each in doubts if at_s - each.since_s < DOUBT_S]
+
+
+def _doubt(box: Floats, before: Sequence[Doubt], at_s: float) -> Doubt:
+    x, y, width, height = box.tolist()
+    return Doubt((x, y, width, height), min((each.since_s for each in before), default=at_s), at_s)
+
+
+def _boxes(doubts: Sequence[Doubt]) -> Floats:
+    return np.array([each.box for each in doubts], np.float32).reshape(-1, 4)
+
 
 AFTER_FACE_S = 3.0
 """For so long is somebody looked for who was not found again: faces are turned and hidden."""

@@ -10,9 +10,8 @@ import numpy as np
 from services.common.wire.scope import WHOLE, Scope
 from services.common.wire.topics import Source
 from services.detect.boxes import NO_BOXES, Floats
-from services.detect.doubts import Doubt, doubts_after, is_urgent, open_places
 from services.detect.pictures import Grey
-from services.detect.places import Faces, Missed, missed_after
+from services.detect.places import Doubt, Faces, Missed, doubts_after, is_urgent, missed_after, open_places
 from services.detect.stillness import Cells, Difference, Reference, learn, renew
 
 RECENT_S = 2.0

@@ -23,16 +23,15 @@ from services.common.wire.receipts import decode_receipt
 from services.common.wire.refusals import refuse_frame
 from services.common.wire.sights import Answer, Wanted
 from services.common.wire.topics import device_topic
-from services.detect import metrics, summary, threads
+from services.detect import metrics, threads
 from services.detect.custody import Custody, Sending
 from services.detect.cutting import about_bytes
 from services.detect.decoder import Decoder, DecoderUnavailable
-from services.detect.detectors import Detector
+from services.detect.detectors import Detector, opened
 from services.detect.freshness import Freshness
 from services.detect.lanes import Lane
 from services.detect.light import is_light
 from services.detect.mailbox import Dropped
-from services.detect.opening import opened
 from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look, Pipeline
 from services.detect.questions import Questions
@@ -119,7 +118,7 @@ class Service:
         async with self._decoder.running(), asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._receive(), name="detect.receive")
             self._tasks.create_task(self._resend(), name="detect.resend")
-            self._tasks.create_task(summary.tell(self._custody, self.link), name="detect.summary")
+            self._tasks.create_task(metrics.tell(self._custody, self.link), name="detect.summary")
 
     async def say_goodbye(self) -> None:
         """Wait a moment for the receipts of what is held; the rest is lost with this process."""

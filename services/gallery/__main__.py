@@ -1,8 +1,7 @@
 from services.common.runtime import lifecycle
 from services.common.runtime.logging import configure_logging
 from services.common.runtime.settings import load
-from services.gallery.memory import give_back_what_is_free
-from services.gallery.service import serve
+from services.gallery.service import give_back_what_is_free, serve
 from services.gallery.settings import GallerySettings
 
 

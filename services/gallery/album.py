@@ -12,7 +12,6 @@ from services.common.storage.listing import LISTINGS_AT_A_TIME, MOST_LISTED, las
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.wire.topics import Source, is_name
 from services.gallery import reading
-from services.gallery.crowd import Crowd
 from services.gallery.roll import (
     A_WHILE,
     MOST_CAMERAS,
@@ -20,6 +19,7 @@ from services.gallery.roll import (
     MOST_DEVICES,
     NOBODY,
     Calendar,
+    Crowd,
     Roll,
     call_roll,
     roll_of,

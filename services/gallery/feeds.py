@@ -9,8 +9,8 @@ from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album
 from services.gallery.feed import NAMES, Feed
 from services.gallery.gate import Door, scheme_of
-from services.gallery.looks import Looks
 from services.gallery.pages import Pages
+from services.gallery.reading import Looks
 from services.gallery.selection import Selection
 from services.gallery.sifting import sifted
 from services.gallery.visits import Visits

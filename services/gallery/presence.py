@@ -1,16 +1,65 @@
-"""Which devices and cameras there are and what they do, from the status topics. Pure: time is an argument."""
+"""Which devices and cameras there are and what they do, in words too. Pure: time is an argument."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from services.common.errors import Refused
 from services.common.wire.message import Message
 from services.common.wire.status import Order, every_s, why
 from services.common.wire.topics import Source, parse_camera_topic
-from services.gallery import reasons
 from services.gallery.roll import MOST_CAMERAS
+
+_OF_CAMERA: Final[Mapping[str, str]] = {
+    "broken": "What comes from it is no picture.",
+    "changed": "Its pictures changed their size; it is being started again.",
+    "ended": "The recording is over.",
+    "exited": "Its program ended, or it was unplugged.",
+    "silent": "It was opened, and gave no picture in time.",
+    "stalled": "Its pictures stopped.",
+    "stopped": "capture is not running.",
+    "unavailable": "It cannot be opened.",
+}
+_LOOK = "On the device, “faceferry status” and the log of capture say more."
+_UNKNOWN = "It did not say why."
+
+
+def of_camera(state: str, why: str | None, device_state: str) -> str:
+    """Return why a camera is not online; `""` where it is.
+
+    Args:
+        state: what is shown of it.
+        why: the word that it said, if it did; from the network, so only words that are known are shown.
+        device_state: what is shown of its device's link.
+    """
+    match state:
+        case "online":
+            return ""
+        case "offline" | "stalled":
+            return f"{_OF_CAMERA.get(why or '', _UNKNOWN)} {_LOOK}"
+    if device_state == "offline":
+        return "Its device cannot be heard."
+    return "Nothing was heard of it yet."
+
+
+def of_device(state: str, *, is_silent: bool) -> str:
+    """Return why a device's link to the cloud is not up; `""` where it is.
+
+    Args:
+        state: what is shown of it.
+        is_silent: whether it has fallen silent, and nobody has said that it has gone.
+    """
+    match state:
+        case "online":
+            return ""
+        case "offline" if is_silent:
+            return "It fell silent without a goodbye: its power, or its network. Its faces wait on it."
+        case "offline":
+            return "Its connection ended: it was stopped, or its network went. Its faces wait on it."
+    return "Nothing was heard of it since the gallery was started."
+
 
 STATES = frozenset({"online", "offline", "stalled"})
 FORWARD = "forward"
@@ -120,8 +169,8 @@ class Presence:
         word = self._words.get(source)
         if source.camera == FORWARD:
             is_silent = word is not None and word.is_over
-            return reasons.of_device(self.device(source.device), is_silent=is_silent)
-        return reasons.of_camera(self._shown(source), word.why if word else None, self.device(source.device))
+            return of_device(self.device(source.device), is_silent=is_silent)
+        return of_camera(self._shown(source), word.why if word else None, self.device(source.device))
 
     @property
     def devices(self) -> set[str]:

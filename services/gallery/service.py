@@ -1,4 +1,8 @@
+"""How the C library keeps memory that is free again."""
+
 import asyncio
+import contextlib
+import ctypes
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -23,7 +27,6 @@ from services.common.wire.receipts import decode_receipt
 from services.common.wire.topics import ROOT, is_name
 from services.gallery.arrivals import Arrivals
 from services.gallery.counts import Counts
-from services.gallery.crowd import Crowd
 from services.gallery.day import DayMap
 from services.gallery.download import Downloads
 from services.gallery.erase_pages import ErasePages
@@ -31,15 +34,31 @@ from services.gallery.erasing import Erasing
 from services.gallery.gate import Door, gate
 from services.gallery.keys import Keys
 from services.gallery.live import Live
-from services.gallery.looks import Looks
 from services.gallery.metrics import REFUSED
 from services.gallery.neighbours import Neighbours
 from services.gallery.pages import Assets, Pages
 from services.gallery.presence import Presence
+from services.gallery.reading import Looks
+from services.gallery.roll import Crowd
 from services.gallery.settings import GallerySettings
 from services.gallery.site import Sight, Site, arrival_news, status_news
 from services.gallery.viewers import Viewers
 from services.gallery.visits import Visits
+
+_M_TRIM_THRESHOLD = -1
+_MOST_KEPT_BYTES = 128 * 1024
+
+
+def give_back_what_is_free() -> None:
+    """Have memory that is free go back to the system, as far as the C library (glibc) can do that.
+
+    glibc begins with giving back what lies free beyond 128 KiB, and raises that each time that something
+    larger is freed. Pages and images are larger; so a gallery that is looked at kept 8 MB more after some
+    thousand pages than after the first, in steps that look like a leak. Saying the number ends the raising.
+    """
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
+
 
 ANNOUNCE_EVERY_S = 1.0
 LAPSE_EVERY_S = 1.0

@@ -21,21 +21,19 @@ from services.common.wire import envelope, times
 from services.gallery import chart
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
-from services.gallery.crowd import Crowd
 from services.gallery.erasing import Erasing
 from services.gallery.feeds import Feeds
 from services.gallery.gate import Door, add_safety
 from services.gallery.keys import Keys
-from services.gallery.looks import Looks
 from services.gallery.metrics import ANSWER_SECONDS
 from services.gallery.overview import look_round
 from services.gallery.pages import ASSETS, Assets, Pages, clock, day_address
 from services.gallery.portrait import describe
 from services.gallery.presence import Presence, Status
-from services.gallery.roll import MOST_CAMERAS, MOST_DAYS, joined, roll_of
-from services.gallery.selection import Selection
+from services.gallery.reading import Looks
+from services.gallery.roll import MOST_CAMERAS, MOST_DAYS, Crowd, joined, roll_of
+from services.gallery.selection import QUALITIES, SIZES, Selection
 from services.gallery.settings import GallerySettings
-from services.gallery.sieve import QUALITIES, SIZES
 from services.gallery.sifting import sifted
 from services.gallery.steps import steps
 from services.gallery.viewers import TooManyViewers, Viewers

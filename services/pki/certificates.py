@@ -1,18 +1,22 @@
-"""Certificates of a private authority: pure, with the time as an argument."""
+"""Certificates of a private authority, and how files hold them: pure, with the time as an argument."""
 
+import io
 import ipaddress
 import re
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.common.errors import SetupError
 from services.common.wire.topics import is_name
+from services.pki.files import Owner, mode_of
 
 STORE = "_store"
 """The store's identity; no device can have it, for `_` starts no device's name."""
@@ -198,3 +202,39 @@ def _host(text: str) -> x509.GeneralName:
     if len(text) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in text.split(".")):
         raise SetupError(f"{text!r} is neither a host's name nor an IP address")
     return x509.DNSName(text)
+
+
+def pair(stem: str, identity: Identity) -> dict[str, bytes]:
+    """Return an identity's two files by name, the key first."""
+    return {f"{stem}.key": key_pem(identity), f"{stem}.crt": pem(identity.certificate)}
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as text."""
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def key_pem(identity: Identity) -> bytes:
+    """Return an identity's key as text, not encrypted."""
+    return identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def pack(identity: Identity, public: Mapping[str, bytes], owner: Owner, now: datetime) -> bytes:
+    """Return the archive with what a device needs.
+
+    Args:
+        identity: the device's.
+        public: files that every device gets, by name: `ca.crt`, and `erase.pub` if there is one.
+        owner: of the files on the device.
+        now: when they were made.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as bundle:
+        for name, content in {**public, **pair("device", identity)}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = mode_of(name)
+            member.mtime = int(now.timestamp())
+            member.uid, member.gid = owner.uid, owner.gid
+            bundle.addfile(member, io.BytesIO(content))
+    return packed.getvalue()

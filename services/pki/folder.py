@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from services.common.erasure import keys as erasure_keys
 from services.common.errors import SetupError
-from services.pki import bundle, certificates, register
+from services.pki import certificates, register
 from services.pki.certificates import GALLERY, SERVER, STORE, Identity
 from services.pki.files import Files, Owner
 from services.pki.register import AUTHORITY, Issued
@@ -65,12 +65,12 @@ class PkiFolder:
             GALLERY: certificates.issue_client(authority, GALLERY, now),
         }
         files = {
-            "ca.key": bundle.key_pem(authority),
-            "ca.crt": bundle.pem(authority.certificate),
+            "ca.key": certificates.key_pem(authority),
+            "ca.crt": certificates.pem(authority.certificate),
             "crl.pem": _crl_pem(certificates.make_revocations(authority, [], now)),
         }
         for name, identity in made.items():
-            files |= bundle.pair(STEMS[name], identity)
+            files |= certificates.pair(STEMS[name], identity)
         self._files.make_folder()
         with self._files.alone():
             if there := next((name for name in files if self._files.exists(name)), None):
@@ -219,7 +219,7 @@ class PkiFolder:
         for each in issued:
             file = f"{_ISSUED}/{each.name}-{each.serial}.crt"
             if not self._files.exists(file):
-                self._files.write({file: bundle.pem(each.certificate)})
+                self._files.write({file: certificates.pem(each.certificate)})
 
     def _list(self, authority: Identity, revoked: Sequence[Issued], now: datetime) -> None:
         if revoked:
@@ -243,11 +243,11 @@ class PkiFolder:
         public = {"ca.crt": self._files.read("ca.crt")}
         if self._files.exists(ERASE_PUB):
             public[ERASE_PUB] = self._files.read(ERASE_PUB)
-        packed = bundle.pack(identity, public, self._owner, now)
+        packed = certificates.pack(identity, public, self._owner, now)
         self._files.make_folder("devices")
         self._keep([_new(name, identity)])
         self._files.write(
-            {f"devices/{name}.tar": packed, f"devices/{name}.crt": bundle.pem(identity.certificate)}
+            {f"devices/{name}.tar": packed, f"devices/{name}.crt": certificates.pem(identity.certificate)}
         )
         return self.path / f"devices/{name}.tar"
 
@@ -260,7 +260,7 @@ class PkiFolder:
         else:
             identity = certificates.issue_client(authority, name, now)
         self._keep([_new(name, identity)])
-        self._files.write(bundle.pair(STEMS[name], identity))
+        self._files.write(certificates.pair(STEMS[name], identity))
         return self.path / f"{STEMS[name]}.crt"
 
     def _authority(self) -> Identity:

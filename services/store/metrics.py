@@ -1,5 +1,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.common.runtime.metrics import Drops
+
 PUTS = Counter(
     "faceferry_store_puts_total",
     "Faces made durable, by outcome: created, or existing where the store had it already.",
@@ -72,3 +74,7 @@ SWEEP_REFUSED = Counter(
     "Copies of faces that are too old and that the bucket or folder does not let go of.",
     ["reason"],
 )
+
+
+FACES = Drops(DROPPED, "store.face_dropped")
+"""Faces that were let go, before the door or behind it; whoever has sent one has it still."""

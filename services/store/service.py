@@ -11,15 +11,13 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable, Whole
 from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
-from services.store.door import Door
-from services.store.ear import MOST_AROUND_BYTES, Ear
-from services.store.erasures import Erasures
+from services.store.ear import MOST_AROUND_BYTES, Door, Ear
+from services.store.erasures import Erasures, Telling, look_for_ever
 from services.store.herald import heralding
 from services.store.indexing import indexing
 from services.store.keeping import keep
 from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
-from services.store.telling import Telling, look_for_ever
 from services.store.waiting import Waiting
 from services.store.writer import FIRST_RETRY_S, Job, Writer
 

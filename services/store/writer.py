@@ -14,7 +14,7 @@ from services.common.runtime.metrics import waiting
 from services.common.runtime.queues import Backoff
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.wire.cloudevents import is_time_known
-from services.store import drops
+from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
 from services.store.metrics import (
@@ -238,7 +238,7 @@ class Writer:
         self._wake.set()
 
     def _lose(self, job: Job, for_device: str) -> None:
-        drops.FACES.count(
+        metrics.FACES.count(
             "over_share", device=job.device, for_device=for_device, waiting_bytes=self._waiting.bytes
         )
         del self._since_s[job]

@@ -21,9 +21,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from services.common.mqtt import Broker
 from services.pki import certificates
-from services.pki.bundle import pair
-from services.pki.certificates import Identity
-from services.store.group import derive
+from services.pki.certificates import Identity, pair
+from services.store.ear import derive
 from tests.containers.engine import ROOT, Project, until
 from tests.containers.site import Site
 from tests.hostile_client import SUBACK, HostileClient, subscribe

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from services.common.mqtt import Broker, Link, credentials
 from services.pki import certificates
-from services.pki.bundle import pair
+from services.pki.certificates import pair
 from services.pki.files import Owner
 from services.pki.folder import PkiFolder
 from tests.support import MosquittoServer, eventually

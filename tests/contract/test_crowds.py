@@ -17,7 +17,7 @@ from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album, Page
 from services.gallery.counts import Counts
-from services.gallery.crowd import Crowd
+from services.gallery.roll import Crowd
 from services.gallery.selection import Selection
 from tests.contract.test_index import key_of
 from tests.seeing import NOON, ForwardOnly, visiting_folder

@@ -19,9 +19,9 @@ from services.common.wire.scope import WHOLE_SIDE, Mask, Scope, read_mask
 from services.detect.boxes import Detections
 from services.detect.decoder import Decoder
 from services.detect.detectors import Detector, open_detector
-from services.detect.masking import outside
 from services.detect.pictures import Picture
 from services.detect.pipeline import Pipeline
+from services.detect.places import outside
 from services.detect.settings import DetectSettings
 from services.detect.watching import Watch
 from tests.conftest import skip

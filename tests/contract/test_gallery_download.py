@@ -20,8 +20,7 @@ from services.gallery import download, sifting
 from services.gallery.album import Album
 from services.gallery.download import NOTE
 from services.gallery.metrics import DOWNLOAD_CUT, REFUSED
-from services.gallery.selection import Selection
-from services.gallery.sieve import Sieve
+from services.gallery.selection import Selection, Sieve
 from services.gallery.sifting import sifted
 from services.store.admission import to_object
 from tests.seeing import (

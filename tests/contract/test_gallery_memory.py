@@ -6,7 +6,7 @@ import pytest
 
 SCRIPT = """
 import re, sys
-from services.gallery.memory import give_back_what_is_free
+from services.gallery.service import give_back_what_is_free
 
 def own_kb():
     return int(re.search(r"RssAnon:\\s*(\\d+)", open("/proc/self/status").read())[1])

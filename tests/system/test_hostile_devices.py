@@ -14,7 +14,7 @@ import pytest
 from services.common.mqtt import Broker, Link
 from services.common.wire import faces
 from services.common.wire.topics import Source
-from services.store.group import derive
+from services.store.ear import derive
 from tests.cloud_broker import MEMORY_BYTES, CloudBroker, running_cloud_broker
 from tests.hostile_client import (
     QOS_1,

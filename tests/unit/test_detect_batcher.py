@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from services.detect.batcher import Batcher
 from services.detect.boxes import Floats
+from services.detect.network import Batcher
 
 
 class Device:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from services.detect.boxes import NO_BOXES, Floats
-from services.detect.doubts import (
+from services.detect.places import (
     DOUBT_S,
     HASTE_S,
     KNOWN_S,

@@ -4,7 +4,7 @@ import numpy as np
 
 from services.common.wire.sights import SIGNATURE_BYTES
 from services.detect.boxes import Detections
-from services.detect.sighting import sight
+from services.detect.cutting import sight
 
 PICTURE = np.random.default_rng(3).integers(0, 255, (120, 160, 3)).astype(np.uint8)
 TO_SOURCE = np.array([2, 3], np.float32)

@@ -20,8 +20,7 @@ from services.common.wire.status import because, why
 from services.common.wire.topics import Source
 from services.gallery.day import rows_of
 from services.gallery.presence import Presence
-from services.gallery.selection import Selection
-from services.gallery.sieve import QUALITIES, SIZES, Sieve
+from services.gallery.selection import QUALITIES, SIZES, Selection, Sieve
 from services.gallery.steps import steps
 from services.gallery.zipping import Archive
 from tests.seeing import NOON, note, visit_id

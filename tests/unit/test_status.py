@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from services.commands.status import duration, screen
 from services.commands.status_facts import Answer, Samples, Status, put_together
-from services.commands.status_screen import duration, screen
 from services.forward.lasts import MOST_CAMERAS, LastFaces
 from services.forward.metrics import LAST_FACE_AT
 

@@ -4,7 +4,7 @@ import json
 from services.common.mqtt import LinkDown
 from services.common.wire.message import Message
 from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
-from services.store.answers import Answers
+from services.store.arrivals import Answers
 from tests.storing import face
 
 IDS = [face(number).id for number in range(3)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.common.runtime.settings import load
-from services.store.group import PLAIN, share
+from services.store.ear import PLAIN, share
 from services.store.settings import StoreSettings
 
 WORD, ANOTHER_WORD = "over-the-sea", "under-the-bridge"

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.store.rates import BURST_S, Rates
+from services.store.lanes import BURST_S, Rates
 
 
 def sent(rates: Rates, device: str, size: int, times_s: list[float]) -> int:

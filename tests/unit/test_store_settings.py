@@ -12,7 +12,7 @@ from services.common.runtime.settings import load
 from services.common.storage.locations import Bucket, Folder, parse_location
 from services.common.storage.s3_client import Clients, S3Settings
 from services.common.storage.settings import ObjectStoreSettings
-from services.store.group import share
+from services.store.ear import share
 from services.store.settings import StoreSettings
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from services.common.wire.sights import Sight, View
 from services.detect.boxes import Letterbox
+from services.detect.cutting import sight
 from services.detect.detectors import Detector
 from services.detect.pictures import Picture, resize
 from services.detect.settings import DetectSettings
-from services.detect.sighting import sight
 from services.forward.visits.matching import Box
 from tests.detect_clips import read_clip
 from tests.rigs.people.script import HEIGHT, WIDTH
