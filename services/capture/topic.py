@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from services.capture.stream.pictures import Jpeg
 from services.common.errors import Refused, SetupError
-from services.common.runtime.settings import mqtt_url
+from services.common.runtime.addresses import mqtt_url
 from services.common.wire import bare_images, times
 from services.common.wire.message import Message
 from services.common.wire.topics import ROOT

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime
 from typing import NoReturn, TypeVar
 
 from services.common.errors import nearest
+from services.common.runtime.addresses import mqtt_url
 from services.common.runtime.lifecycle import EXIT_SETUP
-from services.common.runtime.settings import mqtt_url, shown
+from services.common.runtime.settings import shown
 from services.common.wire.topics import is_name
 
 T = TypeVar("T")

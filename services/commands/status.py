@@ -50,8 +50,8 @@ def screen(status: Status, *, is_coloured: bool) -> list[str]:
             yield f"  {process.service:8} {process.address:24} {state} for {duration(process.up_s)}"
             for name, why in process.problems.items():
                 yield f"           {name}: {why}"
-        for address, why in status.unreachable.items():
-            yield f"  {'?':8} {address:24} {mark('no answer', is_good=False)}: {why}"
+        for place, why in status.unreachable.items():
+            yield f"  {'?':8} {place:24} {mark('no answer', is_good=False)}: {why}"
         yield from _block("cameras", (_camera(each, mark) for each in status.cameras))
         yield from _block(
             "links",

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from services.common.runtime.settings import MqttUrl
+from services.common.runtime.addresses import MqttUrl
 from services.common.storage.settings import ObjectStoreSettings
 from services.gallery.settings import GallerySettings
 from services.store.settings import StoreSettings

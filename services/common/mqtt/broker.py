@@ -8,14 +8,8 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from services.common.errors import SetupError
-from services.common.runtime.settings import (
-    ENCRYPTED,
-    MQTT_PORTS,
-    PROXY_PORT,
-    WEBSOCKETS,
-    CloudSettings,
-    DeviceSettings,
-)
+from services.common.runtime.addresses import ENCRYPTED, MQTT_PORTS, PROXY_PORT, WEBSOCKETS
+from services.common.runtime.settings import CloudSettings, DeviceSettings
 from services.common.runtime.trust import Trust, Untrusted
 
 _FILES = "FACEFERRY_CLOUD_CA_FILE, FACEFERRY_CLOUD_CERT_FILE, FACEFERRY_CLOUD_KEY_FILE"
