@@ -24,9 +24,10 @@ from services.capture.paced import PacedFlow
 from services.capture.settings import CaptureSettings
 from services.capture.source.commands import Site
 from services.capture.source.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
-from services.capture.source.program import Origin, Program, keep_running, keep_surveying
+from services.capture.source.program import Program
 from services.capture.source.watch import Ending, Patience
 from services.capture.subscription import Subscription
+from services.capture.supervision import Origin, keep_running, keep_surveying
 from services.capture.viewfinder import Viewfinder
 from services.capture.window import LiveWindow, PacedWindow
 from services.common.mqtt import Broker

@@ -4,7 +4,7 @@ from services.common.runtime import tracing
 from services.forward.spool.face import SpooledFace
 
 if TYPE_CHECKING:
-    from services.common.runtime.tracing import Span
+    from services.common.runtime.spans import Span
 
 
 class Journeys:

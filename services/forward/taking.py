@@ -36,7 +36,7 @@ from services.forward.telling import make_teller
 from services.forward.visits.visits import Rules
 
 if TYPE_CHECKING:
-    from services.common.runtime.tracing import Span
+    from services.common.runtime.spans import Span
 
 
 def admit(

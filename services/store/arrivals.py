@@ -7,7 +7,7 @@ from services.common.mqtt import Delivery, LinkDown, PacketTooLarge
 from services.common.retention import Retention
 from services.common.runtime import tracing
 from services.common.runtime.metrics import Drops
-from services.common.runtime.tracing import NO_SPAN
+from services.common.runtime.spans import NO_SPAN
 from services.common.wire.bare_topics import Pattern
 from services.common.wire.faces import claimed_id
 from services.common.wire.message import Message

@@ -16,7 +16,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from services.common.mqtt import Broker, Link, link, liveness
-from services.common.mqtt import line as patience
+from services.common.mqtt import line as one_broker
 from services.common.mqtt.connection import Connection
 from tests.support import MosquittoServer, eventually
 
@@ -120,7 +120,7 @@ def test_a_broker_that_has_let_us_in_is_not_said_to_be_silent(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:
     """On a slow machine a service still loads what it needs while the broker answers its first packets."""
-    monkeypatch.setattr(patience, "FIRST_S", 1.0)
+    monkeypatch.setattr(one_broker, "FIRST_S", 1.0)
     hold_ups = HoldUps(1.2)
     ask, answer = getattr(Connection, asking), Connection._answer
 

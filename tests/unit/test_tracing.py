@@ -8,8 +8,8 @@ import pytest
 
 from services.common.errors import SetupError
 from services.common.runtime import tracing
+from services.common.runtime.spans import NO_SPAN, Known, Span
 from services.common.runtime.traces_settings import TracesSettings
-from services.common.runtime.tracing import NO_SPAN, Span
 from services.common.wire.faces import encode_face
 from services.common.wire.frames import Frame, decode_frame, encode_frame
 from services.common.wire.topics import Source
@@ -28,13 +28,13 @@ class Told:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def begin(self, name: str, start_s: float | None, _known: dict[str, tracing.Known]) -> Span:
+    def begin(self, name: str, start_s: float | None, _known: dict[str, Known]) -> Span:
         return ToldSpan(self, "begin", name, start_s)
 
-    def go_on(self, name: str, parent: str, _known: dict[str, tracing.Known]) -> Span:
+    def go_on(self, name: str, parent: str, _known: dict[str, Known]) -> Span:
         return ToldSpan(self, "go on", name, parent)
 
-    def follow(self, name: str, earlier: str, _known: dict[str, tracing.Known]) -> Span:
+    def follow(self, name: str, earlier: str, _known: dict[str, Known]) -> Span:
         return ToldSpan(self, "follow", name, earlier)
 
 
@@ -45,7 +45,7 @@ class ToldSpan:
         self._tracer = tracer
         tracer.told.append(what)
 
-    def note(self, **known: tracing.Known) -> None:
+    def note(self, **known: Known) -> None:
         self._tracer.told.append(("note", known))
 
     def end(self, problem: str | None = None) -> None:

@@ -220,7 +220,7 @@ async def _hand_on(pipe: Pipe, take: Callable[[str], None], note_life: Callable[
 MAX_ANSWER_BYTES = 256 * 1024
 """`ffmpeg -filters` says 50 KB."""
 
-_CHUNK_BYTES_asking = 64 * 1024
+_ANSWER_CHUNK_BYTES = 64 * 1024
 
 
 class NoAnswer(Exception):
@@ -269,7 +269,7 @@ def _read(program: "subprocess.Popen[bytes]", deadline_s: float) -> bytes:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0 or not waiting.poll(left_s * 1000):
             raise subprocess.TimeoutExpired(program.args, 0)
-        if not (chunk := os.read(pipe, _CHUNK_BYTES_asking)):
+        if not (chunk := os.read(pipe, _ANSWER_CHUNK_BYTES)):
             return said
         said += chunk
         if len(said) > MAX_ANSWER_BYTES:

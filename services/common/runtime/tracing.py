@@ -7,58 +7,15 @@ an extension. So long as nobody has said where traces go, there is one span, whi
 import contextlib
 import re
 from collections.abc import Coroutine, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from services.common.errors import SetupError
+from services.common.runtime.spans import NO_SPAN, Known, Span, Tracer
 from services.common.runtime.traces_settings import TracesSettings
 from services.common.wire.cloudevents import TRACEPARENT
 from services.common.wire.message import Message
 
 _SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]", re.ASCII)
-Known = str | int | float | bool
-
-
-class Span(Protocol):
-    """What is done with a frame or a face at one place.
-
-    Attributes:
-        traceparent: what is told to whoever goes on with it; nothing if that is not traced.
-    """
-
-    @property
-    def traceparent(self) -> str | None: ...  # noqa: D102
-
-    def note(self, **known: Known) -> None:
-        """Say what is known about it by now."""
-
-    def end(self, problem: str | None = None) -> None:
-        """Say that it is done; or why it came to nothing."""
-
-
-class Tracer(Protocol):
-    """Makes spans."""
-
-    def begin(self, name: str, start_s: float | None, known: dict[str, Known]) -> Span:
-        """Begin a trace, or not: not each is made."""
-
-    def go_on(self, name: str, parent: str, known: dict[str, Known]) -> Span:
-        """Go on with a trace."""
-
-    def follow(self, name: str, earlier: str, known: dict[str, Known]) -> Span:
-        """Begin a trace that another, which ended long ago perhaps, has led to."""
-
-
-class _NoSpan:
-    traceparent = None
-
-    def note(self, **known: Known) -> None:
-        pass
-
-    def end(self, problem: str | None = None) -> None:
-        pass
-
-
-NO_SPAN: Span = _NoSpan()
 _tracer: Tracer | None = None
 
 

@@ -1,0 +1,96 @@
+"""A camera's program is started, watched, and started again, for ever."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from services.capture.cameras import Camera
+from services.capture.outlet import Outlet
+from services.capture.source.child import CameraUnavailable
+from services.capture.source.recording import Recording, survey
+from services.capture.source.watch import Ending
+from services.capture.stream.pictures import OnPicture, Picture
+from services.common.runtime.queues import Backoff
+
+# Together with a program's start and a stream's first key frame this keeps a camera that is back from being
+# missed for longer than 5 s.
+FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 2.0
+
+log = structlog.get_logger()
+
+
+class Origin(Protocol):
+    """Where a camera's pictures come from: a program, or a topic."""
+
+    async def run(self, on_picture: OnPicture) -> Ending:
+        """Hand on pictures until there are no more, for whatever reason.
+
+        Raises:
+            CameraUnavailable: it cannot be had.
+        """
+
+
+async def keep_running(
+    origin: Origin,
+    outlet: Outlet,
+    on_picture: OnPicture,
+    is_over: Callable[[Ending], bool],
+) -> None:
+    """Run a camera's program again and again until it has come to its proper end.
+
+    Args:
+        origin: the camera's.
+        outlet: where the camera's state is told.
+        on_picture: gets each picture, see `watch`.
+        is_over: says whether an ending was the proper one.
+    """
+    backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
+    told = ""
+
+    async def hand_on(picture: Picture) -> float:
+        outlet.say("online")
+        return await on_picture(picture)
+
+    while True:
+        ending = await _run(origin, hand_on)
+        if is_over(ending):
+            return
+        outlet.say("stalled" if ending.reason == "stalled" else "offline", why=ending.reason)
+        if ending.pictures:
+            backoff.reset()
+        if (tells := f"{ending.reason} {ending.words}") != told:
+            told = tells
+            log.warning(
+                "capture.program_ended",
+                camera=outlet.source.camera,
+                reason=ending.reason,
+                status=ending.status,
+                frames=ending.pictures,
+                last_words=ending.words,
+            )
+        await asyncio.sleep(backoff.next_s())
+
+
+async def _run(origin: Origin, on_picture: OnPicture) -> Ending:
+    try:
+        return await origin.run(on_picture)
+    except CameraUnavailable as error:
+        return Ending("unavailable", None, 0, str(error))
+
+
+async def keep_surveying(ffmpeg: str, camera: Camera, outlet: Outlet) -> Recording:
+    """Return what a file holds, however long it takes until it is there."""
+    backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
+    told = ""
+    while True:
+        try:
+            return await survey(ffmpeg, Path(camera.place))
+        except CameraUnavailable as error:
+            if str(error) != told:
+                told = str(error)
+                log.warning("capture.file_unavailable", camera=camera.name, problem=told)
+            outlet.say("offline", why="unavailable")
+        await asyncio.sleep(backoff.next_s())
