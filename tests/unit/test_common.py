@@ -48,7 +48,7 @@ def test_drops_are_counted_by_reason_and_said_at_the_first() -> None:
 
 SERVICE = """
 import asyncio, sys
-from services.common import lifecycle
+from services.common.runtime import lifecycle
 from services.common.errors import SetupError
 from services.common.runtime.logging import configure_logging
 configure_logging("example", "info", "json")

@@ -6,10 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text()
 SAID_BY = [
-    *(f"services/common/{name}.py" for name in (
-        "bare_images", "cloudevents", "faces", "frames", "images", "jpeg_headers", "jpeg_work", "message",
-        "payloads", "png_structure", "scope", "sealed", "sights", "times", "topics",
-    )),
+    *(
+        str(path.relative_to(ROOT))
+        for drawer in ("wire", "images")
+        for path in sorted((ROOT / "services" / "common" / drawer).glob("*.py"))
+    ),
     "services/detect/decoder.py",
     "services/detect/light.py",
     "services/detect/mailbox.py",
@@ -17,9 +18,9 @@ SAID_BY = [
     "services/detect/service.py",
     "services/forward/taking.py",
     "services/store/admission.py",
-]  # fmt: skip
-NEVER_TOLD = {"repeated", "mailbox_full"}
-"""Of frames that are sent again, and answered then."""
+]
+NEVER_TOLD = {"repeated", "mailbox_full", "bad_boxes"}
+"""Of frames that are sent again, and answered then; and of detect's own answers, which nobody answers."""
 
 
 def test_each_reason_that_a_client_can_be_told_is_on_the_page() -> None:
