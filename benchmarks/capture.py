@@ -21,9 +21,9 @@ from benchmarks.report.alone import alone, in_turns
 from services.capture.cameras import parse_camera, to_url
 from services.capture.developer import Developer
 from services.capture.metrics import Tally
-from services.capture.source.commands import Site
 from services.capture.source.ffmpeg import find_ffmpeg, has_filter
 from services.capture.source.program import Program
+from services.capture.source.site import Site
 from services.capture.source.watch import Patience
 from services.capture.stream.pictures import Picture
 from tests.rigs.clips import detailed, shortened

@@ -29,8 +29,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from services.capture.cameras import parse_camera
 from services.capture.encoding import encode
-from services.capture.source.commands import Site, command, make_reader
+from services.capture.source.commands import command
 from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.site import Site, make_reader
 from services.capture.stream.pictures import Jpeg as JpegPicture
 from services.capture.stream.pictures import Picture
 from services.common.wire.frames import Frame

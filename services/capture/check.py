@@ -7,11 +7,11 @@ from pathlib import Path
 from services.capture.cameras import TOPICS, Camera
 from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable
-from services.capture.source.commands import Site
 from services.capture.source.ffmpeg import find_ffmpeg, named_in
 from services.capture.source.program import Program
 from services.capture.source.recording import survey
 from services.capture.source.redaction import redact, shown
+from services.capture.source.site import Site
 from services.capture.source.watch import Ending, Patience
 from services.capture.stream.pictures import Picture
 from services.capture.subscription import Subscription

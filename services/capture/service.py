@@ -22,9 +22,9 @@ from services.capture.outlet import Outlet
 from services.capture.pace import Pace, RateLimit, decoded_fps
 from services.capture.paced import PacedFlow
 from services.capture.settings import CaptureSettings
-from services.capture.source.commands import Site
 from services.capture.source.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
 from services.capture.source.program import Program
+from services.capture.source.site import Site
 from services.capture.source.watch import Ending, Patience
 from services.capture.subscription import Subscription
 from services.capture.supervision import Origin, keep_running, keep_surveying

@@ -10,9 +10,10 @@ import pytest
 from services.capture.cameras import parse_camera
 from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable, Child, Pipe
-from services.capture.source.commands import Command, Entrance, Site, Wire, command
+from services.capture.source.commands import command
 from services.capture.source.ffmpeg import find_ffmpeg
 from services.capture.source.recording import probe, survey
+from services.capture.source.site import Command, Entrance, Site, Wire
 from services.capture.source.watch import Patience, watch
 from services.capture.stream.pictures import Picture
 from tests.support import PATIENCE

@@ -14,9 +14,9 @@ import simplejpeg
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
 from services.capture.source.address import Address, Answer, NoSnapshot
-from services.capture.source.commands import Site
 from services.capture.source.ffmpeg import find_ffmpeg
 from services.capture.source.recording import look_at
+from services.capture.source.site import Site
 from services.capture.source.snapshots import fetch, poll
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector

@@ -8,16 +8,13 @@ from services.capture.source import reach
 from services.capture.source.address import Answer
 from services.capture.source.commands import (
     FFMPEG_VARIABLES,
-    Command,
-    Entrance,
-    Site,
-    Wire,
     address_variables,
     command,
     look_command,
     needs_probe,
     probe_command,
 )
+from services.capture.source.site import Command, Entrance, Site, Wire
 
 ENTRANCE = Entrance("rtsp://127.0.0.1:4/token")
 WEB_ENTRANCE = Entrance("http://host:80/token", "http://127.0.0.1:4")

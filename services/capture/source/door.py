@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from services.capture.cameras import Camera
 from services.capture.source.child import CameraUnavailable
-from services.capture.source.commands import Entrance
+from services.capture.source.site import Entrance
 from services.common.runtime.trust import ANYBODY, Untrusted, advice, digest
 
 TIMEOUT_S = 5.0

@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from services.capture.cameras import Camera
 from services.capture.source.address import tidy
-from services.capture.source.commands import Entrance
 from services.capture.source.door import Closed, Door, join
+from services.capture.source.site import Entrance
 
 _OF_ONE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization"})
 

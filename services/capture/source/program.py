@@ -12,11 +12,12 @@ from services.capture.metrics import Tally
 from services.capture.source import v4l2
 from services.capture.source.address import Answer
 from services.capture.source.child import CameraUnavailable
-from services.capture.source.commands import Command, Site, Wire, command, needs_probe, snapshot_fps
+from services.capture.source.commands import command, needs_probe, snapshot_fps
 from services.capture.source.devices import find_rpicam
 from services.capture.source.door import Door
 from services.capture.source.doors import open_door
 from services.capture.source.recording import look_at, probe
+from services.capture.source.site import Command, Site, Wire
 from services.capture.source.v4l2 import choose, in_use
 from services.capture.source.watch import Ending, Patience, watch
 from services.capture.stream.pictures import OnPicture

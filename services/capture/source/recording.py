@@ -13,12 +13,12 @@ from services.capture.source.address import Answer
 from services.capture.source.child import CameraUnavailable, listen, run_child
 from services.capture.source.commands import (
     FFMPEG_VARIABLES,
-    Site,
     address_variables,
     file_input,
     look_command,
     probe_command,
 )
+from services.capture.source.site import Site
 from services.capture.source.watch import LastWords
 from services.common.wire import times
 

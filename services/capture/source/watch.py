@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from services.capture.metrics import Tally
 from services.capture.source.child import GRACE_S, Child, Pipe, run_child
-from services.capture.source.commands import Command, make_reader
 from services.capture.source.redaction import redact, shown
+from services.capture.source.site import Command, make_reader
 from services.capture.stream.pictures import OnPicture, Picture, Reader, StreamBroken
 
 MAX_LINES = 8
