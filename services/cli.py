@@ -25,7 +25,7 @@ COMMANDS = {
     "up": "run all services and both brokers on this machine",
     "faces": "list what is stored, newest first",
     "copy": "copy what is stored, with all that is known about it, to another bucket or folder",
-    "index": "show, tidy, mend or rebuild the list of what is stored",
+    "index": "show, tidy, repair or rebuild the list of what is stored",
     "cameras": "list the cameras of this machine and its network, with the line for the configuration",
     "models": "list, fetch or verify the detector's models",
     "open": "open sealed faces with a private key, or make one",
@@ -35,7 +35,7 @@ COMMANDS = {
     "spool": "show what waits for the cloud and what cannot go there, or put that back",
     "pki": "make, renew, revoke and list the certificates of the broker, the store and the devices",
     "check-client": "play the other side to a client of your own, and say what is wrong with it",
-    "doctor": "check what is needed, and say how to mend what is missing",
+    "doctor": "check what is needed, and say how to repair what is missing",
 }
 EXTRAS = {
     **{name: name for name in SERVICES},

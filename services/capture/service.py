@@ -107,7 +107,7 @@ async def _summarise(stations: Sequence["Station"]) -> None:
 
 
 async def watch_clock() -> None:
-    """Say when the clock was set, and by how much, for ever: so can the times of earlier frames be mended."""
+    """Say when the clock was set, and by how much, for ever: so earlier frames' times can be fixed."""
     watch = StepWatch()
     while True:
         # Of the steady clocks the one that goes on while the machine sleeps, as the wall clock does.

@@ -1,4 +1,4 @@
-"""Checks what a run on this machine needs, and says how to mend what is missing."""
+"""Checks what a run on this machine needs, and says how to repair what is missing."""
 
 import argparse
 import asyncio
@@ -30,7 +30,7 @@ class Finding:
 
     Attributes:
         is_fine: whether it can stay as it is.
-        text: what is there, or what is wrong and how to mend it.
+        text: what is there, or what is wrong and how to repair it.
         is_needed: whether nothing works without it.
     """
 

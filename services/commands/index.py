@@ -11,9 +11,9 @@ from services.common.errors import SetupError
 from services.common.runtime.queues import Backoff
 from services.common.storage import keys
 from services.common.storage.backends import open_store
-from services.common.storage.index import mending
-from services.common.storage.index.mending import Mended
+from services.common.storage.index import repairs
 from services.common.storage.index.reading import Index
+from services.common.storage.index.repairs import Repaired
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 
@@ -21,7 +21,7 @@ RETRIES = 4
 FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 MOST_DAYS = 36_500
 
-Work = Callable[[WholeStore, date], Awaitable[Mended]]
+Work = Callable[[WholeStore, date], Awaitable[Repaired]]
 """What is done to a day of the index."""
 
 
@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tidy", action="store_true", help="make one file of each hour's; the keys are not looked at"
     )
     what.add_argument(
-        "--mend",
+        "--repair",
         action="store_true",
         help="make it true to the keys, which are listed: what is missing is added, what is not stored is "
         "taken out, of each hour there is one file",
     )
     what.add_argument(
-        "--rebuild", action="store_true", help="as --mend, and believe nothing that the index says"
+        "--rebuild", action="store_true", help="as --repair, and believe nothing that the index says"
     )
     parser.add_argument(
         "--keys-only",
@@ -72,17 +72,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> Work:
-    async def mend(store: WholeStore, day: date) -> Mended:
-        return await mending.mend(store, day, is_trusted=not options.rebuild, may_ask=not options.keys_only)
+    async def repair(store: WholeStore, day: date) -> Repaired:
+        return await repairs.repair(store, day, is_trusted=not options.rebuild, may_ask=not options.keys_only)
 
-    if options.mend or options.rebuild:
-        return mend
-    return mending.tidy if options.tidy else _look
+    if options.repair or options.rebuild:
+        return repair
+    return repairs.tidy if options.tidy else _look
 
 
-async def _look(store: WholeStore, day: date) -> Mended:
+async def _look(store: WholeStore, day: date) -> Repaired:
     files = [file for hour in await Index(store).hours(day) for file in await Index(store).files(hour.folder)]
-    return Mended(faces=sum(file.count for file in files), files=len(files))
+    return Repaired(faces=sum(file.count for file in files), files=len(files))
 
 
 async def _each_day(settings: ObjectStoreSettings, options: argparse.Namespace, work: Work) -> None:
@@ -107,7 +107,7 @@ async def _days(store: WholeStore, options: argparse.Namespace) -> Sequence[date
     return sorted(day for day in {*stored, *await Index(store).days()} if first <= day <= last)
 
 
-def _line(day: date, done: Mended) -> str:
+def _line(day: date, done: Repaired) -> str:
     changes = f", {done.added} added, {done.dropped} dropped" if done.added or done.dropped else ""
     removed = f", {len(done.removed)} replaced" if done.removed else ""
     return f"{day} {done.faces:>9} faces in {done.files} files{changes}{removed}"

@@ -8,7 +8,7 @@ class FaceferryError(Exception):
 
 
 class SetupError(FaceferryError):
-    """Something that only the user can mend: said in one line, exit status 2."""
+    """Something that only the user can repair: said in one line, exit status 2."""
 
 
 MAY_BE_ALIKE = 0.65

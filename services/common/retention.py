@@ -75,7 +75,7 @@ def kept_since(taken: datetime, came: datetime, *, is_time_known: bool) -> datet
 class SettledClock:
     """Says whether a clock may be believed when it says that faces are old: what is let go of is gone.
 
-    A clock that was just set, by a person or a server that is wrong, is mended more often than not; so it has
+    A clock that was just set, by a person or a server that is wrong, is often put right; so it has
     to have gone evenly for a while.
 
     Args:

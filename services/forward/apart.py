@@ -19,7 +19,7 @@ OF_TOPICS = frozenset({"not_authorized", "topic_name_invalid"})
 SURE_AFTER = 3
 """So many refusals of a topic, and no face of it taken, are the rule."""
 PROBE_EVERY_S = 3.0
-"""How often one face is sent on such a topic all the same: rules are mended, and nobody tells us."""
+"""How often one face is sent on such a topic all the same: rules are repaired, and nobody tells us."""
 
 MOST_TOPICS = 1_000
 """Of which it is remembered that the broker has taken a face."""

@@ -40,7 +40,7 @@ class PkiFolder:
     - `issued/NAME-SERIAL.crt`: every certificate that was ever signed, so that it can be revoked. It is there
       before anybody can have the certificate.
 
-    A command that is killed in its midst is mended by giving it again.
+    A command that is killed in its midst is repaired by giving it again.
 
     Args:
         path: where it is.

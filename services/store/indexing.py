@@ -1,6 +1,6 @@
 """Writes down which faces are stored, for whoever wants to know without listing each camera's folder.
 
-No receipt depends on it: what is lost here is added when the index is mended from the keys.
+No receipt depends on it: what is lost here is added when the index is repaired from the keys.
 """
 
 import asyncio

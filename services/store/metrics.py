@@ -37,7 +37,7 @@ AVAILABLE = Gauge("faceferry_store_available", "Whether the bucket or folder tak
 INDEXED = Counter("faceferry_store_indexed_total", "Faces that were written into the index.")
 UNINDEXED = Counter(
     "faceferry_store_unindexed_total",
-    "Stored faces that are missing in the index until it is mended, by what kept it from being written.",
+    "Stored faces that are missing in the index until it is repaired, by what kept it from being written.",
     ["reason"],
 )
 CAPTURE_TO_STORE_SECONDS = Histogram(

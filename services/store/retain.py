@@ -77,7 +77,7 @@ class _Findings:
     def note(self, what: str, text: str) -> None:
         print(f"note {what:10} {text}")
 
-    def mend(self, what: str, text: str) -> None:
+    def repair(self, what: str, text: str) -> None:
         print(f"MEND {what:10} {text}")
         self.is_fine = False
 
@@ -122,11 +122,11 @@ async def _rules(bucket: Bucket, settings: RetainSettings, say: _Findings, *, is
     elif found.wanted.is_so:
         say.ok("rules", _rules_in_words(retention, is_versioned=found.is_versioned))
     else:
-        say.mend("rules", "the bucket's are not ours, or say something else: `faceferry retain --apply`")
+        say.repair("rules", "the bucket's are not ours, or say something else: `faceferry retain --apply`")
     if found.wanted is not None and found.wanted.foreign:
         say.note("rules", f"{len(found.wanted.foreign)} of others in the bucket: they are left as they are")
     for clash in found.clashes:
-        say.mend("rules", clash)
+        say.repair("rules", clash)
     if found.is_versioned:
         say.note("versions", "the bucket keeps them; those of faces go with the faces")
     _tell_of_lock(found.locked_days, retention, say)
@@ -144,7 +144,7 @@ def _tell_of_lock(locked_days: int, retention: Retention, say: _Findings) -> Non
     if not locked_days:
         return
     if retention.days is not None and locked_days > retention.days:
-        say.mend(
+        say.repair(
             "lock",
             f"Object Lock keeps each version for {locked_days} days: what is to go after {retention} cannot",
         )
@@ -162,7 +162,7 @@ async def _overdue(settings: RetainSettings, say: _Findings, *, is_to_apply: boo
         async for copy in overdue(objects, settings.retention, now, swept):
             swept.removed[copy.key.removeprefix(f"{INDEX}/").partition("/")[0]] += 1
     if swept.removed:
-        say.mend(
+        say.repair(
             "too old", f"{_in_words(swept.removed)}: `faceferry retain --apply`, or the store's next look"
         )
     else:
@@ -173,7 +173,7 @@ async def _overdue(settings: RetainSettings, say: _Findings, *, is_to_apply: boo
 def _tell(swept: Swept, say: _Findings) -> None:
     say.ok("too old", f"{_in_words(swept.removed)} removed" if swept.removed else "nothing was")
     for reason, copies in swept.refused.items():
-        say.mend("too old", f"{copies} copies are not let go of: {reason}")
+        say.repair("too old", f"{copies} copies are not let go of: {reason}")
     _tell_of_foreign(swept, say)
 
 

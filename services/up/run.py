@@ -55,7 +55,7 @@ async def up(request: Request) -> int:
     """Run everything until it is done (`--once`) or cancelled; return the exit status.
 
     Raises:
-        SetupError: something only the user can mend.
+        SetupError: something only the user can repair.
     """
     async with leashed() as mark:
         return await _up(request, Console(), mark)

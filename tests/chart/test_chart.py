@@ -200,13 +200,13 @@ def test_stores_are_added_by_their_own_metrics() -> None:
     assert all(isinstance(value, str) for value in waiting["metadata"].values())
 
 
-def test_the_index_is_tidied_and_mended_with_the_store_s_rights_and_without_its_brokers() -> None:
-    sets = {f"index.{what}.enabled": "true" for what in ("tidy", "mend")}
+def test_the_index_is_tidied_and_repaired_with_the_store_s_rights_and_without_its_brokers() -> None:
+    sets = {f"index.{what}.enabled": "true" for what in ("tidy", "repair")}
     objects = render(SEVERAL, sets=sets)
     store = named(objects, "Deployment", "faces-faceferry-store")
     jobs = of_kind(objects, "CronJob")
     assert [one["metadata"]["name"] for one in jobs] == [
-        f"faces-faceferry-index-{w}" for w in ("tidy", "mend")
+        f"faces-faceferry-index-{w}" for w in ("tidy", "repair")
     ]
     for one in jobs:
         assert pod(one)["serviceAccountName"] == pod(store)["serviceAccountName"]

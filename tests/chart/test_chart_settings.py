@@ -80,7 +80,7 @@ def test_the_broker_is_told_what_compose_tells_it() -> None:
     assert (told["TEST_TOPIC"], told["STORE_TOPICS"], told["MEMORY"]) == ("porch", "test_topic", "512m")
 
 
-@pytest.mark.parametrize("what", ["tidy", "mend"])
+@pytest.mark.parametrize("what", ["tidy", "repair"])
 def test_the_commands_that_keep_the_index_run_with_what_the_chart_tells_them(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ async def test_each_broker_of_the_list_is_looked_at(
     assert f"127.0.0.1:{nobody}: " in found.text
 
 
-async def test_no_broker_at_all_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_broker_at_all_is_to_be_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     found = await finding(monkeypatch, f"mqtt://127.0.0.1:{free_port()}")
     assert not found.is_fine
     assert found.is_needed

@@ -361,7 +361,7 @@ def test_pages_that_lead_back_to_what_was_read_end_no_rescue(folder: Path) -> No
         assert len(everything(spool)) >= 299
 
 
-def test_a_receipt_for_a_face_whose_row_is_damaged_mends_the_row(folder: Path) -> None:
+def test_a_receipt_for_a_face_whose_row_is_damaged_repairs_the_row(folder: Path) -> None:
     good = face(1)
     with contextlib.closing(opened(folder)) as spool:
         spool.write(Changes([good]))

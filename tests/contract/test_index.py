@@ -16,8 +16,8 @@ from services.common.parquet.thrift import BadParquet
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.index import rows
-from services.common.storage.index.mending import leave_out, mend, tidy
 from services.common.storage.index.reading import Index, Wanted, find
+from services.common.storage.index.repairs import leave_out, repair, tidy
 from services.common.storage.index.rows import Hour, Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import Files, StoredObject, StoreUnavailable, WholeStore
@@ -173,35 +173,35 @@ async def test_tidying_leaves_a_file_for_each_hour_and_each_face_once(store: Who
     assert (await tidy(store, DAY)).removed == ()
 
 
-async def test_mending_adds_what_was_lost_and_takes_out_what_is_not_stored(store: WholeStore) -> None:
+async def test_repairing_adds_what_was_lost_and_takes_out_what_is_not_stored(store: WholeStore) -> None:
     stored, erased = some_keys(40, 7_200), some_keys(10, 7_200, seed=8)
     erased = [key_of(1_000 + n, key.time) for n, key in enumerate(erased)]
     await put(store, stored, visit=VISIT, shot="2")
     await write(store, [*stored[:25], *erased])
-    done = await mend(store, DAY)
+    done = await repair(store, DAY)
     assert (done.faces, done.added, done.dropped, done.files) == (40, 15, 10, 2)
     found = {row.id: row for row in await all_of(store)}
     assert sorted(found) == ids(stored)
     assert all(found[key.id].known and found[key.id].visit == VISIT for key in stored)
     assert [found[key.id].shot for key in stored] == [1] * 25 + [2] * 15  # only what was new was asked
     assert all(row.bytes == len(b"a face") for row in found.values())
-    again = await mend(store, DAY)
+    again = await repair(store, DAY)
     assert (again.added, again.dropped, again.removed) == (0, 0, ())
 
 
 async def test_an_index_is_rebuilt_from_the_keys_alone(store: WholeStore) -> None:
     stored = some_keys(30, 3_600)
     await put(store, stored, visit=VISIT, shot="2")
-    first = await mend(store, DAY, may_ask=False)
+    first = await repair(store, DAY, may_ask=False)
     assert first.added == 30
     assert [row.known for row in await all_of(store)] == [False] * 30
-    await mend(store, DAY, is_trusted=False)
+    await repair(store, DAY, is_trusted=False)
     assert [(row.known, row.shot) for row in await all_of(store)] == [(True, 2)] * 30
 
 
 async def test_of_a_day_without_faces_nothing_is_left(store: WholeStore) -> None:
     await write(store, some_keys(30))
-    done = await mend(store, DAY)
+    done = await repair(store, DAY)
     assert (done.faces, done.dropped, done.files) == (0, 30, 0)
     assert await files_of(store) == []
 
@@ -257,8 +257,8 @@ async def test_everything_of_a_device_a_camera_a_day_or_a_visit_is_found(store: 
     assert await found(Wanted(camera="yard")) == []
 
 
-async def test_a_mending_that_is_cut_off_anywhere_loses_nothing(folder: FolderStore, tmp_path: Path) -> None:
-    """Each face is in the index at every moment, and the next mending makes it right."""
+async def test_a_repair_that_is_cut_off_anywhere_loses_nothing(folder: FolderStore, tmp_path: Path) -> None:
+    """Each face is in the index at every moment, and the next repair makes it right."""
     was_killed = 0
     with Mortal(tmp_path / "faces") as mortal:
         for left in range(7):
@@ -307,7 +307,7 @@ async def test_whoever_reads_while_it_is_tidied_sees_each_face(folder: FolderSto
         is_over.set()
 
 
-async def test_what_is_no_file_of_the_index_is_passed_over_and_what_is_damaged_mended(
+async def test_what_is_no_file_of_the_index_is_passed_over_and_what_is_damaged_repaired(
     folder: FolderStore, tmp_path: Path
 ) -> None:
     stored = some_keys(40, 3_600)
@@ -318,7 +318,7 @@ async def test_what_is_no_file_of_the_index_is_passed_over_and_what_is_damaged_m
     second.write_bytes(b"PAR1 and nothing else PAR1")
     (first.parent / "notes.txt").write_text("not ours")
     assert len(await Index(folder).latest(DAY, "", 100)) == 20
-    await mend(folder, DAY)
+    await repair(folder, DAY)
     assert ids(await Index(folder).latest(DAY, "", 100)) == ids(stored)
     assert (first.parent / "notes.txt").exists()
 
@@ -344,7 +344,7 @@ def test_a_hostile_row_is_none() -> None:
             rows.decode(group, body)
 
 
-def test_the_command_says_what_there_is_tidies_mends_and_rebuilds(
+def test_the_command_says_what_there_is_tidies_repairs_and_rebuilds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored = some_keys(20, 7_200)
@@ -360,9 +360,9 @@ def test_the_command_says_what_there_is_tidies_mends_and_rebuilds(
     for options in (
         [],
         ["--tidy"],
-        ["--mend", "--keys-only"],
+        ["--repair", "--keys-only"],
         ["--rebuild"],
-        ["--mend", "--from", "2026-03-15"],
+        ["--repair", "--from", "2026-03-15"],
         ["--days", "1"],
     ):
         assert faceferry("index", "--store", str(tmp_path), *options) == 0
@@ -401,5 +401,5 @@ def test_the_command_says_in_words_what_is_wrong(
 ) -> None:
     monkeypatch.setattr("services.commands.index.FIRST_RETRY_S", 0.01)
     bucket.kill()
-    assert faceferry("index", "--store", "s3://faces", "--mend") == 2
+    assert faceferry("index", "--store", "s3://faces", "--repair") == 2
     assert "s3://faces cannot be read or written: unreachable" in capsys.readouterr().err

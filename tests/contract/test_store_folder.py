@@ -131,7 +131,7 @@ async def test_only_old_leftovers_are_cleared_away(store: FolderStore, tmp_path:
 
 
 @pytest.mark.parametrize("path", ["file/faces", "file"])
-async def test_a_folder_that_can_never_be_written_is_the_user_s_to_mend(tmp_path: Path, path: str) -> None:
+async def test_a_folder_that_can_never_be_written_is_the_user_s_to_repair(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
     with FolderStore(tmp_path / path) as store, pytest.raises(SetupError, match="FACEFERRY_STORE_URL"):
         await store.verify()

@@ -546,7 +546,7 @@ async def test_a_real_server_whose_keys_are_rotated_takes_the_new_ones(
     assert await store.put(ITEM)
 
 
-async def test_a_refusal_that_newer_keys_do_not_mend_makes_no_storm(
+async def test_a_refusal_that_newer_keys_do_not_repair_makes_no_storm(
     odd: OddBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with OddKeys() as keys:
@@ -692,7 +692,7 @@ async def test_whoever_gives_no_keys_ends_no_service(
         assert len(found.detail.splitlines()) == 1
 
 
-async def test_a_profile_that_does_not_exist_is_the_user_s_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_profile_that_does_not_exist_is_the_user_s_to_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     with pytest.raises(SetupError, match="no-such-profile"):
         open_bucket("http://127.0.0.1:1")

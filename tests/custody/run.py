@@ -166,7 +166,7 @@ def is_ready(process: ServiceProcess) -> bool:
 async def quiet(stage: Rig, driver: Driver) -> None:
     """Wait until everything has arrived and forward holds nothing, or for as long as it may take.
 
-    What was set aside for a cause that is mended is put back, as an operator would.
+    What was set aside for a cause that is repaired is put back, as an operator would.
     """
     deadline_s = time.monotonic() + QUIET_S
     requeue_at_s = time.monotonic() + REQUEUE_EVERY_S
@@ -174,7 +174,7 @@ async def quiet(stage: Rig, driver: Driver) -> None:
     while time.monotonic() < deadline_s:
         if not driver.held and await asyncio.to_thread(_is_all_there, stage, driver):
             return
-        if time.monotonic() > requeue_at_s and most > 0 and _is_mended(stage):
+        if time.monotonic() > requeue_at_s and most > 0 and _is_repaired(stage):
             most -= 1
             await stage.requeue()
             requeue_at_s = time.monotonic() + REQUEUE_EVERY_S
@@ -190,7 +190,7 @@ def _is_all_there(stage: Rig, driver: Driver) -> bool:
     return expected - stage.toll.destroyed <= stored and not {*expected, *driver.ledger.numbers} & set(held)
 
 
-def _is_mended(stage: Rig) -> bool:
+def _is_repaired(stage: Rig) -> bool:
     """Say whether faces are set aside for a wrong device name, which is right now."""
     reasons = _spooled(stage, "SELECT DISTINCT reason FROM set_aside") or []
     return bool({"other_device", "not_authorized"} & set(reasons))

@@ -180,7 +180,7 @@ def _delete_lock(rig: Rig) -> None:
 async def wrong_device(rig: Rig, rng: random.Random) -> AsyncIterator[None]:
     """The edge is called something else for a while, detect's faces and forward, and is then called right.
 
-    The broker lets nobody write under another's name. With the cause mended, what was set aside is put back.
+    The broker lets nobody write under another's name. With the cause fixed, what was set aside is put back.
     """
     await _rename(rig, WRONG_DEVICE)
     yield

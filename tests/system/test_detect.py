@@ -442,7 +442,7 @@ async def test_killed_replica_loses_at_most_the_live_frames_in_its_hands(
         ({"providers": "cuda,cpu"}, "onnxruntime-gpu"),
     ],
 )
-async def test_what_only_the_user_can_mend_is_one_line_and_status_2(
+async def test_what_only_the_user_can_repair_is_one_line_and_status_2(
     settings: dict[str, str], says: str, start: Start
 ) -> None:
     process = start(log_format="json", **settings)

@@ -7,8 +7,8 @@ import pytest
 
 from services.common.mqtt import Link
 from services.common.storage.folder import FolderStore
-from services.common.storage.index.mending import mend
 from services.common.storage.index.reading import Index
+from services.common.storage.index.repairs import repair
 from services.common.storage.index.rows import Row
 from services.common.wire import faces
 from tests.storing import TIME, StoreProcess, face, receipted
@@ -85,7 +85,7 @@ async def test_what_a_killed_store_left_out_is_added_from_the_keys(
     sent = await send(edge, range(40))
     store.kill()
     with FolderStore(folder) as objects:
-        done = await mend(objects, DAY)
+        done = await repair(objects, DAY)
     assert (done.added, done.faces) == (40, 40)
     found = await rows_in(folder)
     assert sorted(row.id for row in found) == sent

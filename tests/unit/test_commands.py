@@ -94,7 +94,7 @@ READERS = (
     "faces",
     "faces --by-visit",
     "index",
-    "index --mend",
+    "index --repair",
     "erase --status",
     "erase --camera yard --yes",
     "retain --check --days 9",

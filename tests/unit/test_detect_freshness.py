@@ -177,7 +177,7 @@ def test_camera_whose_clock_is_a_day_behind_is_believed_after_a_moment() -> None
     assert camera.is_stale(2.5), "its frames still age"
 
 
-def test_clock_that_is_mended_is_believed_at_once() -> None:
+def test_clock_that_is_repaired_is_believed_at_once() -> None:
     for offset_s in (DAY_S, -DAY_S):
         camera = Camera(offset_s)
         camera.verdicts([0.1] * 20)

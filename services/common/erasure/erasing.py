@@ -15,8 +15,8 @@ from services.common.erasure.finding import Found, copies_of, index_folders, loo
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import MOST_IDS, Selection, to_body
 from services.common.storage.index import rows as index_names
-from services.common.storage.index.mending import leave_out
 from services.common.storage.index.reading import Index
+from services.common.storage.index.repairs import leave_out
 from services.common.storage.index.rows import Hour
 from services.common.storage.objects import Copy, WholeStore
 from services.common.wire.topics import Source

@@ -23,7 +23,7 @@ MARK = f"{files.OWN}/store"
 """It is JSON, and its name does not say so: whoever asks for `**/*.json` wants faces."""
 FORMER_MARK = f"{MARK}.json"
 GONE = frozenset({"removed", "changed"})
-"""Reasons that `Ground.settle` may mend."""
+"""Reasons that `Ground.settle` may repair."""
 
 log = structlog.get_logger()
 

@@ -161,7 +161,7 @@ def _as_text(contents: Contents) -> str:
     lines += [f"    {count} {reason}" for reason, count in contents.set_aside.items()]
     lines += _listed(contents.asides, aside)
     if aside or contents.quarantined:
-        lines.append(f"when the cause is mended: faceferry spool {REQUEUE}")
+        lines.append(f"when the cause is repaired: faceferry spool {REQUEUE}")
     shown = (path.encode(errors="backslashreplace").decode() for path in contents.damaged)
     lines += [f"damaged, and replaced: {path}" for path in shown]
     return "\n".join(lines)

@@ -56,7 +56,7 @@ class Changes:
     """One batch of changes to a spool.
 
     Attributes:
-        inserts: new faces; of one that is held already the row is mended, if it was damaged.
+        inserts: new faces; of one that is held already the row is repaired, if it was damaged.
         deletes: ids of faces to let go.
         refused: ids of faces to move into quarantine, with the reason.
     """
@@ -528,7 +528,7 @@ class Spool:
         with translated():
             self._count_waiting()
             self._count_apart()
-        self._mend_places()
+        self._repair_places()
         self._others = self._find_others()
         with translated():
             database.size_and_oldest(self._connection)
@@ -547,7 +547,7 @@ class Spool:
         topics = [topic.decode(errors="replace")[:200] for (topic,) in found]
         return [topic for topic in topics if rows.IS_FACE_TOPIC.fullmatch(topic)]  # the others are damaged
 
-    def _mend_places(self) -> None:
+    def _repair_places(self) -> None:
         """Give rows a place that can be one: damage makes any number of it, and behind some are no others."""
         wanted = "faces WHERE sequence >= ?"
         with translated(), self._connection:

@@ -134,7 +134,7 @@ class SpoolWriter:
             answers: where it answers.
 
         Raises:
-            sqlite3.Error: the database fails in a way that only a restart may mend.
+            sqlite3.Error: the database fails in a way that only a restart may repair.
             SpoolTaken: the folder is another's now.
         """
         self._answers = answers
@@ -219,7 +219,7 @@ class SpoolWriter:
         try:
             if not self._spool.is_in_place():
                 self._replace("missing")
-            added = self._mended(lambda: self._spool.write(changes))
+            added = self._repaired(lambda: self._spool.write(changes))
             if changes.refused:
                 self._bound_quarantine()
         except (SpoolFull, SpoolUnwritable) as error:
@@ -228,7 +228,7 @@ class SpoolWriter:
         return added
 
     def _bound_quarantine(self) -> None:
-        gone = self._mended(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
+        gone = self._repaired(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
         if gone:
             DROPPED.labels("quarantine_full").inc(len(gone))
             log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
@@ -264,7 +264,7 @@ class SpoolWriter:
         self._look()
 
     def _read(self, order: BacklogRead) -> None:
-        part = self._mended(lambda: self._spool.read(order))
+        part = self._repaired(lambda: self._spool.read(order))
         for place, reason in self._errands.add_rows(part.bad).items():
             self._asides.count(reason, place=place)
         self._answer(self._answers.read, order, part)
@@ -276,7 +276,7 @@ class SpoolWriter:
             return
         faces, bad_rows = self._errands.some(most)
         try:
-            done = self._mended(lambda: self._spool.set_aside(faces, bad_rows))
+            done = self._repaired(lambda: self._spool.set_aside(faces, bad_rows))
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
         else:
@@ -293,25 +293,25 @@ class SpoolWriter:
         """Put some faces back and leave the others to another turn, so that new ones need not wait long."""
         if order.places is None:
             self._run_all_errands()
-            order.places = self._mended(lambda: self._spool.find_apart(order.request))[: order.most]
+            order.places = self._repaired(lambda: self._spool.find_apart(order.request))[: order.most]
             if order.places:
                 log.info("forward.faces_put_back", faces=len(order.places))
         some = order.places[:_PUT_BACK_AT_ONCE]
         if some:
-            ids, seen = self._mended(lambda: self._spool.put_back(some, order.request.device))
+            ids, seen = self._repaired(lambda: self._spool.put_back(some, order.request.device))
             del order.places[:seen]
             if order.most is not None and order.request.reason is not None:
                 self._answer(self._answers.tried, order.request.reason, ids)
-            self._answer(self._answers.put_back, self._mended(self._spool.last_sequence))
+            self._answer(self._answers.put_back, self._repaired(self._spool.last_sequence))
         if order.places:
             self._orders.put(order)
         elif (number := order.number) is not None:
-            self._mended(lambda: self._spool.answer(number))
+            self._repaired(lambda: self._spool.answer(number))
             self._asked.discard(number)
 
     def _expire(self, order: Expire) -> None:
         """Let go of some of what is too old, and leave the others to another turn."""
-        gone = self._mended(lambda: self._spool.expire(order.limit))
+        gone = self._repaired(lambda: self._spool.expire(order.limit))
         if not gone:
             return
         self._errands.cross_off(gone.ids)
@@ -325,7 +325,7 @@ class SpoolWriter:
         if self._book is None:
             return
         self._book.add(order.order)
-        gone = self._mended(lambda: self._spool.erase(order.order.selection))
+        gone = self._repaired(lambda: self._spool.erase(order.order.selection))
         order.gone.update({"waiting": len(gone.ids)})
         order.gone.update(gone.apart)
         if gone:
@@ -334,7 +334,7 @@ class SpoolWriter:
             self._answer(self._answers.expired, gone.ids)
             self._orders.put(order)
             return
-        files = self._mended(self._spool.scrub)
+        files = self._repaired(self._spool.scrub)
         if files is None:
             self._postponed.append(order)  # what was deleted stands in its pages yet
             return
@@ -347,13 +347,13 @@ class SpoolWriter:
 
     def _look(self) -> None:
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
-            state = self._mended(self._spool.state)
+            state = self._repaired(self._spool.state)
             reasons = self._errands.reasons
             aside = Counter(state.set_aside) + reasons
             faces = max(0, state.faces - reasons.total())
             self.state = replace(state, faces=faces, set_aside=aside)
 
-    def _mended(self, work: Callable[[], T]) -> T:
+    def _repaired(self, work: Callable[[], T]) -> T:
         """Do something, and do it again with a new database if this one turns out to be damaged."""
         try:
             return work()
@@ -394,7 +394,7 @@ class SpoolWriter:
             return
         self._tidied_s = now_s
         try:
-            self._mended(lambda: self._spool.tidy(is_tight=self.problem is not None))
+            self._repaired(lambda: self._spool.tidy(is_tight=self.problem is not None))
             self._note(self._spool.why_no_room())
             self._see_requests()
             self._look()
@@ -406,7 +406,7 @@ class SpoolWriter:
 
     def _see_requests(self) -> None:
         """Order what people have asked for: they write it into the database, whether forward runs or not."""
-        for number, request in self._mended(self._spool.requests):
+        for number, request in self._repaired(self._spool.requests):
             if number not in self._asked:
                 self._asked.add(number)
                 self._orders.put(PutBack(request, number))

@@ -1,4 +1,4 @@
-"""What the index says. It may lag behind the keys, and is made true to them: see `mending`."""
+"""What the index says. It may lag behind the keys, and is made true to them: see `repairs`."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -132,7 +132,7 @@ class Index:
     async def counts(self, day: date) -> list[int]:
         """Return how many faces there are in each hour of a day, by the files' names: 24 numbers.
 
-        Where a face is in two files it counts twice, until that is mended.
+        Where a face is in two files it counts twice, until that is repaired.
         """
         counts = [0] * 24
         for file in await self.files(rows.day_folder(day)):
@@ -228,7 +228,7 @@ async def find(files: Files, wanted: Wanted) -> AsyncIterator[Row]:
     """Yield everything that the index knows of what is wanted, the oldest first, each face once.
 
     All of the days is read. The index may lag, and of a face that is not `known` it cannot tell the visit:
-    whoever must have all of them mends the days before.
+    whoever must have all of them repairs the days before.
 
     Args:
         files: the store.

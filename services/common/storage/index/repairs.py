@@ -1,7 +1,7 @@
 """The index is made true to the keys: what is stored is in it, once, and what is not stored is not.
 
 A file is never changed. New ones are written, and then those removed whose rows they hold: a crash in between
-leaves rows twice, which readers see once and the next mending leaves once.
+leaves rows twice, which readers see once and the next repair leaves once.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -22,7 +22,7 @@ ASKED_AT_ONCE = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class Repaired:
     """What was done to an hour, or to several.
 
     Attributes:
@@ -39,8 +39,8 @@ class Mended:
     files: int = 0
     removed: tuple[str, ...] = ()
 
-    def __add__(self, other: "Mended") -> "Mended":
-        return Mended(
+    def __add__(self, other: "Repaired") -> "Repaired":
+        return Repaired(
             self.faces + other.faces,
             self.added + other.added,
             self.dropped + other.dropped,
@@ -49,18 +49,18 @@ class Mended:
         )
 
 
-async def tidy(files: Files, day: date) -> Mended:
+async def tidy(files: Files, day: date) -> Repaired:
     """Make one file of each hour's of a day. The keys are not looked at."""
-    done = Mended()
+    done = Repaired()
     for held in (await _held(Index(files), day)).values():
         if len(held) > 1:
             done += await _rewrite(files, held, await _rows(files, held))
         else:
-            done += Mended(faces=held[0].count, files=1) if held else Mended()
+            done += Repaired(faces=held[0].count, files=1) if held else Repaired()
     return done
 
 
-async def mend(store: WholeStore, day: date, *, is_trusted: bool = True, may_ask: bool = True) -> Mended:
+async def repair(store: WholeStore, day: date, *, is_trusted: bool = True, may_ask: bool = True) -> Repaired:
     """Make a day of the index true to the keys, which are listed; of each hour there is one file then.
 
     Args:
@@ -75,43 +75,43 @@ async def mend(store: WholeStore, day: date, *, is_trusted: bool = True, may_ask
     stock = Stock()
     async for row in _stored(store, day):
         stock.add(row)
-    done = Mended()
+    done = Repaired()
     for hour in sorted({*held, *stock.hours}):
-        done += await _mend_hour(
+        done += await _repair_hour(
             store, held.get(hour, []), stock.take(hour), is_trusted=is_trusted, may_ask=may_ask
         )
     return done
 
 
-async def leave_out(files: Files, hour: Hour, ids: Collection[str]) -> Mended:
+async def leave_out(files: Files, hour: Hour, ids: Collection[str]) -> Repaired:
     """Take faces out of an hour of the index, as when they are erased.
 
-    What a store has not written yet it still writes: see `mend`.
+    What a store has not written yet it still writes: see `repairs`.
     """
     held = await Index(files).files(hour.folder)
     found = await _rows(files, held)
     kept = [row for row in found if row.id not in ids]
     if len(kept) == len(found):
-        return Mended(faces=len(found), files=len(held))
+        return Repaired(faces=len(found), files=len(held))
     done = await _rewrite(files, held, kept)
-    return done + Mended(dropped=len(found) - len(kept))
+    return done + Repaired(dropped=len(found) - len(kept))
 
 
-async def _mend_hour(
+async def _repair_hour(
     store: WholeStore, held: list[IndexFile], stored: list[Row], *, is_trusted: bool, may_ask: bool
-) -> Mended:
+) -> Repaired:
     indexed = {row.id: row for row in await _rows(store, held)}
     right = [_known(row, indexed.get(row.id) if is_trusted else None) for row in stored]
     if may_ask:
         right = [row async for row in _asked(store, right)]
-    changes = Mended(
+    changes = Repaired(
         added=sum(row.id not in indexed for row in right),
         dropped=len(indexed.keys() - {row.id for row in right}),
     )
     return await _rewrite(store, held, right) + changes
 
 
-async def _rewrite(files: Files, held: Sequence[IndexFile], right: Iterable[Row]) -> Mended:
+async def _rewrite(files: Files, held: Sequence[IndexFile], right: Iterable[Row]) -> Repaired:
     """Have one file of rows of one hour in place of those there are."""
     in_order = rows.tidied(right)
     new_key = ""
@@ -122,7 +122,7 @@ async def _rewrite(files: Files, held: Sequence[IndexFile], right: Iterable[Row]
             await files.keep(new_key, body)
     removed = tuple(file.key for file in held if file.key != new_key)
     await Turns(REMOVED_AT_A_TIME).each(removed, files.remove)
-    return Mended(faces=len(in_order), files=int(bool(in_order)), removed=removed)
+    return Repaired(faces=len(in_order), files=int(bool(in_order)), removed=removed)
 
 
 async def _held(index: Index, day: date) -> dict[Hour, list[IndexFile]]:
@@ -130,7 +130,7 @@ async def _held(index: Index, day: date) -> dict[Hour, list[IndexFile]]:
 
 
 async def _rows(files: Files, held: Sequence[IndexFile]) -> list[Row]:
-    """Return the rows of files. Where one is gone somebody else mends: what is left out is added again."""
+    """Return the rows of files. Where one is gone somebody else repairs: what is left out is added again."""
 
     async def those_of(file: IndexFile) -> list[Row]:
         try:

@@ -23,7 +23,7 @@ BY = timedelta(seconds=1_795_599_804.118)
 
 def program() -> str:
     text = (ROOT / "docs" / "operations.md").read_text()
-    (found,) = re.findall(r"```python\n(# mend\.py .*?)```", text, re.DOTALL)
+    (found,) = re.findall(r"```python\n(# repair\.py .*?)```", text, re.DOTALL)
     return str(found)
 
 
@@ -33,7 +33,7 @@ def taken(device: str, time: datetime, image: bytes) -> Face:
     )
 
 
-def mend(url: str) -> None:
+def repair(url: str) -> None:
     subprocess.run(
         [sys.executable, "-", "1970-01-01", "porch", str(BY.total_seconds())],
         input=program(),
@@ -55,7 +55,7 @@ async def test_faces_of_1970_get_their_right_time_by_the_documented_program(tmp_
         for face in (*faces, other):
             await objects.put(to_object(face))
     for _run in range(2):
-        await asyncio.to_thread(mend, url)
+        await asyncio.to_thread(repair, url)
     async with open_store(settings) as objects:
         for face in faces:
             right = taken("porch", face.time + BY, face.image)
