@@ -154,7 +154,7 @@ def _text(text: str) -> bytes:
 
 
 def _length(received: bytearray) -> tuple[int, int] | None:
-    """Return where the first packet's body begins and ends; nothing if it is not whole yet."""
+    """Return where the first packet's body begins and ends, or None if it is not whole yet."""
     length = 0
     for index, byte in enumerate(received[1:5]):
         length |= (byte & 0x7F) << (7 * index)

@@ -207,7 +207,7 @@ class ServiceProcess:
 
     @property
     def exit_status(self) -> int | None:
-        """How it ended; nothing while it runs, or was not started."""
+        """How it ended, or None while it runs, or was not started."""
         return self._process.poll() if self._process is not None else None
 
     def wait(self, timeout_s: float = 60.0) -> int:

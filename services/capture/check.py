@@ -80,7 +80,7 @@ async def _check_topic(camera: Camera, timeout_s: float) -> None:
 
 
 async def _until_first_picture(program: Program) -> Ending | None:
-    """Return nothing if there was a picture, else how the program ended."""
+    """Return None if there was a picture, else how the program ended."""
     seen = asyncio.Event()
 
     async def on_picture(_picture: Picture) -> float:

@@ -76,11 +76,11 @@ class Outlet:
         return self._link.max_packet_bytes - PACKET_MARGIN_BYTES
 
     def why_not_ready(self) -> str | None:
-        """Return nothing while the connection is there, else what is wrong."""
+        """Return None while the connection is there, else what is wrong."""
         return self._link.why_not_ready()
 
     def why_not_online(self) -> str | None:
-        """Return nothing while the camera is online, else its state and, in a word, what became of it."""
+        """Return None while the camera is online, else its state and, in a word, what became of it."""
         if self._state == "online":
             return None
         return f"{self._state}: {self._why}" if self._why else self._state

@@ -8,7 +8,7 @@ HEADROOM = 1.5
 
 
 def decoded_fps(fps: float | None, looks_per_s: float) -> float | None:
-    """Return how many of a live camera's decoded pictures are worth carrying, a second; nothing for all.
+    """Return how many of a live camera's decoded pictures are worth carrying, a second, or None for all.
 
     A raw picture goes through two copies and a conversion, looked at or not: of those that come to nothing in
     any case most are left out at once. Some more than are asked for remain to be chosen from.

@@ -111,7 +111,7 @@ class Subscription:
         return link
 
     async def _problem(self, link: Link) -> str | None:
-        """Return nothing once there is a connection with the subscription, or why there is none in time."""
+        """Return None once there is a connection with the subscription, or why there is none in time."""
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await link.wait_up()

@@ -81,7 +81,7 @@ class Viewfinder:
 
     @property
     def seen(self) -> Outlines | None:
-        """Where faces were a moment ago; nothing where there were none, or detect has not looked lately."""
+        """Where faces were a moment ago, or None where there were none, or detect has not looked lately."""
         return self._seen if time.monotonic() - self._seen_s <= FRESH_S else None
 
     async def next(self, *, after: Picture | None = None) -> Picture:

@@ -87,7 +87,7 @@ async def _read(face: str, store: str | None) -> StoredObject:
 
 
 def _from_file(path: Path) -> StoredObject | None:
-    """Read a file out of a store's folder, with what is known of it beside it; nothing if it is none."""
+    """Read a file out of a store's folder, with what is known of it beside it, or None if it is none."""
     if not path.is_file():
         return None
     key = "/".join(path.absolute().parts[-4:])

@@ -59,7 +59,7 @@ def to_read(named: str | None) -> ObjectStoreSettings:
 
 
 def missing_folder(url: str) -> Path | None:
-    """Return a store's folder that is not there; nothing where it is there, or the store is a bucket."""
+    """Return a store's folder that is not there, or None where it is there, or the store is a bucket."""
     location = parse_location(url)
     return location.path if isinstance(location, Folder) and not location.path.is_dir() else None
 

@@ -25,7 +25,7 @@ class Retention:
         return FOREVER if self.days is None else f"{self.days} day{'s' if self.days > 1 else ''}"
 
     def limit(self, now: datetime) -> datetime | None:
-        """Return the time before which whatever was taken is to go, UTC; nothing if nothing is."""
+        """Return the time before which whatever was taken is to go, UTC, or None if nothing is."""
         if self.days is None:
             return None
         # A clock that is not set yet may show any year.
@@ -37,7 +37,7 @@ class Retention:
         return limit is not None and since < limit
 
     def until(self, since: datetime) -> datetime | None:
-        """Return until when at least it is kept, and a day longer at most; nothing for ever."""
+        """Return until when at least it is kept, and a day longer at most, or None for ever."""
         return None if self.days is None else since + timedelta(days=self.days)
 
 

@@ -193,7 +193,7 @@ def wholly_seen(boxes: Floats, part: Rectangle, width: int, height: int) -> npt.
 
 
 def clip_box(box: Floats, frame_width: int, frame_height: int) -> Rectangle | None:
-    """Return a box in whole pixels within the frame; nothing if it lies outside of it."""
+    """Return a box in whole pixels within the frame, or None if it lies outside of it."""
     return _clip(box, 0.0, frame_width, frame_height)
 
 

@@ -93,7 +93,7 @@ class Cut(NamedTuple):
 
 
 def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
-    """Cut one face; nothing if its box lies in the padding beside the picture.
+    """Cut one face, or None if its box lies in the padding beside the picture.
 
     Args:
         whole: the picture in full size.

@@ -63,7 +63,7 @@ def open_detector(settings: DetectSettings) -> Iterator[Detector]:
 
 
 def _locate(settings: DetectSettings) -> tuple[Family, str, Path] | None:
-    """Return the network to use, its model's name and its file; nothing where Haar is to be used."""
+    """Return the network to use, its model's name and its file, or None where Haar is to be used."""
     problems: list[str] = []
     for wanted in choice.candidates(settings.detector, settings.model):
         try:

@@ -158,7 +158,7 @@ def verify(model: Model, path: Path) -> State:
 
 
 def look_for(name: str, model_dir: Path | None = None) -> Path | None:
-    """Return where a model is on this machine, whole; nothing where it is not.
+    """Return where a model is on this machine, whole, or None where it is not.
 
     Args:
         name: of a model, or the path of any ONNX file of the YuNet family.

@@ -70,7 +70,7 @@ class Look:
 
     @property
     def outlines(self) -> Outlines | None:
-        """Where they are, for whoever looks at the camera; nothing where there are none."""
+        """Where they are, for whoever looks at the camera, or None where there are none."""
         return Outlines.of(self.view.width, self.view.height, self.found.boxes) if len(self.found) else None
 
     def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:

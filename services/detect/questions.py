@@ -61,7 +61,7 @@ class Questions:
         return len(self._open) >= MOST_OPEN
 
     async def ask(self, frame: Frame, view: View) -> Answer | None:
-        """Return what forward makes of a frame's faces; nothing if it does not say.
+        """Return what forward makes of a frame's faces, or None if it does not say.
 
         Args:
             frame: in which they were seen.

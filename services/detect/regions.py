@@ -100,7 +100,7 @@ def with_border(boxes: Floats) -> Floats:
 
 
 def parts(cells: Cells, grid: Grid) -> list[Rectangle] | None:
-    """Return what to show of a picture, in pixels of the canvas; nothing if the whole is as cheap.
+    """Return what to show of a picture, in pixels of the canvas, or None if the whole is as cheap.
 
     Args:
         cells: that are to be seen.

@@ -148,7 +148,7 @@ class Scenes:
         return len(self._scenes)
 
     def recall(self, source: Source, shape: Shape, at_s: float) -> Scene | None:
-        """Return what a camera showed shortly before; nothing if that is not known."""
+        """Return what a camera showed shortly before, or None if that is not known."""
         with self._lock:
             scene = self._scenes.get(source)
         if scene is None or scene.shape != shape or not 0 <= at_s - scene.at_s <= RECENT_S:

@@ -108,7 +108,7 @@ class Service:
         log.info("detect.threads", threads=self._threads)
 
     def why_not_ready(self) -> str | None:
-        """Return nothing while faces are receipted, else what is wrong (see `health.Check`)."""
+        """Return None while faces are receipted, else what is wrong (see `health.Check`)."""
         if self._custody.is_full:
             return f"full: forward has not receipted {len(self._custody)} faces"
         return None
@@ -235,7 +235,7 @@ class Service:
         return Answer(None if len(look.found) else [])
 
     def _next_s(self, frame: Frame, look: Look, answer: Answer) -> float | None:
-        """Return for how long no other frame of a live camera is worth sending; nothing of a recording."""
+        """Return for how long no other frame of a live camera is worth sending, or None of a recording."""
         if frame.paced:
             return None
         now_s = time.monotonic()

@@ -64,7 +64,7 @@ class Apart:
         self._put_off, self._put_off_for = 0, ""
 
     def why_not_ready(self) -> str | None:
-        """Return nothing while the broker takes faces, else what is wrong (see `health.Check`)."""
+        """Return None while the broker takes faces, else what is wrong (see `health.Check`)."""
         refused = [each.reason for each in self._refused.values() if each.is_sure]
         if self._put_off >= SURE_AFTER:
             refused.append(self._put_off_for)

@@ -151,7 +151,7 @@ class Outbox:
         self._backlog_end = max(self._backlog_end, last_sequence)
 
     def next(self, now_s: float) -> Sending | None:
-        """Return what to publish now, which is under way from here on; nothing if all must wait."""
+        """Return what to publish now, which is under way from here on, or None if all must wait."""
         if self.is_store_silent:
             return self._knock(now_s)
         is_held = self._note_when_open(now_s)

@@ -144,11 +144,11 @@ class Sender:
         self._wake.set()
 
     def why_not_ready(self) -> str | None:
-        """Return nothing while faces may go to the cloud, else what is wrong (see `health.Check`)."""
+        """Return None while faces may go to the cloud, else what is wrong (see `health.Check`)."""
         return self.link.why_not_ready() or self._apart.why_not_ready()
 
     def why_waiting(self) -> str | None:
-        """Return what else keeps faces from being stored; nothing where they are on their way."""
+        """Return what else keeps faces from being stored, or None where they are on their way."""
         if self._outbox.is_store_silent:
             return "the store does not answer"
         return "FACEFERRY_UPLINK_MAX_BYTES_S" if self._limit.wait_s(time.monotonic()) > 0 else None
@@ -207,7 +207,7 @@ class Sender:
 
     @property
     def most_image_bytes(self) -> int | None:
-        """The largest image that goes to the cloud, by the last broker that was there; nothing for any."""
+        """The largest image that goes to the cloud, by the last broker that was there, or None for any."""
         if self._room_bytes >= ANY_IMAGE_BYTES or not self._room_bytes:
             return None
         return max(LEAST_IMAGE_BYTES, self._room_bytes - PACKET_MARGIN_BYTES)

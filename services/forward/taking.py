@@ -147,7 +147,7 @@ class Taker:
         )
 
     def why_no_room(self) -> str | None:
-        """Return nothing while faces are taken (see `health.Check`)."""
+        """Return None while faces are taken (see `health.Check`)."""
         if (problem := self._writer.problem) is not None:
             return problem
         # Looked at here, for no face has to come again; and with room to spare, lest it flickers.
@@ -276,7 +276,7 @@ class Taker:
         self._offer(spooled)
 
     def _why_not_taken(self, size_bytes: int) -> str | None:
-        """Return why there is no room for a face of this size just now; nothing if there is."""
+        """Return why there is no room for a face of this size just now, or None if there is."""
         if self._unanswered_bytes + size_bytes > MOST_UNANSWERED_BYTES:
             return "too_many_at_once"  # QoS 0 knows no receive maximum, and the disk may be slow
         if self._has_room(size_bytes):

@@ -185,7 +185,7 @@ class Album:
         )
 
     async def _crowded(self, here: Selection, count: int) -> Page | None:
-        """Return the page of a day that has more devices than are listed; nothing where no index has it."""
+        """Return the page of a day that has more devices than are listed, or None where no index has it."""
         assert self._crowd is not None
         found = await self._crowd.faces(here, count + 1)
         if found is None:

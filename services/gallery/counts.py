@@ -61,7 +61,7 @@ class Counts:
     async def by_quarter(
         self, sources: Sequence[Source], day: date, patience_s: float
     ) -> dict[Source, list[int] | None]:
-        """Return each camera's faces by the quarter of an hour (UTC); nothing of those that take longer."""
+        """Return each camera's faces by the quarter of an hour (UTC), or None of those that take longer."""
         ways = self._ways(sources, day)
         await self._sum(ways, patience_s)
         found = (self._kept.get(name) for name in ways)

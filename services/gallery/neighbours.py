@@ -73,7 +73,7 @@ class Neighbours:
         return body
 
     async def outlines(self, source: Source) -> Outlines | None:
-        """Return where faces are in it; nothing where there are none.
+        """Return where faces are in it, or None where there are none.
 
         Raises:
             NotReached: that is not said.

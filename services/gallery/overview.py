@@ -106,7 +106,7 @@ def _camera(  # noqa: PLR0917 - what a camera is made of
 
 
 async def last_24_hours(counts: Counts, source: Source, now: datetime) -> list[int] | None:
-    """Return a camera's faces in each of the last 24 hours, the present hour last; nothing while counted."""
+    """Return a camera's faces in each of the last 24 hours, the present hour last, or None while counted."""
     today = now.date()
     before = await counts.within([source], today - timedelta(days=1), PATIENCE_S)
     after = await counts.within([source], today, PATIENCE_S)

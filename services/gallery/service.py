@@ -139,12 +139,12 @@ def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
 
 
 def make_erasing(settings: GallerySettings, store: WholeStore) -> Erasing | None:
-    """Return what erases from pages; nothing where nobody may."""
+    """Return what erases from pages, or None where nobody may."""
     return Erasing(store, *settings.erasing) if settings.erasing is not None else None
 
 
 def make_following(settings: GallerySettings, store: WholeStore, erasing: Erasing | None) -> Following | None:
-    """Return what hears of erasures, whoever orders them; nothing where their key is not known here.
+    """Return what hears of erasures, whoever orders them, or None where their key is not known here.
 
     Raises:
         SetupError: it is none.

@@ -86,7 +86,7 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
 
     @property
     def erasing(self) -> tuple[str, tuple[Sign, Verify]] | None:
-        """The token for erasing, and the key; nothing where nobody can erase from a page.
+        """The token for erasing, and the key, or None where nobody can erase from a page.
 
         Raises:
             ValueError: the key is none.

@@ -82,7 +82,7 @@ class Visits:
         return Gathered(grouped(pictures), is_late)
 
     async def whole(self, key: FaceKey) -> Whole | None:
-        """Return all pictures of the visit that a face belongs to; nothing where it belongs to none.
+        """Return all pictures of the visit that a face belongs to, or None where it belongs to none.
 
         They are looked for among the camera's first faces from the visit's beginning on, and where that does
         not reach the face, which may be days later, among those before it.

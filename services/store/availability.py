@@ -34,7 +34,7 @@ class Availability:
         AVAILABLE.set(0)
 
     def why_not_ready(self) -> str | None:
-        """Return nothing while all is well, else what is wrong (see `health.Check`)."""
+        """Return None while all is well, else what is wrong (see `health.Check`)."""
         return self._why_not
 
     def verify_failed(self, error: StoreUnavailable) -> None:

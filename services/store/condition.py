@@ -56,7 +56,7 @@ class Condition:
         return self._room_bytes
 
     def look(self, now_s: float) -> StoreUnavailable | None:
-        """Return nothing while all is well, else what is wrong."""
+        """Return None while all is well, else what is wrong."""
         if self._trouble is not None:
             return self._trouble
         oldest = next(iter(self._failing.items()), None)
@@ -81,7 +81,7 @@ class Condition:
         return min(since_s, now_s - self._written_s) >= every_s
 
     def check_limit_s(self, now_s: float) -> float | None:
-        """Return how long the next check may take; nothing for as long as the store itself lets it."""
+        """Return how long the next check may take, or None for as long as the store itself lets it."""
         if self._trouble is not None:
             return TROUBLE_LIMIT_S
         return HANGING_LIMIT_S if self._is_hanging(now_s) else None

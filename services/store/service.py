@@ -99,7 +99,7 @@ async def writing(
 async def know_erasures(
     settings: StoreSettings, objects: WholeStore, availability: Availability
 ) -> Erasures | None:
-    """Wait until it is known what was erased; nothing where nobody may erase.
+    """Wait until it is known what was erased, or None where nobody may erase.
 
     Raises:
         SetupError: the key is none.

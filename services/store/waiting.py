@@ -34,7 +34,7 @@ class Ranking:
             self._start_over()
 
     def first(self) -> str | None:
-        """Return who has most; nothing if nobody has anything."""
+        """Return who has most, or None if nobody has anything."""
         while self._heap:
             part, name = self._heap[0]
             now = self._part_of(name)

@@ -157,7 +157,7 @@ class NoProgress(Exception):
 
 
 def held(spool: Path) -> Held | None:
-    """Return what a spool holds, from a look into its database; nothing if there is none yet."""
+    """Return what a spool holds, from a look into its database, or None if there is none yet."""
     path = spool / DATABASE
     if not path.exists():
         return None
@@ -203,7 +203,7 @@ async def detector_of(port: int) -> str:
 
 
 async def sights_and_visits(port: int) -> tuple[int | None, int | None]:
-    """Return of how many faces forward was asked, and the visits it made of them; nothing if it is mute."""
+    """Return of how many faces forward was asked, and the visits it made of them, or None if it is mute."""
     metrics = await ask(port, "metrics")
     sights, visits = _SIGHTS.search(metrics), _VISITS.search(metrics)
     if sights is None:

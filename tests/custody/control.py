@@ -84,7 +84,7 @@ def missed(objects: Path, judge: Callable[[], Comparison], key: str) -> tuple[st
 
 
 def missed_by_the_judge(objects: Path, toll: Toll, driver: Driver) -> tuple[str, ...] | None:
-    """Show the judge of a run what it would have to say; nothing where the run itself was not perfect."""
+    """Show the judge of a run what it would have to say, or None where the run itself was not perfect."""
 
     def judge() -> Comparison:
         return compare(objects, itertools.chain(driver.offered(), toll.planted.values()), toll.destroyed)

@@ -197,7 +197,7 @@ def _is_repaired(stage: Rig) -> bool:
 
 
 def _spooled(stage: Rig, query: str) -> list[str] | None:
-    """Ask the spool; nothing while it cannot be read."""
+    """Ask the spool, or None while it cannot be read."""
     with contextlib.suppress(sqlite3.DatabaseError), opened(stage.spool / DATABASE) as connection:
         return [bytes(text).decode(errors="replace") for (text,) in connection.execute(query)]
     return None

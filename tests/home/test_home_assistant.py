@@ -48,7 +48,7 @@ class HomeAssistant:
         return dict(json.loads(self._told.read_text())) if self._told.exists() else {}
 
     def __getitem__(self, entity: str) -> str | None:
-        """The state of an entity; nothing where there is none."""
+        """The state of an entity, or None where there is none."""
         found = self._seen().get("states", {}).get(entity)
         return None if found is None else str(found[0])
 

@@ -43,7 +43,7 @@ def needed_s3_server() -> str:
 
 
 def find_s3_server() -> str | None:
-    """Return the path of versitygw, or nothing where there is none.
+    """Return the path of versitygw, or None where there is none.
 
     It is the one named in FACEFERRY_TEST_S3_SERVER, else an installed one, else one that the development
     environment builds; what goes wrong while it is built is said on the standard error.

@@ -82,7 +82,7 @@ def variables(service: type[Settings]) -> list[str]:
 
 
 def said_of(service: type[Settings], environment: dict[str, bytes]) -> tuple[Settings | None, list[str]]:
-    """Return the settings, or nothing and what was said instead; anything but that fails."""
+    """Return the settings, or None and what was said instead; anything but that fails."""
     said = io.StringIO()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FACEFERRY_")}
     with mock.patch.dict(os.environ, clean, clear=True), contextlib.redirect_stderr(said):

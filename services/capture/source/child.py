@@ -90,7 +90,7 @@ class Child:
         return self._process.pid
 
     async def ended(self, grace_s: float) -> int | None:
-        """Return the exit status (negative: the signal), or nothing if it does not end in time."""
+        """Return the exit status (negative: the signal), or None if it does not end in time."""
         # Not `wait_for`, which in Python 3.11 forgets a cancellation that comes just as the program ends.
         try:
             async with asyncio.timeout(grace_s):

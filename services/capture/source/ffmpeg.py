@@ -80,7 +80,7 @@ def has_filter(ffmpeg: str, name: str) -> bool:
 
 
 def parse_version(version: str) -> tuple[int, int] | None:
-    """Return a release's two numbers; nothing for what was built between releases."""
+    """Return a release's two numbers, or None for what was built between releases."""
     found = _RELEASE.match(version)
     if found is None or _UNRELEASED.search(version):
         return None

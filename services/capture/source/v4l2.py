@@ -110,7 +110,7 @@ class Format:
 
 
 def choose(formats: Iterable[Format], options: Options) -> Format | None:
-    """Return the best format that the options allow, or nothing if the camera has none of the wanted codec.
+    """Return the best format that the options allow, or None if the camera has none of the wanted codec.
 
     Best is: within the size limit, fast enough, JPEG, large; no faster than wanted if it can be helped.
     """
@@ -256,7 +256,7 @@ def _enumerate(device: int, request: int, about: bytes, size_bytes: int) -> Iter
 
 
 def _ask(device: int, request: int, question: bytes) -> bytes | None:
-    """Return the device's reply, or nothing when it has no (further) one."""
+    """Return the device's reply, or None when it has no (further) one."""
     buffer = bytearray(question)
     try:
         fcntl.ioctl(device, request, buffer)

@@ -45,7 +45,7 @@ class Found:
 
 
 def days_of(selection: Selection) -> list[date] | None:
-    """Return the days that may have any of it; nothing where that may be any, or are too many."""
+    """Return the days that may have any of it, or None where that may be any, or are too many."""
     if selection.is_range:
         if selection.since is None or selection.until is None:
             return None

@@ -169,7 +169,7 @@ class Following:
         self._why: str | None = "not read yet"
 
     def why_unknown(self) -> str | None:
-        """Return nothing while it is known what was erased, else why not (see `health.Check`)."""
+        """Return None while it is known what was erased, else why not (see `health.Check`)."""
         if self._clock() - self._read_s <= STALE_S:
             return None
         return f"the log of erasures cannot be read: {self._why}"

@@ -17,7 +17,7 @@ class ErasureSettings(Settings):
     )
 
     def erase_verifier(self) -> Verify | None:
-        """Return what knows an order's signature; nothing where nobody may order any.
+        """Return what knows an order's signature, or None where nobody may order any.
 
         Raises:
             SetupError: it is no such key.

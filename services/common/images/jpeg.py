@@ -54,7 +54,7 @@ def segments(jpeg: bytes | memoryview) -> Iterator[Segment]:
 
 
 def scan_start(jpeg: bytes | memoryview) -> int | None:
-    """Return where the first scan's data start, or nothing if the headers are broken."""
+    """Return where the first scan's data start, or None if the headers are broken."""
     for marker, _start, end in segments(jpeg):
         if marker == SOS:
             return end if end < len(jpeg) else None
@@ -62,7 +62,7 @@ def scan_start(jpeg: bytes | memoryview) -> int | None:
 
 
 def end_of_image(jpeg: bytes | memoryview) -> int | None:
-    """Return where the picture ends, just behind its end marker, or nothing if it does not."""
+    """Return where the picture ends, just behind its end marker, or None if it does not."""
     position = scan_start(jpeg)
     for _ in range(_MAX_SEGMENTS):
         if position is None or (found := END_OF_SCAN.search(jpeg, position)) is None:

@@ -121,7 +121,7 @@ class Broker:
 
     @property
     def websocket(self) -> str | None:
-        """Where WebSockets are spoken, as `wss://host:443/mqtt`; nothing where it is bare MQTT."""
+        """Where WebSockets are spoken, as `wss://host:443/mqtt`, or None where it is bare MQTT."""
         parts = urlsplit(self.url)
         if parts.scheme not in WEBSOCKETS:
             return None
@@ -141,7 +141,7 @@ class Broker:
         return f"{self.host}:{self.port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return what connections to it are encrypted with; nothing for `mqtt://` and `ws://`.
+        """Return what connections to it are encrypted with, or None for `mqtt://` and `ws://`.
 
         Raises:
             SetupError: certificate files that cannot be used.

@@ -212,7 +212,7 @@ class Connection(aiomqtt.Client):
         return self._pulse.silent_s(time.monotonic())
 
     def shown_certificate(self) -> bytes | None:
-        """Return the certificate that the broker has shown, in DER; nothing where there is no TLS."""
+        """Return the certificate that the broker has shown, in DER, or None where there is no TLS."""
         connection: Any = self._client.socket()
         secured = getattr(connection, "secured", connection)
         return secured.getpeercert(binary_form=True) if isinstance(secured, ssl.SSLSocket) else None

@@ -245,7 +245,7 @@ class Credentials:
             )
 
     def _fingerprint(self) -> bytes | None:
-        """Return what differs when a file does; nothing while one cannot be read."""
+        """Return what differs when a file does, or None while one cannot be read."""
         paths = (self._broker.ca_file, self._broker.cert_file, self._broker.key_file)
         try:
             each = [hashlib.sha256(path.read_bytes()).digest() for path in paths if path is not None]

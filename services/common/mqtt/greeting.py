@@ -27,7 +27,7 @@ def add_password(connect: bytes | bytearray, password: str) -> bytes:
 
 
 def why_unusable(connack: bytes | bytearray) -> str | None:
-    """Return what is wrong with what a broker says of itself; nothing where that can be read, or is not ours.
+    """Return what is wrong with what a broker says of itself, or None where that can be read, or is not ours.
 
     paho takes an answer that says such a thing for no MQTT at all.
 
@@ -52,7 +52,7 @@ def _length_of(kind: int, packet: bytes | bytearray, at: int) -> int:
 
 
 def why_no_broker(first: bytes) -> str | None:
-    """Return what is wrong with the first bytes that came in; nothing if a broker can have sent them.
+    """Return what is wrong with the first bytes that came in, or None if a broker can have sent them.
 
     Args:
         first: at least one byte; more make a better sentence.

@@ -35,7 +35,7 @@ class PacketLimit:
         self._until_s = float("-inf")
 
     def most_bytes(self, now_s: float) -> int | None:
-        """Return the largest packet that may be sent now; nothing where none is known to be too large."""
+        """Return the largest packet that may be sent now, or None where none is known to be too large."""
         return self._floor - 1 if self._is_held(now_s) else None
 
     def begin(self, now_s: float) -> None:
@@ -155,11 +155,11 @@ class Path:
 
     @property
     def problem(self) -> str | None:
-        """What seems to be wrong with it; nothing while nothing does."""
+        """What seems to be wrong with it, or None while nothing does."""
         return _HOLE.format(do="may" if self._doubts == 1 else "do") if self._doubts else None
 
     def why_not_ready(self, up_s: float) -> str | None:
-        """Return nothing while it may be relied on, else why not.
+        """Return None while it may be relied on, else why not.
 
         Args:
             up_s: how long the connection has been up.

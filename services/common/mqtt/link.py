@@ -160,7 +160,7 @@ class Link:
         return self._outgoing.max_packet_bytes
 
     def why_not_ready(self) -> str | None:
-        """Return nothing while the broker is there and answers, else what is wrong (see `health.Check`)."""
+        """Return None while the broker is there and answers, else what is wrong (see `health.Check`)."""
         self._looked_at_s = time.monotonic()
         if self._connection is None or not self.is_up:
             return f"no connection to {self._lines.why_down}"

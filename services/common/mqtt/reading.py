@@ -153,7 +153,7 @@ def read_publication(header: int, packet: bytearray) -> Publication:
 
 
 def _body(received: bytearray, at: int, most_bytes: int | None) -> tuple[int, int] | None:
-    """Return where the body of the packet at `at` begins and ends; nothing if it is not all there yet.
+    """Return where the body of the packet at `at` begins and ends, or None if it is not all there yet.
 
     Raises:
         ValueError: its length has no end, or is more than is taken.

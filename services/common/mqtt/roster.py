@@ -87,7 +87,7 @@ class Roster:
         return any(other != at and not self._rests(other, now_s) for other in self._order)
 
     def better(self, at: int, now_s: float) -> int | None:
-        """Return one before `at` in our order that is worth a look; nothing while it is not yet time."""
+        """Return one before `at` in our order that is worth a look, or None while it is not yet time."""
         if now_s - self._asked_s < self._home_after_s:
             return None
         self._asked_s = now_s

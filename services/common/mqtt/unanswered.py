@@ -63,7 +63,7 @@ class Unanswered:
         self._read_by_s = float("inf")
 
     def answered(self, mid: int) -> Publication | None:
-        """Return the message that an answer is for, which is under way no more; nothing of QoS 0."""
+        """Return the message that an answer is for, which is under way no more, or None of QoS 0."""
         if (published := self._waiting.pop(mid, None)) is not None:
             self._read_by_s = float("inf")
         return published

@@ -61,7 +61,7 @@ class Pile:
         return self._letters.popleft() if len(self._letters) > MOST else None
 
     def next(self, now_s: float) -> Letter | float | None:
-        """Return the message that may go now, how long to wait until one may, or nothing if there is none.
+        """Return the message that may go now, how long to wait until one may, or None if there is none.
 
         Args:
             now_s: a steady clock's, in seconds.

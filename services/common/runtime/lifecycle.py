@@ -39,7 +39,7 @@ def run(service: Coroutine[Any, Any, None]) -> int:
 
 
 def run_until_stopped(main: Coroutine[Any, Any, T]) -> T | None:
-    """Run to the end and return the result; nothing when told to stop before.
+    """Run to the end and return the result, or None when told to stop before.
 
     SIGTERM, SIGINT and, unless it is ignored (`nohup`), SIGHUP cancel it once, so that it can say goodbye; a
     second one ends the process at once.

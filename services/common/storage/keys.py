@@ -47,7 +47,7 @@ def day_folder(day: str) -> str:
 
 
 def day_in(path: str) -> date | None:
-    """Return the day that a path lies under, or nothing where it lies under none."""
+    """Return the day that a path lies under, or None where it lies under none."""
     folder = path.partition("/")[0]
     try:
         day = date.fromisoformat(folder.removeprefix(day_folder("")))
@@ -67,7 +67,7 @@ def camera_folder(source: Source, day: str) -> str:
 
 
 def parse_key(key: str) -> FaceKey | None:
-    """Return what a key tells, or nothing where it is not a face's."""
+    """Return what a key tells, or None where it is not a face's."""
     match key.split("/"):
         case [_, device, camera, name]:
             found = _from_parts(device.removeprefix("device="), camera.removeprefix("camera="), name)
@@ -76,14 +76,14 @@ def parse_key(key: str) -> FaceKey | None:
 
 
 def face_in(path: str) -> FaceKey | None:
-    """Return whose face a file is of, its image or what is known about it; nothing where it is none's."""
+    """Return whose face a file is of, its image or what is known about it, or None where it is none's."""
     if path.endswith(ABOUT):
         return parse_key(f"{path.removesuffix(ABOUT)}{SUFFIXES['image/jpeg']}")
     return parse_key(path)
 
 
 def hour_in(name: str) -> int | None:
-    """Return the hour, UTC, that a face's name in its folder tells; nothing where it is not a face's.
+    """Return the hour, UTC, that a face's name in its folder tells, or None where it is not a face's.
 
     Less is looked at than by `parse_key`, at a tenth of its price: it is for counting.
     """

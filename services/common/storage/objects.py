@@ -160,7 +160,7 @@ class ObjectStore(Protocol):
         """
 
     async def link(self, key: str, valid_s: int) -> str | None:
-        """Return an address that anybody may read an object at for so long; nothing where there is none."""
+        """Return an address that anybody may read an object at for so long, or None where there is none."""
 
 
 class Files(Protocol):

@@ -284,7 +284,7 @@ class S3Store:
         return False
 
     async def _is_held(self, item: StoredObject) -> bool | None:
-        """Say whether the bucket holds an object; nothing where it lets nobody see."""
+        """Say whether the bucket holds an object, or None where it lets nobody see."""
         try:
             with self._requests.translated():
                 found = await self._requests.get(item.key, len(item.body))
@@ -311,7 +311,7 @@ class S3Store:
         raise _unavailable(trouble) from error
 
     async def _understand(self, error: Exception, item: StoredObject, way: Way) -> Trouble | None:
-        """Return what an error means; nothing where finding out has written the object."""
+        """Return what an error means, or None where finding out has written the object."""
         told = Trouble(s3_errors.reason(error), self._requests.detail(error))
         is_cut = s3_errors.is_cut(error)
         if not (is_cut or s3_errors.is_hiding_headers(error)):

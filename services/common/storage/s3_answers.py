@@ -59,7 +59,7 @@ def is_same_tag(one: str | None, other: str | None) -> bool:
 
 
 def lost_attributes(sent: StoredObject, found: StoredObject) -> set[str] | None:
-    """Return what of an object's metadata did not come back; nothing where something else came instead.
+    """Return what of an object's metadata did not come back, or None where something else came instead.
 
     Some servers keep none, or no content type, and their objects are whole all the same. Another value is no
     loss: it is another object, or no bucket.

@@ -50,7 +50,7 @@ class Write:
 
 
 async def look(write: Write, keys: Keys, timeout_s: float) -> Answer | None:
-    """Send a write and return the answer; nothing where there is none, or only the beginning of one.
+    """Send a write and return the answer, or None where there is none, or only the beginning of one.
 
     Raises:
         Cut: the answer ended before its headers did, or was no HTTP.
@@ -137,7 +137,7 @@ class Place:
 async def first_folders(
     place: Place, keys: Keys, timeout_s: float, *, after: str, most: int
 ) -> list[str] | None:
-    """Return the names of the first folders behind a name, by one request; nothing where it brings none.
+    """Return the names of the first folders behind a name, by one request, or None where it brings none.
 
     Args:
         place: where.

@@ -96,7 +96,7 @@ class VisitLookup:
                 del self._kept[name]
 
     async def of(self, key: FaceKey) -> Part | None:
-        """Return a face's part in a visit; nothing where it has none, or is not there any more.
+        """Return a face's part in a visit, or None where it has none, or is not there any more.
 
         Raises:
             StoreUnavailable: it cannot be read.

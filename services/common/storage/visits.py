@@ -74,7 +74,7 @@ class Group:
 
     @property
     def part(self) -> Part | None:
-        """What its best picture says of the visit; nothing where there is none."""
+        """What its best picture says of the visit, or None where there is none."""
         return self.best.part
 
     @property
@@ -118,7 +118,7 @@ def is_visit(text: str) -> bool:
 
 
 def part_in(metadata: Mapping[str, str]) -> Part | None:
-    """Return a face's part in a visit; nothing where it has none, or what it says makes no sense."""
+    """Return a face's part in a visit, or None where it has none, or what it says makes no sense."""
     visit, shot, quality = (metadata.get(name, "") for name in ("visit", "shot", "quality"))
     if not is_visit(visit):
         return None

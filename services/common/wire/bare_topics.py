@@ -81,7 +81,7 @@ def find_source(patterns: Sequence[Pattern], topic: str, otherwise: Source) -> S
 
 
 def to_name(text: str) -> str | None:
-    """Return the name that a camera or a device called so elsewhere has here; nothing if none is left.
+    """Return the name that a camera or a device called so elsewhere has here, or None if none is left.
 
     Names are of lower-case letters, digits and hyphens: `Haustür 2` is `haustur-2`.
     """

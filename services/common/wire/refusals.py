@@ -11,7 +11,7 @@ _JSON = "application/json"
 
 
 def refuse_frame(message: Message, reason: str) -> Message | None:
-    """Return what tells a camera that its frame is none; nothing where nobody listens."""
+    """Return what tells a camera that its frame is none, or None where nobody listens."""
     if (levels := levels_of(message.topic, "frame")) is None:
         return None
     return Message(
@@ -23,7 +23,7 @@ def refuse_frame(message: Message, reason: str) -> Message | None:
 
 
 def refuse_seen(message: Message, reason: str) -> Message | None:
-    """Return what tells a detect that its question is none; nothing where it is not of the same device."""
+    """Return what tells a detect that its question is none, or None where it is not of the same device."""
     levels = levels_of(message.topic, "seen")
     match (message.response_topic or "").split("/"):
         case [root, device, "detect", instance, "wanted"] if (

@@ -37,7 +37,7 @@ class Order:
 
     @classmethod
     def of(cls, message: Message) -> Self | None:
-        """Return the order that a message carries; nothing where it carries none."""
+        """Return the order that a message carries, or None where it carries none."""
         text = dict(message.attributes).get(ORDER, "")[:_MOST_TEXT]
         since, _, number = text.partition("/")
         try:
@@ -50,13 +50,13 @@ class Order:
 
 
 def every_s(message: Message) -> float | None:
-    """Return after how many seconds at most its sender says something again; nothing if it does not say."""
+    """Return after how many seconds at most its sender says something again, or None if it does not say."""
     text = dict(message.attributes).get(EVERY, "")[:_MOST_TEXT]
     return float(text) if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_EVERY_S else None
 
 
 def why(message: Message) -> str | None:
-    """Return the word that a state says its reason with; nothing where it says none, or more than a word."""
+    """Return the word that a state says its reason with, or None where it says none, or more than a word."""
     text = dict(message.attributes).get(WHY, "")
     return text if _WORD.fullmatch(text) else None
 

@@ -161,7 +161,7 @@ class Home:
             self._send(told)
 
     def _camera(self, source: Source) -> _Camera | None:
-        """Return a camera, which is announced when it is new; nothing where there are too many."""
+        """Return a camera, which is announced when it is new, or None where there are too many."""
         camera = self._cameras.get(source)
         if camera is None and source.device == self._device and source.camera != FORWARD:
             if len(self._cameras) >= MOST_CAMERAS:

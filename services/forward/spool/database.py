@@ -233,7 +233,7 @@ def overwriting(connection: sqlite3.Connection) -> Iterator[None]:
 def size_and_oldest(connection: sqlite3.Connection) -> tuple[int, int | None, float | None]:
     """Return the bytes that the database uses, and of the oldest face, if there is one, its place and since.
 
-    Since when it is held is what the wall clock showed then; nothing where damage has put something else.
+    Since when it is held is what the wall clock showed then, or None where damage has put something else.
     """
     # In one statement: each gives up the interpreter's lock and has to get it back.
     (size, sequence, held_since) = connection.execute(

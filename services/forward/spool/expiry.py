@@ -22,7 +22,7 @@ _MOST_MARKS = 4_096
 
 
 def waited_s(since_s: float | None, wall_s: float) -> float | None:
-    """Return how long ago something was by the wall clock; nothing where one of the two times is none.
+    """Return how long ago something was by the wall clock, or None where one of the two times is none.
 
     Args:
         since_s: when it was, as the wall clock of that time had it, Unix time.

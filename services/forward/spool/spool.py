@@ -330,7 +330,7 @@ class Spool:
             rows.answer(self._connection, number)
 
     def why_no_room(self) -> str | None:
-        """Return nothing while faces may be written, else why not.
+        """Return None while faces may be written, else why not.
 
         None may be without the reserve: it would take the room that letting go of the others needs.
         """

@@ -184,7 +184,7 @@ class SpoolWriter:
         return batch
 
     def _next_orders(self) -> list[Order | None]:
-        """Return what has been ordered, in order: a commit's worth, or nothing for a while."""
+        """Return what has been ordered, in order: a commit's worth, or None for a while."""
         orders: list[Order | None] = []
         size_bytes = 0
         with contextlib.suppress(queue.Empty):

@@ -33,7 +33,7 @@ class Likeness:
 
     @classmethod
     def of(cls, signature: bytes) -> Self | None:
-        """Read a signature; nothing if there is none."""
+        """Read a signature, or None if there is none."""
         if len(signature) != SIGNATURE_BYTES:
             return None
         lightness = signature[:_PIXELS]
@@ -171,7 +171,7 @@ def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int
 
 
 def _strength(expected: Box, box: Box, reach: float) -> float | None:
-    """Return how well two boxes fit: 1 to 2 if they overlap, 0 to 1 if they are near; nothing if neither."""
+    """Return how well two boxes fit: 1 to 2 if they overlap, 0 to 1 if they are near, or None if neither."""
     overlap = intersection_over_union(expected, box)
     if overlap > LEAST_OVERLAP:
         return 1 + overlap

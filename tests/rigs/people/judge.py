@@ -61,7 +61,7 @@ class Watched:
 
 
 def whose(sights: Sequence[Sight], shown: Iterable[Shown]) -> list[str | None]:
-    """Return of each sight whose face it is, the best fitting first; nothing of what is nobody's."""
+    """Return of each sight whose face it is, the best fitting first, or None of what is nobody's."""
     pairs = [
         (intersection_over_union(sight.box, face.box), index, face.person)
         for index, sight in enumerate(sights)

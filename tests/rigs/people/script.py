@@ -50,7 +50,7 @@ class Person:
     path: Path
 
     def at(self, second: float) -> Place | None:
-        """Return where they are; nothing while they are away."""
+        """Return where they are, or None while they are away."""
         is_there = any(first <= second < last for first, last in self.moments)
         return self.path(second - self.moments[0][0]) if is_there else None
 

@@ -55,7 +55,7 @@ class Trial:
     quality: int
 
     def at(self, second: float) -> tuple[float, float] | None:
-        """Return the centre of the face; nothing while nobody is there."""
+        """Return the centre of the face, or None while nobody is there."""
         if not self.comes_s <= second < self.goes_s:
             return None
         after_s = second - self.comes_s

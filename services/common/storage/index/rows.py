@@ -208,7 +208,7 @@ def day_folder(day: date) -> str:
 
 
 def day_in(path: str) -> date | None:
-    """Return the day of a folder of the index; nothing where it is none."""
+    """Return the day of a folder of the index, or None where it is none."""
     try:
         day = date.fromisoformat(path.rpartition("/dt=")[2])
     except ValueError:
@@ -217,7 +217,7 @@ def day_in(path: str) -> date | None:
 
 
 def hour_in(day: date, path: str) -> Hour | None:
-    """Return the hour of a folder of a day; nothing where it is none."""
+    """Return the hour of a folder of a day, or None where it is none."""
     found = _HOUR.fullmatch(path.rpartition("/")[2])
     return Hour(day, int(found[1])) if found else None
 
@@ -231,7 +231,7 @@ def key_for(rows: Sequence[Row], body: bytes) -> str:
 
 
 def parse(key: str, size_bytes: int) -> IndexFile | None:
-    """Return what a key tells of a file; nothing where it is none of ours."""
+    """Return what a key tells of a file, or None where it is none of ours."""
     found = _NAME.fullmatch(key.rpartition("/")[2])
     return IndexFile(key, size_bytes, found[1], found[2], int(found[3])) if found else None
 
