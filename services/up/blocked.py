@@ -17,7 +17,7 @@ _CAMERA = re.compile(
     r'^faceferry_capture_state\{camera="([^"]+)",faceferry_capture_state="(\w+)"\} 1', re.MULTILINE
 )
 _FULL = re.compile(r"\bfull\b|No space left")
-_IN_THE_DOCUMENTS = "docs/operations.md, 'What keeps the store from its bucket', has each reason"
+_IN_THE_DOCUMENTS = "docs/troubleshooting.md, 'What keeps the store from its bucket', has each reason"
 
 Checks = Mapping[str, str]
 """What a service depends on, by name: `ok`, or what is wrong."""

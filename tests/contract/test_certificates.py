@@ -118,7 +118,7 @@ async def test_one_certificate_is_revoked_by_its_number_and_the_other_goes_on(cl
 
 
 async def test_a_broker_reads_the_list_again_when_told_to_and_ends_no_connection_for_it(cloud: Cloud) -> None:
-    """As docs/operations.md says of SIGHUP, and why it says to restart the broker."""
+    """As docs/install.md says of SIGHUP, and why it says to restart the broker."""
     way = cloud.device(cloud.pki.add_device("porch", cloud.now))
     async with Link("cloud", way, identity="standing") as standing:
         await standing.wait_up()

@@ -1,6 +1,6 @@
 """Our messages against the limits of brokers that cannot be run here, by their own documents.
 
-The same numbers stand in docs/operations.md, *Brokers of others*, with where they are from.
+The same numbers stand in docs/install.md, *Brokers of others*, with where they are from.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from services.store.settings import StoreSettings
 NAME = "n" * 63
 """The longest that a device or a camera may have."""
 NOON = parse_rfc3339("2026-03-14T12:00:00.000000Z")
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "install.md"
 
 
 @dataclass(frozen=True)

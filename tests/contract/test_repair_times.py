@@ -1,4 +1,4 @@
-"""The program in docs/operations.md that gives faces of 1970 the time that they were taken at."""
+"""The program in docs/troubleshooting.md that gives faces of 1970 the time that they were taken at."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ BY = timedelta(seconds=1_795_599_804.118)
 
 
 def program() -> str:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
     (found,) = re.findall(r"```python\n(# repair\.py .*?)```", text, re.DOTALL)
     return str(found)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.containers.engine import IMAGES, SERVICES, docker, models_image, start_engine
 from tests.newcomer.documents import ROOT, Block, block
 
-DOCUMENT = "docs/operations.md"
+INSTALL, OPERATIONS = "docs/install.md", "docs/operations.md"
+TROUBLESHOOTING = "docs/troubleshooting.md"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def docker_user() -> Iterator[DockerUser]:
     """Make a user as the documents say; its folder and whatever it has started go with it."""
     start_engine()
     name = f"carrier{uuid.uuid4().hex[:6]}"
-    made = block(DOCUMENT, "useradd").exchanged(("carrier", name)).commands()
+    made = block(INSTALL, "useradd").exchanged(("carrier", name)).commands()
     assert made[1:] == [f"su - {name}"]
     subprocess.run(["bash", "-c", made[0]], check=True)
     try:

@@ -18,7 +18,7 @@ class Block:
     """A fenced block of a document.
 
     Attributes:
-        place: `docs/operations.md:27`, where its first line is.
+        place: `docs/install.md:27`, where its first line is.
         heading: the nearest heading above it.
         language: `sh`, `console`, ...; nothing where none is named.
         text: its lines, each with its end.
@@ -58,7 +58,7 @@ def blocks(document: str, *, language: str = "sh", heading: str | None = None) -
     """Return a document's blocks in a language, in order.
 
     Args:
-        document: its path in the project, `docs/operations.md`.
+        document: its path in the project, `docs/install.md`.
         language: as the fence names it.
         heading: only those that stand right below this heading (not below one of its subheadings).
     """

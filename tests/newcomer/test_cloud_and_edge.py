@@ -1,8 +1,9 @@
-"""docs/operations.md as it stands there, typed by a user in the group `docker` on a cloud VM and on a device.
+"""docs/install.md and docs/operations.md as they stand there, typed by a user in the group `docker`.
 
-Both are this machine. Wanted are root, to make the user, and a container engine with the base images; without
-one of these all is skipped. `./scripts/test tests/newcomer/test_cloud_and_edge.py -m long` runs it. It took
-16 minutes on two processors that were asked for ten times what they have.
+The cloud VM and the device are both this machine. Wanted are root, to make the user, and a container engine
+with the base images; without one of these all is skipped.
+`./scripts/test tests/newcomer/test_cloud_and_edge.py -m long` runs it. It took 16 minutes on two processors that
+were asked for ten times what they have.
 """
 
 import json
@@ -22,7 +23,7 @@ from services.pki.certificates import hosts_of
 from services.up.brokers import free_port
 from tests.conftest import skip
 from tests.containers.engine import ask, docker, gateway, until
-from tests.newcomer.docker_user import DOCUMENT, DockerUser, docker_user, sources
+from tests.newcomer.docker_user import INSTALL, OPERATIONS, TROUBLESHOOTING, DockerUser, docker_user, sources
 from tests.newcomer.documents import ROOT, Block, block, blocks, command
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -50,7 +51,7 @@ def user() -> Iterator[DockerUser]:
 @pytest.fixture(scope="module")
 def cloud(user: DockerUser) -> DockerUser:
     """The cloud's side, as the documents have it."""
-    steps = block(DOCUMENT, "pki init --host").exchanged(
+    steps = block(INSTALL, "pki init --host").exchanged(
         ("git clone ...", f"git clone -q {sources(user)}"), ("cloud.example.org", gateway())
     )
     user.types(steps)
@@ -61,7 +62,7 @@ def cloud(user: DockerUser) -> DockerUser:
 def edge(cloud: DockerUser, clips: Path) -> DockerUser:
     """A device beside it, with a recording in the place of a camera."""
     cloud.types(
-        block(DOCUMENT, "pki device porch").exchanged(
+        block(INSTALL, "pki device porch").exchanged(
             ("scp secrets/devices/porch.tar porch:", "mv secrets/devices/porch.tar ~/"),
             ("rm secrets/devices/porch.tar", "ls ~/porch.tar"),
         ),
@@ -72,11 +73,11 @@ def edge(cloud: DockerUser, clips: Path) -> DockerUser:
     shutil.copy(clips / CLIP, cloud.home / "clips")
     for folder in ("device", "clips"):
         cloud.owns(cloud.home / folder)
-    steps = block(DOCUMENT, "~/porch.tar -C secrets").exchanged(
+    steps = block(INSTALL, "~/porch.tar -C secrets").exchanged(
         ("git clone ...", f"git clone -q {cloud.home / 'sources'}")
     )
     cloud.types(steps, "device")
-    told = block(DOCUMENT, "FACEFERRY_DEVICE=porch", language="ini").exchanged(
+    told = block(INSTALL, "FACEFERRY_DEVICE=porch", language="ini").exchanged(
         ("cloud.example.org", gateway()),
         ("v4l2:///dev/video0?size=1280x720", RECORDING),
     )
@@ -87,7 +88,7 @@ def edge(cloud: DockerUser, clips: Path) -> DockerUser:
 
 
 def up() -> Block:
-    return block(DOCUMENT, "faceferry status --once")
+    return block(INSTALL, "faceferry status --once")
 
 
 def status(edge: DockerUser) -> subprocess.CompletedProcess[str]:
@@ -98,7 +99,7 @@ def status(edge: DockerUser) -> subprocess.CompletedProcess[str]:
 def faces(user: DockerUser) -> list[str]:
     """What `faceferry faces` lists, all of it."""
     told = user.types(
-        f"{command(DOCUMENT, 'docker compose exec store faceferry faces').partition('#')[0]} --limit 0", CLOUD
+        f"{command(INSTALL, 'docker compose exec store faceferry faces').partition('#')[0]} --limit 0", CLOUD
     )
     return [line for line in told.stdout.splitlines() if line]
 
@@ -180,8 +181,8 @@ def test_replicas_stay_when_up_is_typed_again(edge: DockerUser, folder: str, ser
 def test_a_second_capture_wants_a_port_of_its_own_for_live_pictures(edge: DockerUser) -> None:
     port = free_port()
     edge.sets(EDGE, COMPOSE_FILE="compose.yaml:live.yaml", FACEFERRY_LIVE_PORT=str(port))
-    edge.types(block(DOCUMENT, "secrets/live-token"), EDGE)
-    second = command(DOCUMENT, "docker compose up -d --scale capture=2")
+    edge.types(block(INSTALL, "secrets/live-token"), EDGE)
+    second = command(OPERATIONS, "docker compose up -d --scale capture=2")
     refused = edge.types(second, EDGE, fails=True)
     assert refused.returncode == 1
     assert f"Bind for 127.0.0.1:{port} failed: port is already allocated" in refused.stderr
@@ -194,7 +195,7 @@ def test_a_second_capture_wants_a_port_of_its_own_for_live_pictures(edge: Docker
 def test_the_gallery_is_there_for_who_has_the_token(edge: DockerUser) -> None:
     port = free_port()
     edge.sets(CLOUD, COMPOSE_PROFILES="selfhost,gallery", FACEFERRY_GALLERY_PORT=str(port))
-    edge.types(block(DOCUMENT, "secrets/gallery-token"), CLOUD)
+    edge.types(block(INSTALL, "secrets/gallery-token"), CLOUD)
     token = edge.types("cat secrets/gallery-token", CLOUD).stdout.strip()
     until(lambda: services(edge, CLOUD)["gallery"] == "healthy", 60)
     assert ask(port, "/", {})[0] == HTTPStatus.UNAUTHORIZED
@@ -204,12 +205,14 @@ def test_the_gallery_is_there_for_who_has_the_token(edge: DockerUser) -> None:
 def test_the_broker_gets_another_name_besides(edge: DockerUser) -> None:
     crt = edge.home / CLOUD / "secrets/server.crt"
     before = hosts_of(x509.load_pem_x509_certificate(crt.read_bytes()))
-    told = edge.types(command(DOCUMENT, "docker compose run --rm pki renew _server --add-host"), CLOUD).stdout
+    told = edge.types(
+        command(OPERATIONS, "docker compose run --rm pki renew _server --add-host"), CLOUD
+    ).stdout
     assert "docker compose restart broker" in told
     assert hosts_of(x509.load_pem_x509_certificate(crt.read_bytes())) == [*before, "new.example.org"]
     edge.types("docker compose restart broker", CLOUD)
     is_well(edge)
-    listed = edge.types(command(DOCUMENT, "docker compose run --rm pki list"), CLOUD).stdout
+    listed = edge.types(command(OPERATIONS, "docker compose run --rm pki list"), CLOUD).stdout
     assert {line.split()[0] for line in listed.splitlines()} == {
         "_authority",
         "_gallery",
@@ -243,7 +246,7 @@ def test_faces_come_back_from_a_backup(edge: DockerUser) -> None:
     edge.types("docker compose down", EDGE)
     known = faces(edge)
     assert len(known) > 10
-    settings = block(DOCUMENT, "~/faceferry.tar.gz").commands()
+    settings = block(OPERATIONS, "~/faceferry.tar.gz").commands()
     edge.types(settings[0], CLOUD)
     away, back = blocks_of("backup:/backup")
     edge.types(away, CLOUD)
@@ -269,7 +272,7 @@ def test_a_file_of_another_s_is_named_and_the_documented_command_gives_it_back(e
     os.chown(secret, 0, 0)
     refused = edge.types("docker compose up -d", CLOUD, fails=True)
     assert f"open {secret}: permission denied" in refused.stderr
-    found = re.search(r"`sudo (chown -R [^`]*secrets)`", (ROOT / DOCUMENT).read_text())
+    found = re.search(r"`sudo (chown -R [^`]*secrets)`", (ROOT / TROUBLESHOOTING).read_text())
     assert found
     given = found[1].replace("$(id -u):$(id -g)", f"{edge.name}:")
     subprocess.run(["bash", "-c", given], cwd=edge.home / CLOUD, check=True)
@@ -306,7 +309,7 @@ def waiting(edge: DockerUser) -> int:
 
 def blocks_of(containing: str) -> list[Block]:
     found = [
-        one for one in blocks(DOCUMENT, heading="Where the data is, and back-up") if containing in one.text
+        one for one in blocks(OPERATIONS, heading="Where the data is, and back-up") if containing in one.text
     ]
     assert len(found) == 2
     return found

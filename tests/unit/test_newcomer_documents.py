@@ -72,7 +72,10 @@ def test_a_block_or_command_is_named_by_what_only_it_has() -> None:
         block("README.md", "this stands nowhere")
 
 
-@pytest.mark.parametrize("document", ["operations", "cameras", "security", "notify", "home-assistant"])
+@pytest.mark.parametrize(
+    "document",
+    ["install", "operations", "troubleshooting", "cameras", "security", "notify", "home-assistant"],
+)
 def test_who_is_in_the_group_docker_needs_no_sudo_for_what_is_typed_there(document: str) -> None:
     every = [one for each in blocks(f"docs/{document}.md") for one in each.commands()]
     assert every

@@ -39,7 +39,7 @@ def wrong(service: str, check: str, said: str) -> Findings:
         ),
         (
             dataclasses.replace(wrong("store", "store", "forbidden: AccessDenied"), store=BUCKET),
-            f"{BUCKET} takes no faces (forbidden: AccessDenied): docs/operations.md, 'What keeps the store",
+            f"{BUCKET} takes no faces (forbidden: AccessDenied): docs/troubleshooting.md, 'What keeps the",
         ),
         (
             wrong("store", "store", "read_only: /faces"),
