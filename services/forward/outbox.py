@@ -1,14 +1,13 @@
 """Which face to send next. No clock, no socket, no disk: time is an argument."""
 
-import heapq
 import math
 from dataclasses import dataclass
 
 from services.forward.hush import Hush
 from services.forward.spool.backlog import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
-from services.forward.waiting import Queue
-from services.forward.window import Departure, Window
+from services.forward.waiting import Flight, Flights, Queue
+from services.forward.window import Window
 
 MOST_RESEND_S = 10.0
 UNHEARD_S = 0.5
@@ -28,31 +27,6 @@ LEAST_FACES = 2
 """So many may be under way whatever they weigh: one on the link, and one whose receipt is on its way back."""
 BACKLOG_SHARE = 0.75
 """How much of the window old faces may fill; the rest stays free for new ones."""
-
-
-@dataclass(slots=True)
-class Flight:
-    """A face that was sent and has no receipt yet.
-
-    Attributes:
-        face: what was sent.
-        departure: what the window needs to learn from its receipt.
-        attempts: how often it was sent in this connection.
-        asked_s: since when the broker has it.
-        due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
-        passed_over: how often others were receipted while it was waited for.
-        is_unheard: whether the broker has said that nobody listened.
-        is_put_off: whether it was due, and a receipt seemed to be near.
-    """
-
-    face: SpooledFace
-    departure: Departure
-    attempts: int = 1
-    asked_s: float = -math.inf
-    due_s: float = math.inf
-    passed_over: int = 0
-    is_unheard: bool = False
-    is_put_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +93,7 @@ class Outbox:
     @property
     def in_flight_bytes(self) -> int:
         """Bytes sent and not yet receipted."""
-        return self._in_flight_bytes
+        return self._flights.bytes
 
     def link_up(self) -> None:
         """Start sending, with all that is in the spool as the backlog."""
@@ -136,7 +110,7 @@ class Outbox:
     def offer(self, face: SpooledFace) -> None:
         """Take a new face, whose way into the spool has begun."""
         self._last_sequence = max(self._last_sequence, face.sequence)
-        if face.id in self._in_flight or face.id in self._fresh or face.id in self._backlog:
+        if face.id in self._flights or face.id in self._fresh or face.id in self._backlog:
             return
         if not face.is_later:
             self._make_room(face.size_bytes)
@@ -169,7 +143,7 @@ class Outbox:
 
     def next_due_s(self) -> float:
         """Return when `next` should be asked again if nothing else happens; may be infinite."""
-        due_s = self._timers[0][0] if self._timers else math.inf
+        due_s = self._flights.next_due_s()
         is_waiting = bool(self._fresh or self._backlog)
         if not self.is_store_silent:
             due_s = max(due_s, self._again_from_s)
@@ -185,20 +159,19 @@ class Outbox:
             is_unheard: the broker says that nobody listens. A store that lost the same broker as we did is
                 back a moment after us, and is not to be waited for as for a receipt.
         """
-        if (flight := self._in_flight.get(face_id)) is not None:
+        if (flight := self._flights.get(face_id)) is not None:
             flight.asked_s = now_s
             flight.is_unheard = is_unheard
             soon_s = UNHEARD_S * 4.0 ** min(flight.attempts - 1, 10) if is_unheard else math.inf
-            self._set_due(flight, now_s + min(soon_s, self._wait_s(flight)))
+            self._flights.set_due(flight, now_s + min(soon_s, self._wait_s(flight)))
 
     def withdraw(self, face_id: str) -> Flight | None:
         """Forget a face: it is not to be sent."""
         self._fresh.discard(face_id)
         self._backlog.discard(face_id)
-        flight = self._in_flight.pop(face_id, None)
+        flight = self._flights.take(face_id)
         if flight is not None:
-            self._in_flight_bytes -= flight.face.size_bytes
-            self._hush.takes_back(is_last=not self._in_flight)
+            self._hush.takes_back(is_last=not self._flights)
             if self.is_store_silent:
                 self._knock_s = -math.inf  # a knock that nobody can have heard
         return flight
@@ -242,18 +215,16 @@ class Outbox:
         self._is_reading = False
         self._read_until[read.only_firsts] = part.until
         for face in part.faces:
-            if face.id not in self._in_flight and face.id not in self._fresh:
+            if face.id not in self._flights and face.id not in self._fresh:
                 self._backlog.add(face)
 
     def _forget(self) -> None:
         self._is_up = False
         self._held_until_s, self._again_from_s = math.inf, -math.inf
         self._epoch += 1
-        self._in_flight: dict[str, Flight] = {}
-        self._in_flight_bytes = 0
+        self._flights = Flights()
         self._receipted_s = -math.inf
         self._heard_of_s: dict[str, float] = {}
-        self._timers: list[tuple[float, str]] = []
         self._fresh = Queue()
         self._backlog = Queue()
         self._read_until = dict.fromkeys(self._read_until, _BEFORE_ALL)
@@ -287,15 +258,15 @@ class Outbox:
         if now_s < self._knock_s:
             return None
         queue = self._fresh or self._backlog
-        flight = None if queue and self._was_known else self._pop_due(now_s)
+        flight = None if queue and self._was_known else self._flights.pop_due(now_s)
         self._was_known = flight is not None
         if flight is not None:
             sending = self._again(flight, now_s)
         elif queue:
             # Where nobody answers for one camera somebody may for another.
-            face = queue.pop_unlike({each.face.message.topic for each in self._in_flight.values()})
+            face = queue.pop_unlike({each.face.message.topic for each in self._flights})
             if not self._has_room(1.0):
-                self._leave_to_disk(next(iter(self._in_flight.values())).face)
+                self._leave_to_disk(next(iter(self._flights)).face)
             sending = self._depart(face, now_s)
         else:
             return None
@@ -324,13 +295,9 @@ class Outbox:
             return
         self.is_store_silent = False
         # It may be slow rather than new: what is under way gets the time for an answer before it goes again.
-        for flight in self._in_flight.values():
+        for flight in self._flights:
             if flight.due_s < math.inf:
-                self._set_due(flight, now_s + self._resend_first_s)
-
-    def _set_due(self, flight: Flight, due_s: float) -> None:
-        flight.due_s = due_s
-        heapq.heappush(self._timers, (due_s, flight.face.id))
+                self._flights.set_due(flight, now_s + self._resend_first_s)
 
     def _again(self, flight: Flight, now_s: float, *, is_hopeless: bool = False) -> Sending:
         flight.attempts, flight.is_put_off = flight.attempts + 1, False
@@ -338,15 +305,14 @@ class Outbox:
         return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight), is_hopeless=is_hopeless)
 
     def _has_room(self, share: float) -> bool:
-        is_least = len(self._in_flight) < LEAST_FACES
-        return is_least or self._in_flight_bytes < self._window.bytes * share
+        is_least = len(self._flights) < LEAST_FACES
+        return is_least or self._flights.bytes < self._window.bytes * share
 
     def _depart(self, face: SpooledFace, now_s: float) -> Sending:
         is_limited = bool(self._fresh or self._backlog or self._is_reading)
         flight = Flight(face, self._window.departs(now_s, is_limited=is_limited))
         self._hush.departs(now_s)
-        self._in_flight[face.id] = flight
-        self._in_flight_bytes += face.size_bytes
+        self._flights.add(flight)
         return Sending(face, is_again=False, expiry_s=self._wait_s(flight))
 
     def _pop_late(self, now_s: float) -> Flight | None:
@@ -355,24 +321,14 @@ class Outbox:
         While receipts come, what the broker had after all of those that were receipted may be in the store's
         queue: its bucket is slow, or is back just now. So each is put off once.
         """
-        while (flight := self._pop_due(now_s)) is not None:
+        while (flight := self._flights.pop_due(now_s)) is not None:
             # Not by a hair: a store writes many at a time, and the last of them may be the first.
             overtaken_s = self._receipted_s - self._hush.patience_s
             is_lost = flight.is_unheard or flight.is_put_off or flight.asked_s <= overtaken_s
             if is_lost or now_s - self._heard_s >= self._hush.patience_s:
                 return flight
             flight.is_put_off = True
-            self._set_due(flight, now_s + self._resend_first_s / 2)
-        return None
-
-    def _pop_due(self, now_s: float) -> Flight | None:
-        while self._timers and self._timers[0][0] <= now_s:
-            due_s, face_id = heapq.heappop(self._timers)
-            flight = self._in_flight.get(face_id)
-            # A timer outlives its face, or an earlier answer of the broker; only the flight knows.
-            if flight is not None and flight.due_s == due_s:
-                flight.due_s = math.inf
-                return flight
+            self._flights.set_due(flight, now_s + self._resend_first_s / 2)
         return None
 
     def _wait_s(self, flight: Flight) -> int:
