@@ -11,12 +11,13 @@ from pathlib import Path
 import structlog
 
 from services.common.erasure.selection import Selection
-from services.forward.spool import database, replacement, rows
+from services.forward.spool import database, opening, replacement, rows
 from services.forward.spool.backlog import BacklogPart, BacklogRead
 from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.spool.expiry import Ages, Expired, erase, expire
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import DISK_FULL, Folder, Reserve
+from services.forward.spool.opening import Opened, nowhere
 from services.forward.spool.rescue import Rescue
 from services.forward.spool.rows import Place, Request
 
@@ -89,11 +90,9 @@ class Spool:
         self._folder = Folder(folder)
         self._reserve = Reserve(folder / RESERVE, reserve_bytes)
         self._device = device
-        self._is_exclusive = False
         self._rescue: Rescue | None = None
-        self._connection: sqlite3.Connection
+        self._opened: Opened
         self._others: list[str] = []
-        self._knows_firsts = False
         with translated():
             replacement.finish(self._path)
         last_sequence = self._begin()
@@ -101,6 +100,10 @@ class Spool:
         self._ages = Ages(last_sequence, time.monotonic())
         if self._rescue is None:  # else its room is wanted to write the spool anew
             self._reserve.keep()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._opened.connection
 
     def close(self) -> None:
         """Close the database; what was committed stays."""
@@ -178,7 +181,7 @@ class Spool:
             SpoolDamaged: the database is broken; call `replace`.
             SpoolUnwritable: the disk does not give it.
         """
-        if read.only_firsts and (self._rescue is not None or not self._knows_firsts):
+        if read.only_firsts and (self._rescue is not None or not self._opened.knows_firsts):
             return BacklogPart([], read.until)
         if self._rescue is not None:
             return self._rescue.read(read)
@@ -388,7 +391,7 @@ class Spool:
                 self._reserve.touch()
         except OSError as error:
             raise SpoolUnwritable(str(error)) from error
-        if self._is_exclusive and self._reserve.is_kept:
+        if self._opened.is_exclusive and self._reserve.is_kept:
             self._share_again()
 
     def is_in_place(self) -> bool:
@@ -436,7 +439,7 @@ class Spool:
                 wanted_bytes=rescue.wanted_bytes(),
             )
             self._rescue = None
-        self._connection = self._connect()
+        self._opened = opening.connect(self._path, self._device)
         last_sequence = self._take_stock()
         if rescue is not None and rescue.refused:
             with contextlib.suppress(SpoolFull):  # else they come again with the next connection
@@ -446,7 +449,7 @@ class Spool:
     def _begin(self) -> int:
         """Open the database and take stock, whatever state it is in; return the newest face's place."""
         try:
-            self._connection = self._open()
+            self._opened = opening.open_database(self._path, self._device, self._reserve)
         except SpoolDamaged as error:
             return self._begin_rescue(str(error), None)
         try:
@@ -461,7 +464,7 @@ class Spool:
         if not database.taken_bytes(self._path):
             raise SpoolFull(f"no room to make one: {why}")
         if damaged is None:
-            self._connection = _nowhere()
+            self._opened = Opened(nowhere())
         self._quarantined = 0
         self._aside = Counter[str]()
         self._faces, last_sequence = self._rescue_from(damaged, why).survey
@@ -475,52 +478,12 @@ class Spool:
         self._rescue = Rescue(self._path, damaged, self._device)
         return self._rescue
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect_or_replace()
-        except SpoolFull:
-            # Even to be read a database takes room: for the index of its log.
-            log.error("spool.disk_full")  # noqa: TRY400 - foreseen
-            with translated():
-                replacement.bound_damaged(self._path.parent, 0)
-                self._reserve.release()
-        try:
-            return self._connect_or_replace()
-        except SpoolFull:
-            return self._connect_alone()
-
-    def _connect_or_replace(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except SpoolDamaged as error:
-            replacement.replace(self._path, None, str(error))
-            return self._connect()
-
-    def _connect_alone(self) -> sqlite3.Connection:
-        connection = database.connect(self._path, is_exclusive=True)
-        self._is_exclusive = True
-        with translated():
-            self._knows_firsts = database.has_index_of_firsts(connection)
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = database.connect(self._path)
-        self._is_exclusive = False
-        # Without it they are met one by one, as they are read.
-        with contextlib.suppress(SpoolFull), translated():
-            database.keep_index_of_others(connection, self._device)
-        # Without it they go as they came.
-        with contextlib.suppress(SpoolFull), translated():
-            database.keep_index_of_firsts(connection)
-        with translated():
-            self._knows_firsts = database.has_index_of_firsts(connection)
-        return connection
-
     def _share_again(self) -> None:
         """Have the index of the log on the disk again, where others who look can see it."""
         self._connection.close()
-        self._connection = _nowhere()
-        self._connection = self._open()
+        # It is tried again with the next tidying if it fails: what is known of the database stays.
+        self._opened = replace(self._opened, connection=nowhere())
+        self._opened = opening.open_database(self._path, self._device, self._reserve)
 
     def _take_stock(self) -> int:
         """Look at all that is looked at on the way; return the newest face's place."""
@@ -566,8 +529,3 @@ class Spool:
 
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _nowhere() -> sqlite3.Connection:
-    """Return a connection to nothing, in the place of one that could not be opened: it has no tables."""
-    return sqlite3.connect(":memory:", check_same_thread=False)
