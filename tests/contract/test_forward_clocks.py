@@ -9,7 +9,8 @@ import pytest
 
 from services.forward.spool.folder import prepare
 from services.forward.spool.holdings import look
-from services.forward.spool.spool import DATABASE, Changes, Spool
+from services.forward.spool.orders import Changes
+from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import DEVICE, face
 
 RESERVE_BYTES = 1024 * 1024

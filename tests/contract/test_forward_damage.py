@@ -17,10 +17,10 @@ from services.forward.spool import replacement
 from services.forward.spool.database import SpoolDamaged
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Delete
+from services.forward.spool.orders import Changes, Delete
 from services.forward.spool.replacement import COMPLETE, MAKING, damaged_files
 from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE, Changes, Spool
+from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import ALL_FIRSTS, DEVICE, EVERYTHING, PAGE, RESERVE_BYTES, face, writing, zero_page
 from tests.support import eventually
 
@@ -40,7 +40,7 @@ def faces(folder: Path) -> list[SpooledFace]:
     with contextlib.closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes(made))
         spool.write(Changes(refused={each.id: "not_an_image" for each in made[FACES : FACES + 3]}))
-        spool.set_aside({each.id: "not_authorized" for each in made[FACES + 3 :]}, {})
+        spool.whole.set_aside({each.id: "not_authorized" for each in made[FACES + 3 :]}, {})
     return made[:FACES]
 
 
@@ -127,7 +127,7 @@ async def test_a_thousand_bad_rows_are_passed_in_parts(folder: Path) -> None:
         while read.after < 1_001:
             part = spool.read(read)
             found += part.faces
-            spool.set_aside({}, part.bad)
+            spool.whole.set_aside({}, part.bad)
             read = dataclasses.replace(read, after=part.until)
             parts += 1
             assert parts < 10
@@ -202,7 +202,7 @@ def test_what_is_apart_is_rescued_too(folder: Path, faces: list[SpooledFace], ki
         everything(spool)
         assert spool.state().quarantined == 3
         assert spool.state().set_aside == {"not_authorized": 3}
-        assert len(spool.find_apart(Request())) == 6
+        assert len(spool.whole.find_apart(Request())) == 6
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -326,7 +326,7 @@ def test_a_spool_of_the_version_before_goes_on(folder: Path) -> None:
     with contextlib.closing(opened(folder)) as spool:
         assert spool.read(EVERYTHING).faces == made[:2]
         assert spool.state().quarantined == 1
-        spool.set_aside({made[0].id: "not_authorized"}, {})
+        spool.whole.set_aside({made[0].id: "not_authorized"}, {})
     assert not damaged_files(folder)
 
 

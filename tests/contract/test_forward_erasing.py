@@ -18,13 +18,13 @@ from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.forward.erasures import Erasures
-from services.forward.spool import spool as spool_module
+from services.forward.spool import tables
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
 from services.forward.spool.orderbook import ORDERS, OrderBook
-from services.forward.spool.orders import Erase
+from services.forward.spool.orders import Changes, Erase
 from services.forward.spool.rows import UNANSWERED
-from services.forward.spool.spool import DATABASE, Changes, Spool
+from services.forward.spool.spool import DATABASE, Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import DEVICE, RESERVE_BYTES, Answered, running
 from tests.remains import picture, remains
@@ -50,9 +50,9 @@ def taken(number: int, camera: str = "cam", **known: str) -> SpooledFace:
 
 
 def erase_all(spool: Spool, selection: Selection) -> None:
-    while spool.erase(selection):
+    while spool.whole.erase(selection):
         pass
-    assert spool.scrub() is not None
+    assert spool.whole.scrub() is not None
 
 
 def held(folder: Path, table: str) -> set[str]:
@@ -70,12 +70,12 @@ def test_no_byte_of_what_was_erased_is_left_wherever_it_was(folder: Path) -> Non
     kept = [taken(number) for number in range(1_001, 1_041)]
     with closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         # As SQLite is by itself; Debian's overwrites all that is ever deleted.
-        spool._connection.execute("PRAGMA secure_delete = OFF").fetchall()
+        spool.whole.connection.execute("PRAGMA secure_delete = OFF").fetchall()
         for face, other in zip(faces, kept * 5, strict=True):
             spool.write(Changes([face, other]))
         ids = [face.id for face in faces]
         spool.write(Changes(refused=dict.fromkeys(ids[50:100], "bad_image")))
-        while spool.set_aside(dict.fromkeys(ids[100:150], UNANSWERED), {}):
+        while spool.whole.set_aside(dict.fromkeys(ids[100:150], UNANSWERED), {}):
             if len(held(folder, "set_aside")) == 50:
                 break
         spool.write(Changes(deletes=ids[:50]))  # at last, so that nothing comes to lie where they were
@@ -121,7 +121,7 @@ def test_what_goes_is_what_a_selection_takes(
     with closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes(spooled))
         before = held(folder, "faces")
-        while spool.erase(selection):
+        while spool.whole.erase(selection):
             pass
     # Of one id the row that came first is there; the second is a copy with other attributes.
     first: dict[str, tuple[Source, str | None]] = {}
@@ -137,7 +137,7 @@ def test_a_damaged_row_and_a_damaged_database_go_with_it(folder: Path) -> None:
         spool.write(Changes([taken(1)]))
         with closing(sqlite3.connect(folder / DATABASE)) as database, database:
             database.execute("UPDATE faces SET id = x'ff00', attributes = x'ff'")
-        spool.set_aside({}, {1: "damaged"})
+        spool.whole.set_aside({}, {1: "damaged"})
         erase_all(spool, Selection(ids=frozenset({taken(9).id})))
         assert spool.state().set_aside == {}
     assert remains(folder, [1, 7]) == {}
@@ -146,15 +146,15 @@ def test_a_damaged_row_and_a_damaged_database_go_with_it(folder: Path) -> None:
 def test_a_large_spool_is_written_anew_when_most_of_it_has_been_sent(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "MOST_WRITTEN_ANEW_BYTES", 500_000)
+    monkeypatch.setattr(tables, "MOST_WRITTEN_ANEW_BYTES", 500_000)
     faces = [taken(number) for number in range(1, 60)]
     with closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes(faces))
-        while spool.erase(Selection(ids=frozenset({faces[0].id}))):
+        while spool.whole.erase(Selection(ids=frozenset({faces[0].id}))):
             pass
-        assert spool.scrub() is None
+        assert spool.whole.scrub() is None
         spool.write(Changes(deletes=[face.id for face in faces[10:]]))
-        assert spool.scrub() == 0
+        assert spool.whole.scrub() == 0
     assert remains(folder, [1, *range(11, 60)]) == {}
 
 
@@ -164,10 +164,10 @@ def test_who_reads_the_database_meanwhile_is_waited_for(folder: Path) -> None:
         with closing(sqlite3.connect(folder / DATABASE)) as reader:
             reader.execute("BEGIN").fetchall()
             assert reader.execute("SELECT count(*) FROM faces").fetchone() == (1,)
-            while spool.erase(ALL):
+            while spool.whole.erase(ALL):
                 pass
-            assert spool.scrub() is None
-        assert spool.scrub() == 0
+            assert spool.whole.scrub() is None
+        assert spool.whole.scrub() == 0
     assert remains(folder, [1]) == {}
 
 

@@ -15,9 +15,9 @@ from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Expire
+from services.forward.spool.orders import Changes, Expire
 from services.forward.spool.rows import OTHER_DEVICE, UNANSWERED
-from services.forward.spool.spool import DATABASE, Changes, Spool
+from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, writing
 from tests.support import eventually
 
@@ -57,8 +57,8 @@ def test_what_is_older_goes_from_each_table_and_what_is_younger_stays(folder: Pa
     with closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes([face for pair in zip(old, young, strict=True) for face in pair]))
         spool.write(Changes(refused={face.id: "bad_image" for face in old[:100] + young[:100]}))
-        spool.set_aside({face.id: UNANSWERED for face in old[100:150] + young[100:150]}, {})
-        spool.set_aside({face.id: OTHER_DEVICE for face in old[150:200] + young[150:200]}, {})
+        spool.whole.set_aside({face.id: UNANSWERED for face in old[100:150] + young[100:150]}, {})
+        spool.whole.set_aside({face.id: OTHER_DEVICE for face in old[150:200] + young[150:200]}, {})
         gone = everything(spool, limit)
         assert sorted(gone) == sorted(face.id for face in old[200:])
         state = spool.state()

@@ -15,9 +15,10 @@ from services.forward.spool.backlog import BacklogPart
 from services.forward.spool.database import INDEX_OF_FIRSTS, SpoolDamaged
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
+from services.forward.spool.orders import Changes
 from services.forward.spool.replacement import damaged_files
 from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE, Changes, Spool
+from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import (
     ALL_FIRSTS,
     DEVICE,
@@ -158,9 +159,11 @@ def test_what_is_put_back_is_what_it_was(folder: Path) -> None:
     strangers = [face(number, device="wrong", why=why) for number, why in ((7, "first"), (8, "better"))]
     fill(folder, [*faces, *strangers])
     with contextlib.closing(opened(folder)) as spool:
-        spool.set_aside({each.id: "not_authorized" for each in faces}, {7: "other_device", 8: "other_device"})
+        spool.whole.set_aside(
+            {each.id: "not_authorized" for each in faces}, {7: "other_device", 8: "other_device"}
+        )
         assert spool.read(ALL_FIRSTS) == BacklogPart([], ALL_FIRSTS.until)
-        spool.put_back(spool.find_apart(Request(device=DEVICE)), DEVICE)
+        spool.put_back(spool.whole.find_apart(Request(device=DEVICE)), DEVICE)
         assert len(spool.read(ALL_FIRSTS).faces) == 3
         assert [each.is_later for each in spool.read(EVERYTHING).faces] == [False, True, True] * 2 + [
             False,

@@ -35,8 +35,9 @@ from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
+from services.forward.spool.orders import Changes
 from services.forward.spool.rows import UNANSWERED
-from services.forward.spool.spool import Changes, Spool
+from services.forward.spool.spool import Spool
 from services.store.admission import to_object
 from services.up.brokers import free_port
 from tests.contract.test_store_sweep import keep_versions
@@ -131,7 +132,7 @@ def spool_of(folder: Path, numbers: list[int]) -> None:
         third = len(numbers) // 3
         spool.write(Changes(refused={taken(number).id: "bad_image" for number in numbers[:third]}))
         aside = {taken(number).id: UNANSWERED for number in numbers[third : 2 * third]}
-        while len(aside) > len(done := spool.set_aside(aside, {})):
+        while len(aside) > len(done := spool.whole.set_aside(aside, {})):
             aside = {face_id: why for face_id, why in aside.items() if face_id not in done}
 
 

@@ -13,7 +13,8 @@ from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.spool import Changes, Spool
+from services.forward.spool.orders import Changes
+from services.forward.spool.spool import Spool
 from tests.forward_rig import RESERVE_BYTES
 from tests.remains import picture, remains
 from tests.support import MosquittoServer, ServiceProcess, eventually

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -11,7 +11,6 @@ from services.common.erasure.entries import Entry
 from services.forward.spool.backlog import BacklogRead
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.rows import Place, Request
-from services.forward.spool.spool import Changes
 
 T = TypeVar("T")
 
@@ -79,6 +78,21 @@ class Erase:
 
 
 Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire | Erase
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """One batch of changes to a spool.
+
+    Attributes:
+        inserts: new faces; of one that is held already the row is repaired, if it was damaged.
+        deletes: ids of faces to let go.
+        refused: ids of faces to move into quarantine, with the reason.
+    """
+
+    inserts: Sequence[SpooledFace] = ()
+    deletes: Sequence[str] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

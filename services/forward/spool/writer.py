@@ -25,6 +25,7 @@ from services.forward.spool.folder import DISK_FULL
 from services.forward.spool.orderbook import OrderBook
 from services.forward.spool.orders import (
     Batch,
+    Changes,
     Delete,
     Erase,
     Errands,
@@ -34,7 +35,8 @@ from services.forward.spool.orders import (
     Quarantine,
     SetAside,
 )
-from services.forward.spool.spool import Changes, Spool, SpoolState
+from services.forward.spool.spool import Spool
+from services.forward.spool.tables import SpoolState
 
 MAX_BATCH = 256
 MAX_BATCH_BYTES = 2 * 1024 * 1024
@@ -276,7 +278,7 @@ class SpoolWriter:
             return
         faces, bad_rows = self._errands.some(most)
         try:
-            done = self._repaired(lambda: self._spool.set_aside(faces, bad_rows))
+            done = self._repaired(lambda: self._spool.whole.set_aside(faces, bad_rows))
         except (SpoolFull, SpoolUnwritable) as error:
             self._note_trouble(error)
         else:
@@ -293,7 +295,7 @@ class SpoolWriter:
         """Put some faces back and leave the others to another turn, so that new ones need not wait long."""
         if order.places is None:
             self._run_all_errands()
-            order.places = self._repaired(lambda: self._spool.find_apart(order.request))[: order.most]
+            order.places = self._repaired(lambda: self._spool.whole.find_apart(order.request))[: order.most]
             if order.places:
                 log.info("forward.faces_put_back", faces=len(order.places))
         some = order.places[:_PUT_BACK_AT_ONCE]
@@ -306,7 +308,7 @@ class SpoolWriter:
         if order.places:
             self._orders.put(order)
         elif (number := order.number) is not None:
-            self._repaired(lambda: self._spool.answer(number))
+            self._repaired(lambda: self._spool.whole.answer(number))
             self._asked.discard(number)
 
     def _expire(self, order: Expire) -> None:
@@ -325,7 +327,7 @@ class SpoolWriter:
         if self._book is None:
             return
         self._book.add(order.order)
-        gone = self._repaired(lambda: self._spool.erase(order.order.selection))
+        gone = self._repaired(lambda: self._spool.whole.erase(order.order.selection))
         order.gone.update({"waiting": len(gone.ids)})
         order.gone.update(gone.apart)
         if gone:
@@ -334,7 +336,7 @@ class SpoolWriter:
             self._answer(self._answers.expired, gone.ids)
             self._orders.put(order)
             return
-        files = self._repaired(self._spool.scrub)
+        files = self._repaired(self._spool.whole.scrub)
         if files is None:
             self._postponed.append(order)  # what was deleted stands in its pages yet
             return
