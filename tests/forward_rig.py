@@ -14,8 +14,9 @@ from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
 from services.forward.spool.backlog import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
+from services.forward.spool.orders import Answers
 from services.forward.spool.spool import Spool
-from services.forward.spool.writer import Answers, SpoolWriter
+from services.forward.spool.writer import SpoolWriter
 from tests.conftest import skip
 
 EVERYTHING = BacklogRead(epoch=0, after=0, until=1 << 60, most_bytes=1 << 60)

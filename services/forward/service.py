@@ -19,10 +19,10 @@ from services.forward.settings import ForwardSettings
 from services.forward.spool.database import SpoolFull, SpoolUnwritable
 from services.forward.spool.folder import prepare
 from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import Expire, PutBack
+from services.forward.spool.orders import Answers, Expire, PutBack
 from services.forward.spool.rows import OTHER_DEVICE, Request
 from services.forward.spool.spool import Spool
-from services.forward.spool.writer import Answers, SpoolWriter
+from services.forward.spool.writer import SpoolWriter
 from services.forward.taking import Taker
 
 if TYPE_CHECKING:

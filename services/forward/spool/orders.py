@@ -1,14 +1,15 @@
-"""What the spool's writer is told to do, and moves that can wait."""
+"""What the spool's writer is told to do, and answers; and moves that can wait."""
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from services.common.erasure.entries import Entry
-from services.forward.spool.backlog import BacklogRead
+from services.common.erasure.reports import Report
+from services.forward.spool.backlog import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.rows import Place, Request
 
@@ -78,6 +79,29 @@ class Erase:
 
 
 Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire | Erase
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Where the writer answers; called in the event loop, in the order of what was asked.
+
+    Attributes:
+        written: these faces are on disk, or already in the store, and so many of them were not held before.
+        turned_away: these are not, for the disk takes none.
+        read: a part of the backlog.
+        put_back: faces have come back among those that wait, up to this place.
+        tried: some of them, with these ids, to see whether all that are apart for this reason may.
+        expired: these faces, by their ids, have waited for too long and are gone.
+        erased: an order was carried out.
+    """
+
+    written: Callable[[list[SpooledFace], int], None]
+    turned_away: Callable[[list[SpooledFace]], None]
+    read: Callable[[BacklogRead, BacklogPart], None]
+    put_back: Callable[[int], None]
+    tried: Callable[[str, list[str]], None]
+    expired: Callable[[list[str]], None]
+    erased: Callable[[Report], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,253 @@
+"""What the writer does beside its batches: much of it in turns, so that new faces need not wait long."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from services.common.erasure.reports import Report
+from services.common.erasure.selection import ERASED
+from services.common.retention import EXPIRED
+from services.common.runtime.metrics import Drops
+from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
+from services.forward.spool.backlog import BacklogRead
+from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable
+from services.forward.spool.expiry import Expired
+from services.forward.spool.folder import DISK_FULL
+from services.forward.spool.orderbook import OrderBook
+from services.forward.spool.orders import Answers, Erase, Errands, Expire, Order, PutBack
+from services.forward.spool.spool import Spool
+from services.forward.spool.tables import SpoolState
+
+TIDY_EVERY_S = 5.0
+TROUBLED_TIDY_EVERY_S = 1.0
+"""How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
+ERRANDS_EVERY_S = 1.0
+"""So often a few errands are run, however much is ordered."""
+_PUT_BACK_AT_ONCE = 32
+_ERRANDS_AT_ONCE = 64
+_ERRANDS_BETWEEN = 8
+"""How many are run then: each takes half as long as a face."""
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Upkeep:
+    """Keeps a spool usable and tidy, reads it, and moves what is apart, too old or to be erased.
+
+    A damaged database is written anew, whatever it was met by. What a disk in trouble does not let be done is
+    tried again when the disk is looked at next. For the writer's thread; `state` and `problem` may be read in
+    any.
+
+    Args:
+        spool: the writer's.
+        book: of the orders to erase, if there are any; its own to add to.
+        put: orders something behind all that is ordered so far: what is left for another turn.
+
+    Attributes:
+        state: what the spool held when it was looked at last.
+        problem: why no face is taken just now; nothing while all is well.
+        errands: what is to be set aside when there is time.
+        answers: where it answers; to be set before it is told to do anything.
+    """
+
+    def __init__(self, spool: Spool, book: OrderBook | None, put: Callable[[Order], None]) -> None:
+        self.state: SpoolState = spool.state()
+        self.problem = spool.why_no_room()
+        self.errands = Errands()
+        self.answers: Answers
+        self._spool = spool
+        self._book = book
+        self._put = put
+        self._postponed: list[Order] = []
+        self._asked: set[int] = set()
+        self._asides = Drops(SET_ASIDE, "forward.face_set_aside")
+        self._errands_s = -math.inf
+        self._tidied_s = -math.inf
+        if self.problem is not None:
+            log.error("spool.takes_no_faces", why=self.problem)
+
+    def do(self, order: BacklogRead | PutBack | Expire | Erase) -> None:
+        """Do what is not part of a batch; later, where the disk does not let it be done."""
+        try:
+            match order:
+                case BacklogRead():
+                    self._read(order)
+                case PutBack():
+                    self._put_back(order)
+                case Expire():
+                    self._expire(order)
+                case Erase():
+                    self._erase(order)
+        except (SpoolFull, SpoolUnwritable) as error:
+            self.note_trouble(error)
+            self._postponed.append(order)
+        self.look()
+
+    def look(self) -> None:
+        """Look what the spool holds."""
+        with contextlib.suppress(SpoolFull, SpoolUnwritable):
+            state = self.repaired(self._spool.state)
+            reasons = self.errands.reasons
+            aside = Counter(state.set_aside) + reasons
+            faces = max(0, state.faces - reasons.total())
+            self.state = dataclasses.replace(state, faces=faces, set_aside=aside)
+
+    def repaired(self, work: Callable[[], T]) -> T:
+        """Do something, and do it again with a new database if this one turns out to be damaged."""
+        try:
+            return work()
+        except SpoolDamaged as error:
+            self.replace(str(error))
+            return work()
+
+    def replace(self, why: str) -> None:
+        """Have the database written anew; see `Spool.replace` for what is raised."""
+        SPOOL_DAMAGED.inc()
+        self._note("the spool is damaged, and is written anew")
+        self._spool.replace(why)
+        self._note(self._spool.why_no_room())
+        # What was read out of its pages may have been erased long ago.
+        for order in self._book.orders.values() if self._book is not None else ():
+            self._put(Erase(order, is_again=True))
+        # Faces that could not be read before may be among those that can be now.
+        self.answers.put_back(self._spool.last_sequence())
+
+    def note_trouble(self, error: SpoolFull | SpoolUnwritable) -> None:
+        """Take no more faces, and make room for those to go that are held."""
+        if isinstance(error, SpoolFull):
+            try:
+                self._spool.make_room()
+            except SpoolUnwritable as worse:
+                error = worse
+        is_full = isinstance(error, SpoolFull)
+        self._note(DISK_FULL if is_full else f"the spool cannot be written: {error}")
+
+    def tidy_when_due(self) -> None:
+        """Tidy the spool now and then, see what people have asked for, and order again what was put off."""
+        now_s = time.monotonic()
+        if now_s - self._tidied_s < (TIDY_EVERY_S if self.problem is None else TROUBLED_TIDY_EVERY_S):
+            return
+        self._tidied_s = now_s
+        try:
+            self.repaired(lambda: self._spool.tidy(is_tight=self.problem is not None))
+            self._note(self._spool.why_no_room())
+            self._see_requests()
+            self.look()
+        except (SpoolFull, SpoolUnwritable) as error:
+            self.note_trouble(error)
+        postponed, self._postponed = self._postponed, []
+        for order in postponed:
+            self._put(order)
+
+    def run_some_errands(self, *, is_idle: bool) -> None:
+        """Run many errands while nothing is ordered, else a few now and then."""
+        if is_idle:
+            self._run_errands(_ERRANDS_AT_ONCE)
+        elif time.monotonic() - self._errands_s > ERRANDS_EVERY_S:
+            self._run_errands(_ERRANDS_BETWEEN)
+
+    def run_all_errands(self) -> None:
+        """Run all errands, or as many as the disk lets be run."""
+        left = len(self.errands) + 1
+        while self.errands and len(self.errands) < left:
+            left = len(self.errands)
+            self._run_errands(_ERRANDS_AT_ONCE)
+
+    def _run_errands(self, most: int) -> None:
+        """Set some of those aside that are to be; on a disk in trouble they are as safe where they are."""
+        self._errands_s = time.monotonic()
+        if not self.errands or self.problem is not None:
+            return
+        faces, bad_rows = self.errands.some(most)
+        try:
+            done = self.repaired(lambda: self._spool.whole.set_aside(faces, bad_rows))
+        except (SpoolFull, SpoolUnwritable) as error:
+            self.note_trouble(error)
+        else:
+            self.errands.cross_off(done)
+        self.look()
+
+    def _read(self, order: BacklogRead) -> None:
+        part = self.repaired(lambda: self._spool.read(order))
+        for place, reason in self.errands.add_rows(part.bad).items():
+            self._asides.count(reason, place=place)
+        self.answers.read(order, part)
+
+    def _put_back(self, order: PutBack) -> None:
+        """Put some faces back and leave the others to another turn."""
+        if order.places is None:
+            self.run_all_errands()
+            order.places = self.repaired(lambda: self._spool.whole.find_apart(order.request))[: order.most]
+            if order.places:
+                log.info("forward.faces_put_back", faces=len(order.places))
+        some = order.places[:_PUT_BACK_AT_ONCE]
+        if some:
+            ids, seen = self.repaired(lambda: self._spool.put_back(some, order.request.device))
+            del order.places[:seen]
+            if order.most is not None and order.request.reason is not None:
+                self.answers.tried(order.request.reason, ids)
+            self.answers.put_back(self.repaired(self._spool.last_sequence))
+        if order.places:
+            self._put(order)
+        elif (number := order.number) is not None:
+            self.repaired(lambda: self._spool.whole.answer(number))
+            self._asked.discard(number)
+
+    def _expire(self, order: Expire) -> None:
+        """Let go of some of what is too old, and leave the others to another turn."""
+        gone = self.repaired(lambda: self._spool.expire(order.limit))
+        if gone:
+            self._forget(gone, EXPIRED)
+            log.warning("forward.faces_expired", waited=len(gone.ids), ids=gone.ids[:20], **gone.apart)
+            self._put(order)
+
+    def _erase(self, order: Erase) -> None:
+        """Erase some of what was ordered, and leave the rest to another turn; at the end nothing is left."""
+        if self._book is None:
+            return
+        self._book.add(order.order)
+        gone = self.repaired(lambda: self._spool.whole.erase(order.order.selection))
+        order.gone.update({"waiting": len(gone.ids)})
+        order.gone.update(gone.apart)
+        if gone:
+            self._forget(gone, ERASED)
+            self._put(order)
+            return
+        files = self.repaired(self._spool.whole.scrub)
+        if files is None:
+            self._postponed.append(order)  # what was deleted stands in its pages yet
+            return
+        order.gone.update({"files": files})
+        log.warning("forward.faces_erased", order=order.order.name, **order.gone)
+        if not order.is_again:
+            report = Report(order.order.name, self._book.device, dict(order.gone))
+            self._book.done(report)
+            self.answers.erased(report)
+
+    def _forget(self, gone: Expired, why: str) -> None:
+        """See that nobody does anything more with what is gone."""
+        self.errands.cross_off(gone.ids)
+        DROPPED.labels(why).inc(len(gone.ids) + sum(gone.apart.values()))
+        self.answers.expired(gone.ids)
+
+    def _see_requests(self) -> None:
+        """Order what people have asked for: they write it into the database, whether forward runs or not."""
+        for number, request in self.repaired(self._spool.requests):
+            if number not in self._asked:
+                self._asked.add(number)
+                self._put(PutBack(request, number))
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None and self.problem is None:
+            log.error("spool.takes_no_faces", why=problem)
+        elif problem is None and self.problem is not None:
+            log.info("spool.takes_faces")
+        self.problem = problem
