@@ -53,54 +53,65 @@ async def serve(settings: ForwardSettings) -> None:
         checks["spool"] = opening.why_not_ready
         spool = await open_spool(settings, opening)
         tell_of_others(spool, settings.device)
-        last_sequence = spool.last_sequence()
-        verify = settings.erase_verifier()
-        book = OrderBook(settings.spool_path, settings.device, verify) if verify is not None else None
-        writer = SpoolWriter(spool, settings.quarantine_max_bytes, book)
-        # What a wrong name has set aside is ours again.
-        writer.put(PutBack(Request(reason=OTHER_DEVICE, of=settings.device)))
-        delivered = Delivered()
-        erasures = None
-        if book is not None and verify is not None:
-            erasures = Erasures(
-                settings.device,
-                verify,
-                book,
-                put=writer.put,
-                heard=lambda order: taker.erase(order.selection),
-            )
-        sender = Sender(settings, writer, delivered, last_sequence, erasures)
-        check: Callable[[Face], None] = (lambda _: None) if erasures is None else erasures.check
-        taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
-        if erasures is not None:
-            erasures.resume()
-        checks["local_broker"] = taker.link.why_not_ready
-        checks["cloud_broker"] = sender.why_not_ready
-        checks["spool"] = taker.why_no_room
-        answers = Answers(
-            written=taker.written,
-            turned_away=taker.turned_away,
-            read=sender.backlog_read,
-            put_back=sender.put_back,
-            tried=sender.tried,
-            expired=sender.expired,
-            erased=sender.erased,
+        await ferry(settings, spool, checks)
+
+
+async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.Check]) -> None:
+    """Take faces into an open spool, and bring them to the cloud, until cancelled.
+
+    Args:
+        settings: forward's.
+        spool: owned here from now on, and closed in the end.
+        checks: where each dependency says whether it is ready.
+    """
+    last_sequence = spool.last_sequence()
+    verify = settings.erase_verifier()
+    book = OrderBook(settings.spool_path, settings.device, verify) if verify is not None else None
+    writer = SpoolWriter(spool, settings.quarantine_max_bytes, book)
+    # What a wrong name has set aside is ours again.
+    writer.put(PutBack(Request(reason=OTHER_DEVICE, of=settings.device)))
+    delivered = Delivered()
+    erasures = None
+    if book is not None and verify is not None:
+        erasures = Erasures(
+            settings.device,
+            verify,
+            book,
+            put=writer.put,
+            heard=lambda order: taker.erase(order.selection),
         )
-        async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
-            tasks.create_task(writer.run(answers), name="forward.spool")
-            tasks.create_task(taker.run(), name="forward.take")
-            tasks.create_task(sender.receive_receipts(), name="forward.receipts")
-            tasks.create_task(sender.run(), name="forward.send")
-            tasks.create_task(sender.try_again(), name="forward.try_again")
-            tasks.create_task(keep(settings.retention, writer), name="forward.keep")
-            tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
-            tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
-            waits = functools.partial(what_waits, writer, taker, sender)
-            tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
-            if taker.teller is not None:
-                tasks.create_task(taker.teller.run(), name="forward.notify")
-            if taker.chooser is not None:
-                tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
+    sender = Sender(settings, writer, delivered, last_sequence, erasures)
+    check: Callable[[Face], None] = (lambda _: None) if erasures is None else erasures.check
+    taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
+    if erasures is not None:
+        erasures.resume()
+    checks["local_broker"] = taker.link.why_not_ready
+    checks["cloud_broker"] = sender.why_not_ready
+    checks["spool"] = taker.why_no_room
+    answers = Answers(
+        written=taker.written,
+        turned_away=taker.turned_away,
+        read=sender.backlog_read,
+        put_back=sender.put_back,
+        tried=sender.tried,
+        expired=sender.expired,
+        erased=sender.erased,
+    )
+    async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.run(answers), name="forward.spool")
+        tasks.create_task(taker.run(), name="forward.take")
+        tasks.create_task(sender.receive_receipts(), name="forward.receipts")
+        tasks.create_task(sender.run(), name="forward.send")
+        tasks.create_task(sender.try_again(), name="forward.try_again")
+        tasks.create_task(keep(settings.retention, writer), name="forward.keep")
+        tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
+        tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
+        waits = functools.partial(what_waits, writer, taker, sender)
+        tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
+        if taker.teller is not None:
+            tasks.create_task(taker.teller.run(), name="forward.notify")
+        if taker.chooser is not None:
+            tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
 
 
 class Opening:
