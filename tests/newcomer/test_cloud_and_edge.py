@@ -1,9 +1,8 @@
 """docs/install.md and docs/operations.md as they stand there, typed by a user in the group `docker`.
 
 The cloud VM and the device are both this machine. Wanted are root, to make the user, and a container engine
-with the base images; without one of these all is skipped.
-`./scripts/test tests/newcomer/test_cloud_and_edge.py -m long` runs it. It took 16 minutes on two processors that
-were asked for ten times what they have.
+with the base images; without one of these all is skipped. It took 6 minutes on an idle machine:
+`./scripts/test tests/newcomer/test_cloud_and_edge.py -m long`.
 """
 
 import json
