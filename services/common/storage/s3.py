@@ -1,4 +1,3 @@
-import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -17,18 +16,16 @@ from services.common.storage.backwards import backwards
 from services.common.storage.keys import day_in, parse_key
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import PROBE, Copy, Entry, NoSuchObject, StoredObject, StoreUnavailable
-from services.common.storage.s3_answers import Trouble, is_digest, is_same_tag, trouble_in
+from services.common.storage.s3_answers import is_digest, is_same_tag
 from services.common.storage.s3_client import S3Settings
 from services.common.storage.s3_copies import Copies
 from services.common.storage.s3_probe import probe
 from services.common.storage.s3_requests import FOREIGN, Requests, Way
 from services.common.storage.s3_signed import NAMES_AT_ONCE as MOST_FOLDERS
-from services.common.storage.s3_signed import Cut
+from services.common.storage.s3_troubles import Troubles, unavailable
 
 log = structlog.get_logger()
 
-LOOK_AGAIN_S = 10.0
-"""Seconds for which what a look has shown is taken to be so still."""
 PROBE_AGAIN_S = 30.0
 """Seconds after which a bucket that rejects a write is asked anew for what it wants."""
 
@@ -54,12 +51,10 @@ class S3Store:
     def __init__(self, bucket: Bucket, access: S3Settings) -> None:
         self._requests = Requests(bucket, access)
         self._copies = Copies(bucket, access, self._requests)
+        self._troubles = Troubles(self._requests)
         self._way = Way()
         self._is_tag_digest = False
-        self._quiet_until = 0.0
         self._probed_at = float("-inf")
-        self._looked = asyncio.Lock()
-        self._seen: dict[str, tuple[float, Trouble]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,13 +71,13 @@ class S3Store:
         Where it does not honour `If-None-Match: *`, objects are overwritten, with what they hold already. A
         checksum is left out only where the server refuses it.
         """
-        self._check_quiet()
+        self._troubles.check_quiet()
         self._probed_at = time.monotonic()
         try:
             found = await probe(self._requests)
         except FOREIGN as error:
-            trouble = await self._understand(error, PROBE, Way("overwrite", self._way.has_checksum))
-            raise _unavailable(trouble) from error
+            trouble = await self._troubles.understand(error, PROBE, Way("overwrite", self._way.has_checksum))
+            raise unavailable(trouble) from error
         self._way, self._is_tag_digest = found.way, found.is_tag_digest
         log.info(
             "store.bucket_probed",
@@ -100,7 +95,7 @@ class S3Store:
 
     async def put(self, item: StoredObject) -> bool:
         """Write an object; S3 answers when it is durable."""
-        self._check_quiet()
+        self._troubles.check_quiet()
         if await self._write(item, self._way):
             return True
         is_held = await self._is_held(item)
@@ -130,7 +125,7 @@ class S3Store:
 
     async def create(self, key: str, body: bytes) -> bool:
         """Write a bare file unless there is one; where conditions are not honoured it is looked for."""
-        self._check_quiet()
+        self._troubles.check_quiet()
         item = StoredObject(key, body, "application/octet-stream", {})
         if self._way.mode != "create":
             with suppress(NoSuchObject):
@@ -302,59 +297,10 @@ class S3Store:
         Raises:
             StoreUnavailable: unless it has been written meanwhile, by a look at the answer.
         """
-        trouble = await self._understand(error, item, way)
+        trouble = await self._troubles.understand(error, item, way)
         if trouble is None:
             return
         if trouble.reason == "rejected" and time.monotonic() - self._probed_at > PROBE_AGAIN_S:
             with suppress(StoreUnavailable):
                 await self.verify()  # the bucket may ask for other headers by now
-        raise _unavailable(trouble) from error
-
-    async def _understand(self, error: Exception, item: StoredObject, way: Way) -> Trouble | None:
-        """Return what an error means, or None where finding out has written the object."""
-        told = Trouble(s3_errors.reason(error), self._requests.detail(error))
-        is_cut = s3_errors.is_cut(error)
-        if not (is_cut or s3_errors.is_hiding_headers(error)):
-            return told
-        kind = "cut" if is_cut else (s3_errors.status(error) or "redirect")
-        async with self._looked:
-            until, seen = self._seen.get(kind, (0.0, told))
-            if time.monotonic() < until:
-                return seen
-            looked = await self._look(item, way, told)
-            if looked is not None:
-                self._remember(kind, looked)
-            return looked
-
-    def _remember(self, kind: str, looked: Trouble) -> None:
-        """Spare those who meet the same trouble a look of their own, for a while."""
-        now = time.monotonic()
-        quiet_s = looked.retry_after_s
-        self._quiet_until = max(self._quiet_until, now + (quiet_s or 0.0))
-        self._seen[kind] = (now + (LOOK_AGAIN_S if quiet_s is None else max(quiet_s, 1.0)), looked)
-
-    async def _look(self, item: StoredObject, way: Way, told: Trouble) -> Trouble | None:
-        try:
-            answer = await self._requests.look(item, way)
-        except Cut as error:
-            return Trouble("bad_answer", f"{told.detail}: the answer {error}")
-        if answer is None:
-            return told
-        if answer.status < 300:
-            return None if is_digest(answer.headers.get("etag"), item.body) else told
-        if answer.status < 400 or answer.status in (429, 503):
-            looked = trouble_in(answer)
-            return replace(looked, detail=f"{told.detail}: {looked.detail}")
-        return told
-
-    def _check_quiet(self) -> None:
-        left_s = self._quiet_until - time.monotonic()
-        if left_s > 0:
-            told = f"the server has asked to be left alone for {left_s:.0f} s more"
-            raise StoreUnavailable("throttled", told, left_s)
-
-
-def _unavailable(trouble: Trouble | None) -> StoreUnavailable:
-    if trouble is None:
-        return StoreUnavailable("unreachable", "an answer was lost, and the next one was good")
-    return StoreUnavailable(trouble.reason, trouble.detail, trouble.retry_after_s)
+        raise unavailable(trouble) from error

@@ -1,0 +1,92 @@
+"""What an error of a write means, after a second look; and leaving alone a server that asks for it."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+from services.common.storage import s3_errors
+from services.common.storage.objects import StoredObject, StoreUnavailable
+from services.common.storage.s3_answers import Trouble, is_digest, trouble_in
+from services.common.storage.s3_requests import Requests, Way
+from services.common.storage.s3_signed import Cut
+
+LOOK_AGAIN_S = 10.0
+"""Seconds for which what a look has shown is taken to be so still."""
+
+
+class Troubles:
+    """Understands the errors of writes to one bucket.
+
+    obstore tells nothing of an answer's headers, nor of an answer that was cut off. There the write is done
+    once more, by a request whose answer can be looked at whole. Those who meet the same trouble share it.
+
+    Args:
+        requests: to the bucket.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._quiet_until = 0.0
+        self._looked = asyncio.Lock()
+        self._seen: dict[str, tuple[float, Trouble]] = {}
+
+    def check_quiet(self) -> None:
+        """Return if the server may be asked for something.
+
+        Raises:
+            StoreUnavailable: `throttled`: it has asked to be left alone for longer.
+        """
+        left_s = self._quiet_until - time.monotonic()
+        if left_s > 0:
+            told = f"the server has asked to be left alone for {left_s:.0f} s more"
+            raise StoreUnavailable("throttled", told, left_s)
+
+    async def understand(self, error: Exception, item: StoredObject, way: Way) -> Trouble | None:
+        """Return what an error means, or None where finding out has written the object.
+
+        Args:
+            error: what obstore raised, one of `s3_requests.FOREIGN`.
+            item: what was to be written; it may be written again.
+            way: how.
+        """
+        told = Trouble(s3_errors.reason(error), self._requests.detail(error))
+        is_cut = s3_errors.is_cut(error)
+        if not (is_cut or s3_errors.is_hiding_headers(error)):
+            return told
+        kind = "cut" if is_cut else (s3_errors.status(error) or "redirect")
+        async with self._looked:
+            until, seen = self._seen.get(kind, (0.0, told))
+            if time.monotonic() < until:
+                return seen
+            looked = await self._look(item, way, told)
+            if looked is not None:
+                self._remember(kind, looked)
+            return looked
+
+    def _remember(self, kind: str, looked: Trouble) -> None:
+        """Spare those who meet the same trouble a look of their own, for a while."""
+        now = time.monotonic()
+        quiet_s = looked.retry_after_s
+        self._quiet_until = max(self._quiet_until, now + (quiet_s or 0.0))
+        self._seen[kind] = (now + (LOOK_AGAIN_S if quiet_s is None else max(quiet_s, 1.0)), looked)
+
+    async def _look(self, item: StoredObject, way: Way, told: Trouble) -> Trouble | None:
+        try:
+            answer = await self._requests.look(item, way)
+        except Cut as error:
+            return Trouble("bad_answer", f"{told.detail}: the answer {error}")
+        if answer is None:
+            return told
+        if answer.status < 300:
+            return None if is_digest(answer.headers.get("etag"), item.body) else told
+        if answer.status < 400 or answer.status in (429, 503):
+            looked = trouble_in(answer)
+            return replace(looked, detail=f"{told.detail}: {looked.detail}")
+        return told
+
+
+def unavailable(trouble: Trouble | None) -> StoreUnavailable:
+    """Return the error to raise for a trouble; None as `Troubles.understand` returns it."""
+    if trouble is None:
+        return StoreUnavailable("unreachable", "an answer was lost, and the next one was good")
+    return StoreUnavailable(trouble.reason, trouble.detail, trouble.retry_after_s)
