@@ -1,10 +1,9 @@
 import asyncio
 import contextlib
-import functools
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import aiomqtt
@@ -12,17 +11,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from services.common.mqtt import dialling
-from services.common.mqtt.dialling import Way, open_socket
-from services.common.mqtt.greeting import CONNECT, add_password, why_no_broker
+from services.common.mqtt import dialling, replaced
+from services.common.mqtt.dialling import Way
 from services.common.mqtt.liveness import Pulse
 from services.common.mqtt.packets import PUBLISH, bundle
-from services.common.mqtt.reading import Reader
 from services.common.mqtt.reasons import (
     KEEP_ALIVE_TIMEOUT,
     TAKEN_OVER,
     Ear,
-    NoBroker,
     why_lost,
     why_refused,
     words_of,
@@ -79,15 +75,9 @@ class Connection(aiomqtt.Client):
         pulse.begin(time.monotonic())
         self._unsent_bytes = 0
         self._is_resting = False
-        paho: Any = self._client
-        paho._create_socket = functools.partial(open_socket, paho, way, paho._connect_timeout)
-        self._receive = paho._sock_recv
-        paho._sock_send = functools.partial(self._send_first, paho._sock_send)
-        paho._sock_recv = self._receive_first
-        self.reader = Reader(paho)
-        paho._packet_read = self.reader.read
-        if password is not None and username is None:
-            paho._packet_queue = functools.partial(_queue_with_password, paho._packet_queue, password)
+        self.reader = replaced.replace(
+            self._client, way, lone_password=password if self._has_lone_password else None
+        )
 
     async def connect(self) -> None:
         """Connect, until the broker has let us in.
@@ -236,17 +226,12 @@ class Connection(aiomqtt.Client):
         """
         if not self.is_alive:
             return
-        paho: Any = self._client
         self.reader.on_publication = lambda _: None
-        heard_out = asyncio.Event()
-        paho._sock_close = functools.partial(dialling.close_at_the_second_call, paho, heard_out)
-        try:
-            if paho.disconnect() == 0:
+        with replaced.closed_by_the_broker(self._client) as heard_out:
+            if self._client.disconnect() == 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                         await heard_out.wait()
-        finally:
-            vars(paho).pop("_sock_close", None)  # from here on a close is one
 
     def close(self) -> None:
         """Close the socket, now or as soon as there is one."""
@@ -268,28 +253,6 @@ class Connection(aiomqtt.Client):
         raise aiomqtt.MqttError(
             f"no {self._awaited} within {self._timeout_s:g} s" if self.is_alive else self.why
         )
-
-    def _receive_first(self, size: int) -> bytes:
-        """Receive in paho's place until the first byte has come, which tells whether this is a broker."""
-        data: bytes = self._receive(size)
-        if data:
-            del self._client._sock_recv, self._client._sock_send
-            if why_no_broker(data) is not None:
-                with contextlib.suppress(OSError):
-                    data += self._receive(31)
-                raise NoBroker(why_no_broker(data))
-        return data
-
-    def _send_first(self, send: Callable[[bytes], int], data: bytes) -> int:
-        """Send in paho's place until then: who closes on what is sent may have said why before."""
-        try:
-            return send(data)
-        except BlockingIOError:
-            raise
-        except OSError:
-            with contextlib.suppress(BlockingIOError):
-                self._receive_first(1)
-            raise
 
     def _on_connect(
         self,
@@ -373,8 +336,3 @@ class Connection(aiomqtt.Client):
     def _client_connect(self) -> None:
         super()._client_connect()
         self._loop.call_soon_threadsafe(lambda: self.close() if self._is_over else None)
-
-
-def _queue_with_password(queue: Any, password: str, command: int, packet: bytearray, *rest: Any) -> Any:
-    """Queue a packet for paho, which sends a password only beside a user."""
-    return queue(command, add_password(packet, password) if command == CONNECT else packet, *rest)

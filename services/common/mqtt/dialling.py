@@ -1,6 +1,5 @@
 """How a socket to a broker comes to be: straight or through a proxy, in small segments, as a WebSocket."""
 
-import asyncio
 import contextlib
 import fcntl
 import http.client
@@ -35,17 +34,6 @@ def unsent_bytes(sock: Any) -> int:
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
-
-
-def close_at_the_second_call(paho: Any, closed: asyncio.Event) -> None:
-    """Stand in for paho's closing, which comes right after its goodbye, and again when the broker closes."""
-
-    def close() -> None:
-        vars(paho).pop("_sock_close")
-        paho._sock_close()
-        closed.set()
-
-    paho._sock_close = close
 
 
 @dataclass(frozen=True, slots=True)
