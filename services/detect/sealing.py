@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import datetime
 
-from services.common.images.jpeg import START
+from services.common.images.jpeg import START, with_exif
 from services.common.sealing.keys import read_recipient
 from services.common.wire import envelope
 from services.common.wire.faces import Face, mint
@@ -37,15 +37,10 @@ def add(image: bytes, source: Source, time: datetime | None) -> bytes:
     """
     tiff = _tiff(source, time)
     if image.startswith(START):
-        # JFIF wants its own segment first, and readers of Exif look behind it.
-        at = 4 + int.from_bytes(image[4:6]) if image[2:4] == b"\xff\xe0" else 2
-        body = b"Exif\0\0" + tiff
-        part = b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body
-    else:
-        at = 8 + 25  # the signature, and the header with its length, name and checksum
-        chunk = b"eXIf" + tiff
-        part = len(tiff).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
-    return image[:at] + part + image[at:]
+        return with_exif(image, tiff)
+    at = 8 + 25  # the signature, and the header with its length, name and checksum
+    chunk = b"eXIf" + tiff
+    return image[:at] + len(tiff).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) + image[at:]
 
 
 def _tiff(source: Source, time: datetime | None) -> bytes:

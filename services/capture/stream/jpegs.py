@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
-from services.common.images.jpeg import END_OF_SCAN, SOI, SOS, START, scan_start
+from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH, scan_start
 from services.common.images.structure import MAX_PADDING_BYTES, PADDING
 
 CHUNK_BYTES = 256 * 1024
@@ -36,6 +36,9 @@ class JpegReader:
     """Cuts JPEGs that follow each other without anything between, as `rpicam-vid` writes them.
 
     One whose end is missing ends where the next begins, or with the stream.
+
+    `jpeg.segment_at` is no help here: what can be no JPEG is given up at its first bytes, before all that it
+    announces has come.
     """
 
     def __init__(self, max_jpeg_bytes: int = MAX_JPEG_BYTES) -> None:
@@ -113,11 +116,11 @@ class JpegReader:
         if self._has_scan and head[:3] == START:
             self._take(self._position, pictures)
             return True
-        if head[0] != 0xFF or not 0xC0 <= head[1] <= 0xFF or head[1] == SOI:
-            self._restart("not_a_jpeg")
-            return True
-        if head[1] == 0xFF:
+        if head[:2] == b"\xff\xff":
             self._position += 1
+            return True
+        if head[0] != 0xFF or head[1] not in WITH_LENGTH:
+            self._restart("not_a_jpeg")
             return True
         return self._pass_segment(head)
 

@@ -1,5 +1,6 @@
 """What a JPEG says before its pixels, where it ends, and what decoding it would take; nothing is decoded."""
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,11 @@ SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Within a scan 0xFF 0x00 is a stuffed byte and D0 to D7 are restart markers: neither ends it.
 END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_HEAD = struct.Struct(">BBH")
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8), EOI})
+WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - _WITHOUT_LENGTH - {SOI}
+"""Markers of the segments that stand before a scan's data. (Those below 0xC0 are reserved.)"""
 
 UPRIGHT = 1
 """Of Exif's orientations the one that asks for nothing. 3, 6 and 8: turned by 180, 90 and 270 degrees
@@ -19,7 +25,9 @@ clockwise it is upright. 2, 4, 5 and 7 are mirrored as well. From 5 on width and
 """
 
 _APP0, _APP1 = 0xE0, 0xE1
-_MAX_SEGMENTS = 1_000
+_MOST_HEADERS = 1_000
+_MOST_SEGMENTS = 10_000
+"""Nothing real has as many; a large image made of nothing else would keep the reader busy for seconds."""
 _EXIF = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
 _ENTRY_BYTES = 12
@@ -35,22 +43,83 @@ class Segment(NamedTuple):
     end: int
 
 
+def segment_at(jpeg: bytes | memoryview, position: int) -> Segment | None:
+    """Return the segment that begins at `position`, or None if it is not all there.
+
+    Raises:
+        Refused: `bad_image`: no marker stands there; `truncated_image`: its length is none.
+    """
+    if position + 4 <= len(jpeg):
+        # Nearly all are like this; microseconds count where a frame is passed through.
+        fill, marker, length = _HEAD.unpack_from(jpeg, position)
+        end = position + 2 + length
+        if fill == 0xFF and marker in WITH_LENGTH and length >= 2 and end <= len(jpeg):
+            return Segment(marker, position + 4, end)
+    return _odd_segment_at(jpeg, position)
+
+
+def _odd_segment_at(jpeg: bytes | memoryview, position: int) -> Segment | None:
+    """Do as `segment_at`, whatever stands there: fill bytes, markers that no header has, an end."""
+    found = _MARKER.match(jpeg, position)
+    if found is None:
+        if jpeg[position : position + 1] in (b"", b"\xff"):  # nothing, or nothing but fill bytes
+            return None
+        raise Refused("bad_image", f"no marker at byte {position}")
+    start = found.end()
+    marker = jpeg[start - 1]
+    if marker in _WITHOUT_LENGTH:
+        return Segment(marker, start, start)
+    if marker in (0x00, SOI):
+        raise Refused("bad_image", f"no marker at byte {position}")
+    length = int.from_bytes(jpeg[start : start + 2])
+    end = start + length
+    if end > len(jpeg) or start + 2 > len(jpeg):
+        return None
+    if length < 2:
+        raise Refused("truncated_image", "a segment shorter than its length")
+    return Segment(marker, start + 2, end)
+
+
 def segments(jpeg: bytes | memoryview) -> Iterator[Segment]:
     """Yield the segments up to the first scan's header; of a broken JPEG those that are sound."""
     position = 2
-    for _ in range(_MAX_SEGMENTS):
-        while jpeg[position : position + 2] == b"\xff\xff":
-            position += 1
-        if position + 4 > len(jpeg) or jpeg[position] != 0xFF:
+    for _ in range(_MOST_HEADERS):
+        try:
+            segment = segment_at(jpeg, position)
+        except Refused:
             return
-        marker = jpeg[position + 1]
-        end = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4])
-        if not 0xC0 <= marker <= 0xFE or marker in (SOI, EOI) or end > len(jpeg) or end < position + 4:
+        if segment is None or segment.marker not in WITH_LENGTH:
             return
-        yield Segment(marker, position + 4, end)
-        if marker == SOS:
+        yield segment
+        if segment.marker == SOS:
             return
-        position = end
+        position = segment.end
+
+
+def walk(jpeg: bytes | memoryview) -> Iterator[Segment]:
+    """Yield all segments, those between scans too, and the end marker as the last; scans' data are passed.
+
+    Raises:
+        Refused: `bad_image` or `truncated_image`: it goes no further, and there was no end marker.
+    """
+    position = 2
+    for number in itertools.count():
+        segment = segment_at(jpeg, position)
+        if segment is None:
+            raise Refused("truncated_image", "no end marker")
+        if number >= _MOST_SEGMENTS and segment.marker != EOI:
+            raise Refused("bad_image", f"more than {_MOST_SEGMENTS} segments")
+        yield segment
+        if segment.marker == EOI:
+            return
+        position = segment.end if segment.marker != SOS else _end_of_scan(jpeg, segment.end)
+
+
+def _end_of_scan(jpeg: bytes | memoryview, position: int) -> int:
+    found = END_OF_SCAN.search(jpeg, position)
+    if found is None:
+        raise Refused("truncated_image", "no end marker")
+    return found.start()
 
 
 def scan_start(jpeg: bytes | memoryview) -> int | None:
@@ -62,9 +131,13 @@ def scan_start(jpeg: bytes | memoryview) -> int | None:
 
 
 def end_of_image(jpeg: bytes | memoryview) -> int | None:
-    """Return where the picture ends, just behind its end marker, or None if it does not."""
+    """Return where the picture ends, just behind its end marker, or None if it does not.
+
+    Behind the first scan's header it bears what `walk` does not: from a segment that is broken the next
+    marker is looked for, as decoders do.
+    """
     position = scan_start(jpeg)
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(_MOST_HEADERS):
         if position is None or (found := END_OF_SCAN.search(jpeg, position)) is None:
             return None
         position = found.start()
@@ -102,7 +175,12 @@ def with_orientation(jpeg: bytes, turn: int) -> bytes:
     if turn == UPRIGHT:
         return jpeg
     directory = struct.pack(">HHHIHHI", 1, _ORIENTATION_TAG, 3, 1, turn, 0, 0)
-    content = _EXIF + b"MM\0*" + struct.pack(">I", 8) + directory
+    return with_exif(jpeg, b"MM\0*" + struct.pack(">I", 8) + directory)
+
+
+def with_exif(jpeg: bytes, tiff: bytes) -> bytes:
+    """Return a JPEG with Exif's data in it; `jpeg` has none yet."""
+    content = _EXIF + tiff
     first = next(segments(jpeg), None)
     # JFIF and Exif each want to be first; readers take them in this order.
     place = first.end if first is not None and first.marker == _APP0 else 2

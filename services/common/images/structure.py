@@ -1,34 +1,19 @@
 """Checks an image's structure, and what decoding it would take, without decoding a pixel.
 
-JPEG after ITU-T T.81 annex B; PNG: see `png_structure`.
+JPEG after ITU-T T.81 annex B; PNG: see `png`.
 """
 
-import itertools
-import re
 from dataclasses import dataclass
 
 from services.common.errors import Refused
 from services.common.images import png
-from services.common.images.jpeg import (
-    END_OF_SCAN,
-    EOI,
-    SOI,
-    SOS,
-    START,
-    START_OF_FRAME,
-    Work,
-    read_frame_header,
-)
+from services.common.images.jpeg import SOS, START, START_OF_FRAME, Work, read_frame_header, walk
 
 MAX_PIXELS = 64_000_000
 PADDING = b"\x00\xff\r\n"
 MAX_PADDING_BYTES = 64 * 1024
 """What cameras and their drivers leave behind an image's end: the rest of a buffer, a protocol's line end.
 Capture lets the same pass."""
-_MAX_SEGMENTS = 10_000
-"""Nothing real has as many; a large image made of nothing else would keep the reader busy for seconds."""
-_FILL = re.compile(rb"\xff+")
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,29 +81,18 @@ def _measure(image: bytes) -> tuple[ImageInfo, int]:
 
 def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
     work: Work | None = None
-    position = 2
-    for number in itertools.count():
-        marker, position = _marker(image, position)
-        if marker == EOI:
-            break
-        if number >= _MAX_SEGMENTS:
-            raise Refused("bad_image", f"more than {_MAX_SEGMENTS} segments")
-        if marker in _WITHOUT_LENGTH:
-            continue
-        start, position = position + 2, _segment_end(image, position)
+    last = 0
+    for marker, start, end in walk(image):
+        last = end
         if marker in START_OF_FRAME:
-            work = _begun(work, marker, image[start:position])
+            work = _begun(work, marker, image[start:end])
         elif marker == SOS:
             if work is None:
                 raise Refused("bad_image", "a scan before the frame header")
-            work.add_scan(image[start:position])
-            found = END_OF_SCAN.search(image, position)
-            if found is None:
-                raise Refused("truncated_image", "no end marker")
-            position = found.start()
+            work.add_scan(image[start:end])
     if work is None or not work.scans:
         raise Refused("bad_image", "no picture between start and end")
-    return ImageInfo("image/jpeg", work.frame.width, work.frame.height), position
+    return ImageInfo("image/jpeg", work.frame.width, work.frame.height), last
 
 
 def _begun(work: Work | None, marker: int, content: bytes) -> Work:
@@ -129,23 +103,3 @@ def _begun(work: Work | None, marker: int, content: bytes) -> Work:
     if not 0 < frame.width * frame.height <= MAX_PIXELS:
         raise Refused("bad_dimensions", f"{frame.width}x{frame.height}")
     return Work(frame)
-
-
-def _segment_end(image: bytes, position: int) -> int:
-    """Return where the segment ends whose length field is at `position`."""
-    length = int.from_bytes(image[position : position + 2])
-    if length < 2 or position + length > len(image):
-        raise Refused("truncated_image", "ends within a segment")
-    return position + length
-
-
-def _marker(image: bytes, position: int) -> tuple[int, int]:
-    """Return the marker at `position` (fill bytes skipped) and where its segment starts."""
-    start = position
-    if (fill := _FILL.match(image, position)) is not None:
-        position = fill.end()
-    if position >= len(image):
-        raise Refused("truncated_image", "no end marker")
-    if position == start or image[position] in (0x00, SOI):
-        raise Refused("bad_image", f"no marker at byte {start}")
-    return image[position], position + 1
