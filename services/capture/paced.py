@@ -14,12 +14,9 @@ from services.capture.window import PacedWindow
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.tracing import begin
-from services.common.wire.frames import Done, Frame, encode_frame
+from services.common.wire.frames import PASSING, Done, Frame, encode_frame
 from services.common.wire.message import Message
 from services.common.wire.scope import WHOLE, Scope
-
-RETRIED = frozenset({"custody_full", "mailbox_full", "too_many_cameras"})
-"""Reasons to drop a frame that pass. Any other is about the frame itself, and would come again for ever."""
 
 
 class PacedFlow:
@@ -101,7 +98,7 @@ class PacedFlow:
     async def receive(self) -> None:
         """Let go of answered frames, for ever."""
         async for done in self._outlet.answers():
-            if done.dropped in RETRIED:
+            if done.dropped in PASSING:
                 self._window.reject(done.sequence, time.monotonic())
             elif self._window.answer(done.sequence):
                 self._note(done)

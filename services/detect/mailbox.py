@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from services.common.wire.frames import Frame
+from services.common.wire.frames import PASSING, Frame
 from services.common.wire.topics import Source
 
 
@@ -42,15 +42,15 @@ MAX_PACED_BYTES = 32 * 1024 * 1024
 
 
 class Dropped(NamedTuple):
-    """A frame that is not worked on, and why.
-
-    Attributes:
-        is_final: whether capture is told. It is not where it shall send the frame again.
-    """
+    """A frame that is not worked on, and why."""
 
     frame: Frame
     reason: str
-    is_final: bool = True
+
+    @property
+    def is_final(self) -> bool:
+        """Whether capture is told: not of a paced frame that it is to send again, or will be told of."""
+        return not (self.frame.paced and (self.reason in PASSING or self.reason == "repeated"))
 
 
 class Mailbox:
@@ -74,7 +74,7 @@ class Mailbox:
         waiting = self._cameras.get(frame.source)
         if waiting is None:
             if len(self._cameras) >= self._max_cameras:
-                return [Dropped(frame, "too_many_cameras", is_final=not frame.paced)]
+                return [Dropped(frame, "too_many_cameras")]
             waiting = self._cameras[frame.source] = []
         return _put_paced(waiting, frame) if frame.paced else _put_live(waiting, frame)
 
@@ -106,10 +106,10 @@ class Mailbox:
 
 def _put_paced(waiting: list[Frame], frame: Frame) -> list[Dropped]:
     if any(other.sequence == frame.sequence and other.time == frame.time for other in waiting):
-        return [Dropped(frame, "repeated", is_final=False)]
+        return [Dropped(frame, "repeated")]
     waiting_bytes = sum(len(other.jpeg) for other in waiting)
     if len(waiting) >= MAX_PACED or (waiting and waiting_bytes + len(frame.jpeg) > MAX_PACED_BYTES):
-        return [Dropped(frame, "mailbox_full", is_final=False)]
+        return [Dropped(frame, "mailbox_full")]
     waiting.append(frame)
     return []
 

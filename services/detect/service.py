@@ -153,7 +153,7 @@ class Service:
         lane = self._light if is_light(frame.jpeg) else self._heavy
         if frame.paced and (lane.is_working_on(frame) or self._custody.is_waiting(frame)):
             # Capture asks again for what it will be told; the answer needs no second detection.
-            self._drop([Dropped(frame, "repeated", is_final=False)])
+            self._drop([Dropped(frame, "repeated")])
         else:
             self._drop(lane.mailbox.put(frame))
 
@@ -212,7 +212,7 @@ class Service:
             self._drop([Dropped(frame, problem)], detail=refusal.detail)
         except DecoderUnavailable as error:
             problem = "decoder_unavailable"
-            self._drop([Dropped(frame, problem, is_final=not frame.paced)], detail=str(error))
+            self._drop([Dropped(frame, problem)], detail=str(error))
         else:
             span.note(seen=len(look.found), faces=len(faces))
             faces = [face.traced(span.traceparent) for face in faces]
@@ -332,10 +332,11 @@ class Service:
         self.link.publish(message)
 
     def _drop(self, dropped: Iterable[Dropped], **context: object) -> None:
-        for frame, reason, is_final in dropped:
-            _frames_dropped.count(reason, camera=str(frame.source), **context)
-            if is_final:
-                self._answer(Done(frame.source, frame.sequence, dropped=reason))
+        for each in dropped:
+            source = each.frame.source
+            _frames_dropped.count(each.reason, camera=str(source), **context)
+            if each.is_final:
+                self._answer(Done(source, each.frame.sequence, dropped=each.reason))
 
     def _answer(self, done: Done) -> None:
         self._say(encode_done(done))

@@ -1,9 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.wire.frames import Frame
+from services.common.wire.frames import PASSING, Frame
 from services.common.wire.topics import Source
-from services.detect.mailbox import MAX_PACED, MAX_PACED_BYTES, Mailbox
+from services.detect.mailbox import MAX_PACED, MAX_PACED_BYTES, Dropped, Mailbox
 from tests.detect_clips import frame
 
 
@@ -67,6 +68,16 @@ def test_camera_too_many_is_told() -> None:
     assert (dropped.reason, dropped.is_final) == ("too_many_cameras", True)
     mailbox.take()
     assert mailbox.put(live(1, "second")) == []
+
+
+@pytest.mark.parametrize("reason", sorted(PASSING))
+def test_a_live_frame_s_answer_is_awaited_and_a_paced_one_is_sent_again_without(reason: str) -> None:
+    assert Dropped(live(1), reason).is_final
+    assert not Dropped(paced(1), reason).is_final
+
+
+def test_what_is_wrong_with_a_paced_frame_itself_is_told() -> None:
+    assert Dropped(paced(1), "bad_image").is_final
 
 
 def test_live_frames_can_be_turned_away_while_paced_ones_go_on_waiting() -> None:

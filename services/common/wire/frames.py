@@ -17,6 +17,10 @@ FRAME_TYPE = "faceferry.frame.v1"
 JPEG = "image/jpeg"
 MOST_NEXT_S = 2.0
 """For longer nobody can have a camera's frames held back."""
+PASSING = frozenset({"custody_full", "decoder_unavailable", "mailbox_full", "too_many_cameras"})
+"""Reasons to drop a frame that say nothing of the frame: of a live camera a later one may be looked at, and a
+paced one is sent again. Any other would come again for ever.
+"""
 _MAX_SEQUENCE_DIGITS = 20
 
 
