@@ -1,8 +1,7 @@
 from prometheus_client import Counter, Enum, Gauge
 
 from services.common.runtime.metrics import Drops
-
-STATES = ["offline", "online", "stalled"]
+from services.common.wire.status import STATES
 
 FRAMES = Counter("faceferry_capture_frames_total", "Frames that came from a camera.", ["camera"])
 PUBLISHED = Counter("faceferry_capture_published_total", "Frames sent to detect, resends too.", ["camera"])
@@ -21,7 +20,7 @@ SKIPPED = Counter(
     ["camera", "reason"],
 )
 STARTS = Counter("faceferry_capture_starts_total", "Starts of a camera's program.", ["camera"])
-STATE = Enum("faceferry_capture_state", "What a camera does just now.", ["camera"], states=STATES)
+STATE = Enum("faceferry_capture_state", "What a camera does just now.", ["camera"], states=list(STATES))
 IN_FLIGHT = Gauge("faceferry_capture_in_flight", "Frames that detect has not answered yet.", ["camera"])
 
 

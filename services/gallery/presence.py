@@ -8,7 +8,7 @@ from typing import Final
 
 from services.common.errors import Refused
 from services.common.wire.message import Message
-from services.common.wire.status import Order, every_s, why
+from services.common.wire.status import STATES, Order, every_s, why
 from services.common.wire.topics import Source, parse_camera_topic
 from services.gallery.roll import MOST_CAMERAS
 
@@ -61,7 +61,6 @@ def of_device(state: str, *, is_silent: bool) -> str:
     return "Nothing was heard of it since the gallery was started."
 
 
-STATES = frozenset({"online", "offline", "stalled"})
 FORWARD = "forward"
 """In the place of a camera's name: the device's link to the cloud."""
 MAX_SOURCES = 10_000

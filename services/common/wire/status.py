@@ -13,6 +13,8 @@ ORDER, EVERY = "order", "every"
 """Attributes of a state: when it was said, and after how many seconds at most something is said again."""
 WHY = "why"
 """An attribute of a camera's state: what became of it, in a word of `[a-z]`."""
+STATES = ("offline", "online", "stalled")
+"""What a camera says of itself; its device's link says the first two of these."""
 LAST = 999_999
 """The number of a connection's last word, its will."""
 MOST_EVERY_S = 3600
