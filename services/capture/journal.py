@@ -1,4 +1,3 @@
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,39 +5,35 @@ from pathlib import Path
 from typing import TextIO
 
 from services.common.errors import SetupError
+from services.common.journal import Entry
 from services.common.runtime.files import private
 
 
 class Journal:
-    """Notes what became of the frames of paced files, one JSON object a line, for whoever audits a run.
-
-    `{"source": "front", "frames": 109}` when a file's length is known, `{"source": "front", "frame": 0,
-    "faces": [...]}` for each answer (with `"dropped": reason` where it is no picture), `{"source": "front",
-    "finished": true, "frames": 109}` after the last.
-    """
+    """Notes what became of the frames of paced files, in the form of `common.journal`."""
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file
 
     def length(self, camera: str, frames: int) -> None:
         """Note how many frames a file has."""
-        self._write({"source": camera, "frames": frames})
+        self._write(Entry(camera, frames=frames))
 
     def answer(self, camera: str, frame: int, faces: Sequence[str]) -> None:
         """Note the faces of a frame, all of which forward has safe."""
-        self._write({"source": camera, "frame": frame, "faces": list(faces)})
+        self._write(Entry(camera, frame, tuple(faces)))
 
     def dropped(self, camera: str, frame: int, reason: str) -> None:
         """Note a frame in which nobody will ever find a face, for it is no picture."""
-        self._write({"source": camera, "frame": frame, "faces": [], "dropped": reason})
+        self._write(Entry(camera, frame, dropped=reason))
 
     def finished(self, camera: str, frames: int) -> None:
         """Note that every frame of a file is answered."""
-        self._write({"source": camera, "finished": True, "frames": frames})
+        self._write(Entry(camera, frames=frames, is_finished=True))
 
-    def _write(self, entry: object) -> None:
+    def _write(self, entry: Entry) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(entry) + "\n")
+            self._file.write(entry.line() + "\n")
             self._file.flush()
 
 

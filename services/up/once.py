@@ -1,7 +1,6 @@
 """When a run over recordings is over, and what came of it: as capture's journal and forward's spool tell."""
 
 import asyncio
-import json
 import re
 import sqlite3
 import time
@@ -10,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from services.common.journal import Entry
 from services.forward.spool.database import connect_to_read
 from services.forward.spool.spool import DATABASE
 from services.up.blocked import ask
@@ -26,7 +26,7 @@ class SourceProgress:
     """How far one source is."""
 
     frames: int | None = None
-    answers: dict[int, list[str]] = field(default_factory=dict)
+    answers: dict[int, tuple[str, ...]] = field(default_factory=dict)
     is_finished: bool = False
 
 
@@ -59,7 +59,7 @@ class Journal:
         end = text.rfind(b"\n") + 1  # the last line may still be written
         self._offset += end
         for line in text[:end].splitlines():
-            self._note(json.loads(line))
+            self._note(Entry.read(line))
 
     @property
     def frames(self) -> int:
@@ -87,17 +87,16 @@ class Journal:
         """Whether every source has its last answer."""
         return all(source.is_finished for source in self._sources.values())
 
-    def _note(self, entry: dict[str, object]) -> None:
-        source = self._sources.get(str(entry.get("source")))
+    def _note(self, entry: Entry) -> None:
+        source = self._sources.get(entry.source)
         if source is None:
             return
-        match entry:
-            case {"frame": int(frame), "faces": [*faces]}:
-                source.answers[frame] = [str(face) for face in faces]
-            case {"finished": True}:
-                source.is_finished = True
-        if isinstance(total := entry.get("frames"), int):
-            source.frames = total
+        if entry.frame is not None:
+            source.answers[entry.frame] = entry.faces
+        if entry.is_finished:
+            source.is_finished = True
+        if entry.frames is not None:
+            source.frames = entry.frames
 
 
 @dataclass(frozen=True, slots=True)

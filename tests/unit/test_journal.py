@@ -1,0 +1,20 @@
+"""The journal's form, which others may read than ourselves."""
+
+import pytest
+
+from services.common.journal import Entry
+
+LINES = {
+    '{"source": "front", "frames": 109}': Entry("front", frames=109),
+    '{"source": "front", "frame": 0, "faces": ["a", "b"]}': Entry("front", 0, ("a", "b")),
+    '{"source": "front", "frame": 0, "faces": [], "dropped": "bad_image"}': Entry(
+        "front", 0, dropped="bad_image"
+    ),
+    '{"source": "front", "finished": true, "frames": 109}': Entry("front", frames=109, is_finished=True),
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_line_is_written_as_it_is_read(line: str) -> None:
+    assert LINES[line].line() == line
+    assert Entry.read(line) == Entry.read(line.encode()) == LINES[line]
