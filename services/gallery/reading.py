@@ -2,40 +2,18 @@
 
 from collections.abc import AsyncIterator
 
-import structlog
-
 from services.common.storage import listing
 from services.common.storage.keys import FaceKey, hour_in, parse_key
-from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.storage.objects import ObjectStore
+from services.common.storage.standing import Standing
 from services.gallery.metrics import STORE_AVAILABLE
 
-log = structlog.get_logger()
 
-
-class Looks:
+class Looks(Standing):
     """Whether the last look into the store went well; says so in the log when that changes."""
 
     def __init__(self) -> None:
-        self._why_not: str | None = None
-        STORE_AVAILABLE.set(1)
-
-    def failed(self, error: StoreUnavailable) -> None:
-        """Note that the store could not be read."""
-        if error.reason != self._why_not:
-            log.warning("gallery.store_unavailable", reason=error.reason, detail=error.detail)
-        self._why_not = error.reason
-        STORE_AVAILABLE.set(0)
-
-    def worked(self) -> None:
-        """Note that the store could be read."""
-        if self._why_not is not None:
-            log.info("gallery.store_available")
-        self._why_not = None
-        STORE_AVAILABLE.set(1)
-
-    def why_not_ready(self) -> str | None:
-        """Return None while all is well, else what is wrong (see `health.Check`)."""
-        return self._why_not
+        super().__init__(STORE_AVAILABLE, "gallery.store_available", "gallery.store_unavailable")
 
 
 QUARTERS = 96

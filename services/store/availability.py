@@ -2,17 +2,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import structlog
-
 from services.common.storage.objects import ObjectStore, StoreUnavailable
+from services.common.storage.standing import Standing
 from services.store.condition import Condition
 from services.store.metrics import AVAILABLE
 
 TICK_S = 0.25
 RETRY_AT_LEAST_EVERY_S = 2.5
 """A face that alone cannot be written is tried again so often: `/readyz` is to know soon that it could."""
-
-log = structlog.get_logger()
 
 
 class Availability:
@@ -28,22 +25,19 @@ class Availability:
         self._clock = clock
         self._condition = Condition()
         self._works_again = asyncio.Event()
-        self._why_not: str | None = "not tried yet"
-        # Reasons told since it last worked: under a flapping network they alternate with every try.
-        self._told: set[str] = set()
-        AVAILABLE.set(0)
+        self._standing = Standing(AVAILABLE, "store.available", "store.unavailable", "not tried yet")
 
     def why_not_ready(self) -> str | None:
         """Return None while all is well, else what is wrong (see `health.Check`)."""
-        return self._why_not
+        return self._standing.why_not_ready()
 
     def verify_failed(self, error: StoreUnavailable) -> None:
         """Note that the store could not be verified."""
-        self._show(error)
+        self._standing.failed(error)
 
     def verified(self) -> None:
         """Note that the store has taken a probe."""
-        self._show(None)
+        self._standing.worked()
 
     def write_started(self, face_id: str) -> None:
         """Note that a face is being written."""
@@ -106,11 +100,6 @@ class Availability:
 
     def _show(self, error: StoreUnavailable | None) -> None:
         if error is None:
-            if self._why_not is not None:
-                log.info("store.available")
-            self._told.clear()
-        elif error.reason not in self._told:
-            log.warning("store.unavailable", reason=error.reason, detail=error.detail)
-            self._told.add(error.reason)
-        self._why_not = None if error is None else error.reason
-        AVAILABLE.set(0 if error is not None else 1)
+            self._standing.worked()
+        else:
+            self._standing.failed(error)
