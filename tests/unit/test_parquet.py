@@ -105,9 +105,11 @@ def test_a_group_is_read_from_its_own_bytes_alone() -> None:
 
 
 def test_a_file_that_was_damaged_is_read_right_or_said_to_be_none() -> None:
-    data = written(some_rows(60))
+    rows = some_rows(60)
+    data = written(rows)
     footer = tables.footer_bytes(data) + tables.TAIL_BYTES
     rng = random.Random(23)
+    is_read = []
     for number in range(3_000):
         damaged = bytearray(data[: rng.randrange(len(data))] if rng.random() < 0.1 else data)
         # In one half of the tries only in what says where everything is.
@@ -115,9 +117,13 @@ def test_a_file_that_was_damaged_is_read_right_or_said_to_be_none() -> None:
         for _ in range(rng.randrange(1, 6) if damaged else 0):
             damaged[rng.randrange(start, len(damaged))] = rng.randrange(256)
         try:
-            read(bytes(damaged))
+            found = read(bytes(damaged))
         except BadParquet:
-            continue
+            is_read.append(False)
+        else:
+            assert found == rows
+            is_read.append(True)
+    assert 50 < sum(is_read) < 500, "some damage is of no account, and most is noticed"
 
 
 def test_a_column_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

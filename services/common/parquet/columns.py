@@ -80,6 +80,8 @@ def unpack(column: Column, page: bytes, count: int) -> list[Any]:
         raise BadParquet(f"{column.name}: {error}") from error
     if unpacker.unconsumed_tail:
         raise BadParquet(f"{column.name} is larger than {MOST_BYTES} bytes")
+    if not unpacker.eof:  # the checksum stands at the end, and has not been compared yet
+        raise BadParquet(f"{column.name} has no end")
     try:
         if not column.is_optional:
             return _read_plain(column.type, plain, 0, count)
