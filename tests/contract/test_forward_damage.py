@@ -172,6 +172,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], int]] = {
 }
 
 
+BORNE = {"the quarantine's root", "user_version 0", "user_version 1"}
+"""With these the file is used on: no face lies there, or an earlier version is brought up to date."""
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_file_is_replaced_once_with_all_that_can_be_read(
     folder: Path, faces: list[SpooledFace], kind: str
@@ -187,7 +191,7 @@ def test_a_damaged_file_is_replaced_once_with_all_that_can_be_read(
             spool.write(Changes([new]))
             assert spool.read(EVERYTHING).faces == [*found, new]
             spool.write(Changes(deletes=[new.id]))
-    assert len(damaged_files(folder)) <= 1
+    assert len(damaged_files(folder)) == (kind not in BORNE)
 
 
 def as_sent(one: SpooledFace) -> tuple[str, bytes]:
@@ -209,13 +213,13 @@ def test_what_is_apart_is_rescued_too(folder: Path, faces: list[SpooledFace], ki
 def test_damage_anywhere_ends_no_process_twice(folder: Path, faces: list[SpooledFace], seed: int) -> None:
     rng = random.Random(seed)
     size = (folder / DATABASE).stat().st_size
-    for _ in range(rng.choice([1, 3, 10])):
+    places = rng.choice([1, 3, 10])
+    for _ in range(places):
         overwrite(folder / DATABASE, rng.randrange(size), rng.randbytes(rng.choice([1, 8, 200, PAGE])))
     with contextlib.closing(opened(folder)) as spool:
         found = everything(spool)
-        assert {each.id for each in found} <= {each.id for each in faces} | {
-            each.id for each in everything(spool)
-        }
+        assert set(map(as_sent, found)) <= set(map(as_sent, faces))
+        assert len(found) >= FACES - 2 * places, "each place lies in two pages at most"
         spool.write(Changes([face(spool.next_sequence())]))
         assert len(everything(spool)) == len(found) + 1
         spool.tidy(is_tight=False)

@@ -60,7 +60,8 @@ def test_who_names_others_or_answers_nothing_of_ours_is_no_camera(data: bytes) -
 
 @given(st.binary(max_size=200))
 def test_no_datagram_is_too_odd(data: bytes) -> None:
-    devices(match("http://192.0.2.9/")[: len(data)] + data, "192.0.2.9", ID)
+    found = devices(match("http://192.0.2.9/")[: len(data)] + data, "192.0.2.9", ID)
+    assert {device.host for device in found} <= {"192.0.2.9"}
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,10 @@ def test_what_is_no_certificate_is_refused(der: bytes) -> None:
 @given(st.integers(0, len(DER) - 1), st.integers(0, 255))
 def test_a_certificate_with_a_wrong_byte_has_a_time_or_is_refused(at: int, byte: int) -> None:
     with contextlib.suppress(ValueError):
-        expiry_s(DER[:at] + bytes([byte]) + DER[at + 1 :])
+        changed = expiry_s(DER[:at] + bytes([byte]) + DER[at + 1 :])
+        # A year has two digits here.
+        assert datetime(1950, 1, 1, tzinfo=UTC).timestamp() <= changed
+        assert changed < datetime(2050, 1, 1, tzinfo=UTC).timestamp()
 
 
 def test_an_end_is_spoken_of_once_a_day_when_it_is_near() -> None:
