@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from services.common.images.jpeg import (
     UPRIGHT,
     end_of_image,
-    frame_size,
     orientation,
     scan_start,
     segments,
     with_orientation,
 )
+from services.common.images.structure import trim
 
 PIXELS = np.random.default_rng(3).integers(0, 255, (24, 40, 3), np.uint8)
 JPEG = cv2.imencode(".jpg", PIXELS)[1].tobytes()
@@ -32,6 +32,11 @@ def exif(order: str, entries: list[tuple[int, int, int]], before: bytes = b"") -
         directory += struct.pack(order + ("H2x" if kind == 3 else "I"), value)
     content = b"Exif\0\0" + mark + struct.pack(f"{order}I", 8 + len(before)) + before + directory + bytes(4)
     return b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
+
+
+def size_of(jpeg: bytes) -> tuple[int, int]:
+    _, info = trim(jpeg)
+    return info.width, info.height
 
 
 def beginning(*inserted: bytes, jpeg: bytes = JPEG) -> bytes:
@@ -73,7 +78,7 @@ def test_a_thumbnails_headers_are_not_the_pictures() -> None:
     thumbnail = beginning(exif("<", [(0x0112, 3, 6)]))
     segment = b"\xff\xe2" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail
     assert orientation(beginning(segment)) == UPRIGHT
-    assert frame_size(beginning(segment)) == (40, 24)
+    assert size_of(beginning(segment)) == (40, 24)
     assert end_of_image(beginning(segment)) == len(JPEG) + len(segment)
 
 
@@ -82,11 +87,11 @@ def test_a_picture_ends_at_its_end_mark_whatever_follows(jpeg: bytes) -> None:
     assert end_of_image(jpeg) == end_of_image(jpeg + JPEG) == end_of_image(jpeg + bytes(9)) == len(jpeg)
     assert end_of_image(jpeg[:-2]) is None
     assert end_of_image(jpeg[:200]) is None
-    assert frame_size(jpeg) == (40, 24)
+    assert size_of(jpeg) == (40, 24)
 
 
 def test_fill_bytes_before_a_marker_are_skipped() -> None:
-    assert frame_size(beginning(b"\xff\xff\xff")) == (40, 24)
+    assert size_of(beginning(b"\xff\xff\xff")) == (40, 24)
 
 
 @given(

@@ -148,15 +148,6 @@ def end_of_image(jpeg: bytes | memoryview) -> int | None:
     return None
 
 
-def frame_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
-    """Return the width and height that are stored, in pixels, before anything is turned."""
-    for marker, start, end in segments(jpeg):
-        if marker in START_OF_FRAME and end - start >= 6:
-            height, width = struct.unpack_from(">HH", jpeg, start + 1)
-            return width, height
-    return None
-
-
 def orientation(jpeg: bytes | memoryview) -> int:
     """Return how the picture has to be turned, as Exif numbers it; 1 where nothing sensible is said."""
     for marker, start, end in segments(jpeg):
