@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from services.common.backoff import Backoff
 from services.common.errors import SetupError
-from services.common.settings import explain
+from services.common.settings import problems_in
 from services.common.storage.addresses import DEFAULT_STORE, store_url
 from services.common.storage.locations import Folder, parse_location
 from services.common.storage.objects import StoreUnavailable
@@ -29,7 +29,7 @@ def settings_of(store: str) -> ObjectStoreSettings:
     try:
         return ObjectStoreSettings(store_url=store_url(store))
     except ValidationError as error:
-        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
+        raise SetupError("; ".join(problems_in(error))) from error
 
 
 def chosen(named: str | None) -> ObjectStoreSettings:
