@@ -10,8 +10,6 @@ with nobody. Then the same decisions in a time of their own, over the street, be
 """
 
 import argparse
-import os
-import resource
 import sys
 import tempfile
 from collections import defaultdict
@@ -121,8 +119,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Part:
     """Run everything."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
     cv2.setNumThreads(1)
     settings = DetectSettings.model_validate({"device": "stage", "detector": "yunet", "keep": "visits"})
     with open_detector(settings) as detector:

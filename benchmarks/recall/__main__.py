@@ -7,7 +7,6 @@ and at most 0.6 seconds later. Ends with status 1 if one is not.
 """
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from tests.rigs.recall.stage import Stage
 from tests.rigs.recall.trials import LEAST_PX, MOST_PX
 from tests.rigs.recall.watched import LATEST_S, LEAST_VISIT_S, SEEN, Outcome
 from tests.rigs.report.findings import Figure, Part, Table
-from tests.support import SHARED
 
 ABOUT = """
 {trials} trials from number {first} on, seed {seed}: a real clip enlarged to 640x360, 1280x720 or
@@ -59,7 +57,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Part:
     """Play, and say who is missed."""
-    os.environ.setdefault("FACEFERRY_MODEL_DIR", str(SHARED / "models"))
     cv2.setNumThreads(1)
     outcomes = play(options)
     about = ABOUT.format(

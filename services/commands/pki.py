@@ -164,7 +164,8 @@ def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> It
 
 
 def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
-    before = folder.hosts() if (folder.path / "server.crt").exists() else []
+    has_server = options.name == certificates.SERVER and (folder.path / "server.crt").exists()
+    before = folder.hosts() if has_server else []
     made = folder.renew(options.name, now, options.host, added=options.add_host)
     match options.name:
         case certificates.SERVER:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from services.common.errors import SetupError
 from services.common.runtime.queues import Backoff
-from services.common.runtime.settings import explain
+from services.common.runtime.settings import problems_in
 from services.common.storage.locations import DEFAULT_STORE, Folder, parse_location, store_url
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
@@ -28,7 +28,7 @@ def settings_of(store: str) -> ObjectStoreSettings:
     try:
         return ObjectStoreSettings(store_url=store_url(store))
     except ValidationError as error:
-        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
+        raise SetupError("; ".join(problems_in(error))) from error
 
 
 def chosen(named: str | None) -> ObjectStoreSettings:

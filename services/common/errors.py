@@ -1,4 +1,3 @@
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -17,6 +16,8 @@ MAY_BE_ALIKE = 0.65
 
 def nearest(word: str, words: Iterable[str], least: float = MAY_BE_ALIKE) -> str | None:
     """Return which of these words one is most like, if it is so much like any."""
+    import difflib  # noqa: PLC0415 - every service imports this module, and nearly none makes such a mistake
+
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=least)), None)
 
 

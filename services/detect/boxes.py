@@ -153,6 +153,11 @@ def padded(pixels: int) -> int:
     return -(-pixels // MULTIPLE_PX) * MULTIPLE_PX
 
 
+def corners_of(cells: npt.NDArray[np.intp], columns: int) -> Floats:
+    """Return column and row (n, 2) of the cells of a network's grid, which are numbered row by row."""
+    return np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
+
+
 def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Detections:
     """Keep the best of the boxes that overlap each other (greedy non-maximum suppression).
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.detect.boxes import NO_FACES, Detections, Floats
+from services.detect.boxes import NO_FACES, Detections, Floats, corners_of
 from services.detect.network import Family
 
 STRIDE = 4
@@ -48,8 +48,7 @@ def decode(outputs: list[Floats], canvas_width: int, threshold: float) -> Detect
     cells = np.flatnonzero(likely[0] >= threshold / (SURER - (SURER - 1) * threshold))
     if not len(cells):
         return NO_FACES
-    columns = canvas_width // STRIDE
-    corners = np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
+    corners = corners_of(cells, canvas_width // STRIDE)
     size = np.exp(sizes[::-1, cells].T) * STRIDE
     start = (corners + middles[::-1, cells].T + 0.5) * STRIDE - size / 2
     points = landmarks[:, cells].T.reshape(-1, 5, 2)[:, :, ::-1] * size[:, None] + start[:, None]

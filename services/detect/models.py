@@ -167,15 +167,16 @@ def look_for(name: str, model_dir: Path | None = None) -> Path | None:
     Raises:
         SetupError: neither a name nor a file.
     """
-    model = MODELS.get(name)
-    if model is None:
-        if not _is_file(Path(name)):
-            raise SetupError(
-                f"FACEFERRY_MODEL: {name[:200]!r} is neither a file nor one of {', '.join(YUNETS)}"
-            )
-        return Path(name)
-    found = find(model, search_folders(model_dir))
+    if name not in MODELS:
+        return _own_file(name)
+    found = find(MODELS[name], search_folders(model_dir))
     return found.path if found.state == "ok" else None
+
+
+def _own_file(name: str) -> Path:
+    if not _is_file(Path(name)):
+        raise SetupError(f"FACEFERRY_MODEL: {name[:200]!r} is neither a file nor one of {', '.join(YUNETS)}")
+    return Path(name)
 
 
 def locate(name: str, model_dir: Path | None = None) -> tuple[str, Path]:
@@ -189,10 +190,12 @@ def locate(name: str, model_dir: Path | None = None) -> tuple[str, Path]:
         SetupError: neither a name nor a file.
         ModelUnavailable: it could not be downloaded.
     """
-    path = look_for(name, model_dir)
-    if path is not None:
-        return (name if name in MODELS else _plain_name(path)), path
+    if name not in MODELS:
+        path = _own_file(name)
+        return _plain_name(path), path
     found = find(MODELS[name], search_folders(model_dir))
+    if found.state == "ok" and found.path is not None:
+        return name, found.path
     if found.state == "corrupted":
         log.warning("detect.model_corrupted", model=name, path=str(found.path))
     return name, fetch(MODELS[name], cache_folder())

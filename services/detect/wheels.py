@@ -82,15 +82,11 @@ def _download(wheel: Wheel, place: Path) -> Path:
 
 
 def _run_pip(*arguments: str) -> None:
+    # -P: not what is called pip in the current folder.
+    command = [sys.executable, "-P", "-m", "pip", *arguments]
     try:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "pip",
-                *arguments,
-            ],  # -P: not what is called pip in the current folder
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

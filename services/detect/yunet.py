@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from services.detect.boxes import NO_FACES, Detections, Floats
+from services.detect.boxes import NO_FACES, Detections, Floats, corners_of
 from services.detect.network import Family
 
 STRIDES = (8, 16, 32)
@@ -30,7 +30,7 @@ def decode(outputs: list[Floats], canvas_width: int, threshold: float) -> Detect
     # Few cells pass: gathered first, they are computed all at once.
     stride = np.repeat(np.array(STRIDES, np.float32), counts)[:, None]
     corners = np.concatenate(
-        [_corners(cell, canvas_width // each) for cell, each in zip(cells, STRIDES, strict=True)]
+        [corners_of(cell, canvas_width // each) for cell, each in zip(cells, STRIDES, strict=True)]
     )
     box = _gather(boxes, cells)
     sizes = np.exp(box[:, 2:]) * stride
@@ -38,11 +38,6 @@ def decode(outputs: list[Floats], canvas_width: int, threshold: float) -> Detect
     points = (_gather(landmarks, cells).reshape(-1, 5, 2) + corners[:, None]) * stride[:, None]
     scores = np.sqrt(np.minimum(_gather(squares, cells), 1))
     return Detections(np.hstack([starts, sizes]), scores, points)
-
-
-def _corners(cells: npt.NDArray[np.intp], columns: int) -> Floats:
-    """Return column and row (n, 2) of a grid's cells."""
-    return np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
 
 
 def _gather(levels: list[Floats], cells: list[npt.NDArray[np.intp]]) -> Floats:

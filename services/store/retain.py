@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from services.common.errors import SetupError
 from services.common.retention import Retention, parse_retention
 from services.common.retention_settings import RetentionSettings
-from services.common.runtime.settings import explain
+from services.common.runtime.settings import problems_in
 from services.common.storage.backends import open_store
 from services.common.storage.index.rows import ROOT as INDEX
 from services.common.storage.locations import Bucket, parse_location
@@ -87,7 +87,7 @@ def _settings(store_url: str | None, days: str | None) -> RetainSettings:
     try:
         settings = RetainSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
+        raise SetupError("; ".join(problems_in(error))) from error
     if "retain_days" not in settings.model_fields_set:
         raise SetupError("FACEFERRY_RETAIN_DAYS (or --days) is not set: a number of days, or forever")
     return settings

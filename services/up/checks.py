@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.capture.settings import CaptureSettings
 from services.common.errors import SetupError
-from services.common.runtime.settings import explain
+from services.common.runtime.settings import problems_in
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
@@ -43,7 +43,7 @@ def check_settings(chosen: Mapping[str, str], *, has_gallery: bool) -> None:
         try:
             settings(**known)
         except ValidationError as error:
-            problems |= dict.fromkeys(explain(dict(problem)) for problem in error.errors())
+            problems |= dict.fromkeys(problems_in(error))
     if problems:
         raise SetupError("; ".join(problems))
 
@@ -62,7 +62,7 @@ async def check_store(url: str, called: str) -> None:
         async with asyncio.timeout(TIMEOUT_S), open_store(ObjectStoreSettings(store_url=url)) as objects:
             await _verify(objects)
     except ValidationError as error:
-        raise SetupError("; ".join(explain(dict(problem)) for problem in error.errors())) from error
+        raise SetupError("; ".join(problems_in(error))) from error
     except (StoreUnavailable, TimeoutError) as error:
         raise SetupError(f"{called} cannot be written: {str(error) or 'no answer'}") from error
 

@@ -21,12 +21,9 @@ _LEFT_OUT = {"service", "level", "timestamp", "event"}
 
 def render(name: str, line: str, *, is_coloured: bool) -> str:
     """Return one line for people from a service's line, which is JSON if it is a log event."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
+    event = _parsed(line)
     level = ""
-    if isinstance(event, dict) and "event" in event:
+    if "event" in event:
         level = str(event.get("level", ""))
         details = " ".join(f"{key}={value}" for key, value in event.items() if key not in _LEFT_OUT)
         line = f"{event['event']} {details}".rstrip()
@@ -41,11 +38,7 @@ def render(name: str, line: str, *, is_coloured: bool) -> str:
 
 def problem_of(line: str) -> str:
     """Return the sentence for the user within a service's last line before it gave up."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return line
-    return str(event.get("problem", line)) if isinstance(event, dict) else line
+    return str(_parsed(line).get("problem", line))
 
 
 def ended_in(line: str) -> str | None:
@@ -67,13 +60,17 @@ def second_choice_in(line: str) -> str | None:
 
 def _event(line: str, name: str) -> dict[str, object]:
     """Return a service's line as the event of that name; empty if it is another."""
-    if name not in line:
-        return {}
+    event = _parsed(line) if name in line else {}
+    return event if event.get("event") == name else {}
+
+
+def _parsed(line: str) -> dict[str, object]:
+    """Return the JSON object that a line is; empty if it is none."""
     try:
-        event = json.loads(line)
+        parsed = json.loads(line)
     except ValueError:
         return {}
-    return event if isinstance(event, dict) and event.get("event") == name else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 class Console:

@@ -251,7 +251,7 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
     try:
         return settings()
     except ValidationError as error:
-        _refuse([explain(dict(problem)) for problem in error.errors()])
+        _refuse(problems_in(error))
 
 
 def variables_of(settings: type[Settings]) -> set[str]:
@@ -276,8 +276,12 @@ def describe(settings: type[Settings]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def explain(problem: dict[str, Any]) -> str:
-    """Return what is wrong with a setting, in one line: one of the problems of a `ValidationError`."""
+def problems_in(error: ValidationError) -> list[str]:
+    """Return what is wrong with settings, a line each."""
+    return [_explain(dict(problem)) for problem in error.errors()]
+
+
+def _explain(problem: dict[str, Any]) -> str:
     message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
     if problem["loc"]:
         message = f"{PREFIX}{str(problem['loc'][0]).upper()}: {message}"
