@@ -1,2 +1,2 @@
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 """Of the whole project; the containers hold its sources without the package's own metadata."""

@@ -85,6 +85,9 @@ def test_where_no_service_is_known_it_says_how_to_name_one() -> None:
 
 def test_the_version_is_that_of_the_project() -> None:
     assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"appVersion: {VERSION}" in (ROOT / "deploy/chart/Chart.yaml").read_text()
+    released = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert released[0] == VERSION
     assert faceferry("--version").stdout == f"faceferry {VERSION}\n"
 
 
