@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn, cast
 
 from services.commands.arguments import Parser
-from services.common.errors import SetupError, nearest
+from services.common.errors import SetupError, did_you_mean
 from services.common.runtime.lifecycle import EXIT_SETUP, setup_error_in
 from services.common.runtime.logging import configure_logging
 from services.common.version import VERSION
@@ -133,8 +133,7 @@ def _explain(name: str) -> int:
     is_asked = name in ("", "-h", "--help")
     out = sys.stdout if is_asked else sys.stderr
     if not is_asked:
-        near = nearest(name, (*COMMANDS, *SERVICES))
-        meant = f", did you mean {near}?" if near else ""
+        meant = did_you_mean(name, (*COMMANDS, *SERVICES))
         print(f"faceferry: there is no command {name!r}{meant}\n", file=out)
     print("usage: faceferry COMMAND [--help]\n", file=out)
     for command, does in COMMANDS.items():

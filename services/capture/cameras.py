@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 from services.capture.options import QUERIED, Options, may_be_ours, parse_option, takes
 from services.capture.topic import parse_topic
-from services.common.errors import SetupError, nearest
+from services.common.errors import SetupError, did_you_mean
 from services.common.runtime.files import file_url, unquote_path
 from services.common.wire.scope import MOST_POLYGONS
 from services.common.wire.topics import NAME_PATTERN, RESERVED_CAMERAS, is_name
@@ -85,8 +85,7 @@ def parse_camera(text: str) -> Camera:
         raise SetupError(f"a camera cannot be named {name!r}: that topic is the service's")
     scheme = match[1] if (match := _SCHEME.match(url)) else ""
     if scheme not in SCHEMES or (scheme != "exec" and not url.startswith(f"{scheme}://")):
-        near = nearest(scheme, SCHEMES)
-        meant = f" (did you mean {near}?)" if near and near != scheme else ""
+        meant = did_you_mean(scheme, SCHEMES)
         raise SetupError(f"camera {name!r}: the URL starts with none of {', '.join(SCHEMES)}{meant}")
     url, pairs = _split_command(url) if scheme == "exec" else _split_query(url, scheme)
     options = _together(name, [parse_option(name, scheme, *pair) for pair in pairs])

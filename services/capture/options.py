@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.errors import SetupError, nearest
+from services.common.errors import SetupError, did_you_mean, nearest
 from services.common.runtime.trust import Trust
 from services.common.wire.scope import MOST_FACE_PX, Mask, Scope, read_mask
 
@@ -106,16 +106,16 @@ def parse_option(camera: str, scheme: str, name: str, value: str) -> tuple[str, 
 
 
 def _no_option(scheme: str, name: str) -> str:
-    near = nearest(name, takes(scheme))
+    meant = did_you_mean(name, takes(scheme))
     # In a broker's address a word that is like none may be a part of a password with a `?`.
-    what = f"no option {name[:40]!r}" if near or not scheme.startswith("mqtt") else "no such option"
-    meant = f", did you mean {near}? " if near else "; "
+    what = f"no option {name[:40]!r}" if meant or not scheme.startswith("mqtt") else "no such option"
     own = ""
     if scheme in QUERIED:
         own = f"; if the camera wants it, write it as %{ord(name[0]):02x}{name[1:]}"
     elif scheme != "exec":
         own = "; a '?' in a name is written as %3F"
-    return f"{scheme} takes {what}{meant}there are {', '.join(sorted(takes(scheme)))}{own}"
+    listed = f"there are {', '.join(sorted(takes(scheme)))}"
+    return f"{scheme} takes {what}{f'{meant} ' if meant else '; '}{listed}{own}"
 
 
 def _size(text: str) -> Size:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import NoReturn, TypeVar
 
-from services.common.errors import nearest
+from services.common.errors import did_you_mean
 from services.common.runtime.addresses import mqtt_url
 from services.common.runtime.lifecycle import EXIT_SETUP
 from services.common.runtime.settings import shown
@@ -25,8 +25,8 @@ class Parser(argparse.ArgumentParser):
         except TypeError:  # with commands of its own: theirs come behind them
             options, unknown = self.parse_known_args(arguments)
         if unknown:
-            near = nearest(unknown[0].partition("=")[0], self._option_string_actions)
-            self.error(f"there is no argument {unknown[0]}" + (f", did you mean {near}?" if near else ""))
+            meant = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"there is no argument {unknown[0]}{meant}")
         return options
 
     def error(self, message: str) -> NoReturn:

@@ -21,6 +21,21 @@ def nearest(word: str, words: Iterable[str], least: float = MAY_BE_ALIKE) -> str
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=least)), None)
 
 
+def did_you_mean(word: str, words: Iterable[str], prefix: str = "") -> str:
+    """Return the end of a message about a word that is unknown: which other may have been meant.
+
+    Args:
+        word: as it was given.
+        words: those that there are.
+        prefix: is put before the one that is named.
+
+    Returns:
+        `, did you mean {prefix}{other}?`, or `""` where none is like it.
+    """
+    near = nearest(word, words)
+    return f", did you mean {prefix}{near}?" if near and near != word else ""
+
+
 _REASON = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from services.common.errors import nearest
+from services.common.errors import did_you_mean
 
 PREFIX: Final = "FACEFERRY_"
 _SERVICES = """
@@ -69,6 +69,6 @@ def _is_known(name: str) -> bool:
 
 
 def _line(name: str) -> str:
-    near = nearest(name.upper().removeprefix(PREFIX), OF_SERVICES | OF_OTHERS)
     said = name[:100] if name.isprintable() else ascii(name[:100])
-    return f"{said}: unknown, " + (f"did you mean {PREFIX}{near}?" if near else "nobody reads it")
+    meant = did_you_mean(name.upper().removeprefix(PREFIX), OF_SERVICES | OF_OTHERS, PREFIX)
+    return f"{said}: unknown{meant or ', nobody reads it'}"
