@@ -7,8 +7,8 @@ import os
 import sys
 from typing import NoReturn, cast
 
-from services.commands.arguments import Parser
 from services.common.errors import SetupError, did_you_mean
+from services.common.runtime.arguments import Parser
 from services.common.runtime.lifecycle import EXIT_SETUP, setup_error_in
 from services.common.runtime.logging import configure_logging
 from services.common.version import VERSION

@@ -11,8 +11,8 @@ from services.capture.onvif.asking import Login
 from services.capture.onvif.discovery import PORT, Device, named
 from services.capture.onvif.search import WAIT_S, AskLogin, network_cameras, search
 from services.capture.source.devices import FoundCamera, cameras_of_this_machine
-from services.commands.arguments import host, matching, port, seconds
 from services.common.errors import SetupError
+from services.common.runtime.arguments import host, matching, port, seconds
 
 MOST_WAIT_S = 60.0
 

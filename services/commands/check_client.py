@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.commands.arguments import broker, name, port, seconds
 from services.common.errors import SetupError
+from services.common.runtime.arguments import broker, name, port, seconds
 from services.conformance.camera_judge import CameraJudge
 from services.conformance.detector_judge import DetectorJudge
 from services.conformance.face_judge import FaceJudge

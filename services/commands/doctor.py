@@ -157,17 +157,12 @@ async def _store(url: str) -> Finding:
 
 
 async def _cloud() -> Finding:
-    from pydantic import ValidationError  # noqa: PLC0415
-
     from services.common.mqtt.broker import Broker  # noqa: PLC0415
-    from services.common.runtime.settings import CloudSettings, problems_in  # noqa: PLC0415
+    from services.common.runtime.settings import CloudSettings, read  # noqa: PLC0415
 
     if not os.environ.get("FACEFERRY_CLOUD_MQTT_URL"):
         return Finding(is_fine=True, text="FACEFERRY_CLOUD_MQTT_URL names no broker here")
-    try:
-        brokers = Broker.cloud(CloudSettings())
-    except ValidationError as error:
-        return Finding(is_fine=False, text="; ".join(problems_in(error)))
+    brokers = Broker.cloud(read(CloudSettings))
     found = await asyncio.gather(*(_look_at(broker) for broker in brokers))
     is_any_there = any(is_there for is_there, _ in found)
     return Finding(

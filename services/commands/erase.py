@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.commands.arguments import matching, name, seconds, time
 from services.commands.stores import to_read
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import BrokenLog, Entry, Kind, Sign, Verify
@@ -16,6 +15,7 @@ from services.common.erasure.finding import Found, look, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import Selection, check
 from services.common.errors import Refused, SetupError
+from services.common.runtime.arguments import matching, name, seconds, time
 from services.common.storage.backends import open_store
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.storage.visits import is_visit

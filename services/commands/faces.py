@@ -9,9 +9,9 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from services.commands.arguments import whole
 from services.commands.stores import to_read
 from services.common.errors import SetupError
+from services.common.runtime.arguments import whole
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.listing import StoredFace, days_after, last_day, newest_first

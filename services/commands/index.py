@@ -5,9 +5,9 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from services.commands.arguments import day, whole
 from services.commands.stores import patiently, to_read
 from services.common.errors import SetupError
+from services.common.runtime.arguments import day, whole
 from services.common.runtime.queues import Backoff
 from services.common.storage import keys
 from services.common.storage.backends import open_store

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import aiohttp
 
-from services.commands.arguments import address
 from services.commands.status_facts import (
     KNOWN_BY,
     Answer,
@@ -23,6 +22,7 @@ from services.commands.status_facts import (
     put_together,
 )
 from services.common.errors import SetupError
+from services.common.runtime.arguments import address
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 

@@ -7,11 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from services.common.errors import SetupError
 from services.common.runtime.queues import Backoff
-from services.common.runtime.settings import problems_in
+from services.common.runtime.settings import read
 from services.common.storage.locations import DEFAULT_STORE, Folder, parse_location, store_url
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
@@ -25,10 +23,7 @@ def settings_of(store: str) -> ObjectStoreSettings:
     Raises:
         SetupError: it cannot be one.
     """
-    try:
-        return ObjectStoreSettings(store_url=store_url(store))
-    except ValidationError as error:
-        raise SetupError("; ".join(problems_in(error))) from error
+    return read(ObjectStoreSettings, store_url=store_url(store))
 
 
 def chosen(named: str | None) -> ObjectStoreSettings:

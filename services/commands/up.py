@@ -1,7 +1,7 @@
 import argparse
 import os
 
-from services.commands.arguments import seconds
+from services.common.runtime.arguments import seconds
 from services.common.runtime.lifecycle import run_until_stopped
 from services.common.storage.locations import DEFAULT_STORE
 from services.detect.choice import DETECTORS

@@ -6,7 +6,12 @@ from services.common.retention import FOREVER, Retention, parse_retention
 from services.common.runtime.settings import Settings
 
 
-def _retain_days(text: str) -> str:
+def checked_days(text: str) -> str:
+    """Return the text of a number of days, or `forever`.
+
+    Raises:
+        ValueError: it is neither; says what is wanted.
+    """
     parse_retention(text)
     return text
 
@@ -14,7 +19,7 @@ def _retain_days(text: str) -> str:
 class RetentionSettings(Settings):
     """What everybody has to agree on who holds faces or shows them."""
 
-    retain_days: Annotated[str, AfterValidator(_retain_days)] = Field(
+    retain_days: Annotated[str, AfterValidator(checked_days)] = Field(
         FOREVER,
         description="days that a face is kept, wherever it is, from when its frame was taken; or forever",
     )

@@ -9,12 +9,11 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
 from services.common.errors import SetupError
-from services.common.retention import Retention, parse_retention
-from services.common.retention_settings import RetentionSettings
-from services.common.runtime.settings import problems_in
+from services.common.retention import Retention
+from services.common.retention_settings import RetentionSettings, checked_days
+from services.common.runtime.arguments import checked
+from services.common.runtime.settings import read
 from services.common.storage.backends import open_store
 from services.common.storage.index.rows import ROOT as INDEX
 from services.common.storage.locations import Bucket, parse_location
@@ -38,16 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     )
     parser.add_argument("--store", metavar="URL_OR_PATH", help=f"default: {default}")
     parser.add_argument(
-        "--days", type=_days, metavar="DAYS", help="for how long, or forever; default: FACEFERRY_RETAIN_DAYS"
+        "--days",
+        type=checked(checked_days),
+        metavar="DAYS",
+        help="for how long, or forever; default: FACEFERRY_RETAIN_DAYS",
     )
-
-
-def _days(text: str) -> str:
-    try:
-        parse_retention(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
-    return text
 
 
 def run(options: argparse.Namespace, store_url: str | None) -> int:
@@ -84,10 +78,7 @@ class _Findings:
 
 def _settings(store_url: str | None, days: str | None) -> RetainSettings:
     given = {"store_url": store_url, "retain_days": days}
-    try:
-        settings = RetainSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise SetupError("; ".join(problems_in(error))) from error
+    settings = read(RetainSettings, **{name: value for name, value in given.items() if value is not None})
     if "retain_days" not in settings.model_fields_set:
         raise SetupError("FACEFERRY_RETAIN_DAYS (or --days) is not set: a number of days, or forever")
     return settings

@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from services.capture.settings import CaptureSettings
 from services.common.errors import SetupError
-from services.common.runtime.settings import problems_in
+from services.common.runtime.settings import BadSettings, read
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
@@ -32,7 +30,7 @@ def check_settings(chosen: Mapping[str, str], *, has_gallery: bool) -> None:
         has_gallery: whether there is one.
 
     Raises:
-        SetupError: some cannot be meant; one line that names all of them.
+        BadSettings: some cannot be meant; each problem once.
     """
     given: dict[str, Any] = {**_BROKERS, **chosen}
     problems: dict[str, None] = {}
@@ -41,11 +39,11 @@ def check_settings(chosen: Mapping[str, str], *, has_gallery: bool) -> None:
             continue
         known = {name: value for name, value in given.items() if name in settings.model_fields}
         try:
-            settings(**known)
-        except ValidationError as error:
-            problems |= dict.fromkeys(problems_in(error))
+            read(settings, **known)
+        except BadSettings as error:
+            problems |= dict.fromkeys(error.problems)
     if problems:
-        raise SetupError("; ".join(problems))
+        raise BadSettings(list(problems))
 
 
 async def check_store(url: str, called: str) -> None:
@@ -59,10 +57,9 @@ async def check_store(url: str, called: str) -> None:
         SetupError: it cannot; one line that says why.
     """
     try:
-        async with asyncio.timeout(TIMEOUT_S), open_store(ObjectStoreSettings(store_url=url)) as objects:
+        settings = read(ObjectStoreSettings, store_url=url)
+        async with asyncio.timeout(TIMEOUT_S), open_store(settings) as objects:
             await _verify(objects)
-    except ValidationError as error:
-        raise SetupError("; ".join(problems_in(error))) from error
     except (StoreUnavailable, TimeoutError) as error:
         raise SetupError(f"{called} cannot be written: {str(error) or 'no answer'}") from error
 

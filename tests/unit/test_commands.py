@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.commands import up
-from services.commands.arguments import Parser
+from services.common.runtime.arguments import Parser
 from services.common.sealing.age import new_identity
 from tests.support import faceferry
 

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from services.common.errors import SetupError
 from services.common.runtime.addresses import MOST_SECRET_BYTES, Alpn, BrokerUrls, HostName, MqttUrl, ProxyUrl
 from services.common.runtime.logging import LogFormat, LogLevel
 from services.common.runtime.variables import PREFIX
@@ -249,9 +250,37 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
     if arguments:
         _refuse([f"unknown argument {arguments[0]!r}: settings come from the environment, see --help"])
     try:
-        return settings()
+        return read(settings)
+    except BadSettings as error:
+        _refuse(error.problems)
+
+
+class BadSettings(SetupError):
+    """Settings that are missing or cannot be used.
+
+    Args:
+        problems: what is wrong, a line each, which names its variable.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def read(settings: type[S], **given: Any) -> S:
+    """Return settings from the environment, as commands read them; services use `load`.
+
+    Args:
+        settings: their class.
+        given: values by their fields' names, which stand whatever the environment says.
+
+    Raises:
+        BadSettings: some are missing or cannot be used.
+    """
+    try:
+        return settings(**given)
     except ValidationError as error:
-        _refuse(problems_in(error))
+        raise BadSettings([_explain(dict(problem)) for problem in error.errors()]) from error
 
 
 def variables_of(settings: type[Settings]) -> set[str]:
@@ -274,11 +303,6 @@ def describe(settings: type[Settings]) -> str:
         lines.append(f"  {PREFIX}{name.upper()}{also}  [{default}]")
         lines.append(f"      {field.description}")
     return "\n".join(lines) + "\n"
-
-
-def problems_in(error: ValidationError) -> list[str]:
-    """Return what is wrong with settings, a line each."""
-    return [_explain(dict(problem)) for problem in error.errors()]
 
 
 def _explain(problem: dict[str, Any]) -> str:

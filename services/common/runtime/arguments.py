@@ -1,4 +1,4 @@
-"""The kinds of arguments that commands take; what is none is an error in one line, and nothing is done."""
+"""Command lines, and the kinds of arguments on them; a wrong one is an error in one line, status 2."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -34,20 +34,32 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_SETUP, f"{self.prog}: error: {shown(message)} (see {self.prog} --help)\n")
 
 
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a parser for argparse that passes on what `parse` says in its ValueError."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
+
+    return read
+
+
 def wanted(what: str, parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return what reads an argument for argparse, and says what is wanted where `parse` raises ValueError."""
+    """Return a parser for argparse that says what is wanted where `parse` raises ValueError."""
 
     def read(text: str) -> T:
         try:
             return parse(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{what} is wanted, not {text!r}") from None
+            raise ValueError(f"{what} is wanted") from None
 
-    return read
+    return checked(read)
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return what reads a whole number of a range."""
+    """Return a parser of whole numbers from `least` to `most`, both included."""
 
     def parse(text: str) -> int:
         digits = text.removeprefix("-")
@@ -61,7 +73,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def seconds(most: float, *, may_be_none: bool = False) -> Callable[[str], float]:
-    """Return what reads a time in seconds, up to `most`; 0 only where it may be none."""
+    """Return a parser of times in seconds, up to `most`; 0 only where it `may_be_none`."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -73,7 +85,7 @@ def seconds(most: float, *, may_be_none: bool = False) -> Callable[[str], float]
 
 
 def matching(what: str, is_one: Callable[[str], bool]) -> Callable[[str], str]:
-    """Return what reads a text that has to be of a kind."""
+    """Return a parser of texts for which `is_one` holds; `what` names them in the error."""
 
     def parse(text: str) -> str:
         if not is_one(text):
