@@ -17,12 +17,12 @@ from services.commands.status_facts import (
     Answer,
     CameraState,
     LastFace,
-    Samples,
     Status,
     put_together,
 )
 from services.common.errors import SetupError
 from services.common.runtime.arguments import address
+from services.common.runtime.metrics import Samples
 
 _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from prometheus_client.parser import text_string_to_metric_families
+from services.common.runtime.metrics import Samples
 
 KNOWN_BY = {
     "capture": "faceferry_capture_frames",
@@ -13,35 +13,6 @@ KNOWN_BY = {
     "gallery": "faceferry_gallery_viewers",
 }
 """Of each service a metric that no other has."""
-
-Labels = Mapping[str, str]
-
-
-class Samples:
-    """What one process says at /metrics.
-
-    Args:
-        text: in Prometheus' text format.
-
-    Raises:
-        ValueError: it is in no such format.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.families: set[str] = set()
-        self._by_name: dict[str, list[tuple[Labels, float]]] = {}
-        for family in text_string_to_metric_families(text):
-            self.families.add(family.name)
-            for sample in family.samples:
-                self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
-
-    def of(self, name: str) -> list[tuple[Labels, float]]:
-        """Return the samples of a name, with their labels."""
-        return self._by_name.get(name, [])
-
-    def total(self, name: str, **labels: str) -> float:
-        """Return the sum of those that have these labels."""
-        return sum(value for given, value in self.of(name) if labels.items() <= given.items())
 
 
 @dataclass(frozen=True, slots=True)

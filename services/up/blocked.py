@@ -9,13 +9,12 @@ from pathlib import Path
 
 import aiohttp
 
+from services.common.runtime.metrics import Samples
+
 TIMEOUT_S = 10.0
 NO_ROOM_BYTES = 1024 * 1024
 """With less on its disk a spool is as good as full."""
 
-_CAMERA = re.compile(
-    r'^faceferry_capture_state\{camera="([^"]+)",faceferry_capture_state="(\w+)"\} 1', re.MULTILINE
-)
 _FULL = re.compile(r"\bfull\b|No space left")
 _IN_THE_DOCUMENTS = "docs/troubleshooting.md, 'What keeps the store from its bucket', has each reason"
 
@@ -112,14 +111,23 @@ async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames
         folder: where they wait.
         has_frames: whether a frame was ever answered.
     """
-    services = {name: _checks(await ask(port, "readyz")) for name, port in ports.items()}
-    cameras = dict(_CAMERA.findall(await ask(ports["capture"], "metrics")))
+    services = {name: _checks(await _ask(port, "readyz")) for name, port in ports.items()}
+    states = (await samples_of(ports["capture"])).of("faceferry_capture_state")
+    cameras = {labels["camera"]: labels["faceferry_capture_state"] for labels, value in states if value == 1}
     disk = os.statvfs(folder)
     return Findings(services, store, folder, disk.f_bavail * disk.f_frsize, cameras, has_frames)
 
 
-async def ask(port: int, page: str) -> str:
-    """Return what a service of this machine answers; nothing if it does not."""
+async def samples_of(port: int) -> Samples:
+    """Return the metrics of a service on this machine; none if it does not answer."""
+    try:
+        return Samples(await _ask(port, "metrics"))
+    except ValueError:
+        return Samples("")
+
+
+async def _ask(port: int, page: str) -> str:
+    """Return a page of a service on this machine; `""` if it does not answer."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,

@@ -1,7 +1,6 @@
 """When a run over recordings is over, and what came of it: as capture's journal and forward's spool tell."""
 
 import asyncio
-import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -12,13 +11,9 @@ from pathlib import Path
 from services.common.journal import Entry
 from services.forward.spool.database import connect_to_read
 from services.forward.spool.spool import DATABASE
-from services.up.blocked import ask
+from services.up.blocked import samples_of
 
 POLL_S = 0.1
-_DETECTOR = re.compile(r'^faceferry_detect_detector_info\{.*?detector="([^"]+)".*\} 1', re.MULTILINE)
-
-_SIGHTS = re.compile(r"^faceferry_forward_sights_total (\S+)", re.MULTILINE)
-_VISITS = re.compile(r'^faceferry_forward_wanted_total\{why="first"\} (\S+)', re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -197,14 +192,14 @@ async def finish(
 
 async def detector_of(port: int) -> str:
     """Return which detector works, from detect's own metrics; empty while it does not say."""
-    found = _DETECTOR.search(await ask(port, "metrics"))
-    return found[1] if found else ""
+    found = (await samples_of(port)).of("faceferry_detect_detector_info")
+    return next((labels["detector"] for labels, value in found if value == 1), "")
 
 
 async def sights_and_visits(port: int) -> tuple[int | None, int | None]:
-    """Return of how many faces forward was asked, and the visits it made of them, or None if it is mute."""
-    metrics = await ask(port, "metrics")
-    sights, visits = _SIGHTS.search(metrics), _VISITS.search(metrics)
-    if sights is None:
+    """Return how many faces forward was asked about and of how many visits; None for both if it is silent."""
+    samples = await samples_of(port)
+    if not samples.of("faceferry_forward_sights_total"):
         return None, None
-    return int(float(sights[1])), int(float(visits[1])) if visits else 0
+    visits = samples.total("faceferry_forward_wanted_total", why="first")
+    return int(samples.total("faceferry_forward_sights_total")), int(visits)

@@ -1,13 +1,12 @@
 """All four services and both brokers on this machine, as children of one process."""
 
 import asyncio
-import contextlib
 import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.capture.cameras import parse_camera
@@ -88,7 +87,8 @@ async def _up(request: Request, console: Console, mark: str) -> int:
         sweep.end, mark
     )  # a camera's program may have left something that keeps the camera
     await check_store(url, called)
-    with _alone(folder, url):
+    # Two runs must not use one spool and one journal.
+    with lock.alone(folder, f"another `faceferry up` is already filling {url}"):
         plan = Plan(
             device=device,
             cameras=cameras,
@@ -216,15 +216,6 @@ def default_source(console: Console, folder: Path, *, is_once: bool) -> tuple[st
     console.line("up", f"no camera found: playing a short demonstration clip{again}")
     clip = file_url(demo_clip(folder))
     return (clip if is_once else f"{clip}?loop=1"), True
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, url: str) -> Iterator[None]:
-    """Keep two runs from using one spool and one journal."""
-    with lock.held(folder) as is_ours:
-        if not is_ours:
-            raise SetupError(f"another `faceferry up` is already filling {url}")
-        yield
 
 
 def _make(folder: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from services.commands.status import duration, screen
-from services.commands.status_facts import Answer, Samples, Status, put_together
+from services.commands.status_facts import Answer, Status, put_together
+from services.common.runtime.metrics import Samples
 from services.forward.lasts import MOST_CAMERAS, LastFaces
 from services.forward.metrics import LAST_FACE_AT
 

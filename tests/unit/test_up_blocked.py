@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.up import blocked, once
 from services.up.blocked import Findings, cause
 
 FINE = Findings(
@@ -73,3 +74,40 @@ def wrong(service: str, check: str, said: str) -> Findings:
 def test_what_blocks_a_run_is_said_with_what_to_do(found: Findings, said: str) -> None:
     assert cause(found).startswith(said)
     assert "nothing moved" not in cause(found)
+
+
+METRICS = """\
+# TYPE faceferry_capture_state gauge
+faceferry_capture_state{camera="front",faceferry_capture_state="online"} 0.0
+faceferry_capture_state{camera="front",faceferry_capture_state="stalled"} 1.0
+# TYPE faceferry_detect_detector_info gauge
+faceferry_detect_detector_info{detector="haar",model=""} 1.0
+# TYPE faceferry_forward_sights counter
+faceferry_forward_sights_total 12.0
+# TYPE faceferry_forward_wanted counter
+faceferry_forward_wanted_total{why="first"} 3.0
+faceferry_forward_wanted_total{why="better"} 4.0
+"""
+
+
+async def test_a_run_reads_its_services_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(_port: int, page: str) -> str:
+        return METRICS if page == "metrics" else '{"checks": {"broker": "ok"}}'
+
+    monkeypatch.setattr(blocked, "_ask", answer)
+    found = await blocked.look({"capture": 1}, "file:///faces", Path("/"), has_frames=True)
+    assert found.cameras == {"front": "stalled"}
+    assert await once.detector_of(1) == "haar"
+    assert await once.sights_and_visits(1) == (12, 3)
+
+
+@pytest.mark.parametrize("text", ["", "<html>no metrics</html>"])
+async def test_a_service_that_gives_no_metrics_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    async def answer(_port: int, _page: str) -> str:
+        return text
+
+    monkeypatch.setattr(blocked, "_ask", answer)
+    assert await once.detector_of(1) == ""
+    assert await once.sights_and_visits(1) == (None, None)

@@ -41,6 +41,23 @@ async def hold(folder: Path, what: str) -> AsyncIterator[None]:
 
 
 @contextmanager
+def alone(path: Path, problem: str) -> Iterator[None]:
+    """Hold a file or a folder alone for as long as the context lasts; do not wait.
+
+    Args:
+        path: it must exist.
+        problem: the message where another process holds it.
+
+    Raises:
+        SetupError: another process holds it, it is not there, or its file system has no locks.
+    """
+    with held(path) as is_ours:
+        if not is_ours:
+            raise SetupError(problem)
+        yield
+
+
+@contextmanager
 def held(path: Path) -> Iterator[bool]:
     """Try to hold a file or a folder alone for as long as the context lasts; yield whether it is ours.
 

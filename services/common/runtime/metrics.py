@@ -1,10 +1,11 @@
-"""Metrics that more than one service has, drops by reason, and once a minute a line of what was done."""
+"""Metrics of several services, drops by reason, a summary each minute, and metrics of other processes."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 
 import structlog
 from prometheus_client import Counter, Gauge
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 DEVICE_INFO = Gauge(
@@ -128,3 +129,36 @@ async def summarise(event: str, did: Callable[[], Counts], waits: Callable[[], W
         done, left = progress.since(did()), waits()
         if done or left:
             log.info(event, **done, **left)
+
+
+Labels = Mapping[str, str]
+
+
+class Samples:
+    """The samples that a process gives at /metrics.
+
+    Args:
+        text: in the text format of Prometheus; empty: there are none.
+
+    Attributes:
+        families: the names of the metrics, without `_total` and the like.
+
+    Raises:
+        ValueError: it is not in that format.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.families: set[str] = set()
+        self._by_name: dict[str, list[tuple[Labels, float]]] = {}
+        for family in text_string_to_metric_families(text):
+            self.families.add(family.name)
+            for sample in family.samples:
+                self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def of(self, name: str) -> list[tuple[Labels, float]]:
+        """Return the samples of one name, each with its labels and its value."""
+        return self._by_name.get(name, [])
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of one name that have these labels; 0 without any."""
+        return sum(value for given, value in self.of(name) if labels.items() <= given.items())
