@@ -21,13 +21,13 @@ from services.common.wire import faces, times
 from services.common.wire.faces import Face
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
+from services.gallery.cameras import DayIndex
 from services.gallery.counts import Counts
-from services.gallery.presence import Presence, Status
-from services.gallery.reading import Looks
-from services.gallery.roll import Crowd
+from services.gallery.presence import Presence, StatusChange
+from services.gallery.reading import ReadHealth
 from services.gallery.service import make_app
 from services.gallery.settings import GallerySettings
-from services.gallery.site import Sight
+from services.gallery.site import Context
 from services.gallery.viewers import Viewers
 from services.store.admission import to_object
 from services.up.brokers import free_port
@@ -122,34 +122,36 @@ def settings_for(root: Path, **others: object) -> GallerySettings:
 
 
 @asynccontextmanager
-async def visiting(objects: WholeStore, settings: GallerySettings) -> AsyncIterator[tuple[TestClient, Sight]]:  # type: ignore[type-arg]
+async def visiting(
+    objects: WholeStore, settings: GallerySettings
+) -> AsyncIterator[tuple[TestClient, Context]]:  # type: ignore[type-arg]
     """A client of the gallery's pages, and what they look at."""
     async with (
-        seen(objects, settings.gallery_max_viewers) as sight,
-        TestClient(TestServer(make_app(settings, sight))) as client,
+        seen(objects, settings.gallery_max_viewers) as context,
+        TestClient(TestServer(make_app(settings, context))) as client,
     ):
-        yield client, sight
-        sight.viewers.dismiss()
+        yield client, context
+        context.viewers.dismiss()
 
 
 @asynccontextmanager
-async def seen(objects: WholeStore, most_viewers: int = 64) -> AsyncIterator[Sight]:
+async def seen(objects: WholeStore, most_viewers: int = 64) -> AsyncIterator[Context]:
     """What the gallery's pages look at."""
     lookup = VisitLookup(objects)
-    crowd = Crowd(objects, lookup)
-    counts = Counts(objects, crowd.counts)
-    sight = Sight(objects, Looks(), Presence(), Viewers(most_viewers), counts, lookup, crowd)
-    yield sight
-    sight.viewers.dismiss()
-    await sight.counts.close()
+    day_index = DayIndex(objects, lookup)
+    counts = Counts(objects, day_index.counts)
+    context = Context(objects, ReadHealth(), Presence(), Viewers(most_viewers), counts, lookup, day_index)
+    yield context
+    context.viewers.dismiss()
+    await context.counts.close()
 
 
 @asynccontextmanager
-async def sight_of(root: Path) -> AsyncIterator[Sight]:
+async def sight_of(root: Path) -> AsyncIterator[Context]:
     """What the gallery's pages look at, over a folder."""
     with FolderStore(root) as objects:
-        async with seen(objects) as sight:
-            yield sight
+        async with seen(objects) as context:
+            yield context
 
 
 @asynccontextmanager
@@ -177,6 +179,6 @@ async def gallery_process(folder: Path, broker_url: str) -> AsyncIterator[tuple[
         gallery.kill()
 
 
-def note(presence: Presence, topic: str, state: bytes) -> Status | None:
+def note(presence: Presence, topic: str, state: bytes) -> StatusChange | None:
     """Have a presence hear a state that says nothing of when it was said."""
     return presence.note(Message(topic=topic, payload=state), datetime.now(UTC), time.monotonic())

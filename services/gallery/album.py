@@ -12,19 +12,19 @@ from services.common.storage.listing import LISTINGS_AT_A_TIME, MOST_LISTED, las
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.wire.topics import Source, is_name
 from services.gallery import reading
-from services.gallery.roll import (
-    A_WHILE,
+from services.gallery.cameras import (
+    CALENDAR_SPAN,
     MOST_CAMERAS,
     MOST_DAYS,
     MOST_DEVICES,
-    NOBODY,
+    NO_CAMERAS,
     Calendar,
-    Crowd,
-    Roll,
-    call_roll,
-    roll_of,
+    CameraList,
+    DayIndex,
+    camera_list_of,
+    limited,
 )
-from services.gallery.selection import Selection, day_of
+from services.gallery.selection import PageSelection, day_of
 
 DAYS_BACK = 31
 """How far back the newest faces of one device or camera are looked for."""
@@ -46,7 +46,7 @@ class Page:
         faces: newest first.
         older: where those before them are, on this day; nothing if there are none.
         newer: where those behind them are.
-        roll: the cameras that have faces on that day.
+        camera_list: the cameras that have faces on that day.
         shown: those of them that the faces were looked for at.
         day_before: the nearest day before it that has any, and
         day_after: the nearest after it.
@@ -57,9 +57,9 @@ class Page:
 
     day: date | None
     faces: list[FaceKey]
-    older: Selection | None = None
-    newer: Selection | None = None
-    roll: Roll = NOBODY
+    older: PageSelection | None = None
+    newer: PageSelection | None = None
+    camera_list: CameraList = NO_CAMERAS
     shown: tuple[Source, ...] = ()
     day_before: date | None = None
     day_after: date | None = None
@@ -70,7 +70,7 @@ class Page:
     @property
     def sources(self) -> tuple[Source, ...]:
         """The cameras that have faces on that day, as far as there is room for them."""
-        return self.roll.sources
+        return self.camera_list.sources
 
 
 def utc_today() -> date:
@@ -84,22 +84,22 @@ class Album:
     Args:
         objects: the store.
         today: returns the day, UTC.
-        crowd: finds the faces of more devices than are listed; without it some devices are looked at.
+        day_index: finds the faces of more devices than are listed; without it some devices are looked at.
     """
 
     def __init__(
-        self, objects: ObjectStore, today: Callable[[], date] = utc_today, crowd: Crowd | None = None
+        self, objects: ObjectStore, today: Callable[[], date] = utc_today, day_index: DayIndex | None = None
     ) -> None:
         self._objects = objects
         self._today = today
-        self._crowd = crowd
+        self._day_index = day_index
         self._turns = Turns(LISTINGS_AT_A_TIME)
 
     async def calendar(self, around: date | None = None) -> Calendar:
         """Return the days that have faces, around one; by default around today. Three listings at most."""
         last = last_day(self._today())
         middle = around or last
-        start = middle - A_WHILE if middle - date.min > A_WHILE else None
+        start = middle - CALENDAR_SPAN if middle - date.min > CALENDAR_SPAN else None
         found, has_more = await self._days(start)
         if start is not None and not any(day < middle for day in found):
             found |= (await self._days(None))[0]
@@ -110,28 +110,28 @@ class Album:
             tuple(sorted(day for day in found if day > last)),
         )
 
-    async def roll(self, day: date, device: str | None = None) -> Roll:
+    async def camera_list(self, day: date, device: str | None = None) -> CameraList:
         """Return the cameras that have faces on a day; of one device alone, if it is named."""
-        return await self._roll_of(day, [device] if device else await self._devices(day))
+        return await self._camera_list(day, [device] if device else await self._devices(day))
 
     async def _devices(self, day: date) -> list[str]:
         """Return the devices that have faces on a day; one more than are shown, where there are more."""
         return await self._names(day_folder(day.isoformat()), "device=", MOST_DEVICES + 1)
 
-    async def _roll_of(self, day: date, devices: list[str]) -> Roll:
+    async def _camera_list(self, day: date, devices: list[str]) -> CameraList:
         folder = day_folder(day.isoformat())
         found = await self._turns.each(
             devices[:MOST_DEVICES],
             lambda name: self._names(f"{folder}/device={name}", "camera=", MOST_CAMERAS + 1),
         )
         has_more = len(devices) > MOST_DEVICES
-        return call_roll(dict(zip(devices, found, strict=False)), has_more=has_more)
+        return limited(dict(zip(devices, found, strict=False)), has_more=has_more)
 
     async def sources(self, day: date, device: str | None = None) -> tuple[Source, ...]:
         """Return those cameras, in order."""
-        return (await self.roll(day, device)).sources
+        return (await self.camera_list(day, device)).sources
 
-    async def page(self, selection: Selection, count: int) -> Page:
+    async def page(self, selection: PageSelection, count: int) -> Page:
         """Return the page that is asked for; without a day, the newest that has faces of those cameras.
 
         Raises:
@@ -144,7 +144,7 @@ class Album:
         except TimeoutError as error:
             raise StoreUnavailable("timeout", f"no page could be made in {PATIENCE_S} s") from error
 
-    async def _page(self, selection: Selection, count: int, ends_s: float) -> Page:
+    async def _page(self, selection: PageSelection, count: int, ends_s: float) -> Page:
         calendar = await self.calendar(selection.day)
         if selection.day is not None:
             return await self._page_of(selection.day, calendar, selection, count, ends_s)
@@ -155,7 +155,7 @@ class Album:
                 break
         return page
 
-    async def neighbours(self, face: FaceKey) -> tuple[FaceKey | None, FaceKey | None]:
+    async def adjacent(self, face: FaceKey) -> tuple[FaceKey | None, FaceKey | None]:
         """Return the faces of the same camera and day next to one: the newer and the older."""
         day = day_of(face)
         folder = camera_folder(face.source, day.isoformat())
@@ -163,52 +163,62 @@ class Album:
         older = await reading.latest(self._objects, folder, before=face.id, count=1)
         return newer[0] if newer else None, older[0] if older else None
 
-    async def lasts(self, sources: Iterable[Source], days: Sequence[date]) -> list[FaceKey | None]:
+    async def newest_faces(self, sources: Iterable[Source], days: Sequence[date]) -> list[FaceKey | None]:
         """Return each camera's newest face, looked for on `days` in their order, as far as there is time."""
         ends_s = asyncio.get_running_loop().time() + PATIENCE_S
         found, _is_late = await self._each(sources, lambda source: self._last(source, days), None, ends_s)
         return found
 
     async def _page_of(
-        self, day: date, calendar: Calendar, selection: Selection, count: int, ends_s: float
+        self, day: date, calendar: Calendar, selection: PageSelection, count: int, ends_s: float
     ) -> Page:
         here = selection.at(day, before=selection.before, after=selection.after)
         devices = await self._devices(day)
-        is_crowd = self._crowd is not None and len(devices) > MOST_LISTED
-        page = await self._crowded(here, count) if is_crowd and here.device is None else None
+        is_large = self._day_index is not None and len(devices) > MOST_LISTED
+        page = await self._indexed_page(here, count) if is_large and here.device is None else None
         if page is None:
             # Of a crowd one device alone is looked at, where it is named.
-            roll = await self._roll_of(day, [here.device] if is_crowd and here.device else devices)
-            page = await self._listed(replace(roll, has_more=roll.has_more or is_crowd), here, count, ends_s)
+            camera_list = await self._camera_list(day, [here.device] if is_large and here.device else devices)
+            page = await self._listed_page(
+                replace(camera_list, has_more=camera_list.has_more or is_large), here, count, ends_s
+            )
         return replace(
             page, day_before=calendar.before(day), day_after=calendar.after(day), ahead=calendar.ahead
         )
 
-    async def _crowded(self, here: Selection, count: int) -> Page | None:
+    async def _indexed_page(self, here: PageSelection, count: int) -> Page | None:
         """Return the page of a day that has more devices than are listed, or None where no index has it."""
-        assert self._crowd is not None
-        found = await self._crowd.faces(here, count + 1)
+        assert self._day_index is not None
+        found = await self._day_index.faces(here, count + 1)
         if found is None:
             return None
-        roll = replace(roll_of(key.source for key in found), has_more=True)
-        return replace(_page(here, found, count), roll=roll, is_indexed=True)
+        camera_list = replace(camera_list_of(key.source for key in found), has_more=True)
+        return replace(_page(here, found, count), camera_list=camera_list, is_indexed=True)
 
-    async def _listed(self, roll: Roll, here: Selection, count: int, ends_s: float) -> Page:
-        selected = await self._selected(roll, here)
+    async def _listed_page(
+        self, camera_list: CameraList, here: PageSelection, count: int, ends_s: float
+    ) -> Page:
+        selected = await self._selected(camera_list, here)
         found, is_late = await self._faces(selected, here, count + 1, ends_s)
-        return replace(_page(here, found, count), roll=roll, shown=tuple(selected), is_late=is_late)
+        return replace(
+            _page(here, found, count), camera_list=camera_list, shown=tuple(selected), is_late=is_late
+        )
 
-    async def _selected(self, roll: Roll, here: Selection) -> list[Source]:
+    async def _selected(self, camera_list: CameraList, here: PageSelection) -> list[Source]:
         """Return the cameras that are looked at: one that is named is, however many there are."""
-        if here.source in (str(source) for source in roll.sources) or here.device is None or roll.is_whole:
-            return [source for source in roll.sources if here.takes(source)]
+        if (
+            here.source in (str(source) for source in camera_list.sources)
+            or here.device is None
+            or camera_list.is_complete
+        ):
+            return [source for source in camera_list.sources if here.takes(source)]
         if here.camera is not None:
             return [Source(here.device, here.camera)]
         assert here.day is not None
         return list(await self.sources(here.day, here.device))
 
     async def _faces(
-        self, sources: list[Source], selection: Selection, count: int, ends_s: float
+        self, sources: list[Source], selection: PageSelection, count: int, ends_s: float
     ) -> tuple[list[FaceKey], bool]:
         """Return the faces next to where a page begins, the nearest first, and whether some may miss."""
         is_upward = selection.after is not None
@@ -237,19 +247,19 @@ class Album:
 
         return await self._turns.each(sources, in_time), is_late
 
-    async def _latest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
+    async def _latest(self, source: Source, selection: PageSelection, count: int) -> list[FaceKey]:
         assert selection.day is not None
         folder = camera_folder(source, selection.day.isoformat())
         return await reading.latest(self._objects, folder, before=selection.before, count=count)
 
     async def _last(self, source: Source, days: Sequence[date]) -> FaceKey | None:
         for day in days:
-            found = await self._latest(source, Selection(day=day), 1)
+            found = await self._latest(source, PageSelection(day=day), 1)
             if found:
                 return found[0]
         return None
 
-    async def _earliest(self, source: Source, selection: Selection, count: int) -> list[FaceKey]:
+    async def _earliest(self, source: Source, selection: PageSelection, count: int) -> list[FaceKey]:
         assert selection.day is not None
         assert selection.after is not None
         folder = camera_folder(source, selection.day.isoformat())
@@ -270,7 +280,7 @@ class Album:
         return [name for name in names if is_name(name)]
 
 
-def _page(here: Selection, found: list[FaceKey], count: int) -> Page:
+def _page(here: PageSelection, found: list[FaceKey], count: int) -> Page:
     """Return the page that begins somewhere, and what leads from it.
 
     Args:
@@ -288,7 +298,7 @@ def _page(here: Selection, found: list[FaceKey], count: int) -> Page:
     )
 
 
-def _newer(here: Selection, faces: list[FaceKey], *, has_more: bool) -> Selection | None:
+def _newer(here: PageSelection, faces: list[FaceKey], *, has_more: bool) -> PageSelection | None:
     if not faces or (here.after is None and here.before is None):
         return None
     if here.after is not None and not has_more:

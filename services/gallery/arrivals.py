@@ -15,7 +15,7 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.gallery import reading
 from services.gallery.album import Album, utc_today
 from services.gallery.metrics import ANNOUNCED, DROPPED
-from services.gallery.visits import Visits
+from services.gallery.visits import VisitReader
 
 MAX_ANNOUNCED = 24
 """Faces of a device that pages are told of at a time, the newest: more could not be looked at."""
@@ -47,7 +47,7 @@ class Arrivals:
         objects: ObjectStore,
         announce: Callable[[list[FaceKey]], None],
         today: Callable[[], date] = utc_today,
-        visits: Visits | None = None,
+        visits: VisitReader | None = None,
     ) -> None:
         self._objects = objects
         self._visits = visits
@@ -93,7 +93,7 @@ class Arrivals:
 
     async def _tell(self, faces: list[FaceKey]) -> None:
         if self._visits is not None:
-            await self._visits.among(faces)
+            await self._visits.group_by_visit(faces)
         ANNOUNCED.inc(len(faces))
         self._announce(faces)
 
@@ -122,16 +122,16 @@ class Arrivals:
     async def _find(self, device: str, day: date, ids: list[str]) -> list[FaceKey]:
         """Return those of `ids` (in order) that the device's cameras have."""
         wanted = set(ids)
-        roll = await self._album.roll(day, device)
+        camera_list = await self._album.camera_list(day, device)
         found = [
             key
-            for source in roll.sources
+            for source in camera_list.sources
             async for key in reading.between(
                 self._objects, camera_folder(source, day.isoformat()), ids[0], ids[-1]
             )
             if key.id in wanted
         ]
-        if not roll.is_whole:
+        if not camera_list.is_complete:
             for _ in range(len(wanted) - len(found)):
                 _drops.count("too_many_cameras", device=device)
         return sorted(found, key=lambda key: key.id)

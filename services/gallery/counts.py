@@ -20,7 +20,7 @@ GOOD_FOR = 50
 """A count is good for so many times as long as it took: counting takes a fiftieth of the time at most."""
 GOOD_AT_LEAST_S = 15.0
 
-Way = Callable[[], Awaitable[list[int]]]
+CountFaces = Callable[[], Awaitable[list[int]]]
 """Counts something by the hour, or by the quarter of one."""
 
 
@@ -37,14 +37,14 @@ class Counts:
 
     Args:
         objects: the store.
-        of_crowd: returns the faces of all cameras in each hour of a day, by the index.
+        of_index: returns the faces of all cameras in each hour of a day, by the index.
     """
 
     def __init__(
-        self, objects: ObjectStore, of_crowd: Callable[[date], Awaitable[list[int]]] | None = None
+        self, objects: ObjectStore, of_index: Callable[[date], Awaitable[list[int]]] | None = None
     ) -> None:
         self._objects = objects
-        self._of_crowd = of_crowd
+        self._of_index = of_index
         self._kept: OrderedDict[str, Count] = OrderedDict()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(AT_A_TIME)
@@ -67,17 +67,17 @@ class Counts:
         found = (self._kept.get(name) for name in ways)
         return dict(zip(sources, (each.counts if each else None for each in found), strict=True))
 
-    def _ways(self, sources: Iterable[Source], day: date) -> dict[str, Way]:
+    def _ways(self, sources: Iterable[Source], day: date) -> dict[str, CountFaces]:
         folders = [camera_folder(source, day.isoformat()) for source in sources]
         return {folder: partial(reading.quarters, self._objects, folder) for folder in folders}
 
-    async def of_all(self, day: date, patience_s: float) -> list[int] | None:
+    async def of_index_day(self, day: date, patience_s: float) -> list[int] | None:
         """Return a day's faces by the hour (UTC), of all cameras, by the index; likewise."""
-        if self._of_crowd is None:
+        if self._of_index is None:
             return None
-        return await self._sum({day_folder(day.isoformat()): partial(self._of_crowd, day)}, patience_s)
+        return await self._sum({day_folder(day.isoformat()): partial(self._of_index, day)}, patience_s)
 
-    async def _sum(self, ways: Mapping[str, Way], patience_s: float) -> list[int] | None:
+    async def _sum(self, ways: Mapping[str, CountFaces], patience_s: float) -> list[int] | None:
         tasks = [task for name, way in ways.items() if (task := self._refresh(name, way)) is not None]
         if tasks and any(name not in self._kept for name in ways):
             await asyncio.wait(tasks, timeout=patience_s)
@@ -97,7 +97,7 @@ class Counts:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _refresh(self, name: str, way: Way) -> asyncio.Task[None] | None:
+    def _refresh(self, name: str, way: CountFaces) -> asyncio.Task[None] | None:
         kept = self._kept.get(name)
         if kept is not None and time.monotonic() < kept.good_until_s:
             return None
@@ -107,7 +107,7 @@ class Counts:
             task.add_done_callback(lambda _task: self._under_way.pop(name, None))
         return self._under_way[name]
 
-    async def _count(self, name: str, way: Way) -> None:
+    async def _count(self, name: str, way: CountFaces) -> None:
         async with self._turns:
             began_s = time.monotonic()
             try:

@@ -11,11 +11,11 @@ from services.common.storage.objects import NoSuchObject
 from services.common.wire import times
 from services.common.wire.topics import Source
 from services.gallery.album import Album
+from services.gallery.cameras import MOST_CAMERAS
 from services.gallery.pages import Pages
 from services.gallery.reading import QUARTERS
-from services.gallery.roll import MOST_CAMERAS
-from services.gallery.selection import Selection
-from services.gallery.site import Sight
+from services.gallery.selection import PageSelection
+from services.gallery.site import Context
 
 MOST_ROWS = 48
 """Cameras of one map; whoever names a device or a camera sees that."""
@@ -54,7 +54,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MapRow:
     """A camera's day; without marks where it is still being counted."""
 
     source: Source
@@ -67,7 +67,7 @@ class Row:
         return sum(mark.count for mark in self.marks or ())
 
 
-def rows_of(selection: Selection, day: date, counts: Mapping[Source, list[int] | None]) -> list[Row]:
+def rows_of(selection: PageSelection, day: date, counts: Mapping[Source, list[int] | None]) -> list[MapRow]:
     """Return the rows of a map.
 
     Args:
@@ -79,16 +79,16 @@ def rows_of(selection: Selection, day: date, counts: Mapping[Source, list[int] |
     return [_row(selection, day, source, found, most) for source, found in counts.items()]
 
 
-def _row(selection: Selection, day: date, source: Source, found: list[int] | None, most: int) -> Row:
+def _row(selection: PageSelection, day: date, source: Source, found: list[int] | None, most: int) -> MapRow:
     here = selection.of(source).at(day)
     if found is None:
-        return Row(source, f"/{here.query}", None)
+        return MapRow(source, f"/{here.query}", None)
     marks = [
         Mark(place, count, _strength(count, most), f"/{here.at(day, before=_end(day, place)).query}")
         for place, count in enumerate(found)
         if count
     ]
-    return Row(source, f"/{here.query}", marks)
+    return MapRow(source, f"/{here.query}", marks)
 
 
 def _strength(count: int, most: int) -> float:
@@ -104,35 +104,35 @@ class DayMap:
     """Answers with the map of a day.
 
     Args:
-        sight: what is shown.
+        context: what is shown.
         pages: makes pages.
     """
 
-    def __init__(self, sight: Sight, pages: Pages) -> None:
-        self._sight, self._pages = sight, pages
-        self._album = Album(sight.objects, crowd=sight.crowd)
+    def __init__(self, context: Context, pages: Pages) -> None:
+        self._context, self._pages = context, pages
+        self._album = Album(context.objects, day_index=context.day_index)
 
     def add_to(self, app: web.Application) -> None:
         """Add the page to an application."""
         app.router.add_get("/day", self._show, name="day")
 
     async def _show(self, request: web.Request) -> web.Response:
-        selection = Selection.read(request.query)
+        selection = PageSelection.read(request.query)
         calendar = await self._album.calendar(selection.day)
         day = selection.day or max(calendar.days, default=None)
         if day is None:
             raise NoSuchObject(request.path)
-        roll = await self._album.roll(day, selection.device)
-        named = [source for source in roll.sources if selection.takes(source)]
-        counts = await self._sight.counts.by_quarter(named[:MOST_ROWS], day, PATIENCE_S)
-        self._sight.looks.worked()
+        camera_list = await self._album.camera_list(day, selection.device)
+        named = [source for source in camera_list.sources if selection.takes(source)]
+        counts = await self._context.counts.by_quarter(named[:MOST_ROWS], day, PATIENCE_S)
+        self._context.health.worked()
         return self._pages.html(
             "day.html",
             day=day,
             selection=selection,
             rows=rows_of(selection, day, counts),
             more_rows=max(0, len(named) - MOST_ROWS),
-            roll=roll,
+            camera_list=camera_list,
             most_cameras=MOST_CAMERAS,
             day_before=calendar.before(day),
             day_after=calendar.after(day),

@@ -13,15 +13,15 @@ from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
 from services.common.wire import envelope
 from services.common.wire.faces import SUFFIXES
+from services.gallery.access import add_safety
 from services.gallery.album import Album
-from services.gallery.gate import add_safety
-from services.gallery.keys import Keys
+from services.gallery.archive import MOST_FACES, Archive
+from services.gallery.filtering import FilteredPage, filtered_page
 from services.gallery.metrics import DOWNLOAD_CUT, DOWNLOADED, REFUSED
-from services.gallery.selection import Selection
-from services.gallery.sifting import Sifted, sifted
-from services.gallery.site import Sight
-from services.gallery.visits import Visits
-from services.gallery.zipping import MOST_FACES, Archive
+from services.gallery.selection import PageSelection
+from services.gallery.site import Context
+from services.gallery.unsealing import Unsealer
+from services.gallery.visits import VisitReader
 
 MOST_BYTES = 512 * 1024 * 1024
 MOST_LOOKED_AT = 10_000
@@ -30,7 +30,7 @@ MOST_AT_ONCE = 2
 """Files that are made at a time."""
 READS_AT_A_TIME = 4
 """Of one file; so many images are in memory."""
-LOT = 120
+BATCH = 120
 PATIENCE_S = 30.0
 """For so long may whoever loads it take nothing."""
 NOTE = "about-this-file.txt"
@@ -39,7 +39,7 @@ _refused = Drops(REFUSED, "gallery.request_refused")
 _cut = Drops(DOWNLOAD_CUT, "gallery.download_cut")
 
 
-Lot = tuple[list[FaceKey], bool]
+Batch = tuple[list[FaceKey], bool]
 """Some faces, and whether there are others behind them."""
 
 
@@ -47,14 +47,14 @@ class Downloads:
     """Answers with ZIP archives, in which faces lie as they lie in a folder of the store.
 
     Args:
-        sight: what is shown.
+        context: what is shown.
         keys: opens sealed faces; those that it cannot open stay sealed.
     """
 
-    def __init__(self, sight: Sight, keys: Keys) -> None:
-        self._sight, self._keys = sight, keys
-        self._album = Album(sight.objects, crowd=sight.crowd)
-        self._visits = Visits(sight.objects, sight.lookup)
+    def __init__(self, context: Context, keys: Unsealer) -> None:
+        self._context, self._keys = context, keys
+        self._album = Album(context.objects, day_index=context.day_index)
+        self._visits = VisitReader(context.objects, context.lookup)
         self._under_way = 0
 
     def add_to(self, app: web.Application) -> None:
@@ -63,12 +63,12 @@ class Downloads:
         app.router.add_get("/download/{key:.+}", self._visit, name="download_visit", allow_head=False)
 
     async def _selection(self, request: web.Request) -> web.StreamResponse:
-        selection = Selection.read(request.query)
-        first = await sifted(self._album, self._sight.lookup, selection, LOT)
+        selection = PageSelection.read(request.query)
+        first = await filtered_page(self._album, self._context.lookup, selection, BATCH)
         if first.page.day is None:
             raise NoSuchObject(request.path)
         parts = ("faceferry", selection.source, first.page.day.isoformat())
-        return await self._send(request, "-".join(filter(None, parts)), self._lots(first))
+        return await self._send(request, "-".join(filter(None, parts)), self._batches(first))
 
     async def _visit(self, request: web.Request) -> web.StreamResponse:
         key = parse_key(request.match_info["key"])
@@ -80,16 +80,18 @@ class Downloads:
             request, f"faceferry-{whole.group.visit}", _only(faces, has_more=whole.is_cut)
         )
 
-    async def _lots(self, found: Sifted) -> AsyncIterator[Lot]:
+    async def _batches(self, found: FilteredPage) -> AsyncIterator[Batch]:
         """Yield the faces of a day from a page on, page by page."""
         looked_at = found.looked_at
         while (older := found.page.older) is not None and looked_at < MOST_LOOKED_AT:
             yield found.page.faces, True
-            found = await sifted(self._album, self._sight.lookup, older, LOT)
+            found = await filtered_page(self._album, self._context.lookup, older, BATCH)
             looked_at += found.looked_at
         yield found.page.faces, older is not None
 
-    async def _send(self, request: web.Request, name: str, lots: AsyncIterator[Lot]) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, name: str, batches: AsyncIterator[Batch]
+    ) -> web.StreamResponse:
         if self._under_way >= MOST_AT_ONCE:
             _refused.count("too_many_downloads")
             raise web.HTTPServiceUnavailable(
@@ -97,11 +99,13 @@ class Downloads:
             )
         self._under_way += 1
         try:
-            return await self._stream(request, name.replace("/", "-"), lots)
+            return await self._stream(request, name.replace("/", "-"), batches)
         finally:
             self._under_way -= 1
 
-    async def _stream(self, request: web.Request, name: str, lots: AsyncIterator[Lot]) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, name: str, batches: AsyncIterator[Batch]
+    ) -> web.StreamResponse:
         headers = {
             "Content-Type": "application/zip",
             "Content-Disposition": f'attachment; filename="{name}.zip"',
@@ -110,7 +114,7 @@ class Downloads:
         response = web.StreamResponse(headers=add_safety(headers))
         await response.prepare(request)
         try:
-            await self._pack(lots, lambda data: _write(response, data))
+            await self._pack(batches, lambda data: _write(response, data))
         except (StoreUnavailable, TimeoutError, ConnectionError) as error:
             # An end that is cut off is seen for one; an archive that is closed would pass for a whole.
             _cut.count(error.reason if isinstance(error, StoreUnavailable) else "not_taken")
@@ -118,11 +122,11 @@ class Downloads:
                 request.transport.abort()
         return response
 
-    async def _pack(self, lots: AsyncIterator[Lot], write: Callable[[bytes], Awaitable[None]]) -> None:
+    async def _pack(self, batches: AsyncIterator[Batch], write: Callable[[bytes], Awaitable[None]]) -> None:
         archive, tally = Archive(), _Tally()
-        async for faces, has_more in lots:
+        async for faces, has_more in batches:
             tally.has_more = has_more
-            for some in _in_lots(faces):
+            for some in _in_batches(faces):
                 if tally.is_full:
                     tally.has_more = True
                     break
@@ -138,7 +142,7 @@ class Downloads:
 
     async def _get(self, key: FaceKey) -> StoredObject | None:
         try:
-            return await self._sight.objects.get(str(key))
+            return await self._context.objects.get(str(key))
         except NoSuchObject:
             return None
 
@@ -183,11 +187,11 @@ class _Tally:
         return "\n".join(lines) + "\n"
 
 
-def _in_lots(faces: list[FaceKey]) -> Iterator[list[FaceKey]]:
+def _in_batches(faces: list[FaceKey]) -> Iterator[list[FaceKey]]:
     return (faces[start : start + READS_AT_A_TIME] for start in range(0, len(faces), READS_AT_A_TIME))
 
 
-async def _only(faces: list[FaceKey], *, has_more: bool) -> AsyncIterator[Lot]:
+async def _only(faces: list[FaceKey], *, has_more: bool) -> AsyncIterator[Batch]:
     yield faces, has_more
 
 

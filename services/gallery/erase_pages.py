@@ -10,7 +10,7 @@ from services.common.storage.objects import NoSuchObject
 from services.gallery.erasing import Erasing, selection_of
 from services.gallery.metrics import REFUSED
 from services.gallery.pages import Pages
-from services.gallery.site import Sight
+from services.gallery.site import Context
 
 _drops = Drops(REFUSED, "gallery.request_refused")
 
@@ -19,13 +19,13 @@ class ErasePages:
     """Asks for the second token, and orders.
 
     Args:
-        sight: what is shown.
+        context: what is shown.
         erasing: erases.
         pages: makes them.
     """
 
-    def __init__(self, sight: Sight, erasing: Erasing, pages: Pages) -> None:
-        self._sight = sight
+    def __init__(self, context: Context, erasing: Erasing, pages: Pages) -> None:
+        self._context = context
         self._erasing = erasing
         self._pages = pages
 
@@ -52,7 +52,7 @@ class ErasePages:
         )
 
     async def _chosen(self, request: web.Request, key: FaceKey) -> Selection:
-        part = await self._sight.lookup.of(key) if request.match_info["what"] == "visit" else None
+        part = await self._context.lookup.of(key) if request.match_info["what"] == "visit" else None
         return selection_of(key, part.visit if part is not None else None)
 
     async def _erase(self, request: web.Request) -> web.Response:
@@ -64,7 +64,7 @@ class ErasePages:
             order = await self._erasing.order(await self._chosen(request, _key(request)))
         except BrokenLog as error:
             return self._say(409, "Nothing is erased", f"The log of erasures was changed: {error}.")
-        self._sight.forget(order)
+        self._context.forget(order)
         detail = f"Order {order.name}: it goes now, and is looked for again in a minute."
         return self._say(202, "It is being erased", detail)
 

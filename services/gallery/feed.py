@@ -9,10 +9,10 @@ from services.common.storage.keys import FaceKey
 from services.common.storage.visits import Group, Picture
 from services.common.wire import envelope, times
 from services.gallery.album import Page
+from services.gallery.filtering import FilteredPage
 from services.gallery.pages import face_address, group_address, image_address
-from services.gallery.selection import Selection
-from services.gallery.sifting import Sifted
-from services.gallery.visits import Gathered
+from services.gallery.selection import PageSelection
+from services.gallery.visits import FacesByVisit
 
 NAMES = "tag:faceferry.example,2026:"
 """What the names of visits and feeds begin with (RFC 4151). Nobody can have this domain."""
@@ -25,14 +25,14 @@ class Feed:
     Attributes:
         selection: what was asked for.
         found: its faces.
-        gathered: these by visit.
+        by_visit: these by visit.
         address: makes a whole address of a path.
         image: makes one of an image's path that whoever has it can look at.
     """
 
-    selection: Selection
-    found: Sifted
-    gathered: Gathered
+    selection: PageSelection
+    found: FilteredPage
+    by_visit: FacesByVisit
     address: Callable[[str], str]
     image: Callable[[str], str]
 
@@ -42,30 +42,30 @@ class Feed:
         return self.found.page
 
     @property
-    def older(self) -> Selection | None:
+    def older(self) -> PageSelection | None:
         """Where those before these are: on the same day, or on the nearest before it that has any."""
         if self.page.older is None and self.page.day_before is not None:
             return self.selection.at(self.page.day_before)
         return self.page.older
 
     @property
-    def newer(self) -> Selection | None:
+    def newer(self) -> PageSelection | None:
         """Where those behind these are, on the same day."""
         return self.page.newer
 
     @property
     def updated(self) -> datetime:
         """When the newest picture was taken; long ago where there is none."""
-        return max((group.last for group in self.gathered.groups), default=times.EPOCH)
+        return max((group.last for group in self.by_visit.groups), default=times.EPOCH)
 
     @property
     def missing(self) -> list[str]:
         """Which faces may be missing, in a word each."""
         found = {
             "last_minute": self.page.is_indexed,
-            "more_cameras": not self.page.is_indexed and not self.page.roll.is_whole,
+            "more_cameras": not self.page.is_indexed and not self.page.camera_list.is_complete,
             "late_cameras": self.page.is_late,
-            "late_visits": self.gathered.is_late,
+            "late_visits": self.by_visit.is_late,
             "not_looked_at": self.found.is_cut,
         }
         return [name for name, is_so in found.items() if is_so]
@@ -78,13 +78,13 @@ class Feed:
         """Return what `/faces.json` answers; docs/gallery.md says what it means."""
         return {
             "day": self.page.day.isoformat() if self.page.day else None,
-            "visits": [self._visit(group) for group in self.gathered.groups],
+            "visits": [self._visit(group) for group in self.by_visit.groups],
             "missing": self.missing,
             "older": self.at("/faces.json", self.older),
             "newer": self.at("/faces.json", self.newer),
         }
 
-    def at(self, path: str, selection: Selection | None) -> str | None:
+    def at(self, path: str, selection: PageSelection | None) -> str | None:
         """Return the address of another part of the feed, if there is one."""
         return None if selection is None else self.address(f"{path}{selection.query}")
 

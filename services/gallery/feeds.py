@@ -6,14 +6,14 @@ from aiohttp import web
 
 from services.common.runtime.http import compressed
 from services.common.storage.visit_lookup import VisitLookup
+from services.gallery.access import Access, scheme_of
 from services.gallery.album import Album
 from services.gallery.feed import NAMES, Feed
-from services.gallery.gate import Door, scheme_of
+from services.gallery.filtering import filtered_page
 from services.gallery.pages import Pages
-from services.gallery.reading import Looks
-from services.gallery.selection import Selection
-from services.gallery.sifting import sifted
-from services.gallery.visits import Visits
+from services.gallery.reading import ReadHealth
+from services.gallery.selection import PageSelection
+from services.gallery.visits import VisitReader
 
 
 class Feeds:
@@ -23,9 +23,9 @@ class Feeds:
         album: finds faces.
         lookup: knows what they are.
         visits: puts them together.
-        looks: is told that the store could be read.
+        health: is told that the store could be read.
         pages: fills in the template.
-        door: signs the images' addresses; nothing where whoever can ask can look.
+        access: signs the images' addresses; nothing where whoever can ask can look.
         page_faces: faces in one answer.
     """
 
@@ -33,18 +33,18 @@ class Feeds:
         self,
         album: Album,
         lookup: VisitLookup,
-        visits: Visits,
-        looks: Looks,
+        visits: VisitReader,
+        health: ReadHealth,
         pages: Pages,
-        door: Door | None,
+        access: Access | None,
         page_faces: int,
     ) -> None:
         self._album = album
         self._lookup = lookup
         self._visits = visits
-        self._looks = looks
+        self._health = health
         self._pages = pages
-        self._door = door
+        self._access = access
         self._page_faces = page_faces
 
     def add_to(self, app: web.Application) -> None:
@@ -62,16 +62,16 @@ class Feeds:
         return compressed(request, web.Response(text=text, content_type="application/atom+xml"))
 
     async def _feed(self, request: web.Request) -> Feed:
-        selection = Selection.read(request.query)
-        found = await sifted(self._album, self._lookup, selection, self._page_faces)
-        gathered = await self._visits.among(found.page.faces)
-        self._looks.worked()
+        selection = PageSelection.read(request.query)
+        found = await filtered_page(self._album, self._lookup, selection, self._page_faces)
+        by_visit = await self._visits.group_by_visit(found.page.faces)
+        self._health.worked()
         root = f"{scheme_of(request)}://{request.host}"
-        links, now_s = self._door.links if self._door else None, time.time()
+        links, now_s = self._access.links if self._access else None, time.time()
         return Feed(
             selection,
             found,
-            gathered,
+            by_visit,
             address=lambda path: f"{root}{path}",
             image=lambda path: f"{root}{links.signed(path, now_s) if links else path}",
         )

@@ -4,25 +4,25 @@ from aiohttp import web
 
 from services.common.runtime.metrics import Drops
 from services.common.wire.topics import Source, is_name
+from services.gallery.live_client import LiveClient, LiveUnavailable
 from services.gallery.metrics import LIVE_FAILED
-from services.gallery.neighbours import Neighbours, NotReached
 from services.gallery.pages import Pages
-from services.gallery.site import Sight
+from services.gallery.site import Context
 
 _failed = Drops(LIVE_FAILED, "gallery.live_failed")
 
 
-class Live:
+class LivePages:
     """Answers with live pictures of cameras whose capture can be reached.
 
     Args:
-        sight: what is shown.
+        context: what is shown.
         pages: makes pages.
-        neighbours: fetches pictures.
+        client: fetches pictures.
     """
 
-    def __init__(self, sight: Sight, pages: Pages, neighbours: Neighbours) -> None:
-        self._sight, self._pages, self._neighbours = sight, pages, neighbours
+    def __init__(self, context: Context, pages: Pages, client: LiveClient) -> None:
+        self._context, self._pages, self._client = context, pages, client
 
     def add_to(self, app: web.Application) -> None:
         """Add the page, its picture and its boxes to an application."""
@@ -36,7 +36,7 @@ class Live:
 
     async def _page(self, request: web.Request) -> web.Response:
         source = self._source(request)
-        presence = self._sight.presence
+        presence = self._context.presence
         return self._pages.html(
             "live.html",
             source=source,
@@ -46,26 +46,26 @@ class Live:
 
     async def _picture(self, request: web.Request) -> web.Response:
         try:
-            jpeg = await self._neighbours.picture(self._source(request))
-        except NotReached as error:
+            jpeg = await self._client.picture(self._source(request))
+        except LiveUnavailable as error:
             return _say(request, error)
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
         return web.Response(body=jpeg, content_type="image/jpeg", headers=headers)
 
     async def _boxes(self, request: web.Request) -> web.Response:
         try:
-            outlines = await self._neighbours.outlines(self._source(request))
-        except NotReached as error:
+            outlines = await self._client.outlines(self._source(request))
+        except LiveUnavailable as error:
             return _say(request, error)
         return web.json_response(outlines.body if outlines is not None else {})
 
     def _source(self, request: web.Request) -> Source:
         source = Source(request.match_info["device"], request.match_info["camera"])
-        if not is_name(source.device) or not is_name(source.camera) or not self._neighbours.knows(source):
+        if not is_name(source.device) or not is_name(source.camera) or not self._client.knows(source):
             raise web.HTTPNotFound
         return source
 
 
-def _say(request: web.Request, error: NotReached) -> web.Response:
+def _say(request: web.Request, error: LiveUnavailable) -> web.Response:
     _failed.count(str(error).replace(" ", "_"), camera=request.path[:200])
     return web.Response(status=503, text=f"{error}\n")

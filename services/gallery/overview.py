@@ -8,16 +8,16 @@ from services.common.storage.keys import FaceKey
 from services.common.wire.topics import Source
 from services.gallery import chart
 from services.gallery.album import Album
+from services.gallery.cameras import MOST_DEVICES, CameraList, camera_list_of, merged
 from services.gallery.counts import Counts
 from services.gallery.presence import FORWARD, Presence
-from services.gallery.roll import MOST_DEVICES, Roll, joined, roll_of
 
 PATIENCE_S = 0.5
 """For so long may the page wait for a camera's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
+class CameraOverview:
     """One camera.
 
     Attributes:
@@ -38,13 +38,13 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceOverview:
     """One device: its name, the state of its link to the cloud and the reason for it, and its cameras."""
 
     name: str
     state: str
     reason: str
-    cameras: list[Camera]
+    cameras: list[CameraOverview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +53,28 @@ class Survey:
 
     Attributes:
         devices: in order.
-        roll: their cameras, and of what there are more.
+        camera_list: their cameras, and of what there are more.
     """
 
-    devices: list[Device]
-    roll: Roll
+    devices: list[DeviceOverview]
+    camera_list: CameraList
 
 
-async def look_round(album: Album, counts: Counts, presence: Presence, now: datetime) -> Survey:
+async def survey_devices(album: Album, counts: Counts, presence: Presence, now: datetime) -> Survey:
     """Return the devices that have said something, or have faces of these two days or the newest day."""
     today = now.astimezone(UTC).date()
     days = await _days(album, today)
-    roll = joined(*[await album.roll(day) for day in days], roll_of(presence.cameras))
-    lasts = await album.lasts(roll.sources, days)
-    numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in roll.sources))
+    camera_list = merged(*[await album.camera_list(day) for day in days], camera_list_of(presence.cameras))
+    newest_faces = await album.newest_faces(camera_list.sources, days)
+    numbers = await asyncio.gather(*(last_24_hours(counts, source, now) for source in camera_list.sources))
     states = presence.cameras
     cameras = [
         _camera(source, states.get(source, "unknown"), presence.reason(source), last, by_hour, now.hour + 1)
-        for source, last, by_hour in zip(roll.sources, lasts, numbers, strict=True)
+        for source, last, by_hour in zip(camera_list.sources, newest_faces, numbers, strict=True)
     ]
-    names = sorted({source.device for source in roll.sources} | presence.devices)
+    names = sorted({source.device for source in camera_list.sources} | presence.devices)
     devices = [
-        Device(
+        DeviceOverview(
             name,
             presence.device(name),
             presence.reason(Source(name, FORWARD)),
@@ -82,7 +82,7 @@ async def look_round(album: Album, counts: Counts, presence: Presence, now: date
         )
         for name in names[:MOST_DEVICES]
     ]
-    return Survey(devices, replace(roll, has_more=roll.has_more or len(names) > MOST_DEVICES))
+    return Survey(devices, replace(camera_list, has_more=camera_list.has_more or len(names) > MOST_DEVICES))
 
 
 async def _days(album: Album, today: date) -> list[date]:
@@ -99,10 +99,12 @@ def _camera(  # noqa: PLR0917 - what a camera is made of
     last: FaceKey | None,
     by_hour: list[int] | None,
     first_hour: int,
-) -> Camera:
+) -> CameraOverview:
     if by_hour is None:
-        return Camera(source, state, reason, last, None, "still being counted")
-    return Camera(source, state, reason, last, chart.bars(by_hour, first_hour), chart.summary(by_hour))
+        return CameraOverview(source, state, reason, last, None, "still being counted")
+    return CameraOverview(
+        source, state, reason, last, chart.bars(by_hour, first_hour), chart.summary(by_hour)
+    )
 
 
 async def last_24_hours(counts: Counts, source: Source, now: datetime) -> list[int] | None:

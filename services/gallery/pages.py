@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from services.common.storage.keys import FaceKey
 from services.common.storage.visits import Group
 from services.common.wire import times
-from services.gallery.gate import add_safety
-from services.gallery.selection import Selection, day_of
+from services.gallery.access import add_safety
+from services.gallery.selection import PageSelection, day_of
 
 ASSETS: Final[Mapping[str, str]] = {
     "gallery.css": "text/css",
@@ -128,7 +128,7 @@ def image_address(key: FaceKey) -> str:
 def day_address(key: FaceKey) -> str:
     """Return the page that a face is the first of."""
     # Sorts behind every id of that moment: this face's too.
-    return f"/{Selection(day=day_of(key), before=times.compact(key.time) + '-' + 'f' * 32).query}"
+    return f"/{PageSelection(day=day_of(key), before=times.compact(key.time) + '-' + 'f' * 32).query}"
 
 
 def long_day(day: date) -> str:

@@ -10,7 +10,7 @@ from services.common.errors import Refused
 from services.common.wire.message import Message
 from services.common.wire.status import STATES, Order, every_s, why
 from services.common.wire.topics import Source, parse_camera_topic
-from services.gallery.roll import MOST_CAMERAS
+from services.gallery.cameras import MOST_CAMERAS
 
 _OF_CAMERA: Final[Mapping[str, str]] = {
     "broken": "What comes from it is no picture.",
@@ -22,11 +22,11 @@ _OF_CAMERA: Final[Mapping[str, str]] = {
     "stopped": "capture is not running.",
     "unavailable": "It cannot be opened.",
 }
-_LOOK = "On the device, “faceferry status” and the log of capture say more."
+_SEE_DEVICE = "On the device, “faceferry status” and the log of capture say more."
 _UNKNOWN = "It did not say why."
 
 
-def of_camera(state: str, why: str | None, device_state: str) -> str:
+def camera_reason(state: str, why: str | None, device_state: str) -> str:
     """Return why a camera is not online; `""` where it is.
 
     Args:
@@ -38,13 +38,13 @@ def of_camera(state: str, why: str | None, device_state: str) -> str:
         case "online":
             return ""
         case "offline" | "stalled":
-            return f"{_OF_CAMERA.get(why or '', _UNKNOWN)} {_LOOK}"
+            return f"{_OF_CAMERA.get(why or '', _UNKNOWN)} {_SEE_DEVICE}"
     if device_state == "offline":
         return "Its device cannot be heard."
     return "Nothing was heard of it yet."
 
 
-def of_device(state: str, *, is_silent: bool) -> str:
+def device_reason(state: str, *, is_silent: bool) -> str:
     """Return why a device's link to the cloud is not up; `""` where it is.
 
     Args:
@@ -72,7 +72,7 @@ SETTLED_S = 25.0
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusChange:
     """What one camera, or a device's forward, has last said of itself."""
 
     source: Source
@@ -80,7 +80,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
+class _Report:
     """What was last said.
 
     Attributes:
@@ -96,22 +96,22 @@ class _Word:
     order: Order | None
     heard_s: float
     every_s: float | None
-    is_over: bool = False
+    is_silent: bool = False
     why: str | None = None
 
     @property
     def shown(self) -> str:
-        return "offline" if self.is_over else self.state
+        return "offline" if self.is_silent else self.state
 
 
 @dataclass(slots=True)
 class Presence:
     """The last state of each, by source, over all brokers."""
 
-    _words: dict[Source, _Word] = field(default_factory=dict)
+    _reports: dict[Source, _Report] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
-    def note(self, message: Message, now: datetime, now_s: float) -> Status | None:
+    def note(self, message: Message, now: datetime, now_s: float) -> StatusChange | None:
         """Take a status message; return what changed by it, if anything.
 
         Args:
@@ -131,74 +131,74 @@ class Presence:
         order = Order.of(message)
         if order is not None and order.since > now:
             order = Order(now, order.number)
-        known = self._words.get(source)
+        known = self._reports.get(source)
         if known is None:
             self._make_room(source)
         elif not _is_later(order, known, now_s, is_kept=message.retain):
             return None
-        self._words[source] = _Word(state, order, now_s, every_s(message), why=why(message))
-        return None if known is not None and known.shown == state else Status(source, state)
+        self._reports[source] = _Report(state, order, now_s, every_s(message), why=why(message))
+        return None if known is not None and known.shown == state else StatusChange(source, state)
 
-    def lapse(self, now_s: float) -> list[Status]:
+    def lapse(self, now_s: float) -> list[StatusChange]:
         """Take those for offline that have not said anything for too long; return what changed by it."""
         gone = [
-            (source, word)
-            for source, word in self._words.items()
+            (source, report)
+            for source, report in self._reports.items()
             if source.camera == FORWARD
-            and word.shown == "online"
-            and word.every_s is not None
-            and now_s - word.heard_s > SILENT_TIMES * word.every_s
+            and report.shown == "online"
+            and report.every_s is not None
+            and now_s - report.heard_s > SILENT_TIMES * report.every_s
         ]
-        for source, word in gone:
-            self._words[source] = replace(word, is_over=True)
-        return [Status(source, "offline") for source, _ in gone]
+        for source, report in gone:
+            self._reports[source] = replace(report, is_silent=True)
+        return [StatusChange(source, "offline") for source, _ in gone]
 
     @property
     def cameras(self) -> Mapping[Source, str]:
         """The state of each camera: one that its device cannot speak for is `unknown`."""
-        return {source: self._shown(source) for source in self._words if source.camera != FORWARD}
+        return {source: self._shown(source) for source in self._reports if source.camera != FORWARD}
 
     def device(self, device: str) -> str:
         """Return the state of a device's link to the cloud; `unknown` if nothing was heard of it."""
-        word = self._words.get(Source(device, FORWARD))
-        return "unknown" if word is None else word.shown
+        report = self._reports.get(Source(device, FORWARD))
+        return "unknown" if report is None else report.shown
 
     def reason(self, source: Source) -> str:
         """Return why a camera, or a device's link, is not online, in words; `""` where it is."""
-        word = self._words.get(source)
+        report = self._reports.get(source)
         if source.camera == FORWARD:
-            is_silent = word is not None and word.is_over
-            return of_device(self.device(source.device), is_silent=is_silent)
-        return of_camera(self._shown(source), word.why if word else None, self.device(source.device))
+            is_silent = report is not None and report.is_silent
+            return device_reason(self.device(source.device), is_silent=is_silent)
+        return camera_reason(self._shown(source), report.why if report else None, self.device(source.device))
 
     @property
     def devices(self) -> set[str]:
         """The devices that anything was heard of."""
-        return {source.device for source in self._words}
+        return {source.device for source in self._reports}
 
     def _shown(self, source: Source) -> str:
         """Return what is shown of a camera."""
-        word = self._words.get(source)
-        return "unknown" if word is None or self.device(source.device) == "offline" else word.shown
+        report = self._reports.get(source)
+        return "unknown" if report is None or self.device(source.device) == "offline" else report.shown
 
     def _make_room(self, source: Source) -> None:
         """Take a new name of a device, its link's always: one that invents cameras takes no other's room."""
         is_camera = source.camera != FORWARD
-        if len(self._words) >= MAX_SOURCES or (is_camera and self._counts[source.device] >= MOST_CAMERAS):
+        if len(self._reports) >= MAX_SOURCES or (is_camera and self._counts[source.device] >= MOST_CAMERAS):
             raise Refused("too_many_cameras", str(source))
         self._counts[source.device] += is_camera
 
-    def _forget(self, source: Source) -> Status | None:
+    def _forget(self, source: Source) -> StatusChange | None:
         """Take a retained message's deletion, which is an empty one."""
-        if self._words.pop(source, None) is None:
+        if self._reports.pop(source, None) is None:
             return None
         self._counts[source.device] -= source.camera != FORWARD
         if not self._counts[source.device]:
             del self._counts[source.device]
-        return Status(source, "unknown")
+        return StatusChange(source, "unknown")
 
 
-def _is_later(order: Order | None, known: _Word, now_s: float, *, is_kept: bool) -> bool:
+def _is_later(order: Order | None, known: _Report, now_s: float, *, is_kept: bool) -> bool:
     """Say whether a word is to be believed rather than what is known."""
     if known.order is None or (order is not None and order >= known.order):
         return True

@@ -9,7 +9,7 @@ from services.common.storage.standing import Standing
 from services.gallery.metrics import STORE_AVAILABLE
 
 
-class Looks(Standing):
+class ReadHealth(Standing):
     """Whether the last look into the store went well; says so in the log when that changes."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ _QUALITY = re.compile(r"0\.\d{1,3}|1", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Sieve:
+class FaceFilter:
     """Holds back what is small or bad.
 
     Attributes:
@@ -69,7 +69,7 @@ SIZES = ("40", "80", "120", "200")
 QUALITIES = ("0.2", "0.4", "0.6", "0.8")
 """Those that pages offer; an address may name others."""
 
-OPEN = Sieve()
+NO_FILTER = FaceFilter()
 """Holds nothing back."""
 
 
@@ -78,7 +78,7 @@ _CURSOR = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-[0-9a-f]{32})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class PageSelection:
     """Which faces, and from where on.
 
     Attributes:
@@ -87,7 +87,7 @@ class Selection:
         day: taken on this day, UTC; nothing for the newest that has any.
         before: those before this id or time (see `times.compact`), or
         after: those behind it; neither for the day's newest.
-        sieve: those that it takes.
+        face_filter: those that it takes.
     """
 
     device: str | None = None
@@ -95,7 +95,7 @@ class Selection:
     day: date | None = None
     before: str | None = None
     after: str | None = None
-    sieve: Sieve = OPEN
+    face_filter: FaceFilter = NO_FILTER
 
     @classmethod
     def read(cls, query: Mapping[str, str]) -> Self:
@@ -113,7 +113,7 @@ class Selection:
             day=_day(query["day"]) if query.get("day") else None,
             before=_cursor(query.get("before")),
             after=_cursor(query.get("after")),
-            sieve=Sieve.read(query),
+            face_filter=FaceFilter.read(query),
         )
 
     @property
@@ -139,14 +139,14 @@ class Selection:
         return replace(self, day=day, before=before, after=after)
 
     @property
-    def unsifted(self) -> Self:
+    def unfiltered(self) -> Self:
         """The same without the sieve."""
-        return replace(self, sieve=OPEN)
+        return replace(self, face_filter=NO_FILTER)
 
     @property
-    def sieve_query(self) -> str:
+    def filter_query(self) -> str:
         """What an address needs to say of the sieve alone, without a `?`."""
-        return urlencode({name: value for name, value in self.sieve.parts.items() if value})
+        return urlencode({name: value for name, value in self.face_filter.parts.items() if value})
 
     @property
     def query(self) -> str:
@@ -156,7 +156,7 @@ class Selection:
             "day": self.day.isoformat() if self.day else "",
             "before": self.before or "",
             "after": self.after or "",
-            **self.sieve.parts,
+            **self.face_filter.parts,
         }
         text = urlencode({name: value for name, value in parts.items() if value}, safe="/:")
         return f"?{text}" if text else ""

@@ -25,31 +25,31 @@ from services.common.storage.visit_lookup import VisitLookup
 from services.common.wire.message import Message
 from services.common.wire.receipts import decode_receipt
 from services.common.wire.topics import ROOT, is_name
+from services.gallery.access import Access, guarded_app
 from services.gallery.arrivals import Arrivals
+from services.gallery.cameras import DayIndex
 from services.gallery.counts import Counts
 from services.gallery.day import DayMap
 from services.gallery.download import Downloads
 from services.gallery.erase_pages import ErasePages
 from services.gallery.erasing import Erasing
-from services.gallery.gate import Door, gate
-from services.gallery.keys import Keys
-from services.gallery.live import Live
+from services.gallery.live import LivePages
+from services.gallery.live_client import LiveClient
 from services.gallery.metrics import REFUSED
-from services.gallery.neighbours import Neighbours
 from services.gallery.pages import Assets, Pages
 from services.gallery.presence import Presence
-from services.gallery.reading import Looks
-from services.gallery.roll import Crowd
+from services.gallery.reading import ReadHealth
 from services.gallery.settings import GallerySettings
-from services.gallery.site import Sight, Site, arrival_news, status_news
+from services.gallery.site import Context, Site, arrival_news, status_news
+from services.gallery.unsealing import Unsealer
 from services.gallery.viewers import Viewers
-from services.gallery.visits import Visits
+from services.gallery.visits import VisitReader
 
 _M_TRIM_THRESHOLD = -1
 _MOST_KEPT_BYTES = 128 * 1024
 
 
-def give_back_what_is_free() -> None:
+def return_free_memory() -> None:
     """Have memory that is free go back to the system, as far as the C library (glibc) can do that.
 
     glibc begins with giving back what lies free beyond 128 KiB, and raises that each time that something
@@ -79,24 +79,24 @@ async def serve(settings: GallerySettings) -> None:
         Link("cloud", broker, identity="gallery", subscriptions=subscriptions)
         for broker in Broker.cloud(settings)
     ]
-    looks = Looks()
-    checks = {"cloud": check_any(links), "store": looks.why_not_ready}
+    health = ReadHealth()
+    checks = {"cloud": check_any(links), "store": health.why_not_ready}
     async with (
         open_store(settings) as objects,
         http.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
     ):
         viewers = Viewers(settings.gallery_max_viewers)
         lookup = VisitLookup(objects)
-        crowd = Crowd(objects, lookup)
-        counts = Counts(objects, crowd.counts)
+        day_index = DayIndex(objects, lookup)
+        counts = Counts(objects, day_index.counts)
         erasing = make_erasing(settings, objects)
-        sight = Sight(objects, looks, Presence(), viewers, counts, lookup, crowd, erasing)
+        context = Context(objects, health, Presence(), viewers, counts, lookup, day_index, erasing)
         arrivals = Arrivals(
             objects,
             lambda faces: viewers.tell(arrival_news(faces, lookup.recall)),
-            visits=Visits(objects, lookup),
+            visits=VisitReader(objects, lookup),
         )
-        app = make_app(settings, sight)
+        app = make_app(settings, context)
         most_callers = MOST_CALLERS + settings.gallery_max_viewers  # each of these has one for good
         async with listening(
             app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT", most_callers
@@ -108,33 +108,33 @@ async def serve(settings: GallerySettings) -> None:
                         await stack.enter_async_context(link)
                     tasks = await stack.enter_async_context(asyncio.TaskGroup())
                     tasks.create_task(arrivals.run(ANNOUNCE_EVERY_S), name="gallery.arrivals")
-                    tasks.create_task(watch(sight), name="gallery.watch")
+                    tasks.create_task(watch(context), name="gallery.watch")
                     if erasing is not None:
-                        tasks.create_task(erasing.run(sight.forget), name="gallery.erase")
+                        tasks.create_task(erasing.run(context.forget), name="gallery.erase")
                     if (following := make_following(settings, objects, erasing)) is not None:
-                        forgetting = following.run(FOLLOW_EVERY_S, partial(forget_all, sight))
+                        forgetting = following.run(FOLLOW_EVERY_S, partial(forget_all, context))
                         tasks.create_task(forgetting, name="gallery.follow")
                     for link in links:
-                        tasks.create_task(listen(link, sight, arrivals), name="gallery.listen")
+                        tasks.create_task(listen(link, context, arrivals), name="gallery.listen")
             finally:
                 viewers.dismiss()
-                await sight.counts.close()
+                await context.counts.close()
 
 
-def make_app(settings: GallerySettings, sight: Sight) -> web.Application:
+def make_app(settings: GallerySettings, context: Context) -> web.Application:
     """Return the application: the gate, and the pages behind it."""
     token = settings.gallery_token.get_secret_value() if settings.gallery_token else None
-    door = Door(token, settings.gallery_feed_link_s) if token else None
+    access = Access(token, settings.gallery_feed_link_s) if token else None
     assets = Assets()
-    pages = Pages(assets, is_guarded=door is not None, may_erase=sight.erasing is not None)
-    app = gate(door, pages.ask_for_token)
-    Site(settings, sight, assets, pages, door).add_to(app)
+    pages = Pages(assets, is_guarded=access is not None, may_erase=context.erasing is not None)
+    app = guarded_app(access, pages.ask_for_token)
+    Site(settings, context, assets, pages, access).add_to(app)
     live_token = settings.live_token.get_secret_value() if settings.live_token else None
-    Live(sight, pages, Neighbours(settings.live_places, live_token)).add_to(app)
-    DayMap(sight, pages).add_to(app)
-    Downloads(sight, Keys(settings.identities)).add_to(app)
-    if sight.erasing is not None:
-        ErasePages(sight, sight.erasing, pages).add_to(app)
+    LivePages(context, pages, LiveClient(settings.live_places, live_token)).add_to(app)
+    DayMap(context, pages).add_to(app)
+    Downloads(context, Unsealer(settings.identities)).add_to(app)
+    if context.erasing is not None:
+        ErasePages(context, context.erasing, pages).add_to(app)
     return app
 
 
@@ -153,37 +153,37 @@ def make_following(settings: GallerySettings, store: WholeStore, erasing: Erasin
     return Following(store, verify) if verify is not None else None
 
 
-def forget_all(sight: Sight, orders: list[Entry]) -> None:
+def forget_all(context: Context, orders: list[Entry]) -> None:
     """Forget what was erased."""
     for order in orders:
-        sight.forget(order)
+        context.forget(order)
 
 
-async def watch(sight: Sight) -> None:
+async def watch(context: Context) -> None:
     """Tell open pages of devices that have fallen silent."""
     while True:
         await asyncio.sleep(LAPSE_EVERY_S)
-        for status in sight.presence.lapse(time.monotonic()):
-            sight.viewers.tell(status_news(status, sight.presence.reason(status.source)))
+        for status in context.presence.lapse(time.monotonic()):
+            context.viewers.tell(status_news(status, context.presence.reason(status.source)))
 
 
-async def listen(link: Link, sight: Sight, arrivals: Arrivals) -> None:
+async def listen(link: Link, context: Context, arrivals: Arrivals) -> None:
     """Follow what the broker says of stored faces and of the cameras."""
     async for delivery in link:
         delivery.acknowledge()
         try:
-            _take(delivery.message, sight, arrivals)
+            _take(delivery.message, context, arrivals)
         except Refused as refusal:
             topic = delivery.message.topic[:200]
             _drops.count(refusal.reason, topic=topic, detail=refusal.detail)
 
 
-def _take(message: Message, sight: Sight, arrivals: Arrivals) -> None:
+def _take(message: Message, context: Context, arrivals: Arrivals) -> None:
     if message.topic.endswith("/status"):
-        status = sight.presence.note(message, datetime.now(UTC), time.monotonic())
+        status = context.presence.note(message, datetime.now(UTC), time.monotonic())
         if status is not None:
-            sight.viewers.tell(status_news(status, sight.presence.reason(status.source)))
-    elif len(sight.viewers):
+            context.viewers.tell(status_news(status, context.presence.reason(status.source)))
+    elif len(context.viewers):
         arrivals.note(_device(message.topic), decode_receipt(message).ids)
 
 

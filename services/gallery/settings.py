@@ -10,7 +10,7 @@ from services.common.runtime.addresses import HostName
 from services.common.runtime.settings import CloudSettings
 from services.common.sealing.keys import read_identities
 from services.common.storage.settings import ObjectStoreSettings
-from services.gallery.neighbours import read_places
+from services.gallery.live_client import read_places
 
 
 class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectStoreSettings):

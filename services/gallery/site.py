@@ -19,26 +19,26 @@ from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group, Part, Picture
 from services.common.wire import envelope, times
 from services.gallery import chart
+from services.gallery.access import Access, add_safety
 from services.gallery.album import Album, Page
+from services.gallery.archive import MOST_FACES
+from services.gallery.cameras import MOST_CAMERAS, MOST_DAYS, DayIndex, camera_list_of, merged
 from services.gallery.counts import Counts
+from services.gallery.details import describe
 from services.gallery.erasing import Erasing
 from services.gallery.feeds import Feeds
-from services.gallery.gate import Door, add_safety
-from services.gallery.keys import Keys
+from services.gallery.filtering import filtered_page
 from services.gallery.metrics import ANSWER_SECONDS
-from services.gallery.overview import look_round
+from services.gallery.overview import survey_devices
 from services.gallery.pages import ASSETS, Assets, Pages, clock, day_address
-from services.gallery.portrait import describe
-from services.gallery.presence import Presence, Status
-from services.gallery.reading import Looks
-from services.gallery.roll import MOST_CAMERAS, MOST_DAYS, Crowd, joined, roll_of
-from services.gallery.selection import QUALITIES, SIZES, Selection
+from services.gallery.presence import Presence, StatusChange
+from services.gallery.reading import ReadHealth
+from services.gallery.selection import QUALITIES, SIZES, PageSelection
 from services.gallery.settings import GallerySettings
-from services.gallery.sifting import sifted
-from services.gallery.steps import steps
+from services.gallery.setup_steps import setup_steps
+from services.gallery.unsealing import Unsealer
 from services.gallery.viewers import TooManyViewers, Viewers
-from services.gallery.visits import Visits
-from services.gallery.zipping import MOST_FACES
+from services.gallery.visits import VisitReader
 
 PATIENCE_S = 0.2
 """For so long may a page wait for its chart."""
@@ -50,27 +50,27 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Context:
     """What the pages look at.
 
     Attributes:
         objects: the store.
-        looks: whether the last look into it went well.
+        health: whether the last look into it went well.
         presence: the devices and cameras.
         viewers: the open pages.
         counts: faces by the hour.
         lookup: to which visits faces belong.
-        crowd: the faces of many devices together; without it some devices are looked at.
+        day_index: the faces of many devices together; without it some devices are looked at.
         erasing: erases, where somebody may.
     """
 
     objects: ObjectStore
-    looks: Looks
+    health: ReadHealth
     presence: Presence
     viewers: Viewers
     counts: Counts
     lookup: VisitLookup
-    crowd: Crowd | None = None
+    day_index: DayIndex | None = None
     erasing: Erasing | None = None
 
     def forget(self, order: Entry) -> None:
@@ -87,25 +87,31 @@ class Site:
 
     Args:
         settings: the service's.
-        sight: what is shown.
+        context: what is shown.
         assets: what pages refer to.
         pages: makes them.
-        door: lets in who may look; nothing where there is none.
+        access: lets in who may look; nothing where there is none.
     """
 
     def __init__(
-        self, settings: GallerySettings, sight: Sight, assets: Assets, pages: Pages, door: Door | None
+        self, settings: GallerySettings, context: Context, assets: Assets, pages: Pages, access: Access | None
     ) -> None:
         self._settings = settings
-        self._sight = sight
+        self._context = context
         self._assets = assets
         self._pages = pages
-        self._door = door
-        self._keys = Keys(settings.identities)
-        self._album = Album(sight.objects, crowd=sight.crowd)
-        self._visits = Visits(sight.objects, sight.lookup)
+        self._access = access
+        self._keys = Unsealer(settings.identities)
+        self._album = Album(context.objects, day_index=context.day_index)
+        self._visits = VisitReader(context.objects, context.lookup)
         self._feeds = Feeds(
-            self._album, sight.lookup, self._visits, sight.looks, pages, door, settings.gallery_page_faces
+            self._album,
+            context.lookup,
+            self._visits,
+            context.health,
+            pages,
+            access,
+            settings.gallery_page_faces,
         )
 
     def add_to(self, app: web.Application) -> None:
@@ -139,7 +145,7 @@ class Site:
         try:
             response = await handler(request)
         except StoreUnavailable as error:
-            self._sight.looks.failed(error)
+            self._context.health.failed(error)
             return self._problem(503, "The store cannot be read just now", f"It says: {error.reason}.")
         except (NoSuchObject, web.HTTPNotFound):
             return self._problem(404, "There is nothing here", "No face is stored under this address.")
@@ -151,57 +157,61 @@ class Site:
         return self._pages.html("problem.html", status, title=title, detail=detail)
 
     async def _faces(self, request: web.Request) -> web.Response:
-        selection = Selection.read(request.query)
-        found = await sifted(self._album, self._sight.lookup, selection, self._settings.gallery_page_faces)
+        selection = PageSelection.read(request.query)
+        found = await filtered_page(
+            self._album, self._context.lookup, selection, self._settings.gallery_page_faces
+        )
         page = found.page
-        self._sight.looks.worked()
-        gathered = await self._visits.among(page.faces)
+        self._context.health.worked()
+        by_visit = await self._visits.group_by_visit(page.faces)
         counts = await self._count(page)
-        roll = joined(page.roll, roll_of(self._sight.presence.cameras))
+        camera_list = merged(page.camera_list, camera_list_of(self._context.presence.cameras))
         return self._pages.html(
             "faces.html",
             page=page,
             found=found,
-            steps=steps(self._sight.presence) if page.day is None else [],
-            gathered=gathered,
-            detectors=self._sight.lookup.detectors(page.faces),
+            steps=setup_steps(self._context.presence) if page.day is None else [],
+            by_visit=by_visit,
+            detectors=self._context.lookup.detectors(page.faces),
             selection=selection,
             hours=_hours(selection, page.day, counts),
             total=sum(counts) if counts is not None else None,
             summary=chart.summary(counts or []),
-            roll=roll,
+            camera_list=camera_list,
             most_cameras=MOST_CAMERAS,
             most_days=MOST_DAYS,
             sizes=SIZES,
             qualities=QUALITIES,
             most_downloaded=MOST_FACES,
-            is_known=any(selection.source in (str(source), source.device) for source in roll.sources),
+            is_known=any(selection.source in (str(source), source.device) for source in camera_list.sources),
         )
 
     async def _count(self, page: Page) -> list[int] | None:
         if page.day is None:
             return None
         if page.is_indexed:
-            return await self._sight.counts.of_all(page.day, PATIENCE_S)
-        return await self._sight.counts.within(page.shown, page.day, PATIENCE_S)
+            return await self._context.counts.of_index_day(page.day, PATIENCE_S)
+        return await self._context.counts.within(page.shown, page.day, PATIENCE_S)
 
     async def _devices(self, _request: web.Request) -> web.Response:
-        survey = await look_round(self._album, self._sight.counts, self._sight.presence, datetime.now(UTC))
-        self._sight.looks.worked()
+        survey = await survey_devices(
+            self._album, self._context.counts, self._context.presence, datetime.now(UTC)
+        )
+        self._context.health.worked()
         live = frozenset(self._settings.live_places)
         return self._pages.html("devices.html", survey=survey, live=live, most_cameras=MOST_CAMERAS)
 
     async def _face(self, request: web.Request) -> web.Response:
         key = _key(request)
-        item = await self._sight.objects.get(str(key))
-        newer, older = await self._album.neighbours(key)
-        self._sight.looks.worked()
+        item = await self._context.objects.get(str(key))
+        newer, older = await self._album.adjacent(key)
+        self._context.health.worked()
         return self._pages.html(
             "face.html",
             face=key,
             item=item,
-            portrait=describe(item, key.time, self._settings.retention),
-            part=self._sight.lookup.note(key, item.metadata),
+            details=describe(item, key.time, self._settings.retention),
+            part=self._context.lookup.note(key, item.metadata),
             newer=newer,
             older=older,
             address=f"{self._settings.store_url.rstrip('/')}/{key}",
@@ -211,20 +221,20 @@ class Site:
     async def _visit(self, request: web.Request) -> web.Response:
         key = _key(request)
         whole = await self._visits.whole(key)
-        self._sight.looks.worked()
+        self._context.health.worked()
         if whole is None:
             raise NoSuchObject(str(key))
-        beside = await self._visits.beside(whole.group)
+        adjacent = await self._visits.adjacent(whole.group)
         back = day_address(whole.group.pictures[0].key)
-        return self._pages.html("visit.html", whole=whole, group=whole.group, beside=beside, back=back)
+        return self._pages.html("visit.html", whole=whole, group=whole.group, adjacent=adjacent, back=back)
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
         key = _key(request)
-        item = await self._sight.objects.get(str(key))
-        self._sight.lookup.note(key, item.metadata)  # which spares the next page a request
-        # As every answer it is not kept (see `gate`): a browser would show it to whoever comes next.
+        item = await self._context.objects.get(str(key))
+        self._context.lookup.note(key, item.metadata)  # which spares the next page a request
+        # As every answer it is not kept (see `access`): a browser would show it to whoever comes next.
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
-        if self._door is not None and self._door.has_link(request):
+        if self._access is not None and self._access.has_link(request):
             headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # a feed is read in others' pages
         # The type is what the key says: nothing that was written into the bucket becomes a page here.
         shown = self._keys.opened(key, item) if key.content_type == envelope.CONTENT_TYPE else None
@@ -235,13 +245,13 @@ class Site:
     async def _object(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the object itself; made when it is asked for, so that it is never too old."""
         key = _key(request)
-        link = await self._sight.objects.link(str(key), self._settings.gallery_link_s)
+        link = await self._context.objects.link(str(key), self._settings.gallery_link_s)
         raise web.HTTPSeeOther(link or f"/image/{key}")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         try:
-            with self._sight.viewers.joined() as untold:
-                return await _stream(request, untold, self._door)
+            with self._context.viewers.joined() as pending:
+                return await _stream(request, pending, self._access)
         except TooManyViewers:
             raise web.HTTPServiceUnavailable(text="too many pages are open\n") from None
 
@@ -286,14 +296,14 @@ def _visit_news(key: FaceKey, part: Part | None) -> dict[str, object]:
     return {**part._asdict(), "began": times.rfc3339(Group.of([Picture(key, part)]).began)}
 
 
-def status_news(status: Status, reason: str = "") -> str:
+def status_news(status: StatusChange, reason: str = "") -> str:
     """Return a change of state, and the reason for it, as the event that pages are told of it with."""
     news = {"source": str(status.source), "state": status.state, "reason": reason}
     return f"event: status\ndata: {json.dumps(news)}\n\n"
 
 
 async def _stream(
-    request: web.Request, untold: asyncio.Queue[str | None], door: Door | None
+    request: web.Request, pending: asyncio.Queue[str | None], access: Access | None
 ) -> web.StreamResponse:
     headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=add_safety(headers))
@@ -303,17 +313,17 @@ async def _stream(
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
-                    news = await untold.get()
+                    news = await pending.get()
             except TimeoutError:
                 news = ":\n\n"
-            if news is None or (door is not None and not door.lets_in(request)):
+            if news is None or (access is not None and not access.admits(request)):
                 break
             await response.write(news.encode())
     return response
 
 
 def _hours(
-    selection: Selection, day: date | None, counts: list[int] | None
+    selection: PageSelection, day: date | None, counts: list[int] | None
 ) -> list[tuple[chart.Bar, str]] | None:
     """Return a day's bars, each with the address of what it stands for."""
     if day is None or counts is None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from services.common.runtime.metrics import Drops
 from services.gallery.metrics import DROPPED, VIEWERS
 
-MAX_UNTOLD = 100
+MAX_PENDING = 100
 """News that wait for one page; beyond it the oldest is dropped and counted: the page may be loaded again."""
 
 _drops = Drops(DROPPED, "gallery.news_dropped")
@@ -26,25 +26,25 @@ class Viewers:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._untold: set[asyncio.Queue[str | None]] = set()
+        self._pending: set[asyncio.Queue[str | None]] = set()
 
     def __len__(self) -> int:
-        return len(self._untold)
+        return len(self._pending)
 
     def tell(self, news: str) -> None:
         """Hand on one event as it goes over the wire."""
-        for untold in self._untold:
-            if untold.full():
-                untold.get_nowait()
+        for pending in self._pending:
+            if pending.full():
+                pending.get_nowait()
                 _drops.count("slow_viewer")
-            untold.put_nowait(news)
+            pending.put_nowait(news)
 
     def dismiss(self) -> None:
         """Have every page's stream end."""
-        for untold in self._untold:
-            if untold.full():
-                untold.get_nowait()
-            untold.put_nowait(None)
+        for pending in self._pending:
+            if pending.full():
+                pending.get_nowait()
+            pending.put_nowait(None)
 
     @contextmanager
     def joined(self) -> Iterator[asyncio.Queue[str | None]]:
@@ -53,13 +53,13 @@ class Viewers:
         Raises:
             TooManyViewers: there is no room.
         """
-        if len(self._untold) >= self._most:
+        if len(self._pending) >= self._most:
             raise TooManyViewers
-        untold: asyncio.Queue[str | None] = asyncio.Queue(MAX_UNTOLD)
-        self._untold.add(untold)
+        pending: asyncio.Queue[str | None] = asyncio.Queue(MAX_PENDING)
+        self._pending.add(pending)
         VIEWERS.set(len(self))
         try:
-            yield untold
+            yield pending
         finally:
-            self._untold.discard(untold)
+            self._pending.discard(pending)
             VIEWERS.set(len(self))

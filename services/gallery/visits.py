@@ -25,7 +25,7 @@ _unread = Drops(UNREAD, "gallery.visit_unread")
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class FacesByVisit:
     """A page's faces by visit.
 
     Attributes:
@@ -42,7 +42,7 @@ NEAR = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class AdjacentVisits:
     """The visits next to one on its camera and day, each where its newest picture is; nothing at an end."""
 
     newer: Group | None = None
@@ -50,7 +50,7 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeVisit:
     """All pictures of one visit, as far as they were looked for.
 
     Attributes:
@@ -64,7 +64,7 @@ class Whole:
     is_late: bool
 
 
-class Visits:
+class VisitReader:
     """Puts faces together that are pictures of one visit.
 
     Args:
@@ -76,12 +76,12 @@ class Visits:
         self._objects = objects
         self._lookup = lookup
 
-    async def among(self, faces: Iterable[FaceKey]) -> Gathered:
+    async def group_by_visit(self, faces: Iterable[FaceKey]) -> FacesByVisit:
         """Return faces (newest first) by visit; one read at most for each face, none for those known."""
         pictures, is_late = await self._look(faces)
-        return Gathered(grouped(pictures), is_late)
+        return FacesByVisit(grouped(pictures), is_late)
 
-    async def whole(self, key: FaceKey) -> Whole | None:
+    async def whole(self, key: FaceKey) -> WholeVisit | None:
         """Return all pictures of the visit that a face belongs to, or None where it belongs to none.
 
         They are looked for among the camera's first faces from the visit's beginning on, and where that does
@@ -99,9 +99,9 @@ class Visits:
         pictures, is_late = await self._look(keys[face_id] for face_id in sorted(keys, reverse=True))
         mine = [picture for picture in pictures if picture.part and picture.part.visit == part.visit]
         group = Group.of(mine or [Picture(key, part)])
-        return Whole(group, bool(last) or len(first) == MOST_LOOKED_AT, is_late)
+        return WholeVisit(group, bool(last) or len(first) == MOST_LOOKED_AT, is_late)
 
-    async def beside(self, group: Group) -> Beside:
+    async def adjacent(self, group: Group) -> AdjacentVisits:
         """Return a visit's neighbours, as far as they can be told in time: visits may lie in one another.
 
         Raises:
@@ -114,7 +114,7 @@ class Visits:
         pictures, _is_late = await self._look([*reversed(newer), newest, *older])
         groups = grouped(pictures)
         place = next(at for at, each in enumerate(groups) if newest in (one.key for one in each.pictures))
-        return Beside(
+        return AdjacentVisits(
             groups[place - 1] if place > 0 else None,
             groups[place + 1] if place + 1 < len(groups) else None,
         )

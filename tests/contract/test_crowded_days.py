@@ -22,7 +22,7 @@ from services.common.wire import times
 from services.common.wire.topics import Source
 from services.gallery.album import Album
 from services.gallery.counts import Counts
-from services.gallery.selection import Selection
+from services.gallery.selection import PageSelection
 from tests.seeing import NOON, ForwardOnly
 from tests.support import S3Server
 
@@ -61,20 +61,20 @@ def forward_only(root: Path) -> Iterator[ForwardOnly]:
 
 
 async def first_page(store: FolderStore) -> None:
-    page = await Album(store).page(Selection(), PAGE)
+    page = await Album(store).page(PageSelection(), PAGE)
     assert len(page.faces) == PAGE
 
 
 async def page_in_the_middle(store: FolderStore) -> None:
-    page = await Album(store).page(Selection(day=DAY, before="20260314T070000.000000Z"), PAGE)
+    page = await Album(store).page(PageSelection(day=DAY, before="20260314T070000.000000Z"), PAGE)
     assert len(page.faces) == PAGE
     assert page.newer is not None
     above = await Album(store).page(page.newer, PAGE)
     assert above.faces[-1].id > page.faces[0].id
 
 
-async def neighbours(store: FolderStore) -> None:
-    found = await Album(store).neighbours(key_of(CROWDED, 12_345))
+async def adjacent(store: FolderStore) -> None:
+    found = await Album(store).adjacent(key_of(CROWDED, 12_345))
     assert found == (key_of(CROWDED, 12_346), key_of(CROWDED, 12_344))
 
 
@@ -88,7 +88,7 @@ async def newest_forty(store: FolderStore) -> None:
     assert wanted < {face.id for face in found}
 
 
-LOOKS = [first_page, page_in_the_middle, neighbours, newest_forty]
+LOOKS = [first_page, page_in_the_middle, adjacent, newest_forty]
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -117,11 +117,11 @@ async def test_a_real_bucket_gives_a_page_in_a_few_answers(
 
     monkeypatch.setattr(obstore, "list", counted)
     async with open_store(ObjectStoreSettings(store_url="s3://faces")) as store:
-        page = await Album(store).page(Selection(), PAGE)
+        page = await Album(store).page(PageSelection(), PAGE)
         newest = [key_of(CROWDED, step) for step in range(FACES - 6, 0, -6)]
         assert page.faces == newest[:PAGE]
         assert sum(answers) <= 2_500
-        found = await Album(store).neighbours(newest[3_000])
+        found = await Album(store).adjacent(newest[3_000])
         assert found == (newest[2_999], newest[3_001])
         assert len(answers) <= 8
         assert await Counts(store).within([CROWDED], DAY, 60.0) is not None
@@ -147,7 +147,7 @@ async def test_a_page_and_its_chart_take_little_of_the_event_loops_time(root: Pa
         counts = Counts(store)
         began_s = time.thread_time()
         await first_page(store)
-        await neighbours(store)
+        await adjacent(store)
         by_hour = await counts.within([CROWDED, QUIET], DAY, 60.0)
         took_s = time.thread_time() - began_s
     assert by_hour is not None
@@ -193,8 +193,8 @@ async def test_of_many_cameras_a_few_are_read_at_a_time(tmp_path: Path) -> None:
     with Busy(tmp_path) as store:
         album = Album(store)
         assert len([face async for face in newest_first(store)]) == len(cameras)
-        assert len((await album.page(Selection(), 200)).faces) == len(cameras)
-        assert None not in await album.lasts(cameras, [DAY])
+        assert len((await album.page(PageSelection(), 200)).faces) == len(cameras)
+        assert None not in await album.newest_faces(cameras, [DAY])
         assert store.most <= LISTINGS_AT_A_TIME
 
 

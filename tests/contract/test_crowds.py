@@ -16,9 +16,9 @@ from services.common.storage.objects import Entry, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album, Page
+from services.gallery.cameras import DayIndex
 from services.gallery.counts import Counts
-from services.gallery.roll import Crowd
-from services.gallery.selection import Selection
+from services.gallery.selection import PageSelection
 from tests.contract.test_index import key_of
 from tests.seeing import NOON, ForwardOnly, visiting_folder
 from tests.support import S3Server, faceferry
@@ -92,12 +92,12 @@ def store(root: Path) -> Iterator[Counted]:
 
 
 def album(store: Counted) -> Album:
-    return Album(store, crowd=Crowd(store, VisitLookup(store)))
+    return Album(store, day_index=DayIndex(store, VisitLookup(store)))
 
 
-async def walk(album: Album, start: Selection) -> list[FaceKey]:
+async def walk(album: Album, start: PageSelection) -> list[FaceKey]:
     found: list[FaceKey] = []
-    at: Selection | None = start
+    at: PageSelection | None = start
     while at is not None:
         page = await album.page(at, PAGE)
         found += page.faces
@@ -114,10 +114,10 @@ async def test_a_page_costs_the_same_requests_however_many_devices_there_are(tmp
         fill(root, faces)
         with Counted(root) as store:
             looks = {
-                "newest": Selection(),
-                "middle": Selection(day=DAY, before=faces[500].id),
-                "upward": Selection(day=DAY, after=faces[500].id),
-                "device": Selection(device=faces[3].source.device),
+                "newest": PageSelection(),
+                "middle": PageSelection(day=DAY, before=faces[500].id),
+                "upward": PageSelection(day=DAY, after=faces[500].id),
+                "device": PageSelection(device=faces[3].source.device),
             }
             requests[devices] = {}
             for name, look in looks.items():
@@ -134,8 +134,8 @@ async def test_a_page_costs_the_same_requests_however_many_devices_there_are(tmp
 async def test_every_face_of_a_crowd_is_shown_once_newest_first(root: Path, store: Counted) -> None:
     faces = faces_of(50)
     fill(root, faces)
-    assert await walk(album(store), Selection()) == faces
-    page = await album(store).page(Selection(day=DAY, before=faces[300].id), PAGE)
+    assert await walk(album(store), PageSelection()) == faces
+    page = await album(store).page(PageSelection(day=DAY, before=faces[300].id), PAGE)
     assert page.newer is not None
     above = await album(store).page(page.newer, PAGE)
     assert above.faces == faces[241:301]
@@ -145,7 +145,7 @@ async def test_every_face_of_a_crowd_is_shown_once_newest_first(root: Path, stor
 async def test_of_few_devices_what_was_stored_this_moment_is_shown(root: Path, store: Counted) -> None:
     faces = faces_of(MOST_LISTED)
     fill(root, faces, indexed=faces[10:])
-    assert (await album(store).page(Selection(), PAGE)).faces == faces[:PAGE]
+    assert (await album(store).page(PageSelection(), PAGE)).faces == faces[:PAGE]
     assert (await anext(aiter(newest_first(store)))).id == faces[0].id
 
 
@@ -154,8 +154,8 @@ async def test_a_device_of_a_crowd_is_shown_as_it_is(root: Path, store: Counted)
     fill(root, faces, indexed=faces[400:])
     device = faces[5].source.device
     wanted = [key for key in faces if key.source.device == device]
-    assert await walk(album(store), Selection(device=device)) == wanted
-    page = await album(store).page(Selection(device=device, camera="front"), PAGE)
+    assert await walk(album(store), PageSelection(device=device)) == wanted
+    page = await album(store).page(PageSelection(device=device, camera="front"), PAGE)
     assert page.faces == wanted[:PAGE]
     assert not page.is_indexed
 
@@ -174,7 +174,7 @@ async def test_where_the_index_is_of_no_use_cameras_are_listed(
         monkeypatch.setattr(store, "fetch", forbidden)
     if why == "it is damaged":
         damage(root)
-    page = await album(store).page(Selection(), PAGE)
+    page = await album(store).page(PageSelection(), PAGE)
     assert page.faces == faces[:PAGE]
     assert not page.is_indexed
     found = [face.id async for face in newest_first(store)]
@@ -184,7 +184,7 @@ async def test_where_the_index_is_of_no_use_cameras_are_listed(
 async def test_the_index_tells_whose_visit_a_face_is_of(root: Path, store: Counted) -> None:
     fill(root, faces_of(40))
     lookup = VisitLookup(store)
-    page = await Album(store, crowd=Crowd(store, lookup)).page(Selection(), PAGE)
+    page = await Album(store, day_index=DayIndex(store, lookup)).page(PageSelection(), PAGE)
     before = store.requests
     pictures = await lookup.each(page.faces)
     assert store.requests == before
@@ -193,7 +193,7 @@ async def test_the_index_tells_whose_visit_a_face_is_of(root: Path, store: Count
 
 async def test_the_faces_of_a_crowd_are_counted_by_the_index(root: Path, store: Counted) -> None:
     fill(root, faces_of(200))
-    counts = await Counts(store, Crowd(store, VisitLookup(store)).counts).of_all(DAY, 5.0)
+    counts = await Counts(store, DayIndex(store, VisitLookup(store)).counts).of_index_day(DAY, 5.0)
     assert counts is not None
     assert counts[8:13] == [119, 360, 360, 360, 1]
     assert sum(counts) == FACES
@@ -227,7 +227,9 @@ async def test_a_real_bucket_gives_the_page_of_a_crowd(bucket: S3Server) -> None
     for about in root.glob("dt=*/**/*.json"):
         about.unlink()
     async with open_store(ObjectStoreSettings(store_url="s3://faces")) as objects:
-        shown: Page = await Album(objects, crowd=Crowd(objects, VisitLookup(objects))).page(Selection(), PAGE)
+        shown: Page = await Album(objects, day_index=DayIndex(objects, VisitLookup(objects))).page(
+            PageSelection(), PAGE
+        )
         assert shown.faces == faces[:PAGE]
         assert shown.is_indexed
         assert [face.id async for face in newest_first(objects)] == [key.id for key in faces]

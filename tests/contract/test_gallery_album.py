@@ -19,7 +19,7 @@ from services.common.wire.topics import Source
 from services.gallery import reading
 from services.gallery.album import Album
 from services.gallery.counts import Counts
-from services.gallery.selection import Selection
+from services.gallery.selection import PageSelection
 from services.store.admission import to_object
 from tests.seeing import CAMERAS, NOON, ForwardOnly, fill, scattered, taken
 
@@ -37,10 +37,10 @@ def watched(root: Path) -> Iterator[ForwardOnly]:
         yield store
 
 
-async def walk(album: Album, start: Selection, count: int) -> list[FaceKey]:
+async def walk(album: Album, start: PageSelection, count: int) -> list[FaceKey]:
     """Follow `older` to the end of the day."""
     found: list[FaceKey] = []
-    at: Selection | None = start
+    at: PageSelection | None = start
     while at is not None:
         page = await album.page(at, count)
         found += page.faces
@@ -55,13 +55,13 @@ def ids(faces: list[Face]) -> list[str]:
 async def test_paging_shows_every_face_once_newest_first(root: Path, watched: ForwardOnly) -> None:
     faces = scattered(500)
     fill(root, faces)
-    assert [key.id for key in await walk(Album(watched), Selection(), 60)] == ids(faces)
+    assert [key.id for key in await walk(Album(watched), PageSelection(), 60)] == ids(faces)
 
 
 async def test_paging_back_up_leads_to_the_same_pages(root: Path, watched: ForwardOnly) -> None:
     fill(root, scattered(200))
     album = Album(watched)
-    down = [await album.page(Selection(), 60)]
+    down = [await album.page(PageSelection(), 60)]
     while (older := down[-1].older) is not None:
         down.append(await album.page(older, 60))
     page = down[-1]
@@ -80,15 +80,15 @@ async def test_a_camera_or_a_device_alone_is_what_is_left_without_the_others(
     faces = scattered(150, seed=seed)
     fill(root, faces)
     album = Album(watched)
-    yard = await walk(album, Selection("porch", "yard", DAY), 20)
+    yard = await walk(album, PageSelection("porch", "yard", DAY), 20)
     assert [key.id for key in yard] == ids([face for face in faces if face.source == CAMERAS[1]])
-    porch = await walk(album, Selection("porch", None, DAY), 20)
+    porch = await walk(album, PageSelection("porch", None, DAY), 20)
     assert [key.id for key in porch] == ids([face for face in faces if face.source.device == "porch"])
 
 
 async def test_the_newest_of_a_camera_are_found_days_back(root: Path, watched: ForwardOnly) -> None:
     fill(root, [taken(NOON - timedelta(days=day), CAMERAS[day == 9]) for day in range(12)])
-    page = await Album(watched).page(Selection("porch", "yard"), 60)
+    page = await Album(watched).page(PageSelection("porch", "yard"), 60)
     assert page.day == DAY - timedelta(days=9)
     assert [key.source for key in page.faces] == [CAMERAS[1]]
     assert page.day_before == DAY - timedelta(days=10)
@@ -96,17 +96,17 @@ async def test_the_newest_of_a_camera_are_found_days_back(root: Path, watched: F
 
 
 async def test_an_empty_store_has_an_empty_page(watched: ForwardOnly) -> None:
-    page = await Album(watched).page(Selection(), 60)
+    page = await Album(watched).page(PageSelection(), 60)
     assert (page.day, page.faces, page.older, page.newer) == (None, [], None, None)
 
 
 async def test_a_page_costs_the_same_however_full_the_bucket_is(root: Path, watched: ForwardOnly) -> None:
     fill(root, scattered(300))
-    await Album(watched).page(Selection(), 60)
+    await Album(watched).page(PageSelection(), 60)
     alone = (watched.requests, watched.read)
     fill(root, scattered(3_000, days=20, seed=2)[: -3_000 // 20 - 300])
     watched.requests = watched.read = 0
-    page = await Album(watched).page(Selection(), 60)
+    page = await Album(watched).page(PageSelection(), 60)
     assert page.day == DAY
     assert (watched.requests, watched.read) == alone
 
@@ -115,7 +115,7 @@ async def test_a_page_of_a_crowded_day_lists_a_few_hundred_keys(root: Path, watc
     moments = [NOON.replace(hour=0) + timedelta(seconds=8 * step) for step in range(10_000)]
     fill(root, [taken(at) for at in moments])
     album = Album(watched)
-    page = await album.page(Selection(day=DAY, before="20260314T170000.000000Z"), 60)
+    page = await album.page(PageSelection(day=DAY, before="20260314T170000.000000Z"), 60)
     assert len(page.faces) == 60
     assert watched.read <= 900 + 60  # a look of 15 minutes has 112 keys, one that is wider by eight 900
 
@@ -134,10 +134,10 @@ async def test_neighbours_are_next_to_a_face_on_its_camera(root: Path, watched: 
     album = Album(watched)
     of_camera = [face for face in faces if face.source == CAMERAS[0]]
     for older, here, newer in zip(of_camera, of_camera[1:], of_camera[2:], strict=False):
-        found = await album.neighbours(FaceKey(here.source, here.id, here.content_type))
+        found = await album.adjacent(FaceKey(here.source, here.id, here.content_type))
         assert [key.id for key in found if key] == [newer.id, older.id]
     first = of_camera[0]
-    assert (await album.neighbours(FaceKey(first.source, first.id, first.content_type)))[1] is None
+    assert (await album.adjacent(FaceKey(first.source, first.id, first.content_type)))[1] is None
 
 
 async def test_hours_are_counted_and_a_page_does_not_wait_for_them(root: Path, watched: ForwardOnly) -> None:
@@ -181,8 +181,8 @@ async def test_a_bucket_is_paged_like_a_folder() -> None:
     faces = scattered(150)
     async with open_store(ObjectStoreSettings(store_url="s3://faces/some/prefix")) as objects:
         await _put_all(objects, faces)
-        assert [key.id for key in await walk(Album(objects), Selection(), 40)] == ids(faces)
-        last = await walk(Album(objects), Selection("lobby", "desk", DAY), 7)
+        assert [key.id for key in await walk(Album(objects), PageSelection(), 40)] == ids(faces)
+        last = await walk(Album(objects), PageSelection("lobby", "desk", DAY), 7)
         assert all(one.id > other.id for one, other in itertools.pairwise(last))
         assert await Album(objects).sources(DAY) == tuple(sorted(CAMERAS))
 
@@ -202,6 +202,6 @@ async def test_names_that_are_no_cameras_are_passed_over(root: Path, watched: Fo
         "tmp",
     ):
         (root / odd).mkdir(parents=True)
-    page = await Album(watched).page(Selection(), 60)
+    page = await Album(watched).page(PageSelection(), 60)
     assert page.sources == (Source("porch", "front"),)
     assert (await Album(watched).calendar()).days == (DAY,)

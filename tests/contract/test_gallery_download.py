@@ -16,12 +16,12 @@ from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.wire.faces import Face
-from services.gallery import download, sifting
+from services.gallery import download, filtering
 from services.gallery.album import Album
 from services.gallery.download import NOTE
+from services.gallery.filtering import filtered_page
 from services.gallery.metrics import DOWNLOAD_CUT, REFUSED
-from services.gallery.selection import Selection, Sieve
-from services.gallery.sifting import sifted
+from services.gallery.selection import FaceFilter, PageSelection
 from services.store.admission import to_object
 from tests.seeing import (
     CAMERAS,
@@ -52,12 +52,14 @@ def key_of(face: Face) -> FaceKey:
     return key
 
 
-async def walked(album: Album, lookup: VisitLookup, start: Selection, way: str, count: int) -> list[FaceKey]:
+async def walked(
+    album: Album, lookup: VisitLookup, start: PageSelection, way: str, count: int
+) -> list[FaceKey]:
     """Every face from a page on, page by page, newest first."""
     found: list[FaceKey] = []
-    here: Selection | None = start
+    here: PageSelection | None = start
     while here is not None:
-        page = (await sifted(album, lookup, here, count)).page
+        page = (await filtered_page(album, lookup, here, count)).page
         found = [*page.faces, *found] if way == "newer" else [*found, *page.faces]
         here = getattr(page, way)
     return found
@@ -67,15 +69,15 @@ async def walked(album: Album, lookup: VisitLookup, start: Selection, way: str, 
 async def test_a_sieve_shows_every_face_that_passes_once_downward_and_upward(
     root: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sifting, "MOST_LOOKED_AT", 150)
-    monkeypatch.setattr(sifting, "LOT", 60)
+    monkeypatch.setattr(filtering, "MOST_LOOKED_AT", 150)
+    monkeypatch.setattr(filtering, "BATCH", 60)
     faces = visits(500)
     fill(root, faces)
     good = [key_of(face) for face in reversed(faces) if float(face.extensions["quality"]) >= 0.9]
     assert len(good) == 50
     with FolderStore(root) as objects:
         album, lookup = Album(objects, lambda: DAY), VisitLookup(objects)
-        start = Selection(day=DAY, sieve=Sieve(least_quality=0.9))
+        start = PageSelection(day=DAY, face_filter=FaceFilter(least_quality=0.9))
         assert await walked(album, lookup, start, "older", count) == good
         bottom = start.at(DAY, after="20260314T000000.000000Z")
         assert await walked(album, lookup, bottom, "newer", count) == good
@@ -84,7 +86,7 @@ async def test_a_sieve_shows_every_face_that_passes_once_downward_and_upward(
 async def test_a_page_looks_at_so_many_faces_and_says_that_there_are_more(
     root: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sifting, "MOST_LOOKED_AT", 150)
+    monkeypatch.setattr(filtering, "MOST_LOOKED_AT", 150)
     fill(root, visits(500))
     async with client.get("/?quality=1") as answer:
         page = await answer.text()

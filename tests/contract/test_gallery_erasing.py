@@ -20,7 +20,7 @@ from services.common.storage.keys import FaceKey
 from services.common.wire.faces import Face
 from services.gallery.erasing import Erasing
 from services.gallery.service import forget_all, make_app
-from services.gallery.site import Sight
+from services.gallery.site import Context
 from services.store.admission import to_object
 from tests.remains import picture, remains
 from tests.seeing import NOON, TOKEN, fill, pictured, seen, settings_for, taken, visit_id
@@ -33,7 +33,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[tuple[Client, Sight, Path]]:
+async def page(tmp_path: Path) -> AsyncIterator[tuple[Client, Context, Path]]:
     """A gallery with both tokens, and what it looks at, over a folder."""
     root = tmp_path / "faces"
     given = {"gallery_token": TOKEN, "gallery_erase_token": ERASE_TOKEN, "erase_signing_key": PRIVATE}
@@ -62,7 +62,7 @@ async def post(client: Client, path: str, token: str, **headers: str) -> int:
         return answer.status
 
 
-async def test_a_face_and_a_visit_go_for_who_has_the_second_token(page: tuple[Client, Sight, Path]) -> None:
+async def test_a_face_and_a_visit_go_for_who_has_the_second_token(page: tuple[Client, Context, Path]) -> None:
     client, _, root = page
     visit = visit_id(NOON)
     of_visit = [pictured(visit, NOON + timedelta(seconds=number)) for number in range(3)]
@@ -89,7 +89,7 @@ async def test_a_face_and_a_visit_go_for_who_has_the_second_token(page: tuple[Cl
 
 
 async def test_the_gallery_forgets_what_was_erased_whoever_ordered_it(
-    page: tuple[Client, Sight, Path],
+    page: tuple[Client, Context, Path],
 ) -> None:
     client, sight, root = page
     visit = visit_id(NOON)

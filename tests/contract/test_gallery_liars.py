@@ -24,9 +24,9 @@ from services.common.wire.topics import Source
 from services.gallery import album as module
 from services.gallery.album import Album
 from services.gallery.arrivals import MAX_DAYS, MAX_NOTED_OF_DEVICE, Arrivals
+from services.gallery.cameras import MOST_CAMERAS, MOST_DEVICES, MOST_SOURCES, limited
 from services.gallery.presence import Presence
-from services.gallery.roll import MOST_CAMERAS, MOST_DEVICES, MOST_SOURCES, call_roll
-from services.gallery.selection import Selection
+from services.gallery.selection import PageSelection
 from tests.seeing import NOON, ForwardOnly, fill, note, settings_for, taken, visiting, visiting_folder
 from tests.support import S3Server, eventually
 
@@ -73,13 +73,13 @@ async def test_a_face_of_the_future_is_on_nobodys_first_page_and_can_be_asked_fo
     lies = [put(tmp_path, key_of(Source(LIAR, "a"), date(2199, 1, day))) for day in (1, 2)]
     with FolderStore(tmp_path) as store:
         album = Album(store, today)
-        page = await album.page(Selection(), 60)
+        page = await album.page(PageSelection(), 60)
         assert (page.day, page.faces, page.day_after) == (TODAY, [honest], None)
         assert page.ahead == (date(2199, 1, 1), date(2199, 1, 2))
-        far = await album.page(Selection(day=date(2199, 1, 2)), 60)
+        far = await album.page(PageSelection(day=date(2199, 1, 2)), 60)
         assert far.faces == [lies[1]]
         assert (far.day_before, far.day_after) == (date(2199, 1, 1), None)
-        near = await album.page(Selection(day=date(2199, 1, 1)), 60)
+        near = await album.page(PageSelection(day=date(2199, 1, 1)), 60)
         assert (near.day_before, near.day_after) == (TODAY, date(2199, 1, 2))
 
 
@@ -87,9 +87,9 @@ async def test_tomorrow_is_not_the_future_and_1970_is_where_it_was(tmp_path: Pat
     ahead = put(tmp_path, key_of(HONEST, TODAY + timedelta(days=1)))
     put(tmp_path, key_of(HONEST, date(1970, 1, 1)))
     with FolderStore(tmp_path) as store:
-        page = await Album(store, today).page(Selection(), 60)
+        page = await Album(store, today).page(PageSelection(), 60)
         assert (page.faces, page.day_before, page.ahead) == ([ahead], date(1970, 1, 1), ())
-        unset = await Album(store, today).page(Selection(day=date(1970, 1, 1)), 60)
+        unset = await Album(store, today).page(PageSelection(day=date(1970, 1, 1)), 60)
         assert unset.day_after == TODAY + timedelta(days=1)
 
 
@@ -127,18 +127,18 @@ async def test_thousands_of_invented_days_cost_a_page_three_listings(tmp_path: P
         assert store.requests <= 3
         assert calendar.days[-1] == TODAY
         assert len(calendar.ahead) == 1_000
-        assert (await Album(store, today).page(Selection(), 60)).faces == [honest]
-        asked = Selection(day=old.time.date())
+        assert (await Album(store, today).page(PageSelection(), 60)).faces == [honest]
+        asked = PageSelection(day=old.time.date())
         assert (await Album(store, today).page(asked, 60)).faces == [old]
 
 
 async def test_invented_cameras_take_nobodys_room_and_a_bounded_number_of_listings(crowd: Path) -> None:
     with ForwardOnly(crowd) as store:
-        page = await Album(store, today).page(Selection(), 200)
+        page = await Album(store, today).page(PageSelection(), 200)
         assert store.requests < 10 * MOST_CAMERAS
     assert HONEST in page.sources
     assert sum(source.device == LIAR for source in page.sources) == MOST_CAMERAS
-    assert page.roll.crowded == (LIAR,)
+    assert page.camera_list.cut_devices == (LIAR,)
     assert key_of(HONEST, TODAY) in page.faces
 
 
@@ -180,7 +180,7 @@ async def test_a_real_bucket_with_invented_cameras_is_asked_a_bounded_number_of_
     monkeypatch.setattr(obstore, "list_with_delimiter_async", counted(obstore.list_with_delimiter_async))
     monkeypatch.setattr(s3_signed, "_ask", counted(s3_signed._ask))
     async with open_store(ObjectStoreSettings(store_url="s3://faces/some/prefix")) as store:
-        page = await Album(store, today).page(Selection(), 100)
+        page = await Album(store, today).page(PageSelection(), 100)
     assert len(page.sources) == MOST_CAMERAS + 1
     assert page.faces
     assert asked < 10 * MOST_CAMERAS
@@ -189,11 +189,11 @@ async def test_a_real_bucket_with_invented_cameras_is_asked_a_bounded_number_of_
 @pytest.mark.parametrize("devices", [MOST_DEVICES + 5, 10, 1])
 def test_of_many_cameras_each_device_has_its_share(devices: int) -> None:
     everybody = {f"d{number:03}": [f"c{camera}" for camera in range(100)] for number in range(devices)}
-    roll = call_roll(everybody)
-    counts = [sum(source.device == device for source in roll.sources) for device in everybody]
-    assert len(roll.sources) == min(MOST_SOURCES, devices * MOST_CAMERAS)
+    camera_list = limited(everybody)
+    counts = [sum(source.device == device for source in camera_list.sources) for device in everybody]
+    assert len(camera_list.sources) == min(MOST_SOURCES, devices * MOST_CAMERAS)
     assert max(counts[:MOST_DEVICES]) - min(counts[:MOST_DEVICES]) <= 1
-    assert not roll.is_whole
+    assert not camera_list.is_complete
 
 
 async def test_cameras_that_do_not_answer_in_time_are_left_out_and_that_is_said(

@@ -23,8 +23,8 @@ from services.common.runtime.access import Guard
 from services.common.wire.frames import Done, decode_done, encode_done
 from services.common.wire.outlines import MOST, Outlines
 from services.common.wire.topics import Source
-from services.gallery import neighbours
-from services.gallery.neighbours import read_places
+from services.gallery import live_client
+from services.gallery.live_client import read_places
 from tests.seeing import TOKEN, settings_for, visiting_folder
 from tests.storing import jpeg
 
@@ -156,7 +156,7 @@ async def test_boxes_that_are_old_are_not_shown(monkeypatch: pytest.MonkeyPatch)
 async def test_what_a_capture_answers_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, answer: web.Response, said: str
 ) -> None:
-    monkeypatch.setattr(neighbours, "MOST_PICTURE_BYTES", 2_500)
+    monkeypatch.setattr(live_client, "MOST_PICTURE_BYTES", 2_500)
 
     async def odd(_request: web.Request) -> web.StreamResponse:
         return answer
@@ -172,7 +172,7 @@ async def test_lookers_beyond_the_bound_and_a_capture_that_is_away_are_told_so(
 ) -> None:
     async with visiting_folder(tmp_path, gallery_live="porch=http://127.0.0.1:1") as client:
         assert await asked(client, "/live/porch/front/now.jpg") == (503, b"capture cannot be reached\n")
-        monkeypatch.setattr(neighbours, "MOST_AT_ONCE", 0)
+        monkeypatch.setattr(live_client, "MOST_AT_ONCE", 0)
         assert await asked(client, "/live/porch/front/now.jpg") == (503, b"too many are looking\n")
     async with visiting_folder(tmp_path) as client:
         assert (await asked(client, "/live/porch/front"))[0] == 404

@@ -6,13 +6,13 @@ import pytest
 
 SCRIPT = """
 import re, sys
-from services.gallery.service import give_back_what_is_free
+from services.gallery.service import return_free_memory
 
 def own_kb():
     return int(re.search(r"RssAnon:\\s*(\\d+)", open("/proc/self/status").read())[1])
 
 if sys.argv[1] == "given-back":
-    give_back_what_is_free()
+    return_free_memory()
 large = b"x" * 16_000_000
 del large
 before = own_kb()

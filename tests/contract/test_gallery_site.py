@@ -245,12 +245,12 @@ async def test_signing_out_ends_the_session_wherever_its_cookie_has_gone(root: P
 
 async def test_an_open_page_is_told_nothing_more_after_signing_out(root: Path) -> None:
     with FolderStore(root) as objects:
-        async with visiting(objects, settings_for(root, gallery_token=TOKEN)) as (client, sight):
+        async with visiting(objects, settings_for(root, gallery_token=TOKEN)) as (client, context):
             mine = await sign_in(client)
             async with client.get("/events", headers=mine) as events:
                 await events.content.readuntil(b"\n\n")
                 await (await client.post("/logout", headers=mine, allow_redirects=False)).release()
-                sight.viewers.tell(arrival_news([FaceKey(CAMERAS[0], taken(NOON).id, "image/jpeg")]))
+                context.viewers.tell(arrival_news([FaceKey(CAMERAS[0], taken(NOON).id, "image/jpeg")]))
                 assert await events.content.read() == b""
 
 
@@ -315,14 +315,14 @@ async def test_no_address_breaks_a_page(
 
 async def test_cameras_are_shown_with_their_state_last_face_and_hours(root: Path) -> None:
     with FolderStore(root) as objects:
-        async with visiting(objects, settings_for(root)) as (client, sight):
+        async with visiting(objects, settings_for(root)) as (client, context):
             fill(root, [taken(NOON)])
             for topic, state in {
                 "porch/front": b"online",
                 "porch/forward": b"online",
                 "attic/a": b"stalled",
             }.items():
-                note(sight.presence, f"faceferry/{topic}/status", state)
+                note(context.presence, f"faceferry/{topic}/status", state)
             page = await body(client, "/devices")
     assert 'data-status="porch/front" data-state="online"' in page
     assert 'data-status="attic/a" data-state="stalled"' in page
@@ -334,11 +334,14 @@ async def test_open_pages_are_told_of_faces_and_of_states(root: Path) -> None:
     face = taken(NOON)
     key = FaceKey(face.source, face.id, face.content_type)
     with FolderStore(root) as objects:
-        async with visiting(objects, settings_for(root)) as (client, sight), client.get("/events") as answer:
+        async with (
+            visiting(objects, settings_for(root)) as (client, context),
+            client.get("/events") as answer,
+        ):
             assert answer.content_type == "text/event-stream"
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
             assert await answer.content.readuntil(b"\n\n") == b"retry: 2000\n\n"
-            sight.viewers.tell(arrival_news([key]))
+            context.viewers.tell(arrival_news([key]))
             event = await answer.content.readuntil(b"\n\n")
             assert event.startswith(b"event: faces\ndata: ")
             told = json.loads(event.partition(b"data: ")[2])
@@ -370,14 +373,14 @@ async def test_a_store_that_cannot_be_read_is_said_and_comes_back(root: Path) ->
             return await super().folders(folder, **bounds)
 
     with Moody(root) as objects:
-        async with visiting(objects, settings_for(root)) as (client, sight):
+        async with visiting(objects, settings_for(root)) as (client, context):
             page = await body(client, "/", 503)
             assert "throttled" in page
             assert "AKIA" not in page
-            assert sight.looks.why_not_ready() == "throttled"
+            assert context.health.why_not_ready() == "throttled"
             objects.is_down = False
             await body(client, "/")
-            assert sight.looks.why_not_ready() is None
+            assert context.health.why_not_ready() is None
 
 
 @pytest.mark.usefixtures("bucket")

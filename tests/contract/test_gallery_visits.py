@@ -29,8 +29,8 @@ from services.common.wire.faces import Face
 from services.common.wire.topics import Source
 from services.gallery import visits as module
 from services.gallery.arrivals import MAX_ANNOUNCED, Arrivals
-from services.gallery.site import Sight, arrival_news
-from services.gallery.visits import MOST_LOOKED_AT, NEAR, Visits
+from services.gallery.site import Context, arrival_news
+from services.gallery.visits import MOST_LOOKED_AT, NEAR, VisitReader
 from services.store.admission import to_object
 from tests.seeing import CAMERAS, NOON, ForwardOnly, fill, pictured, settings_for, taken, visit_id, visiting
 from tests.support import eventually
@@ -84,9 +84,9 @@ async def put(objects: WholeStore, *found: Face) -> None:
 
 
 @asynccontextmanager
-async def looking(objects: WholeStore, root: Path, **others: object) -> AsyncIterator[tuple[Client, Sight]]:
-    async with visiting(objects, settings_for(root, **others)) as (client, sight):
-        yield client, sight
+async def looking(objects: WholeStore, root: Path, **others: object) -> AsyncIterator[tuple[Client, Context]]:
+    async with visiting(objects, settings_for(root, **others)) as (client, context):
+        yield client, context
 
 
 async def body(client: Client, path: str, status: int = 200) -> str:
@@ -303,12 +303,12 @@ async def test_visits_follow_one_another_also_where_one_lies_in_another(
         async with looking(objects, root) as (client, _sight):
             here = f"/visit/{key_of(pictures[3])}"
             page = await body(client, here)
-            assert beside(page) == (f"/face/{key_of(pictures[4])}", f"/visit/{key_of(pictures[2])}")
-            assert beside(await body(client, f"/visit/{key_of(pictures[2])}")) == (here, None)
-            assert beside(await body(client, f"/visit/{key_of(pictures[5])}"))[0] is None
+            assert adjacent(page) == (f"/face/{key_of(pictures[4])}", f"/visit/{key_of(pictures[2])}")
+            assert adjacent(await body(client, f"/visit/{key_of(pictures[2])}")) == (here, None)
+            assert adjacent(await body(client, f"/visit/{key_of(pictures[5])}"))[0] is None
 
 
-def beside(page: str) -> tuple[str | None, str | None]:
+def adjacent(page: str) -> tuple[str | None, str | None]:
     """Where a page leads to the newer and the older."""
     found = [re.search(rf'<a href="([^"]+)" rel="{rel}">', page) for rel in ("prev", "next")]
     newer, older = (each[1] if each else None for each in found)
@@ -344,10 +344,10 @@ async def test_a_real_bucket_is_asked_once_for_each_face_of_a_page(
         for number in range(15):
             visit = visit_id(at(60 * number))
             await put(objects, *shots("0.1", "0.2", "0.4", "0.3", visit=visit, began_s=60 * number))
-        async with looking(objects, root) as (client, sight):
+        async with looking(objects, root) as (client, context):
             with counted_requests(monkeypatch) as first:
                 shown = cards(await body(client, "/"))
-            await sight.counts.close()
+            await context.counts.close()
             with counted_requests(monkeypatch) as second:
                 await body(client, "/")
             with counted_requests(monkeypatch) as visit_page:
@@ -402,10 +402,10 @@ async def test_a_page_is_right_where_hardly_anything_is_remembered(root: Path) -
     fill(root, pictures)
     keys = [face_key(each) for each in reversed(pictures)]
     with FolderStore(root) as objects:
-        visits = Visits(objects, VisitLookup(objects, most=1))
-        assert [[each.key for each in group.pictures] for group in (await visits.among(keys)).groups] == [
-            keys
-        ]
+        visits = VisitReader(objects, VisitLookup(objects, most=1))
+        assert [
+            [each.key for each in group.pictures] for group in (await visits.group_by_visit(keys)).groups
+        ] == [keys]
         for key in keys:
             whole = await visits.whole(key)
             assert whole is not None
@@ -432,7 +432,7 @@ async def test_where_visits_cannot_be_read_faces_stand_alone_and_that_is_said(
     before = unread(reason)
     with Counted(root) as objects:
         objects.is_stuck, objects.why_not = is_stuck, "throttled"
-        async with looking(objects, root) as (client, sight):
+        async with looking(objects, root) as (client, context):
             page = await body(client, "/")
             assert len(cards(page)) == 42
             assert "some stand by themselves" in page
@@ -444,7 +444,7 @@ async def test_where_visits_cannot_be_read_faces_stand_alone_and_that_is_said(
             page = await body(client, "/")
             assert len(cards(page)) == 41
             assert "some stand by themselves" not in page
-            assert sight.looks.why_not_ready() is None
+            assert context.health.why_not_ready() is None
 
 
 def unread(reason: str) -> float:
@@ -486,7 +486,7 @@ async def test_what_arrives_is_told_with_its_visit_and_read_once(root: Path) -> 
         arrivals = Arrivals(
             objects,
             lambda found: told.append(arrival_news(found, lookup.recall)),
-            visits=Visits(objects, lookup),
+            visits=VisitReader(objects, lookup),
         )
         task = asyncio.create_task(arrivals.run(0.01))
         arrivals.note("porch", [face.id for face in (*pictures, plain)])

@@ -105,7 +105,7 @@ class Run:
         os.close(theirs)
         os.set_blocking(self.terminal, False)
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Say whether all parts run, the camera's children among them."""
         self._read()
         lines = traced(self.trace)
@@ -169,22 +169,22 @@ ENDINGS: dict[str, Callable[[Run], None]] = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_nothing_that_it_started_outlives_it(run: Run, ending: str) -> None:
-    assert eventually(run.is_whole, 40), run.said.decode()
+    assert eventually(run.is_complete, 40), run.said.decode()
     ENDINGS[ending](run)
     assert eventually(run.is_gone, 15), list(traced(run.trace))
 
 
 def test_what_a_part_leaves_behind_is_ended_before_it_is_started_again(run: Run) -> None:
     """A camera's program that lives on keeps the camera from the next one."""
-    assert eventually(run.is_whole, 40), run.said.decode()
+    assert eventually(run.is_complete, 40), run.said.decode()
     before = {line for line in traced(run.trace) if "sleep 500" in line or "testsrc" in line}
     run.part("services.capture").kill()
     assert eventually(lambda: not before & set(traced(run.trace)), 10)
-    assert eventually(run.is_whole, 40), run.said.decode()
+    assert eventually(run.is_complete, 40), run.said.decode()
 
 
 def test_its_watcher_is_replaced_when_it_is_killed(run: Run) -> None:
-    assert eventually(run.is_whole, 40), run.said.decode()
+    assert eventually(run.is_complete, 40), run.said.decode()
 
     def watchers() -> set[psutil.Process]:
         return {process for line, process in traced(run.trace).items() if "sweep.py" in line}

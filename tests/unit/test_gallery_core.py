@@ -14,11 +14,11 @@ from services.common.runtime.access import SESSION_S, Guard, Sessions, is_loopba
 from services.common.storage.objects import StoredObject
 from services.common.wire.topics import Source
 from services.gallery import chart
-from services.gallery.portrait import describe
-from services.gallery.presence import MAX_SOURCES, Presence, Status
-from services.gallery.selection import Selection
+from services.gallery.details import describe
+from services.gallery.presence import MAX_SOURCES, Presence, StatusChange
+from services.gallery.selection import PageSelection
 from services.gallery.settings import GallerySettings
-from services.gallery.viewers import MAX_UNTOLD, Viewers
+from services.gallery.viewers import MAX_PENDING, Viewers
 from tests.seeing import NOON, note
 from tests.storing import jpeg
 
@@ -32,15 +32,15 @@ TOKEN = "sixteen letters!"  # noqa: S105 - of no door
 def test_a_selection_is_read_as_it_was_written(
     device: str | None, camera: str, day: date | None, before: str | None, after: str | None
 ) -> None:
-    selection = Selection(device, camera if device else None, day, before, after)
-    assert Selection.read(dict(parse_qsl(selection.query.removeprefix("?")))) == selection
+    selection = PageSelection(device, camera if device else None, day, before, after)
+    assert PageSelection.read(dict(parse_qsl(selection.query.removeprefix("?")))) == selection
 
 
 @given(st.dictionaries(st.sampled_from(["source", "day", "before", "after"]), st.text()))
 def test_an_address_is_read_or_refused(query: dict[str, str]) -> None:
     with contextlib.suppress(Refused):
-        selection = Selection.read(query)
-        assert Selection.read(dict(parse_qsl(selection.query.removeprefix("?")))) == selection
+        selection = PageSelection.read(query)
+        assert PageSelection.read(dict(parse_qsl(selection.query.removeprefix("?")))) == selection
 
 
 @given(st.text(), st.text())
@@ -114,7 +114,7 @@ def test_beyond_this_machine_a_token_of_some_length_is_required() -> None:
 def test_a_camera_whose_device_is_offline_is_in_an_unknown_state() -> None:
     presence = Presence()
     front = Source("porch", "front")
-    assert note(presence, "faceferry/porch/front/status", b"online") == Status(front, "online")
+    assert note(presence, "faceferry/porch/front/status", b"online") == StatusChange(front, "online")
     assert presence.cameras == {front: "online"}
     note(presence, "faceferry/porch/forward/status", b"offline")
     assert presence.cameras == {front: "unknown"}
@@ -128,7 +128,9 @@ def test_a_state_that_is_told_again_is_no_news_and_an_empty_one_is_the_end() -> 
     presence = Presence()
     note(presence, "faceferry/porch/front/status", b"online")
     assert note(presence, "faceferry/porch/front/status", b"online") is None
-    assert note(presence, "faceferry/porch/front/status", b"") == Status(Source("porch", "front"), "unknown")
+    assert note(presence, "faceferry/porch/front/status", b"") == StatusChange(
+        Source("porch", "front"), "unknown"
+    )
     assert presence.cameras == {}
 
 
@@ -184,9 +186,9 @@ def test_a_portrait_says_until_when_it_is_kept() -> None:
 async def test_a_slow_page_loses_the_oldest_news() -> None:
     viewers = Viewers(2)
     with viewers.joined() as untold:
-        for number in range(MAX_UNTOLD + 3):
+        for number in range(MAX_PENDING + 3):
             viewers.tell(str(number))
-        assert untold.qsize() == MAX_UNTOLD
+        assert untold.qsize() == MAX_PENDING
         assert untold.get_nowait() == "3"
         viewers.dismiss()
     assert len(viewers) == 0

@@ -18,11 +18,11 @@ from services.common.storage.visits import Part
 from services.common.wire.message import Message
 from services.common.wire.status import because, why
 from services.common.wire.topics import Source
+from services.gallery.archive import Archive
 from services.gallery.day import rows_of
 from services.gallery.presence import Presence
-from services.gallery.selection import QUALITIES, SIZES, Selection, Sieve
-from services.gallery.steps import steps
-from services.gallery.zipping import Archive
+from services.gallery.selection import QUALITIES, SIZES, FaceFilter, PageSelection
+from services.gallery.setup_steps import setup_steps
 from tests.seeing import NOON, note, visit_id
 
 PART = Part(visit_id(NOON), 1, 0.5)
@@ -46,27 +46,29 @@ FRONT = Source("porch", "front")
 def test_a_sieve_takes_what_is_known_to_be_large_and_good_enough(
     query: dict[str, str], known: Known, passes: bool
 ) -> None:
-    assert Sieve.read(query).takes(known) == passes
-    assert Sieve.read(query).is_open == (not query)
+    assert FaceFilter.read(query).takes(known) == passes
+    assert FaceFilter.read(query).is_open == (not query)
 
 
 @given(st.integers(0, 99_999), st.sampled_from([0.0, 0.2, 0.25, 0.999, 1.0]))
 def test_a_sieve_is_read_as_it_was_written_and_goes_along_in_addresses(px: int, quality: float) -> None:
-    selection = Selection(day=NOON.date(), sieve=Sieve(px, quality))
+    selection = PageSelection(day=NOON.date(), face_filter=FaceFilter(px, quality))
     for address in (selection, selection.at(NOON.date(), before="20260314T120000.000000Z")):
-        assert Selection.read(dict(parse_qsl(address.query.removeprefix("?")))) == address
-    assert dict(parse_qsl(selection.sieve_query)) == {k: v for k, v in selection.sieve.parts.items() if v}
+        assert PageSelection.read(dict(parse_qsl(address.query.removeprefix("?")))) == address
+    assert dict(parse_qsl(selection.filter_query)) == {
+        k: v for k, v in selection.face_filter.parts.items() if v
+    }
 
 
 @given(st.dictionaries(st.sampled_from(["px", "quality"]), st.text()))
 def test_a_sieve_is_refused_or_read(query: dict[str, str]) -> None:
     with contextlib.suppress(Refused):
-        assert Sieve.read(Sieve.read(query).parts) == Sieve.read(query)
+        assert FaceFilter.read(FaceFilter.read(query).parts) == FaceFilter.read(query)
 
 
 def test_what_pages_offer_can_be_read() -> None:
     for px, quality in zip(SIZES, QUALITIES, strict=True):
-        assert Sieve.read({"px": px, "quality": quality}).parts == {"px": px, "quality": quality}
+        assert FaceFilter.read({"px": px, "quality": quality}).parts == {"px": px, "quality": quality}
 
 
 @pytest.mark.parametrize("text", ["", "Stalled", "two words", "<b>", "a" * 33, "é", "x\n"])
@@ -122,22 +124,22 @@ def test_a_device_that_said_goodbye_is_told_from_one_that_fell_silent() -> None:
 
 def test_the_steps_to_a_first_face_say_how_far_they_are_and_what_to_type() -> None:
     presence = Presence()
-    assert [step.is_done for step in steps(presence)] == [False, False, False]
-    assert [step.command for step in steps(presence)] == [
+    assert [step.is_done for step in setup_steps(presence)] == [False, False, False]
+    assert [step.command for step in setup_steps(presence)] == [
         "faceferry pki device NAME",
         "faceferry cameras",
         "",
     ]
     note(presence, "faceferry/porch/forward/status", b"offline")
-    assert steps(presence)[0].command == "faceferry doctor"
+    assert setup_steps(presence)[0].command == "faceferry doctor"
     note(presence, "faceferry/porch/forward/status", b"online")
-    assert steps(presence)[0].hint == "porch is here."
+    assert setup_steps(presence)[0].hint == "porch is here."
     say(presence, "porch/front", b"offline", "unavailable")
-    assert "porch/front: It cannot be opened." in steps(presence)[1].hint
+    assert "porch/front: It cannot be opened." in setup_steps(presence)[1].hint
     for number in range(5):
         note(presence, f"faceferry/porch/c{number}/status", b"online")
-    assert [step.is_done for step in steps(presence)] == [True, True, False]
-    assert steps(presence)[1].hint == "porch/c0, porch/c1, porch/c2 and 2 more are online."
+    assert [step.is_done for step in setup_steps(presence)] == [True, True, False]
+    assert setup_steps(presence)[1].hint == "porch/c0, porch/c1, porch/c2 and 2 more are online."
 
 
 def test_an_archive_comes_piece_by_piece_and_is_one_that_everybody_reads(tmp_path: Path) -> None:
@@ -162,13 +164,13 @@ def test_a_map_has_a_mark_for_each_quarter_with_faces_that_leads_to_them() -> No
     found = counts[FRONT]
     assert found is not None
     found[0], found[50], found[95] = 1, 100, 25
-    front, yard = rows_of(Selection(sieve=Sieve(80)), NOON.date(), counts)
+    front, yard = rows_of(PageSelection(face_filter=FaceFilter(80)), NOON.date(), counts)
     assert front.total == 126
     assert yard.marks is None
     assert front.marks is not None
     assert [(mark.clock, mark.count) for mark in front.marks] == [("00:00", 1), ("12:30", 100), ("23:45", 25)]
     assert [mark.strength for mark in front.marks] == [0.37, 1.0, 0.65]
-    leads = [Selection.read(dict(parse_qsl(mark.address[2:]))) for mark in front.marks]
+    leads = [PageSelection.read(dict(parse_qsl(mark.address[2:]))) for mark in front.marks]
     assert {lead.source for lead in leads} == {"porch/front"}
-    assert {lead.sieve for lead in leads} == {Sieve(80)}
+    assert {lead.face_filter for lead in leads} == {FaceFilter(80)}
     assert [lead.before for lead in leads] == ["20260314T001500.000000Z", "20260314T124500.000000Z", None]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.common.wire.message import Message
 from services.common.wire.status import LAST, Order, Sayings, every_s
 from services.common.wire.topics import Source
-from services.gallery.presence import SETTLED_S, SILENT_TIMES, Presence, Status
+from services.gallery.presence import SETTLED_S, SILENT_TIMES, Presence, StatusChange
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 OWN = Source("porch", "forward")
@@ -89,11 +89,11 @@ def test_one_that_says_nothing_for_a_while_is_offline_will_or_not_and_back_with_
     presence.note(said["first"], NOW, 100.0)
     presence.note(said["camera"], NOW, 100.0)
     assert presence.lapse(100.0 + SILENT_TIMES * 10) == []
-    assert presence.lapse(100.1 + SILENT_TIMES * 10) == [Status(OWN, "offline")]
+    assert presence.lapse(100.1 + SILENT_TIMES * 10) == [StatusChange(OWN, "offline")]
     assert presence.lapse(200.0) == []
     assert presence.device("porch") == "offline"
     assert presence.cameras == {Source("porch", "front"): "unknown"}
-    assert presence.note(said["first"], NOW, 201.0) == Status(OWN, "online")
+    assert presence.note(said["first"], NOW, 201.0) == StatusChange(OWN, "online")
     assert presence.cameras == {Source("porch", "front"): "online"}
 
 
@@ -109,7 +109,7 @@ def test_a_clock_that_was_ahead_and_is_right_again_hides_nothing() -> None:
     presence.note(connection(NOW + timedelta(days=1))["first"], NOW, 0.0)
     assert presence.note(
         connection(NOW + timedelta(minutes=1))["last"], NOW + timedelta(minutes=2), 120.0
-    ) == Status(OWN, "offline")
+    ) == StatusChange(OWN, "offline")
 
 
 def test_who_is_alive_is_believed_after_a_while_whatever_its_clock_says() -> None:
@@ -119,7 +119,7 @@ def test_who_is_alive_is_believed_after_a_while_whatever_its_clock_says() -> Non
     assert presence.note(back, NOW, SETTLED_S - 1) is None
     kept = Message(topic=back.topic, payload=back.payload, attributes=back.attributes, retain=True)
     assert presence.note(kept, NOW, SETTLED_S + 1) is None, "that is a broker's memory"
-    assert presence.note(back, NOW, SETTLED_S + 1) == Status(OWN, "online")
+    assert presence.note(back, NOW, SETTLED_S + 1) == StatusChange(OWN, "online")
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 5))

@@ -189,7 +189,7 @@ function tellElsewhere(face) {
   const query = new URLSearchParams();
   if (grid.dataset.source) query.set("source", grid.dataset.source);
   query.set("day", face.day);
-  for (const [name, value] of new URLSearchParams(grid.dataset.sieve)) query.set(name, value);
+  for (const [name, value] of new URLSearchParams(grid.dataset.filter)) query.set(name, value);
   link.href = `/?${query}`;
   link.textContent = `${count} new ${count === 1 ? "face" : "faces"} of ${face.day}`;
   news.replaceChildren(link);
@@ -202,8 +202,8 @@ function arrived(faces) {
   if (!wanted.length) return;
   if (!grid.dataset.day) return location.reload(); // nothing was stored when the page was made
   for (const face of wanted) {
-    // Of a sieve only the store knows what passes: news stays a link there.
-    if ("newest" in grid.dataset && !grid.dataset.sieve && face.day === grid.dataset.day) insert(face);
+    // Only the store knows which faces pass a filter: news stays a link there.
+    if ("newest" in grid.dataset && !grid.dataset.filter && face.day === grid.dataset.day) insert(face);
     else tellElsewhere(face);
   }
 }

@@ -40,7 +40,7 @@ def add_safety(headers: Mapping[str, str]) -> dict[str, str]:
     return {"Cache-Control": "no-store", **_SAFETY, **headers}
 
 
-class Door:
+class Access:
     """Lets in whoever has the token, or a session, or to an image alone a link to it.
 
     Args:
@@ -53,7 +53,7 @@ class Door:
         self.sessions = Sessions(token)
         self.links = Links(token, link_s)
 
-    def lets_in(self, request: web.Request) -> bool:
+    def admits(self, request: web.Request) -> bool:
         """Say whether a request's sender may look, as things are now."""
         told = request.headers.get("Authorization", "")
         if self.guard.bears(told) or (request.path in FEEDS and self.guard.accepts(told)):
@@ -72,11 +72,11 @@ def scheme_of(request: web.Request) -> str:
     return "https" if is_secure else "http"
 
 
-def gate(door: Door | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
+def guarded_app(access: Access | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
     """Return an application that lets nobody further without the token.
 
     Args:
-        door: knows it; nothing where only this machine can reach the page.
+        access: knows it; nothing where only this machine can reach the page.
         ask_for_token: returns the page that asks for it, and is told whether a wrong one was given.
     """
 
@@ -93,19 +93,19 @@ def gate(door: Door | None, ask_for_token: Callable[[bool], web.Response]) -> we
 
     @web.middleware
     async def admitting(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if door is None:
+        if access is None:
             if not is_own_name(request.host):
                 _drops.count("foreign_host", host=request.host[:100])
                 raise web.HTTPMisdirectedRequest(text="this page is for this machine alone\n")
-        elif request.path not in _OPEN_PATHS and not door.lets_in(request):
+        elif request.path not in _OPEN_PATHS and not access.admits(request):
             return _refuse(request, ask_for_token)
         return await handler(request)
 
     app = web.Application(middlewares=[binding, admitting], client_max_size=MAX_FORM_BYTES)
     app.router.add_get("/robots.txt", _robots)
-    if door is not None:
-        app.router.add_post("/login", _login(door, ask_for_token))
-        app.router.add_post("/logout", _logout(door))
+    if access is not None:
+        app.router.add_post("/login", _login(access, ask_for_token))
+        app.router.add_post("/logout", _logout(access))
     return app
 
 
@@ -125,16 +125,16 @@ def _refuse(request: web.Request, ask_for_token: Callable[[bool], web.Response])
     return answer
 
 
-def _login(door: Door, ask_for_token: Callable[[bool], web.Response]) -> Handler:
+def _login(access: Access, ask_for_token: Callable[[bool], web.Response]) -> Handler:
     async def login(request: web.Request) -> web.StreamResponse:
         token = (await request.post()).get("token", "")
-        if not isinstance(token, str) or not door.guard.knows(token.strip()):
+        if not isinstance(token, str) or not access.guard.knows(token.strip()):
             _drops.count("wrong_token", remote=request.remote)
             return ask_for_token(True)
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(
             COOKIE,
-            door.sessions.begin(time.time()),
+            access.sessions.begin(time.time()),
             max_age=SESSION_S,
             httponly=True,
             samesite="Strict",
@@ -146,9 +146,9 @@ def _login(door: Door, ask_for_token: Callable[[bool], web.Response]) -> Handler
     return login
 
 
-def _logout(door: Door) -> Handler:
+def _logout(access: Access) -> Handler:
     async def logout(request: web.Request) -> web.StreamResponse:
-        door.sessions.end(request.cookies.get(COOKIE, ""), time.time())
+        access.sessions.end(request.cookies.get(COOKIE, ""), time.time())
         answer = web.HTTPSeeOther("/", headers={"Clear-Site-Data": CLEAR})
         answer.del_cookie(COOKIE, path="/")
         raise answer

@@ -11,7 +11,7 @@ from services.common.storage.keys import FaceKey
 from services.common.storage.objects import Files, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.wire.topics import Source
-from services.gallery.selection import Selection
+from services.gallery.selection import PageSelection
 
 MOST_DEVICES = 128
 MOST_CAMERAS = 64
@@ -20,34 +20,34 @@ MOST_SOURCES = 256
 """Cameras of all devices together."""
 MOST_DAYS = 1_000
 """Names of one listing: one answer of S3."""
-A_WHILE = timedelta(days=900)
+CALENDAR_SPAN = timedelta(days=900)
 """Its days go into one listing, whatever lies before them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Roll:
+class CameraList:
     """Some cameras.
 
     Attributes:
         sources: in order.
-        crowded: the devices that have more of them.
+        cut_devices: the devices that have more of them.
         has_more: whether there are more devices, or more cameras than are looked at in all.
     """
 
     sources: tuple[Source, ...] = ()
-    crowded: tuple[str, ...] = ()
+    cut_devices: tuple[str, ...] = ()
     has_more: bool = False
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether there are no others."""
-        return not self.crowded and not self.has_more
+        return not self.cut_devices and not self.has_more
 
 
-NOBODY = Roll()
+NO_CAMERAS = CameraList()
 
 
-def call_roll(cameras: Mapping[str, Sequence[str]], *, has_more: bool = False) -> Roll:
+def limited(cameras: Mapping[str, Sequence[str]], *, has_more: bool = False) -> CameraList:
     """Return as many cameras of each device as there is room for, so that none takes the room of another.
 
     Args:
@@ -60,28 +60,35 @@ def call_roll(cameras: Mapping[str, Sequence[str]], *, has_more: bool = False) -
         *([Source(device, name) for name in names[:MOST_CAMERAS]] for device, names in kept.items())
     )
     all_in_turn = [source for row in rows for source in row if source is not None]
-    return Roll(
+    return CameraList(
         tuple(sorted(all_in_turn[:MOST_SOURCES])),
         tuple(device for device, names in kept.items() if len(names) > MOST_CAMERAS),
         has_more or len(named) > len(kept) or len(all_in_turn) > MOST_SOURCES,
     )
 
 
-def roll_of(sources: Iterable[Source]) -> Roll:
-    """Return as many of some cameras as there is room for; see `call_roll`."""
+def camera_list_of(sources: Iterable[Source]) -> CameraList:
+    """Return as many of some cameras as there is room for; see `limited`."""
     cameras: dict[str, list[str]] = {}
     for source in sources:
         cameras.setdefault(source.device, []).append(source.camera)
-    return call_roll(cameras)
+    return limited(cameras)
 
 
-def joined(*rolls: Roll) -> Roll:
+def merged(*camera_lists: CameraList) -> CameraList:
     """Return several as one."""
-    together = roll_of({source for roll in rolls for source in roll.sources})
-    return Roll(
+    together = camera_list_of({source for camera_list in camera_lists for source in camera_list.sources})
+    return CameraList(
         together.sources,
-        tuple(sorted({*together.crowded, *(device for roll in rolls for device in roll.crowded)})),
-        together.has_more or any(roll.has_more for roll in rolls),
+        tuple(
+            sorted(
+                {
+                    *together.cut_devices,
+                    *(device for camera_list in camera_lists for device in camera_list.cut_devices),
+                }
+            )
+        ),
+        together.has_more or any(camera_list.has_more for camera_list in camera_lists),
     )
 
 
@@ -111,7 +118,7 @@ LAST = "~"
 """Sorts behind everything that may follow in a name."""
 
 
-class Crowd:
+class DayIndex:
     """Finds faces of all cameras together.
 
     Args:
@@ -123,7 +130,7 @@ class Crowd:
         self._index = Index(files)
         self._lookup = lookup
 
-    async def faces(self, selection: Selection, count: int) -> list[FaceKey] | None:
+    async def faces(self, selection: PageSelection, count: int) -> list[FaceKey] | None:
         """Return the faces of a day next to where a page begins, the nearest first.
 
         Nothing is returned where the index has none there, or cannot be read.
@@ -145,7 +152,7 @@ class Crowd:
         """Return how many faces the index has in each hour of a day, UTC: 24 numbers."""
         return await self._index.counts(day)
 
-    async def _rows(self, day: date, selection: Selection, count: int) -> list[Row]:
+    async def _rows(self, day: date, selection: PageSelection, count: int) -> list[Row]:
         if selection.after is not None:
             return await self._index.earliest(day, f"{selection.after}{LAST}", count)
         return await self._index.latest(day, selection.before or "", count)

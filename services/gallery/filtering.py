@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from services.common.storage.keys import FaceKey
 from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album, Page
-from services.gallery.selection import Selection
+from services.gallery.selection import PageSelection
 
 MOST_LOOKED_AT = 600
 """Faces that are asked for one page what they are; each is a request, where nothing is known of it yet."""
-LOT = 300
+BATCH = 300
 """Faces of one listing."""
 STEP = 60
 """Faces that are asked together: more would be asked in vain where the first pass."""
@@ -19,7 +19,7 @@ PATIENCE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sifted:
+class FilteredPage:
     """A page, and how it came about.
 
     Attributes:
@@ -33,7 +33,9 @@ class Sifted:
     is_cut: bool = False
 
 
-async def sifted(album: Album, lookup: VisitLookup, selection: Selection, count: int) -> Sifted:
+async def filtered_page(
+    album: Album, lookup: VisitLookup, selection: PageSelection, count: int
+) -> FilteredPage:
     """Return the page that is asked for.
 
     Args:
@@ -45,21 +47,21 @@ async def sifted(album: Album, lookup: VisitLookup, selection: Selection, count:
     Raises:
         StoreUnavailable: none can be read.
     """
-    if selection.sieve.is_open:
-        return Sifted(await album.page(selection, count))
-    walk = _Walk(album, lookup, await album.page(selection, LOT), selection)
+    if selection.face_filter.is_open:
+        return FilteredPage(await album.page(selection, count))
+    walk = _Walk(album, lookup, await album.page(selection, BATCH), selection)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await walk.run(count)
     except TimeoutError:
         walk.is_cut = True
-    return Sifted(walk.page(), walk.looked_at, walk.is_cut)
+    return FilteredPage(walk.page(), walk.looked_at, walk.is_cut)
 
 
 class _Walk:
     """Goes through a day from one page to the next, upward or downward."""
 
-    def __init__(self, album: Album, lookup: VisitLookup, first: Page, selection: Selection) -> None:
+    def __init__(self, album: Album, lookup: VisitLookup, first: Page, selection: PageSelection) -> None:
         self._album, self._lookup, self._first = album, lookup, first
         self._here = selection.at(first.day, before=selection.before, after=selection.after)
         self._is_upward = selection.after is not None
@@ -86,7 +88,7 @@ class _Walk:
         for face, known in zip(faces, await self._lookup.each_known(faces), strict=True):
             self._edge = face
             self.looked_at += 1
-            if self._here.sieve.takes(known):
+            if self._here.face_filter.takes(known):
                 self._taken.append(face)
             if len(self._taken) == count:
                 return True
@@ -107,16 +109,16 @@ class _Walk:
             newer=self._at(after=up.id) if up is not None and has_newer else None,
         )
 
-    def _at(self, *, before: str | None = None, after: str | None = None) -> Selection:
+    def _at(self, *, before: str | None = None, after: str | None = None) -> PageSelection:
         return self._here.at(self._here.day, before=before, after=after)
 
-    def _onward(self, page: Page) -> Selection | None:
+    def _onward(self, page: Page) -> PageSelection | None:
         return page.newer if self._is_upward else page.older
 
-    async def _next(self, onward: Selection | None) -> Page | None:
+    async def _next(self, onward: PageSelection | None) -> Page | None:
         if onward is None:
             return None
         if self.looked_at >= MOST_LOOKED_AT:
             self.is_cut = True
             return None
-        return await self._album.page(onward, LOT)
+        return await self._album.page(onward, BATCH)

@@ -24,7 +24,7 @@ class Step:
     command: str = ""
 
 
-def steps(presence: Presence) -> list[Step]:
+def setup_steps(presence: Presence) -> list[Step]:
     """Return the steps to the first face, in order."""
     online = sorted(device for device in presence.devices if presence.device(device) == "online")
     cameras = sorted(str(source) for source, state in presence.cameras.items() if state == "online")

@@ -17,7 +17,7 @@ _SAID_ELSEWHERE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
+class FaceDetails:
     """One face's particulars; each is text as stored, to be escaped where it is shown.
 
     Attributes:
@@ -37,7 +37,7 @@ class Portrait:
     others: Mapping[str, str]
 
 
-def describe(item: StoredObject, taken: datetime, retention: Retention) -> Portrait:
+def describe(item: StoredObject, taken: datetime, retention: Retention) -> FaceDetails:
     """Return what an object says of its face.
 
     Args:
@@ -46,7 +46,7 @@ def describe(item: StoredObject, taken: datetime, retention: Retention) -> Portr
         retention: for how long faces are kept.
     """
     known = item.metadata
-    return Portrait(
+    return FaceDetails(
         size=_size(item.body),
         score=_score(known.get("score")),
         place=_place(known.get("box"), known.get("framesize")),

@@ -20,7 +20,7 @@ MOST_AT_ONCE = 8
 _JPEG = b"\xff\xd8\xff"
 
 
-class NotReached(Exception):
+class LiveUnavailable(Exception):
     """A capture gave no picture, for a reason in words."""
 
 
@@ -44,7 +44,7 @@ def read_places(text: str) -> dict[str, str]:
     return places
 
 
-class Neighbours:
+class LiveClient:
     """Fetches what cameras see.
 
     Args:
@@ -69,7 +69,7 @@ class Neighbours:
         """
         body = await self._fetch(source, "jpg", MOST_PICTURE_BYTES)
         if not body.startswith(_JPEG):
-            raise NotReached("what came is no picture")
+            raise LiveUnavailable("what came is no picture")
         return body
 
     async def outlines(self, source: Source) -> Outlines | None:
@@ -83,18 +83,18 @@ class Neighbours:
             found = json.loads(body)
             return Outlines.read(found) if found != {} else None
         except (ValueError, RecursionError, Refused) as error:
-            raise NotReached("what came is no place of a face") from error
+            raise LiveUnavailable("what came is no place of a face") from error
 
     async def _fetch(self, source: Source, kind: str, most_bytes: int) -> bytes:
         if self._under_way >= MOST_AT_ONCE:
-            raise NotReached("too many are looking")
+            raise LiveUnavailable("too many are looking")
         self._under_way += 1
         try:
             return await self._get(f"{self._places[source.device]}/live/{source.camera}.{kind}", most_bytes)
         except TimeoutError as error:
-            raise NotReached("capture did not answer in time") from error
+            raise LiveUnavailable("capture did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise NotReached("capture cannot be reached") from error
+            raise LiveUnavailable("capture cannot be reached") from error
         finally:
             self._under_way -= 1
 
@@ -105,12 +105,12 @@ class Neighbours:
             session.get(url, allow_redirects=False) as answer,
         ):
             if answer.status != 200:
-                raise NotReached(_WHY.get(answer.status, "capture answered something else"))
+                raise LiveUnavailable(_WHY.get(answer.status, "capture answered something else"))
             body = bytearray()
             async for piece in answer.content.iter_chunked(65_536):
                 body += piece
                 if len(body) > most_bytes:
-                    raise NotReached("what came is too large")
+                    raise LiveUnavailable("what came is too large")
             return bytes(body)
 
 

@@ -19,7 +19,7 @@ class Archive:
     """
 
     def __init__(self) -> None:
-        self._out = _Window()
+        self._out = _UntakenEnd()
         self._zip = ZipFile(self._out, "w", ZIP_STORED)  # type: ignore[call-overload]
 
     def add(self, name: str, content: bytes, time: datetime) -> bytes:
@@ -42,7 +42,7 @@ class Archive:
         return self._out.take()
 
 
-class _Window:
+class _UntakenEnd:
     """A file of which only the end is there: what was not taken yet."""
 
     def __init__(self) -> None:

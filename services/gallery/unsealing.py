@@ -25,7 +25,7 @@ class Shown:
     content_type: str
 
 
-class Keys:
+class Unsealer:
     """Opens sealed faces for those who look.
 
     Args:
