@@ -12,10 +12,10 @@ from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.common.storage.backwards import backwards
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import day_in
-from services.common.storage.objects import Entry, WholeStore
+from services.common.storage.objects import ListedObject, WholeStore
+from services.common.storage.reverse_listing import reverse_entries
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.wire import faces, times
 from services.common.wire.faces import Face
@@ -50,16 +50,24 @@ class ForwardOnly(FolderStore):
         self.requests = 0
         self.read = 0
 
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+    async def first(
+        self, folder: str, count: int, *, after: str = "", before: str = ""
+    ) -> list[ListedObject]:
         found = await super().first(folder, count, after=after, before=before)
         self.requests += max(1, -(-len(found) // 1_000))
         self.read += len(found)
         return found
 
-    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:  # noqa: ARG002
+    def reverse_entries(
+        self,
+        folder: str,
+        *,
+        before: str = "",
+        at_once: int = 64,  # noqa: ARG002 - S3 answers a thousand
+    ) -> AsyncIterator[ListedObject]:
         day = day_in(folder)
         assert day is not None
-        return backwards(partial(self.first, folder), day, before)
+        return reverse_entries(partial(self.first, folder), day, before)
 
     async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
         self.requests += 1
@@ -70,7 +78,7 @@ class ForwardOnly(FolderStore):
         self.requests += 1
         return await super().folders(folder, after=after, most=most)
 
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
+    def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         raise AssertionError(f"all of {folder} was listed")
 
 

@@ -23,7 +23,7 @@ import psutil
 
 from services.common.mqtt import Link
 from services.common.storage.backends import open_store
-from services.common.storage.objects import Copy, Entry, StoredObject, StoreUnavailable
+from services.common.storage.objects import Copy, ListedObject, StoredObject, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire import faces, times
 from services.common.wire.faces import Face
@@ -160,13 +160,17 @@ class Bucket:
     async def about(self, key: str) -> Mapping[str, str]:
         raise NotImplementedError
 
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
+    def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         raise NotImplementedError
 
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+    async def first(
+        self, folder: str, count: int, *, after: str = "", before: str = ""
+    ) -> list[ListedObject]:
         raise NotImplementedError
 
-    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+    def reverse_entries(
+        self, folder: str, *, before: str = "", at_once: int = 64
+    ) -> AsyncIterator[ListedObject]:
         raise NotImplementedError
 
     def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:

@@ -24,7 +24,7 @@ TELL_EVERY_S = 2.0
 
 
 @dataclass
-class Progress:
+class CopyProgress:
     """What has been done.
 
     Attributes:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         raise SetupError(f"{source.store_url} would be copied to itself")
     if (missing := missing_folder(source.store_url)) is not None:
         raise SetupError(f"there is no folder {missing} to copy from")
-    progress = Progress()
+    progress = CopyProgress()
     try:
         asyncio.run(_copy(source, target, progress, is_checked=options.check))
     except* StoreUnavailable as errors:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _copy(
-    copied: ObjectStoreSettings, to: ObjectStoreSettings, progress: Progress, *, is_checked: bool
+    copied: ObjectStoreSettings, to: ObjectStoreSettings, progress: CopyProgress, *, is_checked: bool
 ) -> None:
     async with open_store(copied) as source, open_store(to) as target, asyncio.TaskGroup() as tasks:
         await target.verify()
@@ -100,7 +100,7 @@ class Copier:
         self,
         source: ObjectStore,
         target: ObjectStore,
-        progress: Progress,
+        progress: CopyProgress,
         held: set[str],
         *,
         is_checked: bool,
@@ -153,7 +153,7 @@ async def _camera_folders(store: ObjectStore) -> AsyncIterator[str]:
                 yield camera
 
 
-async def _tell(progress: Progress) -> None:
+async def _tell(progress: CopyProgress) -> None:
     began_s = time.monotonic()
     while True:
         await asyncio.sleep(TELL_EVERY_S)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from services.commands.stores import to_read
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import BrokenLog, Entry, Kind, Sign, Verify
+from services.common.erasure.entries import BrokenLog, EntryKind, LogEntry, Sign, Verify
 from services.common.erasure.erasing import SETTLE_S, Erased, Eraser, chunked
-from services.common.erasure.finding import Found, look, with_members
+from services.common.erasure.finding import FoundFaces, look, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import Selection, check
 from services.common.errors import Refused, SetupError
@@ -139,7 +139,7 @@ async def _show(store: WholeStore, options: argparse.Namespace) -> int:
     return 0
 
 
-async def _look(store: WholeStore, selection: Selection) -> Found:
+async def _look(store: WholeStore, selection: Selection) -> FoundFaces:
     return await look(store, await with_members(store, selection))
 
 
@@ -151,7 +151,7 @@ def _verify_file(path: Path, verify: Verify) -> int:
     return 0
 
 
-def _tell_whole(found: Sequence[Entry]) -> None:
+def _tell_whole(found: Sequence[LogEntry]) -> None:
     last = f", the last {found[-1].digest} of {times.rfc3339(found[-1].time)}" if found else ""
     print(f"{len(found)} lines, each as it was written{last}")
 
@@ -195,7 +195,7 @@ def _verifier(path: Path) -> Verify:
         raise SetupError(f"{path}: {error}") from error
 
 
-def _ask(found: Found, selection: Selection) -> None:
+def _ask(found: FoundFaces, selection: Selection) -> None:
     if not sys.stdin.isatty():
         raise SetupError("--yes is wanted where nobody can be asked; --dry-run says what would go")
     _tell_found(found, selection)
@@ -203,7 +203,7 @@ def _ask(found: Found, selection: Selection) -> None:
         raise SetupError("nothing was erased")
 
 
-def _tell_found(found: Found, selection: Selection) -> None:
+def _tell_found(found: FoundFaces, selection: Selection) -> None:
     print(
         f"{selection}: {len(found.faces)} faces are stored, {found.copies} copies of them with all versions"
     )
@@ -221,21 +221,21 @@ def _as_line(done: Erased) -> str:
     )
 
 
-def _status(found: Sequence[Entry]) -> list[str]:
+def _status(found: Sequence[LogEntry]) -> list[str]:
     still = {entry.name for entry in entries.unfinished(found)}
     lines: list[str] = []
-    for order in (entry for entry in found if entry.kind is Kind.ORDERED):
+    for order in (entry for entry in found if entry.kind is EntryKind.ORDERED):
         state = "open: `faceferry erase --resume`" if order.name in still else "done in the store"
         lines.append(f"{times.rfc3339(order.time)} {order.name} {state}: {order.selection}")
         lines += [f"    {_report(each)}" for each in found if _is_report_of(each, order)]
     return lines or ["nothing was ever ordered"]
 
 
-def _is_report_of(entry: Entry, order: Entry) -> bool:
-    return entry.kind is Kind.REPORTED and entry.about.get("of") == order.name
+def _is_report_of(entry: LogEntry, order: LogEntry) -> bool:
+    return entry.kind is EntryKind.REPORTED and entry.about.get("of") == order.name
 
 
-def _report(entry: Entry) -> str:
+def _report(entry: LogEntry) -> str:
     gone = entry.about.get("gone")
     counts = [f"{count} {where}" for where, count in gone.items() if count] if isinstance(gone, dict) else []
     return f"{times.rfc3339(entry.time)} {entry.about.get('device')}: {', '.join(counts) or 'had none'}"

@@ -14,9 +14,9 @@ import aiohttp
 
 from services.commands.status_facts import (
     KNOWN_BY,
-    Answer,
     CameraState,
     LastFace,
+    ServiceAnswer,
     Status,
     put_together,
 )
@@ -153,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _show(addresses: Sequence[str], *, is_live: bool, as_json: bool) -> int:
-    before: dict[str, Answer] = {}
+    before: dict[str, ServiceAnswer] = {}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
         await _look(session, addresses, before)
         while True:
@@ -169,11 +169,11 @@ async def _show(addresses: Sequence[str], *, is_live: bool, as_json: bool) -> in
 
 
 async def _look(
-    session: aiohttp.ClientSession, addresses: Sequence[str], before: dict[str, Answer]
+    session: aiohttp.ClientSession, addresses: Sequence[str], before: dict[str, ServiceAnswer]
 ) -> Status:
     """Ask everybody, and keep the answers for the next look."""
     asked = await asyncio.gather(*(_ask(session, address) for address in addresses))
-    answers = [each for each in asked if isinstance(each, Answer)]
+    answers = [each for each in asked if isinstance(each, ServiceAnswer)]
     silent = {address: each for address, each in zip(addresses, asked, strict=True) if isinstance(each, str)}
     status = put_together(answers, silent, before)
     before.clear()
@@ -181,14 +181,14 @@ async def _look(
     return status
 
 
-async def _ask(session: aiohttp.ClientSession, address: str) -> Answer | str:
+async def _ask(session: aiohttp.ClientSession, address: str) -> ServiceAnswer | str:
     """Return what a service says, or why it says nothing."""
     try:
         async with session.get(f"http://{address}/readyz") as answer:
             body = await answer.json(content_type=None)
         checks, notes = _told(body)
         async with session.get(f"http://{address}/metrics") as answer:
-            return Answer(address, checks, Samples(await answer.text()), time.time(), notes)
+            return ServiceAnswer(address, checks, Samples(await answer.text()), time.time(), notes)
     except TimeoutError:
         return f"nothing within {TIMEOUT_S:g} s"
     except (aiohttp.ClientError, OSError) as error:

@@ -16,7 +16,7 @@ KNOWN_BY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceAnswer:
     """What one process has answered.
 
     Attributes:
@@ -84,7 +84,7 @@ class LinkState:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingFaces:
     """What waits, where, for how long, and why.
 
     Attributes:
@@ -124,7 +124,7 @@ class Status:
     unreachable: Mapping[str, str]
     cameras: Sequence[CameraState]
     links: Sequence[LinkState]
-    waiting: Sequence[Waiting]
+    waiting: Sequence[WaitingFaces]
     lasts: Sequence[LastFace] = ()
     faces: Mapping[str, int] = field(default_factory=dict)
 
@@ -141,7 +141,7 @@ class Status:
 
 
 def put_together(
-    answers: Sequence[Answer], unreachable: Mapping[str, str], before: Mapping[str, Answer]
+    answers: Sequence[ServiceAnswer], unreachable: Mapping[str, str], before: Mapping[str, ServiceAnswer]
 ) -> Status:
     """Return what all of them come to.
 
@@ -161,13 +161,13 @@ def put_together(
     )
 
 
-def _process(answer: Answer) -> Process:
+def _process(answer: ServiceAnswer) -> Process:
     problems = {name: why for name, why in answer.checks.items() if why != "ok"}
     up_s = answer.at_s - answer.samples.total("process_start_time_seconds")
     return Process(answer.service, answer.address, answer.device, not problems, problems, max(0.0, up_s))
 
 
-def _cameras(answer: Answer, before: Answer | None) -> Iterator[CameraState]:
+def _cameras(answer: ServiceAnswer, before: ServiceAnswer | None) -> Iterator[CameraState]:
     name = "faceferry_capture_state"
     for labels, value in answer.samples.of(name):
         if value == 1:
@@ -180,19 +180,19 @@ def _cameras(answer: Answer, before: Answer | None) -> Iterator[CameraState]:
             yield CameraState(camera, answer.device, labels[name], frames_s, looked_at_s, why)
 
 
-def _rate(answer: Answer, before: Answer | None, name: str, camera: str) -> float | None:
+def _rate(answer: ServiceAnswer, before: ServiceAnswer | None, name: str, camera: str) -> float | None:
     if before is None or answer.at_s <= before.at_s:
         return None
     more = answer.samples.total(name, camera=camera) - before.samples.total(name, camera=camera)
     return None if more < 0 else round(more / (answer.at_s - before.at_s), 1)  # it was started anew
 
 
-def _links(answer: Answer) -> Iterator[LinkState]:
+def _links(answer: ServiceAnswer) -> Iterator[LinkState]:
     for labels, value in answer.samples.of("faceferry_mqtt_link_up"):
         yield LinkState(answer.service, labels["link"], labels.get("broker", ""), value == 1)
 
 
-def _waiting(answer: Answer) -> Iterator[Waiting]:
+def _waiting(answer: ServiceAnswer) -> Iterator[WaitingFaces]:
     samples, address = answer.samples, answer.address
     why = "; ".join(f"{name}: {said}" for name, said in answer.checks.items() if said != "ok")
     match answer.service:
@@ -200,26 +200,26 @@ def _waiting(answer: Answer) -> Iterator[Waiting]:
             held, oldest_s = (
                 samples.total(f"faceferry_detect_custody_{what}") for what in ("faces", "oldest_seconds")
             )
-            yield Waiting("detect, in memory", address, int(held), oldest_s, why)
+            yield WaitingFaces("detect, in memory", address, int(held), oldest_s, why)
         case "forward":
             held, oldest_s = (
                 samples.total(f"faceferry_spool_{what}") for what in ("faces", "oldest_seconds")
             )
             silent = samples.total("faceferry_forward_store_silent") == 1
             why = why or ("no store answers" if silent else "")
-            yield Waiting("forward, on disk", address, int(held), oldest_s, why)
+            yield WaitingFaces("forward, on disk", address, int(held), oldest_s, why)
             for labels, value in samples.of("faceferry_set_aside_faces"):
                 if value:
-                    yield Waiting("forward, set aside", address, int(value), None, labels["reason"])
+                    yield WaitingFaces("forward, set aside", address, int(value), None, labels["reason"])
             if refused := int(samples.total("faceferry_quarantine_faces")):
-                yield Waiting("forward, refused", address, refused, None, "see faceferry spool")
+                yield WaitingFaces("forward, refused", address, refused, None, "see faceferry spool")
         case "store":
-            yield Waiting(
+            yield WaitingFaces(
                 "store, in memory", address, int(samples.total("faceferry_store_waiting_faces")), None, why
             )
 
 
-def _lasts(answers: Sequence[Answer]) -> list[LastFace]:
+def _lasts(answers: Sequence[ServiceAnswer]) -> list[LastFace]:
     """Return the last faces, the newest first; of replicas the newest that any of them knows."""
     ago_s: dict[tuple[str | None, str | None], float] = {}
     for answer in answers:
@@ -236,7 +236,7 @@ def _lasts(answers: Sequence[Answer]) -> list[LastFace]:
     return sorted(found, key=lambda each: each.ago_s)
 
 
-def _faces(answers: Sequence[Answer]) -> dict[str, int]:
+def _faces(answers: Sequence[ServiceAnswer]) -> dict[str, int]:
     """Return how many there were since each process began, by what became of them."""
     told = {
         "visits open": "faceferry_forward_visits_open",

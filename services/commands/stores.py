@@ -10,7 +10,7 @@ from typing import TypeVar
 from services.common.errors import SetupError
 from services.common.runtime.queues import Backoff
 from services.common.runtime.settings import read
-from services.common.storage.locations import DEFAULT_STORE, Folder, parse_location, store_url
+from services.common.storage.locations import DEFAULT_STORE, FolderLocation, parse_location, store_url
 from services.common.storage.objects import StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 
@@ -56,7 +56,7 @@ def to_read(named: str | None) -> ObjectStoreSettings:
 def missing_folder(url: str) -> Path | None:
     """Return a store's folder that is not there, or None where it is there, or the store is a bucket."""
     location = parse_location(url)
-    return location.path if isinstance(location, Folder) and not location.path.is_dir() else None
+    return location.path if isinstance(location, FolderLocation) and not location.path.is_dir() else None
 
 
 async def patiently(request: Callable[[], Awaitable[T]], retries: int, backoff: Backoff) -> T:

@@ -5,8 +5,8 @@ from services.common.runtime.arguments import seconds
 from services.common.runtime.lifecycle import run_until_stopped
 from services.common.storage.locations import DEFAULT_STORE
 from services.detect.choice import DETECTORS
-from services.up.keys import neighbours
-from services.up.plan import Request
+from services.up.passwords import other_accounts
+from services.up.plan import RunRequest
 from services.up.run import up
 
 MOST_TIMEOUT_S = 1_000_000
@@ -67,14 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run everything until it is done, or until Ctrl-C."""
-    request = Request(
+    request = RunRequest(
         sources=[*options.sources, *options.source],
         store=options.store,
         is_once=options.once,
         is_json=options.json,
         timeout_s=options.timeout,
         detector=options.detector,
-        is_shared=options.shared == "yes" or (options.shared == "auto" and bool(neighbours())),
+        is_shared=options.shared == "yes" or (options.shared == "auto" and bool(other_accounts())),
         keep=options.keep,
     )
     return run_until_stopped(up(request)) or 0

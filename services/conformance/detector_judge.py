@@ -35,7 +35,7 @@ REASON = "check_client"
 
 
 @dataclass
-class _Lesson:
+class _Exchange:
     """A frame, and what came of it.
 
     Attributes:
@@ -72,7 +72,7 @@ class DetectorJudge:
         self._picture = picture
         self._clock = clock
         self._sequence = itertools.count(1)
-        self._lessons: list[_Lesson] = []
+        self._exchanges: list[_Exchange] = []
         self._steps = self._play()
         self._is_over = False
         self._now_s = 0.0
@@ -125,55 +125,55 @@ class DetectorJudge:
     def _live(self) -> Iterator[list[Message]]:
         # A client may still be starting: the picture is shown again until somebody answers.
         for _ in range(6):
-            lesson = self._begin(ANSWERS, self._picture)
-            yield [encode_frame(lesson.frame)]
-            yield from self._until(lambda lesson=lesson: lesson.done or lesson.faces, PATIENCE_S)  # type: ignore[misc]
-            if lesson.done is not None or lesson.faces:
+            exchange = self._begin(ANSWERS, self._picture)
+            yield [encode_frame(exchange.frame)]
+            yield from self._until(lambda exchange=exchange: exchange.done or exchange.faces, PATIENCE_S)  # type: ignore[misc]
+            if exchange.done is not None or exchange.faces:
                 break
-        yield from self._until(lambda: lesson.done is not None, PATIENCE_S)
-        self._conclude_answer(lesson)
-        if not lesson.faces:
+        yield from self._until(lambda: exchange.done is not None, PATIENCE_S)
+        self._conclude_answer(exchange)
+        if not exchange.faces:
             self.verdict.note("nobody was found in the picture: another one with --picture shows more")
             return
         yield from self._until(lambda: self.verdict.knows(AGAIN), AGAIN_S)
         if not self.verdict.knows(AGAIN):
-            self.verdict.broken(AGAIN, f"none of {len(lesson.faces)} faces came again within {AGAIN_S:g} s")
-        yield [self._settle(lesson, is_refused=False)]
+            self.verdict.broken(AGAIN, f"none of {len(exchange.faces)} faces came again within {AGAIN_S:g} s")
+        yield [self._settle(exchange, is_refused=False)]
 
     def _answered_with_a_reason(
         self, rule: str, picture: bytes, attributes: tuple[tuple[str, str], ...]
     ) -> Iterator[list[Message]]:
-        lesson = self._begin(rule, picture)
-        message = encode_frame(lesson.frame)
+        exchange = self._begin(rule, picture)
+        message = encode_frame(exchange.frame)
         yield [replace(message, attributes=attributes) if attributes else message]
-        yield from self._until(lambda: lesson.done is not None, PATIENCE_S)
-        if lesson.done is None:
+        yield from self._until(lambda: exchange.done is not None, PATIENCE_S)
+        if exchange.done is None:
             self.verdict.broken(rule, f"no answer within {PATIENCE_S:g} s")
-        elif lesson.done.dropped is None:
+        elif exchange.done.dropped is None:
             self.verdict.broken(rule, "it was answered as if it had been looked at")
         else:
             self.verdict.kept(rule)
 
     def _paced(self) -> Iterator[list[Message]]:
-        lesson = self._begin(HOLDS, self._picture, paced=True)
-        yield [encode_frame(lesson.frame)]
-        yield from self._until(lambda: lesson.faces or lesson.done, 2 * PATIENCE_S)
-        if not lesson.faces:
+        exchange = self._begin(HOLDS, self._picture, paced=True)
+        yield [encode_frame(exchange.frame)]
+        yield from self._until(lambda: exchange.faces or exchange.done, 2 * PATIENCE_S)
+        if not exchange.faces:
             return
-        yield from self._until(lambda: lesson.done is not None, HELD_S)
-        if lesson.done is not None:
+        yield from self._until(lambda: exchange.done is not None, HELD_S)
+        if exchange.done is not None:
             self.verdict.broken(HOLDS, "it was answered while its faces had no receipt")
-        yield [self._settle(lesson, is_refused=True)]
-        yield from self._until(lambda: lesson.done is not None, PATIENCE_S)
-        self._conclude_answer(lesson)
-        if lesson.done is None:
+        yield [self._settle(exchange, is_refused=True)]
+        yield from self._until(lambda: exchange.done is not None, PATIENCE_S)
+        self._conclude_answer(exchange)
+        if exchange.done is None:
             self.verdict.broken(HOLDS, f"no answer within {PATIENCE_S:g} s of the receipt")
         else:
             self.verdict.kept(HOLDS)
 
     def _quiet(self) -> Iterator[list[Message]]:
         yield from self._until(lambda: False, QUIET_S)
-        if any(lesson.answered_s for lesson in self._lessons):
+        if any(exchange.answered_s for exchange in self._exchanges):
             self.verdict.kept(STOPS)
 
     def _until(self, is_so: Callable[[], object], most_s: float) -> Iterator[list[Message]]:
@@ -181,27 +181,27 @@ class DetectorJudge:
         while not is_so() and self._now_s < until_s:
             yield []
 
-    def _begin(self, rule: str, picture: bytes, *, paced: bool = False) -> _Lesson:
+    def _begin(self, rule: str, picture: bytes, *, paced: bool = False) -> _Exchange:
         frame = Frame(self._source, next(self._sequence), self._clock(), picture, paced=paced)
-        self._lessons.append(_Lesson(rule, frame, self._now_s))
-        return self._lessons[-1]
+        self._exchanges.append(_Exchange(rule, frame, self._now_s))
+        return self._exchanges[-1]
 
-    def _settle(self, lesson: _Lesson, *, is_refused: bool) -> Message:
-        lesson.answered_s |= dict.fromkeys(lesson.faces, self._now_s)
-        ids = list(lesson.faces)
+    def _settle(self, exchange: _Exchange, *, is_refused: bool) -> Message:
+        exchange.answered_s |= dict.fromkeys(exchange.faces, self._now_s)
+        ids = list(exchange.faces)
         refused = dict.fromkeys(ids, REASON) if is_refused else {}
         return encode_taken(self._source.device, [] if is_refused else ids, refused)
 
     def _take_done(self, done: Done, now_s: float) -> None:
-        lesson = next((each for each in self._lessons if each.frame.sequence == done.sequence), None)
-        if lesson is None or done.source != self._source:
+        exchange = next((each for each in self._exchanges if each.frame.sequence == done.sequence), None)
+        if exchange is None or done.source != self._source:
             self.verdict.broken(ANSWERS, f"an answer to {done.source} {done.sequence}, which was not sent")
-        elif lesson.done is None:
-            lesson.done, lesson.done_s = done, now_s
+        elif exchange.done is None:
+            exchange.done, exchange.done_s = done, now_s
 
     def _take_face(self, face: Face, now_s: float) -> list[Message]:
-        lesson = next((each for each in self._lessons if each.frame.time == face.time), None)
-        if lesson is None or face.source != self._source:
+        exchange = next((each for each in self._exchanges if each.frame.time == face.time), None)
+        if exchange is None or face.source != self._source:
             self.verdict.broken(WHOLE, f"{face.id} of {face.source} is of no frame that was sent")
             return []
         self.verdict.kept(WHOLE)
@@ -211,28 +211,28 @@ class DetectorJudge:
                 self.verdict.note(
                     f"{name} {face.extensions[name][:40]!r} is not of the form that queries read"
                 )
-        if face.id in lesson.answered_s:
-            return self._take_again(lesson, face.id, now_s)
-        if face.id in lesson.faces:
+        if face.id in exchange.answered_s:
+            return self._take_again(exchange, face.id, now_s)
+        if face.id in exchange.faces:
             self.verdict.kept(AGAIN)
-        lesson.faces[face.id] = now_s
+        exchange.faces[face.id] = now_s
         return []
 
-    def _take_again(self, lesson: _Lesson, face_id: str, now_s: float) -> list[Message]:
-        since_s = now_s - lesson.answered_s[face_id]
+    def _take_again(self, exchange: _Exchange, face_id: str, now_s: float) -> list[Message]:
+        since_s = now_s - exchange.answered_s[face_id]
         if since_s > UNDER_WAY_S:
             self.verdict.broken(STOPS, f"{face_id} came again {since_s:.1f} s after its answer")
         return []
 
-    def _conclude_answer(self, lesson: _Lesson) -> None:
-        if lesson.done is None:
-            self.verdict.broken(ANSWERS, f"frame {lesson.frame.sequence} had no answer")
+    def _conclude_answer(self, exchange: _Exchange) -> None:
+        if exchange.done is None:
+            self.verdict.broken(ANSWERS, f"frame {exchange.frame.sequence} had no answer")
             return
         self.verdict.kept(ANSWERS)
-        if lesson.done.dropped is not None:
-            self.verdict.broken(NAMES, f"a good picture was dropped: {lesson.done.dropped}")
-        elif set(lesson.done.faces) != set(lesson.faces):
-            said, came = len(lesson.done.faces), len(lesson.faces)
+        if exchange.done.dropped is not None:
+            self.verdict.broken(NAMES, f"a good picture was dropped: {exchange.done.dropped}")
+        elif set(exchange.done.faces) != set(exchange.faces):
+            said, came = len(exchange.done.faces), len(exchange.faces)
             self.verdict.broken(NAMES, f"{said} were named, {came} came, and they are not the same")
         else:
             self.verdict.kept(NAMES)

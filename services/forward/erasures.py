@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import structlog
 
-from services.common.erasure.entries import Entry, Verify, read
+from services.common.erasure.entries import LogEntry, Verify, read
 from services.common.erasure.reports import Report, write_report
-from services.common.erasure.selection import ERASED, KeptOut
+from services.common.erasure.selection import ERASED, ErasedFaces
 from services.common.errors import Refused
 from services.common.wire.faces import Face
 from services.common.wire.message import Message
@@ -38,7 +38,7 @@ class Erasures:
         book: OrderBook,
         *,
         put: Callable[[Erase], None],
-        heard: Callable[[Entry], None],
+        heard: Callable[[LogEntry], None],
     ) -> None:
         self.subscription = device_topic(device, "erase/+")
         self._device = device
@@ -46,7 +46,7 @@ class Erasures:
         self._book = book
         self._put = put
         self._heard = heard
-        self._kept_out = KeptOut()
+        self._kept_out = ErasedFaces()
         self._known: set[str] = set()
         for order in book.orders.values():
             self._know(order)
@@ -97,7 +97,7 @@ class Erasures:
         topic = device_topic(self._device, f"erased/{report.order}")
         return Message(topic=topic, payload=write_report(report), qos=1, content_type="application/json")
 
-    def _know(self, order: Entry) -> None:
+    def _know(self, order: LogEntry) -> None:
         self._known.add(order.name)
         self._kept_out.add([order.selection])
         ERASURES.set(len(self._known))

@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
-from services.common.storage.objects import Files, StoreUnavailable
+from services.common.storage.objects import FileStore, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.wire.topics import Source
 from services.gallery.selection import PageSelection
@@ -126,7 +126,7 @@ class DayIndex:
         lookup: is told what the index says of their visits.
     """
 
-    def __init__(self, files: Files, lookup: VisitLookup) -> None:
+    def __init__(self, files: FileStore, lookup: VisitLookup) -> None:
         self._index = Index(files)
         self._lookup = lookup
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from services.common.erasure.entries import BrokenLog, Entry, Sign, Verify
+from services.common.erasure.entries import BrokenLog, LogEntry, Sign, Verify
 from services.common.erasure.erasing import SETTLE_S, Eraser
 from services.common.erasure.finding import look, with_members
 from services.common.erasure.ledger import Ledger
@@ -50,7 +50,7 @@ class Erasing:
         """
         return len((await look(self._store, await with_members(self._store, selection))).faces)
 
-    async def order(self, selection: Selection) -> Entry:
+    async def order(self, selection: Selection) -> LogEntry:
         """Order an erasure, which is carried out from now on.
 
         Raises:
@@ -64,7 +64,7 @@ class Erasing:
         self._wake.set()
         return order
 
-    async def run(self, done: Callable[[Entry], None]) -> None:
+    async def run(self, done: Callable[[LogEntry], None]) -> None:
         """Carry out what was ordered, here or elsewhere and not finished, until cancelled.
 
         Args:

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from services.common.storage import listing
 from services.common.storage.keys import FaceKey, hour_in, parse_key
 from services.common.storage.objects import ObjectStore
-from services.common.storage.standing import Standing
+from services.common.storage.store_health import StoreHealth
 from services.gallery.metrics import STORE_AVAILABLE
 
 
-class ReadHealth(Standing):
+class ReadHealth(StoreHealth):
     """Whether the last look into the store went well; says so in the log when that changes."""
 
     def __init__(self) -> None:

@@ -11,8 +11,8 @@ from functools import partial
 import structlog
 from aiohttp import web
 
-from services.common.erasure.entries import Entry
-from services.common.erasure.ledger import Following
+from services.common.erasure.entries import LogEntry
+from services.common.erasure.ledger import LedgerFollower
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Link, check_any, notes_of
 from services.common.runtime import http
@@ -143,17 +143,19 @@ def make_erasing(settings: GallerySettings, store: WholeStore) -> Erasing | None
     return Erasing(store, *settings.erasing) if settings.erasing is not None else None
 
 
-def make_following(settings: GallerySettings, store: WholeStore, erasing: Erasing | None) -> Following | None:
+def make_following(
+    settings: GallerySettings, store: WholeStore, erasing: Erasing | None
+) -> LedgerFollower | None:
     """Return what hears of erasures, whoever orders them, or None where their key is not known here.
 
     Raises:
         SetupError: it is none.
     """
     verify = erasing.verify if erasing is not None else settings.erase_verifier()
-    return Following(store, verify) if verify is not None else None
+    return LedgerFollower(store, verify) if verify is not None else None
 
 
-def forget_all(context: Context, orders: list[Entry]) -> None:
+def forget_all(context: Context, orders: list[LogEntry]) -> None:
     """Forget what was erased."""
     for order in orders:
         context.forget(order)

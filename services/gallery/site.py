@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from services.common.erasure.entries import Entry
+from services.common.erasure.entries import LogEntry
 from services.common.errors import Refused
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
@@ -73,7 +73,7 @@ class Context:
     day_index: DayIndex | None = None
     erasing: Erasing | None = None
 
-    def forget(self, order: Entry) -> None:
+    def forget(self, order: LogEntry) -> None:
         """Forget what was erased."""
         chosen = order.selection
         self.lookup.forget(

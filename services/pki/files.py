@@ -28,7 +28,7 @@ class Owner:
     gid: int
 
 
-class Files:
+class AuthorityFiles:
     """Files below a folder, by their names there.
 
     A file is written under another name and renamed: a broker that meets half a list lets in whom it bars.

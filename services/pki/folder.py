@@ -12,7 +12,7 @@ from services.common.erasure import keys as erasure_keys
 from services.common.errors import SetupError
 from services.pki import certificates, register
 from services.pki.certificates import GALLERY, SERVER, STORE, Identity
-from services.pki.files import Files, Owner
+from services.pki.files import AuthorityFiles, Owner
 from services.pki.register import AUTHORITY, Issued
 
 INSIDE = ("broker", "localhost", "127.0.0.1")
@@ -50,7 +50,7 @@ class PkiFolder:
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path = path
         self._owner = owner
-        self._files = Files(path, owner, frozenset(f"{stem}.key" for stem in STEMS.values()))
+        self._files = AuthorityFiles(path, owner, frozenset(f"{stem}.key" for stem in STEMS.values()))
 
     def init(self, hosts: Sequence[str], now: datetime) -> None:
         """Make the authority, the certificates of the cloud's side, and an empty list of revocations.

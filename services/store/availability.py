@@ -3,7 +3,7 @@ import time
 from collections.abc import Callable
 
 from services.common.storage.objects import ObjectStore, StoreUnavailable
-from services.common.storage.standing import Standing
+from services.common.storage.store_health import StoreHealth
 from services.store.condition import Condition
 from services.store.metrics import AVAILABLE
 
@@ -25,19 +25,19 @@ class Availability:
         self._clock = clock
         self._condition = Condition()
         self._works_again = asyncio.Event()
-        self._standing = Standing(AVAILABLE, "store.available", "store.unavailable", "not tried yet")
+        self._health = StoreHealth(AVAILABLE, "store.available", "store.unavailable", "not tried yet")
 
     def why_not_ready(self) -> str | None:
         """Return None while all is well, else what is wrong (see `health.Check`)."""
-        return self._standing.why_not_ready()
+        return self._health.why_not_ready()
 
     def verify_failed(self, error: StoreUnavailable) -> None:
         """Note that the store could not be verified."""
-        self._standing.failed(error)
+        self._health.failed(error)
 
     def verified(self) -> None:
         """Note that the store has taken a probe."""
-        self._standing.worked()
+        self._health.worked()
 
     def write_started(self, face_id: str) -> None:
         """Note that a face is being written."""
@@ -100,6 +100,6 @@ class Availability:
 
     def _show(self, error: StoreUnavailable | None) -> None:
         if error is None:
-            self._standing.worked()
+            self._health.worked()
         else:
-            self._standing.failed(error)
+            self._health.failed(error)

@@ -7,8 +7,8 @@ from typing import Self
 
 import structlog
 
-from services.common.erasure.entries import Entry, Verify
-from services.common.erasure.ledger import REPORTS, Following, report_key
+from services.common.erasure.entries import LogEntry, Verify
+from services.common.erasure.ledger import REPORTS, LedgerFollower, report_key
 from services.common.erasure.reports import STORE, Report, is_order_name, read_report, write_report
 from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
@@ -36,7 +36,7 @@ class Erasures:
     """
 
     def __init__(self, store: WholeStore, verify: Verify) -> None:
-        self.following = Following(store, verify, refused=_refused)
+        self.following = LedgerFollower(store, verify, refused=_refused)
         self._store = store
         self._reported: set[tuple[str, str]] = set()
 
@@ -52,7 +52,7 @@ class Erasures:
                     self._reported.add((order, name.partition(".")[0]))
         await self.look()
 
-    async def look(self) -> list[Entry]:
+    async def look(self) -> list[LogEntry]:
         """Read what has come since, and say that this store knows it.
 
         Raises:
@@ -82,7 +82,7 @@ class Erasures:
         """Say whether a device has reported about an order."""
         return (order, device) in self._reported
 
-    def due(self, device: str) -> list[Entry]:
+    def due(self, device: str) -> list[LogEntry]:
         """Return the orders that a device is to be told of."""
         return [
             order
@@ -99,16 +99,16 @@ class Erasures:
         """
         self.following.check_known()
         face = admitted.face
-        if self.following.kept_out.takes(face.source, face.id, face.extensions.get("visit")):
+        if self.following.erased_faces.takes(face.source, face.id, face.extensions.get("visit")):
             raise Refused(ERASED, face.id)
 
     def has_erased(self, source: Source, face_id: str, visit: str | None) -> bool:
         """Say whether a face was erased."""
-        return self.following.kept_out.takes(source, face_id, visit)
+        return self.following.erased_faces.takes(source, face_id, visit)
 
     def is_erased(self, row: Row) -> bool:
         """Say whether a face was erased, by its row of the index."""
-        return self.following.kept_out.takes(row.key.source, row.id, row.visit)
+        return self.following.erased_faces.takes(row.key.source, row.id, row.visit)
 
 
 def _refused(refusal: Refused) -> None:
@@ -228,7 +228,7 @@ def _topic(device: str, order: str) -> str:
 async def look_for_ever(erasures: Erasures, tellings: list[Telling], every_s: float) -> None:
     """Look for what was ordered, and tell devices of it, until cancelled."""
     is_told = False
-    known: list[Entry] = []
+    known: list[LogEntry] = []
     while True:
         try:
             found = await erasures.look()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.common.notify import letters
-from services.common.notify.letters import MOST_PICTURE_BYTES, Came
-from services.common.notify.messenger import MOST, NOTIFY_DROPPED, Messenger
+from services.common.notify import notifications
+from services.common.notify.notifications import MOST_PICTURE_BYTES, VisitBegan
+from services.common.notify.notifier import MOST, NOTIFY_DROPPED, Notifier
 from services.common.runtime.metrics import Drops
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.storage.visits import Part, part_in
@@ -38,17 +38,17 @@ class Herald:
 
     Args:
         objects: the store, which gives links.
-        messenger: sends messages.
-        url: to whom; see `letters.check_url`.
+        notifier: sends messages.
+        url: to whom; see `notifications.check_url`.
         link_s: for how many seconds a link is good.
         has_picture: whether pictures go along.
     """
 
     def __init__(
-        self, objects: ObjectStore, messenger: Messenger, url: str, *, link_s: int, has_picture: bool
+        self, objects: ObjectStore, notifier: Notifier, url: str, *, link_s: int, has_picture: bool
     ) -> None:
         self._objects = objects
-        self._messenger = messenger
+        self._notifier = notifier
         self._url = url
         self._link_s = link_s
         self._has_picture = has_picture
@@ -75,8 +75,8 @@ class Herald:
             self._wake.clear()
             while self._faces:
                 face, part, key = self._faces.popleft()
-                came = Came(part.visit, part.began, part.quality, link=await self._link(key))
-                self._messenger.post(letters.write(self._url, face, came, has_picture=bool(face.image)))
+                came = VisitBegan(part.visit, part.began, part.quality, link=await self._link(key))
+                self._notifier.post(notifications.write(self._url, face, came, has_picture=bool(face.image)))
             await self._wake.wait()
 
     async def _link(self, key: str) -> str | None:
@@ -96,13 +96,13 @@ async def heralding(
     Args:
         objects: where they are stored.
         settings: the store's.
-        is_erased: see `Messenger`.
+        is_erased: see `Notifier`.
     """
     if settings.store_notify_url is None:
         yield lambda _admitted: None
         return
     url, secret = settings.store_notify_url.get_secret_value(), settings.store_notify_secret
-    messenger = Messenger(
+    notifier = Notifier(
         url,
         secret.get_secret_value() if secret is not None else None,
         per_minute=settings.store_notify_per_minute,
@@ -110,14 +110,14 @@ async def heralding(
     )
     herald = Herald(
         objects,
-        messenger,
+        notifier,
         url,
         link_s=settings.store_notify_link_s,
         has_picture=settings.store_notify_picture,
     )
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(messenger.run(), name="store.notify"),
+            tasks.create_task(notifier.run(), name="store.notify"),
             tasks.create_task(herald.run(), name="store.herald"),
         ]
         try:

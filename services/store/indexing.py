@@ -15,7 +15,7 @@ from services.common.runtime.queues import Backoff
 from services.common.storage.index import rows
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
-from services.common.storage.objects import Files, StoreUnavailable
+from services.common.storage.objects import FileStore, StoreUnavailable
 from services.store.admission import Admitted
 from services.store.metrics import INDEXED, UNINDEXED
 
@@ -34,7 +34,7 @@ _drops = Drops(UNINDEXED, "store.index_incomplete")
 
 @asynccontextmanager
 async def indexing(
-    files: Files, every_s: float, is_erased: Callable[[Row], bool] = lambda _: False
+    files: FileStore, every_s: float, is_erased: Callable[[Row], bool] = lambda _: False
 ) -> AsyncIterator[Callable[[Admitted], None]]:
     """Write the index for as long as the context lasts; yield what takes each face that was stored.
 
@@ -64,7 +64,7 @@ class Indexing:
         is_erased: see `indexing`.
     """
 
-    def __init__(self, files: Files, every_s: float, is_erased: Callable[[Row], bool]) -> None:
+    def __init__(self, files: FileStore, every_s: float, is_erased: Callable[[Row], bool]) -> None:
         self._files = files
         self._is_erased = is_erased
         self._every_s = every_s
@@ -134,7 +134,7 @@ class Indexing:
     async def _write(self) -> None:
         """Write what has come until now; what is not durable yet waits on."""
         self._rows = [row for row in self._rows if not self._is_erased(row)]
-        for some in rows.by_hour(rows.tidied(self._rows)).values():
+        for some in rows.by_hour(rows.sorted_unique(self._rows)).values():
             body = rows.encode(some)
             await self._files.keep(rows.key_for(some, body), body)
             written = {row.id for row in some}

@@ -105,17 +105,17 @@ async def _rules(bucket: Bucket, settings: RetainSettings, say: _Findings, *, is
     access = S3Settings(settings.s3_endpoint_url, settings.s3_path_style, settings.s3_timeout_s)
     retention = settings.retention
     found = await s3_lifecycle.look(bucket, access, retention)
-    if is_to_apply and found.wanted is not None and not found.wanted.is_so:
+    if is_to_apply and found.plan is not None and not found.plan.is_so:
         found = await s3_lifecycle.apply(bucket, access, retention)
         say.ok("rules", "written, and read back as they were written")
-    if found.wanted is None:
+    if found.plan is None:
         say.ok("rules", "this server has none: the store looks for what is too old each hour while it runs")
-    elif found.wanted.is_so:
+    elif found.plan.is_so:
         say.ok("rules", _rules_in_words(retention, is_versioned=found.is_versioned))
     else:
         say.repair("rules", "the bucket's are not ours, or say something else: `faceferry retain --apply`")
-    if found.wanted is not None and found.wanted.foreign:
-        say.note("rules", f"{len(found.wanted.foreign)} of others in the bucket: they are left as they are")
+    if found.plan is not None and found.plan.foreign:
+        say.note("rules", f"{len(found.plan.foreign)} of others in the bucket: they are left as they are")
     for clash in found.clashes:
         say.repair("rules", clash)
     if found.is_versioned:

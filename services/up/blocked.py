@@ -23,7 +23,7 @@ Checks = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class RunState:
     """What was found out about a run that does not go on.
 
     Attributes:
@@ -43,7 +43,7 @@ class Findings:
     has_frames: bool = False
 
 
-def cause(found: Findings) -> str:
+def cause(found: RunState) -> str:
     """Return what blocks and what to do: first what others only wait for."""
     return (
         _of_disk(found)
@@ -55,7 +55,7 @@ def cause(found: Findings) -> str:
     )
 
 
-def _of_disk(found: Findings) -> str | None:
+def _of_disk(found: RunState) -> str | None:
     spool = (found.services.get("forward") or {}).get("spool", "ok")
     if found.room_bytes < NO_ROOM_BYTES or _FULL.search(spool):
         return (
@@ -74,14 +74,14 @@ def _of_store(url: str, said: str) -> str | None:
     return f"{url} takes no faces ({said}): {advice}"
 
 
-def _of_silence(found: Findings) -> str | None:
+def _of_silence(found: RunState) -> str | None:
     silent = [name for name, checks in found.services.items() if checks is None]
     if not silent:
         return None
     return f"{' and '.join(silent)} did not answer: the lines above say whether it ended, and why"
 
 
-def _of_checks(found: Findings) -> str | None:
+def _of_checks(found: RunState) -> str | None:
     problems = [
         f"{service}: {name}: {said}"
         for service, checks in found.services.items()
@@ -93,7 +93,7 @@ def _of_checks(found: Findings) -> str | None:
     return "; ".join(problems) or None
 
 
-def _of_cameras(found: Findings) -> str | None:
+def _of_cameras(found: RunState) -> str | None:
     away = [f"{name} is {state}" for name, state in found.cameras.items() if state != "online"]
     if away:
         return f"no frames come: {', '.join(away)}; the lines of capture above have its program's words"
@@ -102,7 +102,7 @@ def _of_cameras(found: Findings) -> str | None:
     )
 
 
-async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames: bool) -> Findings:
+async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames: bool) -> RunState:
     """Ask all services of a run what is wrong.
 
     Args:
@@ -115,7 +115,7 @@ async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames
     states = (await samples_of(ports["capture"])).of("faceferry_capture_state")
     cameras = {labels["camera"]: labels["faceferry_capture_state"] for labels, value in states if value == 1}
     disk = os.statvfs(folder)
-    return Findings(services, store, folder, disk.f_bavail * disk.f_frsize, cameras, has_frames)
+    return RunState(services, store, folder, disk.f_bavail * disk.f_frsize, cameras, has_frames)
 
 
 async def samples_of(port: int) -> Samples:

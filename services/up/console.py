@@ -49,7 +49,7 @@ def ended_in(line: str) -> str | None:
     return None
 
 
-def second_choice_in(line: str) -> str | None:
+def fallback_in(line: str) -> str | None:
     """Return which detector took YuNet's place, why, and what to do, if a service's line says that."""
     for detector in ("centerface", "haar"):
         match _event(line, f"detect.fallback_to_{detector}"):
@@ -80,7 +80,7 @@ class Console:
         self._stream = stream
         self.is_terminal = stream.isatty()
         self._progress = ""
-        self._last_words = ""
+        self._final_warning = ""
 
     def line(self, name: str, line: str) -> None:
         """Write what a service has said."""
@@ -93,14 +93,14 @@ class Console:
             self._write(f"\r\x1b[K{text}")
             self._progress = text
 
-    def keep_for_the_end(self, warning: str) -> None:
+    def repeat_at_the_end(self, warning: str) -> None:
         """Have a warning said once more at the end, where it does not stand among hundreds of lines."""
-        self._last_words = warning
+        self._final_warning = warning
 
-    def say_last_words(self) -> None:
+    def say_final_warning(self) -> None:
         """Say once more what was kept for the end, if anything was."""
-        if self._last_words:
-            self.line("up", f"warning: {self._last_words}")
+        if self._final_warning:
+            self.line("up", f"warning: {self._final_warning}")
 
     def close(self) -> None:
         """Leave the progress line behind as it is."""

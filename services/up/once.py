@@ -25,7 +25,7 @@ class SourceProgress:
     is_finished: bool = False
 
 
-class Journal:
+class JournalFollower:
     """Follows the journal that capture writes, and starts over when capture does.
 
     Args:
@@ -165,7 +165,7 @@ def held(spool: Path) -> Held | None:
 
 
 async def finish(
-    journal: Journal, spool: Path, timeout_s: float, progress: Callable[[Journal, int], None]
+    journal: JournalFollower, spool: Path, timeout_s: float, progress: Callable[[JournalFollower, int], None]
 ) -> None:
     """Wait until every source has its last answer and the spool is empty.
 

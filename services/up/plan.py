@@ -14,8 +14,8 @@ from services.capture.source.redaction import redact, shown
 from services.common.errors import SetupError
 from services.common.runtime.variables import PREFIX
 from services.common.wire.topics import is_name
-from services.up.keys import USER, Keys
-from services.up.supervisor import Program
+from services.up.passwords import USER, RunPassword
+from services.up.supervisor import ChildProgram
 
 SERVICES = ("store", "forward", "detect", "capture")
 """In the order of their start: whoever takes something is there before whoever brings it."""
@@ -28,7 +28,7 @@ _MOST_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """What the user asked for.
 
     Attributes:
@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """Where everything of one run is.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
     detector: str
     keep: str
     gallery_port: int = 0
-    keys: Keys | None = None
+    keys: RunPassword | None = None
 
     @property
     def gallery_url(self) -> str:
@@ -118,7 +118,7 @@ class Plan:
         return self.folder / "spool"
 
 
-def named_sources(request: Request, environment: Mapping[str, str]) -> Sequence[str]:
+def named_sources(request: RunRequest, environment: Mapping[str, str]) -> Sequence[str]:
     """Return the sources that the user named: on the command line, else in the environment; may be none."""
     if request.sources:
         return request.sources
@@ -191,14 +191,14 @@ def device_name(environment: Mapping[str, str]) -> str:
     return name if is_name(name) else "this-device"
 
 
-def programs(plan: Plan, environment: Mapping[str, str], mosquitto: str) -> list[Program]:
+def programs(plan: RunPlan, environment: Mapping[str, str], mosquitto: str) -> list[ChildProgram]:
     """Return what to run, in the order of the start."""
     brokers = [
-        Program(name, [mosquitto, "-c", str(plan.folder / f"{name}.conf")], environment)
+        ChildProgram(name, [mosquitto, "-c", str(plan.folder / f"{name}.conf")], environment)
         for name in ("cloud", "local")
     ]
     return brokers + [
-        Program(
+        ChildProgram(
             name,
             [sys.executable, "-m", f"services.{name}"],
             {
@@ -223,7 +223,7 @@ _OWN = (
 )  # fmt: skip
 
 
-def _settings(plan: Plan) -> dict[str, str]:
+def _settings(plan: RunPlan) -> dict[str, str]:
     return {
         "FACEFERRY_DEVICE": plan.device,
         "FACEFERRY_LOCAL_MQTT_URL": plan.local_url,

@@ -25,22 +25,22 @@ from services.up import once, sweep
 from services.up.blocked import cause, look
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_settings, check_store
-from services.up.console import Console, ended_in, second_choice_in
+from services.up.console import Console, ended_in, fallback_in
 from services.up.demo import demo_clip
-from services.up.keys import Keys
-from services.up.leash import leashed
-from services.up.once import Journal
+from services.up.once import JournalFollower
+from services.up.passwords import RunPassword
 from services.up.plan import (
     GALLERY,
     SERVICES,
-    Plan,
-    Request,
+    RunPlan,
+    RunRequest,
     camera_settings,
     device_name,
     named_sources,
     not_used,
     programs,
 )
+from services.up.process_guard import guarded_processes
 from services.up.supervisor import inherited, running
 
 EXIT_INCOMPLETE = 1
@@ -50,17 +50,17 @@ _AGAIN = (
 )
 
 
-async def up(request: Request) -> int:
+async def up(request: RunRequest) -> int:
     """Run everything until it is done (`--once`) or cancelled; return the exit status.
 
     Raises:
         SetupError: something only the user can repair.
     """
-    async with leashed() as mark:
+    async with guarded_processes() as mark:
         return await _up(request, Console(), mark)
 
 
-async def _up(request: Request, console: Console, mark: str) -> int:
+async def _up(request: RunRequest, console: Console, mark: str) -> int:
     environment = _known(inherited(), console)
     mosquitto = find_mosquitto()
     url, called = where_to(request, environment)
@@ -89,7 +89,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
     await check_store(url, called)
     # Two runs must not use one spool and one journal.
     with lock.alone(folder, f"another `faceferry up` is already filling {url}"):
-        plan = Plan(
+        plan = RunPlan(
             device=device,
             cameras=cameras,
             store_url=url,
@@ -100,7 +100,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
             detector=request.detector,
             keep=request.keep,
             gallery_port=0 if request.is_once else free_port(gallery_port),
-            keys=Keys(folder / "keys") if request.is_shared else None,
+            keys=RunPassword(folder / "keys") if request.is_shared else None,
         )
         _prepare(plan)
         _introduce(console, plan)
@@ -114,7 +114,7 @@ async def _up(request: Request, console: Console, mark: str) -> int:
                     return await _run_once(request, plan, console)
                 await asyncio.Event().wait()
         finally:
-            console.say_last_words()
+            console.say_final_warning()
     return 0
 
 
@@ -123,15 +123,15 @@ def tell(console: Console, name: str, line: str, *, is_once: bool) -> None:
     console.line(name, line)
     if not is_once and (camera := ended_in(line)) is not None:
         console.line("up", f"{camera} is played to its end, and nothing more comes of it; {_AGAIN}")
-    if (warning := second_choice_in(line)) is not None:
-        console.keep_for_the_end(warning)
+    if (warning := fallback_in(line)) is not None:
+        console.repeat_at_the_end(warning)
 
 
-async def _run_once(request: Request, plan: Plan, console: Console) -> int:
+async def _run_once(request: RunRequest, plan: RunPlan, console: Console) -> int:
     began_s = time.monotonic()
-    journal = Journal(plan.journal_path, [parse_camera(camera).name for camera in plan.cameras])
+    journal = JournalFollower(plan.journal_path, [parse_camera(camera).name for camera in plan.cameras])
 
-    def progress(seen: Journal, waiting: int) -> None:
+    def progress(seen: JournalFollower, waiting: int) -> None:
         console.progress(_progress_text(seen, waiting, time.monotonic() - began_s))
 
     try:
@@ -150,12 +150,12 @@ async def _run_once(request: Request, plan: Plan, console: Console) -> int:
     return 0 if outcome.is_complete else EXIT_INCOMPLETE
 
 
-async def _why(plan: Plan, journal: Journal) -> str:
+async def _why(plan: RunPlan, journal: JournalFollower) -> str:
     ports = {name: plan.http_ports[name] for name in SERVICES}
     return cause(await look(ports, plan.store_url, plan.folder, has_frames=journal.frames > 0))
 
 
-async def _outcome(plan: Plan, journal: Journal, seconds: float, detector: str) -> once.Outcome:
+async def _outcome(plan: RunPlan, journal: JournalFollower, seconds: float, detector: str) -> once.Outcome:
     faces = {FaceName(plan.device, camera, face_id) for face_id, camera in journal.faces.items()}
     async with open_store(ObjectStoreSettings(store_url=plan.store_url)) as objects:
         stored = await which_are_stored(objects, faces)
@@ -177,7 +177,7 @@ async def _outcome(plan: Plan, journal: Journal, seconds: float, detector: str) 
     )
 
 
-def _progress_text(journal: Journal, waiting: int, elapsed_s: float) -> str:
+def _progress_text(journal: JournalFollower, waiting: int, elapsed_s: float) -> str:
     total = journal.all_frames
     text = f"{journal.frames}{f' of {total}' if total is not None else ''} frames, {len(journal.faces)} faces"
     if waiting:
@@ -198,7 +198,7 @@ def _known(environment: dict[str, str], console: Console) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in unknown}
 
 
-def where_to(request: Request, environment: Mapping[str, str]) -> tuple[str, str]:
+def where_to(request: RunRequest, environment: Mapping[str, str]) -> tuple[str, str]:
     """Return where the faces go, and what the user calls that."""
     if request.store is not None:
         return store_url(request.store), f"--store {request.store}"
@@ -228,7 +228,7 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _prepare(plan: Plan) -> None:
+def _prepare(plan: RunPlan) -> None:
     passwords = None
     if plan.keys is not None:
         plan.keys.write()
@@ -246,7 +246,7 @@ def _gallery_port(environment: Mapping[str, str]) -> int:
     return int(named)
 
 
-def _introduce(console: Console, plan: Plan) -> None:
+def _introduce(console: Console, plan: RunPlan) -> None:
     for camera in map(parse_camera, plan.cameras):
         console.line("up", f"camera {camera.name}: {shown(camera.url)}")
     console.line("up", f"faces go to {plan.store_url}")
@@ -265,7 +265,7 @@ def _introduce(console: Console, plan: Plan) -> None:
         console.line("up", f"to a broker: XDG_CONFIG_HOME={plan.keys.clients_path} mosquitto_pub -p PORT ...")
 
 
-def _advise(console: Console, plan: Plan) -> None:
+def _advise(console: Console, plan: RunPlan) -> None:
     """Say what to do next, to whoever is here for the first time."""
     console.line("up", f"next: open {plan.gallery_url} in a browser: the faces come as they are found")
     console.line("up", "next: a recording of yours: ./scripts/up clip.mp4")

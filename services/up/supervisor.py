@@ -12,7 +12,7 @@ from services.common.errors import SetupError
 from services.common.runtime.queues import Backoff
 from services.up import sweep
 from services.up.console import problem_of
-from services.up.leash import marked, new_mark
+from services.up.process_guard import marked, new_mark
 
 STOP_TIMEOUT_S = 5.0
 STEADY_S = 5.0
@@ -24,7 +24,7 @@ Sink = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ChildProgram:
     """A child to keep running.
 
     Attributes:
@@ -39,7 +39,7 @@ class Program:
 
 
 @contextlib.asynccontextmanager
-async def running(programs: Sequence[Program], sink: Sink) -> AsyncIterator[None]:
+async def running(programs: Sequence[ChildProgram], sink: Sink) -> AsyncIterator[None]:
     """Run programs for as long as the context lasts: started in order, stopped in reverse.
 
     One that dies is started again, after a short and growing wait. One that ends with status 2 cannot be
@@ -64,7 +64,7 @@ async def running(programs: Sequence[Program], sink: Sink) -> AsyncIterator[None
                     await keeper
 
 
-async def _keep(program: Program, sink: Sink, is_started: asyncio.Event) -> None:
+async def _keep(program: ChildProgram, sink: Sink, is_started: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     backoff = Backoff(0.2, 5.0)
     while True:
@@ -79,7 +79,7 @@ async def _keep(program: Program, sink: Sink, is_started: asyncio.Event) -> None
         await asyncio.sleep(wait_s)
 
 
-async def _run(program: Program, sink: Sink, is_started: asyncio.Event) -> tuple[int, str]:
+async def _run(program: ChildProgram, sink: Sink, is_started: asyncio.Event) -> tuple[int, str]:
     """Run a program to its end; return its status and last line. Stop it when cancelled."""
     mark = new_mark()
     process = await asyncio.create_subprocess_exec(

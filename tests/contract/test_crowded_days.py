@@ -16,7 +16,7 @@ from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, camera_folder, parse_key
 from services.common.storage.listing import LISTINGS_AT_A_TIME, newest_first
-from services.common.storage.objects import Entry
+from services.common.storage.objects import ListedObject
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire import times
 from services.common.wire.topics import Source
@@ -180,12 +180,12 @@ async def test_of_many_cameras_a_few_are_read_at_a_time(tmp_path: Path) -> None:
     class Busy(FolderStore):
         now = most = 0
 
-        async def backwards(
+        async def reverse_entries(
             self, folder: str, *, before: str = "", at_once: int = 64
-        ) -> AsyncIterator[Entry]:
+        ) -> AsyncIterator[ListedObject]:
             self.now += 1
             self.most = max(self.most, self.now)
-            found = [entry async for entry in super().backwards(folder, before=before, at_once=at_once)]
+            found = [entry async for entry in super().reverse_entries(folder, before=before, at_once=at_once)]
             self.now -= 1
             for entry in found:
                 yield entry

@@ -12,7 +12,7 @@ from services.common.storage.index import rows
 from services.common.storage.index.rows import Row
 from services.common.storage.keys import FaceKey
 from services.common.storage.listing import MOST_LISTED, newest_first
-from services.common.storage.objects import Entry, StoreUnavailable
+from services.common.storage.objects import ListedObject, StoreUnavailable
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.storage.visit_lookup import VisitLookup
 from services.gallery.album import Album, Page
@@ -32,7 +32,7 @@ VISIT = "20260314T110000.000000Z-0123456789abcdef"
 class Counted(ForwardOnly):
     """Counts each request, as S3 would have them; the index alone may be listed whole."""
 
-    async def entries(self, folder: str) -> AsyncIterator[Entry]:
+    async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         assert folder.startswith("index/")
         found = [entry async for entry in super(ForwardOnly, self).entries(folder)]
         self.requests += max(1, -(-len(found) // 1_000))
@@ -67,7 +67,7 @@ def fill(
     listed = [Row.of(key, 6, known) for key in (faces if indexed is None else indexed)]
     for some in rows.by_hour(listed).values():
         for start in range(0, len(some), in_a_file):
-            part = rows.tidied(some[start : start + in_a_file])
+            part = rows.sorted_unique(some[start : start + in_a_file])
             body = rows.encode(part)
             path = root / rows.key_for(part, body)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import BrokenLog, Kind
+from services.common.erasure.entries import BrokenLog, EntryKind
 from services.common.erasure.erasing import Eraser
 from services.common.erasure.ledger import FOLDER, Ledger, report_key
 from services.common.erasure.reports import Report, write_report
@@ -57,7 +57,7 @@ class Site:
         )
         for some in by_hour.values():
             body = rows.encode(some)
-            await self.store.keep(rows.key_for(rows.tidied(some), body), body)
+            await self.store.keep(rows.key_for(rows.sorted_unique(some), body), body)
 
     async def keys(self) -> set[str]:
         """Whatever copies there are that a face's id is in the name of."""
@@ -139,7 +139,7 @@ async def see_erased(site: Site, name: str, selection: Selection, items: list[Fa
         assert await site.store.get(to_object(face).key) == to_object(face)
     assert await site.indexed() == {face.id for face in staying}, name
     log = (await site.ledger.entries())[-3:]
-    assert [entry.kind for entry in log] == [Kind.ORDERED, Kind.FOUND, Kind.ERASED]
+    assert [entry.kind for entry in log] == [EntryKind.ORDERED, EntryKind.FOUND, EntryKind.ERASED]
     assert log[-1].about["faces"] == len(going) == log[1].about["faces"]
     assert log[-1].about["left"] == 0
 
@@ -207,7 +207,7 @@ async def test_several_who_write_into_the_log_write_one_line_after_the_other(pla
         sites = [first, second, first, second]
         for pair in (0, 2):
             await asyncio.gather(
-                *(sites[n].ledger.append(Kind.ORDERED, abouts[n], SIGN, NOW) for n in (pair, pair + 1))
+                *(sites[n].ledger.append(EntryKind.ORDERED, abouts[n], SIGN, NOW) for n in (pair, pair + 1))
             )
         log = await second.ledger.entries()
         assert [entry.number for entry in log] == [1, 2, 3, 4]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import Entry, Kind
+from services.common.erasure.entries import EntryKind, LogEntry
 from services.common.erasure.reports import Report
 from services.common.erasure.selection import Selection, to_body
 from services.common.errors import Refused
@@ -60,8 +60,8 @@ def held(folder: Path, table: str) -> set[str]:
         return {face_id for (face_id,) in database.execute(f"SELECT id FROM {table}")}  # noqa: S608
 
 
-def order(selection: Selection, previous: Entry | None = None) -> Entry:
-    return entries.write(previous, BEGAN + 2_000 * MINUTE, Kind.ORDERED, to_body(selection), SIGN)
+def order(selection: Selection, previous: LogEntry | None = None) -> LogEntry:
+    return entries.write(previous, BEGAN + 2_000 * MINUTE, EntryKind.ORDERED, to_body(selection), SIGN)
 
 
 def test_no_byte_of_what_was_erased_is_left_wherever_it_was(folder: Path) -> None:
@@ -233,7 +233,7 @@ class Obeyed:
 
     def __init__(self, folder: Path) -> None:
         self.put: list[Erase] = []
-        self.heard: list[Entry] = []
+        self.heard: list[LogEntry] = []
         self.book = OrderBook(folder, DEVICE, VERIFY)
         self.erasures = Erasures(DEVICE, VERIFY, self.book, put=self.put.append, heard=self.heard.append)
 
@@ -241,7 +241,7 @@ class Obeyed:
         return self.erasures.hear(Message(topic=topic, payload=line, qos=1, retain=True))
 
 
-def topic_of(given: Entry, device: str = DEVICE) -> str:
+def topic_of(given: LogEntry, device: str = DEVICE) -> str:
     return f"faceferry/{device}/erase/{given.name}"
 
 
@@ -249,9 +249,9 @@ def test_a_device_obeys_what_is_signed_for_it_and_nothing_else(folder: Path) -> 
     obeyed = Obeyed(folder)
     good, other = order(ALL), order(Selection(device="other", until=BEGAN))
     forger, _ = keys.signer(keys.make().decode())
-    forged = entries.write(None, BEGAN + 9_000 * MINUTE, Kind.ORDERED, to_body(ALL), forger)
-    said = entries.write(None, BEGAN, Kind.ERASED, {"of": "x"}, SIGN)
-    future = entries.write(None, BEGAN, Kind.ORDERED, to_body(ALL), SIGN)
+    forged = entries.write(None, BEGAN + 9_000 * MINUTE, EntryKind.ORDERED, to_body(ALL), forger)
+    said = entries.write(None, BEGAN, EntryKind.ERASED, {"of": "x"}, SIGN)
+    future = entries.write(None, BEGAN, EntryKind.ORDERED, to_body(ALL), SIGN)
     for line, topic, reason in (
         (other.line, topic_of(other), "other_device"),
         (forged.line, topic_of(forged), "bad_signature"),

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.common.storage.backends import open_store
-from services.common.storage.backwards import MOST_AT_A_LOOK
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey, camera_folder
 from services.common.storage.objects import ObjectStore
+from services.common.storage.reverse_listing import MOST_AT_A_LOOK
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire.faces import Face
 from services.common.wire.topics import Source

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from services.common.erasure import keys
 from services.common.erasure.erasing import Eraser
-from services.common.erasure.ledger import Following, Ledger
+from services.common.erasure.ledger import Ledger, LedgerFollower
 from services.common.erasure.selection import Selection
 from services.common.storage.folder import FolderStore
 from services.common.storage.keys import FaceKey
@@ -103,7 +103,7 @@ async def test_the_gallery_forgets_what_was_erased_whoever_ordered_it(
         sign, verify = keys.signer(PRIVATE)
         eraser = Eraser(store, Ledger(store, verify), sign, settle_s=0.0)
         await eraser.carry_out(await eraser.order(Selection(visit=visit)))
-        forget_all(sight, await Following(store, verify).look())
+        forget_all(sight, await LedgerFollower(store, verify).look())
     assert not sight.lookup.knows(FaceKey(gone.source, gone.id, gone.content_type))
     assert sight.lookup.knows(FaceKey(kept.source, kept.id, kept.content_type))
     async with client.get(f"/image/{key_of(gone)}", headers=BEARER) as answer:

@@ -203,10 +203,10 @@ async def test_cameras_that_do_not_answer_in_time_are_left_out_and_that_is_said(
     fill(tmp_path, [taken(NOON), taken(NOON, Source(LIAR, "slow"))])
 
     class Stuck(FolderStore):
-        async def backwards(self, folder: str, **bounds: Any) -> AsyncIterator[Any]:
+        async def reverse_entries(self, folder: str, **bounds: Any) -> AsyncIterator[Any]:
             if LIAR in folder:
                 await asyncio.sleep(60)
-            async for entry in super().backwards(folder, **bounds):
+            async for entry in super().reverse_entries(folder, **bounds):
                 yield entry
 
     with Stuck(tmp_path) as store:

@@ -16,11 +16,11 @@ from services.common.parquet.thrift import BadParquet
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.index import rows
-from services.common.storage.index.reading import Index, Wanted, find
+from services.common.storage.index.reading import Index, RowQuery, find
 from services.common.storage.index.repairs import leave_out, repair, tidy
 from services.common.storage.index.rows import Hour, Row
 from services.common.storage.keys import FaceKey
-from services.common.storage.objects import Files, StoredObject, StoreUnavailable, WholeStore
+from services.common.storage.objects import FileStore, StoredObject, StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire import times
 from services.common.wire.topics import Source
@@ -47,11 +47,11 @@ def row_of(key: FaceKey) -> Row:
     return Row.of(key, 20_000, {"visit": VISIT, "shot": "1", "quality": "0.25", "score": "0.9"})
 
 
-async def write(files: Files, some: Iterable[FaceKey], in_a_file: int = 10) -> None:
+async def write(files: FileStore, some: Iterable[FaceKey], in_a_file: int = 10) -> None:
     """Write an index as stores do: a few faces of an hour in each file, the faces in the order they come."""
     for of_hour in rows.by_hour(map(row_of, some)).values():
         for start in range(0, len(of_hour), in_a_file):
-            part = rows.tidied(of_hour[start : start + in_a_file])
+            part = rows.sorted_unique(of_hour[start : start + in_a_file])
             body = rows.encode(part)
             await files.keep(rows.key_for(part, body), body)
 
@@ -169,7 +169,7 @@ async def test_tidying_leaves_a_file_for_each_hour_and_each_face_once(store: Who
     done = await tidy(store, DAY)
     assert (done.faces, done.files) == (300, 3)
     assert len(await files_of(store)) == 3
-    assert await all_of(store) == rows.tidied(map(row_of, some))
+    assert await all_of(store) == rows.sorted_unique(map(row_of, some))
     assert (await tidy(store, DAY)).removed == ()
 
 
@@ -245,16 +245,16 @@ async def test_everything_of_a_device_a_camera_a_day_or_a_visit_is_found(store: 
     next_day = [key_of(1_000 + n, DAWN + timedelta(days=1, hours=n)) for n in range(9)]
     await write(store, [*some, *next_day])
 
-    async def found(wanted: Wanted) -> list[str]:
+    async def found(wanted: RowQuery) -> list[str]:
         return [row.id async for row in find(store, wanted)]
 
     of_device = [key for key in [*some, *next_day] if key.source.device == "device-0003"]
-    assert await found(Wanted(device="device-0003")) == ids(of_device)
-    assert await found(Wanted(camera="front", last=DAY)) == ids(some)
-    assert await found(Wanted(first=DAY + timedelta(days=1))) == ids(next_day)
-    assert await found(Wanted(visit=VISIT)) == ids([*some, *next_day])
-    assert await found(Wanted(visit=VISIT.replace("a", "b"))) == []
-    assert await found(Wanted(camera="yard")) == []
+    assert await found(RowQuery(device="device-0003")) == ids(of_device)
+    assert await found(RowQuery(camera="front", last=DAY)) == ids(some)
+    assert await found(RowQuery(first=DAY + timedelta(days=1))) == ids(next_day)
+    assert await found(RowQuery(visit=VISIT)) == ids([*some, *next_day])
+    assert await found(RowQuery(visit=VISIT.replace("a", "b"))) == []
+    assert await found(RowQuery(camera="yard")) == []
 
 
 async def test_a_repair_that_is_cut_off_anywhere_loses_nothing(folder: FolderStore, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_of_two_rows_of_a_face_the_one_that_knows_more_is_kept() -> None:
     known = row_of(some_keys(1)[0])
     unknown = known._replace(known=False, visit=None)
     for both in ([known, unknown], [unknown, known]):
-        assert rows.tidied(both) == [known]
+        assert rows.sorted_unique(both) == [known]
 
 
 def test_a_hostile_row_is_none() -> None:

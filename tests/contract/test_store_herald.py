@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from services.common.mqtt import Broker, Link
-from services.common.notify.messenger import MOST, NOTIFY_DROPPED, NOTIFY_SENT
+from services.common.notify.notifier import MOST, NOTIFY_DROPPED, NOTIFY_SENT
 from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire.faces import Face, encode_face

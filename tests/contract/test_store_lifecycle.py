@@ -35,11 +35,11 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BucketRules]:
         yield server
 
 
-async def looked(server: BucketRules, retention: Retention = MONTH) -> s3_lifecycle.Rules:
+async def looked(server: BucketRules, retention: Retention = MONTH) -> s3_lifecycle.BucketRules:
     return await s3_lifecycle.look(HOME, S3Settings(server.url), retention)
 
 
-async def applied(server: BucketRules, retention: Retention = MONTH) -> s3_lifecycle.Rules:
+async def applied(server: BucketRules, retention: Retention = MONTH) -> s3_lifecycle.BucketRules:
     return await s3_lifecycle.apply(HOME, S3Settings(server.url), retention)
 
 
@@ -47,12 +47,12 @@ async def applied(server: BucketRules, retention: Retention = MONTH) -> s3_lifec
 async def test_rules_are_written_once_and_read_back(server: BucketRules, *, is_versioned: bool) -> None:
     server.is_versioned = is_versioned
     before = await looked(server)
-    assert before.wanted is not None
-    assert not before.wanted.is_so
+    assert before.plan is not None
+    assert not before.plan.is_so
     for _ in range(2):
         after = await applied(server)
-        assert after.wanted is not None
-        assert after.wanted.is_so
+        assert after.plan is not None
+        assert after.plan.is_so
     assert len(server.written) == 1
     assert "<Prefix>home/dt=</Prefix>" in server.rules
     assert ("<NoncurrentDays>1</NoncurrentDays>" in server.rules) == is_versioned
@@ -96,7 +96,7 @@ async def test_a_server_without_rules_is_known_as_such_and_one_that_forbids_is_n
     server: BucketRules,
 ) -> None:
     server.refuses = "NotImplemented"
-    assert (await looked(server)).wanted is None
+    assert (await looked(server)).plan is None
     server.refuses = "AccessDenied"
     with pytest.raises(StoreUnavailable, match="forbidden"):
         await looked(server)

@@ -7,7 +7,7 @@ import pytest
 
 from services.common.storage.folder import FolderStore
 from services.common.storage.listing import FaceName, StoredFace, newest_first, which_are_stored
-from services.common.storage.objects import Entry, StoredObject
+from services.common.storage.objects import ListedObject, StoredObject
 from services.common.wire import faces
 from services.common.wire.faces import Face
 from services.common.wire.topics import Source
@@ -24,14 +24,16 @@ class Watched(FolderStore):
         super().__init__(root)
         self.listed: list[str] = []
 
-    async def entries(self, folder: str) -> AsyncIterator[Entry]:
+    async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         self.listed.append(folder)
         async for entry in super().entries(folder):
             yield entry
 
-    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+    def reverse_entries(
+        self, folder: str, *, before: str = "", at_once: int = 64
+    ) -> AsyncIterator[ListedObject]:
         self.listed.append(folder)
-        return super().backwards(folder, before=before, at_once=at_once)
+        return super().reverse_entries(folder, before=before, at_once=at_once)
 
 
 @pytest.fixture

@@ -10,7 +10,14 @@ import pytest
 from yarl import URL
 
 from services.common.storage.backends import open_store
-from services.common.storage.objects import PROBE, Entry, NoSuchObject, ObjectStore, StoredObject, WholeStore
+from services.common.storage.objects import (
+    PROBE,
+    ListedObject,
+    NoSuchObject,
+    ObjectStore,
+    StoredObject,
+    WholeStore,
+)
 from services.common.storage.settings import ObjectStoreSettings
 from tests.storing import jpeg
 
@@ -150,7 +157,7 @@ async def test_a_part_of_a_folder_comes_in_order_and_within_its_bounds(objects: 
         found = await objects.first(FRONT, count, after=after, before=before)
         return [entry.key.removeprefix(f"{FRONT}/") for entry in found]
 
-    assert await objects.first(FRONT, 30) == [Entry(f"{FRONT}/{name}", len(name)) for name in names]
+    assert await objects.first(FRONT, 30) == [ListedObject(f"{FRONT}/{name}", len(name)) for name in names]
     assert await first(3) == names[:3]
     assert await first(30, "04.jpg", "08.jpg") == names[5:8]
     assert await first(2, "04.jpg", "08.jpg") == names[5:7]
@@ -169,16 +176,16 @@ async def test_a_folder_is_read_from_its_end(objects: ObjectStore) -> None:
     names.sort()
 
     async def last(before: str = "") -> list[str]:
-        found = [entry.key async for entry in objects.backwards(FRONT, before=before, at_once=3)]
+        found = [entry.key async for entry in objects.reverse_entries(FRONT, before=before, at_once=3)]
         return [key.removeprefix(f"{FRONT}/") for key in found]
 
     assert await last() == names[::-1]
     assert await last(names[7]) == names[:7][::-1]
     assert await last("20260131T000000.000000Z") == []
     assert await last("20260131T000000.000000Z-1") == names[:1]
-    newest = await anext(objects.backwards(FRONT))
+    newest = await anext(objects.reverse_entries(FRONT))
     assert newest.size_bytes == len("a stray.jpg")
-    assert [entry async for entry in objects.backwards("dt=1999-01-01/device=a/camera=b")] == []
+    assert [entry async for entry in objects.reverse_entries("dt=1999-01-01/device=a/camera=b")] == []
 
 
 async def test_names_come_some_at_a_time_and_within_their_bounds(objects: ObjectStore) -> None:

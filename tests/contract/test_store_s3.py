@@ -752,7 +752,7 @@ async def test_a_real_server_takes_what_is_sent_to_look_at_the_answer(bucket: S3
     odd_item = replace(ITEM, metadata={"odd": '"quotes" & <angles>; %20'})
     for prefix in ("", "a b/\N{LATIN SMALL LETTER U WITH DIAERESIS}=1+2&c"):
         store = open_bucket(bucket.url, Bucket("faces", prefix))
-        answer = await store._requests.look(odd_item, store._way)
+        answer = await store._requests.put_with_answer(odd_item, store._way)
         assert answer is not None
         assert (answer.status, answer.headers["etag"]) == (200, tag(odd_item.body))
         assert await store.get(odd_item.key) == odd_item

@@ -17,8 +17,8 @@ import psutil
 
 from services.common.storage.keys import id_time
 from services.up.brokers import find_mosquitto, free_port, loopback_config
-from services.up.once import Journal, held
-from services.up.plan import GALLERY, SERVICES, Plan, programs
+from services.up.once import JournalFollower, held
+from services.up.plan import GALLERY, SERVICES, RunPlan, programs
 
 PARTS = ("capture", "local", "detect", "forward", "cloud", "store")
 _DROPPED = re.compile(r'^faceferry_\w*dropped_total\{.*?reason="(\w+)".*?\} (\S+)', re.MULTILINE)
@@ -39,11 +39,13 @@ class Rig:
         journal: what capture notes of paced sources.
     """
 
-    def __init__(self, plan: Plan, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, plan: RunPlan, folder: Path, environment: Mapping[str, str]) -> None:
         self._plan = plan
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.journal = Journal(plan.journal_path, [camera.partition("=")[0] for camera in plan.cameras])
+        self.journal = JournalFollower(
+            plan.journal_path, [camera.partition("=")[0] for camera in plan.cameras]
+        )
         for program in programs(plan, environment, find_mosquitto()):
             with (folder / f"{program.name}.log").open("wb") as log:
                 self._processes[program.name] = subprocess.Popen(
@@ -55,7 +57,7 @@ class Rig:
                 )
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """Where everything is."""
         return self._plan
 
@@ -130,7 +132,7 @@ class Rig:
             told: bytes = answer.read()
         return told.decode()
 
-    def _followed(self) -> Journal:
+    def _followed(self) -> JournalFollower:
         self.journal.follow()
         return self.journal
 
@@ -152,7 +154,7 @@ def running(
 ) -> Iterator[Rig]:
     """Run all services, a gallery if its port is set, and both brokers in a folder of their own."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(
+    plan = RunPlan(
         device="bench",
         cameras=cameras,
         store_url=store_url,

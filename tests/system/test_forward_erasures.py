@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import Entry, Kind
+from services.common.erasure.entries import EntryKind, LogEntry
 from services.common.erasure.reports import Report, read_report
 from services.common.erasure.selection import Selection, to_body
 from services.common.mqtt import Broker, Link
@@ -32,8 +32,8 @@ def taken(number: int) -> SpooledFace:
     return SpooledFace(number, made.id, encode_face(made))
 
 
-def order(selection: Selection) -> Entry:
-    return entries.write(None, from_unix_s(BEGAN_S + 9_000), Kind.ORDERED, to_body(selection), SIGN)
+def order(selection: Selection) -> LogEntry:
+    return entries.write(None, from_unix_s(BEGAN_S + 9_000), EntryKind.ORDERED, to_body(selection), SIGN)
 
 
 async def test_it_erases_when_it_comes_back_before_it_sends_anything_and_says_so(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import Entry, Kind
+from services.common.erasure.entries import EntryKind, LogEntry
 from services.common.erasure.erasing import Eraser
 from services.common.erasure.ledger import FOLDER, Ledger, name_of
 from services.common.erasure.reports import Report, write_report
@@ -115,7 +115,7 @@ async def test_a_device_is_told_when_it_comes_and_what_it_reports_is_kept(
             assert store.metric("faceferry_store_erasure_refused_total") == 3
             online(porch)
         assert await eraser.take_reports() == 3  # one device, and the store itself about both orders
-        reported = [entry.about for entry in await ledger.entries() if entry.kind is Kind.REPORTED]
+        reported = [entry.about for entry in await ledger.entries() if entry.kind is EntryKind.REPORTED]
         assert {"of": order.name, "device": "porch", "gone": {"waiting": 2}} in reported
 
 
@@ -126,7 +126,9 @@ async def test_what_is_not_of_the_key_is_no_order(
     face = taken(1)
     async with erasing(folder.as_uri()) as (eraser, _):
         forged, _ = keys.signer(keys.make().decode())
-        line = entries.write(None, NOW, Kind.ORDERED, to_body(Selection(device="porch", until=NOW)), forged)
+        line = entries.write(
+            None, NOW, EntryKind.ORDERED, to_body(Selection(device="porch", until=NOW)), forged
+        )
         await write(eraser, line)
         with store_process(broker, folder, tmp_path / "store.log") as store:
             await store.until_ready()
@@ -134,12 +136,14 @@ async def test_what_is_not_of_the_key_is_no_order(
             assert (await receipted(edge, 1)).ids == {face.id}
             assert store.metric("faceferry_store_erasure_refused_total") == 1
             # Whoever can add a line cannot hide those that follow it.
-            good = entries.write(line, NOW, Kind.ORDERED, to_body(Selection(device="porch", until=NOW)), SIGN)
+            good = entries.write(
+                line, NOW, EntryKind.ORDERED, to_body(Selection(device="porch", until=NOW)), SIGN
+            )
             await write(eraser, good)
             await eventually(lambda: store.metric("faceferry_store_erasures") == 1)
 
 
-async def write(eraser: Eraser, line: Entry) -> None:
+async def write(eraser: Eraser, line: LogEntry) -> None:
     await eraser._store.keep(f"{FOLDER}/{name_of(line.number)}", line.line)
 
 

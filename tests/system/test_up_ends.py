@@ -20,7 +20,7 @@ import pytest
 
 from services.capture.source.ffmpeg import find_ffmpeg
 from services.up import sweep
-from services.up.leash import marked, new_mark
+from services.up.process_guard import marked, new_mark
 from tests.conftest import skip
 
 NOBODY = 65_534

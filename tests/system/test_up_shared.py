@@ -19,7 +19,7 @@ import psutil
 import pytest
 from paho.mqtt import MQTTException
 
-from services.up.keys import USER, neighbours
+from services.up.passwords import USER, other_accounts
 from tests.conftest import skip
 from tests.storing import images_in, png
 from tests.support import SHARED, eventually
@@ -108,9 +108,9 @@ def test_others_are_those_who_could_sit_down_here() -> None:
         account("ftp", 1_001, "/usr/sbin/nologin"),
         account("nobody", 65_534, "/bin/sh"),
     ]
-    assert neighbours(here, 1_000) == []
-    assert neighbours(here, 0) == ["me"]
-    assert neighbours([*here, account("you", 1_002, "/usr/bin/zsh"), account("a", 9_999, "")], 1_000) == [
+    assert other_accounts(here, 1_000) == []
+    assert other_accounts(here, 0) == ["me"]
+    assert other_accounts([*here, account("you", 1_002, "/usr/bin/zsh"), account("a", 9_999, "")], 1_000) == [
         "a",
         "you",
     ]

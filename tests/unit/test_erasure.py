@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import BrokenLog, Entry, Kind
-from services.common.erasure.selection import KeptOut, Selection, check, from_body, to_body
+from services.common.erasure.entries import BrokenLog, EntryKind, LogEntry
+from services.common.erasure.selection import ErasedFaces, Selection, check, from_body, to_body
 from services.common.errors import Refused
 from services.common.wire import faces
 from services.common.wire.topics import Source
@@ -26,17 +26,17 @@ def face_id(at: datetime, source: Source = FRONT, image: bytes = b"x") -> str:
     return faces.mint_id(source, at, image)
 
 
-def log(*abouts: tuple[Kind, dict[str, object]]) -> list[Entry]:
-    found: list[Entry] = []
+def log(*abouts: tuple[EntryKind, dict[str, object]]) -> list[LogEntry]:
+    found: list[LogEntry] = []
     for kind, about in abouts:
         found.append(entries.write(found[-1] if found else None, NOW, kind, about, SIGN))
     return found
 
 
 LOG = log(
-    (Kind.ORDERED, to_body(Selection(ids=frozenset({face_id(NOW)}), device="porch"))),
-    (Kind.FOUND, {"of": "x", "faces": 1}),
-    (Kind.ERASED, {"of": "x", "faces": 1, "left": 0}),
+    (EntryKind.ORDERED, to_body(Selection(ids=frozenset({face_id(NOW)}), device="porch"))),
+    (EntryKind.FOUND, {"of": "x", "faces": 1}),
+    (EntryKind.ERASED, {"of": "x", "faces": 1, "left": 0}),
 )
 
 
@@ -76,10 +76,12 @@ _SELECTIONS = st.builds(
 def test_what_is_kept_out_is_what_any_of_the_orders_takes(
     selections: list[Selection], source: Source, at: datetime, visit: str | None
 ) -> None:
-    kept_out = KeptOut()
-    kept_out.add(selections)
+    erased_faces = ErasedFaces()
+    erased_faces.add(selections)
     face = face_id(at)
-    assert kept_out.takes(source, face, visit) == any(each.takes(source, face, visit) for each in selections)
+    assert erased_faces.takes(source, face, visit) == any(
+        each.takes(source, face, visit) for each in selections
+    )
 
 
 @given(_SELECTIONS)
@@ -168,8 +170,8 @@ def test_whatever_comes_is_read_or_refused(line: bytes) -> None:
 
 def test_an_order_is_open_until_it_is_said_that_nothing_is_left() -> None:
     order = LOG[0]
-    left = entries.write(order, NOW, Kind.ERASED, {"of": order.name, "left": 1}, SIGN)
-    done = entries.write(left, NOW, Kind.ERASED, {"of": order.name, "left": 0}, SIGN)
+    left = entries.write(order, NOW, EntryKind.ERASED, {"of": order.name, "left": 1}, SIGN)
+    done = entries.write(left, NOW, EntryKind.ERASED, {"of": order.name, "left": 0}, SIGN)
     assert entries.unfinished([order]) == [order]
     assert entries.unfinished([order, left]) == [order]
     assert entries.unfinished([order, left, done]) == []

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.common.erasure import entries, keys
-from services.common.erasure.entries import Entry, Kind
-from services.common.erasure.ledger import FOLDER, STALE_S, Following, name_of
+from services.common.erasure.entries import EntryKind, LogEntry
+from services.common.erasure.ledger import FOLDER, STALE_S, LedgerFollower, name_of
 from services.common.erasure.selection import Selection, to_body
 from services.common.storage.folder import FolderStore
 from services.common.storage.objects import StoreUnavailable
@@ -20,15 +20,17 @@ NOW = datetime(2026, 11, 30, tzinfo=UTC)
 SIGN, VERIFY = keys.signer(keys.make().decode())
 
 
-def order(previous: Entry | None, day: int) -> Entry:
+def order(previous: LogEntry | None, day: int) -> LogEntry:
     until = datetime(2026, 11, day, tzinfo=UTC)
-    return entries.write(previous, NOW, Kind.ORDERED, to_body(Selection(device="porch", until=until)), SIGN)
+    return entries.write(
+        previous, NOW, EntryKind.ORDERED, to_body(Selection(device="porch", until=until)), SIGN
+    )
 
 
 async def test_lines_are_taken_one_after_the_other_and_none_can_be_hidden(tmp_path: Path) -> None:
     refused: list[Refused] = []
     with FolderStore(tmp_path) as store:
-        following = Following(store, VERIFY, refused=refused.append)
+        following = LedgerFollower(store, VERIFY, refused=refused.append)
         first = order(None, 1)
         third = order(order(first, 2), 3)
         for name, line in ((1, first.line), (3, third.line), (9_999_999_999, b"x")):
@@ -47,7 +49,7 @@ async def test_who_cannot_read_it_for_a_while_does_not_know(
 ) -> None:
     now_s = 0.0
     with FolderStore(tmp_path) as store:
-        following = Following(store, VERIFY, clock=lambda: now_s)
+        following = LedgerFollower(store, VERIFY, clock=lambda: now_s)
         assert following.why_unknown() is not None
         await following.look()
         now_s = STALE_S

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.retention import KEEP, Retention
-from services.common.storage.s3_lifecycle import Rule, clashes, faces_prefix, is_kept, rules_for, wanted
+from services.common.storage.s3_lifecycle import Rule, clashes, faces_prefix, is_kept, plan_rules, rules_for
 
 MONTH = Retention(30)
 FOREIGN: Rule = {"ID": "logs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}
@@ -30,7 +30,7 @@ def test_where_versions_are_kept_they_and_the_marks_of_deletions_go_too() -> Non
 
 def test_two_prefixes_of_one_bucket_have_rules_of_their_own() -> None:
     first, second = (rules_for(prefix, MONTH, is_versioned=True) for prefix in ("a", "b"))
-    both = wanted([*first, FOREIGN], second, "b")
+    both = plan_rules([*first, FOREIGN], second, "b")
     assert both.foreign == (*first, FOREIGN)
     assert both.rules == [*first, FOREIGN, *second]
 
@@ -40,7 +40,7 @@ def test_rules_that_say_the_same_in_other_words_are_as_they_should_be() -> None:
     echoed: list[Any] = copy.deepcopy(list(ours))
     echoed[0]["Expiration"]["ExpiredObjectDeleteMarker"] = False
     echoed[1] = {**echoed[1], "Prefix": "home/dt=", "Filter": {}}
-    assert wanted(echoed[::-1], ours, "home").is_so
+    assert plan_rules(echoed[::-1], ours, "home").is_so
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_rules_that_say_the_same_in_other_words_are_as_they_should_be() -> None:
 )
 def test_a_rule_of_ours_that_says_something_else_is_noticed(change: dict[str, Any]) -> None:
     ours = rules_for("home", MONTH, is_versioned=False)
-    assert wanted(ours, ours, "home").is_so
-    assert not wanted([{**ours[0], **change}, *ours[1:]], ours, "home").is_so
-    assert not wanted([], ours, "home").is_so
+    assert plan_rules(ours, ours, "home").is_so
+    assert not plan_rules([{**ours[0], **change}, *ours[1:]], ours, "home").is_so
+    assert not plan_rules([], ours, "home").is_so
 
 
 def test_forever_takes_ours_away_and_leaves_the_others() -> None:
     before = [*rules_for("home", MONTH, is_versioned=True), FOREIGN]
-    target = wanted(before, rules_for("home", KEEP, is_versioned=True), "home")
+    target = plan_rules(before, rules_for("home", KEEP, is_versioned=True), "home")
     assert not target.is_so
     assert target.rules == [FOREIGN]
 

@@ -8,23 +8,25 @@ from email.policy import HTTP
 
 import pytest
 
-from services.common.notify.letters import (
+from services.common.notify.notifications import (
     MOST_PICTURE_BYTES,
-    Came,
-    Letter,
+    Notification,
+    VisitBegan,
     address,
     check_secret,
     check_url,
     signature,
     write,
 )
-from services.common.notify.messenger import LAST_RETRY_S, MOST, Pile
+from services.common.notify.notifier import LAST_RETRY_S, MOST, NotificationQueue
 from services.common.wire.faces import Face, mint
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
-NEWS = Came.of(News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2))
+NEWS = VisitBegan.of(
+    News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2)
+)
 HOOK, NTFY, TELEGRAM = (
     "https://example.org/hook?key=1",
     "ntfys://me:secret@ntfy.sh/door",
@@ -36,8 +38,8 @@ def face(image: bytes = b"\xff\xd8picture") -> Face:
     return mint(Source("porch", "front"), NOON, image, "image/jpeg", {})
 
 
-def letter(number: int) -> Letter:
-    return Letter(str(number), HOOK, b"{}", {})
+def letter(number: int) -> Notification:
+    return Notification(str(number), HOOK, b"{}", {})
 
 
 def test_a_webhook_gets_json_with_all_that_is_known_and_no_picture_unless_wanted() -> None:
@@ -55,7 +57,7 @@ def test_a_webhook_gets_json_with_all_that_is_known_and_no_picture_unless_wanted
 
 def test_it_is_signed_as_standard_webhooks_are() -> None:
     """The example of the libraries of that standard."""
-    sent = Letter("msg_p5jXN8AQM9LWM0D4loKWxJek", HOOK, b'{"test": 2432232314}', {})
+    sent = Notification("msg_p5jXN8AQM9LWM0D4loKWxJek", HOOK, b'{"test": 2432232314}', {})
     assert signature(sent, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 1_614_265_330) == {
         "webhook-id": sent.id,
         "webhook-timestamp": "1614265330",
@@ -120,17 +122,17 @@ def test_what_is_shown_of_an_address_holds_no_secret() -> None:
 
 
 def test_after_an_hour_without_a_receiver_the_newest_go_and_no_faster_than_is_allowed() -> None:
-    pile, now_s, lost = Pile(per_minute=6), 0.0, 0
+    pile, now_s, lost = NotificationQueue(per_minute=6), 0.0, 0
     for number in range(1_000):
         lost += pile.add(letter(number)) is not None
         now_s += 3.6
-        if isinstance(pile.next(now_s), Letter):
+        if isinstance(pile.next(now_s), Notification):
             pile.failed(now_s, None)
     assert (len(pile), lost) == (MOST, 1_000 - MOST)
     sent: list[tuple[float, str]] = []
     while len(pile):
         match pile.next(now_s):
-            case Letter() as found:
+            case Notification() as found:
                 pile.done(found)
                 sent.append((now_s, found.id))
             case float() as wait_s:
@@ -142,22 +144,22 @@ def test_after_an_hour_without_a_receiver_the_newest_go_and_no_faster_than_is_al
 
 
 def test_who_asks_to_be_left_alone_is() -> None:
-    pile = Pile(per_minute=60)
+    pile = NotificationQueue(per_minute=60)
     pile.add(letter(0))
     pile.failed(100.0, retry_after_s=30.0)
     assert pile.next(100.0) == 30.0
-    assert isinstance(pile.next(130.0), Letter)
+    assert isinstance(pile.next(130.0), Notification)
 
 
 def test_a_message_that_had_to_go_while_it_was_sent_is_no_trouble() -> None:
-    pile = Pile(per_minute=60)
+    pile = NotificationQueue(per_minute=60)
     for number in range(MOST + 1):
         pile.add(letter(number))
     pile.done(letter(0))
     assert len(pile) == MOST
 
 
-LINKED = Came("v-1", NOON, link="https://bucket.example/face.jpg?X-Amz-Signature=0123")
+LINKED = VisitBegan("v-1", NOON, link="https://bucket.example/face.jpg?X-Amz-Signature=0123")
 
 
 def test_from_what_is_stored_there_is_a_link_to_the_picture_and_only_what_is_known() -> None:

@@ -9,9 +9,9 @@ from services.common.storage.s3_credentials import (
     REFUSALS_WITHIN_S,
     STATIC_FOR_S,
     STATIC_REFUSALS_WITHIN_S,
+    AccessKeys,
     CredentialKeeper,
-    Found,
-    Keys,
+    FoundKeys,
 )
 
 HOUR_S = 3600.0
@@ -30,13 +30,13 @@ class Giver:
         self.is_same = False
         self.now = 1_000.0
 
-    def __call__(self, timeout_s: float) -> Found:
+    def __call__(self, timeout_s: float) -> FoundKeys:
         self.asked += 1
         number = 1 if self.is_same else self.asked
         self.speaks.wait(timeout_s)
         if self.trouble is not None:
             raise self.trouble
-        return Found(Keys(f"key-{number}", "secret", "token"), self.lifetime_s)
+        return FoundKeys(AccessKeys(f"key-{number}", "secret", "token"), self.lifetime_s)
 
     def keeper(self, timeout_s: float = 5.0) -> CredentialKeeper:
         return CredentialKeeper(timeout_s, self, lambda: self.now)
@@ -52,7 +52,7 @@ async def test_keys_are_found_once_however_many_want_them() -> None:
     keeper = giver.keeper()
     found = await asyncio.gather(*(keeper.current() for _ in range(32)))
     giver.now += HOUR_S / 2
-    assert {*found, await keeper.current()} == {Keys("key-1", "secret", "token")}
+    assert {*found, await keeper.current()} == {AccessKeys("key-1", "secret", "token")}
     assert giver.asked == 1
 
 
@@ -152,5 +152,5 @@ async def test_keys_that_our_clock_calls_expired_are_tried_all_the_same() -> Non
 
 
 def test_secrets_are_not_shown() -> None:
-    assert "secret" not in repr(Keys("id", "secret", "token"))
-    assert "'token'" not in repr(Keys("id", "secret", "token"))
+    assert "secret" not in repr(AccessKeys("id", "secret", "token"))
+    assert "'token'" not in repr(AccessKeys("id", "secret", "token"))

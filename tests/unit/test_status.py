@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.commands.status import duration, screen
-from services.commands.status_facts import Answer, Status, put_together
+from services.commands.status_facts import ServiceAnswer, Status, put_together
 from services.common.runtime.metrics import Samples
 from services.forward.lasts import MOST_CAMERAS, LastFaces
 from services.forward.metrics import LAST_FACE_AT
@@ -39,11 +39,11 @@ faceferry_store_puts_total{outcome="existing"} 2
 """
 
 
-def answer(text: str, *, at_s: float = NOW_S, address: str = "a:8080", **checks: str) -> Answer:
-    return Answer(address, checks, Samples(text), at_s)
+def answer(text: str, *, at_s: float = NOW_S, address: str = "a:8080", **checks: str) -> ServiceAnswer:
+    return ServiceAnswer(address, checks, Samples(text), at_s)
 
 
-def status(*answers: Answer, **given: Any) -> Status:
+def status(*answers: ServiceAnswer, **given: Any) -> Status:
     return put_together(answers, given.get("unreachable", {}), given.get("before", {}))
 
 
@@ -93,7 +93,7 @@ def test_a_camera_that_is_away_is_not_well_unless_it_is_a_recording_that_is_over
     text = CAPTURE % 1
     if note == "ok":
         text = text.replace('"online"} 0', '"online"} 1').replace('"stalled"} 1', '"stalled"} 0')
-    said = Answer("a:8080", {"local/front": "ok"}, Samples(text), NOW_S, {"camera/front": note})
+    said = ServiceAnswer("a:8080", {"local/front": "ok"}, Samples(text), NOW_S, {"camera/front": note})
     found = status(said)
     assert found.is_well == is_well
     why = note.partition(": ")[2]

@@ -9,7 +9,7 @@ import pytest
 from services.common.parquet import tables
 from services.common.storage.index import rows
 from services.common.storage.index.rows import Hour, Row
-from services.common.storage.objects import Entry, StoreUnavailable
+from services.common.storage.objects import ListedObject, StoreUnavailable
 from services.common.wire import faces
 from services.common.wire.topics import Source
 from services.store import indexing as module
@@ -44,8 +44,8 @@ class Shelf:
     async def remove(self, key: str) -> None:
         del self.kept[key]
 
-    async def entries(self, folder: str) -> AsyncIterator[Entry]:
-        for each in list[Entry]():
+    async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
+        for each in list[ListedObject]():
             yield each
         raise AssertionError(folder)
 

@@ -9,7 +9,7 @@ from obstore.store import S3Store as Client
 
 from services.common.errors import SetupError
 from services.common.runtime.settings import load
-from services.common.storage.locations import Bucket, Folder, parse_location
+from services.common.storage.locations import Bucket, FolderLocation, parse_location
 from services.common.storage.s3_client import Clients, S3Settings
 from services.common.storage.settings import ObjectStoreSettings
 from services.store.ear import share
@@ -29,16 +29,16 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("s3://faces", Bucket("faces", "")),
         ("s3://faces/", Bucket("faces", "")),
         ("s3://faces/a/b/", Bucket("faces", "a/b")),
-        ("file:///srv/faces", Folder(Path("/srv/faces"))),
-        ("file:///srv/my%20faces", Folder(Path("/srv/my faces"))),
-        ("file:///srv/my faces", Folder(Path("/srv/my faces"))),
-        ("file:///srv/a%23b%3Fc%25", Folder(Path("/srv/a#b?c%"))),
-        ("file:///srv/%C3%A9", Folder(Path("/srv/\N{LATIN SMALL LETTER E WITH ACUTE}"))),
-        ("file:///srv/../faces", Folder(Path("/srv/../faces"))),
+        ("file:///srv/faces", FolderLocation(Path("/srv/faces"))),
+        ("file:///srv/my%20faces", FolderLocation(Path("/srv/my faces"))),
+        ("file:///srv/my faces", FolderLocation(Path("/srv/my faces"))),
+        ("file:///srv/a%23b%3Fc%25", FolderLocation(Path("/srv/a#b?c%"))),
+        ("file:///srv/%C3%A9", FolderLocation(Path("/srv/\N{LATIN SMALL LETTER E WITH ACUTE}"))),
+        ("file:///srv/../faces", FolderLocation(Path("/srv/../faces"))),
         ("s3://My_faces.1/a b/x=1+2&c%23", Bucket("My_faces.1", "a b/x=1+2&c#")),
     ],
 )
-def test_store_url_is_read(url: str, location: Bucket | Folder) -> None:
+def test_store_url_is_read(url: str, location: Bucket | FolderLocation) -> None:
     assert parse_location(url) == location
 
 
@@ -102,7 +102,7 @@ def test_other_store_url_stops_the_service(
 def test_faces_lie_in_the_very_folder_that_a_url_names_or_nowhere(names: list[str]) -> None:
     path = Path("/", *names)
     try:
-        assert parse_location(path.as_uri()) == Folder(path)
+        assert parse_location(path.as_uri()) == FolderLocation(path)
     except (ValueError, UnicodeEncodeError):
         assert (
             any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in str(path)) or len(str(path)) > 60

@@ -8,12 +8,12 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.common.errors import SetupError
-from services.common.storage.locations import Folder, parse_location, state_folder, store_url
+from services.common.storage.locations import FolderLocation, parse_location, state_folder, store_url
 from services.up import brokers, run
 from services.up.checks import check_settings
-from services.up.console import Console, ended_in, problem_of, render, second_choice_in
-from services.up.once import Journal, Outcome
-from services.up.plan import Request, camera_settings, device_name, named_sources, not_used
+from services.up.console import Console, ended_in, fallback_in, problem_of, render
+from services.up.once import JournalFollower, Outcome
+from services.up.plan import RunRequest, camera_settings, device_name, named_sources, not_used
 from services.up.run import where_to
 
 
@@ -22,7 +22,7 @@ def write(path: Path, *entries: object) -> None:
         file.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
-def seen(journal: Journal) -> tuple[int, int | None, bool]:
+def seen(journal: JournalFollower) -> tuple[int, int | None, bool]:
     """Return frames answered, frames in all, and whether every source has finished."""
     journal.follow()
     return journal.frames, journal.all_frames, journal.is_finished
@@ -30,7 +30,7 @@ def seen(journal: Journal) -> tuple[int, int | None, bool]:
 
 def test_journal_counts_frames_and_distinct_faces(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    journal = Journal(path, ["front", "yard"])
+    journal = JournalFollower(path, ["front", "yard"])
     assert seen(journal) == (0, None, False)
     write(path, {"source": "front", "frames": 2}, {"source": "front", "frame": 0, "faces": ["a", "b"]})
     assert seen(journal) == (1, None, False)
@@ -46,7 +46,7 @@ def test_journal_counts_frames_and_distinct_faces(tmp_path: Path) -> None:
 
 def test_journal_starts_over_with_capture(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    journal = Journal(path, ["front"])
+    journal = JournalFollower(path, ["front"])
     write(path, {"source": "front", "frames": 9}, {"source": "front", "frame": 0, "faces": ["a"]})
     journal.follow()
     path.write_text("")
@@ -57,7 +57,7 @@ def test_journal_starts_over_with_capture(tmp_path: Path) -> None:
 
 def test_journal_waits_for_the_end_of_a_line(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    journal = Journal(path, ["front"])
+    journal = JournalFollower(path, ["front"])
     path.write_text('{"source": "front", "fra')
     journal.follow()
     with path.open("a") as file:
@@ -88,7 +88,7 @@ def test_a_file_of_any_name_is_a_source(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_store_of_any_name_is_a_url_that_means_it() -> None:
     url = store_url("/café 50%")
     assert url == "file:///caf%C3%A9%2050%25"
-    assert parse_location(url) == Folder(Path("/café 50%"))
+    assert parse_location(url) == FolderLocation(Path("/café 50%"))
     with pytest.raises(SetupError, match="not UTF-8"):
         store_url(os.fsdecode(b"/caf\xe9"))
 
@@ -106,7 +106,7 @@ def test_once_plays_files_paced_and_nothing_else() -> None:
 def test_runs_into_one_store_share_their_state() -> None:
     assert store_url("/a b") == "file:///a%20b"
     assert store_url("s3://bucket/x") == "s3://bucket/x"
-    assert parse_location(store_url("/a#b?c%")) == Folder(Path("/a#b?c%"))
+    assert parse_location(store_url("/a#b?c%")) == FolderLocation(Path("/a#b?c%"))
 
 
 @pytest.mark.parametrize("store", ["/x/caf\udce9", "/x/a\nb", "file:///x/a#b", "s3://b/../x", "gs://b\udce9"])
@@ -178,8 +178,8 @@ def test_options_may_stand_behind_the_name_of_a_file_that_is_there(tmp_path: Pat
     assert camera_settings([f"{odd}"], is_once=False) == (f"camera=file://{tmp_path}/what%3Floop%3D1",)
 
 
-def request(*sources: str, store: str | None = None) -> Request:
-    return Request(
+def request(*sources: str, store: str | None = None) -> RunRequest:
+    return RunRequest(
         sources, store, is_once=False, is_json=False, timeout_s=9.0, detector="haar", keep="visits"
     )
 
@@ -265,20 +265,20 @@ def test_a_detector_in_yunets_place_is_said_once_more_at_the_end(detector: str) 
     event = {"event": f"detect.fallback_to_{detector}", "problem": "no address", "advice": "do this"}
     said = io.StringIO()
     console = Console(said)
-    console.say_last_words()
+    console.say_final_warning()
     assert said.getvalue() == ""
-    warning = second_choice_in(json.dumps(event))
+    warning = fallback_in(json.dumps(event))
     assert warning == f"faces are looked for by {detector}, for: no address; do this"
-    console.keep_for_the_end(warning)
-    console.say_last_words()
+    console.repeat_at_the_end(warning)
+    console.say_final_warning()
     assert said.getvalue() == f"up      | warning: {warning}\n"
 
 
 def test_other_lines_are_not_kept_for_the_end() -> None:
-    assert second_choice_in(json.dumps({"event": "detect.ready", "detector": "haar"})) is None
-    assert second_choice_in("detect.fallback_to_haar") is None
-    assert second_choice_in('["detect.fallback_to_haar"]') is None
-    assert second_choice_in(json.dumps({"event": "detect.fallback_to_haar", "problem": 1})) is None
+    assert fallback_in(json.dumps({"event": "detect.ready", "detector": "haar"})) is None
+    assert fallback_in("detect.fallback_to_haar") is None
+    assert fallback_in('["detect.fallback_to_haar"]') is None
+    assert fallback_in(json.dumps({"event": "detect.fallback_to_haar", "problem": 1})) is None
 
 
 def test_the_closing_line_names_the_detector() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from services.up import blocked, once
-from services.up.blocked import Findings, cause
+from services.up.blocked import RunState, cause
 
-FINE = Findings(
+FINE = RunState(
     services={
         "store": {"cloud": "ok", "store": "ok"},
         "forward": {"spool": "ok", "local_broker": "ok", "cloud_broker": "ok"},
@@ -25,7 +25,7 @@ FULL = "full: [Errno 28] No space left on device"
 BUCKET = "s3://bucket/x"
 
 
-def wrong(service: str, check: str, said: str) -> Findings:
+def wrong(service: str, check: str, said: str) -> RunState:
     services = {**FINE.services, service: {**(FINE.services[service] or {}), check: said}}
     # Whoever waits for the one that is blocked says so, too.
     return dataclasses.replace(FINE, services={**services, "detect": {"custody": "full: 256 faces"}})
@@ -71,7 +71,7 @@ def wrong(service: str, check: str, said: str) -> Findings:
         (FINE, "no service says why; on a slow machine --timeout waits for longer"),
     ],
 )
-def test_what_blocks_a_run_is_said_with_what_to_do(found: Findings, said: str) -> None:
+def test_what_blocks_a_run_is_said_with_what_to_do(found: RunState, said: str) -> None:
     assert cause(found).startswith(said)
     assert "nothing moved" not in cause(found)
 

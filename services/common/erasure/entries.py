@@ -28,7 +28,7 @@ Verify = Callable[[bytes, bytes], bool]
 """Says whether a signature, the first, is one of data, the second."""
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     """What a line says."""
 
     ORDERED = "ordered"
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """A line of the log.
 
     Attributes:
@@ -56,7 +56,7 @@ class Entry:
 
     number: int
     time: datetime
-    kind: Kind
+    kind: EntryKind
     about: Mapping[str, object]
     previous: str
     line: bytes
@@ -78,7 +78,7 @@ class Entry:
         Raises:
             Refused: `bad_order`: nothing is.
         """
-        if self.kind is not Kind.ORDERED:
+        if self.kind is not EntryKind.ORDERED:
             raise Refused("bad_order", f"a line of kind {self.kind}")
         return from_body(self.about, self.time)
 
@@ -97,8 +97,8 @@ class BrokenLog(FaceferryError):
 
 
 def write(
-    previous: Entry | None, time: datetime, kind: Kind, about: Mapping[str, object], sign: Sign
-) -> Entry:
+    previous: LogEntry | None, time: datetime, kind: EntryKind, about: Mapping[str, object], sign: Sign
+) -> LogEntry:
     """Return the line that comes behind another, or the first.
 
     Args:
@@ -118,10 +118,10 @@ def write(
         "time": times.rfc3339(time),
     }
     signature = base64.b64encode(sign(DOMAIN + _spell(body))).decode()
-    return Entry(number, time, kind, about, digest, _spell({**body, "signature": signature}))
+    return LogEntry(number, time, kind, about, digest, _spell({**body, "signature": signature}))
 
 
-def read(line: bytes, verify: Verify) -> Entry:
+def read(line: bytes, verify: Verify) -> LogEntry:
     """Read a line, whose place among others is not looked at.
 
     Args:
@@ -146,17 +146,17 @@ def read(line: bytes, verify: Verify) -> Entry:
             "signature": str() as signature,
             "time": str() as time,
             **rest,
-        } if not rest and kind in {each.value for each in Kind}:
+        } if not rest and kind in {each.value for each in EntryKind}:
             pass
         case _:
             raise Refused("bad_entry", "not a line of a log")
     unsigned = {name: value for name, value in body.items() if name != "signature"}
     if _spell(body) != line or not verify(_unpacked(signature), DOMAIN + _spell(unsigned)):
         raise Refused("bad_signature", f"line {number}")
-    return Entry(number, times.parse_rfc3339(time), Kind(kind), body["about"], previous, line)
+    return LogEntry(number, times.parse_rfc3339(time), EntryKind(kind), body["about"], previous, line)
 
 
-def check(lines: Iterable[bytes], verify: Verify) -> list[Entry]:
+def check(lines: Iterable[bytes], verify: Verify) -> list[LogEntry]:
     """Return the lines of a whole log, if each is as it was written, and none is missing before the last.
 
     That the last ones were cut off cannot be seen from what is left: compare their number, or a digest.
@@ -164,7 +164,7 @@ def check(lines: Iterable[bytes], verify: Verify) -> list[Entry]:
     Raises:
         BrokenLog: one is not.
     """
-    found: list[Entry] = []
+    found: list[LogEntry] = []
     for number, line in enumerate(lines, 1):
         try:
             entry = read(line, verify)
@@ -176,13 +176,13 @@ def check(lines: Iterable[bytes], verify: Verify) -> list[Entry]:
     return found
 
 
-def unfinished(entries: Iterable[Entry]) -> list[Entry]:
+def unfinished(entries: Iterable[LogEntry]) -> list[LogEntry]:
     """Return the orders of which it was not said yet that nothing is left, the oldest first."""
-    open_orders: dict[str, Entry] = {}
+    open_orders: dict[str, LogEntry] = {}
     for entry in entries:
-        if entry.kind is Kind.ORDERED:
+        if entry.kind is EntryKind.ORDERED:
             open_orders[entry.name] = entry
-        elif entry.kind is Kind.ERASED and not entry.about.get("left"):
+        elif entry.kind is EntryKind.ERASED and not entry.about.get("left"):
             open_orders.pop(str(entry.about.get("of")), None)
     return list(open_orders.values())
 

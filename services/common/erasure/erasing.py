@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from services.common.erasure.entries import Entry, Kind, Sign, unfinished
-from services.common.erasure.finding import Found, copies_of, index_folders, look, with_members
+from services.common.erasure.entries import EntryKind, LogEntry, Sign, unfinished
+from services.common.erasure.finding import FoundFaces, copies_of, index_folders, look, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import MOST_IDS, Selection, to_body
 from services.common.storage.index import rows as index_names
@@ -42,7 +42,7 @@ class Erased:
         refused: why the store does not let go of copies, and of how many.
     """
 
-    order: Entry
+    order: LogEntry
     faces: int
     copies: int
     rows: int
@@ -89,7 +89,7 @@ class Eraser:
         self._wait = wait
         self._settle_s = settle_s
 
-    async def order(self, selection: Selection) -> Entry:
+    async def order(self, selection: Selection) -> LogEntry:
         """Write down what is to be erased. From here on it is, whatever ends this process.
 
         Raises:
@@ -97,13 +97,13 @@ class Eraser:
         """
         whole = await with_members(self._store, selection)
         named = whole if len(whole.ids) <= MOST_IDS else selection
-        return await self._ledger.append(Kind.ORDERED, to_body(named), self._sign, self._now())
+        return await self._ledger.append(EntryKind.ORDERED, to_body(named), self._sign, self._now())
 
-    async def unfinished(self) -> list[Entry]:
+    async def unfinished(self) -> list[LogEntry]:
         """Return what was ordered and is not done, the oldest first."""
         return unfinished(await self._ledger.entries())
 
-    async def carry_out(self, order: Entry) -> Erased:
+    async def carry_out(self, order: LogEntry) -> Erased:
         """Erase what was ordered, and write down that nothing is left, or what.
 
         Raises:
@@ -112,7 +112,7 @@ class Eraser:
         """
         selection = await with_members(self._store, order.selection)
         found = await look(self._store, selection)
-        await self._say(Kind.FOUND, order, found, {})
+        await self._say(EntryKind.FOUND, order, found, {})
         done = _Done()
         await self._remove(selection, done)
         await self._wait(self._settle_s)
@@ -126,7 +126,7 @@ class Eraser:
         refused = dict(sorted(done.refused.items()))
         faces = found.faces | done.faces
         more = {"left": left.copies, "refused": refused, "rows": done.rows}
-        await self._say(Kind.ERASED, order, Found(faces, done.copies), more)
+        await self._say(EntryKind.ERASED, order, FoundFaces(faces, done.copies), more)
         return Erased(order, len(faces), done.copies, done.rows, left.copies, refused)
 
     async def take_reports(self) -> int:
@@ -134,10 +134,12 @@ class Eraser:
         reports = await self._ledger.reports()
         for report in reports:
             about = {"of": report.order, "device": report.device, "gone": dict(report.gone)}
-            await self._ledger.append(Kind.REPORTED, about, self._sign, self._now())
+            await self._ledger.append(EntryKind.REPORTED, about, self._sign, self._now())
         return len(reports)
 
-    async def _say(self, kind: Kind, order: Entry, found: Found, more: Mapping[str, object]) -> None:
+    async def _say(
+        self, kind: EntryKind, order: LogEntry, found: FoundFaces, more: Mapping[str, object]
+    ) -> None:
         about = {"of": order.name, "faces": len(found.faces), "copies": found.copies, "ids": found.digest}
         await self._ledger.append(kind, {**about, **more}, self._sign, self._now())
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from services.common.erasure.selection import Selection
 from services.common.runtime.queues import Turns
 from services.common.storage.index import rows as index_names
-from services.common.storage.index.reading import Wanted
+from services.common.storage.index.reading import RowQuery
 from services.common.storage.index.reading import find as find_rows
 from services.common.storage.keys import FaceKey, day_folder, face_in, id_time, parse_key
 from services.common.storage.objects import Copy, NoSuchObject, WholeStore
@@ -22,7 +22,7 @@ ASKED_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFaces:
     """What a store has of what is to be erased.
 
     Attributes:
@@ -71,7 +71,7 @@ async def with_members(store: WholeStore, selection: Selection) -> Selection:
     if selection.visit is None:
         return selection
     first = id_time(selection.visit).date() - AROUND_VISIT
-    wanted = Wanted(selection.device, selection.camera, selection.visit, first=first)
+    wanted = RowQuery(selection.device, selection.camera, selection.visit, first=first)
     ids = set(selection.ids) | {row.id async for row in find_rows(store, wanted)}
     keys = {
         key
@@ -103,7 +103,7 @@ async def copies_of(store: WholeStore, selection: Selection) -> AsyncIterator[tu
             yield copy, key
 
 
-async def look(store: WholeStore, selection: Selection) -> Found:
+async def look(store: WholeStore, selection: Selection) -> FoundFaces:
     """Return what there is of a selection; see `with_members`.
 
     Raises:
@@ -114,7 +114,7 @@ async def look(store: WholeStore, selection: Selection) -> Found:
     async for _, key in copies_of(store, selection):
         faces.add((key.source, key.id))
         copies += 1
-    return Found(frozenset(faces), copies)
+    return FoundFaces(frozenset(faces), copies)
 
 
 def index_folders(selection: Selection) -> Iterable[str]:

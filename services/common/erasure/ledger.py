@@ -8,9 +8,9 @@ from datetime import datetime
 import structlog
 
 from services.common.erasure import entries
-from services.common.erasure.entries import BrokenLog, Entry, Kind, Sign, Verify, read
+from services.common.erasure.entries import BrokenLog, EntryKind, LogEntry, Sign, Verify, read
 from services.common.erasure.reports import Report, read_report
-from services.common.erasure.selection import KeptOut
+from services.common.erasure.selection import ErasedFaces
 from services.common.errors import Refused
 from services.common.storage.objects import NoSuchObject, StoreUnavailable, WholeStore
 
@@ -62,9 +62,9 @@ class Ledger:
     def __init__(self, store: WholeStore, verify: Verify) -> None:
         self._store = store
         self._verify = verify
-        self._entries: list[Entry] = []
+        self._entries: list[LogEntry] = []
 
-    async def entries(self) -> list[Entry]:
+    async def entries(self) -> list[LogEntry]:
         """Return all lines.
 
         Raises:
@@ -80,7 +80,9 @@ class Ledger:
             self._entries = entries.check(lines, self._verify)
         return list(self._entries)
 
-    async def append(self, kind: Kind, about: Mapping[str, object], sign: Sign, now: datetime) -> Entry:
+    async def append(
+        self, kind: EntryKind, about: Mapping[str, object], sign: Sign, now: datetime
+    ) -> LogEntry:
         """Add a line; it is durable when this returns.
 
         Raises:
@@ -105,7 +107,7 @@ class Ledger:
         known = {
             (str(entry.about.get("of")), str(entry.about.get("device")))
             for entry in await self.entries()
-            if entry.kind is Kind.REPORTED
+            if entry.kind is EntryKind.REPORTED
         }
         found: list[Report] = []
         async for entry in self._store.entries(REPORTS):
@@ -134,7 +136,7 @@ UNKNOWN = "erasures_unknown"
 log = structlog.get_logger()
 
 
-class Following:
+class LedgerFollower:
     """Knows what was erased.
 
     Lines that are not of the key's holder are no orders: they are told of, and passed over.
@@ -146,7 +148,7 @@ class Following:
         clock: seconds, steady.
 
     Attributes:
-        kept_out: all that was erased, as far as it is known.
+        erased_faces: all that was erased, as far as it is known.
         orders: by their names, in order.
     """
 
@@ -158,8 +160,8 @@ class Following:
         refused: Callable[[Refused], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.kept_out = KeptOut()
-        self.orders: dict[str, Entry] = {}
+        self.erased_faces = ErasedFaces()
+        self.orders: dict[str, LogEntry] = {}
         self._store = store
         self._verify = verify
         self._refused = refused
@@ -183,14 +185,14 @@ class Following:
         if (why := self.why_unknown()) is not None:
             raise StoreUnavailable(UNKNOWN, why)
 
-    async def look(self) -> list[Entry]:
+    async def look(self) -> list[LogEntry]:
         """Read what has come since the last look; return the orders among it.
 
         Raises:
             StoreUnavailable: that cannot be done.
         """
         began_s = self._clock()
-        found: list[Entry] = []
+        found: list[LogEntry] = []
         try:
             while names := await names_after(self._store, self._number):
                 before = self._number
@@ -206,7 +208,7 @@ class Following:
         self._read_s = began_s
         return found
 
-    async def run(self, every_s: float, heard: Callable[[list[Entry]], None]) -> None:
+    async def run(self, every_s: float, heard: Callable[[list[LogEntry]], None]) -> None:
         """Look so often, until cancelled.
 
         Args:
@@ -225,19 +227,19 @@ class Following:
                 is_told = True
             await asyncio.sleep(every_s)
 
-    async def _take(self, name: str) -> list[Entry]:
+    async def _take(self, name: str) -> list[LogEntry]:
         line = await fetch(self._store, name)
         self._number += 1
         try:
             entry = read(line, self._verify)
             if name != name_of(entry.number):
                 raise Refused("bad_entry", f"{name} holds line {entry.number}")  # noqa: TRY301
-            if entry.kind is not Kind.ORDERED:
+            if entry.kind is not EntryKind.ORDERED:
                 return []
             selection = entry.selection
         except Refused as refusal:
             self._refused(refusal)
             return []
-        self.kept_out.add([selection])
+        self.erased_faces.add([selection])
         self.orders[entry.name] = entry
         return [entry]

@@ -19,7 +19,7 @@ class Report:
     """What was done about an order.
 
     Attributes:
-        order: its name, see `Entry.name`.
+        order: its name, see `LogEntry.name`.
         device: who did it: a device, or the store.
         gone: how many went, by where they were: `waiting`, `quarantine`, `set_aside`, `files`.
     """

@@ -151,7 +151,7 @@ def _time(body: Mapping[object, object], name: str) -> datetime | None:
     return times.parse_rfc3339(value)
 
 
-class KeptOut:
+class ErasedFaces:
     """All that was erased, to be asked for each face that comes."""
 
     def __init__(self) -> None:

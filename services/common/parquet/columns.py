@@ -11,7 +11,7 @@ from enum import Enum
 from itertools import groupby
 from typing import Any
 
-from services.common.parquet.thrift import BadParquet, Reader, varint
+from services.common.parquet.thrift import BadParquet, ThriftReader, varint
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of a column, unpacked: nobody who can put a file here shall fill the memory."""
@@ -139,7 +139,7 @@ def _levels(present: list[bool]) -> bytes:
 
 def _read_levels(plain: bytes, count: int) -> tuple[list[bool], int]:
     (size,) = _LENGTH.unpack_from(plain, 0)
-    reader = Reader(plain, 4)
+    reader = ThriftReader(plain, 4)
     present: list[bool] = []
     while len(present) < count:
         head = reader.varint()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.parquet.columns import Column, Type, bound, pack, unpack
-from services.common.parquet.thrift import BadParquet, Kind, Reader, listed, struct
+from services.common.parquet.thrift import BadParquet, FieldType, ThriftReader, listed, struct
 
 MAGIC = b"PAR1"
 MOST_ROWS = 1_000_000
@@ -22,7 +22,7 @@ _TEXT, _MICROSECONDS = 0, 10  # what readers of old call them
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class ColumnChunk:
     """A column of a group: where its page lies in the file."""
 
     start: int
@@ -30,7 +30,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RowGroup:
     """Rows that lie together.
 
     Attributes:
@@ -41,7 +41,7 @@ class Group:
     """
 
     count: int
-    chunks: Mapping[str, Chunk]
+    chunks: Mapping[str, ColumnChunk]
     first: Mapping[str, bytes]
     last: Mapping[str, bytes]
 
@@ -72,11 +72,11 @@ def write(columns: Sequence[Column], rows: Sequence[Sequence[Any]], group_rows: 
     ]
     footer = struct(
         [
-            (1, Kind.I32, 1),
-            (2, Kind.LIST, listed(Kind.STRUCT, [_root(columns), *map(_schema, columns)])),
-            (3, Kind.I64, len(rows)),
-            (4, Kind.LIST, listed(Kind.STRUCT, groups)),
-            (6, Kind.BINARY, maker.encode()),
+            (1, FieldType.I32, 1),
+            (2, FieldType.LIST, listed(FieldType.STRUCT, [_root(columns), *map(_schema, columns)])),
+            (3, FieldType.I64, len(rows)),
+            (4, FieldType.LIST, listed(FieldType.STRUCT, groups)),
+            (6, FieldType.BINARY, maker.encode()),
         ]
     )
     return bytes(out + footer + len(footer).to_bytes(4, "little") + MAGIC)
@@ -93,7 +93,7 @@ def footer_bytes(tail: bytes) -> int:
     return int.from_bytes(tail[-8:-4], "little")
 
 
-def read_footer(end: bytes) -> list[Group]:
+def read_footer(end: bytes) -> list[RowGroup]:
     """Return a file's groups.
 
     Args:
@@ -107,12 +107,12 @@ def read_footer(end: bytes) -> list[Group]:
     if start < 0:
         raise BadParquet("its footer is longer than the file")
     try:
-        return [_read_group(group) for group in Reader(end, start).struct()[4]]
+        return [_read_group(group) for group in ThriftReader(end, start).struct()[4]]
     except (LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise BadParquet(f"its footer is none of ours: {error!r}") from error
 
 
-def read(column: Column, group: Group, data: bytes, offset: int = 0) -> list[Any]:
+def read(column: Column, group: RowGroup, data: bytes, offset: int = 0) -> list[Any]:
     """Return a column of a group.
 
     Args:
@@ -126,7 +126,7 @@ def read(column: Column, group: Group, data: bytes, offset: int = 0) -> list[Any
     """
     try:
         chunk = group.chunks[column.name]
-        reader = Reader(data, chunk.start - offset)
+        reader = ThriftReader(data, chunk.start - offset)
         head = reader.struct()
         page = data[reader.at : reader.at + _number(head[3])]
         if head[1] != _DATA_PAGE or head[5][2] != _PLAIN or head[5][1] != group.count or len(page) != head[3]:
@@ -145,11 +145,11 @@ def _write_group(out: bytearray, columns: Sequence[Column], rows: Sequence[Seque
         plain_bytes += size
     return struct(
         [
-            (1, Kind.LIST, listed(Kind.STRUCT, chunks)),
-            (2, Kind.I64, plain_bytes),
-            (3, Kind.I64, len(rows)),
-            (5, Kind.I64, start),
-            (6, Kind.I64, len(out) - start),
+            (1, FieldType.LIST, listed(FieldType.STRUCT, chunks)),
+            (2, FieldType.I64, plain_bytes),
+            (3, FieldType.I64, len(rows)),
+            (5, FieldType.I64, start),
+            (6, FieldType.I64, len(out) - start),
         ]
     )
 
@@ -157,70 +157,78 @@ def _write_group(out: bytearray, columns: Sequence[Column], rows: Sequence[Seque
 def _write_chunk(out: bytearray, column: Column, values: Sequence[Any]) -> tuple[bytes, int]:
     page, plain_bytes = pack(column, values)
     encodings = struct(
-        [(1, Kind.I32, len(values)), (2, Kind.I32, _PLAIN), (3, Kind.I32, _RLE), (4, Kind.I32, _RLE)]
+        [
+            (1, FieldType.I32, len(values)),
+            (2, FieldType.I32, _PLAIN),
+            (3, FieldType.I32, _RLE),
+            (4, FieldType.I32, _RLE),
+        ]
     )
     head = struct(
         [
-            (1, Kind.I32, _DATA_PAGE),
-            (2, Kind.I32, plain_bytes),
-            (3, Kind.I32, len(page)),
-            (5, Kind.STRUCT, encodings),
+            (1, FieldType.I32, _DATA_PAGE),
+            (2, FieldType.I32, plain_bytes),
+            (3, FieldType.I32, len(page)),
+            (5, FieldType.STRUCT, encodings),
         ]
     )
     start = len(out)
     out += head + page
     about = struct(
         [
-            (1, Kind.I32, column.type.physical),
-            (2, Kind.LIST, listed(Kind.I32, [_PLAIN, _RLE])),
-            (3, Kind.LIST, listed(Kind.BINARY, [column.name.encode()])),
-            (4, Kind.I32, _GZIP),
-            (5, Kind.I64, len(values)),
-            (6, Kind.I64, len(head) + plain_bytes),
-            (7, Kind.I64, len(head) + len(page)),
-            (9, Kind.I64, start),
-            (12, Kind.STRUCT, _statistics(column, values)),
+            (1, FieldType.I32, column.type.physical),
+            (2, FieldType.LIST, listed(FieldType.I32, [_PLAIN, _RLE])),
+            (3, FieldType.LIST, listed(FieldType.BINARY, [column.name.encode()])),
+            (4, FieldType.I32, _GZIP),
+            (5, FieldType.I64, len(values)),
+            (6, FieldType.I64, len(head) + plain_bytes),
+            (7, FieldType.I64, len(head) + len(page)),
+            (9, FieldType.I64, start),
+            (12, FieldType.STRUCT, _statistics(column, values)),
         ]
     )
-    return struct([(2, Kind.I64, start), (3, Kind.STRUCT, about)]), len(head) + plain_bytes
+    return struct([(2, FieldType.I64, start), (3, FieldType.STRUCT, about)]), len(head) + plain_bytes
 
 
 def _statistics(column: Column, values: Sequence[Any]) -> bytes:
     known = [value for value in values if value is not None]
-    missing = (3, Kind.I64, len(values) - len(known))
+    missing = (3, FieldType.I64, len(values) - len(known))
     if column.type in (Type.BOOLEAN, Type.DOUBLE) or not known:
         return struct([missing])
     return struct(
         [
             missing,
-            (5, Kind.BINARY, bound(column.type, max(known))),
-            (6, Kind.BINARY, bound(column.type, min(known))),
+            (5, FieldType.BINARY, bound(column.type, max(known))),
+            (6, FieldType.BINARY, bound(column.type, min(known))),
         ]
     )
 
 
 def _root(columns: Sequence[Column]) -> bytes:
-    return struct([(4, Kind.BINARY, b"faces"), (5, Kind.I32, len(columns))])
+    return struct([(4, FieldType.BINARY, b"faces"), (5, FieldType.I32, len(columns))])
 
 
 def _schema(column: Column) -> bytes:
     fields = [
-        (1, Kind.I32, column.type.physical),
-        (3, Kind.I32, int(column.is_optional)),
-        (4, Kind.BINARY, column.name.encode()),
+        (1, FieldType.I32, column.type.physical),
+        (3, FieldType.I32, int(column.is_optional)),
+        (4, FieldType.BINARY, column.name.encode()),
     ]
     if column.type is Type.TEXT:
-        logical = struct([(1, Kind.STRUCT, struct([]))])
-        fields += [(6, Kind.I32, _TEXT), (10, Kind.STRUCT, logical)]
+        logical = struct([(1, FieldType.STRUCT, struct([]))])
+        fields += [(6, FieldType.I32, _TEXT), (10, FieldType.STRUCT, logical)]
     if column.type is Type.TIME:
-        unit = struct([(2, Kind.STRUCT, struct([]))])
-        time = struct([(1, Kind.TRUE, True), (2, Kind.STRUCT, unit)])
-        fields += [(6, Kind.I32, _MICROSECONDS), (10, Kind.STRUCT, struct([(8, Kind.STRUCT, time)]))]
+        unit = struct([(2, FieldType.STRUCT, struct([]))])
+        time = struct([(1, FieldType.TRUE, True), (2, FieldType.STRUCT, unit)])
+        fields += [
+            (6, FieldType.I32, _MICROSECONDS),
+            (10, FieldType.STRUCT, struct([(8, FieldType.STRUCT, time)])),
+        ]
     return struct(fields)
 
 
-def _read_group(fields: Mapping[int, Any]) -> Group:
-    chunks: dict[str, Chunk] = {}
+def _read_group(fields: Mapping[int, Any]) -> RowGroup:
+    chunks: dict[str, ColumnChunk] = {}
     first: dict[str, bytes] = {}
     last: dict[str, bytes] = {}
     for column in fields[1]:
@@ -228,13 +236,13 @@ def _read_group(fields: Mapping[int, Any]) -> Group:
         name = about[3][0].decode()
         if about[4] != _GZIP:
             raise BadParquet(f"{name} is packed in a way that is not ours")
-        chunks[name] = Chunk(_number(about[9]), _number(about[7]))
+        chunks[name] = ColumnChunk(_number(about[9]), _number(about[7]))
         statistics = about.get(12, {})
         if 5 in statistics and 6 in statistics:
             first[name], last[name] = _bytes(statistics[6]), _bytes(statistics[5])
     if not chunks or (count := _number(fields[3])) > MOST_ROWS:
         raise BadParquet("a group without columns, or with too many rows")
-    return Group(count, chunks, first, last)
+    return RowGroup(count, chunks, first, last)
 
 
 def _bytes(value: Any) -> bytes:

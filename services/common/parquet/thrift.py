@@ -17,7 +17,7 @@ class BadParquet(FaceferryError):
 _DEEPEST = 32
 
 
-class Kind(IntEnum):
+class FieldType(IntEnum):
     """What a field or an item of a list is; the numbers are the protocol's."""
 
     TRUE = 1
@@ -29,7 +29,7 @@ class Kind(IntEnum):
     STRUCT = 12
 
 
-Field = tuple[int, Kind, Any]
+Field = tuple[int, FieldType, Any]
 """A field's number, its kind and its value: an `int`, `bytes`, or what a list or struct was made into."""
 
 
@@ -45,7 +45,7 @@ def struct(fields: Iterable[Field]) -> bytes:
     return bytes(out)
 
 
-def listed(kind: Kind, items: Iterable[Any]) -> bytes:
+def listed(kind: FieldType, items: Iterable[Any]) -> bytes:
     """Return a list of items of one kind."""
     values = [_value(kind, item) for item in items]
     head = (
@@ -54,14 +54,14 @@ def listed(kind: Kind, items: Iterable[Any]) -> bytes:
     return head + b"".join(values)
 
 
-def _value(kind: Kind, value: Any) -> bytes:
+def _value(kind: FieldType, value: Any) -> bytes:
     match kind:
-        case Kind.TRUE | Kind.FALSE:
+        case FieldType.TRUE | FieldType.FALSE:
             return b""
-        case Kind.I32 | Kind.I64:
+        case FieldType.I32 | FieldType.I64:
             number: int = value
             return varint(number << 1 ^ number >> 63)
-        case Kind.BINARY:
+        case FieldType.BINARY:
             return varint(len(value)) + bytes(value)
     return bytes(value)
 
@@ -76,7 +76,7 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-class Reader:
+class ThriftReader:
     """Reads structs from bytes.
 
     Args:
@@ -122,15 +122,15 @@ class Reader:
 
     def _any(self, kind: int, depth: int) -> Any:
         match kind:
-            case Kind.TRUE | Kind.FALSE:
-                return kind == Kind.TRUE
-            case Kind.I32 | Kind.I64:
+            case FieldType.TRUE | FieldType.FALSE:
+                return kind == FieldType.TRUE
+            case FieldType.I32 | FieldType.I64:
                 return self._zigzag()
-            case Kind.BINARY:
+            case FieldType.BINARY:
                 return self._bytes(self.varint())
-            case Kind.LIST:
+            case FieldType.LIST:
                 return self._list(depth)
-            case Kind.STRUCT:
+            case FieldType.STRUCT:
                 return self.struct(depth + 1)
         raise BadParquet(f"a field of kind {kind}")
 
@@ -140,8 +140,8 @@ class Reader:
         kind = head & 0x0F
         if count > len(self._data) - self.at:  # each takes a byte at least
             raise BadParquet(f"a list of {count} items")
-        if kind in (Kind.TRUE, Kind.FALSE):
-            return [self._byte() == Kind.TRUE for _ in range(count)]
+        if kind in (FieldType.TRUE, FieldType.FALSE):
+            return [self._byte() == FieldType.TRUE for _ in range(count)]
         return [self._any(kind, depth + 1) for _ in range(count)]
 
     def _zigzag(self) -> int:

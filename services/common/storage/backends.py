@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.common.storage.folder import FolderStore
-from services.common.storage.locations import Folder, parse_location
+from services.common.storage.locations import FolderLocation, parse_location
 from services.common.storage.objects import WholeStore
 from services.common.storage.settings import ObjectStoreSettings
 
@@ -18,7 +18,7 @@ async def open_store(
         may_make_folder: whether a folder that holds no store yet may become one; else it is waited for.
     """
     location = parse_location(settings.store_url)
-    if isinstance(location, Folder):
+    if isinstance(location, FolderLocation):
         with FolderStore(location.path, may_make=may_make_folder, mode=settings.file_mode) as folder:
             yield folder
     else:

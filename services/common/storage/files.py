@@ -49,7 +49,7 @@ def make_folders(root: int, folder: str, mode: int = PRIVATE) -> None:
     Args:
         root: a descriptor of the folder that they lie in.
         folder: the last of them, as a path below it.
-        mode: of the files in it; see `modes.make_folder`.
+        mode: of the files in it; see `runtime.files.make_folder`.
     """
     path = PurePosixPath(folder)
     for part in [*reversed(path.parents[:-1]), path]:

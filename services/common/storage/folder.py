@@ -15,17 +15,17 @@ from typing import Self, TypeVar
 from services.common.errors import Refused, SetupError
 from services.common.runtime.files import PRIVATE
 from services.common.storage import files, folder_scan, sidecar
-from services.common.storage.ground import GONE, MARK, Ground
 from services.common.storage.keys import ABOUT
 from services.common.storage.objects import (
     PROBE,
     ROOM_AFTER_FULL_BYTES,
     Copy,
-    Entry,
+    ListedObject,
     NoSuchObject,
     StoredObject,
     StoreUnavailable,
 )
+from services.common.storage.root_folder import GONE, MARK, RootFolder
 from services.common.wire import times
 from services.common.wire.cloudevents import is_time_known
 
@@ -62,7 +62,7 @@ class FolderStore:
     linked into place, after its `.json`. Several processes may share a folder.
 
     Args:
-        root: the folder; made at `verify`, and made again when somebody removes it. See `Ground`.
+        root: the folder; made at `verify`, and made again when somebody removes it. See `RootFolder`.
         may_make: whether it may be made; else it is waited for.
         mode: of the files that are written; folders can be searched by whoever may read these.
     """
@@ -72,7 +72,7 @@ class FolderStore:
     def __init__(self, root: Path, *, may_make: bool = True, mode: int = PRIVATE) -> None:
         self._root = root
         self._mode = mode
-        self._ground = Ground(root, may_make=may_make, mode=mode)
+        self._root_folder = RootFolder(root, may_make=may_make, mode=mode)
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="storage.folder")
         # A check is not to wait behind the faces.
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="storage.check")
@@ -135,12 +135,14 @@ class FolderStore:
         """Remove a file."""
         await self._run(lambda: self._in_root(lambda root: files.remove(root, key)))
 
-    async def entries(self, folder: str) -> AsyncIterator[Entry]:
+    async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         """Yield what lies under a folder."""
         for entry in await self._run(lambda: list(self._walk(folder))):
             yield entry
 
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+    async def first(
+        self, folder: str, count: int, *, after: str = "", before: str = ""
+    ) -> list[ListedObject]:
         """Return the first of what lies directly within a folder."""
         return await self._run(
             lambda: folder_scan.sized(
@@ -149,7 +151,9 @@ class FolderStore:
             self._listers,
         )
 
-    async def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+    async def reverse_entries(
+        self, folder: str, *, before: str = "", at_once: int = 64
+    ) -> AsyncIterator[ListedObject]:
         """Yield what lies directly within a folder, the last name first."""
         while True:
             entries = await self._last(folder, at_once, before)
@@ -189,7 +193,7 @@ class FolderStore:
         """Return nothing: files have no address for others."""
         return None
 
-    async def _last(self, folder: str, count: int, before: str) -> list[Entry]:
+    async def _last(self, folder: str, count: int, before: str) -> list[ListedObject]:
         return await self._run(
             lambda: folder_scan.sized(
                 self._root, folder, folder_scan.last(self._root / folder, count, before)
@@ -206,7 +210,7 @@ class FolderStore:
 
     def _verify(self) -> None:
         try:
-            self._settle()
+            self._locate_root()
             self._try_room(ROOM_AFTER_FULL_BYTES)
             self._clear_away(time.time() - OLD_S)
             self._in_root(self._probe)
@@ -219,8 +223,8 @@ class FolderStore:
         self._keep(root, PROBE.key, PROBE.body)
         files.remove(root, sidecar.key_of(PROBE.key))  # it had one once, and is no face
 
-    def _settle(self) -> None:
-        self._ground.settle()
+    def _locate_root(self) -> None:
+        self._root_folder.locate()
         self._durable_folders.clear()
 
     def _clear_away(self, before_s: float) -> int:
@@ -241,7 +245,7 @@ class FolderStore:
             if error.reason not in GONE or not self._is_gone:
                 self._is_gone = error.reason in GONE
                 raise
-            self._settle()
+            self._locate_root()
             self._try_room(room_bytes)
         self._is_gone = False
 
@@ -256,7 +260,7 @@ class FolderStore:
         return self._in_root(lambda root: self._put_into(root, item))
 
     def _in_root(self, work: Callable[[int], T]) -> T:
-        with self._ground.opened() as root:
+        with self._root_folder.opened() as root:
             try:
                 return work(root)
             except FileNotFoundError:
@@ -327,14 +331,14 @@ class FolderStore:
         except (FileNotFoundError, ValueError) as error:
             raise NoSuchObject(key) from error
 
-    def _walk(self, folder: str) -> Iterator[Entry]:
+    def _walk(self, folder: str) -> Iterator[ListedObject]:
         for where, _folders, names in os.walk(self._root / folder):
             for name in names:
                 path = Path(where, name)
                 key = path.relative_to(self._root).as_posix()
                 if path.suffix != ABOUT and key != MARK:
                     with contextlib.suppress(FileNotFoundError):
-                        yield Entry(key, path.stat().st_size)
+                        yield ListedObject(key, path.stat().st_size)
 
 
 def _taken_at(item: StoredObject) -> datetime | None:

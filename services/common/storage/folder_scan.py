@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from services.common.storage import files
-from services.common.storage.objects import Copy, Entry
+from services.common.storage.objects import Copy, ListedObject
 
 
 def names(folder: Path, after: str = "", before: str = "") -> Iterator[str]:
@@ -60,9 +60,9 @@ def folders(folder: Path, most: int, after: str) -> list[str]:
     return []
 
 
-def sized(root: Path, folder: str, found: list[str]) -> list[Entry]:
+def sized(root: Path, folder: str, found: list[str]) -> list[ListedObject]:
     """Return names with their sizes; 0 for what is gone meanwhile, for less would look like the end."""
-    return [Entry(f"{folder}/{name}", _size_bytes(root / folder / name)) for name in found]
+    return [ListedObject(f"{folder}/{name}", _size_bytes(root / folder / name)) for name in found]
 
 
 def _size_bytes(path: Path) -> int:

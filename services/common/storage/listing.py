@@ -149,7 +149,7 @@ async def from_end(
         before: only names less than this; `""` for no bound.
         at_once: how many are likely to be taken.
     """
-    async for entry in objects.backwards(folder, before=before, at_once=at_once):
+    async for entry in objects.reverse_entries(folder, before=before, at_once=at_once):
         if (key := parse_key(entry.key)) is not None:
             yield key, entry.size_bytes
 

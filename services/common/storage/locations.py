@@ -21,7 +21,7 @@ _LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class FolderLocation:
     """Faces lie in a folder."""
 
     path: Path
@@ -35,7 +35,7 @@ class Bucket:
     prefix: str
 
 
-def parse_location(url: str) -> Folder | Bucket:
+def parse_location(url: str) -> FolderLocation | Bucket:
     """Read `s3://bucket/prefix` or `file:///path`.
 
     What would be cut off, dropped or changed on the way to the folder or the bucket is refused: faces that
@@ -48,7 +48,7 @@ def parse_location(url: str) -> Folder | Bucket:
     parts = urlsplit(url)
     match parts.scheme:
         case "file" if parts.netloc in ("", "localhost") and parts.path.startswith("/"):
-            return Folder(Path(_checked_path(_unescaped(parts.path))))
+            return FolderLocation(Path(_checked_path(_unescaped(parts.path))))
         case "s3" if parts.netloc:
             return Bucket(_bucket(parts.netloc), _prefix(_unescaped(parts.path)))
     raise ValueError(_WANTED)

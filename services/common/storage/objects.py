@@ -27,7 +27,7 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedObject:
     """An object in a listing: its key and size."""
 
     key: str
@@ -114,10 +114,12 @@ class ObjectStore(Protocol):
             NoSuchObject: there is none.
         """
 
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
+    def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         """Yield what lies under a folder (no `/` at its end; `""` for everything), in no certain order."""
 
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+    async def first(
+        self, folder: str, count: int, *, after: str = "", before: str = ""
+    ) -> list[ListedObject]:
         """Return the first of what lies directly within a folder, in the order of the names.
 
         Args:
@@ -127,7 +129,9 @@ class ObjectStore(Protocol):
             before: only names less than this; `""` for no bound.
         """
 
-    def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:
+    def reverse_entries(
+        self, folder: str, *, before: str = "", at_once: int = 64
+    ) -> AsyncIterator[ListedObject]:
         """Yield what lies directly within a folder, the last name first.
 
         Args:
@@ -163,7 +167,7 @@ class ObjectStore(Protocol):
         """Return an address that anybody may read an object at for so long, or None where there is none."""
 
 
-class Files(Protocol):
+class FileStore(Protocol):
     """Keeps bare files beside the objects: nothing is known of them but their bytes.
 
     As in `ObjectStore` a key always means the same content, and every method may raise `StoreUnavailable`.
@@ -182,14 +186,14 @@ class Files(Protocol):
     async def remove(self, key: str) -> None:
         """Remove a file, if it is there."""
 
-    def entries(self, folder: str) -> AsyncIterator[Entry]:
+    def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         """Yield what lies under a folder; see `ObjectStore.entries`."""
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
         """Return the paths of the folders directly within a folder; see `ObjectStore.folders`."""
 
 
-class WholeStore(ObjectStore, Files, Protocol):
+class WholeStore(ObjectStore, FileStore, Protocol):
     """Keeps objects, and bare files beside them."""
 
     async def create(self, key: str, body: bytes) -> bool:
@@ -198,7 +202,7 @@ class WholeStore(ObjectStore, Files, Protocol):
         Of several who create one of the same key one is told so, if the store knows conditional writes.
 
         Raises:
-            StoreUnavailable: see `Files`.
+            StoreUnavailable: see `FileStore`.
         """
 
     async def clear_unfinished(self, before: datetime) -> int:

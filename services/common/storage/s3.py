@@ -12,17 +12,24 @@ import obstore
 import structlog
 
 from services.common.storage import s3_errors, sidecar
-from services.common.storage.backwards import backwards
 from services.common.storage.keys import day_in, parse_key
 from services.common.storage.locations import Bucket
-from services.common.storage.objects import PROBE, Copy, Entry, NoSuchObject, StoredObject, StoreUnavailable
+from services.common.storage.objects import (
+    PROBE,
+    Copy,
+    ListedObject,
+    NoSuchObject,
+    StoredObject,
+    StoreUnavailable,
+)
+from services.common.storage.reverse_listing import reverse_entries
 from services.common.storage.s3_answers import is_digest, is_same_tag
 from services.common.storage.s3_client import S3Settings
 from services.common.storage.s3_copies import Copies
+from services.common.storage.s3_diagnosis import WriteDiagnosis, unavailable
 from services.common.storage.s3_probe import probe
-from services.common.storage.s3_requests import FOREIGN, Requests, Way
+from services.common.storage.s3_requests import FOREIGN, Requests, WriteOptions
 from services.common.storage.s3_signed import NAMES_AT_ONCE as MOST_FOLDERS
-from services.common.storage.s3_troubles import Troubles, unavailable
 
 log = structlog.get_logger()
 
@@ -51,8 +58,8 @@ class S3Store:
     def __init__(self, bucket: Bucket, access: S3Settings) -> None:
         self._requests = Requests(bucket, access)
         self._copies = Copies(bucket, access, self._requests)
-        self._troubles = Troubles(self._requests)
-        self._way = Way()
+        self._diagnosis = WriteDiagnosis(self._requests)
+        self._way = WriteOptions()
         self._is_tag_digest = False
         self._probed_at = float("-inf")
 
@@ -71,13 +78,15 @@ class S3Store:
         Where it does not honour `If-None-Match: *`, objects are overwritten, with what they hold already. A
         checksum is left out only where the server refuses it.
         """
-        self._troubles.check_quiet()
+        self._diagnosis.check_quiet()
         self._probed_at = time.monotonic()
         try:
             found = await probe(self._requests)
         except FOREIGN as error:
-            trouble = await self._troubles.understand(error, PROBE, Way("overwrite", self._way.has_checksum))
-            raise unavailable(trouble) from error
+            failure = await self._diagnosis.diagnose(
+                error, PROBE, WriteOptions("overwrite", self._way.has_checksum)
+            )
+            raise unavailable(failure) from error
         self._way, self._is_tag_digest = found.way, found.is_tag_digest
         log.info(
             "store.bucket_probed",
@@ -95,7 +104,7 @@ class S3Store:
 
     async def put(self, item: StoredObject) -> bool:
         """Write an object; S3 answers when it is durable."""
-        self._troubles.check_quiet()
+        self._diagnosis.check_quiet()
         if await self._write(item, self._way):
             return True
         is_held = await self._is_held(item)
@@ -125,7 +134,7 @@ class S3Store:
 
     async def create(self, key: str, body: bytes) -> bool:
         """Write a bare file unless there is one; where conditions are not honoured it is looked for."""
-        self._troubles.check_quiet()
+        self._diagnosis.check_quiet()
         item = StoredObject(key, body, "application/octet-stream", {})
         if self._way.mode != "create":
             with suppress(NoSuchObject):
@@ -148,17 +157,19 @@ class S3Store:
         with self._requests.translated():
             await self._requests.remove(key)
 
-    async def entries(self, folder: str) -> AsyncIterator[Entry]:
+    async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
         """Yield what lies under a folder, a thousand for each request."""
         with self._requests.translated():
             client = await self._requests.client()
             async for page in obstore.list(client, prefix=folder or None, chunk_size=1_000):
                 for found in page:
-                    yield Entry(found["path"], found["size"])
+                    yield ListedObject(found["path"], found["size"])
 
-    async def first(self, folder: str, count: int, *, after: str = "", before: str = "") -> list[Entry]:
+    async def first(
+        self, folder: str, count: int, *, after: str = "", before: str = ""
+    ) -> list[ListedObject]:
         """Return the first of what lies directly within a folder."""
-        found: list[Entry] = []
+        found: list[ListedObject] = []
         async with aclosing(self._within(folder, after, before)) as pages:
             async for page in pages:
                 found += page
@@ -166,11 +177,17 @@ class S3Store:
                     break
         return found[:count]
 
-    async def backwards(self, folder: str, *, before: str = "", at_once: int = 64) -> AsyncIterator[Entry]:  # noqa: ARG002 - an answer has a thousand
+    async def reverse_entries(
+        self,
+        folder: str,
+        *,
+        before: str = "",
+        at_once: int = 64,  # noqa: ARG002 - S3 answers a thousand
+    ) -> AsyncIterator[ListedObject]:
         """Yield what lies directly within a folder of a day, the last name first: S3 lists forward only."""
         day = day_in(folder)
         assert day is not None, folder
-        async for entry in backwards(partial(self.first, folder), day, before):
+        async for entry in reverse_entries(partial(self.first, folder), day, before):
             yield entry
 
     async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
@@ -179,7 +196,7 @@ class S3Store:
             async for page in pages:
                 yield [entry.key.rpartition("/")[2] for entry in page]
 
-    async def _within(self, folder: str, after: str, before: str) -> AsyncGenerator[list[Entry], None]:
+    async def _within(self, folder: str, after: str, before: str) -> AsyncGenerator[list[ListedObject], None]:
         """Yield what lies directly within a folder, in order: S3 starts the listing where it is told to."""
         offset = f"{folder}/{after}" if after else None
         end = f"{folder}/{before}" if before else None
@@ -187,7 +204,9 @@ class S3Store:
             client = await self._requests.client()
             async for page in obstore.list(client, prefix=folder, offset=offset, chunk_size=1_000):
                 wanted = [
-                    Entry(each["path"], each["size"]) for each in page if end is None or each["path"] < end
+                    ListedObject(each["path"], each["size"])
+                    for each in page
+                    if end is None or each["path"] < end
                 ]
                 yield wanted
                 if len(wanted) < len(page):
@@ -239,7 +258,7 @@ class S3Store:
         except (NoSuchObject, ValueError):
             return content_type, metadata
 
-    async def _write(self, item: StoredObject, way: Way) -> bool:
+    async def _write(self, item: StoredObject, way: WriteOptions) -> bool:
         """Write an object; return whether it was, for the server may say that there is one already."""
         try:
             e_tag = (await self._requests.put(item, way))["e_tag"]
@@ -291,16 +310,16 @@ class S3Store:
             raise
         return found.body == item.body
 
-    async def _fail(self, error: Exception, item: StoredObject, way: Way) -> None:
+    async def _fail(self, error: Exception, item: StoredObject, way: WriteOptions) -> None:
         """Say what kept an object from being written.
 
         Raises:
             StoreUnavailable: unless it has been written meanwhile, by a look at the answer.
         """
-        trouble = await self._troubles.understand(error, item, way)
-        if trouble is None:
+        failure = await self._diagnosis.diagnose(error, item, way)
+        if failure is None:
             return
-        if trouble.reason == "rejected" and time.monotonic() - self._probed_at > PROBE_AGAIN_S:
+        if failure.reason == "rejected" and time.monotonic() - self._probed_at > PROBE_AGAIN_S:
             with suppress(StoreUnavailable):
                 await self.verify()  # the bucket may ask for other headers by now
-        raise unavailable(trouble) from error
+        raise unavailable(failure) from error

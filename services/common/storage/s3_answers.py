@@ -18,7 +18,7 @@ _TITLE = re.compile(r"<title[^>]*>([^<]{1,100})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A server's answer with all that obstore keeps to itself.
 
     Attributes:
@@ -33,7 +33,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class WriteFailure:
     """What an answer means, where it means that nothing is stored.
 
     Attributes:
@@ -73,15 +73,15 @@ def lost_attributes(sent: StoredObject, found: StoredObject) -> set[str] | None:
     return lost if found_type == sent.content_type else None
 
 
-def trouble_in(answer: Answer) -> Trouble:
+def failure_in(answer: HttpAnswer) -> WriteFailure:
     """Return what an answer says that is no success, or only looks like one."""
     if answer.status in (429, 503):
         quiet_s = retry_after_s(answer.headers)
         asked = "it names no time" if quiet_s is None else f"it asks to be left alone for {quiet_s:g} s"
-        return Trouble("throttled", asked, quiet_s)
+        return WriteFailure("throttled", asked, quiet_s)
     if 300 <= answer.status < 400:
         return _redirected(answer)
-    return Trouble("bad_answer", _told(answer))
+    return WriteFailure("bad_answer", _told(answer))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -98,16 +98,16 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return min(max((then - now).total_seconds(), 0.0), MOST_QUIET_S)
 
 
-def _redirected(answer: Answer) -> Trouble:
+def _redirected(answer: HttpAnswer) -> WriteFailure:
     region = answer.headers.get("x-amz-bucket-region") or s3_errors.region_in(answer.start)
     if region or "<Error>" in answer.start:
         where = f": the bucket is in region {region}" if region else ""
-        return Trouble("wrong_region", _told(answer) + where)
+        return WriteFailure("wrong_region", _told(answer) + where)
     to = answer.headers.get("location", "").partition("?")[0][:200]
-    return Trouble("bad_answer", f"{_told(answer)}: no bucket's redirect, to {to or 'nowhere'}")
+    return WriteFailure("bad_answer", f"{_told(answer)}: no bucket's redirect, to {to or 'nowhere'}")
 
 
-def _told(answer: Answer) -> str:
+def _told(answer: HttpAnswer) -> str:
     kind = answer.headers.get("content-type", "").partition(";")[0][:60]
     title = _TITLE.search(answer.start)
     words = s3_errors.words(answer.start)

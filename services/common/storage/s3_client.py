@@ -13,7 +13,7 @@ from obstore.store import S3Store as Client
 
 from services.common.errors import SetupError
 from services.common.storage.locations import Bucket, check_endpoint
-from services.common.storage.s3_credentials import Keys
+from services.common.storage.s3_credentials import AccessKeys
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential
@@ -84,12 +84,14 @@ class Clients:
             **addressing(bucket.name, endpoint, is_path_style=access.is_path_style),
             **_encrypting(access.encryption),
         }
-        self._keys: Keys | None = None
+        self._keys: AccessKeys | None = None
         self._made: dict[bool, Client] = {}
         _trust_authorities()
-        self._make(Keys("", ""), has_checksum=False)  # what cannot be is told at start, not at the first face
+        self._make(
+            AccessKeys("", ""), has_checksum=False
+        )  # what cannot be is told at start, not at the first face
 
-    def get(self, keys: Keys, *, has_checksum: bool) -> Client:
+    def get(self, keys: AccessKeys, *, has_checksum: bool) -> Client:
         """Return the client that signs with these keys and says the body's SHA-256, or does not."""
         if keys != self._keys:
             self._keys = keys
@@ -98,7 +100,7 @@ class Clients:
             self._made[has_checksum] = self._make(keys, has_checksum=has_checksum)
         return self._made[has_checksum]
 
-    def _make(self, keys: Keys, *, has_checksum: bool) -> Client:
+    def _make(self, keys: AccessKeys, *, has_checksum: bool) -> Client:
         credential: S3Credential = {
             "access_key_id": keys.access_key_id,
             "secret_access_key": keys.secret_access_key,

@@ -33,7 +33,7 @@ _FOREIGN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class AccessKeys:
     """What a request is signed with.
 
     Attributes:
@@ -53,7 +53,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundKeys:
     """Keys as they were found.
 
     Attributes:
@@ -61,11 +61,11 @@ class Found:
         lifetime_s: seconds that they are good for from now; nothing where they have no end.
     """
 
-    keys: Keys
+    keys: AccessKeys
     lifetime_s: float | None = None
 
 
-def find_keys(timeout_s: float) -> Found:
+def find_keys(timeout_s: float) -> FoundKeys:
     """Return what botocore finds, wherever it looks; takes a while and may ask other services.
 
     Args:
@@ -90,7 +90,7 @@ def find_keys(timeout_s: float) -> Found:
     return found
 
 
-async def _ask_botocore(timeout_s: float) -> Found | None:
+async def _ask_botocore(timeout_s: float) -> FoundKeys | None:
     session = AioSession()
     async with asyncio.timeout(timeout_s), _programs(session):
         credentials = await session.get_credentials()
@@ -100,7 +100,7 @@ async def _ask_botocore(timeout_s: float) -> Found | None:
     # Only those that can be refreshed have an end, and botocore tells it nobody.
     expiry: datetime | None = getattr(credentials, "_expiry_time", None)
     lifetime_s = None if expiry is None else (expiry - datetime.now(UTC)).total_seconds()
-    return Found(Keys(frozen.access_key, frozen.secret_key, frozen.token), lifetime_s)
+    return FoundKeys(AccessKeys(frozen.access_key, frozen.secret_key, frozen.token), lifetime_s)
 
 
 @asynccontextmanager
@@ -171,20 +171,20 @@ class CredentialKeeper:
     def __init__(
         self,
         timeout_s: float,
-        find: Callable[[float], Found] | None = None,
+        find: Callable[[float], FoundKeys] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout_s = timeout_s
         self._find = find or find_keys
         self._clock = clock
-        self._keys: Keys | None = None
+        self._keys: AccessKeys | None = None
         self._good_until = self._renew_from = 0.0
         self._finding: asyncio.Task[StoreUnavailable | None] | None = None
         self._between_failures = Backoff(_SHORTEST_S, 60.0)
         self._is_told = False
         self._refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
 
-    async def current(self) -> Keys:
+    async def current(self) -> AccessKeys:
         """Return keys that are good as far as is known.
 
         Raises:
@@ -197,7 +197,7 @@ class CredentialKeeper:
             self._start()
         return self._keys
 
-    async def newer_than(self, refused: Keys) -> Keys | None:
+    async def newer_than(self, refused: AccessKeys) -> AccessKeys | None:
         """Return other keys than those that the server has just refused, if there are any.
 
         They are looked for at once, but only so often: it may be something else that the server refuses.
@@ -227,7 +227,7 @@ class CredentialKeeper:
         self._refused_at.append(now)
         return True
 
-    async def _found(self) -> Keys:
+    async def _found(self) -> AccessKeys:
         finding = self._start()
         await asyncio.wait({finding})  # not cancelled with one of those who wait; has a bound of its own
         if (failure := finding.result()) is not None:
@@ -252,7 +252,7 @@ class CredentialKeeper:
         self._take(found)
         return None
 
-    def _take(self, found: Found) -> None:
+    def _take(self, found: FoundKeys) -> None:
         lifetime_s = found.lifetime_s
         now = self._clock()
         if lifetime_s is None:
@@ -274,18 +274,18 @@ class CredentialKeeper:
         return error
 
 
-async def _on_a_thread(work: Callable[[], Found]) -> Found:
+async def _on_a_thread(work: Callable[[], FoundKeys]) -> FoundKeys:
     """Do something that may hang, on a thread that nobody waits for at the end of the process."""
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Found] = loop.create_future()
+    outcome: asyncio.Future[FoundKeys] = loop.create_future()
 
-    def settle(result: Found | None, error: StoreUnavailable | None) -> None:
+    def settle(result: FoundKeys | None, error: StoreUnavailable | None) -> None:
         if outcome.done():
             return
         if error is not None:
             outcome.set_exception(error)
         else:
-            outcome.set_result(cast("Found", result))
+            outcome.set_result(cast("FoundKeys", result))
 
     def run() -> None:
         answer: tuple[Any, Any]

@@ -26,7 +26,7 @@ NONCURRENT_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RulePlan:
     """What a bucket's rules should be.
 
     Attributes:
@@ -80,12 +80,12 @@ def rules_for(prefix: str, retention: Retention, *, is_versioned: bool) -> tuple
     return tuple(rules)
 
 
-def wanted(found: Sequence[Rule], ours: Sequence[Rule], prefix: str) -> Wanted:
+def plan_rules(found: Sequence[Rule], ours: Sequence[Rule], prefix: str) -> RulePlan:
     """Return what the rules should be, given those that there are and those that we want."""
     name = f"faceferry-{hashlib.sha256(prefix.encode()).hexdigest()[:12]}-"
     foreign = tuple(rule for rule in found if not str(rule.get("ID", "")).startswith(name))
     mine = [rule for rule in found if rule not in foreign]
-    return Wanted(tuple(ours), foreign, _gist(mine) == _gist(ours))
+    return RulePlan(tuple(ours), foreign, _gist(mine) == _gist(ours))
 
 
 def is_kept(before: Sequence[Rule], after: Sequence[Rule]) -> bool:
@@ -151,25 +151,25 @@ _TRANSITION_SIZE = "TransitionDefaultMinimumObjectSize"
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class BucketRules:
     """What a bucket says of itself.
 
     Attributes:
-        wanted: what its rules should be; nothing where the server has no life-cycle rules.
+        plan: what its rules should be; nothing where the server has no life-cycle rules.
         is_versioned: whether it keeps what is deleted or replaced.
         locked_days: for how long Object Lock keeps each version by default; 0 where it does not.
         clashes: what others' rules do to our faces that is not wanted.
         extra: what has to be said again when the rules are written.
     """
 
-    wanted: Wanted | None
+    plan: RulePlan | None
     is_versioned: bool
     locked_days: int
     clashes: tuple[str, ...]
     extra: dict[str, Any]
 
 
-async def look(bucket: Bucket, access: S3Settings, retention: Retention) -> Rules:
+async def look(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
     """Return what a bucket's rules are and should be.
 
     Raises:
@@ -179,7 +179,7 @@ async def look(bucket: Bucket, access: S3Settings, retention: Retention) -> Rule
         return await _look(client, bucket, retention)
 
 
-async def apply(bucket: Bucket, access: S3Settings, retention: Retention) -> Rules:
+async def apply(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
     """Make a bucket's rules what they should be, read them back, and return them; others' rules stay.
 
     Raises:
@@ -188,28 +188,28 @@ async def apply(bucket: Bucket, access: S3Settings, retention: Retention) -> Rul
     """
     async with admin(access) as client:
         before = await _look(client, bucket, retention)
-        if before.wanted is None or before.wanted.is_so:
+        if before.plan is None or before.plan.is_so:
             return before
-        await _write(client, bucket, before.wanted.rules, before.extra)
+        await _write(client, bucket, before.plan.rules, before.extra)
         after = await _look(client, bucket, retention)
-    if after.wanted is None or not after.wanted.is_so:
+    if after.plan is None or not after.plan.is_so:
         raise StoreUnavailable("bad_answer", "the rules that were written are not those that are read back")
-    if not is_kept(before.wanted.foreign, after.wanted.foreign):
+    if not is_kept(before.plan.foreign, after.plan.foreign):
         raise StoreUnavailable("bad_answer", "rules of others have changed while ours were written")
     return after
 
 
-async def _look(client: "S3Client", bucket: Bucket, retention: Retention) -> Rules:
+async def _look(client: "S3Client", bucket: Bucket, retention: Retention) -> BucketRules:
     is_versioned = await _is_versioned(client, bucket)
     locked_days = await _locked_days(client, bucket)
     ours = rules_for(bucket.prefix, retention, is_versioned=is_versioned)
     try:
         found, extra = await _read(client, bucket)
     except NotOffered:
-        return Rules(None, is_versioned, locked_days, (), {})
-    target = wanted(found, ours, bucket.prefix)
+        return BucketRules(None, is_versioned, locked_days, (), {})
+    target = plan_rules(found, ours, bucket.prefix)
     said = tuple(clashes(target.foreign, bucket.prefix, retention))
-    return Rules(target, is_versioned, locked_days, said, extra)
+    return BucketRules(target, is_versioned, locked_days, said, extra)
 
 
 async def _read(client: "S3Client", bucket: Bucket) -> tuple[list[Rule], dict[str, Any]]:

@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from services.common.storage import s3_errors
 from services.common.storage.objects import PROBE, NoSuchObject, StoredObject, StoreUnavailable
 from services.common.storage.s3_answers import is_digest, lost_attributes
-from services.common.storage.s3_requests import FOREIGN, Requests, Way
+from services.common.storage.s3_requests import FOREIGN, Requests, WriteOptions
 
 _WAYS = (
-    Way("overwrite"),
-    Way("overwrite", has_checksum=False),
+    WriteOptions("overwrite"),
+    WriteOptions("overwrite", has_checksum=False),
     # A policy may let nobody write without the condition.
-    Way("create"),
-    Way("create", has_checksum=False),
+    WriteOptions("create"),
+    WriteOptions("create", has_checksum=False),
 )
 _PASSING = frozenset({"unreachable", "timeout", "throttled", "server_error", "conflict", "no_credentials"})
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ProbeResult:
     """What a probe has shown.
 
     Attributes:
@@ -29,13 +29,13 @@ class Findings:
         lost: what the server does not keep of an object's metadata.
     """
 
-    way: Way
+    way: WriteOptions
     is_tag_digest: bool
     is_readable: bool
     lost: Sequence[str]
 
 
-async def probe(requests: Requests) -> Findings:
+async def probe(requests: Requests) -> ProbeResult:
     """Write the probe in the best way that the server takes, and read it back.
 
     Raises:
@@ -46,10 +46,10 @@ async def probe(requests: Requests) -> Findings:
     if way.mode == "overwrite" and await _is_condition_honoured(requests, replace(way, mode="create")):
         way = replace(way, mode="create")
     found = await _read_back(requests, is_tag_digest=is_tag_digest)
-    return Findings(way, is_tag_digest, found is not None, _lost(found) if found is not None else ())
+    return ProbeResult(way, is_tag_digest, found is not None, _lost(found) if found is not None else ())
 
 
-async def _find_way(requests: Requests) -> tuple[Way, str | None]:
+async def _find_way(requests: Requests) -> tuple[WriteOptions, str | None]:
     """Return the first way that the server takes, with the ETag that it gave."""
     first: Exception | None = None
     for way in _WAYS:
@@ -65,7 +65,9 @@ async def _find_way(requests: Requests) -> tuple[Way, str | None]:
     raise first
 
 
-async def _best_after_all(requests: Requests, way: Way, e_tag: str | None) -> tuple[Way, str | None]:
+async def _best_after_all(
+    requests: Requests, way: WriteOptions, e_tag: str | None
+) -> tuple[WriteOptions, str | None]:
     """Ask for the best way again: what refused it may have been a passing trouble."""
     try:
         return _WAYS[0], await _write(requests, _WAYS[0])
@@ -73,7 +75,7 @@ async def _best_after_all(requests: Requests, way: Way, e_tag: str | None) -> tu
         return way, e_tag
 
 
-async def _write(requests: Requests, way: Way) -> str | None:
+async def _write(requests: Requests, way: WriteOptions) -> str | None:
     try:
         return (await requests.put(PROBE, way))["e_tag"]
     except FOREIGN as error:
@@ -83,7 +85,7 @@ async def _write(requests: Requests, way: Way) -> str | None:
         raise
 
 
-async def _is_condition_honoured(requests: Requests, way: Way) -> bool:
+async def _is_condition_honoured(requests: Requests, way: WriteOptions) -> bool:
     """Say whether the server refuses to create what is there already.
 
     Many refuse the condition itself, each with a status of its own.

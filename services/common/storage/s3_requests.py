@@ -13,10 +13,10 @@ from obstore.store import S3Store as Client
 from services.common.storage import s3_errors
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
-from services.common.storage.s3_answers import Answer
+from services.common.storage.s3_answers import HttpAnswer
 from services.common.storage.s3_client import Clients, S3Settings
-from services.common.storage.s3_credentials import CredentialKeeper, Keys
-from services.common.storage.s3_signed import Place, Write, first_folders, look
+from services.common.storage.s3_credentials import AccessKeys, CredentialKeeper
+from services.common.storage.s3_signed import ListedFolder, Write, first_folders, send_write
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta, PutResult
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class WriteOptions:
     """How objects are written, after what the server takes.
 
     Attributes:
@@ -60,7 +60,7 @@ class Requests:
         """Stop what goes on in the background."""
         await self._credentials.close()
 
-    async def put(self, item: StoredObject, way: Way) -> "PutResult":
+    async def put(self, item: StoredObject, way: WriteOptions) -> "PutResult":
         """Write an object; return what the server says of it."""
 
         async def send(client: Client) -> "PutResult":
@@ -153,7 +153,7 @@ class Requests:
         return self._clients.get(await self._current(), has_checksum=False)
 
     async def first_folders(self, folder: str, after: str, most: int) -> list[str] | None:
-        """Return the names of the first folders in a folder; see `s3_folders.first_folders`."""
+        """Return the names of the first folders in a folder; see `s3_signed.first_folders`."""
         keys = await self._current()
         signed = await obstore.sign_async(
             self._clients.get(keys, has_checksum=False), "GET", "a", timedelta(minutes=1)
@@ -161,10 +161,10 @@ class Requests:
         prefix = "".join(f"{part}/" for part in f"{self._prefix}/{folder}".split("/") if part)
         own_parts = sum(1 for part in self._prefix.split("/") if part)
         bucket = signed.partition("?")[0].rsplit("/", 1 + own_parts)[0]
-        place = Place(f"{bucket}/", self._clients.region, prefix)
+        place = ListedFolder(f"{bucket}/", self._clients.region, prefix)
         return await first_folders(place, keys, self._access.timeout_s, after=after, most=most)
 
-    async def look(self, item: StoredObject, way: Way) -> Answer | None:
+    async def put_with_answer(self, item: StoredObject, way: WriteOptions) -> HttpAnswer | None:
         """Write an object and return the answer with all that obstore keeps to itself, if one comes.
 
         Raises:
@@ -176,7 +176,7 @@ class Requests:
         condition = {"If-None-Match": "*"} if way.mode == "create" else {}
         headers = {**self._access.encryption.headers(), **condition}
         write = Write(url.partition("?")[0], item, self._clients.region, headers, way.has_checksum)
-        return await look(write, keys, self._access.timeout_s)
+        return await send_write(write, keys, self._access.timeout_s)
 
     def detail(self, error: Exception) -> str:
         """Return what an error says, without secrets."""
@@ -210,7 +210,7 @@ class Requests:
             self._secrets = newer.secrets
         return await request(self._clients.get(newer, has_checksum=has_checksum))
 
-    async def _current(self) -> Keys:
+    async def _current(self) -> AccessKeys:
         keys = await self._credentials.current()
         self._secrets = keys.secrets
         return keys

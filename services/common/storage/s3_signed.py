@@ -24,8 +24,8 @@ from yarl import URL
 
 from services.common.errors import FaceferryError
 from services.common.storage.objects import StoredObject
-from services.common.storage.s3_answers import Answer
-from services.common.storage.s3_credentials import Keys
+from services.common.storage.s3_answers import HttpAnswer
+from services.common.storage.s3_credentials import AccessKeys
 
 _START_BYTES = 16_384
 
@@ -49,7 +49,7 @@ class Write:
     has_checksum: bool
 
 
-async def look(write: Write, keys: Keys, timeout_s: float) -> Answer | None:
+async def send_write(write: Write, keys: AccessKeys, timeout_s: float) -> HttpAnswer | None:
     """Send a write and return the answer, or None where there is none, or only the beginning of one.
 
     Raises:
@@ -69,18 +69,18 @@ async def look(write: Write, keys: Keys, timeout_s: float) -> Answer | None:
         ):
             headers = {name.lower(): value for name, value in answer.headers.items()}
             start = await _start(answer)
-            return Answer(answer.status, headers, start.decode(errors="replace"))
+            return HttpAnswer(answer.status, headers, start.decode(errors="replace"))
     except aiohttp.ClientResponseError as error:
-        raise Cut("no HTTP") from error
+        raise IncompleteAnswer("no HTTP") from error
     except aiohttp.ServerDisconnectedError as error:
         if not isinstance(error.message, str):
-            raise Cut("ended within its headers") from error
+            raise IncompleteAnswer("ended within its headers") from error
         return None
     except (aiohttp.ClientError, TimeoutError, OSError):
         return None
 
 
-class Cut(FaceferryError):
+class IncompleteAnswer(FaceferryError):
     """What came is not an answer, or not a whole one."""
 
 
@@ -98,7 +98,7 @@ async def _start(answer: aiohttp.ClientResponse) -> bytes:
         return b""  # cut short; what counts is in the headers
 
 
-def _signed_headers(write: Write, keys: Keys) -> dict[str, str]:
+def _signed_headers(write: Write, keys: AccessKeys) -> dict[str, str]:
     item = write.item
     headers = {
         "Content-Type": item.content_type,
@@ -120,7 +120,7 @@ _IS_ENCODED = re.compile(r"<EncodingType>\s*url\s*</EncodingType>")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListedFolder:
     """Where is listed.
 
     Attributes:
@@ -135,7 +135,7 @@ class Place:
 
 
 async def first_folders(
-    place: Place, keys: Keys, timeout_s: float, *, after: str, most: int
+    place: ListedFolder, keys: AccessKeys, timeout_s: float, *, after: str, most: int
 ) -> list[str] | None:
     """Return the names of the first folders behind a name, by one request, or None where it brings none.
 
@@ -165,7 +165,7 @@ async def first_folders(
     return [name for name in names if name > after][:most]
 
 
-async def _ask(url: str, region: str, keys: Keys, timeout_s: float) -> str | None:
+async def _ask(url: str, region: str, keys: AccessKeys, timeout_s: float) -> str | None:
     request = AWSRequest("GET", url)
     credentials = Credentials(keys.access_key_id, keys.secret_access_key, keys.token)
     S3SigV4Auth(credentials, "s3", region).add_auth(request)

@@ -7,7 +7,7 @@ read out of its pages then may be what was erased.
 import os
 from pathlib import Path
 
-from services.common.erasure.entries import Entry, Verify, read
+from services.common.erasure.entries import LogEntry, Verify, read
 from services.common.erasure.reports import Report, read_report, write_report
 from services.common.errors import Refused
 from services.common.runtime.files import private, sync_folder
@@ -35,17 +35,17 @@ class OrderBook:
     def __init__(self, folder: Path, device: str, verify: Verify) -> None:
         self.device = device
         self._path = folder / ORDERS
-        self.orders: dict[str, Entry] = {}
+        self.orders: dict[str, LogEntry] = {}
         self.reports: dict[str, Report] = {}
         for line in self._path.read_bytes().split(b"\n") if self._path.exists() else []:
             self._take(line, verify)
 
     @property
-    def unfinished(self) -> list[Entry]:
+    def unfinished(self) -> list[LogEntry]:
         """The orders that were not carried out yet."""
         return [order for name, order in self.orders.items() if name not in self.reports]
 
-    def add(self, order: Entry) -> None:
+    def add(self, order: LogEntry) -> None:
         """Remember an order; it is on the disk when this returns.
 
         Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from services.common.erasure.entries import Entry
+from services.common.erasure.entries import LogEntry
 from services.common.erasure.reports import Report
 from services.forward.spool.backlog import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
@@ -73,7 +73,7 @@ class Erase:
         gone: how many went so far, by where they were.
     """
 
-    order: Entry
+    order: LogEntry
     is_again: bool = False
     gone: Counter[str] = field(default_factory=Counter)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import structlog
 
 from services.common.parquet import tables
-from services.common.parquet.tables import Group
+from services.common.parquet.tables import RowGroup
 from services.common.parquet.thrift import BadParquet
 from services.common.storage.index import rows
 from services.common.storage.index.rows import IndexFile, Row
-from services.common.storage.objects import Files
+from services.common.storage.objects import FileStore
 
 WHOLE_BYTES = 512 * 1024
 """A file up to this size is read by one request; of a larger one its end is read, and the groups wanted."""
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class IdRange:
     """Ids between two bounds, neither of them included; `""` for no bound."""
 
     after: str = ""
@@ -37,7 +37,7 @@ class Span:
         return (not self.before or first < self.before) and (not self.after or f"{last}~" > self.after)
 
 
-async def read_all(files: Files, file: IndexFile) -> list[Row]:
+async def read_all(files: FileStore, file: IndexFile) -> list[Row]:
     """Return all rows of a file. One that is none of ours has none: it is passed over, and that said.
 
     Raises:
@@ -51,7 +51,9 @@ async def read_all(files: Files, file: IndexFile) -> list[Row]:
         return []
 
 
-async def read_some(files: Files, file: IndexFile, span: Span, count: int, *, from_end: bool) -> list[Row]:
+async def read_some(
+    files: FileStore, file: IndexFile, span: IdRange, count: int, *, from_end: bool
+) -> list[Row]:
     """Return the first or the last rows of a file within bounds, in order; see `read_all`.
 
     Args:
@@ -71,8 +73,8 @@ async def read_some(files: Files, file: IndexFile, span: Span, count: int, *, fr
         return []
 
 
-async def _some(files: Files, file: IndexFile, span: Span, count: int, *, from_end: bool) -> list[Row]:
-    part = await _Part.of(files, file)
+async def _some(files: FileStore, file: IndexFile, span: IdRange, count: int, *, from_end: bool) -> list[Row]:
+    part = await _PartlyRead.of(files, file)
     found: list[Row] = []
     groups = [group for group in part.groups if span.meets(*_bounds(group))]
     for group in reversed(groups) if from_end else groups:
@@ -87,7 +89,7 @@ async def _some(files: Files, file: IndexFile, span: Span, count: int, *, from_e
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _PartlyRead:
     """A file of which so much has been read: its end, or all of it.
 
     Attributes:
@@ -98,14 +100,14 @@ class _Part:
         offset: where they begin.
     """
 
-    files: Files
+    files: FileStore
     file: IndexFile
-    groups: list[Group]
+    groups: list[RowGroup]
     held: bytes
     offset: int
 
     @classmethod
-    async def of(cls, files: Files, file: IndexFile) -> "_Part":
+    async def of(cls, files: FileStore, file: IndexFile) -> "_PartlyRead":
         """Read a file's footer, and all else where that is little."""
         size = file.size_bytes
         offset = 0 if size <= WHOLE_BYTES else size - END_BYTES
@@ -115,7 +117,7 @@ class _Part:
             held = await files.fetch(file.key, offset, size)
         return cls(files, file, tables.read_footer(held), held, offset)
 
-    async def data(self, group: Group) -> tuple[bytes, int]:
+    async def data(self, group: RowGroup) -> tuple[bytes, int]:
         """Return bytes that hold a group, and where they begin."""
         if group.start >= self.offset:
             return self.held, self.offset
@@ -126,20 +128,20 @@ def _say_bad(file: IndexFile, error: BadParquet) -> None:
     log.warning("index.bad_file", key=file.key, detail=str(error))
 
 
-def _bounds(group: Group) -> tuple[str, str]:
+def _bounds(group: RowGroup) -> tuple[str, str]:
     try:
         return group.first["id"].decode(), group.last["id"].decode()
     except (KeyError, UnicodeDecodeError) as error:
         raise BadParquet("a group does not say between which ids it lies") from error
 
 
-def newest_first(files: Iterable[IndexFile], span: Span) -> list[IndexFile]:
+def newest_first(files: Iterable[IndexFile], span: IdRange) -> list[IndexFile]:
     """Return those files that may have something within bounds, those that end last first."""
     met = (file for file in files if span.meets(file.first, file.last))
     return sorted(met, key=lambda file: file.last, reverse=True)
 
 
-def oldest_first(files: Iterable[IndexFile], span: Span) -> list[IndexFile]:
+def oldest_first(files: Iterable[IndexFile], span: IdRange) -> list[IndexFile]:
     """Return those files that may have something within bounds, those that begin first first."""
     met = (file for file in files if span.meets(file.first, file.last))
     return sorted(met, key=lambda file: file.first)

@@ -10,12 +10,12 @@ from itertools import takewhile
 from services.common.parquet import tables
 from services.common.runtime.queues import Turns
 from services.common.storage.index import rows
-from services.common.storage.index.files import Span, newest_first, oldest_first, read_all, read_some
-from services.common.storage.index.rows import Hour, IndexFile, Row, tidied
-from services.common.storage.objects import Files, NoSuchObject, StoreUnavailable
+from services.common.storage.index.files import IdRange, newest_first, oldest_first, read_all, read_some
+from services.common.storage.index.rows import Hour, IndexFile, Row, sorted_unique
+from services.common.storage.objects import FileStore, NoSuchObject, StoreUnavailable
 
 
-class Stock:
+class RowBuffer:
     """Rows by the hour, packed: a day of a large fleet has millions, and they come device by device."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Stock:
         unpacked = [
             row for body in packed for group in tables.read_footer(body) for row in rows.decode(group, body)
         ]
-        return rows.tidied([*unpacked, *self._open.pop(hour, [])])
+        return rows.sorted_unique([*unpacked, *self._open.pop(hour, [])])
 
 
 READS_AT_A_TIME = 16
@@ -60,7 +60,7 @@ class Index:
         files: the store.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: FileStore) -> None:
         self._files = files
         self._turns = Turns(READS_AT_A_TIME)
 
@@ -81,7 +81,7 @@ class Index:
 
     async def latest(self, day: date, before: str, count: int) -> list[Row]:
         """Return the last faces of a day before an id or a time (`""`: its end), newest first."""
-        span = Span(before=before)
+        span = IdRange(before=before)
         found: list[Row] = []
         for hour in reversed(await self.hours(day)):
             if len(found) >= count:
@@ -93,7 +93,7 @@ class Index:
 
     async def earliest(self, day: date, after: str, count: int) -> list[Row]:
         """Return the first faces of a day behind an id or a time, oldest first."""
-        span = Span(after=after)
+        span = IdRange(after=after)
         found: list[Row] = []
         for hour in await self.hours(day):
             if len(found) >= count:
@@ -111,7 +111,7 @@ class Index:
         """
         for hour in reversed(await self.hours(day)):
             before = ""
-            while some := await self._within(hour, Span(before=before), at_once, from_end=True):
+            while some := await self._within(hour, IdRange(before=before), at_once, from_end=True):
                 for row in reversed(some):
                     yield row
                 before = some[0].id
@@ -125,7 +125,7 @@ class Index:
 
         async def all_of(files: list[IndexFile]) -> list[Row]:
             found = await self._turns.each(files, partial(read_all, self._files))
-            return tidied(row for some in found for row in some)
+            return sorted_unique(row for some in found for row in some)
 
         return await self._looked(hour, all_of)
 
@@ -139,14 +139,14 @@ class Index:
             counts[int(file.first[9:11])] += file.count
         return counts
 
-    async def _within(self, hour: Hour, span: Span, count: int, *, from_end: bool) -> list[Row]:
+    async def _within(self, hour: Hour, span: IdRange, count: int, *, from_end: bool) -> list[Row]:
         """Return the first or last faces of an hour within bounds, oldest first."""
         order = newest_first if from_end else oldest_first
         return await self._looked(
             hour, lambda files: self._edge(order(files, span), span, count, from_end=from_end)
         )
 
-    async def _edge(self, files: list[IndexFile], span: Span, count: int, *, from_end: bool) -> list[Row]:
+    async def _edge(self, files: list[IndexFile], span: IdRange, count: int, *, from_end: bool) -> list[Row]:
         """Return the first or last faces of files in that order within bounds, oldest first."""
         read = partial(read_some, self._files, span=span, count=count, from_end=from_end)
         found: list[Row] = []
@@ -156,7 +156,7 @@ class Index:
                 files = list(takewhile(partial(_reaches, edge, from_end=from_end), files))
             some = _enough(files, count)
             read_now = await self._turns.each(some, read)
-            found = tidied([*found, *(row for each in read_now for row in each)])
+            found = sorted_unique([*found, *(row for each in read_now for row in each)])
             files = files[len(some) :]
         return found[-count:] if from_end else found[:count]
 
@@ -194,7 +194,7 @@ def _enough(files: list[IndexFile], count: int) -> list[IndexFile]:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RowQuery:
     """Which faces are asked for: all that agree with what is named.
 
     Attributes:
@@ -224,7 +224,7 @@ class Wanted:
         return (self.first or date.min) <= day <= (self.last or date.max)
 
 
-async def find(files: Files, wanted: Wanted) -> AsyncIterator[Row]:
+async def find(files: FileStore, wanted: RowQuery) -> AsyncIterator[Row]:
     """Yield everything that the index knows of what is wanted, the oldest first, each face once.
 
     All of the days is read. The index may lag, and of a face that is not `known` it cannot tell the visit:

@@ -11,10 +11,10 @@ from datetime import date
 from services.common.runtime.queues import Turns
 from services.common.storage.index import rows
 from services.common.storage.index.files import read_all
-from services.common.storage.index.reading import READS_AT_A_TIME, Index, Stock
+from services.common.storage.index.reading import READS_AT_A_TIME, Index, RowBuffer
 from services.common.storage.index.rows import Hour, IndexFile, Row
 from services.common.storage.keys import day_folder, parse_key
-from services.common.storage.objects import Files, NoSuchObject, WholeStore
+from services.common.storage.objects import FileStore, NoSuchObject, WholeStore
 
 REMOVED_AT_A_TIME = 16
 ASKED_AT_ONCE = 1_024
@@ -49,7 +49,7 @@ class Repaired:
         )
 
 
-async def tidy(files: Files, day: date) -> Repaired:
+async def tidy(files: FileStore, day: date) -> Repaired:
     """Make one file of each hour's of a day. The keys are not looked at."""
     done = Repaired()
     for held in (await _held(Index(files), day)).values():
@@ -72,18 +72,18 @@ async def repair(store: WholeStore, day: date, *, is_trusted: bool = True, may_a
     """
     # What the index says was stored before now: a listing from now on shows it, unless it was removed.
     held = await _held(Index(store), day)
-    stock = Stock()
+    buffer = RowBuffer()
     async for row in _stored(store, day):
-        stock.add(row)
+        buffer.add(row)
     done = Repaired()
-    for hour in sorted({*held, *stock.hours}):
+    for hour in sorted({*held, *buffer.hours}):
         done += await _repair_hour(
-            store, held.get(hour, []), stock.take(hour), is_trusted=is_trusted, may_ask=may_ask
+            store, held.get(hour, []), buffer.take(hour), is_trusted=is_trusted, may_ask=may_ask
         )
     return done
 
 
-async def leave_out(files: Files, hour: Hour, ids: Collection[str]) -> Repaired:
+async def leave_out(files: FileStore, hour: Hour, ids: Collection[str]) -> Repaired:
     """Take faces out of an hour of the index, as when they are erased.
 
     What a store has not written yet it still writes: see `repairs`.
@@ -111,9 +111,9 @@ async def _repair_hour(
     return await _rewrite(store, held, right) + changes
 
 
-async def _rewrite(files: Files, held: Sequence[IndexFile], right: Iterable[Row]) -> Repaired:
+async def _rewrite(files: FileStore, held: Sequence[IndexFile], right: Iterable[Row]) -> Repaired:
     """Have one file of rows of one hour in place of those there are."""
-    in_order = rows.tidied(right)
+    in_order = rows.sorted_unique(right)
     new_key = ""
     if in_order:
         body = rows.encode(in_order)
@@ -129,7 +129,7 @@ async def _held(index: Index, day: date) -> dict[Hour, list[IndexFile]]:
     return {hour: await index.files(hour.folder) for hour in await index.hours(day)}
 
 
-async def _rows(files: Files, held: Sequence[IndexFile]) -> list[Row]:
+async def _rows(files: FileStore, held: Sequence[IndexFile]) -> list[Row]:
     """Return the rows of files. Where one is gone somebody else repairs: what is left out is added again."""
 
     async def those_of(file: IndexFile) -> list[Row]:
@@ -139,7 +139,7 @@ async def _rows(files: Files, held: Sequence[IndexFile]) -> list[Row]:
             return []
 
     found = await Turns(READS_AT_A_TIME).each(held, those_of)
-    return rows.tidied(row for some in found for row in some)
+    return rows.sorted_unique(row for some in found for row in some)
 
 
 async def _stored(store: WholeStore, day: date) -> AsyncIterator[Row]:
@@ -160,7 +160,7 @@ async def _asked(store: WholeStore, found: Sequence[Row]) -> AsyncIterator[Row]:
 
     async def ask(row: Row) -> Row:
         try:
-            return row.knowing(await store.about(str(row.key)))
+            return row.with_metadata(await store.about(str(row.key)))
         except NoSuchObject:
             return row
 

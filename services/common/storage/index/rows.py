@@ -82,9 +82,9 @@ class Row(NamedTuple):
         """
         time = (key.time - times.EPOCH) // _MICROSECOND
         row = cls(key.id, time, *key.source, key.content_type, size_bytes)
-        return row if metadata is None else row.knowing(metadata)
+        return row if metadata is None else row.with_metadata(metadata)
 
-    def knowing(self, metadata: Mapping[str, str]) -> Self:
+    def with_metadata(self, metadata: Mapping[str, str]) -> Self:
         """Return the row with what the object says of itself."""
         visit, shot, quality = part_in(metadata) or (None, None, None)
         score = metadata.get("score", "")
@@ -112,10 +112,10 @@ def encode(rows: Iterable[Row]) -> bytes:
 
     The same faces give the same bytes.
     """
-    return tables.write(COLUMNS, tidied(rows), GROUP_ROWS, MAKER)
+    return tables.write(COLUMNS, sorted_unique(rows), GROUP_ROWS, MAKER)
 
 
-def tidied(rows: Iterable[Row]) -> list[Row]:
+def sorted_unique(rows: Iterable[Row]) -> list[Row]:
     """Return rows by their ids, each face once; of two of one face the one of which more is known."""
     by_id: dict[str, Row] = {}
     for row in rows:
@@ -125,7 +125,7 @@ def tidied(rows: Iterable[Row]) -> list[Row]:
 
 
 def decode(
-    group: tables.Group, data: bytes, offset: int = 0, *, at: Sequence[int] | None = None
+    group: tables.RowGroup, data: bytes, offset: int = 0, *, at: Sequence[int] | None = None
 ) -> list[Row]:
     """Return the rows of a group.
 
@@ -144,7 +144,7 @@ def decode(
     return [_checked(Row(*values)) for values in zip(*columns, strict=True)]
 
 
-def ids(group: tables.Group, data: bytes, offset: int = 0) -> list[str]:
+def ids(group: tables.RowGroup, data: bytes, offset: int = 0) -> list[str]:
     """Return the ids in a group; see `decode`.
 
     Raises:

@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from services.common.erasure.selection import ERASED, Selection
-from services.common.notify import letters
-from services.common.notify.letters import Letter
+from services.common.notify import notifications
+from services.common.notify.notifications import Notification
 from services.common.runtime.metrics import Drops
 from services.common.runtime.queues import Backoff
 from services.common.runtime.queues import News as Reasons
@@ -36,7 +36,7 @@ _ROUNDING_S = 1e-6
 """What is left to wait by then may never come to nothing, for it is added up of ever smaller parts."""
 
 
-class Pile:
+class NotificationQueue:
     """A bounded pile, from which no more are taken a minute than the receiver is to get.
 
     Args:
@@ -44,7 +44,7 @@ class Pile:
     """
 
     def __init__(self, per_minute: int) -> None:
-        self._letters: deque[Letter] = deque()
+        self._notifications: deque[Notification] = deque()
         self._per_s = per_minute / 60.0
         self._most = float(per_minute)
         self._allowed = self._most
@@ -53,14 +53,14 @@ class Pile:
         self._backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._notifications)
 
-    def add(self, letter: Letter) -> Letter | None:
+    def add(self, notification: Notification) -> Notification | None:
         """Put a message behind the others; return the oldest one if it had to go for it."""
-        self._letters.append(letter)
-        return self._letters.popleft() if len(self._letters) > MOST else None
+        self._notifications.append(notification)
+        return self._notifications.popleft() if len(self._notifications) > MOST else None
 
-    def next(self, now_s: float) -> Letter | float | None:
+    def next(self, now_s: float) -> Notification | float | None:
         """Return the message that may go now, how long to wait until one may, or None if there is none.
 
         Args:
@@ -69,23 +69,23 @@ class Pile:
         gained = max(0.0, now_s - self._at_s) * self._per_s
         self._allowed = min(self._most, self._allowed + gained)
         self._at_s = now_s
-        if not self._letters:
+        if not self._notifications:
             return None
         wait_s = max(self._not_before_s - now_s, (1.0 - self._allowed) / self._per_s)
-        return max(wait_s, LEAST_WAIT_S) if wait_s > _ROUNDING_S else self._letters[0]
+        return max(wait_s, LEAST_WAIT_S) if wait_s > _ROUNDING_S else self._notifications[0]
 
-    def done(self, letter: Letter) -> None:
+    def done(self, notification: Notification) -> None:
         """Note that a message has arrived, or never will, and goes."""
         self._backoff.reset()
         self._allowed -= 1.0
-        if letter in self._letters:
-            self._letters.remove(letter)
+        if notification in self._notifications:
+            self._notifications.remove(notification)
 
-    def drop(self, is_unwanted: Callable[[Letter], bool]) -> list[Letter]:
+    def drop(self, is_unwanted: Callable[[Notification], bool]) -> list[Notification]:
         """Take messages out that are not to go out any more; return them."""
-        dropped = [letter for letter in self._letters if is_unwanted(letter)]
-        for letter in dropped:
-            self._letters.remove(letter)
+        dropped = [notification for notification in self._notifications if is_unwanted(notification)]
+        for notification in dropped:
+            self._notifications.remove(notification)
         return dropped
 
     def failed(self, now_s: float, retry_after_s: float | None) -> None:
@@ -107,13 +107,13 @@ log = structlog.get_logger()
 _drops = Drops(NOTIFY_DROPPED, "notify.message_not_sent")
 
 
-class Messenger:
+class Notifier:
     """Tells somebody that somebody came.
 
     A receiver that is away costs no face and no more memory than the pile has room for.
 
     Args:
-        url: where to; see `letters.check_url`.
+        url: where to; see `notifications.check_url`.
         secret: with which messages are signed, if any.
         per_minute: how many of them, at most.
         is_erased: says whether a face, by its camera, its id and its visit, was erased before it was told of.
@@ -130,73 +130,79 @@ class Messenger:
         self._is_erased = is_erased
         self._url = url
         self._secret = secret
-        self._pile = Pile(per_minute)
+        self._queue = NotificationQueue(per_minute)
         self._wake = asyncio.Event()
         self._reasons = Reasons()
 
-    def post(self, letter: Letter) -> None:
+    def post(self, notification: Notification) -> None:
         """Take a message; never waits. At the bound the oldest goes."""
-        if (oldest := self._pile.add(letter)) is not None:
+        if (oldest := self._queue.add(notification)) is not None:
             _drops.count("too_many", visit=oldest.id)
-        NOTIFY_WAITING.set(len(self._pile))
+        NOTIFY_WAITING.set(len(self._queue))
         self._wake.set()
 
     def erase(self, selection: Selection) -> None:
         """Forget what was not sent yet of faces that are erased."""
-        self._forget(lambda letter: letter.face is not None and selection.takes(*letter.face, letter.id))
+        self._forget(
+            lambda notification: (
+                notification.face is not None and selection.takes(*notification.face, notification.id)
+            )
+        )
 
     async def run(self) -> None:
         """Send what there is, until cancelled."""
         async with _session() as session:
             while True:
                 self._wake.clear()
-                match self._pile.next(time.monotonic()):
-                    case Letter() as letter if letter.face and self._is_erased(*letter.face, letter.id):
-                        self._forget(letter.__eq__)
-                    case Letter() as letter:
-                        await self._send(session, letter)
+                match self._queue.next(time.monotonic()):
+                    case Notification() as notification if notification.face and self._is_erased(
+                        *notification.face, notification.id
+                    ):
+                        self._forget(notification.__eq__)
+                    case Notification() as notification:
+                        await self._send(session, notification)
                     case float() as wait_s:
                         await asyncio.sleep(wait_s)  # what comes meanwhile waits behind
                     case None:
                         await self._wake.wait()
 
-    def _forget(self, is_erased: Callable[[Letter], bool]) -> None:
-        for letter in self._pile.drop(is_erased):
-            _drops.count(ERASED, visit=letter.id)
-        NOTIFY_WAITING.set(len(self._pile))
+    def _forget(self, is_erased: Callable[[Notification], bool]) -> None:
+        for notification in self._queue.drop(is_erased):
+            _drops.count(ERASED, visit=notification.id)
+        NOTIFY_WAITING.set(len(self._queue))
 
-    async def _send(self, session: aiohttp.ClientSession, letter: Letter) -> None:
-        headers = dict(letter.headers)
-        if letter.is_signed and self._secret is not None:
-            headers |= letters.signature(letter, self._secret, int(time.time()))
+    async def _send(self, session: aiohttp.ClientSession, notification: Notification) -> None:
+        headers = dict(notification.headers)
+        if notification.is_signed and self._secret is not None:
+            headers |= notifications.signature(notification, self._secret, int(time.time()))
         try:
             async with session.post(
-                letter.url, data=letter.body, headers=headers, allow_redirects=False
+                notification.url, data=notification.body, headers=headers, allow_redirects=False
             ) as answer:
-                self._answered(letter, answer.status, _retry_after_s(answer.headers.get("Retry-After")))
+                self._answered(notification, answer.status, _retry_after_s(answer.headers.get("Retry-After")))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._failed(type(error).__name__, None)
 
-    def _answered(self, letter: Letter, status: int, retry_after_s: float | None) -> None:
+    def _answered(self, notification: Notification, status: int, retry_after_s: float | None) -> None:
         if status // 100 == 2:
             NOTIFY_SENT.inc()
             self._reasons.over()
-            self._pile.done(letter)
+            self._queue.done(notification)
         elif status // 100 == 5 or status in _TRY_AGAIN:
             self._failed(f"HTTP {status}", retry_after_s)
         else:
-            _drops.count("refused", visit=letter.id, to=letters.address(self._url), status=status)
-            self._pile.done(letter)
-        NOTIFY_WAITING.set(len(self._pile))
+            _drops.count("refused", visit=notification.id, to=notifications.address(self._url), status=status)
+            self._queue.done(notification)
+        NOTIFY_WAITING.set(len(self._queue))
 
     def _failed(self, why: str, retry_after_s: float | None) -> None:
         now_s = time.monotonic()
         NOTIFY_RETRIES.inc()
-        self._pile.failed(now_s, retry_after_s)
+        self._queue.failed(now_s, retry_after_s)
         # Never what the library says: it may name the whole address, which may be a secret.
         if self._reasons.is_news(why, now_s):
             log.warning(
-                "notify.message_waits", to=letters.address(self._url), why=why, waiting=len(self._pile)
+                "notify.message_waits", to=notifications.address(self._url), why=why, waiting=len(self._queue)
             )
 
 

@@ -28,7 +28,7 @@ _NO_SHELLS = frozenset({"nologin", "false", "sync", "halt", "shutdown", "true"})
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class RunPassword:
     """Where the password of a run is.
 
     Attributes:
@@ -73,7 +73,9 @@ class Keys:
         return found
 
 
-def neighbours(accounts: Iterable[pwd.struct_passwd] | None = None, own_uid: int | None = None) -> list[str]:
+def other_accounts(
+    accounts: Iterable[pwd.struct_passwd] | None = None, own_uid: int | None = None
+) -> list[str]:
     """Return the names of other people's accounts, in order; root's is none, for it may do everything anyway.
 
     Args:
@@ -82,10 +84,10 @@ def neighbours(accounts: Iterable[pwd.struct_passwd] | None = None, own_uid: int
     """
     listed = pwd.getpwall() if accounts is None else accounts
     own = os.getuid() if own_uid is None else own_uid
-    return sorted(account.pw_name for account in listed if account.pw_uid != own and _is_persons(account))
+    return sorted(account.pw_name for account in listed if account.pw_uid != own and _is_person(account))
 
 
-def _is_persons(account: pwd.struct_passwd) -> bool:
+def _is_person(account: pwd.struct_passwd) -> bool:
     has_shell = PurePath(account.pw_shell).name not in _NO_SHELLS
     return has_shell and account.pw_uid >= _FIRST_OF_PEOPLE and account.pw_uid != _NOBODY
 

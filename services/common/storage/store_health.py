@@ -6,7 +6,7 @@ from services.common.storage.objects import StoreUnavailable
 log = structlog.get_logger()
 
 
-class Standing:
+class StoreHealth:
     """Whether a store works, as `/readyz`, a gauge and the log say it: the log when that changes.
 
     Args:

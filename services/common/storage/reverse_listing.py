@@ -13,24 +13,24 @@ from typing import Protocol
 
 from services.common.errors import Refused
 from services.common.storage.keys import id_time
-from services.common.storage.objects import Entry
+from services.common.storage.objects import ListedObject
 from services.common.wire import times
 
 FIRST_SPAN = timedelta(minutes=15)
 """One answer of S3 (1,000 names) holds as much of a camera that sees 100,000 faces a day."""
 SHORTEST_SPAN = timedelta(milliseconds=1)
 """What is taken in less is taken as it is: it cannot be many."""
-WIDER = 8
+WIDEN_BY = 8
 """How much further a look back goes than the one before it, at most."""
 WANTED_AT_A_LOOK = 700
 MOST_AT_A_LOOK = 1_000
 """Names: one answer of S3. Where a span has more, only its later part is looked at."""
 
 
-class Forward(Protocol):
+class ForwardListing(Protocol):
     """Returns the first `count` entries between two names (see `ObjectStore.first`)."""
 
-    def __call__(self, count: int, *, after: str, before: str) -> Awaitable[list[Entry]]: ...  # noqa: D102
+    def __call__(self, count: int, *, after: str, before: str) -> Awaitable[list[ListedObject]]: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -38,18 +38,18 @@ class _Span:
     """Where is looked next: from `start` up to `end`, whose name is `bound`.
 
     Attributes:
-        crowd: a time from which on there may be much before `start`; nothing where nobody knows.
-        pace: in how long as many as a look holds were taken just before `crowd`.
+        busy_until: a time before `start` that many names are known to lie before; None if none is known.
+        pace: in how long as many as a look holds were taken just before `busy_until`.
     """
 
     start: datetime
     end: datetime
     bound: str
-    crowd: datetime | None = None
+    busy_until: datetime | None = None
     pace: timedelta = SHORTEST_SPAN
 
 
-async def backwards(forward: Forward, day: date, before: str) -> AsyncIterator[Entry]:
+async def reverse_entries(forward: ForwardListing, day: date, before: str) -> AsyncIterator[ListedObject]:
     """Yield the entries before a name, the last first.
 
     Args:
@@ -57,57 +57,57 @@ async def backwards(forward: Forward, day: date, before: str) -> AsyncIterator[E
         day: the day.
         before: `""` for no bound.
     """
-    dawn = times.midnight(day)
-    span = _first_span(dawn, before)
+    day_start = times.midnight(day)
+    span = _first_span(day_start, before)
     is_through = False
     while not is_through:
         # The first span of the day begins with the first name of all, whatever that is.
-        after = "" if span.start == dawn else times.compact(span.start)
+        after = "" if span.start == day_start else times.compact(span.start)
         most = MOST_AT_A_LOOK if span.end - span.start > SHORTEST_SPAN else sys.maxsize
         look = await forward(most, after=after, before=span.bound)
         if len(look) == most:
-            if _is_closer(span, look):
+            if _narrow(span, look):
                 continue
             look = await forward(sys.maxsize, after=after, before=span.bound)
         for entry in reversed(look):
             yield entry
-        is_through = span.start == dawn
-        _step_back(span, dawn, len(look))
+        is_through = span.start == day_start
+        _step_back(span, day_start, len(look))
 
 
-def _first_span(dawn: datetime, before: str) -> _Span:
+def _first_span(day_start: datetime, before: str) -> _Span:
     # To the microsecond, for the last day of all has no day after it.
-    end = dawn + timedelta(days=1, microseconds=-1)
+    end = day_start + timedelta(days=1, microseconds=-1)
     with suppress(Refused):  # a bound that is no time bounds the names alone
         end = min(end, id_time(before)) if before else end
-    return _Span(max(dawn, end - FIRST_SPAN), end, before)
+    return _Span(max(day_start, end - FIRST_SPAN), end, before)
 
 
-def _is_closer(span: _Span, look: list[Entry]) -> bool:
+def _narrow(span: _Span, look: list[ListedObject]) -> bool:
     """Begin nearer to the end, for there is more behind what was read; say whether that was possible."""
-    first, crowd = _time_of(look[0]), _time_of(look[-1])
-    if first is None or crowd is None or not span.start <= first <= crowd < span.end:
+    first, busy_until = _time_of(look[0]), _time_of(look[-1])
+    if first is None or busy_until is None or not span.start <= first <= busy_until < span.end:
         return False  # those are no faces of that day
-    span.crowd, span.pace = crowd, crowd - first
-    span.start = crowd + (span.end - crowd) / 2
+    span.busy_until, span.pace = busy_until, busy_until - first
+    span.start = busy_until + (span.end - busy_until) / 2
     return True
 
 
-def _step_back(span: _Span, dawn: datetime, count: int) -> None:
+def _step_back(span: _Span, day_start: datetime, count: int) -> None:
     """Go on before what was read, which was so many."""
-    breadth = (span.end - span.start) * (min(WIDER, WANTED_AT_A_LOOK / count) if count else WIDER)
+    breadth = (span.end - span.start) * (min(WIDEN_BY, WANTED_AT_A_LOOK / count) if count else WIDEN_BY)
     begun = times.compact(span.start)
     # A bound that is no time may lie before the day's every name.
     span.end, span.bound = span.start, min(begun, span.bound or begun)
-    if span.crowd is None or span.crowd >= span.end:
-        span.start, span.crowd = max(dawn, span.end - max(breadth, SHORTEST_SPAN)), None
-    elif span.end - span.crowd > max(span.pace, SHORTEST_SPAN):
-        span.start = span.crowd + (span.end - span.crowd) / 2
+    if span.busy_until is None or span.busy_until >= span.end:
+        span.start, span.busy_until = max(day_start, span.end - max(breadth, SHORTEST_SPAN)), None
+    elif span.end - span.busy_until > max(span.pace, SHORTEST_SPAN):
+        span.start = span.busy_until + (span.end - span.busy_until) / 2
     else:
-        span.start, span.crowd = span.crowd, None
+        span.start, span.busy_until = span.busy_until, None
 
 
-def _time_of(entry: Entry) -> datetime | None:
+def _time_of(entry: ListedObject) -> datetime | None:
     try:
         return id_time(entry.key.rpartition("/")[2])
     except Refused:

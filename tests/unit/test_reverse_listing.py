@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.storage import backwards as module
-from services.common.storage.backwards import backwards
-from services.common.storage.objects import Entry
+from services.common.storage import reverse_listing as module
+from services.common.storage.objects import ListedObject
+from services.common.storage.reverse_listing import reverse_entries
 from services.common.wire import times
 
 DAY = date(2026, 3, 14)
@@ -35,17 +35,17 @@ class Listing:
         self.requests = 0
         self.read = 0
 
-    async def first(self, count: int, *, after: str, before: str) -> list[Entry]:
+    async def first(self, count: int, *, after: str, before: str) -> list[ListedObject]:
         start = bisect.bisect_right(self.names, after) if after else 0
         end = bisect.bisect_left(self.names, before) if before else len(self.names)
-        found = [Entry(f"{FOLDER}/{each}", 1) for each in self.names[start:end][:count]]
+        found = [ListedObject(f"{FOLDER}/{each}", 1) for each in self.names[start:end][:count]]
         self.requests += 1 + len(found) // 1_000
         self.read += len(found)
         return found
 
     async def last(self, count: int, before: str = "") -> list[str]:
         found: list[str] = []
-        async for entry in backwards(self.first, DAY, before):
+        async for entry in reverse_entries(self.first, DAY, before):
             found.append(entry.key.rpartition("/")[2])
             if len(found) == count:
                 break

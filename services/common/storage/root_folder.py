@@ -23,12 +23,12 @@ MARK = f"{files.OWN}/store"
 """It is JSON, and its name does not say so: whoever asks for `**/*.json` wants faces."""
 FORMER_MARK = f"{MARK}.json"
 GONE = frozenset({"removed", "changed"})
-"""Reasons that `Ground.settle` may repair."""
+"""Reasons that `RootFolder.settle` may repair."""
 
 log = structlog.get_logger()
 
 
-class Ground:
+class RootFolder:
     """Finds a store's folder and vouches for it, each time anew.
 
     Args:
@@ -45,7 +45,7 @@ class Ground:
         self._mark_at: tuple[int, int, int] | None = None
         self._mounted_at = Path("/")
 
-    def settle(self) -> None:
+    def locate(self) -> None:
         """Find the store, or make one where that is right.
 
         It is right wherever no file system is missing: neither one that `/etc/fstab` names nor the one that
@@ -85,7 +85,7 @@ class Ground:
             StoreUnavailable: `not_mounted`, `removed`, or `changed`: another folder lies at the path.
         """
         if self._mark is None:
-            self.settle()
+            self.locate()
         try:
             root = os.open(self._path, files.OPEN_FOLDER)
         except FileNotFoundError as error:

@@ -12,7 +12,7 @@ RESTART_PAUSE_S = 0.5
 
 
 @contextlib.asynccontextmanager
-async def leashed() -> AsyncIterator[str]:
+async def guarded_processes() -> AsyncIterator[str]:
     """Mark all that this process starts within the context; none of it outlives the context, or this process.
 
     Whatever ends this process, SIGKILL included: another one watches it, and ends what carries the mark. The
@@ -20,7 +20,7 @@ async def leashed() -> AsyncIterator[str]:
     """
     mark, unmarked = new_mark(), dict(os.environ)
     watcher = await _watch(mark, unmarked)
-    watching = asyncio.create_task(_keep_watching(watcher, mark, unmarked), name="up.leash")
+    watching = asyncio.create_task(_keep_watching(watcher, mark, unmarked), name="up.process_guard")
     os.environ |= marked(unmarked, mark)
     try:
         yield mark

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 from services.common.storage import s3_errors
 from services.common.storage.objects import StoredObject, StoreUnavailable
-from services.common.storage.s3_answers import Trouble, is_digest, trouble_in
-from services.common.storage.s3_requests import Requests, Way
-from services.common.storage.s3_signed import Cut
+from services.common.storage.s3_answers import WriteFailure, failure_in, is_digest
+from services.common.storage.s3_requests import Requests, WriteOptions
+from services.common.storage.s3_signed import IncompleteAnswer
 
 LOOK_AGAIN_S = 10.0
 """Seconds for which what a look has shown is taken to be so still."""
 
 
-class Troubles:
+class WriteDiagnosis:
     """Understands the errors of writes to one bucket.
 
     obstore tells nothing of an answer's headers, nor of an answer that was cut off. There the write is done
@@ -28,7 +28,7 @@ class Troubles:
         self._requests = requests
         self._quiet_until = 0.0
         self._looked = asyncio.Lock()
-        self._seen: dict[str, tuple[float, Trouble]] = {}
+        self._seen: dict[str, tuple[float, WriteFailure]] = {}
 
     def check_quiet(self) -> None:
         """Return if the server may be asked for something.
@@ -41,7 +41,7 @@ class Troubles:
             told = f"the server has asked to be left alone for {left_s:.0f} s more"
             raise StoreUnavailable("throttled", told, left_s)
 
-    async def understand(self, error: Exception, item: StoredObject, way: Way) -> Trouble | None:
+    async def diagnose(self, error: Exception, item: StoredObject, way: WriteOptions) -> WriteFailure | None:
         """Return what an error means, or None where finding out has written the object.
 
         Args:
@@ -49,7 +49,7 @@ class Troubles:
             item: what was to be written; it may be written again.
             way: how.
         """
-        told = Trouble(s3_errors.reason(error), self._requests.detail(error))
+        told = WriteFailure(s3_errors.reason(error), self._requests.detail(error))
         is_cut = s3_errors.is_cut(error)
         if not (is_cut or s3_errors.is_hiding_headers(error)):
             return told
@@ -63,30 +63,30 @@ class Troubles:
                 self._remember(kind, looked)
             return looked
 
-    def _remember(self, kind: str, looked: Trouble) -> None:
+    def _remember(self, kind: str, looked: WriteFailure) -> None:
         """Spare those who meet the same trouble a look of their own, for a while."""
         now = time.monotonic()
         quiet_s = looked.retry_after_s
         self._quiet_until = max(self._quiet_until, now + (quiet_s or 0.0))
         self._seen[kind] = (now + (LOOK_AGAIN_S if quiet_s is None else max(quiet_s, 1.0)), looked)
 
-    async def _look(self, item: StoredObject, way: Way, told: Trouble) -> Trouble | None:
+    async def _look(self, item: StoredObject, way: WriteOptions, told: WriteFailure) -> WriteFailure | None:
         try:
-            answer = await self._requests.look(item, way)
-        except Cut as error:
-            return Trouble("bad_answer", f"{told.detail}: the answer {error}")
+            answer = await self._requests.put_with_answer(item, way)
+        except IncompleteAnswer as error:
+            return WriteFailure("bad_answer", f"{told.detail}: the answer {error}")
         if answer is None:
             return told
         if answer.status < 300:
             return None if is_digest(answer.headers.get("etag"), item.body) else told
         if answer.status < 400 or answer.status in (429, 503):
-            looked = trouble_in(answer)
+            looked = failure_in(answer)
             return replace(looked, detail=f"{told.detail}: {looked.detail}")
         return told
 
 
-def unavailable(trouble: Trouble | None) -> StoreUnavailable:
-    """Return the error to raise for a trouble; None as `Troubles.understand` returns it."""
-    if trouble is None:
+def unavailable(failure: WriteFailure | None) -> StoreUnavailable:
+    """Return the error to raise for a trouble; None as `WriteDiagnosis.understand` returns it."""
+    if failure is None:
         return StoreUnavailable("unreachable", "an answer was lost, and the next one was good")
-    return StoreUnavailable(trouble.reason, trouble.detail, trouble.retry_after_s)
+    return StoreUnavailable(failure.reason, failure.detail, failure.retry_after_s)

@@ -21,7 +21,7 @@ _SECRET_PREFIX = "whsec_"  # noqa: S105 - before secrets, of which it is none
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Notification:
     """One message.
 
     Attributes:
@@ -42,7 +42,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class VisitBegan:
     """That somebody came.
 
     Attributes:
@@ -97,7 +97,7 @@ def address(url: str) -> str:
     return "Telegram" if parts.scheme == "tgram" else f"{parts.scheme}://{parts.hostname}"
 
 
-def write(url: str, face: Face, came: Came, *, has_picture: bool) -> Letter:
+def write(url: str, face: Face, came: VisitBegan, *, has_picture: bool) -> Notification:
     """Return the message that a visit has begun.
 
     Args:
@@ -109,26 +109,30 @@ def write(url: str, face: Face, came: Came, *, has_picture: bool) -> Letter:
     picture = face.image if has_picture and len(face.image) <= MOST_PICTURE_BYTES else b""
     match check_url(url).scheme:
         case "ntfy" | "ntfys":
-            letter = _ntfy(url, face, came, picture)
+            notification = _ntfy(url, face, came, picture)
         case "tgram":
-            letter = _telegram(url, face, came, picture)
+            notification = _telegram(url, face, came, picture)
         case _:
-            letter = _webhook(url, face, came, picture)
-    return replace(letter, face=(face.source, face.id))
+            notification = _webhook(url, face, came, picture)
+    return replace(notification, face=(face.source, face.id))
 
 
-def signature(letter: Letter, secret: str, at_s: int) -> dict[str, str]:
+def signature(notification: Notification, secret: str, at_s: int) -> dict[str, str]:
     """Return the headers of Standard Webhooks, by which the receiver knows who has sent this, and when.
 
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
     key = check_secret(secret)
-    signed = b".".join((letter.id.encode(), b"%d" % at_s, letter.body))
+    signed = b".".join((notification.id.encode(), b"%d" % at_s, notification.body))
     digest = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-    return {"webhook-id": letter.id, "webhook-timestamp": str(at_s), "webhook-signature": f"v1,{digest}"}
+    return {
+        "webhook-id": notification.id,
+        "webhook-timestamp": str(at_s),
+        "webhook-signature": f"v1,{digest}",
+    }
 
 
-def _webhook(url: str, face: Face, came: Came, picture: bytes) -> Letter:
+def _webhook(url: str, face: Face, came: VisitBegan, picture: bytes) -> Notification:
     body: dict[str, object] = {
         "type": "faceferry.visit.began",
         "timestamp": times.rfc3339(came.began),
@@ -147,10 +151,10 @@ def _webhook(url: str, face: Face, came: Came, picture: bytes) -> Letter:
             ),
         },
     }
-    return Letter(came.visit, url, to_json(body), {"Content-Type": "application/json"}, is_signed=True)
+    return Notification(came.visit, url, to_json(body), {"Content-Type": "application/json"}, is_signed=True)
 
 
-def _ntfy(url: str, face: Face, came: Came, picture: bytes) -> Letter:
+def _ntfy(url: str, face: Face, came: VisitBegan, picture: bytes) -> Notification:
     """Return a publication; https://docs.ntfy.sh/publish/#attach-local-file."""
     parts = check_url(url)
     scheme = "https" if parts.scheme == "ntfys" else "http"
@@ -166,17 +170,17 @@ def _ntfy(url: str, face: Face, came: Came, picture: bytes) -> Letter:
             headers["Attach"] = came.link  # ntfy fetches it by itself
     if picture:
         headers |= {"Message": text, "Filename": f"face.{face.content_type.rpartition('/')[2]}"}
-    return Letter(came.visit, f"{scheme}://{place}{parts.path}", picture or text.encode(), headers)
+    return Notification(came.visit, f"{scheme}://{place}{parts.path}", picture or text.encode(), headers)
 
 
-def _telegram(url: str, face: Face, came: Came, picture: bytes) -> Letter:
+def _telegram(url: str, face: Face, came: VisitBegan, picture: bytes) -> Notification:
     """Return a call of a bot; https://core.telegram.org/bots/api#sendphoto."""
     token, chat = url.removeprefix("tgram://").rstrip("/").split("/", 1)
     text = f"{_title(face)}, {_text(came)}" + (f"\n{came.link}" if came.link is not None else "")
     root = f"https://api.telegram.org/bot{token}"
     if not picture:
         body = to_json({"chat_id": chat, "text": text})
-        return Letter(came.visit, f"{root}/sendMessage", body, {"Content-Type": "application/json"})
+        return Notification(came.visit, f"{root}/sendMessage", body, {"Content-Type": "application/json"})
     mark = f"faceferry-{face.id.rpartition('-')[2]}"
     fields = b"".join(
         f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -187,7 +191,7 @@ def _telegram(url: str, face: Face, came: Came, picture: bytes) -> Letter:
         f"Content-Type: {face.content_type}\r\n\r\n"
     ).encode()
     body = b"".join((fields, head, picture, f"\r\n--{mark}--\r\n".encode()))
-    return Letter(
+    return Notification(
         came.visit, f"{root}/sendPhoto", body, {"Content-Type": f"multipart/form-data; boundary={mark}"}
     )
 
@@ -196,6 +200,6 @@ def _title(face: Face) -> str:
     return f"Somebody at {face.source.camera} ({face.source.device})"
 
 
-def _text(came: Came) -> str:
+def _text(came: VisitBegan) -> str:
     others = f", {came.people} people there" if (came.people or 0) > 1 else ""
     return f"{came.began:%Y-%m-%d %H:%M:%S} UTC{others}"
