@@ -47,7 +47,7 @@ EXTRAS = {
     "spool": "forward",
     "pki": "pki",
 }
-"""With which extra of the project comes what each of them needs."""
+"""The extra of the project with the packages that each of them needs."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,10 +83,10 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def _missing(name: str, error: ModuleNotFoundError) -> str:
-    """Say what to install, or that this is an image with another service's packages."""
+    """Return what to install, or that this image has another service's packages."""
     package, extra = str(error.name).partition(".")[0], EXTRAS[name]
     if package == "services":
-        return f"{name} is not to be had here, for {error.name} is not installed"
+        return f"{name} is not available here, because {error.name} is not installed"
     return (
         f"{name} needs {package}, which is not installed: it comes with the extra {extra!r}, as in "
         f"pip install '.[{extra}]' in the project's folder"
@@ -102,19 +102,19 @@ def _run_command(options: argparse.Namespace) -> int:
         print(f"faceferry: {problem}", file=sys.stderr)
         return EXIT_SETUP
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; Python would complain again at exit.
+        # The reader of our output has ended, as `head` does; Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.filename is None:
             raise
-        # What was named on the command line or in the environment; the user knows best what it was to be.
+        # A file from the command line or the environment.
         print(f"faceferry: {_shortened(str(error.filename))!r}: {error.strerror}", file=sys.stderr)
         return EXIT_SETUP
 
 
 def _show_any_name() -> None:
-    """Let what is printed hold names that are not UTF-8, as files' may be."""
+    """Allow output of names that are not UTF-8, as files may have."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -124,7 +124,7 @@ def _shortened(text: str) -> str:
 
 
 def _run_service(name: str, arguments: list[str]) -> int:
-    """Run one service, which reads its settings from the environment and knows no argument but --help."""
+    """Run one service, which reads its settings from the environment and has no argument but --help."""
     sys.argv = [f"faceferry {name}", *arguments]
     return cast("int", importlib.import_module(f"services.{name}.__main__").main())
 
@@ -145,9 +145,9 @@ def _explain(name: str) -> int:
 
 
 def run() -> NoReturn:
-    """Run the command line and end the process without ado.
+    """Run the command line and end the process at once.
 
-    obstore's threads may still speak to the interpreter while it takes itself apart, which aborts it.
+    obstore's threads may use the interpreter while it shuts down, which aborts it.
     """
     status = main()
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Plays the other side to a client of somebody else's, and says what is wrong with it."""
+"""Tests an MQTT client against the protocol, by playing the other side."""
 
 import argparse
 import asyncio
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; return 1 unless everything was seen to be right."""
+    """Print the verdict; return 1 unless each rule was seen to be kept."""
     judge = _judge(options)
     with nullcontext(options.broker) if options.broker else own_broker(options.port) as url:
         print(f"broker: {url}", flush=True)

@@ -25,12 +25,12 @@ TELL_EVERY_S = 2.0
 
 @dataclass
 class CopyProgress:
-    """What has been done.
+    """The progress of a copy.
 
     Attributes:
-        copied: faces that were not there.
-        held: faces that were there already.
-        wrong: keys whose content is not what the id names, or about which nothing is known.
+        copied: faces that were copied.
+        held: faces that the target had already.
+        wrong: keys whose content does not match the id, or that have no metadata.
     """
 
     copied: int = 0
@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Copy all faces with what is known about them; return 1 if some are damaged."""
+    """Copy all faces with their metadata; return 1 if some are damaged.
+
+    Raises:
+        SetupError: a store cannot be used, or has no faces; or it stopped in the middle.
+    """
     source, target = settings_of(options.source), settings_of(options.target)
     if source.store_url == target.store_url:
         raise SetupError(f"{source.store_url} would be copied to itself")
@@ -89,10 +93,10 @@ class Copier:
     """Copies the faces of one camera's day.
 
     Args:
-        source: where they are.
-        target: where they are to be.
-        progress: is kept up to date.
-        held: names that the target has in this folder.
+        source: the store to copy from.
+        target: the store to copy to.
+        progress: is updated.
+        held: names that the target has in this folder already.
         is_checked: whether those are read and compared with their ids.
     """
 
@@ -112,7 +116,7 @@ class Copier:
         self._is_checked = is_checked
 
     async def copy(self, folder: str) -> None:
-        """Copy what lies in a folder, some at a time."""
+        """Copy the faces in a folder, `AT_ONCE` at a time."""
         room = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             async for names in self._source.names(folder):

@@ -1,4 +1,4 @@
-"""Checks what a run on this machine needs, and says how to repair what is missing."""
+"""Checks whether this machine has what a run needs, and says how to repair what is missing."""
 
 import argparse
 import asyncio
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        is_fine: whether it can stay as it is.
-        text: what is there, or what is wrong and how to repair it.
-        is_needed: whether nothing works without it.
+        is_fine: whether it passed.
+        text: what was found, or what is wrong and how to repair it.
+        is_needed: whether a run cannot work without it.
     """
 
     is_fine: bool
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print each finding; return 1 when something needed is missing."""
+    """Print each finding; return 1 where something that is needed is missing."""
     store = options.store or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE
     return asyncio.run(_run(store))
 
@@ -168,12 +168,12 @@ async def _cloud() -> Finding:
     return Finding(
         is_fine=all(is_there for is_there, _ in found),
         text="; ".join(said for _, said in found),
-        is_needed=not is_any_there,  # faces wait, or go by the others
+        is_needed=not is_any_there,  # faces wait, or take the other brokers
     )
 
 
 async def _look_at(broker: "Broker") -> tuple[bool, str]:
-    """Say whether a broker lets us in, and in words what it says of itself or why not."""
+    """Return whether a broker accepts our connection, and its limits or the reason in words."""
     from services.common.mqtt import BrokerUnavailable, look_at  # noqa: PLC0415
 
     try:
@@ -256,7 +256,7 @@ async def _certificates() -> Finding:
 
 
 def _certificate_files() -> list[Path]:
-    """Return those that services here are given, and those of the folder that compose takes them from."""
+    """Return the certificates in the settings of services, and those in the folder that compose uses."""
     named = [os.environ.get(f"FACEFERRY_CLOUD_{which}_FILE") for which in ("CA", "CERT")]
     secrets = Path("secrets")
     found = sorted(secrets.iterdir()) if secrets.is_dir() else []

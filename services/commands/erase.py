@@ -75,10 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Erase, or look at what was erased; return 1 where something is left, or a log is not as it was.
+    """Erase faces, or show and verify the log; return 1 where something is left or a log was changed.
 
     Raises:
-        SetupError: the store, a key or what is asked for makes no sense.
+        SetupError: the store, a key or the selection cannot be used.
     """
     try:
         if options.verify not in (None, "-"):
@@ -109,7 +109,7 @@ async def _in_store(options: argparse.Namespace) -> int:
 
 
 async def _erase(eraser: Eraser, selection: Selection | None) -> int:
-    """Order, carry out that and whatever was not done before."""
+    """Order the selection, and carry out all unfinished orders."""
     await eraser.take_reports()
     for some in chunked(selection) if selection is not None else ():
         ordered = await eraser.order(some)
@@ -157,10 +157,10 @@ def _tell_whole(found: Sequence[LogEntry]) -> None:
 
 
 def selection_of(options: argparse.Namespace, now: datetime) -> Selection:
-    """Return what the command line names.
+    """Return the selection on the command line.
 
     Raises:
-        SetupError: it names nothing, or what makes no sense.
+        SetupError: it is empty or contradictory.
     """
     is_range = not options.ids and options.visit is None
     if is_range and not any((options.device, options.camera, options.since, options.until)):
@@ -213,7 +213,7 @@ def _tell_found(found: FoundFaces, selection: Selection) -> None:
 
 
 def _as_line(done: Erased) -> str:
-    refused = "".join(f"; {count} copies are not let go of: {why}" for why, count in done.refused.items())
+    refused = "".join(f"; {count} copies cannot be removed: {why}" for why, count in done.refused.items())
     left = f"{done.left} COPIES ARE LEFT" if done.left else "looked again, and nothing is left"
     return (
         f"erased {done.order.name}: {done.faces} faces, {done.copies} copies, {done.rows} rows of the index; "

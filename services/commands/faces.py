@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 MOST_LIMIT = 999_999_999
 MOST_AHEAD = 1_000
-"""Faces from a visit's newest picture back among which its others are looked for."""
+"""Faces after a visit's newest picture in which its other pictures are looked for."""
 AT_ONCE = 64
-"""Faces that are read ahead, so that their visits are asked for together."""
+"""Faces read ahead, so that their visits are read together."""
 
 Lines = Callable[[VisitLookup, AsyncIterator[StoredFace]], AsyncIterator[str]]
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List what is stored, newest first."""
+    """List stored faces, or visits, newest first."""
     last = None if options.future else last_day(datetime.now(UTC).date())
     lines = _visits if options.by_visit else _faces
     asyncio.run(_list(to_read(options.store), options.limit, last, partial(lines, is_json=options.json)))
@@ -99,7 +99,7 @@ async def _visits(
 
 
 async def pictures(faces: AsyncIterator[FaceKey], lookup: VisitLookup) -> AsyncIterator[Picture]:
-    """Yield faces with their parts in visits, in their order."""
+    """Yield faces with their parts in visits, in the order given."""
     batch: list[FaceKey] = []
     async for face in faces:
         batch.append(face)
@@ -113,26 +113,26 @@ async def pictures(faces: AsyncIterator[FaceKey], lookup: VisitLookup) -> AsyncI
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Pictures of a visit, newest first, and which face of all the newest was."""
+    """Pictures of a visit, newest first, and the number of the newest among all faces."""
 
     number: int
     pictures: list[Picture] = field(default_factory=list)
 
     def is_over(self, time: datetime, number: int, most_ahead: int) -> bool:
-        """Say whether no picture is waited for at a face of that time, which is that of all."""
+        """Say whether the visit has no more pictures, at a face of this time and number."""
         part = self.pictures[0].part
         return part is None or time < part.began or number - self.number >= most_ahead
 
 
 async def by_visit(faces: AsyncIterator[Picture], most_ahead: int = MOST_AHEAD) -> AsyncIterator[Group]:
-    """Yield visits, and single faces of none, by their newest pictures, newest first.
+    """Yield visits, and single faces of none, in the order of their newest pictures, newest first.
 
-    A visit is over when the faces are older than its beginning, or so many have come since its newest. One
-    that has pictures behind them is yielded again with those.
+    A visit ends when the faces are older than its beginning, or after `most_ahead` faces. One that has
+    pictures after that is yielded again with these.
 
     Args:
         faces: newest first.
-        most_ahead: so many are held in memory at most.
+        most_ahead: faces in memory, at most.
     """
     waiting: dict[tuple[Source, str], _Waiting] = {}
     number = 0

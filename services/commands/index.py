@@ -22,7 +22,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0
 MOST_DAYS = 36_500
 
 Work = Callable[[WholeStore, date], Awaitable[Repaired]]
-"""What is done to a day of the index."""
+"""Does something to a day of the index."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do to the index what is asked for, or say what is in it."""
+    """Tidy, repair or rebuild the index, or print what is in it.
+
+    Raises:
+        SetupError: the days are contradictory, or the store cannot be used.
+    """
     if options.first and options.last and options.first > options.last:
         raise SetupError(f"--from {options.first} is after --to {options.last}")
     settings = to_read(options.store)
@@ -99,7 +103,7 @@ async def _each_day(settings: ObjectStoreSettings, options: argparse.Namespace, 
 
 
 async def _days(store: WholeStore, options: argparse.Namespace) -> Sequence[date]:
-    """Return the days that are asked for, and that the keys or the index have."""
+    """Return the days in the range that have faces or rows of the index."""
     first, last = options.first or date.min, options.last or date.max
     if options.days is not None:
         first = max(first, datetime.now(UTC).date() - timedelta(days=options.days - 1))

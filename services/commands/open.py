@@ -87,7 +87,7 @@ async def _read(face: str, store: str | None) -> StoredObject:
 
 
 def _from_file(path: Path) -> StoredObject | None:
-    """Read a file out of a store's folder, with what is known of it beside it, or None if it is none."""
+    """Read a file, with its metadata where these are beside it, or None where it is not a file."""
     if not path.is_file():
         return None
     key = "/".join(path.absolute().parts[-4:])
@@ -99,7 +99,7 @@ def _from_file(path: Path) -> StoredObject | None:
 
 
 def _opened(item: StoredObject, identities: list[bytes], folder: Path) -> str:
-    """Write the picture of a face; return what is to be said of it."""
+    """Write the picture of a face; return the line to print."""
     from services.common.sealing.age import CannotOpen, Label, open_sealed  # noqa: PLC0415
 
     key = parse_key(item.key)

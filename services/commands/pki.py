@@ -13,10 +13,10 @@ from services.pki.folder import PkiFolder
 from services.pki.register import Issued
 
 CONTAINER_USER = Owner(10001, 10001)
-"""Who the containers run as by default."""
+"""The user as whom containers run by default."""
 ITS_NAME = "faceferry pki"
 _NO_ID = 2**32 - 1
-"""chown(2) takes it for: as it is."""
+"""chown(2) takes it as `unchanged`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who the containers run as: theirs are the keys in the bundles, and those of the broker, the "
         "store and the gallery if root makes them; default: 10001:10001",
     )
-    # In a container: what was typed to get there, and is to be typed next.
+    # In a container: the command to show in messages, by which this was started.
     parser.add_argument("--called", metavar="COMMAND", help=argparse.SUPPRESS)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     init = actions.add_parser("init", help="make the authority, and the certificates of the cloud's side")
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make the key that erasures are ordered with, and its public part for devices and stores",
     )
     revoke = actions.add_parser(
-        "revoke", help="let a device or a service in no more, with any of its certificates"
+        "revoke", help="revoke all certificates of a device or a service: the broker refuses them"
     )
     revoke.add_argument("name", metavar="NAME", help="a device's, _store or _gallery")
     revoke.add_argument(
@@ -106,17 +106,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_container_user(folder: Path) -> None:
-    """Return if this container runs as whose folder it is, who alone can read what is made there.
+    """Return if this container runs as the folder's owner, who alone can read what is made there.
 
     Raises:
-        SetupError: it does not; or it is root, whom no container is to run as.
+        SetupError: it does not, or it runs as root.
     """
     uid, gid = os.geteuid(), os.getegid()
     owner = folder.stat()
     if uid == 0:
         raise SetupError(
             "containers are not to run as root: FACEFERRY_UID=10001 and FACEFERRY_GID=10001 in .env, and "
-            f"chown -R 10001:10001 {folder}; or do all of this as somebody else, who is in the group docker"
+            f"chown -R 10001:10001 {folder}; or do all of this as another user in the group docker"
         )
     if owner.st_uid != uid:
         theirs = f"{owner.st_uid}:{owner.st_gid}"

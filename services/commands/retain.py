@@ -12,5 +12,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check for how long faces are kept, or put it into force."""
+    """Check the retention of faces, or enforce it."""
     return retain.run(options, to_read(options.store).store_url)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show what waits for the cloud, and what is apart; or put that back."""
+    """Show the faces that wait for the cloud and those set aside, or put the latter back."""
     default = default_folder()
     is_named = options.words[options.words[:1] == [holdings.REQUEUE] :]
     if not is_named and not (default / DATABASE).exists():
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def default_folder() -> Path:
-    """Return the folder of the spool that is meant where none is named."""
+    """Return the default folder of the spool."""
     if named := os.environ.get("FACEFERRY_SPOOL_PATH"):
         return Path(named)
     return state_folder(store_url(DEFAULT_STORE), os.environ) / "spool"

@@ -1,4 +1,4 @@
-"""One screen: devices, cameras, links, what waits and why, as the services themselves say it."""
+"""Shows devices, cameras, links and waiting faces on one screen, as the services report them."""
 
 import argparse
 import asyncio
@@ -28,7 +28,7 @@ _GREEN, _RED, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[0m"
 
 
 MOST_LASTS = 12
-"""As many as leave room on a screen; the newest."""
+"""Last faces that are shown, the newest."""
 
 
 class _Mark(Protocol):
@@ -36,7 +36,7 @@ class _Mark(Protocol):
 
 
 def screen(status: Status, *, is_coloured: bool) -> list[str]:
-    """Return what is shown, line by line."""
+    """Return the lines of the screen."""
 
     def mark(text: str, *, is_good: bool) -> str:
         return f"{_GREEN if is_good else _RED}{text}{_PLAIN}" if is_coloured else text
@@ -80,7 +80,7 @@ def screen(status: Status, *, is_coloured: bool) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, in its two largest parts."""
+    """Return a time as text, in its two largest units."""
     whole = int(seconds)
     parts = [
         (whole // 86_400, "d"),
@@ -117,7 +117,7 @@ def _camera(each: CameraState, mark: _Mark) -> str:
 
 
 PORT = 8080
-"""Of the images."""
+"""HTTP port of the services in containers."""
 TIMEOUT_S = 3.0
 EVERY_S = 2.0
 _CLEAR = "\x1b[H\x1b[2J"
@@ -139,7 +139,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show it; return 0 if all is well, and 1 if something is not."""
+    """Show the status; return 0 if all is well, else 1.
+
+    Raises:
+        SetupError: no service is named or found.
+    """
     addresses = options.addresses or _found()
     if not addresses:
         raise SetupError(
@@ -157,7 +161,7 @@ async def _show(addresses: Sequence[str], *, is_live: bool, as_json: bool) -> in
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as session:
         await _look(session, addresses, before)
         while True:
-            await asyncio.sleep(EVERY_S if is_live else 1.0)  # rates want two looks
+            await asyncio.sleep(EVERY_S if is_live else 1.0)  # rates need two looks
             status = await _look(session, addresses, before)
             if as_json:
                 print(json.dumps(status.as_json(), indent=2))
@@ -171,7 +175,7 @@ async def _show(addresses: Sequence[str], *, is_live: bool, as_json: bool) -> in
 async def _look(
     session: aiohttp.ClientSession, addresses: Sequence[str], before: dict[str, ServiceAnswer]
 ) -> Status:
-    """Ask everybody, and keep the answers for the next look."""
+    """Ask all services, and keep the answers for the next look."""
     asked = await asyncio.gather(*(_ask(session, address) for address in addresses))
     answers = [each for each in asked if isinstance(each, ServiceAnswer)]
     silent = {address: each for address, each in zip(addresses, asked, strict=True) if isinstance(each, str)}
@@ -182,7 +186,7 @@ async def _look(
 
 
 async def _ask(session: aiohttp.ClientSession, address: str) -> ServiceAnswer | str:
-    """Return what a service says, or why it says nothing."""
+    """Return a service's answer, or the reason for having none."""
     try:
         async with session.get(f"http://{address}/readyz") as answer:
             body = await answer.json(content_type=None)
@@ -198,7 +202,11 @@ async def _ask(session: aiohttp.ClientSession, address: str) -> ServiceAnswer | 
 
 
 def _told(body: object) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the checks and the notes in an answer of /readyz, which need not have any of these."""
+    """Return the checks and the notes in an answer of /readyz.
+
+    Raises:
+        ValueError: it has none.
+    """
     match body:
         case {"checks": dict(checks), "notes": dict(notes)}:
             return _words(checks), _words(notes)
@@ -212,7 +220,7 @@ def _words(told: Mapping[object, object]) -> dict[str, str]:
 
 
 def _found() -> list[str]:
-    """Return where the services are that are known by name, every replica of each."""
+    """Return the addresses of all replicas of services whose names the network knows."""
     found: dict[str, None] = {}
     for name in KNOWN_BY:
         try:

@@ -1,4 +1,4 @@
-"""What services say of themselves, put together: who is there, what waits and why."""
+"""Combines the answers of services: which are there, what waits, and why. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,19 +12,19 @@ KNOWN_BY = {
     "store": "faceferry_store_available",
     "gallery": "faceferry_gallery_viewers",
 }
-"""Of each service a metric that no other has."""
+"""For each service a metric that only it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAnswer:
-    """What one process has answered.
+    """The answer of one process.
 
     Attributes:
-        address: where it is.
-        checks: what it depends on, by name; `ok`, or what is wrong.
-        samples: its figures.
-        at_s: when, in unix seconds.
-        notes: what it tells besides, by name, and does not depend on; `ok`, or what is wrong.
+        address: its `HOST:PORT`.
+        checks: its dependencies by name: `ok`, or what is wrong.
+        samples: its metrics.
+        at_s: when it answered, Unix time.
+        notes: further states by name, on which it does not depend: `ok`, or what is wrong.
     """
 
     address: str
@@ -35,18 +35,18 @@ class ServiceAnswer:
 
     @property
     def service(self) -> str:
-        """Which service it is; `?` for none of ours."""
+        """The service; `?` where it is not one of ours."""
         return next((name for name, by in KNOWN_BY.items() if by in self.samples.families), "?")
 
     @property
     def device(self) -> str | None:
-        """The device that it is of; nothing in the cloud."""
+        """Its device; None in the cloud."""
         return next((labels["device"] for labels, _ in self.samples.of("faceferry_device_info")), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process, and what is wrong with it."""
+    """One process, and its problems by the name of the check; `up_s` is seconds since its start."""
 
     service: str
     address: str
@@ -58,7 +58,16 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class CameraState:
-    """One camera; frames a second come and go on to detect, and `why` says why it is not online."""
+    """One camera.
+
+    Attributes:
+        camera: its name.
+        device: its device.
+        state: `online`, `offline` or `stalled`.
+        frames_s: frames taken a second; None where it is not known yet.
+        looked_at_s: frames sent to detect a second; None where it is not known yet.
+        why: why it is not online; `""` where it is.
+    """
 
     camera: str
     device: str | None
@@ -69,13 +78,13 @@ class CameraState:
 
     @property
     def is_well(self) -> bool:
-        """Whether it does what it should: it is online, or a recording that is over."""
+        """Whether it is online, or a recording that has ended."""
         return self.state == "online" or self.why == "ended"
 
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """One connection to a broker."""
+    """A connection to a broker."""
 
     service: str
     link: str
@@ -85,13 +94,14 @@ class LinkState:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFaces:
-    """What waits, where, for how long, and why.
+    """Faces that wait.
 
     Attributes:
         where: detect's memory, forward's disk, or the store's memory.
+        address: of the process.
         faces: how many.
-        oldest_s: for how long the oldest of them has; nothing where that is not known.
-        why: what keeps them; empty where they are on their way.
+        oldest_s: seconds that the oldest has waited; None where that is not known.
+        why: the reason; `""` where they are on their way.
     """
 
     where: str
@@ -103,12 +113,12 @@ class WaitingFaces:
 
 @dataclass(frozen=True, slots=True)
 class LastFace:
-    """When the last face came, for as far as the process that says it knows.
+    """When the last face came, as far as the process knows.
 
     Attributes:
-        camera: taken of this camera; nothing where it is that of all devices, which the store has stored.
-        device: the camera's.
-        ago_s: how long ago that was.
+        camera: the camera, on a device; None: the last face that the store has stored, of any camera.
+        device: the camera's device, or None.
+        ago_s: seconds since then.
     """
 
     camera: str | None
@@ -118,7 +128,17 @@ class LastFace:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that is shown."""
+    """The status of all services.
+
+    Attributes:
+        processes: those that answered.
+        unreachable: the reasons of those that did not, by address.
+        cameras: of all devices.
+        links: connections to brokers.
+        waiting: faces that wait.
+        lasts: when the last faces came, newest first.
+        faces: numbers of faces since the start of each process, by what became of them.
+    """
 
     processes: Sequence[Process]
     unreachable: Mapping[str, str]
@@ -130,25 +150,25 @@ class Status:
 
     @property
     def is_well(self) -> bool:
-        """Whether everybody is there and ready, cameras included, and nothing is kept back."""
+        """Whether all services answer and are ready, and all cameras are well."""
         return not self.unreachable and all(
             (*(each.is_ready for each in self.processes), *(each.is_well for each in self.cameras))
         )
 
     def as_json(self) -> dict[str, object]:
-        """Return it as plain values."""
+        """Return the status as values for JSON."""
         return asdict(self)
 
 
 def put_together(
     answers: Sequence[ServiceAnswer], unreachable: Mapping[str, str], before: Mapping[str, ServiceAnswer]
 ) -> Status:
-    """Return what all of them come to.
+    """Return the status from the answers of all services.
 
     Args:
-        answers: what was answered now.
-        unreachable: who did not answer, and why.
-        before: by address what was answered a while ago, from which rates are told.
+        answers: of this look.
+        unreachable: reasons of those that did not answer, by address.
+        before: answers of the look before, by address, for rates.
     """
     return Status(
         processes=[_process(answer) for answer in answers],
@@ -184,7 +204,7 @@ def _rate(answer: ServiceAnswer, before: ServiceAnswer | None, name: str, camera
     if before is None or answer.at_s <= before.at_s:
         return None
     more = answer.samples.total(name, camera=camera) - before.samples.total(name, camera=camera)
-    return None if more < 0 else round(more / (answer.at_s - before.at_s), 1)  # it was started anew
+    return None if more < 0 else round(more / (answer.at_s - before.at_s), 1)  # it was restarted
 
 
 def _links(answer: ServiceAnswer) -> Iterator[LinkState]:
@@ -220,7 +240,7 @@ def _waiting(answer: ServiceAnswer) -> Iterator[WaitingFaces]:
 
 
 def _lasts(answers: Sequence[ServiceAnswer]) -> list[LastFace]:
-    """Return the last faces, the newest first; of replicas the newest that any of them knows."""
+    """Return the last faces, newest first; of replicas the newest one."""
     ago_s: dict[tuple[str | None, str | None], float] = {}
     for answer in answers:
         for name in (
@@ -237,7 +257,7 @@ def _lasts(answers: Sequence[ServiceAnswer]) -> list[LastFace]:
 
 
 def _faces(answers: Sequence[ServiceAnswer]) -> dict[str, int]:
-    """Return how many there were since each process began, by what became of them."""
+    """Return numbers of faces since the start of each process, by what became of them."""
     told = {
         "visits open": "faceferry_forward_visits_open",
         "taken": "faceferry_forward_taken_total",

@@ -1,4 +1,4 @@
-"""Stores as commands use them: named on a command line, and asked again where they do not answer."""
+"""Stores of commands: named on the command line or by default, and requests with retries."""
 
 import asyncio
 import contextlib
@@ -18,28 +18,28 @@ T = TypeVar("T")
 
 
 def settings_of(store: str) -> ObjectStoreSettings:
-    """Return how a store is reached, given as a URL or a folder's path; the rest is in the environment.
+    """Return the settings of a store given as a URL or a folder's path; the rest is in the environment.
 
     Raises:
-        SetupError: it cannot be one.
+        SetupError: it cannot be used.
     """
     return read(ObjectStoreSettings, store_url=store_url(store))
 
 
 def chosen(named: str | None) -> ObjectStoreSettings:
-    """Return how the store is reached that is named, else FACEFERRY_STORE_URL, else where `up` puts faces.
+    """Return the settings of the named store, else FACEFERRY_STORE_URL, else the one of `up`.
 
     Raises:
-        SetupError: it cannot be one.
+        SetupError: it cannot be used.
     """
     return settings_of(named or os.environ.get("FACEFERRY_STORE_URL") or DEFAULT_STORE)
 
 
 def to_read(named: str | None) -> ObjectStoreSettings:
-    """Return how the store is reached that is named, or meant where none is; none is made.
+    """Return the settings of an existing store: the named one or the default; see `chosen`.
 
     Raises:
-        SetupError: it cannot be one, or there is no such folder; says where that was looked for.
+        SetupError: it cannot be used, or its folder does not exist.
     """
     settings = chosen(named)
     if (path := missing_folder(settings.store_url)) is None:
@@ -54,16 +54,16 @@ def to_read(named: str | None) -> ObjectStoreSettings:
 
 
 def missing_folder(url: str) -> Path | None:
-    """Return a store's folder that is not there, or None where it is there, or the store is a bucket."""
+    """Return a store's folder if it does not exist, else None; None for a bucket."""
     location = parse_location(url)
     return location.path if isinstance(location, FolderLocation) and not location.path.is_dir() else None
 
 
 async def patiently(request: Callable[[], Awaitable[T]], retries: int, backoff: Backoff) -> T:
-    """Do a request, and again where the store did not answer: there are so many that some fail.
+    """Do a request, with retries where the store does not answer.
 
     Raises:
-        StoreUnavailable: it did not the last time, either.
+        StoreUnavailable: the last retry failed, too.
     """
     for _ in range(retries):
         with contextlib.suppress(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""Plays the other side to a client that somebody else has written, and says what is wrong with it.
+"""Tests MQTT clients against the protocol, by playing the other side.
 
-What must hold stands in docs/protocol.md; what plays is a pure core, told of messages and of the time.
+The rules are those of docs/protocol.md. Judges are a pure core: messages and times are arguments.
 """

@@ -1,4 +1,4 @@
-"""What would have been right, for each reason of a refusal. docs/protocol.md says more."""
+"""Advice for each reason of a refusal; docs/protocol.md says more."""
 
 from services.common.errors import Refused
 
@@ -22,6 +22,6 @@ _RIGHT = {
 
 
 def advice(refusal: Refused) -> str:
-    """Return what was wrong with a message, and what would have been right."""
+    """Return what is wrong with a message, and what would be right."""
     right = _RIGHT.get(refusal.reason)
     return f"{refusal}{f'; right: {right}' if right else ''}"

@@ -1,4 +1,4 @@
-"""Plays detect to a client that is a camera."""
+"""Plays detect for a client that is a camera."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,15 +26,15 @@ RULES = (WHOLE, NUMBERED, FEW, KNOCKS, GOES_ON)
 
 MOST_UNANSWERED = 4
 FREE_AFTER_S = 2.0
-"""An unanswered frame of a live camera counts for so long."""
+"""Seconds for which an unanswered frame of a live camera counts."""
 SILENT_S = 4.0
 NEXT_S = 1.5
 ANSWERS = 3
-"""So many frames are answered with faces, and as many with a reason."""
+"""Frames that are answered with faces, and then as many with a reason."""
 LATE_S = 0.1
-"""A broker and a network may hold a message up for so long."""
+"""Seconds by which broker and network may delay a message."""
 EARLY_S = 0.5
-"""Half of a slow camera's period: what counts is how many come, on the average."""
+"""Half the period of a slow camera: the rule is about the average rate."""
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ class _Sent:
 
 
 class CameraJudge:
-    """Says nothing for a while, then answers each frame, first with faces and then with a reason.
+    """Is silent for a while, then answers each frame, first with faces and then with a reason.
 
     Attributes:
-        subscriptions: where frames come.
-        verdict: what was found so far.
+        subscriptions: topic filters for frames.
+        verdict: the findings so far.
     """
 
     subscriptions = ("faceferry/+/+/frame",)
@@ -65,11 +65,11 @@ class CameraJudge:
         self.verdict = Verdict(RULES)
 
     def start(self, now_s: float) -> list[Message]:  # noqa: ARG002 - the client begins
-        """Return what is said first."""
+        """Return the messages to send at the start."""
         return []
 
     def take(self, message: Message, now_s: float) -> list[Message]:
-        """Return the answers to a message that came."""
+        """Take a message; return the answers to send."""
         try:
             frame = decode_frame(message)
             structure.check(frame.jpeg, message.content_type or "")
@@ -90,15 +90,15 @@ class CameraJudge:
         return [self._answer(frame, now_s)]
 
     def tick(self, now_s: float) -> list[Message]:  # noqa: ARG002 - it only ever answers
-        """Return what is due by now."""
+        """Return the messages that are due at `now_s`, seconds of a steady clock."""
         return []
 
     def is_over(self, now_s: float) -> bool:  # noqa: ARG002 - what was answered says it
-        """Say whether there is nothing more to see."""
+        """Say whether all rules have been seen."""
         return self._dropped > ANSWERS
 
     def end(self, now_s: float, *, has_left: bool) -> None:  # noqa: ARG002 - each frame was looked at as it came
-        """Conclude: the client has left, or its time is over."""
+        """Conclude at the end: the client has left (`has_left`), or its time is over."""
         if self._dropped > ANSWERS:
             self.verdict.kept(GOES_ON)
         elif self._done:
@@ -136,7 +136,7 @@ class CameraJudge:
         if now_s >= self._due_s - EARLY_S:
             self.verdict.kept(WAITS)
             return
-        # So many may have been under way, or waited for a place, when the first answer came.
+        # So many may have been sent, or waited for a free slot, when the first answer came.
         self._early += 1
         if self._early > MOST_UNANSWERED:
             self.verdict.broken(WAITS, f"a frame came {self._due_s - now_s:.1f} s too soon")

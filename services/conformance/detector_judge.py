@@ -1,4 +1,4 @@
-"""Plays capture and forward to a client that is a detector."""
+"""Plays capture and forward for a client that is a detector."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -36,13 +36,16 @@ REASON = "check_client"
 
 @dataclass
 class _Exchange:
-    """A frame, and what came of it.
+    """A frame, and what the client sent for it; times are seconds of a steady clock.
 
     Attributes:
-        rule: what is learned from whether it is answered.
-        frame: itself.
-        faces: what came, by id, each with when it last did.
-        answered_s: when it was receipted, by id.
+        rule: the rule that it tests.
+        frame: the frame.
+        began_s: when it was sent.
+        done: its answer, or None.
+        done_s: when the answer came.
+        faces: when each face last came, by id.
+        answered_s: when each face was receipted or refused, by id.
     """
 
     rule: str
@@ -55,16 +58,16 @@ class _Exchange:
 
 
 class DetectorJudge:
-    """Shows a picture live, spoiled, as no frame at all, and paced, one after the other.
+    """Sends a picture as a live frame, cut off, with a wrong type, and paced, one after the other.
 
     Args:
-        device: whose camera it plays.
+        device: the device of the camera that it plays.
         picture: a JPEG with a face.
-        clock: returns the time, UTC, which frames bear.
+        clock: returns the time of frames, UTC.
 
     Attributes:
-        subscriptions: where answers and faces come.
-        verdict: what was found so far.
+        subscriptions: topic filters for answers and faces.
+        verdict: the findings so far.
     """
 
     def __init__(self, device: str, picture: bytes, clock: Callable[[], datetime]) -> None:
@@ -80,11 +83,11 @@ class DetectorJudge:
         self.verdict = Verdict(RULES)
 
     def start(self, now_s: float) -> list[Message]:
-        """Return what is said first."""
+        """Return the messages to send at the start."""
         return self.tick(now_s)
 
     def take(self, message: Message, now_s: float) -> list[Message]:
-        """Return the answers to a message that came."""
+        """Take a message; return the answers to send."""
         self._now_s = now_s
         try:
             if message.topic.endswith("/done"):
@@ -99,23 +102,23 @@ class DetectorJudge:
         return []
 
     def tick(self, now_s: float) -> list[Message]:
-        """Return what is due by now."""
+        """Return the messages that are due at `now_s`, seconds of a steady clock."""
         self._now_s = now_s
         due = next(self._steps, None)
         self._is_over = due is None
         return due or []
 
     def is_over(self, now_s: float) -> bool:  # noqa: ARG002 - the last step says it
-        """Say whether there is nothing more to see."""
+        """Say whether all rules have been seen."""
         return self._is_over
 
     def end(self, now_s: float, *, has_left: bool) -> None:  # noqa: ARG002 - each step has concluded for itself
-        """Conclude: the client has left, or its time is over."""
+        """Conclude at the end: the client has left (`has_left`), or its time is over."""
         if has_left:
             self.verdict.broken(ANSWERS, "the client left")
 
     def _play(self) -> Iterator[list[Message]]:
-        """Yield at each tick what is to be said; each step goes on when it has seen enough."""
+        """Yield at each tick the messages to send; a step ends when it has seen enough."""
         yield from self._live()
         yield from self._answered_with_a_reason(SPOILED, self._picture[: len(self._picture) // 2], ())
         yield from self._answered_with_a_reason(NONSENSE, self._picture, (("type", "nonsense"),))
@@ -123,7 +126,7 @@ class DetectorJudge:
         yield from self._quiet()
 
     def _live(self) -> Iterator[list[Message]]:
-        # A client may still be starting: the picture is shown again until somebody answers.
+        # The client may still be starting: the picture is sent again until it answers.
         for _ in range(6):
             exchange = self._begin(ANSWERS, self._picture)
             yield [encode_frame(exchange.frame)]
@@ -133,7 +136,7 @@ class DetectorJudge:
         yield from self._until(lambda: exchange.done is not None, PATIENCE_S)
         self._conclude_answer(exchange)
         if not exchange.faces:
-            self.verdict.note("nobody was found in the picture: another one with --picture shows more")
+            self.verdict.note("no face was found in the picture: give another one with --picture")
             return
         yield from self._until(lambda: self.verdict.knows(AGAIN), AGAIN_S)
         if not self.verdict.knows(AGAIN):

@@ -1,4 +1,4 @@
-"""Plays forward or the store to a client that publishes faces."""
+"""Plays forward or the store for a client that publishes faces."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,12 @@ LETS_GO = "a face that is refused is not sent again"
 RULES = (WHOLE, QOS, AGAIN, STOPS, LETS_GO)
 
 LEAST_WAIT_S = 0.4
-"""Half a second is waited where the broker says that nobody listens."""
+"""Less than the half second after which a client may resend where the broker has no subscriber."""
 MOST_WAIT_S = 15.0
 UNDER_WAY_S = 1.0
-"""A copy that comes so soon behind its answer had gone out before."""
+"""A copy that comes so soon after the answer was sent before it."""
 QUIET_S = 6.0
-"""For so long is it watched whether a face comes again."""
+"""Seconds after the answer in which a face must not come again."""
 REASON = "check_client"
 
 
@@ -38,14 +38,14 @@ class _Seen:
 
 
 class FaceJudge:
-    """Has the first face wait for its receipt, refuses the second, and takes all others.
+    """Delays the receipt of the first face, refuses the second, and receipts all others.
 
     Args:
         plays: `store` or `forward`.
 
     Attributes:
-        subscriptions: where faces come.
-        verdict: what was found so far.
+        subscriptions: topic filters for faces.
+        verdict: the findings so far.
     """
 
     subscriptions = ("faceferry/+/+/face",)
@@ -56,11 +56,11 @@ class FaceJudge:
         self.verdict = Verdict(RULES)
 
     def start(self, now_s: float) -> list[Message]:  # noqa: ARG002 - the client begins
-        """Return what is said first."""
+        """Return the messages to send at the start."""
         return []
 
     def take(self, message: Message, now_s: float) -> list[Message]:
-        """Return the answers to a message that came."""
+        """Take a message; return the answers to send."""
         try:
             face = decode_face(message)
             check_image(face)
@@ -75,7 +75,7 @@ class FaceJudge:
         return self._take_copy(face, seen, message, now_s)
 
     def tick(self, now_s: float) -> list[Message]:
-        """Return what is due by now."""
+        """Return the messages that are due at `now_s`, seconds of a steady clock."""
         answers: list[Message] = []
         for face_id, seen in self._seen.items():
             if seen.answered_s is not None:
@@ -87,12 +87,12 @@ class FaceJudge:
         return answers
 
     def is_over(self, now_s: float) -> bool:  # noqa: ARG002 - what was seen says it
-        """Say whether there is nothing more to see."""
+        """Say whether all rules have been seen."""
         is_answered = all(seen.answered_s is not None for seen in self._seen.values())
         return is_answered and all(map(self.verdict.knows, (AGAIN, STOPS, LETS_GO)))
 
     def end(self, now_s: float, *, has_left: bool) -> None:
-        """Conclude: the client has left, or its time is over."""
+        """Conclude at the end: the client has left (`has_left`), or its time is over."""
         for face_id, seen in self._seen.items():
             if seen.answered_s is None and has_left:
                 self.verdict.broken(AGAIN, f"the client left while {face_id} had no receipt")

@@ -1,4 +1,4 @@
-"""Brings a judge and a client together on a broker."""
+"""Connects a judge and a client on a broker."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from services.up.brokers import find_mosquitto, free_port, loopback_config
 TICK_S = 0.1
 CONNECT_S = 5.0
 LAST_WORDS_S = 0.5
-"""What a client said last may still be under way when it has left."""
+"""Seconds in which a client's last messages may still arrive after it has left."""
 
 
 class Judge(Protocol):
@@ -30,32 +30,32 @@ class Judge(Protocol):
 
     @property
     def subscriptions(self) -> Sequence[str]:
-        """Where what it looks at comes."""
+        """Topic filters for the messages that it takes."""
 
     def start(self, now_s: float) -> list[Message]:
-        """Return what is said first."""
+        """Return the messages to send at the start."""
 
     def take(self, message: Message, now_s: float) -> list[Message]:
-        """Return the answers to a message that came."""
+        """Take a message; return the answers to send."""
 
     def tick(self, now_s: float) -> list[Message]:
-        """Return what is due by now."""
+        """Return the messages that are due at `now_s`, seconds of a steady clock."""
 
     def is_over(self, now_s: float) -> bool:
-        """Say whether there is nothing more to see."""
+        """Say whether all rules have been seen."""
 
     def end(self, now_s: float, *, has_left: bool) -> None:
-        """Conclude: the client has left, or its time is over."""
+        """Conclude at the end: the client has left (`has_left`), or its time is over."""
 
 
 async def play(judge: Judge, url: str, command: Sequence[str], timeout_s: float) -> None:
-    """Let a judge see a client, until there is nothing more to see.
+    """Run a judge against a client, until all rules have been seen or the time is over.
 
     Args:
-        judge: plays.
+        judge: plays the other side.
         url: the broker's.
-        command: starts the client, which finds the broker in `MQTT_URL`; nothing: it comes by itself.
-        timeout_s: the client's time.
+        command: starts the client, which gets the broker in `MQTT_URL`; empty: it is started elsewhere.
+        timeout_s: seconds that the client has.
 
     Raises:
         SetupError: there is no broker.
@@ -80,7 +80,7 @@ async def play(judge: Judge, url: str, command: Sequence[str], timeout_s: float)
 
 @contextmanager
 def own_broker(port: int) -> Iterator[str]:
-    """Run a broker of one's own on this machine, for as long as the context lasts; yield its address.
+    """Run a broker on this machine for as long as the context lasts; yield its URL.
 
     Raises:
         SetupError: there is no Mosquitto, or it does not start.
@@ -109,7 +109,7 @@ async def _hear(link: Link, judge: Judge) -> None:
 
 
 async def _watch(link: Link, judge: Judge, client: asyncio.subprocess.Process | None, until_s: float) -> bool:
-    """Wait for the end; say whether the client has left by then."""
+    """Wait for the end; return whether the client has left by then."""
     while time.monotonic() < until_s and not judge.is_over(time.monotonic()):
         if client is not None and client.returncode is not None:
             await asyncio.sleep(LAST_WORDS_S)
@@ -121,7 +121,7 @@ async def _watch(link: Link, judge: Judge, client: asyncio.subprocess.Process | 
 
 def _say(link: Link, messages: Sequence[Message]) -> None:
     for message in messages:
-        with contextlib.suppress(LinkDown):  # what was not answered is asked again
+        with contextlib.suppress(LinkDown):  # the client sends again what was not answered
             link.publish(message)
 
 

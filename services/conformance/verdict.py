@@ -1,9 +1,9 @@
-"""What a client was found to do, right and wrong."""
+"""The findings about a client: the rules that it kept and broke."""
 
 from dataclasses import dataclass, field
 
 MOST_DETAILS = 5
-"""Of each rule so many different cases are shown: a client does the same thing wrong with each message."""
+"""Different cases shown for each rule, because a client makes the same error with each message."""
 
 
 @dataclass(slots=True)
@@ -13,10 +13,10 @@ class _Rule:
 
 
 class Verdict:
-    """Holds for each rule whether it was kept.
+    """Keeps for each rule whether it was seen to be kept or broken.
 
     Args:
-        rules: what must hold, in the order in which it is told.
+        rules: their texts, in the order of the report.
     """
 
     def __init__(self, rules: tuple[str, ...]) -> None:
@@ -24,7 +24,7 @@ class Verdict:
         self._notes: dict[str, None] = {}
 
     def expect(self, rule: str) -> None:
-        """Add a rule: it holds for such a client."""
+        """Add a rule that applies to this client."""
         self._rules.setdefault(rule, _Rule())
 
     @property
@@ -47,11 +47,11 @@ class Verdict:
             wrong[detail] = None
 
     def note(self, text: str) -> None:
-        """Note what is worth knowing and not wrong."""
+        """Add a note about something that is not wrong."""
         self._notes[text] = None
 
     def lines(self) -> list[str]:
-        """Return it as text, a line for each rule and each way in which it was broken."""
+        """Return the report: a line for each rule, and for each case in which it was broken."""
         told = []
         for name, rule in self._rules.items():
             mark = "WRONG" if rule.wrong else "ok   " if rule.is_shown else "?    "

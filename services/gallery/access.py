@@ -1,4 +1,4 @@
-"""What stands before every page: who may look, and what a browser may do with the answer."""
+"""Access control: who may look, and the headers that restrict what a browser does with answers."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,10 +14,10 @@ from services.gallery.metrics import REFUSED
 COOKIE = "faceferry_gallery"
 MAX_FORM_BYTES = 4_096
 CLEAR = '"cache", "cookies", "storage"'
-"""What a browser is to forget at sign-out; it obeys over HTTPS, and on its own machine, and nowhere else."""
+"""What a browser deletes at sign-out; it obeys over HTTPS and on `localhost` only."""
 _OPEN_PATHS = frozenset({"/login", "/robots.txt"})
 FEEDS = frozenset({"/faces.json", "/faces.atom"})
-"""Who reads these can often give a name and a password, and nothing else."""
+"""Many feed readers can send only a name and a password."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,16 +36,16 @@ _drops = Drops(REFUSED, "gallery.request_refused")
 
 
 def add_safety(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return an answer's headers with those that bind the browser; what the answer says itself stands."""
+    """Return headers with the safe defaults added; those that are given stay as they are."""
     return {"Cache-Control": "no-store", **_SAFETY, **headers}
 
 
 class Access:
-    """Lets in whoever has the token, or a session, or to an image alone a link to it.
+    """Admits requests with the token or a session, and to single images those with a signed link.
 
     Args:
-        token: what one has to know.
-        link_s: seconds that a link is good for, see `Links`.
+        token: the gallery's.
+        link_s: seconds that a link is valid, see `Links`.
     """
 
     def __init__(self, token: str, link_s: int) -> None:
@@ -54,30 +54,30 @@ class Access:
         self.links = Links(token, link_s)
 
     def admits(self, request: web.Request) -> bool:
-        """Say whether a request's sender may look, as things are now."""
+        """Say whether a request is admitted at this moment."""
         told = request.headers.get("Authorization", "")
         if self.guard.bears(told) or (request.path in FEEDS and self.guard.accepts(told)):
             return True
         return self.sessions.admits(request.cookies.get(COOKIE, ""), time.time()) or self.has_link(request)
 
     def has_link(self, request: web.Request) -> bool:
-        """Say whether a request is for what its sender was given a link to."""
+        """Say whether a request has a valid signed link to what it asks for."""
         return self.links.admit(request.path, request.query, time.time())
 
 
 def scheme_of(request: web.Request) -> str:
-    """Return `https` or `http`, as the browser speaks it."""
-    # A proxy that ends TLS for us says so; whoever lies here only hurts the own cookie, and the own feed.
+    """Return `https` or `http`, as the browser uses it."""
+    # A proxy that terminates TLS says so; a client that lies here only harms its own cookie and feed.
     is_secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
     return "https" if is_secure else "http"
 
 
 def guarded_app(access: Access | None, ask_for_token: Callable[[bool], web.Response]) -> web.Application:
-    """Return an application that lets nobody further without the token.
+    """Return an application that refuses requests without the token.
 
     Args:
-        access: knows it; nothing where only this machine can reach the page.
-        ask_for_token: returns the page that asks for it, and is told whether a wrong one was given.
+        access: decides; None: only requests to this machine's own names are answered.
+        ask_for_token: returns the sign-in page; its argument says whether a wrong token was given.
     """
 
     @web.middleware

@@ -1,4 +1,4 @@
-"""The faces, page by page, newest first."""
+"""Pages of faces, newest first."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -30,9 +30,9 @@ DAYS_BACK = 31
 """How far back the newest faces of one device or camera are looked for."""
 
 PATIENCE_S = 8.0
-"""For so long are cameras looked at for a page; who has not answered by then is left out, and that said."""
+"""Longest time that cameras are read for a page; those without an answer are left out, which it says."""
 GRACE_S = 2.0
-"""So much longer may it take to learn which cameras there are."""
+"""Further time allowed for listing the days and cameras."""
 
 T = TypeVar("T")
 
@@ -42,17 +42,17 @@ class Page:
     """Some faces of one day.
 
     Attributes:
-        day: the day, UTC; nothing where nothing is stored.
+        day: UTC; None where no faces are stored.
         faces: newest first.
-        older: where those before them are, on this day; nothing if there are none.
-        newer: where those behind them are.
+        older: the next page on this day; None without older faces.
+        newer: the page before it on this day; None without newer faces.
         camera_list: the cameras that have faces on that day.
-        shown: those of them that the faces were looked for at.
-        day_before: the nearest day before it that has any, and
-        day_after: the nearest after it.
-        ahead: days in the future, the next first, at most `MOST_DAYS` of them.
-        is_late: whether some cameras did not answer in time, and so miss.
-        is_indexed: whether it is of all cameras, out of the index: they are too many to look at each.
+        shown: the cameras that were read.
+        day_before: the nearest earlier day with faces, or None.
+        day_after: the nearest later day with faces, or None.
+        ahead: days in the future, the next first, at most `MOST_DAYS`.
+        is_late: whether some cameras did not answer in time and are missing.
+        is_indexed: whether it was read from the index: the cameras are too many to list each.
     """
 
     day: date | None
@@ -69,22 +69,22 @@ class Page:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The cameras that have faces on that day, as far as there is room for them."""
+        """The cameras that have faces on that day, within the bounds."""
         return self.camera_list.sources
 
 
 def utc_today() -> date:
-    """Return the day, UTC."""
+    """Return today's date, UTC."""
     return datetime.now(UTC).date()
 
 
 class Album:
-    """Reads the store; every listing is of one camera's day, or of folders, and their number has an end.
+    """Reads pages from the store, with a bounded number of listings of single cameras' days and of folders.
 
     Args:
         objects: the store.
-        today: returns the day, UTC.
-        day_index: finds the faces of more devices than are listed; without it some devices are looked at.
+        today: returns the date, UTC.
+        day_index: finds faces of more devices than are listed; None: only some devices are listed.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Album:
         self._turns = Turns(LISTINGS_AT_A_TIME)
 
     async def calendar(self, around: date | None = None) -> Calendar:
-        """Return the days that have faces, around one; by default around today. Three listings at most."""
+        """Return the days with faces around a day, by default today; three listings at most."""
         last = last_day(self._today())
         middle = around or last
         start = middle - CALENDAR_SPAN if middle - date.min > CALENDAR_SPAN else None
@@ -111,11 +111,11 @@ class Album:
         )
 
     async def camera_list(self, day: date, device: str | None = None) -> CameraList:
-        """Return the cameras that have faces on a day; of one device alone, if it is named."""
+        """Return the cameras that have faces on a day; of one device only, where it is named."""
         return await self._camera_list(day, [device] if device else await self._devices(day))
 
     async def _devices(self, day: date) -> list[str]:
-        """Return the devices that have faces on a day; one more than are shown, where there are more."""
+        """Return the devices that have faces on a day: `MOST_DEVICES` and one more, at most."""
         return await self._names(day_folder(day.isoformat()), "device=", MOST_DEVICES + 1)
 
     async def _camera_list(self, day: date, devices: list[str]) -> CameraList:
@@ -128,14 +128,14 @@ class Album:
         return limited(dict(zip(devices, found, strict=False)), has_more=has_more)
 
     async def sources(self, day: date, device: str | None = None) -> tuple[Source, ...]:
-        """Return those cameras, in order."""
+        """Return those cameras, sorted."""
         return (await self.camera_list(day, device)).sources
 
     async def page(self, selection: PageSelection, count: int) -> Page:
-        """Return the page that is asked for; without a day, the newest that has faces of those cameras.
+        """Return a page; without a day, of the newest day that has faces of the selected cameras.
 
         Raises:
-            StoreUnavailable: also `timeout`, where no day could be looked at in time.
+            StoreUnavailable: the store cannot be read; `timeout`: it did not answer in time.
         """
         ends_s = asyncio.get_running_loop().time() + PATIENCE_S
         try:
@@ -156,7 +156,7 @@ class Album:
         return page
 
     async def adjacent(self, face: FaceKey) -> tuple[FaceKey | None, FaceKey | None]:
-        """Return the faces of the same camera and day next to one: the newer and the older."""
+        """Return the next newer and the next older face of the same camera and day, or None for each."""
         day = day_of(face)
         folder = camera_folder(face.source, day.isoformat())
         newer = await reading.earliest(self._objects, folder, after=face.id, count=1)
@@ -164,7 +164,7 @@ class Album:
         return newer[0] if newer else None, older[0] if older else None
 
     async def newest_faces(self, sources: Iterable[Source], days: Sequence[date]) -> list[FaceKey | None]:
-        """Return each camera's newest face, looked for on `days` in their order, as far as there is time."""
+        """Return each camera's newest face on `days`, tried in order; None without one, or out of time."""
         ends_s = asyncio.get_running_loop().time() + PATIENCE_S
         found, _is_late = await self._each(sources, lambda source: self._last(source, days), None, ends_s)
         return found
@@ -177,7 +177,7 @@ class Album:
         is_large = self._day_index is not None and len(devices) > MOST_LISTED
         page = await self._indexed_page(here, count) if is_large and here.device is None else None
         if page is None:
-            # Of a crowd one device alone is looked at, where it is named.
+            # Where there are many devices only the named one is listed.
             camera_list = await self._camera_list(day, [here.device] if is_large and here.device else devices)
             page = await self._listed_page(
                 replace(camera_list, has_more=camera_list.has_more or is_large), here, count, ends_s
@@ -187,7 +187,7 @@ class Album:
         )
 
     async def _indexed_page(self, here: PageSelection, count: int) -> Page | None:
-        """Return the page of a day that has more devices than are listed, or None where no index has it."""
+        """Return a page from the index, for a day with many devices, or None where the index has none."""
         assert self._day_index is not None
         found = await self._day_index.faces(here, count + 1)
         if found is None:
@@ -205,7 +205,7 @@ class Album:
         )
 
     async def _selected(self, camera_list: CameraList, here: PageSelection) -> list[Source]:
-        """Return the cameras that are looked at: one that is named is, however many there are."""
+        """Return the cameras to read; one that is named is always read."""
         if (
             here.source in (str(source) for source in camera_list.sources)
             or here.device is None
@@ -220,7 +220,7 @@ class Album:
     async def _faces(
         self, sources: list[Source], selection: PageSelection, count: int, ends_s: float
     ) -> tuple[list[FaceKey], bool]:
-        """Return the faces next to where a page begins, the nearest first, and whether some may miss."""
+        """Return the faces next to where a page begins, nearest first, and whether some may be missing."""
         is_upward = selection.after is not None
         read = self._earliest if is_upward else self._latest
         none: list[FaceKey] = []
@@ -233,7 +233,7 @@ class Album:
     async def _each(
         self, sources: Iterable[Source], read: Callable[[Source], Awaitable[T]], otherwise: T, ends_s: float
     ) -> tuple[list[T], bool]:
-        """Return what is read of each camera, or `otherwise` where it takes too long, and whether any did."""
+        """Return what is read of each camera, or `otherwise` out of time, and whether any was."""
         is_late = False
 
         async def in_time(source: Source) -> T:
@@ -266,14 +266,14 @@ class Album:
         return await reading.earliest(self._objects, folder, after=selection.after, count=count)
 
     async def _days(self, after: date | None) -> tuple[set[date], bool]:
-        """Return the first days behind one, or the first of all, and whether there may be more."""
+        """Return the first days after a day, or the first of all, and whether there may be more."""
         name = day_folder(after.isoformat()) if after else ""
         paths = await self._objects.folders("", after=name, most=MOST_DAYS)
         days = {day for path in paths if (day := day_in(path)) is not None}
-        return days, len(paths) >= MOST_DAYS - 1  # one may be passed over on the way, as ours is
+        return days, len(paths) >= MOST_DAYS - 1  # a folder that is no day, such as ours, may be among them
 
     async def _names(self, folder: str, prefix: str, most: int) -> list[str]:
-        """Return the names in the first of the folders `{folder}/{prefix}{name}`."""
+        """Return the first `most` names of folders `{folder}/{prefix}{name}`."""
         paths = await self._objects.folders(folder, most=most)
         ends = [path.rpartition("/")[2] for path in paths]
         names = [end.removeprefix(prefix) for end in ends if end.startswith(prefix)]
@@ -281,11 +281,11 @@ class Album:
 
 
 def _page(here: PageSelection, found: list[FaceKey], count: int) -> Page:
-    """Return the page that begins somewhere, and what leads from it.
+    """Return a page, with the selections of the pages next to it.
 
     Args:
-        here: where.
-        found: the faces next to it, the nearest first: one more than there is room for, where there are more.
+        here: where the page begins.
+        found: the faces next to it, the nearest first; one more than `count` where there are more.
         count: faces on a page.
     """
     is_upward, has_more = here.after is not None, len(found) > count

@@ -1,21 +1,21 @@
-"""A ZIP archive, piece by piece: no more of it is in memory than what was added last. Pure."""
+"""A ZIP archive as a stream: only the file added last is in memory. Pure."""
 
 from datetime import datetime
 from io import BytesIO
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 MOST_FACES = 1_000
-"""Of one archive."""
+"""Faces in one archive."""
 _FILE = 0o100600 << 16
-"""Of a file that is its owner's alone."""
+"""Mode of a regular file that only its owner may read."""
 _FIRST_YEAR = 1980
 
 
 class Archive:
-    """Takes files and gives back the archive's bytes as they come to be.
+    """Takes files and returns the bytes of the archive as it grows.
 
-    Images are as small as they get, so nothing is compressed. Sizes stand before the content, so that also
-    what reads the archive as a stream can read it.
+    Images are compressed already, so files are stored as they are. Sizes are written before the content, so
+    that the archive can be read as a stream.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class Archive:
         self._zip = ZipFile(self._out, "w", ZIP_STORED)  # type: ignore[call-overload]
 
     def add(self, name: str, content: bytes, time: datetime) -> bytes:
-        """Add a file; return what the archive grows by.
+        """Add a file; return the bytes that it adds to the archive.
 
         Args:
-            name: its path within, of characters that are safe everywhere.
-            content: whole.
-            time: of its making; those before 1980 are said to be of then, for want of a way to say others.
+            name: its path in the archive, ASCII letters that every system allows.
+            content: all of it.
+            time: when it was made; ZIP has no time before 1980, so an earlier one becomes that.
         """
         moment = max(time.timetuple()[:6], (_FIRST_YEAR, 1, 1, 0, 0, 0))
         info = ZipInfo(name, moment)
@@ -37,13 +37,13 @@ class Archive:
         return self._out.take()
 
     def end(self) -> bytes:
-        """Return the archive's end."""
+        """Close the archive; return its last bytes."""
         self._zip.close()
         return self._out.take()
 
 
 class _UntakenEnd:
-    """A file of which only the end is there: what was not taken yet."""
+    """A file object that holds only the bytes that were not taken yet."""
 
     def __init__(self) -> None:
         self._before = 0
@@ -60,7 +60,7 @@ class _UntakenEnd:
         return place
 
     def flush(self) -> None:
-        """Nothing waits anywhere."""
+        """Do nothing: there is no buffer below."""
 
     def take(self) -> bytes:
         data = self._end.getvalue()

@@ -1,4 +1,4 @@
-"""From receipts to faces: a receipt names ids, and the store knows whose they are."""
+"""New faces from the store's receipts: a receipt names ids, and the store has their cameras."""
 
 import asyncio
 import time
@@ -18,28 +18,28 @@ from services.gallery.metrics import ANNOUNCED, DROPPED
 from services.gallery.visits import VisitReader
 
 MAX_ANNOUNCED = 24
-"""Faces of a device that pages are told of at a time, the newest: more could not be looked at."""
+"""Faces of one device announced at a time, the newest; more are dropped and counted."""
 
 MAX_NOTED = 10_000
-"""Ids that wait to be looked up, while the store is slow."""
+"""Ids that wait to be looked up while the store is slow; more are dropped and counted."""
 MAX_NOTED_OF_DEVICE = 1_000
-"""Of one device: one that is busy or lies takes no other's room."""
+"""Of one device, so that a busy or lying one takes no other's room."""
 MAX_DAYS = 3
-"""Days of a device that are looked at in one round, the newest: what comes live is of today."""
+"""Days of one device looked up in one round, the newest: live faces are of today."""
 RESTS = 50
-"""A look-up is followed by a rest of so many times as long as it took: a large folder costs little so."""
+"""A look-up is followed by a pause of so many times its duration, so that large folders cost little."""
 
 _drops = Drops(DROPPED, "gallery.news_dropped")
 
 
 class Arrivals:
-    """Gathers the ids of stored faces for a moment, looks up their cameras, and announces them.
+    """Collects ids of stored faces, looks up their cameras, and announces the faces.
 
     Args:
         objects: the store.
-        announce: takes the faces of one device, oldest first.
+        announce: is called with the faces of one device, oldest first.
         today: returns the day, UTC.
-        visits: is asked for the visits of faces before these are announced, so that it knows them.
+        visits: reads the visits of faces before they are announced; None: they are not read.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which days and cameras are looked at. Their names come from devices, and any device may invent some."""
+"""Which days and cameras pages list, within bounds: names come from devices, which may invent them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from services.gallery.selection import PageSelection
 
 MOST_DEVICES = 128
 MOST_CAMERAS = 64
-"""Cameras of one device, the first by name; whoever names another sees that."""
+"""Cameras of one device, the first by name; another one is shown where it is named."""
 MOST_SOURCES = 256
 """Cameras of all devices together."""
 MOST_DAYS = 1_000
 """Names of one listing: one answer of S3."""
 CALENDAR_SPAN = timedelta(days=900)
-"""Its days go into one listing, whatever lies before them."""
+"""Days before the middle of a calendar: so many fit into one listing."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraList:
-    """Some cameras.
+    """The cameras that a page lists.
 
     Attributes:
         sources: in order.
-        cut_devices: the devices that have more of them.
-        has_more: whether there are more devices, or more cameras than are looked at in all.
+        cut_devices: devices with more cameras than `MOST_CAMERAS`.
+        has_more: whether there are more devices, or more cameras than `MOST_SOURCES`.
     """
 
     sources: tuple[Source, ...] = ()
@@ -40,7 +40,7 @@ class CameraList:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there are no others."""
+        """Whether there are no other cameras."""
         return not self.cut_devices and not self.has_more
 
 
@@ -48,11 +48,11 @@ NO_CAMERAS = CameraList()
 
 
 def limited(cameras: Mapping[str, Sequence[str]], *, has_more: bool = False) -> CameraList:
-    """Return as many cameras of each device as there is room for, so that none takes the room of another.
+    """Return the cameras within the bounds; each device has its share, so that none takes another's.
 
     Args:
-        cameras: by device.
-        has_more: whether there are devices beside them.
+        cameras: names of cameras, by device.
+        has_more: whether there are other devices.
     """
     named = {device: sorted(cameras[device]) for device in sorted(cameras)}
     kept = dict(islice(named.items(), MOST_DEVICES))
@@ -68,7 +68,7 @@ def limited(cameras: Mapping[str, Sequence[str]], *, has_more: bool = False) -> 
 
 
 def camera_list_of(sources: Iterable[Source]) -> CameraList:
-    """Return as many of some cameras as there is room for; see `limited`."""
+    """Return some cameras within the bounds; see `limited`."""
     cameras: dict[str, list[str]] = {}
     for source in sources:
         cameras.setdefault(source.device, []).append(source.camera)
@@ -76,7 +76,7 @@ def camera_list_of(sources: Iterable[Source]) -> CameraList:
 
 
 def merged(*camera_lists: CameraList) -> CameraList:
-    """Return several as one."""
+    """Return several lists as one, within the bounds."""
     together = camera_list_of({source for camera_list in camera_lists for source in camera_list.sources})
     return CameraList(
         together.sources,
@@ -94,36 +94,36 @@ def merged(*camera_lists: CameraList) -> CameraList:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """The days around one.
+    """Days with faces around a day.
 
     Attributes:
-        days: those that have faces, oldest first, none of them in the future.
-        ahead: the next of those in the future: the clock of a camera was wrong, or its device lies.
+        days: oldest first, none in the future.
+        ahead: days in the future, the next first: a camera's clock was wrong, or its device lies.
     """
 
     days: tuple[date, ...]
     ahead: tuple[date, ...]
 
     def before(self, day: date) -> date | None:
-        """Return the nearest day before one."""
+        """Return the nearest day before a day, or None."""
         return max((each for each in (*self.days, *self.ahead) if each < day), default=None)
 
     def after(self, day: date) -> date | None:
-        """Return the nearest day after one; those in the future are nobody's next but each other's."""
+        """Return the nearest day after a day, or None; one in the future only after another in the future."""
         known = (*self.days, *self.ahead) if self.ahead and day >= self.ahead[0] else self.days
         return min((each for each in known if each > day), default=None)
 
 
 LAST = "~"
-"""Sorts behind everything that may follow in a name."""
+"""Sorts after every character of a name."""
 
 
 class DayIndex:
-    """Finds faces of all cameras together.
+    """Finds the faces of all cameras together, from the index.
 
     Args:
         files: the store.
-        lookup: is told what the index says of their visits.
+        lookup: is given the visits that the index has.
     """
 
     def __init__(self, files: FileStore, lookup: VisitLookup) -> None:
@@ -133,23 +133,23 @@ class DayIndex:
     async def faces(self, selection: PageSelection, count: int) -> list[FaceKey] | None:
         """Return the faces of a day next to where a page begins, the nearest first.
 
-        Nothing is returned where the index has none there, or cannot be read.
+        None is returned where the index has none there, or cannot be read.
 
         Args:
-            selection: all cameras; the day, and where on it.
-            count: at most so many.
+            selection: of all cameras; its day must be set.
+            count: faces, at most.
         """
         assert selection.day is not None
         try:
             rows = await self._rows(selection.day, selection, count)
         except StoreUnavailable:
-            return None  # the listing that is tried instead says what is wrong
+            return None  # the listing that follows reports it
         for row in rows:
             self._lookup.learn(row)
         return [row.key for row in rows] or None
 
     async def counts(self, day: date) -> list[int]:
-        """Return how many faces the index has in each hour of a day, UTC: 24 numbers."""
+        """Return the number of faces in each hour of a day, UTC, as the index has them: 24 numbers."""
         return await self._index.counts(day)
 
     async def _rows(self, day: date, selection: PageSelection, count: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Bars for an inline SVG: whole numbers in the picture's own units."""
+"""Bars of an inline SVG chart; all lengths are whole numbers in units of its view box."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,20 @@ HEIGHT = 48
 SLOT = 10
 GAP = 2
 LEAST = 3
-"""Height of the lowest bar: one face must be seen beside a thousand."""
+"""Height of the lowest bar: one face must be visible beside a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One hour.
+    """The bar of one hour.
 
     Attributes:
-        hour: 0 to 23.
-        count: its faces.
+        hour: of the day, UTC, 0 to 23.
+        count: faces in it.
         x: left edge.
         y: upper edge.
-        width: breadth.
-        height: 0 where there is nothing.
+        width: its width.
+        height: 0 without faces.
     """
 
     hour: int
@@ -46,7 +46,7 @@ def bars(counts: list[int], first_hour: int = 0) -> list[Bar]:
 
 
 def summary(counts: list[int]) -> str:
-    """Return a chart in words, for those who do not see it."""
+    """Return a chart in words, for screen readers."""
     if not sum(counts):
         return "no faces in these hours"
     most = max(counts)

@@ -1,4 +1,4 @@
-"""Faces an hour, or a quarter of one, for charts. The one thing here that reads a whole day, so sparingly."""
+"""Faces by the hour and by the quarter of one, for charts. Counting reads a whole day, so it is rationed."""
 
 import asyncio
 import time
@@ -17,27 +17,27 @@ MAX_KEPT = 2_000
 """Days of cameras whose counts are remembered."""
 AT_A_TIME = 2
 GOOD_FOR = 50
-"""A count is good for so many times as long as it took: counting takes a fiftieth of the time at most."""
+"""A count is valid for so many times its duration, so that counting takes a fiftieth of the time at most."""
 GOOD_AT_LEAST_S = 15.0
 
 CountFaces = Callable[[], Awaitable[list[int]]]
-"""Counts something by the hour, or by the quarter of one."""
+"""Counts the faces of a day, by the hour or by the quarter of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Faces by hour or quarter, and until when the numbers are good (monotonic seconds)."""
+    """Faces by hour or quarter, and until when the numbers are valid (monotonic seconds)."""
 
     counts: list[int]
     good_until_s: float
 
 
 class Counts:
-    """Counts days by the hour, off the way of whoever asks.
+    """Counts the faces of days in the background, and remembers the numbers.
 
     Args:
         objects: the store.
-        of_index: returns the faces of all cameras in each hour of a day, by the index.
+        of_index: returns the faces of all cameras in each hour of a day from the index; None: no index.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Counts:
     async def within(self, sources: Iterable[Source], day: date, patience_s: float) -> list[int] | None:
         """Return a day's faces by the hour (UTC), of several cameras together.
 
-        Nothing is returned where the counting takes longer than one is ready to wait; it goes on, and
-        whoever asks again has the answer. What is a little old is returned as it is, and counted again.
+        None is returned where counting takes longer than `patience_s`; it goes on, and a later call has the
+        numbers. Numbers that are out of date are returned as they are, and counted again.
         """
         counts = await self._sum(self._ways(sources, day), patience_s)
         return None if counts is None else _by_hour(counts)
@@ -61,7 +61,7 @@ class Counts:
     async def by_quarter(
         self, sources: Sequence[Source], day: date, patience_s: float
     ) -> dict[Source, list[int] | None]:
-        """Return each camera's faces by the quarter of an hour (UTC), or None of those that take longer."""
+        """Return each camera's faces by the quarter of an hour (UTC), or None where that takes longer."""
         ways = self._ways(sources, day)
         await self._sum(ways, patience_s)
         found = (self._kept.get(name) for name in ways)
@@ -72,7 +72,7 @@ class Counts:
         return {folder: partial(reading.quarters, self._objects, folder) for folder in folders}
 
     async def of_index_day(self, day: date, patience_s: float) -> list[int] | None:
-        """Return a day's faces by the hour (UTC), of all cameras, by the index; likewise."""
+        """Return a day's faces by the hour (UTC) of all cameras from the index; see `within`."""
         if self._of_index is None:
             return None
         return await self._sum({day_folder(day.isoformat()): partial(self._of_index, day)}, patience_s)
@@ -87,11 +87,11 @@ class Counts:
         return [sum(each) for each in zip(*counts, strict=True)] if counts else [0] * reading.QUARTERS
 
     def forget(self) -> None:
-        """Count anew: faces were erased."""
+        """Drop all numbers, because faces were erased."""
         self._kept.clear()
 
     async def close(self) -> None:
-        """Stop counting."""
+        """Cancel all counting and wait for its end."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -113,7 +113,7 @@ class Counts:
             try:
                 counts = await way()
             except StoreUnavailable:
-                return  # whoever asks for the faces themselves hears of it
+                return  # the caller meets it when it lists the faces
             took_s = time.monotonic() - began_s
         self._kept[name] = Count(counts, began_s + took_s + max(GOOD_AT_LEAST_S, GOOD_FOR * took_s))
         self._kept.move_to_end(name)

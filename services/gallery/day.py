@@ -1,4 +1,4 @@
-"""The map of a day: which camera saw somebody when, a row a camera and a mark a quarter of an hour."""
+"""The map of a day: a row for each camera, a mark for each quarter of an hour in which it saw a face."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from services.gallery.selection import PageSelection
 from services.gallery.site import Context
 
 MOST_ROWS = 48
-"""Cameras of one map; whoever names a device or a camera sees that."""
+"""Cameras of one map; a device or camera that is named is always shown."""
 PATIENCE_S = 2.0
-"""For so long may the page wait for a camera's numbers."""
+"""Longest time that the page waits for the cameras' counts."""
 LEAST_STRENGTH = 0.3
-"""Of the weakest mark: one face must be seen beside a thousand."""
+"""Of the weakest mark: one face must be visible beside a thousand."""
 _QUARTER = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A quarter of an hour in which a camera saw somebody.
+    """A quarter of an hour in which a camera saw faces.
 
     Attributes:
-        place: which quarter of the day, from 0 on.
-        count: faces.
-        strength: how it stands out, up to 1.
-        address: where its faces are.
+        place: which quarter of the day, 0 to 95.
+        count: how many faces.
+        strength: opacity, `LEAST_STRENGTH` to 1.
+        address: the page with its faces.
     """
 
     place: int
@@ -55,7 +55,13 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class MapRow:
-    """A camera's day; without marks where it is still being counted."""
+    """A camera's day.
+
+    Attributes:
+        source: the camera.
+        address: the page with its faces of that day.
+        marks: in order of time; None while they are being counted.
+    """
 
     source: Source
     address: str
@@ -71,9 +77,9 @@ def rows_of(selection: PageSelection, day: date, counts: Mapping[Source, list[in
     """Return the rows of a map.
 
     Args:
-        selection: what is selected, of which each row is a part.
-        day: which.
-        counts: of each camera its faces in each quarter of an hour; nothing while that is counted.
+        selection: the page's selection, of which each row is a part.
+        day: UTC.
+        counts: by camera, its faces in each quarter of an hour; None while they are being counted.
     """
     most = max((max(found) for found in counts.values() if found), default=0)
     return [_row(selection, day, source, found, most) for source, found in counts.items()]
@@ -104,7 +110,7 @@ class DayMap:
     """Answers with the map of a day.
 
     Args:
-        context: what is shown.
+        context: the store and what is known of the devices.
         pages: makes pages.
     """
 

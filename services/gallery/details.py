@@ -1,4 +1,4 @@
-"""What is known of one face, in words."""
+"""The details of one face, as text for its page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ _SAID_ELSEWHERE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class FaceDetails:
-    """One face's particulars; each is text as stored, to be escaped where it is shown.
+    """Details of a face; values are text from a device, to be escaped where they are shown.
 
     Attributes:
-        size: of the image in pixels, such as `96 x 128`; nothing if it cannot be told.
-        score: how sure the detector was, 0 to 1, as stored.
-        place: where it was in the frame.
-        sharpness: as stored.
-        kept: until when it is kept, in words.
-        others: what else is known of it, by name.
+        size: of the image, such as `96 x 128 px`; None if it cannot be read.
+        score: the detector's confidence in percent; None without one.
+        place: the box in the frame, pixels; None without one.
+        sharpness: as stored; None without one.
+        kept: how long it is kept.
+        others: all other metadata, by name.
     """
 
     size: str | None
@@ -38,11 +38,11 @@ class FaceDetails:
 
 
 def describe(item: StoredObject, taken: datetime, retention: Retention) -> FaceDetails:
-    """Return what an object says of its face.
+    """Return the details of the face in an object.
 
     Args:
         item: the object.
-        taken: when the frame was, UTC.
+        taken: when the frame was taken, UTC.
         retention: for how long faces are kept.
     """
     known = item.metadata

@@ -1,4 +1,4 @@
-"""A selection of faces as one file: streamed, newest first, so many and no more."""
+"""A selection of faces as one ZIP file: streamed, newest first, of bounded size."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,14 +25,14 @@ from services.gallery.visits import VisitReader
 
 MOST_BYTES = 512 * 1024 * 1024
 MOST_LOOKED_AT = 10_000
-"""Faces that a sieve looks at for one file."""
+"""Faces that a filter reads for one file."""
 MOST_AT_ONCE = 2
 """Files that are made at a time."""
 READS_AT_A_TIME = 4
-"""Of one file; so many images are in memory."""
+"""Reads of one file at a time; so many images are in memory."""
 BATCH = 120
 PATIENCE_S = 30.0
-"""For so long may whoever loads it take nothing."""
+"""Longest time that a client may take no bytes."""
 NOTE = "about-this-file.txt"
 
 _refused = Drops(REFUSED, "gallery.request_refused")
@@ -40,19 +40,19 @@ _cut = Drops(DOWNLOAD_CUT, "gallery.download_cut")
 
 
 Batch = tuple[list[FaceKey], bool]
-"""Some faces, and whether there are others behind them."""
+"""Some faces, and whether there are more after them."""
 
 
 class Downloads:
-    """Answers with ZIP archives, in which faces lie as they lie in a folder of the store.
+    """Answers with ZIP archives of faces, laid out as a folder of the store.
 
     Args:
-        context: what is shown.
-        keys: opens sealed faces; those that it cannot open stay sealed.
+        context: the state that all pages share.
+        unsealer: opens sealed faces; those that it cannot open stay sealed.
     """
 
-    def __init__(self, context: Context, keys: Unsealer) -> None:
-        self._context, self._keys = context, keys
+    def __init__(self, context: Context, unsealer: Unsealer) -> None:
+        self._context, self._unsealer = context, unsealer
         self._album = Album(context.objects, day_index=context.day_index)
         self._visits = VisitReader(context.objects, context.lookup)
         self._under_way = 0
@@ -116,7 +116,7 @@ class Downloads:
         try:
             await self._pack(batches, lambda data: _write(response, data))
         except (StoreUnavailable, TimeoutError, ConnectionError) as error:
-            # An end that is cut off is seen for one; an archive that is closed would pass for a whole.
+            # A connection that is cut shows an error; a closed archive would look complete.
             _cut.count(error.reason if isinstance(error, StoreUnavailable) else "not_taken")
             if request.transport is not None:
                 request.transport.abort()
@@ -147,9 +147,9 @@ class Downloads:
             return None
 
     def _added(self, archive: Archive, key: FaceKey, item: StoredObject) -> bytes:
-        """Add a face and what is known about it; return what the archive grows by."""
+        """Add a face and its metadata; return the bytes that they add to the archive."""
         name, body, content_type = str(key), item.body, key.content_type
-        if content_type == envelope.CONTENT_TYPE and (shown := self._keys.picture(key, item)) is not None:
+        if content_type == envelope.CONTENT_TYPE and (shown := self._unsealer.picture(key, item)) is not None:
             body, content_type = shown.image, shown.content_type
             name = name.removesuffix(SUFFIXES[key.content_type]) + SUFFIXES[content_type]
         known = sidecar.write(content_type, item.metadata)
@@ -158,7 +158,7 @@ class Downloads:
 
 @dataclass(slots=True)
 class _Tally:
-    """What has become of a file so far."""
+    """What a file holds so far."""
 
     faces: int = 0
     bytes: int = 0
@@ -178,7 +178,7 @@ class _Tally:
 
     @property
     def note(self) -> str:
-        """What the file says of itself."""
+        """The text of the note in the file."""
         lines = [f"{self.faces} faces, newest first, as they lie in a store."]
         if self.has_more and self.last is not None:
             lines.append(f"There are more than fit in one file: those before {self.last.id}.")

@@ -1,4 +1,4 @@
-"""The pages that faces are erased from."""
+"""The pages on which faces and visits are erased."""
 
 from aiohttp import web
 
@@ -16,12 +16,12 @@ _drops = Drops(REFUSED, "gallery.request_refused")
 
 
 class ErasePages:
-    """Asks for the second token, and orders.
+    """Asks for the token for erasing, and orders the erasure.
 
     Args:
-        context: what is shown.
-        erasing: erases.
-        pages: makes them.
+        context: the state that all pages share.
+        erasing: takes the order.
+        pages: renders the pages.
     """
 
     def __init__(self, context: Context, erasing: Erasing, pages: Pages) -> None:

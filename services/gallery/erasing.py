@@ -1,4 +1,4 @@
-"""Erasure from a page: who has the second token orders it, and it is carried out behind the page's back."""
+"""Erasure from pages: ordered with the token for erasing, and carried out in the background."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,12 +22,12 @@ log = structlog.get_logger()
 
 
 class Erasing:
-    """Orders erasures, and carries out whatever was ordered and is not done.
+    """Orders erasures, and carries out all orders that are not finished.
 
     Args:
-        store: where from.
-        token: what one has to know besides the token that lets one look.
-        key: signs orders, and what verifies them.
+        store: holds the faces and the log.
+        token: the token for erasing, beside the one for looking.
+        key: functions that sign orders and verify signatures.
         settle_s: see `Eraser`.
     """
 
@@ -43,21 +43,21 @@ class Erasing:
         self._wake.set()
 
     async def count(self, selection: Selection) -> int:
-        """Return how many faces are stored that would go.
+        """Return how many stored faces a selection would erase.
 
         Raises:
-            StoreUnavailable: it cannot be told.
+            StoreUnavailable: the store cannot be read.
         """
         return len((await look(self._store, await with_members(self._store, selection))).faces)
 
     async def order(self, selection: Selection) -> LogEntry:
-        """Order an erasure, which is carried out from now on.
+        """Write an order to the log and start to carry it out.
 
         Raises:
             StoreUnavailable, BrokenLog: nothing was ordered.
         """
         if not self._is_verified:
-            await self._store.verify()  # which tells how a line of the log can be written
+            await self._store.verify()  # learns how a line of the log can be written
             self._is_verified = True
         order = await self._eraser.order(selection)
         log.warning("gallery.erasure_ordered", order=order.name, selection=str(selection))
@@ -65,10 +65,10 @@ class Erasing:
         return order
 
     async def run(self, done: Callable[[LogEntry], None]) -> None:
-        """Carry out what was ordered, here or elsewhere and not finished, until cancelled.
+        """Carry out unfinished orders, made here or elsewhere, until cancelled.
 
         Args:
-            done: is told of each order that was.
+            done: is called with each order that was carried out.
         """
         while True:
             await self._wake.wait()
@@ -88,6 +88,6 @@ class Erasing:
 
 
 def selection_of(key: FaceKey, visit: str | None) -> Selection:
-    """Return what is erased from a face's page, or from that of its visit."""
+    """Return the selection of a face, or of its visit where `visit` names one."""
     ids = Selection(ids=frozenset({key.id}), device=key.source.device, camera=key.source.camera)
     return ids if visit is None else replace(ids, visit=visit)

@@ -1,4 +1,4 @@
-"""The faces by visit, as programs read them. What devices say is text and numbers here, never markup."""
+"""A page of faces by visit, as feeds give it. Values from devices are text and numbers, never markup."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from services.gallery.selection import PageSelection
 from services.gallery.visits import FacesByVisit
 
 NAMES = "tag:faceferry.example,2026:"
-"""What the names of visits and feeds begin with (RFC 4151). Nobody can have this domain."""
+"""What the names of visits and feeds begin with (RFC 4151). The domain is reserved (RFC 2606)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A page, and where things are that it speaks of.
+    """A page of faces by visit, with the addresses that it refers to.
 
     Attributes:
         selection: what was asked for.
-        found: its faces.
-        by_visit: these by visit.
-        address: makes a whole address of a path.
-        image: makes one of an image's path that whoever has it can look at.
+        found: the page of faces.
+        by_visit: the same faces by visit.
+        address: returns the absolute address of a path.
+        image: returns the absolute, signed address of an image's path.
     """
 
     selection: PageSelection
@@ -43,24 +43,24 @@ class Feed:
 
     @property
     def older(self) -> PageSelection | None:
-        """Where those before these are: on the same day, or on the nearest before it that has any."""
+        """The older faces: of the same day, or of the nearest day before it with any; None without any."""
         if self.page.older is None and self.page.day_before is not None:
             return self.selection.at(self.page.day_before)
         return self.page.older
 
     @property
     def newer(self) -> PageSelection | None:
-        """Where those behind these are, on the same day."""
+        """The newer faces of the same day; None without any."""
         return self.page.newer
 
     @property
     def updated(self) -> datetime:
-        """When the newest picture was taken; long ago where there is none."""
+        """When the newest picture was taken, UTC; 1970 where there is none."""
         return max((group.last for group in self.by_visit.groups), default=times.EPOCH)
 
     @property
     def missing(self) -> list[str]:
-        """Which faces may be missing, in a word each."""
+        """Which faces may be missing: names that docs/gallery.md explains."""
         found = {
             "last_minute": self.page.is_indexed,
             "more_cameras": not self.page.is_indexed and not self.page.camera_list.is_complete,
@@ -71,11 +71,11 @@ class Feed:
         return [name for name, is_so in found.items() if is_so]
 
     def name_of(self, group: Group) -> str:
-        """Return a visit's name, or that of a face of none: always the same, and no other's."""
+        """Return the permanent, unique name of a visit, or of a face that belongs to none."""
         return f"{NAMES}{group.source}/{group.visit or group.best.key.id}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `/faces.json` answers; docs/gallery.md says what it means."""
+        """Return the answer of `/faces.json`; docs/gallery.md explains it."""
         return {
             "day": self.page.day.isoformat() if self.page.day else None,
             "visits": [self._visit(group) for group in self.by_visit.groups],
@@ -85,7 +85,7 @@ class Feed:
         }
 
     def at(self, path: str, selection: PageSelection | None) -> str | None:
-        """Return the address of another part of the feed, if there is one."""
+        """Return the address of another page of the feed, or None where `selection` is None."""
         return None if selection is None else self.address(f"{path}{selection.query}")
 
     def page_of(self, group: Group) -> str:
@@ -93,11 +93,11 @@ class Feed:
         return self.address(group_address(group))
 
     def image_of(self, key: FaceKey) -> str:
-        """Return the address of an image, good for a while for whoever has it."""
+        """Return the signed address of an image, which is valid for a time."""
         return self.image(image_address(key))
 
     def type_of(self, key: FaceKey) -> str | None:
-        """Return what an image will be, where its name tells."""
+        """Return the content type of an image; None where it is sealed."""
         return None if key.content_type == envelope.CONTENT_TYPE else key.content_type
 
     def _visit(self, group: Group) -> dict[str, Any]:

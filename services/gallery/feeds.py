@@ -1,4 +1,4 @@
-"""The feeds' addresses, and what each answers."""
+"""The addresses of the feeds, and the handlers that answer them."""
 
 import time
 
@@ -17,19 +17,19 @@ from services.gallery.visits import VisitReader
 
 
 class Feeds:
-    """Answers with the faces by visit, for programs.
+    """Answers with faces by visit as JSON and Atom.
 
     Args:
         album: finds faces.
-        lookup: knows what they are.
-        visits: puts them together.
+        lookup: knows their visits, sizes and detectors.
+        visits: groups them by visit.
         health: is told that the store could be read.
-        pages: fills in the template.
-        access: signs the images' addresses; nothing where whoever can ask can look.
+        pages: renders the Atom template.
+        access: signs the addresses of images; None where no token is needed.
         page_faces: faces in one answer.
     """
 
-    def __init__(  # noqa: PLR0917 - it is joined here, and nowhere else
+    def __init__(  # noqa: PLR0917 - one place wires it
         self,
         album: Album,
         lookup: VisitLookup,

@@ -1,4 +1,4 @@
-"""A page of the faces that a sieve takes: others are looked at on the way, so many and no more."""
+"""Pages of the faces that pass a filter: a bounded number of faces is read for each."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -9,23 +9,23 @@ from services.gallery.album import Album, Page
 from services.gallery.selection import PageSelection
 
 MOST_LOOKED_AT = 600
-"""Faces that are asked for one page what they are; each is a request, where nothing is known of it yet."""
+"""Faces read for one page; each is a request where it is not known yet."""
 BATCH = 300
 """Faces of one listing."""
 STEP = 60
-"""Faces that are asked together: more would be asked in vain where the first pass."""
+"""Faces read together: more would be wasted where the first ones pass."""
 PATIENCE_S = 4.0
-"""For so long are they asked for one page."""
+"""Longest time that faces are read for one page."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredPage:
-    """A page, and how it came about.
+    """A page of faces that pass the filter.
 
     Attributes:
-        page: the faces that were taken; what leads on from it is behind all that were looked at.
-        looked_at: how many were; 0 without a sieve.
-        is_cut: whether there are more that were not looked at, because they are many or the store is slow.
+        page: the faces that passed; the pages before and after it begin where reading stopped.
+        looked_at: faces that were read; 0 without a filter.
+        is_cut: whether reading stopped at a bound, so that further faces may pass.
     """
 
     page: Page
@@ -36,16 +36,16 @@ class FilteredPage:
 async def filtered_page(
     album: Album, lookup: VisitLookup, selection: PageSelection, count: int
 ) -> FilteredPage:
-    """Return the page that is asked for.
+    """Return a page of the faces that are selected and pass the selection's filter.
 
     Args:
-        album: has the faces.
-        lookup: knows what they are, or reads it.
-        selection: which, and the sieve.
+        album: lists faces.
+        lookup: returns their visits and sizes, and reads objects where it has to.
+        selection: which faces, and the filter.
         count: faces on a page.
 
     Raises:
-        StoreUnavailable: none can be read.
+        StoreUnavailable: the store cannot be read.
     """
     if selection.face_filter.is_open:
         return FilteredPage(await album.page(selection, count))
@@ -59,7 +59,7 @@ async def filtered_page(
 
 
 class _Walk:
-    """Goes through a day from one page to the next, upward or downward."""
+    """Reads a day from one page to the next, towards newer or older faces, and keeps what passes."""
 
     def __init__(self, album: Album, lookup: VisitLookup, first: Page, selection: PageSelection) -> None:
         self._album, self._lookup, self._first = album, lookup, first
@@ -72,7 +72,7 @@ class _Walk:
         self.is_cut = False
 
     async def run(self, count: int) -> None:
-        """Look at faces until so many are taken, or there are no more, or enough were looked at."""
+        """Read faces until `count` have passed, there are no more, or the bound is reached."""
         page: Page | None = self._first
         while page is not None and page.faces:
             faces = page.faces[::-1] if self._is_upward else page.faces
@@ -84,7 +84,7 @@ class _Walk:
         self._has_more = self.is_cut
 
     async def _look(self, faces: list[FaceKey], count: int) -> bool:
-        """Take those that pass; say whether there are so many now."""
+        """Keep the faces that pass; say whether `count` have."""
         for face, known in zip(faces, await self._lookup.each_known(faces), strict=True):
             self._edge = face
             self.looked_at += 1
@@ -95,7 +95,7 @@ class _Walk:
         return False
 
     def page(self) -> Page:
-        """Return what was taken, as a page."""
+        """Return the faces that passed, as a page."""
         faces = self._taken[::-1] if self._is_upward else self._taken
         nearer = self._here.before or self._here.after
         first = self._first.faces[-1 if self._is_upward else 0] if self._first.faces else None

@@ -1,4 +1,4 @@
-"""Addresses of images that are good for a while for whoever has them. No clock is read here."""
+"""Signed addresses of images, valid for a time without a session. Pure: time is an argument."""
 
 import hashlib
 import hmac
@@ -13,12 +13,12 @@ _SECONDS = re.compile(rf"\d{{1,{_MOST_DIGITS}}}", re.ASCII)
 
 
 class Links:
-    """Signs paths, and knows what it has signed; so does every other process with the same token.
+    """Signs paths and checks signatures; every process with the same token agrees.
 
     Args:
-        token: the gallery's; with another one no link is good any more.
-        valid_s: for so many seconds a link is good, or up to twice as long: those of one such span are the
-            same, so that whoever reads feeds has an image once.
+        token: the gallery's; another token invalidates all links.
+        valid_s: a link is valid for so many seconds, up to twice as long: all links of one such span are
+            equal, so that feed readers fetch an image once.
     """
 
     def __init__(self, token: str, valid_s: int) -> None:
@@ -26,12 +26,12 @@ class Links:
         self._valid_s = valid_s
 
     def signed(self, path: str, now_s: float) -> str:
-        """Return a path (without a query) with what lets its bearer in, from `now_s` on (Unix time)."""
+        """Return a path (without a query) with a signature, valid from `now_s` on (Unix time)."""
         until_s = (int(now_s) // self._valid_s + 2) * self._valid_s
         return f"{path}?{urlencode({UNTIL: until_s, SIGNATURE: self._signature(path, str(until_s))})}"
 
     def admit(self, path: str, query: Mapping[str, str], now_s: float) -> bool:
-        """Say whether a path was signed with this query, and not too long ago."""
+        """Say whether the query has a valid signature of the path at `now_s` (Unix time)."""
         until, signature = query.get(UNTIL, ""), query.get(SIGNATURE, "")
         if not _SECONDS.fullmatch(until) or now_s >= int(until):
             return False

@@ -1,4 +1,4 @@
-"""What a camera sees now, with boxes around faces."""
+"""The pages with live pictures of cameras, with boxes around faces."""
 
 from aiohttp import web
 
@@ -16,9 +16,9 @@ class LivePages:
     """Answers with live pictures of cameras whose capture can be reached.
 
     Args:
-        context: what is shown.
-        pages: makes pages.
-        client: fetches pictures.
+        context: the state that all pages share.
+        pages: renders the page.
+        client: fetches pictures and outlines.
     """
 
     def __init__(self, context: Context, pages: Pages, client: LiveClient) -> None:

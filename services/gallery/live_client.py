@@ -1,4 +1,4 @@
-"""Where captures show what their cameras see, and what comes from there: bounded, and not believed."""
+"""Fetches live pictures from captures; answers are bounded and checked."""
 
 import asyncio
 import json
@@ -12,23 +12,23 @@ from services.common.wire.outlines import Outlines
 from services.common.wire.topics import Source, is_name
 
 TIMEOUT_S = 7.0
-"""capture waits for a picture for five seconds."""
+"""Longer than the five seconds that capture waits for a picture."""
 MOST_PICTURE_BYTES = 8 * 1024 * 1024
 MOST_OUTLINES_BYTES = 16 * 1024
 MOST_AT_ONCE = 8
-"""Pictures that are fetched at a time; further ones are refused, and the page asks again."""
+"""Pictures fetched at a time; further requests are refused, and the page asks again."""
 _JPEG = b"\xff\xd8\xff"
 
 
 class LiveUnavailable(Exception):
-    """A capture gave no picture, for a reason in words."""
+    """A capture gave no picture; the message is the reason, in words."""
 
 
 def read_places(text: str) -> dict[str, str]:
-    """Return where each device's capture is, by device: `porch=http://192.0.2.7:8081,...`.
+    """Return the root URL of each device's capture: `porch=http://192.0.2.7:8081,...`.
 
     Raises:
-        ValueError: it cannot be understood; what is said of it names no credentials.
+        ValueError: a part is malformed; the message repeats no credentials.
     """
     places: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
@@ -45,11 +45,11 @@ def read_places(text: str) -> dict[str, str]:
 
 
 class LiveClient:
-    """Fetches what cameras see.
+    """Fetches live pictures of cameras.
 
     Args:
-        places: where each device's capture is.
-        token: that they ask for, if any.
+        places: the root URL of each device's capture.
+        token: sent to all of them; None: none is sent.
     """
 
     def __init__(self, places: Mapping[str, str], token: str | None) -> None:
@@ -58,14 +58,14 @@ class LiveClient:
         self._under_way = 0
 
     def knows(self, source: Source) -> bool:
-        """Say whether it is known where a camera's capture is."""
+        """Say whether the capture of a camera is known."""
         return source.device in self._places
 
     async def picture(self, source: Source) -> bytes:
-        """Return the JPEG of what a camera sees now.
+        """Return a camera's current picture, a JPEG of at most `MOST_PICTURE_BYTES`.
 
         Raises:
-            NotReached: there is none.
+            NotReached: capture gave none.
         """
         body = await self._fetch(source, "jpg", MOST_PICTURE_BYTES)
         if not body.startswith(_JPEG):
@@ -73,10 +73,10 @@ class LiveClient:
         return body
 
     async def outlines(self, source: Source) -> Outlines | None:
-        """Return where faces are in it, or None where there are none.
+        """Return the outlines of faces in the current picture, or None without faces.
 
         Raises:
-            NotReached: that is not said.
+            NotReached: capture gave none.
         """
         body = await self._fetch(source, "json", MOST_OUTLINES_BYTES)
         try:

@@ -13,20 +13,20 @@ from services.gallery.counts import Counts
 from services.gallery.presence import FORWARD, Presence
 
 PATIENCE_S = 0.5
-"""For so long may the page wait for a camera's numbers."""
+"""Longest time that the page waits for a camera's counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraOverview:
-    """One camera.
+    """A camera, as the page of cameras shows it.
 
     Attributes:
-        source: which one.
+        source: the camera.
         state: `online`, `offline`, `stalled` or `unknown`.
         reason: why it is not online, in words; `""` where it is.
-        last: its newest face, if it has one on the days that are looked at.
-        bars: its faces an hour over the last 24 hours, the present hour last; nothing while they are counted.
-        summary: the same in words.
+        last: its newest face on the days that are listed, or None.
+        bars: its faces by the hour over the last 24 hours, this hour last; None while they are being counted.
+        summary: the bars in words.
     """
 
     source: Source
@@ -49,11 +49,11 @@ class DeviceOverview:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is to be seen of the devices.
+    """All devices with their cameras.
 
     Attributes:
-        devices: in order.
-        camera_list: their cameras, and of what there are more.
+        devices: sorted by name.
+        camera_list: their cameras; says where there are more.
     """
 
     devices: list[DeviceOverview]
@@ -61,7 +61,7 @@ class Survey:
 
 
 async def survey_devices(album: Album, counts: Counts, presence: Presence, now: datetime) -> Survey:
-    """Return the devices that have said something, or have faces of these two days or the newest day."""
+    """Return the devices that sent a status, or have faces of the last two days or of the newest day."""
     today = now.astimezone(UTC).date()
     days = await _days(album, today)
     camera_list = merged(*[await album.camera_list(day) for day in days], camera_list_of(presence.cameras))
@@ -86,7 +86,7 @@ async def survey_devices(album: Album, counts: Counts, presence: Presence, now: 
 
 
 async def _days(album: Album, today: date) -> list[date]:
-    """Return the days that are looked at, the newest first."""
+    """Return the days that are listed, the newest first."""
     stored = (await album.calendar()).days
     wanted = {today, today - timedelta(days=1), *stored[-1:]}
     return sorted(wanted & set(stored), reverse=True)

@@ -1,4 +1,4 @@
-"""Pages as HTML: what the templates are given, and what they are given it with."""
+"""HTML pages from templates, and the filters and addresses that they use."""
 
 import base64
 import hashlib
@@ -26,34 +26,34 @@ ASSETS: Final[Mapping[str, str]] = {
 
 
 class Assets:
-    """The files that every page refers to, read once."""
+    """The static files, read once at start."""
 
     def __init__(self) -> None:
         folder = resources.files("services.gallery") / "static"
         self._contents = {name: (folder / name).read_bytes() for name in ASSETS}
 
     def __getitem__(self, name: str) -> bytes:
-        """Return a file's content."""
+        """Return the content of a static file."""
         return self._contents[name]
 
     def address(self, name: str) -> str:
-        """Return where a file is; another address for another content, so that browsers may keep it."""
+        """Return a file's address; it changes with the content, so browsers may cache it for good."""
         return f"/static/{name}?v={hashlib.sha256(self._contents[name]).hexdigest()[:12]}"
 
     @property
     def style_policy(self) -> str:
-        """How a content security policy names the style sheet where a page carries it within."""
+        """The hash by which a content security policy allows the style sheet inline."""
         digest = hashlib.sha256(self._contents["gallery.css"]).digest()
         return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 class Pages:
-    """Makes pages.
+    """Renders pages.
 
     Args:
-        assets: what they refer to.
+        assets: the static files that pages refer to.
         is_guarded: whether there is a token, hence a way to sign out.
-        may_erase: whether somebody may erase from a page.
+        may_erase: whether pages offer to erase faces.
     """
 
     def __init__(self, assets: Assets, *, is_guarded: bool, may_erase: bool = False) -> None:
@@ -80,16 +80,16 @@ class Pages:
         )
 
     def html(self, template: str, status: int = 200, **values: Any) -> web.Response:
-        """Return a template filled in."""
+        """Return a rendered template as an HTML response."""
         text = self.text(template, **values)
         return web.Response(text=text, status=status, content_type="text/html")
 
     def text(self, template: str, **values: Any) -> str:
-        """Return a template filled in, whatever it is."""
+        """Return a rendered template."""
         return self._templates.get_template(template).render(**values)
 
-    def ask_for_token(self, was_wrong: bool) -> web.Response:  # noqa: FBT001 - says what it is
-        """Return the one page that is shown to those who are not let in; it refers to nothing."""
+    def ask_for_token(self, was_wrong: bool) -> web.Response:  # noqa: FBT001 - its name tells
+        """Return the sign-in page, which needs no other file: those are behind the token, too."""
         style = self._assets["gallery.css"].decode()
         text = self._templates.get_template("login.html").render(was_wrong=was_wrong, style=style)
         policy = add_safety({})["Content-Security-Policy"]
@@ -106,51 +106,51 @@ class Pages:
 
 
 def face_address(key: FaceKey) -> str:
-    """Return where a face is shown."""
+    """Return the address of a face's page."""
     return f"/face/{key}"
 
 
 def visit_address(key: FaceKey) -> str:
-    """Return where all pictures of a face's visit are shown."""
+    """Return the address of the page of a face's visit."""
     return f"/visit/{key}"
 
 
 def group_address(group: Group) -> str:
-    """Return where a group is shown: its visit's page where there is more than this face."""
+    """Return the address of a group: its visit's page, or the face's page where it is the only one."""
     return visit_address(group.pictures[0].key) if group.has_others else face_address(group.best.key)
 
 
 def image_address(key: FaceKey) -> str:
-    """Return where a face's image is."""
+    """Return the address of a face's image."""
     return f"/image/{key}"
 
 
 def day_address(key: FaceKey) -> str:
-    """Return the page that a face is the first of."""
-    # Sorts behind every id of that moment: this face's too.
+    """Return the address of the page that begins with a face."""
+    # Sorts after every id of that moment, this face's included.
     return f"/{PageSelection(day=day_of(key), before=times.compact(key.time) + '-' + 'f' * 32).query}"
 
 
 def long_day(day: date) -> str:
-    """Return a day in words: `Saturday, 31 January 2026`."""
+    """Return a day as text: `Saturday, 31 January 2026`."""
     return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
 def short_day(day: date) -> str:
-    """Return a day in few words: `Sat 31 Jan 2026`."""
+    """Return a day as short text: `Sat 31 Jan 2026`."""
     return f"{day:%a} {day.day} {day:%b %Y}"
 
 
 def clock(time: datetime) -> str:
-    """Return the time of day, to the second."""
+    """Return the time of day as `HH:MM:SS`."""
     return f"{time:%H:%M:%S}"
 
 
 def clock_on(time: datetime, day: date) -> str:
-    """Return the time of day as a page of that day says it: that of another day with its day."""
+    """Return the time of day, with its date where that is another day than the page's."""
     return clock(time) if time.date() == day else f"{time.day} {time:%b} {clock(time)}"
 
 
 def readable_bytes(count: int) -> str:
-    """Return a size as people say it."""
+    """Return a size as text, in bytes or kB."""
     return f"{count} bytes" if count < 1_000 else f"{count / 1_000:.1f} kB"

@@ -1,4 +1,4 @@
-"""Which devices and cameras there are and what they do, in words too. Pure: time is an argument."""
+"""The state of each device and camera, and the reason for it in words. Pure: time is an argument."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ def camera_reason(state: str, why: str | None, device_state: str) -> str:
     """Return why a camera is not online; `""` where it is.
 
     Args:
-        state: what is shown of it.
-        why: the word that it said, if it did; from the network, so only words that are known are shown.
-        device_state: what is shown of its device's link.
+        state: the camera's, as `Presence.cameras` gives it.
+        why: the reason that capture gave, or None; it is from the network, so only known ones are shown.
+        device_state: the state of its device's link.
     """
     match state:
         case "online":
@@ -48,8 +48,8 @@ def device_reason(state: str, *, is_silent: bool) -> str:
     """Return why a device's link to the cloud is not up; `""` where it is.
 
     Args:
-        state: what is shown of it.
-        is_silent: whether it has fallen silent, and nobody has said that it has gone.
+        state: the link's.
+        is_silent: whether its messages stopped without a last will or an `offline`.
     """
     match state:
         case "online":
@@ -62,18 +62,18 @@ def device_reason(state: str, *, is_silent: bool) -> str:
 
 
 FORWARD = "forward"
-"""In the place of a camera's name: the device's link to the cloud."""
+"""In place of a camera's name: the device's link to the cloud."""
 MAX_SOURCES = 10_000
-"""Names come from the network: beyond this no new one is taken."""
+"""Bound on cameras and links in memory: names come from the network. More are refused."""
 SILENT_TIMES = 2.5
-"""A device that says every so often that it is there, and has not for so many times as long, is not."""
+"""A device counts as offline after so many of its own intervals without a message."""
 SETTLED_S = 25.0
-"""What is said live, so long after a word that seems to be later, is later: a clock was set back."""
+"""Seconds after which a live message counts as newer even if its time is older: a clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """What one camera, or a device's forward, has last said of itself."""
+    """A change: the new state of a camera, or of a device's link (`FORWARD`)."""
 
     source: Source
     state: str
@@ -81,15 +81,15 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What was last said.
+    """The last status message of a camera or a link.
 
     Attributes:
-        state: that.
-        order: when, by whoever said it; nothing of an older version.
-        heard_s: when it was heard last.
-        every_s: how often it is said at least; nothing where that is not promised.
-        is_over: nothing was heard for too long.
-        why: the reason that was said with it.
+        state: what it said.
+        order: its place among others of the same sender; None from an older version.
+        heard_s: when it came, seconds of a steady clock.
+        every_s: how often the sender repeats it at least; None where it does not say.
+        is_silent: whether no further message came in time.
+        why: the reason that came with it, or None.
     """
 
     state: str
@@ -106,18 +106,18 @@ class _Report:
 
 @dataclass(slots=True)
 class Presence:
-    """The last state of each, by source, over all brokers."""
+    """The last state of each camera and device, over all brokers."""
 
     _reports: dict[Source, _Report] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
 
     def note(self, message: Message, now: datetime, now_s: float) -> StatusChange | None:
-        """Take a status message; return what changed by it, if anything.
+        """Take a status message; return the change that it made, or None.
 
         Args:
             message: as a broker delivered it.
-            now: the time of day, which no device is ahead of.
-            now_s: the time, steady.
+            now: the time, UTC; a device's time after it counts as now.
+            now_s: seconds of a steady clock.
 
         Raises:
             Refused: `bad_topic`, `bad_status`, or `too_many_cameras`.
@@ -140,7 +140,11 @@ class Presence:
         return None if known is not None and known.shown == state else StatusChange(source, state)
 
     def lapse(self, now_s: float) -> list[StatusChange]:
-        """Take those for offline that have not said anything for too long; return what changed by it."""
+        """Mark devices offline whose messages stopped; return the changes.
+
+        Args:
+            now_s: seconds of a steady clock.
+        """
         gone = [
             (source, report)
             for source, report in self._reports.items()
@@ -155,7 +159,7 @@ class Presence:
 
     @property
     def cameras(self) -> Mapping[Source, str]:
-        """The state of each camera: one that its device cannot speak for is `unknown`."""
+        """The state of each camera; `unknown` where its device is offline."""
         return {source: self._shown(source) for source in self._reports if source.camera != FORWARD}
 
     def device(self, device: str) -> str:
@@ -173,23 +177,23 @@ class Presence:
 
     @property
     def devices(self) -> set[str]:
-        """The devices that anything was heard of."""
+        """The devices that sent any status."""
         return {source.device for source in self._reports}
 
     def _shown(self, source: Source) -> str:
-        """Return what is shown of a camera."""
+        """Return the state of a camera."""
         report = self._reports.get(source)
         return "unknown" if report is None or self.device(source.device) == "offline" else report.shown
 
     def _make_room(self, source: Source) -> None:
-        """Take a new name of a device, its link's always: one that invents cameras takes no other's room."""
+        """Count a new name. Each device has its own bound: one that invents cameras takes no other's room."""
         is_camera = source.camera != FORWARD
         if len(self._reports) >= MAX_SOURCES or (is_camera and self._counts[source.device] >= MOST_CAMERAS):
             raise Refused("too_many_cameras", str(source))
         self._counts[source.device] += is_camera
 
     def _forget(self, source: Source) -> StatusChange | None:
-        """Take a retained message's deletion, which is an empty one."""
+        """Take an empty message, which deletes a retained one."""
         if self._reports.pop(source, None) is None:
             return None
         self._counts[source.device] -= source.camera != FORWARD
@@ -199,7 +203,7 @@ class Presence:
 
 
 def _is_later(order: Order | None, known: _Report, now_s: float, *, is_kept: bool) -> bool:
-    """Say whether a word is to be believed rather than what is known."""
+    """Say whether a message is newer than the known one; `is_kept`: it was retained by the broker."""
     if known.order is None or (order is not None and order >= known.order):
         return True
     return not is_kept and now_s - known.heard_s > SETTLED_S

@@ -1,4 +1,4 @@
-"""A page's worth out of a camera's day, and whether the store can be read."""
+"""Reads parts of a camera's day, and keeps whether the store can be read."""
 
 from collections.abc import AsyncIterator
 
@@ -10,16 +10,16 @@ from services.gallery.metrics import STORE_AVAILABLE
 
 
 class ReadHealth(StoreHealth):
-    """Whether the last look into the store went well; says so in the log when that changes."""
+    """Whether the last read of the store succeeded; logs changes."""
 
     def __init__(self) -> None:
         super().__init__(STORE_AVAILABLE, "gallery.store_available", "gallery.store_unavailable")
 
 
 QUARTERS = 96
-"""Of an hour, in a day."""
+"""Quarters of an hour in a day."""
 _LAST = "~"
-"""Sorts behind everything that may follow in a name."""
+"""Sorts after every character of a name."""
 
 
 async def latest(objects: ObjectStore, folder: str, *, before: str | None, count: int) -> list[FaceKey]:
@@ -27,9 +27,9 @@ async def latest(objects: ObjectStore, folder: str, *, before: str | None, count
 
     Args:
         objects: the store.
-        folder: the camera's on that day.
-        before: only faces before this id or time (see `times.compact`); nothing for the day's end.
-        count: at most so many.
+        folder: of the camera on that day.
+        before: only faces before this id or time (see `times.compact`); None: up to the day's end.
+        count: faces, at most.
     """
     found: list[FaceKey] = []
     async for key, _size_bytes in listing.from_end(objects, folder, before=before or "", at_once=count):
@@ -40,12 +40,12 @@ async def latest(objects: ObjectStore, folder: str, *, before: str | None, count
 
 
 async def earliest(objects: ObjectStore, folder: str, *, after: str, count: int) -> list[FaceKey]:
-    """Return the first faces of a camera's day behind an id or a time, oldest first; at most `count`."""
+    """Return the first `count` faces of a camera's day after an id or a time, oldest first."""
     return await onward(objects, folder, f"{after}{_LAST}", count)
 
 
 async def onward(objects: ObjectStore, folder: str, start: str, count: int) -> list[FaceKey]:
-    """Return the first faces of a camera's day from a time on, oldest first; at most `count`."""
+    """Return the first `count` faces of a camera's day from a time on, oldest first."""
     found: list[FaceKey] = []
     bound = start
     while len(found) < count:
@@ -58,7 +58,7 @@ async def onward(objects: ObjectStore, folder: str, start: str, count: int) -> l
 
 
 async def between(objects: ObjectStore, folder: str, first: str, last: str) -> AsyncIterator[FaceKey]:
-    """Yield a camera's faces from an id to an id, both included, in no certain order."""
+    """Yield a camera's faces from one id to another, both included, in any order."""
     async for names in objects.names(folder, after=first, before=f"{last}{_LAST}"):
         for name in names:
             if (key := parse_key(f"{folder}/{name}")) is not None:

@@ -1,4 +1,4 @@
-"""Which faces a page shows, and how good they must be: read from addresses, and written there. Pure.
+"""Which faces a page shows and how good they must be, as the query of an address says it. Pure.
 
 Addresses are hostile input.
 """
@@ -21,11 +21,11 @@ _QUALITY = re.compile(r"0\.\d{1,3}|1", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FaceFilter:
-    """Holds back what is small or bad.
+    """Passes faces of a least size and quality.
 
     Attributes:
-        least_px: the least shorter side of a face in its frame, in pixels; 0: any.
-        least_quality: the least quality of a picture, 0..1; 0: any, and also of those that have none.
+        least_px: least shorter side of a face in its frame, in pixels; 0: any.
+        least_quality: least quality of a picture, 0..1; 0: any, those without one included.
     """
 
     least_px: int = 0
@@ -47,7 +47,7 @@ class FaceFilter:
 
     @property
     def parts(self) -> dict[str, str]:
-        """What an address says of it; `""` for what is not held back."""
+        """Its parameters in an address; `""` where a bound is 0."""
         return {
             "px": str(self.least_px) if self.least_px else "",
             "quality": f"{self.least_quality:g}" if self.least_quality else "",
@@ -55,11 +55,11 @@ class FaceFilter:
 
     @property
     def is_open(self) -> bool:
-        """Whether everything passes."""
+        """Whether all faces pass."""
         return not self.least_px and not self.least_quality
 
     def takes(self, known: Known) -> bool:
-        """Say whether a face passes; one of which it is not known does not."""
+        """Say whether a face passes; one whose size or quality is unknown does not pass a bound on it."""
         quality = known.part.quality if known.part else None
         is_large = not self.least_px or (known.side_px or 0) >= self.least_px
         return is_large and (not self.least_quality or (quality or 0.0) >= self.least_quality)
@@ -67,10 +67,10 @@ class FaceFilter:
 
 SIZES = ("40", "80", "120", "200")
 QUALITIES = ("0.2", "0.4", "0.6", "0.8")
-"""Those that pages offer; an address may name others."""
+"""Bounds that pages offer; an address may name others."""
 
 NO_FILTER = FaceFilter()
-"""Holds nothing back."""
+"""Passes all faces."""
 
 
 _SOURCE = re.compile(rf"({NAME_PATTERN})(?:/({NAME_PATTERN}))?", re.ASCII)
@@ -79,15 +79,15 @@ _CURSOR = re.compile(r"\d{8}T\d{6}\.\d{6}Z(-[0-9a-f]{32})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PageSelection:
-    """Which faces, and from where on.
+    """Which faces a page shows.
 
     Attributes:
-        device: of this device alone; nothing for all.
-        camera: of this camera of the device alone.
-        day: taken on this day, UTC; nothing for the newest that has any.
-        before: those before this id or time (see `times.compact`), or
-        after: those behind it; neither for the day's newest.
-        face_filter: those that it takes.
+        device: only of this device; None: of all.
+        camera: only of this camera of the device; None: of all.
+        day: taken on this day, UTC; None: on the newest day that has any.
+        before: only those before this id or time (see `times.compact`), newest first.
+        after: only those after it, the nearest first; with neither the day's newest.
+        face_filter: only those that pass.
     """
 
     device: str | None = None
@@ -118,12 +118,12 @@ class PageSelection:
 
     @property
     def source(self) -> str:
-        """The device, or device and camera, as an address says it; `""` for all."""
+        """`device`, or `device/camera`, as an address says it; `""` for all."""
         return "/".join(name for name in (self.device, self.camera) if name)
 
     @property
     def is_newest(self) -> bool:
-        """Whether what comes in now belongs to the top of the page."""
+        """Whether new faces belong to the top of the page."""
         return self.day is None and self.before is None and self.after is None
 
     def takes(self, source: Source) -> bool:
@@ -131,26 +131,26 @@ class PageSelection:
         return self.device in (None, source.device) and self.camera in (None, source.camera)
 
     def of(self, source: Source) -> Self:
-        """Return the same of one camera."""
+        """Return the selection narrowed to one camera."""
         return replace(self, device=source.device, camera=source.camera)
 
     def at(self, day: date | None, *, before: str | None = None, after: str | None = None) -> Self:
-        """Return the same cameras on another day, or elsewhere on it."""
+        """Return the selection at another day or place on it."""
         return replace(self, day=day, before=before, after=after)
 
     @property
     def unfiltered(self) -> Self:
-        """The same without the sieve."""
+        """The selection without its filter."""
         return replace(self, face_filter=NO_FILTER)
 
     @property
     def filter_query(self) -> str:
-        """What an address needs to say of the sieve alone, without a `?`."""
+        """The query for the filter alone, without `?`."""
         return urlencode({name: value for name, value in self.face_filter.parts.items() if value})
 
     @property
     def query(self) -> str:
-        """What an address needs to say, with its `?`; empty for the newest of all."""
+        """The query with its `?`; `""` for the newest of all."""
         parts = {
             "source": self.source,
             "day": self.day.isoformat() if self.day else "",
@@ -163,7 +163,7 @@ class PageSelection:
 
 
 def day_of(key: FaceKey) -> date:
-    """Return the day that a face lies under."""
+    """Return the day of a face, UTC."""
     return key.time.date()
 
 

@@ -1,4 +1,4 @@
-"""How the C library keeps memory that is free again."""
+"""Wires up the gallery: store, brokers, pages, and the tasks behind them."""
 
 import asyncio
 import contextlib
@@ -50,11 +50,11 @@ _MOST_KEPT_BYTES = 128 * 1024
 
 
 def return_free_memory() -> None:
-    """Have memory that is free go back to the system, as far as the C library (glibc) can do that.
+    """Have free memory returned to the system, where the C library (glibc) can do that.
 
-    glibc begins with giving back what lies free beyond 128 KiB, and raises that each time that something
-    larger is freed. Pages and images are larger; so a gallery that is looked at kept 8 MB more after some
-    thousand pages than after the first, in steps that look like a leak. Saying the number ends the raising.
+    glibc returns what is free beyond 128 KiB, and raises that bound each time that a larger block is freed.
+    Pages and images are larger, so the gallery kept 8 MB more after some thousand pages than after the first,
+    in steps that look like a leak. Setting the bound keeps it fixed.
     """
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
@@ -97,7 +97,7 @@ async def serve(settings: GallerySettings) -> None:
             visits=VisitReader(objects, lookup),
         )
         app = make_app(settings, context)
-        most_callers = MOST_CALLERS + settings.gallery_max_viewers  # each of these has one for good
+        most_callers = MOST_CALLERS + settings.gallery_max_viewers  # each open page holds one connection
         async with listening(
             app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT", most_callers
         ) as port:
@@ -122,7 +122,7 @@ async def serve(settings: GallerySettings) -> None:
 
 
 def make_app(settings: GallerySettings, context: Context) -> web.Application:
-    """Return the application: the gate, and the pages behind it."""
+    """Return the web application: access control, and the pages behind it."""
     token = settings.gallery_token.get_secret_value() if settings.gallery_token else None
     access = Access(token, settings.gallery_feed_link_s) if token else None
     assets = Assets()
@@ -139,30 +139,30 @@ def make_app(settings: GallerySettings, context: Context) -> web.Application:
 
 
 def make_erasing(settings: GallerySettings, store: WholeStore) -> Erasing | None:
-    """Return what erases from pages, or None where nobody may."""
+    """Return what erases faces from pages, or None where that is not set up."""
     return Erasing(store, *settings.erasing) if settings.erasing is not None else None
 
 
 def make_following(
     settings: GallerySettings, store: WholeStore, erasing: Erasing | None
 ) -> LedgerFollower | None:
-    """Return what hears of erasures, whoever orders them, or None where their key is not known here.
+    """Return what follows the log of erasures, or None where no public key is set.
 
     Raises:
-        SetupError: it is none.
+        SetupError: the key is not a public key.
     """
     verify = erasing.verify if erasing is not None else settings.erase_verifier()
     return LedgerFollower(store, verify) if verify is not None else None
 
 
 def forget_all(context: Context, orders: list[LogEntry]) -> None:
-    """Forget what was erased."""
+    """Drop what is remembered of faces that were erased."""
     for order in orders:
         context.forget(order)
 
 
 async def watch(context: Context) -> None:
-    """Tell open pages of devices that have fallen silent."""
+    """Tell open pages of devices whose messages stopped, until cancelled."""
     while True:
         await asyncio.sleep(LAPSE_EVERY_S)
         for status in context.presence.lapse(time.monotonic()):
@@ -170,7 +170,7 @@ async def watch(context: Context) -> None:
 
 
 async def listen(link: Link, context: Context, arrivals: Arrivals) -> None:
-    """Follow what the broker says of stored faces and of the cameras."""
+    """Take receipts and status messages from a broker, until cancelled."""
     async for delivery in link:
         delivery.acknowledge()
         try:

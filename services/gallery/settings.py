@@ -14,7 +14,7 @@ from services.gallery.live_client import read_places
 
 
 class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectStoreSettings):
-    """Shows the faces that are stored, in a browser; reads only, unless it may erase."""
+    """Shows the stored faces in a browser; only reads, unless it may erase."""
 
     gallery_host: HostName = Field(
         "127.0.0.1", description="where the page listens; the rest of the network: 0.0.0.0"
@@ -59,7 +59,7 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
 
     @property
     def identities(self) -> list[bytes]:
-        """The private keys that sealed faces are opened with."""
+        """The private keys that open sealed faces."""
         secret = self.gallery_seal_identity
         return [] if secret is None else read_identities(secret.get_secret_value())
 
@@ -73,7 +73,7 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
 
     @property
     def live_places(self) -> dict[str, str]:
-        """Where each device's capture is, by device."""
+        """The root URL of each device's capture, by device."""
         return read_places(self.gallery_live)
 
     @model_validator(mode="after")
@@ -86,14 +86,14 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
 
     @property
     def erasing(self) -> tuple[str, tuple[Sign, Verify]] | None:
-        """The token for erasing, and the key, or None where nobody can erase from a page.
+        """The token for erasing, and the functions of the key; None where pages may not erase.
 
         Raises:
-            ValueError: the key is none.
+            ValueError: the key is not a private key.
         """
         if self.gallery_erase_token is None or self.erase_signing_key is None:
             return None
-        from services.common.erasure.keys import signer  # noqa: PLC0415 - loaded only where it is wanted
+        from services.common.erasure.keys import signer  # noqa: PLC0415 - loaded only where it is used
 
         return self.gallery_erase_token.get_secret_value(), signer(self.erase_signing_key.get_secret_value())
 

@@ -1,4 +1,4 @@
-"""What is to be done until the first face is there, and how far that is. Pure."""
+"""The steps from an empty store to the first face, and which are done. Pure."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ class Step:
     """One of the steps to the first face.
 
     Attributes:
-        title: what it is.
-        is_done: whether it is.
-        hint: what is seen of it, or what to do.
-        command: what to type for it; nothing where there is nothing to type.
+        title: the step in a few words.
+        is_done: whether it is done.
+        hint: its state, or what to do.
+        command: a command line that does or explains it; `""` without one.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The pages' addresses, and what each answers."""
+"""The addresses of the pages, and the handlers that answer them."""
 
 import asyncio
 import contextlib
@@ -41,9 +41,9 @@ from services.gallery.viewers import TooManyViewers, Viewers
 from services.gallery.visits import VisitReader
 
 PATIENCE_S = 0.2
-"""For so long may a page wait for its chart."""
+"""Longest time that a page waits for its chart."""
 HEARTBEAT_S = 15.0
-"""A proxy would close a stream on which nothing is said."""
+"""Longest pause on a stream of events: a proxy closes one that is idle."""
 FOREVER = "private, max-age=31536000, immutable"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,17 +51,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the pages look at.
+    """The state that all pages share.
 
     Attributes:
         objects: the store.
-        health: whether the last look into it went well.
+        health: whether the last read of the store succeeded.
         presence: the devices and cameras.
         viewers: the open pages.
-        counts: faces by the hour.
-        lookup: to which visits faces belong.
-        day_index: the faces of many devices together; without it some devices are looked at.
-        erasing: erases, where somebody may.
+        counts: counts faces by the hour.
+        lookup: finds the visits that faces belong to.
+        day_index: finds faces of all devices together; None: only some devices are listed.
+        erasing: erases faces; None where pages may not.
     """
 
     objects: ObjectStore
@@ -74,7 +74,7 @@ class Context:
     erasing: Erasing | None = None
 
     def forget(self, order: LogEntry) -> None:
-        """Forget what was erased."""
+        """Drop what is remembered of faces that were erased."""
         chosen = order.selection
         self.lookup.forget(
             lambda key, part: chosen.takes(key.source, key.id, part.visit if part is not None else None)
@@ -87,10 +87,10 @@ class Site:
 
     Args:
         settings: the service's.
-        context: what is shown.
+        context: the state that all pages share.
         assets: what pages refer to.
         pages: makes them.
-        access: lets in who may look; nothing where there is none.
+        access: decides who may look; None: no token is needed.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Site:
         self._assets = assets
         self._pages = pages
         self._access = access
-        self._keys = Unsealer(settings.identities)
+        self._unsealer = Unsealer(settings.identities)
         self._album = Album(context.objects, day_index=context.day_index)
         self._visits = VisitReader(context.objects, context.lookup)
         self._feeds = Feeds(
@@ -141,7 +141,7 @@ class Site:
         return answering
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer, or explain in a page why not."""
+        """Return the handler's answer, or a page that says what went wrong."""
         try:
             response = await handler(request)
         except StoreUnavailable as error:
@@ -231,19 +231,21 @@ class Site:
     async def _image(self, request: web.Request) -> web.StreamResponse:
         key = _key(request)
         item = await self._context.objects.get(str(key))
-        self._context.lookup.note(key, item.metadata)  # which spares the next page a request
-        # As every answer it is not kept (see `access`): a browser would show it to whoever comes next.
+        self._context.lookup.note(key, item.metadata)  # saves the next page a request
+        # Not cached (see `access`): a browser would show it to the next user.
         headers = {"Content-Security-Policy": "default-src 'none'; sandbox"}
         if self._access is not None and self._access.has_link(request):
-            headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # a feed is read in others' pages
-        # The type is what the key says: nothing that was written into the bucket becomes a page here.
-        shown = self._keys.opened(key, item) if key.content_type == envelope.CONTENT_TYPE else None
+            headers["Cross-Origin-Resource-Policy"] = (
+                "cross-origin"  # feed readers show it in their own pages
+            )
+        # The type comes from the key, so that no object in the bucket is served as a page.
+        shown = self._unsealer.opened(key, item) if key.content_type == envelope.CONTENT_TYPE else None
         if shown is not None:
             return web.Response(body=shown.image, content_type=shown.content_type, headers=headers)
         return web.Response(body=item.body, content_type=key.content_type, headers=headers)
 
     async def _object(self, request: web.Request) -> web.StreamResponse:
-        """Send the browser to the object itself; made when it is asked for, so that it is never too old."""
+        """Redirect to the object itself; the link is made on request, so that it has not expired."""
         key = _key(request)
         link = await self._context.objects.link(str(key), self._settings.gallery_link_s)
         raise web.HTTPSeeOther(link or f"/image/{key}")
@@ -269,11 +271,11 @@ def _nothing(_key: FaceKey) -> Part | None:
 
 
 def arrival_news(keys: list[FaceKey], recall: Callable[[FaceKey], Part | None] = _nothing) -> str:
-    """Return faces as the event that pages are told of them with.
+    """Return faces as a server-sent event for open pages.
 
     Args:
         keys: the faces.
-        recall: says what a face's part in a visit is, where it has one.
+        recall: returns a face's part in a visit, or None.
     """
     faces = [
         {
@@ -297,7 +299,7 @@ def _visit_news(key: FaceKey, part: Part | None) -> dict[str, object]:
 
 
 def status_news(status: StatusChange, reason: str = "") -> str:
-    """Return a change of state, and the reason for it, as the event that pages are told of it with."""
+    """Return a change of state, with its reason in words, as a server-sent event for open pages."""
     news = {"source": str(status.source), "state": status.state, "reason": reason}
     return f"event: status\ndata: {json.dumps(news)}\n\n"
 
@@ -325,7 +327,7 @@ async def _stream(
 def _hours(
     selection: PageSelection, day: date | None, counts: list[int] | None
 ) -> list[tuple[chart.Bar, str]] | None:
-    """Return a day's bars, each with the address of what it stands for."""
+    """Return a day's bars, each with the address of the page with its faces."""
     if day is None or counts is None:
         return None
     return [

@@ -1,4 +1,4 @@
-"""Open pages, each with the news that it has not been told yet (server-sent events)."""
+"""Open pages, each with a queue of events to send (server-sent events)."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,20 +8,20 @@ from services.common.runtime.metrics import Drops
 from services.gallery.metrics import DROPPED, VIEWERS
 
 MAX_PENDING = 100
-"""News that wait for one page; beyond it the oldest is dropped and counted: the page may be loaded again."""
+"""Events that wait for one page; beyond it the oldest is dropped and counted."""
 
 _drops = Drops(DROPPED, "gallery.news_dropped")
 
 
 class TooManyViewers(Exception):
-    """No further page can be told of news."""
+    """As many pages are open as are allowed."""
 
 
 class Viewers:
-    """Tells every open page.
+    """Sends events to every open page.
 
     Args:
-        most: pages at a time.
+        most: open pages at a time.
     """
 
     def __init__(self, most: int) -> None:
@@ -32,7 +32,7 @@ class Viewers:
         return len(self._pending)
 
     def tell(self, news: str) -> None:
-        """Hand on one event as it goes over the wire."""
+        """Queue one event, as it goes over the wire, for every page; never waits."""
         for pending in self._pending:
             if pending.full():
                 pending.get_nowait()
@@ -40,7 +40,7 @@ class Viewers:
             pending.put_nowait(news)
 
     def dismiss(self) -> None:
-        """Have every page's stream end."""
+        """End every page's stream."""
         for pending in self._pending:
             if pending.full():
                 pending.get_nowait()
@@ -48,10 +48,10 @@ class Viewers:
 
     @contextmanager
     def joined(self) -> Iterator[asyncio.Queue[str | None]]:
-        """Add a page; yield its queue of events, in which nothing means the end.
+        """Add a page for as long as the context lasts; yield its queue of events, in which None is the end.
 
         Raises:
-            TooManyViewers: there is no room.
+            TooManyViewers: as many are open as are allowed.
         """
         if len(self._pending) >= self._most:
             raise TooManyViewers

@@ -1,4 +1,4 @@
-"""The pictures of visits, as pages show them: looked up for a page's faces, or all of one visit."""
+"""Faces by visit: those of a page, or all pictures of one visit."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from services.gallery.metrics import UNREAD
 from services.gallery.selection import day_of
 
 PATIENCE_S = 3.0
-"""For so long may a page wait to learn which of its faces are of one visit."""
+"""Longest time that a page waits to learn the visits of its faces."""
 MOST_LOOKED_AT = 100
-"""Faces that are asked whether they are of one visit: from its beginning on, and as many back again."""
+"""Faces read for one visit: from its beginning on, and as many before the face that is shown."""
 
 _unread = Drops(UNREAD, "gallery.visit_unread")
 
@@ -30,7 +30,7 @@ class FacesByVisit:
 
     Attributes:
         groups: each where its newest picture is, newest first.
-        is_late: whether some could not be asked in time, and so stand by themselves.
+        is_late: whether the visits of some could not be read in time, so that these stand alone.
     """
 
     groups: list[Group]
@@ -38,12 +38,12 @@ class FacesByVisit:
 
 
 NEAR = 40
-"""Faces on either side of a visit among which its neighbours are looked for."""
+"""Faces on either side of a visit that are read to find the visits next to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdjacentVisits:
-    """The visits next to one on its camera and day, each where its newest picture is; nothing at an end."""
+    """The visits next to one, by their newest pictures, on its camera and day; None at an end."""
 
     newer: Group | None = None
     older: Group | None = None
@@ -51,12 +51,12 @@ class AdjacentVisits:
 
 @dataclass(frozen=True, slots=True)
 class WholeVisit:
-    """All pictures of one visit, as far as they were looked for.
+    """All pictures of one visit that were found.
 
     Attributes:
         group: its pictures.
-        is_cut: whether there are faces that were not looked at, and may be pictures of it.
-        is_late: whether some faces could not be asked in time.
+        is_cut: whether there are more faces that were not read and may belong to it.
+        is_late: whether some faces could not be read in time.
     """
 
     group: Group
@@ -65,11 +65,11 @@ class WholeVisit:
 
 
 class VisitReader:
-    """Puts faces together that are pictures of one visit.
+    """Groups faces by visit, and finds the pictures of a visit.
 
     Args:
         objects: the store.
-        lookup: knows to which visit a face belongs, or reads it.
+        lookup: returns the visit of a face, and reads the object where it has to.
     """
 
     def __init__(self, objects: ObjectStore, lookup: VisitLookup) -> None:
@@ -77,15 +77,15 @@ class VisitReader:
         self._lookup = lookup
 
     async def group_by_visit(self, faces: Iterable[FaceKey]) -> FacesByVisit:
-        """Return faces (newest first) by visit; one read at most for each face, none for those known."""
+        """Return faces (newest first) by visit; one read at most for each face that is not known yet."""
         pictures, is_late = await self._look(faces)
         return FacesByVisit(grouped(pictures), is_late)
 
     async def whole(self, key: FaceKey) -> WholeVisit | None:
         """Return all pictures of the visit that a face belongs to, or None where it belongs to none.
 
-        They are looked for among the camera's first faces from the visit's beginning on, and where that does
-        not reach the face, which may be days later, among those before it.
+        The camera's first `MOST_LOOKED_AT` faces from the visit's beginning on are read; where these do not
+        reach the face, which may be days later, also as many before it.
 
         Raises:
             StoreUnavailable: the face, or a listing, cannot be read.
@@ -102,7 +102,7 @@ class VisitReader:
         return WholeVisit(group, bool(last) or len(first) == MOST_LOOKED_AT, is_late)
 
     async def adjacent(self, group: Group) -> AdjacentVisits:
-        """Return a visit's neighbours, as far as they can be told in time: visits may lie in one another.
+        """Return the visits next to one that could be read in time; visits may overlap.
 
         Raises:
             StoreUnavailable: a listing cannot be read.
@@ -120,7 +120,7 @@ class VisitReader:
         )
 
     async def _onward(self, source: Source, began: datetime) -> list[FaceKey]:
-        """Return the first faces from a time on, of two days: a visit may lie over midnight."""
+        """Return the first faces from a time on, of two days: a visit may last over midnight."""
         found: list[FaceKey] = []
         day = began.date()
         for each in (day, day + timedelta(days=1)) if day < date.max else (day,):
@@ -138,7 +138,7 @@ class VisitReader:
     async def _look(self, faces: Iterable[FaceKey]) -> tuple[list[Picture], bool]:
         """Return faces with their parts in visits, and whether some could not be read.
 
-        Where one cannot be read the others are left alone: the store is in trouble.
+        After the first that cannot be read the others are not tried: the store does not work.
         """
         keys = list(faces)
         try:

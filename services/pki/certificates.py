@@ -1,4 +1,4 @@
-"""Certificates of a private authority, and how files hold them: pure, with the time as an argument."""
+"""Certificates of a private authority, and their files. Pure: time is an argument."""
 
 import io
 import ipaddress
@@ -19,11 +19,11 @@ from services.common.wire.topics import is_name
 from services.pki.files import Owner, mode_of
 
 STORE = "_store"
-"""The store's identity; no device can have it, for `_` starts no device's name."""
+"""The store's common name; no device can have it, because device names do not begin with `_`."""
 GALLERY = "_gallery"
-"""The gallery's, likewise."""
+"""The gallery's common name."""
 SERVER = "_server"
-"""What the broker's own certificates are known by: their common name is a host's."""
+"""The name of the broker's certificates here; their common name is a host's."""
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 SERVER_LIFETIME = timedelta(days=825)
@@ -57,7 +57,7 @@ def make_authority(now: datetime) -> Identity:
 def issue_client(
     authority: Identity, name: str, now: datetime, lifetime: timedelta = CLIENT_LIFETIME
 ) -> Identity:
-    """Return a new certificate with which a device, the store or the gallery comes to the broker.
+    """Return a new client certificate for a device, the store or the gallery.
 
     Raises:
         SetupError: `name` is neither a device's name nor the store's or the gallery's identity.
@@ -69,10 +69,10 @@ def issue_client(
 
 
 def check_device_name(name: str) -> None:
-    """Return if a device may have this name.
+    """Return if this is a valid device name.
 
     Raises:
-        SetupError: it may not.
+        SetupError: it is not.
     """
     if not is_name(name):
         raise SetupError(f"{name!r} is no device name: lower-case letters, digits and '-', at most 63")
@@ -84,10 +84,10 @@ def issue_server(
     """Return a new certificate for the broker.
 
     Args:
-        authority: who signs.
-        hosts: the names and addresses under which clients reach it; the first names it.
-        now: when.
-        lifetime: for how long.
+        authority: signs it.
+        hosts: the broker's host names and addresses; the first is the common name.
+        now: the time, UTC.
+        lifetime: how long it is valid; not longer than the authority.
 
     Raises:
         SetupError: one of `hosts` is neither a host's name nor an IP address.
@@ -106,9 +106,9 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
 def make_revocations(
     authority: Identity, revoked: Sequence[x509.RevokedCertificate], now: datetime
 ) -> x509.CertificateRevocationList:
-    """Return the signed list of what is revoked.
+    """Return the signed list of revoked certificates.
 
-    It is valid for as long as the authority: a broker with an expired list lets nobody in at all.
+    It is valid as long as the authority: a broker with an expired list refuses all clients.
     """
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -210,17 +210,17 @@ def pair(stem: str, identity: Identity) -> dict[str, bytes]:
 
 
 def pem(certificate: x509.Certificate) -> bytes:
-    """Return a certificate as text."""
+    """Return a certificate as PEM."""
     return certificate.public_bytes(Encoding.PEM)
 
 
 def key_pem(identity: Identity) -> bytes:
-    """Return an identity's key as text, not encrypted."""
+    """Return an identity's key as PEM, not encrypted."""
     return identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def pack(identity: Identity, public: Mapping[str, bytes], owner: Owner, now: datetime) -> bytes:
-    """Return the archive with what a device needs.
+    """Return the bundle for a device: a tar archive of its files.
 
     Args:
         identity: the device's.

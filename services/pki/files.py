@@ -1,4 +1,4 @@
-"""Files of the authority's folder: each is there whole or not at all, and never with another mode."""
+"""Files of the authority's folder, written atomically and with their final modes."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ _PUBLIC = 0o644
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose the files become that containers read, by number."""
+    """The owner of files that containers read, by user and group id."""
 
     uid: int
     gid: int
@@ -31,12 +31,13 @@ class Owner:
 class AuthorityFiles:
     """Files below a folder, by their names there.
 
-    A file is written under another name and renamed: a broker that meets half a list lets in whom it bars.
+    A file is written under another name and renamed: a broker with half a list of revocations would accept
+    revoked certificates.
 
     Args:
         path: the folder.
-        owner: of what containers read, if it is root who makes it.
-        for_containers: the names of what they read.
+        owner: of the files that containers read, where root writes them.
+        for_containers: the names of these files.
     """
 
     def __init__(self, path: Path, owner: Owner, for_containers: frozenset[str]) -> None:
@@ -46,10 +47,10 @@ class AuthorityFiles:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep every other command out: what two read and write again in turn loses what one has added.
+        """Hold the folder alone, so that no other command overwrites what this one adds.
 
         Raises:
-            SetupError: another is at work, or there is no such folder.
+            SetupError: another command holds it, or it does not exist.
         """
         if not self.path.is_dir():
             raise SetupError(f"there is no folder {self.path} (`faceferry pki init` makes it)")
@@ -57,7 +58,7 @@ class AuthorityFiles:
             yield
 
     def make_folder(self, name: str = "") -> None:
-        """Make a folder that only its owner may look into, if it is not there."""
+        """Make a folder with mode 0700, unless it exists."""
         (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         if name:
             sync_folder(self.path)
@@ -67,7 +68,7 @@ class AuthorityFiles:
         return (self.path / name).exists()
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the names of the certificates in a folder, which need not be there."""
+        """Return the names of the certificates in a folder, which need not exist."""
         found = (self.path / folder).glob("*.crt")
         return sorted(str(path.relative_to(self.path)) for path in found if not path.name.startswith("."))
 
@@ -86,7 +87,7 @@ class AuthorityFiles:
         """Return what a file holds.
 
         Raises:
-            SetupError: it cannot be read, or holds something else.
+            SetupError: it cannot be read or parsed.
         """
         content = self.read(name)
         try:
@@ -103,7 +104,7 @@ class AuthorityFiles:
         return self.parse(name, x509.load_pem_x509_certificate)
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Write files one after the other, over what is there; each is on the disk before the next one."""
+        """Write files one after the other, replacing older ones; each is durable before the next."""
         for name, content in files.items():
             path = self.path / name
             unfinished = path.with_name(f".{path.name}")
@@ -128,5 +129,5 @@ class AuthorityFiles:
 
 
 def mode_of(name: str) -> int:
-    """Return what may be done with a file of this name, and by whom."""
+    """Return the mode of a file of this name."""
     return _SECRET if name.endswith((".key", ".tar")) else _PUBLIC

@@ -1,4 +1,4 @@
-"""The folder with the authority and all that it has signed."""
+"""The folder with the authority and all certificates that it has signed."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,12 +16,12 @@ from services.pki.files import AuthorityFiles, Owner
 from services.pki.register import AUTHORITY, Issued
 
 INSIDE = ("broker", "localhost", "127.0.0.1")
-"""What the broker is called besides: by the services beside it, and by who tries it on its own machine."""
+"""Further names of the broker: for the services beside it, and for tests on its own machine."""
 STEMS = {SERVER: "server", STORE: "store", GALLERY: "gallery"}
-"""What the files of the cloud's side are called."""
+"""Names of the files for the cloud's side, without suffix."""
 
 ERASE_KEY, ERASE_PUB = "erase.key", "erase.pub"
-"""What erasures are ordered with, and what tells that they are."""
+"""The key that signs erasures, and the one that verifies them."""
 
 _ISSUED = "issued"
 _OLD_ISSUED = ("devices/renewed", "devices/revoked")
@@ -33,18 +33,18 @@ class PkiFolder:
 
     - `ca.crt`, `ca.key`, `crl.pem`: the authority, and what it has revoked;
     - `server.crt`, `server.key`: the broker's; and in the same way `store` and `gallery`;
-    - `devices/NAME.crt`, and `devices/NAME.tar`: a device's, and with its key for the device itself. The
-      key lies nowhere else;
-    - `erase.key`, `erase.pub`: what erasures are ordered with, if that was made; the second is in bundles
-      that are made from then on;
-    - `issued/NAME-SERIAL.crt`: every certificate that was ever signed, so that it can be revoked. It is there
-      before anybody can have the certificate.
+    - `devices/NAME.crt`, and `devices/NAME.tar`: a device's certificate, and its bundle. The key is in the
+      bundle only;
+    - `erase.key`, `erase.pub`: the key pair for erasures, if it was made; the second is in bundles made
+      from then on;
+    - `issued/NAME-SERIAL.crt`: every certificate that was ever signed, so that it can be revoked. It is
+      written before the certificate is handed out.
 
-    A command that is killed in its midst is repaired by giving it again.
+    A command that was killed is repaired by running it again.
 
     Args:
-        path: where it is.
-        owner: of the keys that containers read: in the bundles, and here if it is root who makes them.
+        path: the folder.
+        owner: of the keys that containers read: in the bundles, and here where root writes them.
     """
 
     def __init__(self, path: Path, owner: Owner) -> None:
@@ -82,7 +82,7 @@ class PkiFolder:
         """Make a device's certificate; return the bundle to copy to the device.
 
         Raises:
-            SetupError: it has one, the name cannot be one, or there is no authority here.
+            SetupError: it has one, the name is not valid, or there is no authority here.
         """
         certificates.check_device_name(name)
         with self._files.alone():
@@ -94,7 +94,7 @@ class PkiFolder:
             return self._make_device(authority, name, now)
 
     def add_erasure_key(self) -> Path:
-        """Make the key that erasures are ordered with; return its public part, which devices and stores get.
+        """Make the key pair for erasures; return the path of the public key, for devices and stores.
 
         Raises:
             SetupError: there is one, or there is no authority here.
@@ -110,20 +110,20 @@ class PkiFolder:
         return self.path / ERASE_PUB
 
     def revoke(self, name: str, now: datetime, serial: int | None = None) -> list[Issued]:
-        """Put all certificates of a name on the list, older ones too, and a device's files out of the way.
+        """Revoke all certificates of a name, older ones too, and remove a device's files.
 
         Those of a service stay where containers expect them until `renew` replaces them.
 
         Args:
             name: a device's, `_store` or `_gallery`.
-            now: when.
-            serial: only the one with this serial number.
+            now: the time, UTC.
+            serial: only the one with this serial number; None: all.
 
         Returns:
-            Those that were let in until now; none if all have expired or are on the list already.
+            The certificates that were valid until now; empty if all had expired or were revoked.
 
         Raises:
-            SetupError: there is none of that name or number, or nobody would heed the list.
+            SetupError: there is none of that name or number, or it is the broker's own.
         """
         if name == SERVER:
             raise SetupError(
@@ -147,19 +147,19 @@ class PkiFolder:
     def renew(
         self, name: str, now: datetime, hosts: Sequence[str] = (), *, added: Sequence[str] = ()
     ) -> Path:
-        """Make a certificate in place of one, which stays valid until it expires or is revoked.
+        """Make a certificate that replaces one, which stays valid until it expires or is revoked.
 
-        A service gets a first one so, too: after all of its own were revoked, or where the authority is older
-        than the gallery.
+        A service can also get its first one: after all of its own were revoked, or where the authority is
+        older than the gallery.
 
         Args:
             name: a device's, `_store`, `_gallery` or `_server`.
-            now: when.
-            hosts: for `_server`: under which clients reach it from now on; as before if empty.
-            added: for `_server`: under which they reach it besides.
+            now: the time, UTC.
+            hosts: for `_server`: its host names and addresses; empty: as before.
+            added: for `_server`: further ones.
 
         Returns:
-            What is to be copied to the device, or where the new certificate is.
+            The path of the device's bundle, or of the new certificate.
 
         Raises:
             SetupError: there is none of that name, or hosts were given for another than `_server`.
@@ -182,7 +182,7 @@ class PkiFolder:
             return self._make_device(authority, name, now)
 
     def hosts(self) -> list[str]:
-        """Return the names and addresses that the broker's certificate is for, those inside it included.
+        """Return the host names and addresses in the broker's certificate, `INSIDE` included.
 
         Raises:
             SetupError: there is none.
@@ -190,10 +190,10 @@ class PkiFolder:
         return certificates.hosts_of(self._files.certificate("server.crt"))
 
     def issued(self) -> list[Issued]:
-        """Return all certificates that there are, and were, by name and age; the authority's is one.
+        """Return all certificates, former ones and the authority's included, by name and age.
 
         Raises:
-            SetupError: a file is not as it was made, or there is no authority here.
+            SetupError: a file was changed, or there is no authority here.
         """
         with self._files.alone():
             authority = Issued(
@@ -231,7 +231,7 @@ class PkiFolder:
             self._files.write({"crl.pem": _crl_pem(made)})
 
     def _clear(self, name: str) -> None:
-        """Make room for a device's new certificate where the one in use is revoked."""
+        """Remove a device's files where its current certificate is revoked."""
         if name in STEMS:
             return
         if any(each.is_current and each.is_revoked for each in register.of(self._register(), name)):

@@ -1,4 +1,4 @@
-"""What has become of each certificate that was ever issued: pure, with the time as an argument."""
+"""The state of each certificate that was ever issued. Pure: time is an argument."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from services.common.mqtt.credentials import SOON_S
 from services.pki.certificates import CLOCK_TOLERANCE, GALLERY, STORE
 
 AUTHORITY = "_authority"
-"""What the authority's own certificate is listed as."""
+"""The name under which the authority's own certificate is listed."""
 
 _SOON = timedelta(seconds=SOON_S)
 
 
 class State(StrEnum):
-    """What a certificate is good for."""
+    """The state of a certificate."""
 
     VALID = "valid"
     EXPIRES_SOON = "expires soon"
     SUPERSEDED = "superseded"
-    """It is still let in, although a newer one was made in its place."""
+    """It is still valid, although a newer one was made in its place."""
     EXPIRED = "expired"
     REVOKED = "revoked"
 
@@ -32,10 +32,10 @@ class Issued:
     """A certificate that the authority has signed.
 
     Attributes:
-        name: whose it is: a device's, `_store`, `_gallery`, `_server`, or `_authority`.
+        name: its holder: a device, `_store`, `_gallery`, `_server`, or `_authority`.
         certificate: the certificate.
-        is_current: whether it is the one in use, as far as the folder knows.
-        is_revoked: whether it is on the list.
+        is_current: whether it is the newest of its holder, by the folder's files.
+        is_revoked: whether it is on the list of revocations.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Issued:
         return self.certificate.not_valid_after_utc
 
     def state(self, now: datetime) -> State:
-        """Return what it is good for now."""
+        """Return its state at a time."""
         if self.is_revoked:
             return State.REVOKED
         if self.until <= now:
@@ -64,12 +64,12 @@ class Issued:
         return State.EXPIRES_SOON if self.until - now <= _SOON else State.VALID
 
     def is_let_in(self, now: datetime) -> bool:
-        """Say whether a broker would take it, even one whose clock is a little late."""
+        """Say whether a broker would accept it, even one whose clock is up to a day late."""
         return not self.is_revoked and self.until + CLOCK_TOLERANCE > now
 
 
 def may_be_incomplete(issued: Sequence[Issued], name: str) -> bool:
-    """Say whether a service may have had certificates that are not known any more.
+    """Say whether a service may have had certificates that are not known here.
 
     Versions before this register kept no certificate of a service that `renew` had replaced. The first ones
     are as old as the authority.
@@ -80,5 +80,5 @@ def may_be_incomplete(issued: Sequence[Issued], name: str) -> bool:
 
 
 def of(issued: Iterable[Issued], name: str, serial: int | None = None) -> list[Issued]:
-    """Return the certificates of a name; with a serial number that one of them, if it is one."""
+    """Return the certificates of a name; with a serial number only the one that has it."""
     return [each for each in issued if each.name == name and serial in (None, each.certificate.serial_number)]

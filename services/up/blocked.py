@@ -1,4 +1,4 @@
-"""Why a run over recordings does not go on: from what its services say of themselves to one sentence."""
+"""Why a run over recordings makes no progress: one sentence, from the state of its services."""
 
 import json
 import os
@@ -13,26 +13,26 @@ from services.common.runtime.metrics import Samples
 
 TIMEOUT_S = 10.0
 NO_ROOM_BYTES = 1024 * 1024
-"""With less on its disk a spool is as good as full."""
+"""With less room on its disk a spool counts as full."""
 
 _FULL = re.compile(r"\bfull\b|No space left")
 _IN_THE_DOCUMENTS = "docs/troubleshooting.md, 'What keeps the store from its bucket', has each reason"
 
 Checks = Mapping[str, str]
-"""What a service depends on, by name: `ok`, or what is wrong."""
+"""A service's dependencies by name: `ok`, or what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What was found out about a run that does not go on.
+    """The state of a run that makes no progress.
 
     Attributes:
-        services: what each says, by name; nothing of one that does not answer.
-        cameras: the state of each camera by name, as far as capture says it.
-        store: where faces go, as a URL.
-        folder: where they wait, and
-        room_bytes: how much room there is.
-        has_frames: whether a frame was ever answered.
+        services: each service's checks by its name; None where it does not answer.
+        store: the store's URL.
+        folder: where faces wait.
+        room_bytes: free bytes on its disk.
+        cameras: the state of each camera by name, where capture answers.
+        has_frames: whether any frame was answered.
     """
 
     services: Mapping[str, Checks | None]
@@ -44,7 +44,7 @@ class RunState:
 
 
 def cause(found: RunState) -> str:
-    """Return what blocks and what to do: first what others only wait for."""
+    """Return the cause and what to do; a cause that others only wait for comes first."""
     return (
         _of_disk(found)
         or _of_store(found.store, (found.services.get("store") or {}).get("store", "ok"))
@@ -103,13 +103,13 @@ def _of_cameras(found: RunState) -> str | None:
 
 
 async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames: bool) -> RunState:
-    """Ask all services of a run what is wrong.
+    """Return the state of a run, read from all of its services.
 
     Args:
-        ports: where each answers, by its name.
-        store: where faces go, as a URL.
-        folder: where they wait.
-        has_frames: whether a frame was ever answered.
+        ports: each service's HTTP port, by name.
+        store: the store's URL.
+        folder: where faces wait.
+        has_frames: whether any frame was answered.
     """
     services = {name: _checks(await _ask(port, "readyz")) for name, port in ports.items()}
     states = (await samples_of(ports["capture"])).of("faceferry_capture_state")

@@ -1,4 +1,4 @@
-"""What a Mosquitto needs to serve one half of a pipeline on this machine."""
+"""Finds Mosquitto and a free port, and makes a configuration for this machine only."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from services.common.errors import SetupError
 
 MAX_PACKET_BYTES = 8 * 1024 * 1024
 
-# Debian keeps it where not every user's path leads.
+# Debian has it in a folder that is not on every user's path.
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 _LOWEST_PORT = 10_000
 _TRIES = 100
@@ -39,7 +39,7 @@ def loopback_config(port: int, passwords: Path | None = None) -> str:
 
     Args:
         port: its port.
-        passwords: Mosquitto's file of them; without it, everybody on this machine is let in.
+        passwords: Mosquitto's password file; None: every user of this machine has access.
 
     Nothing is persistent: no promise of this project rests on a broker's memory. Packets above 2,000,000
     bytes would close the connection (Mosquitto 2.1) without `max_packet_size`.
@@ -47,7 +47,7 @@ def loopback_config(port: int, passwords: Path | None = None) -> str:
     access = ["allow_anonymous true"]
     if passwords is not None:
         access = ["allow_anonymous false", f"password_file {passwords}"]
-        # Started by root it would become another user first, who may not read the file.
+        # Started by root it changes to another user, who may not read the file.
         access += ["user root"] if os.geteuid() == 0 else []
     return "\n".join(
         [
@@ -68,10 +68,10 @@ def loopback_config(port: int, passwords: Path | None = None) -> str:
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return a loopback port that nobody listens on just now: the preferred one, if it is free.
+    """Return a free loopback port: the preferred one, if it is free.
 
-    Else it is one below those that the system gives to connections: until it is used, services connect to
-    their brokers, and one of them could be given just this one.
+    Else it is below the range from which the system takes ports of outgoing connections, because a service
+    that connects to its broker could be given the port before it is used.
     """
     below = range(_LOWEST_PORT, _first_of_connections())
     for port in (preferred, *random.sample(below, min(_TRIES, len(below)))):

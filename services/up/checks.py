@@ -1,4 +1,4 @@
-"""What is checked before anything is started."""
+"""Checks of settings and the store before a run starts anything."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,20 +17,20 @@ from services.store.settings import StoreSettings
 
 TIMEOUT_S = 20.0
 _BROKERS = {"local_mqtt_url": "mqtt://127.0.0.1:1", "cloud_mqtt_url": "mqtt://127.0.0.1:2"}
-"""In place of a run's own, whose ports are chosen last."""
+"""Placeholders for the run's brokers, whose ports are chosen last."""
 PASSING = frozenset({"throttled", "conflict"})
-"""What a store says of this moment, and not of itself."""
+"""Temporary reasons, after which the store is tried again."""
 
 
 def check_settings(chosen: Mapping[str, str], *, has_gallery: bool) -> None:
-    """Return if each service will take its settings.
+    """Return if each service can read its settings.
 
     Args:
-        chosen: those that are not as the environment says them, by the names of their fields.
-        has_gallery: whether there is one.
+        chosen: settings that replace the environment's, by the names of their fields.
+        has_gallery: whether the run has a gallery.
 
     Raises:
-        BadSettings: some cannot be meant; each problem once.
+        BadSettings: some cannot be used; each problem is named once.
     """
     given: dict[str, Any] = {**_BROKERS, **chosen}
     problems: dict[str, None] = {}
@@ -50,11 +50,11 @@ async def check_store(url: str, called: str) -> None:
     """Return if the store can be written.
 
     Args:
-        url: where it is.
-        called: what its user calls it.
+        url: the store's URL.
+        called: the user's name for it, for the message.
 
     Raises:
-        SetupError: it cannot; one line that says why.
+        SetupError: it cannot be written; the message is one line.
     """
     try:
         settings = read(ObjectStoreSettings, store_url=url)
@@ -65,7 +65,7 @@ async def check_store(url: str, called: str) -> None:
 
 
 async def _verify(objects: ObjectStore) -> None:
-    """Write a probe, and once more where the store has only asked for a moment."""
+    """Write a probe, and again while the store is only busy."""
     while True:
         try:
             await objects.verify()

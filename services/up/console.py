@@ -1,4 +1,4 @@
-"""What a person sees: the services' lines, merged, and a progress line below them."""
+"""The output of a run: the services' lines, merged, and a progress line below them."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ _LEFT_OUT = {"service", "level", "timestamp", "event"}
 
 
 def render(name: str, line: str, *, is_coloured: bool) -> str:
-    """Return one line for people from a service's line, which is JSON if it is a log event."""
+    """Return a service's line as text; a log event, which is JSON, becomes `event key=value`."""
     event = _parsed(line)
     level = ""
     if "event" in event:
@@ -37,12 +37,12 @@ def render(name: str, line: str, *, is_coloured: bool) -> str:
 
 
 def problem_of(line: str) -> str:
-    """Return the sentence for the user within a service's last line before it gave up."""
+    """Return the message for the user in the last line of a service that could not start."""
     return str(_parsed(line).get("problem", line))
 
 
 def ended_in(line: str) -> str | None:
-    """Return the camera whose recording is at its end, if that is what a service's line says."""
+    """Return the camera whose recording has ended, if a service's line says so, else None."""
     match _event(line, "capture.camera_offline"):
         case {"why": "ended", "camera": str(camera)}:
             return camera
@@ -50,7 +50,7 @@ def ended_in(line: str) -> str | None:
 
 
 def fallback_in(line: str) -> str | None:
-    """Return which detector took YuNet's place, why, and what to do, if a service's line says that."""
+    """Return a warning that another detector replaces YuNet, if a service's line says so, else None."""
     for detector in ("centerface", "haar"):
         match _event(line, f"detect.fallback_to_{detector}"):
             case {"problem": str(problem), "advice": str(advice)}:
@@ -59,13 +59,13 @@ def fallback_in(line: str) -> str | None:
 
 
 def _event(line: str, name: str) -> dict[str, object]:
-    """Return a service's line as the event of that name; empty if it is another."""
+    """Return a service's line as a log event; empty where it has another name."""
     event = _parsed(line) if name in line else {}
     return event if event.get("event") == name else {}
 
 
 def _parsed(line: str) -> dict[str, object]:
-    """Return the JSON object that a line is; empty if it is none."""
+    """Return a line's JSON object; empty where it is not one."""
     try:
         parsed = json.loads(line)
     except ValueError:
@@ -83,27 +83,27 @@ class Console:
         self._final_warning = ""
 
     def line(self, name: str, line: str) -> None:
-        """Write what a service has said."""
+        """Write a line of a service."""
         text = render(name, line, is_coloured=self.is_terminal)
         self._write(f"\r\x1b[K{text}\n{self._progress}" if self._progress else f"{text}\n")
 
     def progress(self, text: str) -> None:
-        """Replace the progress line; nothing but on a terminal."""
+        """Replace the progress line, on a terminal only."""
         if self.is_terminal and text != self._progress:
             self._write(f"\r\x1b[K{text}")
             self._progress = text
 
     def repeat_at_the_end(self, warning: str) -> None:
-        """Have a warning said once more at the end, where it does not stand among hundreds of lines."""
+        """Keep a warning to be repeated at the end, where it is not lost among hundreds of lines."""
         self._final_warning = warning
 
     def say_final_warning(self) -> None:
-        """Say once more what was kept for the end, if anything was."""
+        """Write the warning that was kept for the end, if any."""
         if self._final_warning:
             self.line("up", f"warning: {self._final_warning}")
 
     def close(self) -> None:
-        """Leave the progress line behind as it is."""
+        """End the progress line."""
         if self._progress:
             self._write("\n")
             self._progress = ""
@@ -113,6 +113,6 @@ class Console:
             self._stream.write(text)
             self._stream.flush()
         except OSError as error:
-            # A terminal that is closed: what has to be stopped now must not be left running over it.
+            # The terminal was closed. Its error must not keep the run from stopping its services.
             if error.errno != errno.EIO:
                 raise

@@ -8,7 +8,7 @@ from services.capture.source.ffmpeg import find_ffmpeg, named_in
 from services.common.errors import SetupError
 
 FRAMES = 180
-# A 4:3 part of the upright portrait, for zoompan would stretch it; enlarged, for it moves by whole pixels.
+# A 4:3 part of the upright portrait, because zoompan would stretch it; enlarged, as it moves by whole pixels.
 _PANS_AND_ZOOMS = (
     "crop=iw:iw*3/4:0:ih*0.04,scale=2560:-2,zoompan="
     "z='1.2-0.2*cos(2*PI*on/180)':"
@@ -19,7 +19,7 @@ _PANS_AND_ZOOMS = (
 
 
 def demo_clip(folder: Path) -> Path:
-    """Return a clip of slow pans and zooms over a public-domain portrait, made if it is not there.
+    """Return a clip of slow pans and zooms over a public-domain portrait; made where it does not exist.
 
     The portrait (Rear Admiral Grace Hopper, U.S. Navy) comes with matplotlib as sample data.
 

@@ -1,4 +1,4 @@
-"""When a run over recordings is over, and what came of it: as capture's journal and forward's spool tell."""
+"""Waits for the end of a run over recordings, and its outcome, from capture's journal and forward's spool."""
 
 import asyncio
 import sqlite3
@@ -18,7 +18,13 @@ POLL_S = 0.1
 
 @dataclass(slots=True)
 class SourceProgress:
-    """How far one source is."""
+    """The progress of one source.
+
+    Attributes:
+        frames: how many it has; None until that is known.
+        answers: the ids of the faces of each answered frame, by its number.
+        is_finished: whether its last frame was answered.
+    """
 
     frames: int | None = None
     answers: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -29,8 +35,8 @@ class JournalFollower:
     """Follows the journal that capture writes, and starts over when capture does.
 
     Args:
-        path: the file; it need not be there yet.
-        sources: the names of the sources that have to finish.
+        path: the file; it need not exist yet.
+        sources: the names of the sources of the run.
     """
 
     def __init__(self, path: Path, sources: list[str]) -> None:
@@ -40,7 +46,7 @@ class JournalFollower:
         self._sources = {name: SourceProgress() for name in sources}
 
     def follow(self) -> None:
-        """Read what is new."""
+        """Read new lines."""
         try:
             size = self._path.stat().st_size
         except FileNotFoundError:
@@ -58,12 +64,12 @@ class JournalFollower:
 
     @property
     def frames(self) -> int:
-        """How many frames have been answered."""
+        """Number of answered frames."""
         return sum(len(source.answers) for source in self._sources.values())
 
     @property
     def all_frames(self) -> int | None:
-        """How many there are, once every source has told."""
+        """Number of frames of all sources; None until every source has given its number."""
         totals = [source.frames for source in self._sources.values()]
         return sum(total for total in totals if total is not None) if None not in totals else None
 
@@ -96,7 +102,7 @@ class JournalFollower:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What forward's spool holds: how many faces, and the ids of those the store has refused."""
+    """The contents of forward's spool: the number of faces, and the ids of those the store refused."""
 
     faces: int
     refused: frozenset[str]
@@ -104,18 +110,18 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
-        frames: frames answered.
-        faces: distinct faces in the answers: those that were wanted.
-        stored: how many of exactly those are in the store.
-        refused: how many of them the store has refused.
-        seconds: how long it took.
-        detector: which one worked.
-        store: where the faces are.
-        sights: faces seen in all frames, where a few of each visit are kept.
-        visits: how many there were, likewise.
+        frames: number of answered frames.
+        faces: number of distinct faces in the answers.
+        stored: how many of these are in the store.
+        refused: how many of these the store refused.
+        seconds: duration of the run.
+        detector: the detector that was used; `""` where that is not known.
+        store: the store's URL.
+        sights: faces seen in all frames; None where every face is kept.
+        visits: number of visits; None where every face is kept.
     """
 
     frames: int
@@ -133,7 +139,7 @@ class Outcome:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def as_text(self) -> str:
-        """Return the line that everybody sees."""
+        """Return the outcome as one line of text."""
         seen = "" if self.visits is None else f"{self.sights} sights, {self.visits} visits, "
         return (
             f"{self.frames} frames, {seen}{self.faces} faces, {self.stored} stored, {self.refused} refused "
@@ -147,11 +153,11 @@ class Outcome:
 
 
 class NoProgress(Exception):
-    """The run should go on and does not; how far it is."""
+    """A run made no progress for too long; the message says how far it is."""
 
 
 def held(spool: Path) -> Held | None:
-    """Return what a spool holds, from a look into its database, or None if there is none yet."""
+    """Return the contents of a spool, read from its database, or None if there is none yet."""
     path = spool / DATABASE
     if not path.exists():
         return None
@@ -167,7 +173,13 @@ def held(spool: Path) -> Held | None:
 async def finish(
     journal: JournalFollower, spool: Path, timeout_s: float, progress: Callable[[JournalFollower, int], None]
 ) -> None:
-    """Wait until every source has its last answer and the spool is empty.
+    """Wait until the last frame of every source is answered and the spool is empty.
+
+    Args:
+        journal: of the run.
+        spool: its folder.
+        timeout_s: seconds without any progress after which it gives up.
+        progress: is called with the journal and the number of faces that wait, at each poll.
 
     Raises:
         NoProgress: neither a frame was answered nor a face left the spool for `timeout_s`.
@@ -191,7 +203,7 @@ async def finish(
 
 
 async def detector_of(port: int) -> str:
-    """Return which detector works, from detect's own metrics; empty while it does not say."""
+    """Return the detector in use, from detect's metrics; `""` where it does not answer."""
     found = (await samples_of(port)).of("faceferry_detect_detector_info")
     return next((labels["detector"] for labels, value in found if value == 1), "")
 

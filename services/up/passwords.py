@@ -1,7 +1,7 @@
-"""The password of one run, for its brokers and its pages, where others are on this machine.
+"""The password of one run for its brokers and pages, on a machine with other users.
 
-It is in files that nobody else may read: not on a command line, which everybody on a machine sees, and not in
-the environment.
+It is in files that only their owner may read: not on a command line, which all users of a machine see, and
+not in the environment.
 """
 
 import base64
@@ -18,28 +18,28 @@ from services.common.runtime.files import create, make_folders
 
 USER: Final = "up"
 _ROUNDS = 1_000
-"""It is no word that anybody could guess: what is hashed is as long as a key."""
+"""Few rounds are enough: the password is random and as long as a key."""
 _SALT_BYTES = 12
 
 _FIRST_OF_PEOPLE = 1_000
-"""Accounts of people begin here; those before it are the system's own (login.defs(5), UID_MIN)."""
+"""The first user id of people's accounts; lower ones are the system's (login.defs(5), UID_MIN)."""
 _NOBODY = 65_534
 _NO_SHELLS = frozenset({"nologin", "false", "sync", "halt", "shutdown", "true"})
 
 
 @dataclass(frozen=True, slots=True)
 class RunPassword:
-    """Where the password of a run is.
+    """The files with the password of a run.
 
     Attributes:
-        folder: where `write` puts it.
+        folder: where `write` puts them.
     """
 
     folder: Path
 
     @property
     def password_path(self) -> Path:
-        """The password itself, for the services, and for people."""
+        """The password itself, for the services and the user."""
         return self.folder / "password"
 
     @property
@@ -49,7 +49,7 @@ class RunPassword:
 
     @property
     def clients_path(self) -> Path:
-        """What `XDG_CONFIG_HOME` has to be for `mosquitto_pub` and `mosquitto_sub` to give it."""
+        """The value of `XDG_CONFIG_HOME` with which `mosquitto_pub` and `mosquitto_sub` use the password."""
         return self.folder / "clients"
 
     def write(self) -> None:
@@ -62,7 +62,7 @@ class RunPassword:
             _put(self.clients_path / name, f"-u {USER}\n-P {password}\n")
 
     def settings(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return the settings of services that are to give or ask for it; a page's own token stands."""
+        """Return the settings of services that use the password; a token in `environment` is kept."""
         path = str(self.password_path)
         found: dict[str, str] = {}
         for name in ("FACEFERRY_LOCAL_MQTT_PASSWORD", "FACEFERRY_CLOUD_MQTT_PASSWORD"):
@@ -76,11 +76,11 @@ class RunPassword:
 def other_accounts(
     accounts: Iterable[pwd.struct_passwd] | None = None, own_uid: int | None = None
 ) -> list[str]:
-    """Return the names of other people's accounts, in order; root's is none, for it may do everything anyway.
+    """Return the names of other people's accounts, sorted; without root's, which may read everything anyway.
 
     Args:
-        accounts: by default those that this machine lists, which may leave out a directory's.
-        own_uid: by default this process's.
+        accounts: None: those that this machine lists, which may leave out those of a directory service.
+        own_uid: None: this process's.
     """
     listed = pwd.getpwall() if accounts is None else accounts
     own = os.getuid() if own_uid is None else own_uid
@@ -93,9 +93,9 @@ def _is_person(account: pwd.struct_passwd) -> bool:
 
 
 def hashed(password: str, salt: bytes) -> str:
-    """Return a password as Mosquitto keeps it: PBKDF2 with SHA-512, `$7$rounds$salt$hash`.
+    """Return a password as Mosquitto stores it: PBKDF2 with SHA-512, `$7$rounds$salt$hash`.
 
-    Its own program for that, mosquitto_passwd, would have to be given the password on its command line.
+    mosquitto_passwd is not used because it takes the password on its command line.
     """
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ROUNDS)
     return f"$7${_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

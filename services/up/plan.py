@@ -1,4 +1,4 @@
-"""What a run on this machine consists of: from what the user asked for to programs and their settings."""
+"""The plan of a run on this machine: from the user's request to programs and their settings."""
 
 import itertools
 import os
@@ -18,10 +18,10 @@ from services.up.passwords import USER, RunPassword
 from services.up.supervisor import ChildProgram
 
 SERVICES = ("store", "forward", "detect", "capture")
-"""In the order of their start: whoever takes something is there before whoever brings it."""
+"""In the order of their start: a receiver starts before its sender."""
 
 GALLERY = "gallery"
-"""Last of all, and only where there is time to look: a run over recordings ends by itself."""
+"""Started last, and not for a run over recordings, which ends by itself."""
 
 _OF_PATHS_AND_ADDRESSES = frozenset("/:?")
 _MOST_SHOWN = 300
@@ -29,17 +29,17 @@ _MOST_SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What the user asked for.
+    """The user's request, from the command line.
 
     Attributes:
-        sources: paths, URLs or `name=` either.
-        store: a URL or a folder's path; nothing: what FACEFERRY_STORE_URL says, else a folder here.
+        sources: paths or URLs, each perhaps with `name=` before it.
+        store: a URL or a folder's path; None: FACEFERRY_STORE_URL, else a folder here.
         is_once: play files once, every frame of them, and end.
-        is_json: close with one JSON object on standard output.
-        timeout_s: give up when nothing has moved for so long.
+        is_json: end with one JSON object on standard output.
+        timeout_s: seconds without progress after which a run with `is_once` gives up.
         detector: `auto`, `yunet`, `centerface` or `haar`.
         keep: `visits` or `every`.
-        is_shared: whether others are on this machine, of whom brokers and pages ask for a password.
+        is_shared: whether the machine has other users, so that brokers and pages need a password.
     """
 
     sources: Sequence[str]
@@ -54,21 +54,21 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Where everything of one run is.
+    """The names, places and ports of one run.
 
     Attributes:
         device: this device's name.
-        cameras: each camera as `FACEFERRY_CAMERAS` says it.
-        store_url: where the faces go.
-        folder: where the spool and the journal are; the same for each run with the same store, so that faces
-            of a run that was cut short still arrive.
-        local_port: of the broker on the device's side, and
-        cloud_port: of the one in the cloud's place.
+        cameras: each camera as in `FACEFERRY_CAMERAS`.
+        store_url: the store's URL.
+        folder: holds the spool and the journal; the same for all runs with the same store, so that faces of a
+            run that was interrupted still arrive.
+        local_port: of the broker on the device's side.
+        cloud_port: of the broker in place of the cloud's.
         http_ports: of the services, by name.
-        detector: which one is asked for.
-        keep: which faces are.
-        gallery_port: where the faces can be looked at; 0 where nobody will.
-        keys: what brokers and pages ask for; nothing where nobody else is on this machine.
+        detector: see `RunRequest`.
+        keep: see `RunRequest`.
+        gallery_port: of the gallery; 0: there is none.
+        keys: the password of brokers and pages; None: they need none.
     """
 
     device: str
@@ -90,17 +90,17 @@ class RunPlan:
 
     @property
     def live_url(self) -> str:
-        """The page with what the cameras see."""
+        """The page with live pictures of the cameras."""
         return f"http://127.0.0.1:{self.http_ports['capture']}/live"
 
     @property
     def local_url(self) -> str:
-        """The broker that cameras and detect speak to."""
+        """The URL of the broker for capture and detect."""
         return f"mqtt://{self._user}127.0.0.1:{self.local_port}"
 
     @property
     def cloud_url(self) -> str:
-        """The broker in the cloud's place."""
+        """The URL of the broker in place of the cloud's."""
         return f"mqtt://{self._user}127.0.0.1:{self.cloud_port}"
 
     @property
@@ -109,17 +109,17 @@ class RunPlan:
 
     @property
     def journal_path(self) -> Path:
-        """Where capture notes the answers to paced frames."""
+        """The journal, where capture notes the answers to paced frames."""
         return self.folder / "journal.jsonl"
 
     @property
     def spool_path(self) -> Path:
-        """Where forward holds the faces."""
+        """The spool's folder."""
         return self.folder / "spool"
 
 
 def named_sources(request: RunRequest, environment: Mapping[str, str]) -> Sequence[str]:
-    """Return the sources that the user named: on the command line, else in the environment; may be none."""
+    """Return the sources on the command line, else in the environment; may be empty."""
     if request.sources:
         return request.sources
     text = environment.get("FACEFERRY_CAMERAS", "")
@@ -132,7 +132,7 @@ def camera_settings(sources: Sequence[str], *, is_once: bool) -> tuple[str, ...]
     """Return one `name=URL?option=value` a source; those without a name become `camera`, `camera-2`, ...
 
     Raises:
-        SetupError: a source cannot be understood, or cannot be played once; calls it what the user did.
+        SetupError: a source is malformed, or cannot be played once; the message names it as the user did.
     """
     parts = [_name_and_place(source) for source in sources]
     given = [name for name, _ in parts if name]
@@ -156,14 +156,14 @@ def _numbered(number: int) -> str:
 
 
 def as_said(source: str) -> str:
-    """Return a source as its user called it, without what opens a camera."""
+    """Return a source as the user named it, without credentials."""
     name, place = _name_and_place(source)
     is_address = "://" in place or place.startswith("exec:")
     return redact(f"{f'{name}=' if name else ''}{shown(place) if is_address else place}")[:_MOST_SHOWN]
 
 
 def _name_and_place(source: str) -> tuple[str | None, str]:
-    """Return a source's name and what it is; an `=` may be a part of a file's name, or of an address, too."""
+    """Return a source's name, or None, and its place; a file's name or an address may have an `=`, too."""
     name, equals, place = source.partition("=")
     if not equals or set(name) & _OF_PATHS_AND_ADDRESSES or is_there(source):
         return None, source
@@ -184,7 +184,7 @@ def _setting(name: str, url: str, *, is_once: bool) -> str:
 
 
 def device_name(environment: Mapping[str, str]) -> str:
-    """Return the device's name: the setting, whatever it says, else one made of the host's name."""
+    """Return the device's name: the setting as it is, else one made from the host's name."""
     if named := environment.get("FACEFERRY_DEVICE"):
         return named
     name = re.sub("[^a-z0-9-]", "-", socket.gethostname().lower()).strip("-")[:63]
@@ -192,7 +192,7 @@ def device_name(environment: Mapping[str, str]) -> str:
 
 
 def programs(plan: RunPlan, environment: Mapping[str, str], mosquitto: str) -> list[ChildProgram]:
-    """Return what to run, in the order of the start."""
+    """Return the programs of a run, in the order of their start."""
     brokers = [
         ChildProgram(name, [mosquitto, "-c", str(plan.folder / f"{name}.conf")], environment)
         for name in ("cloud", "local")
@@ -214,7 +214,7 @@ def programs(plan: RunPlan, environment: Mapping[str, str], mosquitto: str) -> l
 
 
 def not_used(environment: Mapping[str, str]) -> list[str]:
-    """Return the variables that the user has set and a run sets otherwise: it has brokers of its own."""
+    """Return the variables in the environment that a run replaces by its own values."""
     return sorted(f"{PREFIX}{name}" for name in _OWN if environment.get(f"{PREFIX}{name}"))
 
 
@@ -242,5 +242,5 @@ def _settings(plan: RunPlan) -> dict[str, str]:
 
 
 def _python_path(environment: Mapping[str, str]) -> str:
-    """Return where the services find this package, installed or not, and what was there before."""
+    """Return `PYTHONPATH` with this package, installed or not, before its present value."""
     return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), environment.get("PYTHONPATH")]))

@@ -1,3 +1,5 @@
+"""Kills all processes of a run when the run ends, whatever ends it."""
+
 import asyncio
 import contextlib
 import os
@@ -13,10 +15,10 @@ RESTART_PAUSE_S = 0.5
 
 @contextlib.asynccontextmanager
 async def guarded_processes() -> AsyncIterator[str]:
-    """Mark all that this process starts within the context; none of it outlives the context, or this process.
+    """Mark all processes that are started within the context, and kill them when this process ends.
 
-    Whatever ends this process, SIGKILL included: another one watches it, and ends what carries the mark. The
-    mark is yielded.
+    That holds for every end, SIGKILL included: another process waits for it and kills those with the mark.
+    Yields the mark.
     """
     mark, unmarked = new_mark(), dict(os.environ)
     watcher = await _watch(mark, unmarked)
@@ -33,12 +35,12 @@ async def guarded_processes() -> AsyncIterator[str]:
 
 
 def new_mark() -> str:
-    """Return a mark that nothing carries yet."""
+    """Return a new, unique mark."""
     return secrets.token_hex(16)
 
 
 def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:
-    """Return an environment with one more mark: a run within a run carries both."""
+    """Return an environment with a mark added; a run within a run has both marks."""
     return {**environment, sweep.MARK: f"{environment.get(sweep.MARK, '')}:{mark}"}
 
 
@@ -55,8 +57,8 @@ async def _keep_watching(watcher: Process, mark: str, environment: Mapping[str, 
 
 
 async def _watch(mark: str, environment: Mapping[str, str]) -> Process:
-    # In a session of its own neither a terminal nor a signal to our group reaches it. It has no part in our
-    # output, whose reader would else wait for it.
+    # In its own session, so that neither a terminal nor a signal to our group reaches it. Without our output,
+    # whose reader would else wait for its end.
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", sweep.__file__, mark),
         env=environment,

@@ -1,4 +1,4 @@
-"""All four services and both brokers on this machine, as children of one process."""
+"""Runs all services and both brokers on this machine, as children of one process."""
 
 import asyncio
 import functools
@@ -85,7 +85,7 @@ async def _up(request: RunRequest, console: Console, mark: str) -> int:
         await check_source(parse_camera(camera))
     await asyncio.to_thread(
         sweep.end, mark
-    )  # a camera's program may have left something that keeps the camera
+    )  # a program of the check may have left a process that holds the camera
     await check_store(url, called)
     # Two runs must not use one spool and one journal.
     with lock.alone(folder, f"another `faceferry up` is already filling {url}"):
@@ -119,7 +119,7 @@ async def _up(request: RunRequest, console: Console, mark: str) -> int:
 
 
 def tell(console: Console, name: str, line: str, *, is_once: bool) -> None:
-    """Pass on what a service says, and add what its user has to know of it."""
+    """Write a line of a service, and what its user should know about it."""
     console.line(name, line)
     if not is_once and (camera := ended_in(line)) is not None:
         console.line("up", f"{camera} is played to its end, and nothing more comes of it; {_AGAIN}")
@@ -189,7 +189,7 @@ def _progress_text(journal: JournalFollower, waiting: int, elapsed_s: float) -> 
 
 
 def _known(environment: dict[str, str], console: Console) -> dict[str, str]:
-    """Return an environment without those of our variables that nobody reads, which are named here, once."""
+    """Return an environment without unknown variables of ours; they are reported once, here."""
     unknown = variables.unknown(environment)
     for line in unknown.values():
         console.line("up", f"warning: {line}")
@@ -199,7 +199,7 @@ def _known(environment: dict[str, str], console: Console) -> dict[str, str]:
 
 
 def where_to(request: RunRequest, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return where the faces go, and what the user calls that."""
+    """Return the store's URL, and the user's name for it."""
     if request.store is not None:
         return store_url(request.store), f"--store {request.store}"
     if named := environment.get("FACEFERRY_STORE_URL"):
@@ -208,7 +208,7 @@ def where_to(request: RunRequest, environment: Mapping[str, str]) -> tuple[str, 
 
 
 def default_source(console: Console, folder: Path, *, is_once: bool) -> tuple[str, bool]:
-    """Return the first camera of this machine, or a demonstration clip in a folder; whether it is that."""
+    """Return the first camera of this machine, else a demonstration clip; and whether it is the clip."""
     if (camera := first_camera()) is not None:
         console.line("up", f"using the camera {camera.name}: {camera.url}")
         return camera.url, False
@@ -239,7 +239,7 @@ def _prepare(plan: RunPlan) -> None:
 
 
 def _gallery_port(environment: Mapping[str, str]) -> int:
-    """Return the port that the gallery is to have if it is free: the same each time can be bookmarked."""
+    """Return the port for the gallery if it is free; the same each time, so that it can be bookmarked."""
     named = environment.get("FACEFERRY_GALLERY_PORT") or str(GALLERY_PORT)
     if not (named.isascii() and named.isdecimal() and len(named) < 6 and int(named) < 65_536):
         raise SetupError("FACEFERRY_GALLERY_PORT: a number from 0 to 65535 is wanted")
@@ -266,7 +266,7 @@ def _introduce(console: Console, plan: RunPlan) -> None:
 
 
 def _advise(console: Console, plan: RunPlan) -> None:
-    """Say what to do next, to whoever is here for the first time."""
+    """Write what to do next, for a new user."""
     console.line("up", f"next: open {plan.gallery_url} in a browser: the faces come as they are found")
     console.line("up", "next: a recording of yours: ./scripts/up clip.mp4")
     console.line(

@@ -1,4 +1,4 @@
-"""Keeps child processes running, and passes on what they say."""
+"""Keeps child processes running, and passes on their output."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,17 @@ LAST_WORDS_S = 1.0
 MAX_LINE_BYTES = 256 * 1024
 
 Sink = Callable[[str, str], None]
-"""Takes a child's name and a line it has written."""
+"""Is called with a child's name and a line of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildProgram:
-    """A child to keep running.
+    """A program to keep running as a child process.
 
     Attributes:
-        name: how it is called in what a person reads.
+        name: its name in the output.
         arguments: the command line.
-        environment: all of it.
+        environment: its whole environment.
     """
 
     name: str
@@ -42,12 +42,11 @@ class ChildProgram:
 async def running(programs: Sequence[ChildProgram], sink: Sink) -> AsyncIterator[None]:
     """Run programs for as long as the context lasts: started in order, stopped in reverse.
 
-    One that dies is started again, after a short and growing wait. One that ends with status 2 cannot be
-    helped by that.
+    One that dies is started again, after a short and growing wait, unless its status is 2.
 
     Raises:
-        SetupError: a program ended with status 2; what it said last.
-        BaseExceptionGroup: that, or what the body raised, grouped by the tasks.
+        SetupError: a program ended with status 2; the message is its last line.
+        BaseExceptionGroup: that, or the errors of the body, grouped by the tasks.
     """
     async with asyncio.TaskGroup() as tasks:
         keepers = []
@@ -80,7 +79,7 @@ async def _keep(program: ChildProgram, sink: Sink, is_started: asyncio.Event) ->
 
 
 async def _run(program: ChildProgram, sink: Sink, is_started: asyncio.Event) -> tuple[int, str]:
-    """Run a program to its end; return its status and last line. Stop it when cancelled."""
+    """Run a program to its end; return its status and last line. Cancelling stops it."""
     mark = new_mark()
     process = await asyncio.create_subprocess_exec(
         *_bound_to_us(program.arguments),
@@ -88,7 +87,7 @@ async def _run(program: ChildProgram, sink: Sink, is_started: asyncio.Event) -> 
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        # Ctrl-C in a terminal goes to the whole group; ours are stopped in order, by us.
+        # Ctrl-C in a terminal signals the whole group; children are stopped in order, by us.
         start_new_session=True,
         limit=MAX_LINE_BYTES,
     )
@@ -98,7 +97,7 @@ async def _run(program: ChildProgram, sink: Sink, is_started: asyncio.Event) -> 
     try:
         async with asyncio.TaskGroup() as tasks:
             listening = tasks.create_task(said.listen(process.stdout), name=f"up.{program.name}.output")
-            # Its end, not that of its output, which a child that it has left behind may hold open.
+            # Wait for its end, not for that of its output, which a child of its own may hold open.
             status = await process.wait()
             await asyncio.to_thread(sweep.end, mark)
             await asyncio.wait([listening], timeout=LAST_WORDS_S)
@@ -109,7 +108,7 @@ async def _run(program: ChildProgram, sink: Sink, is_started: asyncio.Event) -> 
 
 
 class _Said:
-    """Passes on what a program says, and keeps the last line."""
+    """Passes on a program's output, and keeps the last line."""
 
     def __init__(self, name: str, sink: Sink) -> None:
         self.last = ""
@@ -123,7 +122,7 @@ class _Said:
 
 
 async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
-    """Stop a program, and what it has left behind: a camera's program would keep the camera from the next."""
+    """Stop a program and all its children: one that holds a camera would keep it from the next run."""
     if process.returncode is None:
         await _stop(process)
     await asyncio.to_thread(sweep.end, mark)
@@ -132,7 +131,7 @@ async def _end(process: asyncio.subprocess.Process, mark: str) -> None:
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
-        process.send_signal(signal.SIGCONT)  # a stopped process would not hear it
+        process.send_signal(signal.SIGCONT)  # a stopped process does not handle signals
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
@@ -146,7 +145,7 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
     while True:
         try:
             line = await stream.readline()
-        except ValueError:  # longer than the limit: the reader has dropped it
+        except ValueError:  # longer than the limit, and dropped by the reader
             continue
         if not line:
             return
@@ -154,11 +153,11 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
 
 
 def _bound_to_us(arguments: Sequence[str]) -> Sequence[str]:
-    """Return a command line whose process the kernel ends if we die without a word."""
+    """Return a command line whose process the kernel kills if this process dies."""
     setpriv = shutil.which("setpriv")
     return arguments if setpriv is None else (setpriv, "--pdeathsig", "KILL", "--", *arguments)
 
 
 def inherited() -> dict[str, str]:
-    """Return the environment that children start from."""
+    """Return the environment on which those of children are based."""
     return {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -1,10 +1,9 @@
-"""Ends what a run has left behind; as a program of its own, as soon as the run is gone.
+"""Kills the processes that a run has left behind; run as a program, it does so when the run ends.
 
-The kernel ends the children of a process that dies (PR_SET_PDEATHSIG), but not theirs, and not a broker that
-gives up root for another user. So all that a run starts carries a mark in its environment, which children
-inherit, and a process that is no child of anything marked ends whoever still carries it when its standard
-input ends: that is held open by the run alone, however it dies. It imports little, for it is started at each
-run, and without the packages.
+The kernel kills the children of a process that dies (PR_SET_PDEATHSIG), but not their children, and not a
+broker that changes from root to another user. So all processes of a run have a mark in their environment,
+which children inherit. A process without the mark kills those that have it when its standard input ends,
+which only the run holds open. It imports little, because it is started at each run, without packages.
 """
 
 import os
@@ -14,13 +13,13 @@ import time
 from pathlib import Path
 
 MARK = "FERRY_RUN"
-"""The variable with the marks: those of all runs and parts that a process belongs to."""
+"""The environment variable with the marks of all runs and parts that a process belongs to."""
 PATIENCE_S = 5.0
 _ROUND_S = 0.02
 _CLEAN_LOOKS = 2
-"""One alone may miss a child that is born while it looks, of a parent that dies before it is asked."""
+"""A single look may miss a child that is started during it, by a parent that dies before it is read."""
 _BLANK_S = 0.5
-"""A process without any environment for this long has none, and is not just becoming another program."""
+"""A process without an environment for so long has none, and is not just executing another program."""
 _KERNEL_THREAD = 0x0020_0000
 """PF_KTHREAD among the flags of /proc/PID/stat."""
 
@@ -28,7 +27,7 @@ _KERNEL_THREAD = 0x0020_0000
 def end(mark: str) -> None:
     """Kill all processes that carry a mark, and their children, until there are none.
 
-    One that cannot be killed (it hangs in a driver, it is another user's) is left after a while.
+    One that cannot be killed (it hangs in a driver, it is another user's) is given up after `PATIENCE_S`.
     """
     blank_since_s: dict[int, float] = {}
     clean_looks = 0
@@ -44,17 +43,17 @@ def end(mark: str) -> None:
 
 
 def carriers(mark: str) -> set[int]:
-    """Return the processes that carry a mark, and their children's children, without this one.
+    """Return the ids of the processes with a mark and of all their descendants, without this one.
 
-    A process shows the environment that it was started with, so one that marks its children is not meant.
+    A process shows the environment it was started with, so one that only marks its children is left out.
     """
     return _look(mark)[0]
 
 
 def _look(mark: str) -> tuple[set[int], set[int]]:
-    """Return who carries a mark, and who shows no environment: one that is just becoming another program.
+    """Return the processes with a mark, and those that show no environment.
 
-    Between execve() and the new program's start the kernel has none to show, whosever the process is.
+    The kernel shows none between execve() and the start of the new program, whatever the process.
     """
     needle = mark.encode()
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
@@ -86,13 +85,13 @@ def _parent(pid: int) -> int:
 
 
 def _is_program(pid: int) -> bool:
-    """Say whether this is neither the kernel's own nor dead already: those have no environment for good."""
+    """Say whether it is neither a kernel thread nor dead: those never have an environment."""
     state = _state(pid)
     return bool(state) and state[0] not in {b"Z", b"X"} and not int(state[6]) & _KERNEL_THREAD
 
 
 def _state(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat after the name, which may hold anything; none if it is gone."""
+    """Return the fields of /proc/PID/stat after the name; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -107,7 +106,7 @@ def _kill(pid: int) -> None:
 
 
 def main() -> None:
-    """Wait for the run's end, whatever is sent to us meanwhile."""
+    """Wait for the end of the run, ignoring signals, and kill its processes."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()

@@ -116,5 +116,5 @@ def test_each_image_has_the_command_with_what_is_its_own(
         assert done.returncode == 0, done.stderr
     absent = faceferry("models" if image != "detect" else "spool", "--help", folder=tmp_path)
     assert absent.returncode == 2
-    assert "is not to be had here" in absent.stderr
+    assert "is not available here" in absent.stderr
     assert "/usr/local/bin/faceferry" in dockerfile

@@ -1,1 +1,1 @@
-"""Erasure: what is to go, the log of what was ordered and done, and how it goes from a store."""
+"""Erasure of faces: selections, the signed log of orders and results, and removal from a store."""

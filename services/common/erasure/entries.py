@@ -1,8 +1,8 @@
-"""The log of erasures: lines, each signed, each with the digest of the one before it. Pure.
+"""The log of erasures: signed lines, each with the digest of the line before it. Pure.
 
-A line is JSON in one spelling (names in order, no spaces, ASCII) with a signature (Ed25519) among its names.
-What is signed is the same object without it, behind `DOMAIN`. So there is no byte of a line that could be
-another. An order to a device is such a line, as it stands in the log.
+A line is canonical JSON (sorted names, no spaces, ASCII) with a signature (Ed25519) as one of its names. The
+signature covers `DOMAIN` and the same object without the signature, so that every byte of a line is
+protected. An order to a device is such a line, as it is in the log.
 """
 
 import base64
@@ -20,25 +20,25 @@ from services.common.wire import times
 DOMAIN = b"faceferry erasure log 1\n"
 MOST_LINE_BYTES = 256 * 1024
 FIRST = "0" * 64
-"""In place of the digest of a line before the first."""
+"""In place of the previous line's digest, in the first line."""
 
 Sign = Callable[[bytes], bytes]
 """Returns a signature of data."""
 Verify = Callable[[bytes, bytes], bool]
-"""Says whether a signature, the first, is one of data, the second."""
+"""Says whether a signature (the first argument) is one of data (the second)."""
 
 
 class EntryKind(StrEnum):
-    """What a line says."""
+    """The kinds of lines."""
 
     ORDERED = "ordered"
     """These faces are to be erased. `about` is a `Selection`."""
     FOUND = "found"
-    """So many of them are stored, and go now."""
+    """The number of them that are stored and will be removed."""
     ERASED = "erased"
-    """So many went, and of these none is left; or what the store did not let go of, and why."""
+    """The number that was removed, and what is left or was refused, and why."""
     REPORTED = "reported"
-    """A device, or a store, has said what it did about an order."""
+    """A device, or a store, reported what it did about an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class LogEntry:
     """A line of the log.
 
     Attributes:
-        number: its place, from 1 on.
+        number: its place in the log, from 1 on.
         time: when it was written, UTC.
-        kind: what it says.
-        about: the rest; for all but orders `of` names the order, by its digest's beginning.
-        previous: the digest of the line before.
-        line: the line itself, without its end.
+        kind: its kind.
+        about: its content; in all but orders `of` is the `name` of the order.
+        previous: the digest of the line before it.
+        line: the line itself, without its line end.
     """
 
     number: int
@@ -68,15 +68,15 @@ class LogEntry:
 
     @property
     def name(self) -> str:
-        """What an order is called in topics, reports and other lines."""
+        """The name of an order in topics, reports and other lines."""
         return self.digest[:32]
 
     @property
     def selection(self) -> Selection:
-        """What is ordered.
+        """The faces that an order is for.
 
         Raises:
-            Refused: `bad_order`: nothing is.
+            Refused: `bad_order`: the line is not an order, or is malformed.
         """
         if self.kind is not EntryKind.ORDERED:
             raise Refused("bad_order", f"a line of kind {self.kind}")
@@ -84,11 +84,11 @@ class LogEntry:
 
 
 class BrokenLog(FaceferryError):
-    """A log is not as it was written.
+    """A log was changed after it was written.
 
     Args:
-        number: the first line that is wrong, from 1 on.
-        why: in words.
+        number: the first wrong line, from 1 on.
+        why: the reason, in words.
     """
 
     def __init__(self, number: int, why: str) -> None:
@@ -99,14 +99,14 @@ class BrokenLog(FaceferryError):
 def write(
     previous: LogEntry | None, time: datetime, kind: EntryKind, about: Mapping[str, object], sign: Sign
 ) -> LogEntry:
-    """Return the line that comes behind another, or the first.
+    """Return the next line of a log.
 
     Args:
-        previous: the last one so far.
+        previous: the last line so far; None: this is the first.
         time: when it is written, UTC.
-        kind: what it says.
-        about: the rest.
-        sign: signs.
+        kind: its kind.
+        about: its content, for JSON.
+        sign: signs it.
     """
     number = 1 if previous is None else previous.number + 1
     digest = FIRST if previous is None else previous.digest
@@ -122,14 +122,14 @@ def write(
 
 
 def read(line: bytes, verify: Verify) -> LogEntry:
-    """Read a line, whose place among others is not looked at.
+    """Read a line and verify its signature, but not its place in the log.
 
     Args:
-        line: without its end; nothing of it is believed.
-        verify: knows the public key.
+        line: without its line end; not trusted.
+        verify: verifies with the public key.
 
     Raises:
-        Refused: `bad_entry`, or `bad_signature`: it is not of the key's holder.
+        Refused: `bad_entry`, or `bad_signature`: the key did not sign it.
     """
     if len(line) > MOST_LINE_BYTES:
         raise Refused("bad_entry", f"{len(line)} bytes")
@@ -157,12 +157,12 @@ def read(line: bytes, verify: Verify) -> LogEntry:
 
 
 def check(lines: Iterable[bytes], verify: Verify) -> list[LogEntry]:
-    """Return the lines of a whole log, if each is as it was written, and none is missing before the last.
+    """Return the lines of a whole log, if none was changed and none is missing before the last.
 
-    That the last ones were cut off cannot be seen from what is left: compare their number, or a digest.
+    Missing lines at the end cannot be noticed: compare the number of lines, or a digest.
 
     Raises:
-        BrokenLog: one is not.
+        BrokenLog: a line was changed, or is missing.
     """
     found: list[LogEntry] = []
     for number, line in enumerate(lines, 1):
@@ -177,7 +177,7 @@ def check(lines: Iterable[bytes], verify: Verify) -> list[LogEntry]:
 
 
 def unfinished(entries: Iterable[LogEntry]) -> list[LogEntry]:
-    """Return the orders of which it was not said yet that nothing is left, the oldest first."""
+    """Return the orders without a line that says that nothing is left, oldest first."""
     open_orders: dict[str, LogEntry] = {}
     for entry in entries:
         if entry.kind is EntryKind.ORDERED:
@@ -192,7 +192,7 @@ def _spell(body: Mapping[str, object]) -> bytes:
 
 
 def _unpacked(signature: str) -> bytes:
-    """Return the bytes of a signature, spelled in the one way: bits of its last letter stand for nothing."""
+    """Return the bytes of a signature in canonical base64; empty for another spelling."""
     try:
         found = base64.b64decode(signature, validate=True)
     except ValueError:

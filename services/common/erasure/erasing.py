@@ -1,7 +1,7 @@
-"""An order carried out in a store: what is found goes, and it is looked again until nothing is left.
+"""Carries out an order in a store: removes all copies, and checks again until none is left.
 
-Everything here may be cut short at any moment and done again. What was ordered is in the log before anything
-goes; an order of which the log does not say that nothing is left is carried out anew.
+It may be interrupted at any moment and repeated. An order is in the log before anything is removed, and is
+carried out again until the log says that nothing is left.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ from services.common.storage.objects import Copy, WholeStore
 from services.common.wire.topics import Source
 
 AT_ONCE = 500
-"""Copies that are removed before the next are looked for."""
+"""Copies removed in one batch."""
 MOST_PASSES = 3
-"""So often it is looked again where something has come meanwhile."""
+"""Further passes where copies came meanwhile, at most."""
 SETTLE_S = 60.0
-"""After so long every store that is set up for it knows of an order, and has written what it had begun."""
+"""Seconds after which every store with the public key knows an order and has finished earlier writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What came of an order.
+    """The result of an order.
 
     Attributes:
-        order: the line that it is.
-        faces: that were there, by camera and id.
-        copies: that went: images, what is known of each, versions, marks of deletions.
-        rows: of the index that went.
+        order: its line in the log.
+        faces: number of faces that were stored.
+        copies: copies removed: images, their metadata, versions, marks of deletions.
+        rows: rows removed from the index.
         left: copies that are still there.
-        refused: why the store does not let go of copies, and of how many.
+        refused: number of copies that the store refused to remove, by reason.
     """
 
     order: LogEntry
@@ -52,7 +52,7 @@ class Erased:
 
 @dataclass(slots=True)
 class _Done:
-    """What went so far, and what the store did not let go of at the last pass."""
+    """What was removed so far, and what the store refused to remove in the last pass."""
 
     faces: set[tuple[Source, str]] = field(default_factory=set)
     copies: int = 0
@@ -61,15 +61,15 @@ class _Done:
 
 
 class Eraser:
-    """Erases from a store, and writes down that it did.
+    """Erases faces from a store, and writes orders and results to the log.
 
     Args:
-        store: where from.
+        store: holds the faces.
         ledger: the log, in the same store.
-        sign: signs for it.
-        now: the clock, UTC.
-        wait: waits for seconds.
-        settle_s: how long after the first pass it is looked again for what was on its way.
+        sign: signs lines of the log.
+        now: returns the time, UTC.
+        wait: sleeps for seconds.
+        settle_s: seconds between the first pass and the check for faces that were being written.
     """
 
     def __init__(
@@ -90,25 +90,29 @@ class Eraser:
         self._settle_s = settle_s
 
     async def order(self, selection: Selection) -> LogEntry:
-        """Write down what is to be erased. From here on it is, whatever ends this process.
+        """Write an order to the log. It takes effect when this returns, even if the process ends.
 
         Raises:
-            BrokenLog, StoreUnavailable: nothing is ordered.
+            BrokenLog, StoreUnavailable: nothing was ordered.
         """
         whole = await with_members(self._store, selection)
         named = whole if len(whole.ids) <= MOST_IDS else selection
         return await self._ledger.append(EntryKind.ORDERED, to_body(named), self._sign, self._now())
 
     async def unfinished(self) -> list[LogEntry]:
-        """Return what was ordered and is not done, the oldest first."""
+        """Return the orders that are not finished, oldest first.
+
+        Raises:
+            BrokenLog, StoreUnavailable: the log cannot be read.
+        """
         return unfinished(await self._ledger.entries())
 
     async def carry_out(self, order: LogEntry) -> Erased:
-        """Erase what was ordered, and write down that nothing is left, or what.
+        """Erase the faces of an order, and write the result to the log.
 
         Raises:
             BrokenLog: the log was changed.
-            StoreUnavailable: the store does not answer; the order stays open.
+            StoreUnavailable: the store does not answer; the order stays unfinished.
         """
         selection = await with_members(self._store, order.selection)
         found = await look(self._store, selection)
@@ -130,7 +134,11 @@ class Eraser:
         return Erased(order, len(faces), done.copies, done.rows, left.copies, refused)
 
     async def take_reports(self) -> int:
-        """Write down what devices have reported since; return how many reports that were."""
+        """Write new reports of devices to the log; return their number.
+
+        Raises:
+            BrokenLog, StoreUnavailable: the log or the reports cannot be read or written.
+        """
         reports = await self._ledger.reports()
         for report in reports:
             about = {"of": report.order, "device": report.device, "gone": dict(report.gone)}
@@ -160,13 +168,13 @@ class Eraser:
         done.copies += len(copies) - await self._remove_copies(copies, done)
 
     async def _remove_copies(self, copies: Sequence[Copy], done: _Done) -> int:
-        """Remove copies; return how many the store does not let go of."""
+        """Remove copies; return how many the store refuses to remove."""
         refused = await self._store.remove_copies(copies) if copies else {}
         done.refused.update(refused.values())
         return len(refused)
 
     async def _remove_rows(self, folder: str, selection: Selection, done: _Done) -> None:
-        """Leave faces out of the index, and remove all versions of the files that had them."""
+        """Remove faces from the index, and all versions of the files that had them."""
         index = Index(self._store)
         days = await index.days() if folder == index_names.ROOT else [index_names.day_in(folder)]
         for day in days:
@@ -183,7 +191,7 @@ class Eraser:
 
 
 def chunked(selection: Selection) -> list[Selection]:
-    """Return a selection as several, where it names more ids than an order may."""
+    """Return a selection as several where it has more than `MOST_IDS` ids."""
     ids = sorted(selection.ids)
     if len(ids) <= MOST_IDS:
         return [selection]

@@ -1,4 +1,4 @@
-"""Where in a store lies what is to be erased: every copy of it, versions and marks of deletions included."""
+"""Finds all copies of the selected faces in a store, versions and marks of deletions included."""
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable
@@ -16,18 +16,18 @@ from services.common.storage.visits import part_in
 from services.common.wire.topics import Source
 
 MOST_DAYS = 400
-"""Of more days than these everything is listed."""
+"""Of a range with more days everything is listed."""
 AROUND_VISIT = timedelta(days=1)
 ASKED_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFaces:
-    """What a store has of what is to be erased.
+    """The selected faces in a store.
 
     Attributes:
         faces: by camera and id.
-        copies: of them: images, what is known of each, versions, marks of deletions.
+        copies: number of their copies: images, metadata, versions, marks of deletions.
     """
 
     faces: frozenset[tuple[Source, str]] = frozenset()
@@ -35,7 +35,7 @@ class FoundFaces:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of their ids in order, a line each: it tells which they were to who has the ids."""
+        """SHA-256 of the sorted ids, a line each, by which their list can be verified later."""
         return hashlib.sha256("".join(f"{face_id}\n" for face_id in sorted(self.ids)).encode()).hexdigest()
 
     @property
@@ -45,7 +45,7 @@ class FoundFaces:
 
 
 def days_of(selection: Selection) -> list[date] | None:
-    """Return the days that may have any of it, or None where that may be any, or are too many."""
+    """Return the days that may have selected faces, or None for an unbounded or long range."""
     if selection.is_range:
         if selection.since is None or selection.until is None:
             return None
@@ -61,9 +61,9 @@ def days_of(selection: Selection) -> list[date] | None:
 
 
 async def with_members(store: WholeStore, selection: Selection) -> Selection:
-    """Return a selection with the ids of all faces that say that they are of its visit.
+    """Return a selection with the ids of all faces of its visit added.
 
-    A key does not tell, so the index is asked, and of whatever it does not know each object.
+    Keys have no visit, so the index is read, and the objects that it does not know.
 
     Raises:
         StoreUnavailable: they cannot be read.
@@ -104,7 +104,7 @@ async def copies_of(store: WholeStore, selection: Selection) -> AsyncIterator[tu
 
 
 async def look(store: WholeStore, selection: Selection) -> FoundFaces:
-    """Return what there is of a selection; see `with_members`.
+    """Return the selected faces that are stored; see `with_members`.
 
     Raises:
         StoreUnavailable: it cannot be listed.
@@ -118,14 +118,14 @@ async def look(store: WholeStore, selection: Selection) -> FoundFaces:
 
 
 def index_folders(selection: Selection) -> Iterable[str]:
-    """Return where the index may say anything of a selection."""
+    """Return the folders of the index that may have selected faces."""
     days = days_of(selection)
     return [index_names.ROOT] if days is None else [index_names.day_folder(day) for day in days]
 
 
 async def _under(store: WholeStore, selection: Selection) -> AsyncIterator[Copy]:
     days = days_of(selection)
-    # A day of which nothing but old versions is left is no folder any more, so folders are not asked for.
+    # A day with old versions only is in no listing of folders, so all days are tried.
     folders = [""] if days is None else [_narrowed(day, selection) for day in days]
     for folder in folders:
         async for copy in store.copies(folder):

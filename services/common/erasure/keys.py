@@ -1,4 +1,4 @@
-"""The key that erasures are ordered with: Ed25519 (RFC 8032), as PEM files that openssl reads too."""
+"""The key pair for erasures: Ed25519 (RFC 8032), as PEM files, which openssl can read."""
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -20,29 +20,29 @@ def make() -> bytes:
 
 
 def public_of(private: str) -> bytes:
-    """Return the public key of a private one, both as PEM.
+    """Return the public key of a private key, both as PEM.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `private` is not a private key.
     """
     return _load(private).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def signer(private: str) -> tuple[Sign, Verify]:
-    """Return what signs with a private key, given as PEM, and what verifies that.
+    """Return functions that sign with a private key (PEM) and verify its signatures.
 
     Raises:
-        ValueError: it is none; never says what it holds.
+        ValueError: `private` is not a private key; the message does not repeat it.
     """
     key = _load(private)
     return key.sign, _verifier(key.public_key())
 
 
 def verifier(public: str) -> Verify:
-    """Return what verifies with a public key, given as PEM.
+    """Return a function that verifies signatures with a public key (PEM).
 
     Raises:
-        ValueError: it is none.
+        ValueError: `public` is not a public key.
     """
     try:
         key = load_pem_public_key(public.encode())

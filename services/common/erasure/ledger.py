@@ -1,4 +1,4 @@
-"""The log of erasures where it lies, beside the faces, with what devices report; and who follows it."""
+"""The log of erasures in a store, beside the faces, with devices' reports; and its followers."""
 
 import asyncio
 import time
@@ -21,12 +21,12 @@ MOST_TRIES = 20
 
 
 def name_of(number: int) -> str:
-    """Return what the file of a line is called; no listing takes it for what lies beside an image."""
+    """Return the file name of a line; its suffix keeps it apart from faces' metadata."""
     return f"{number:010}.entry"
 
 
 async def names_after(store: WholeStore, number: int) -> list[str]:
-    """Return the names of the lines behind one, in order, at most `AT_ONCE`.
+    """Return the names of the lines after a line, sorted, at most `AT_ONCE`.
 
     Raises:
         StoreUnavailable: they cannot be listed.
@@ -49,14 +49,14 @@ async def fetch(store: WholeStore, name: str) -> bytes:
 
 
 class Ledger:
-    """Reads the log, and adds to it. Each line is written once, and never changed.
+    """Reads the log and appends to it. A line is written once and never changed.
 
-    Several may add to it at a time, where the store knows conditional writes: of two who mean to write the
-    same line one is second, and writes the next.
+    With conditional writes in the store several processes may append at a time: one of two that write
+    the same line is refused, and writes the next.
 
     Args:
-        store: where it is.
-        verify: knows the public key.
+        store: holds the log.
+        verify: verifies with the public key.
     """
 
     def __init__(self, store: WholeStore, verify: Verify) -> None:
@@ -68,7 +68,7 @@ class Ledger:
         """Return all lines.
 
         Raises:
-            BrokenLog: they are not as they were written.
+            BrokenLog: the log was changed.
             StoreUnavailable: they cannot be read.
         """
         while names := await names_after(self._store, len(self._entries)):
@@ -83,10 +83,10 @@ class Ledger:
     async def append(
         self, kind: EntryKind, about: Mapping[str, object], sign: Sign, now: datetime
     ) -> LogEntry:
-        """Add a line; it is durable when this returns.
+        """Append a line; it is durable when this returns.
 
         Raises:
-            BrokenLog: what is there is not as it was written.
+            BrokenLog: the log was changed.
             StoreUnavailable: it cannot be written.
         """
         for _ in range(MOST_TRIES):
@@ -98,10 +98,10 @@ class Ledger:
         raise StoreUnavailable("conflict", f"others add to {FOLDER} all the time")
 
     async def reports(self) -> list[Report]:
-        """Return what was reported and is not in the log yet; what is none is passed over.
+        """Return the reports that are not in the log yet; malformed ones are ignored.
 
         Raises:
-            BrokenLog: the log is not as it was written.
+            BrokenLog: the log was changed.
             StoreUnavailable: they cannot be read.
         """
         known = {
@@ -125,31 +125,31 @@ class Ledger:
 
 
 def report_key(report: Report) -> str:
-    """Return where a report lies."""
+    """Return the key of a report."""
     return f"{REPORTS}/{report.order}/{report.device}.report"
 
 
 STALE_S = 30.0
-"""Who has not been able to read the log for so long does not know what was erased."""
+"""Seconds without a read of the log after which it counts as unknown."""
 UNKNOWN = "erasures_unknown"
 
 log = structlog.get_logger()
 
 
 class LedgerFollower:
-    """Knows what was erased.
+    """Follows the log, and knows which faces were erased.
 
-    Lines that are not of the key's holder are no orders: they are told of, and passed over.
+    Lines that the key did not sign are skipped and reported to `refused`.
 
     Args:
-        store: where the log lies.
-        verify: knows the public key.
-        refused: is told why a line is none.
-        clock: seconds, steady.
+        store: holds the log.
+        verify: verifies with the public key.
+        refused: is called with the reason for each line that is skipped.
+        clock: seconds of a steady clock.
 
     Attributes:
-        erased_faces: all that was erased, as far as it is known.
-        orders: by their names, in order.
+        erased_faces: all selections that were ordered so far.
+        orders: by name, in the order of the log.
     """
 
     def __init__(
@@ -171,32 +171,32 @@ class LedgerFollower:
         self._why: str | None = "not read yet"
 
     def why_unknown(self) -> str | None:
-        """Return None while it is known what was erased, else why not (see `health.Check`)."""
+        """Return None while the log was read lately, else the reason (see `http.Check`)."""
         if self._clock() - self._read_s <= STALE_S:
             return None
         return f"the log of erasures cannot be read: {self._why}"
 
     def check_known(self) -> None:
-        """Return if it is known what was erased.
+        """Return if the log was read lately.
 
         Raises:
-            StoreUnavailable: it is not.
+            StoreUnavailable: `erasures_unknown`: it was not.
         """
         if (why := self.why_unknown()) is not None:
             raise StoreUnavailable(UNKNOWN, why)
 
     async def look(self) -> list[LogEntry]:
-        """Read what has come since the last look; return the orders among it.
+        """Read new lines; return the orders among them.
 
         Raises:
-            StoreUnavailable: that cannot be done.
+            StoreUnavailable: the log cannot be read.
         """
         began_s = self._clock()
         found: list[LogEntry] = []
         try:
             while names := await names_after(self._store, self._number):
                 before = self._number
-                # Only the next line is one: who may write here at all could else put one behind all to come.
+                # Only the next number counts: another writer could else add a line after all future ones.
                 for name in names:
                     if name == name_of(self._number + 1):
                         found += await self._take(name)
@@ -209,11 +209,11 @@ class LedgerFollower:
         return found
 
     async def run(self, every_s: float, heard: Callable[[list[LogEntry]], None]) -> None:
-        """Look so often, until cancelled.
+        """Read the log again and again, until cancelled.
 
         Args:
-            every_s: how often.
-            heard: is told of each order once.
+            every_s: seconds between reads.
+            heard: is called with new orders, each once.
         """
         is_told = False
         while True:

@@ -1,4 +1,4 @@
-"""What a device says that it did about an order. Pure."""
+"""A device's report of what it did about an order. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from services.common.wire.message import from_json, to_json
 from services.common.wire.topics import is_name
 
 STORE = "_store"
-"""In the place of a device's name: the store, which keeps late ones out from then on."""
+"""In place of a device's name: the store, which refuses late faces from then on."""
 MOST_BYTES = 4_096
 _ORDER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done about an order.
+    """What a device did about an order.
 
     Attributes:
-        order: its name, see `LogEntry.name`.
-        device: who did it: a device, or the store.
-        gone: how many went, by where they were: `waiting`, `quarantine`, `set_aside`, `files`.
+        order: the order's name, see `LogEntry.name`.
+        device: the device, or `STORE`.
+        gone: number of faces removed, by where they were: `waiting`, `quarantine`, `set_aside`, `files`.
     """
 
     order: str
@@ -30,17 +30,17 @@ class Report:
 
 
 def is_order_name(text: str) -> bool:
-    """Say whether `text` may name an order."""
+    """Say whether `text` has the form of an order's name."""
     return _ORDER.fullmatch(text) is not None
 
 
 def write_report(report: Report) -> bytes:
-    """Return a report as it goes over the wire and lies in the store."""
+    """Return a report as JSON, for the wire and the store."""
     return to_json({"of": report.order, "device": report.device, "gone": dict(sorted(report.gone.items()))})
 
 
 def read_report(payload: bytes) -> Report:
-    """Read a report, of which nothing is believed.
+    """Read a report, which is not trusted.
 
     Raises:
         Refused: `bad_report` or `bad_json`.

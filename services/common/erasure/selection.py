@@ -1,4 +1,4 @@
-"""Which faces are erased: by their ids, by a visit, or by camera and time. Pure; times are in UTC."""
+"""Selections of faces to erase: by id, by visit, or by camera and time. Pure; times are UTC."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from services.common.wire.faces import is_id
 from services.common.wire.topics import Source, is_name
 
 MOST_IDS = 1_000
-"""Of more several orders are made: each is one message, 70 kB at most."""
+"""Ids in one order, which is one message of 70 kB at most; of more several orders are made."""
 ERASED = "erased"
-"""Why a face is refused that was erased, and comes late."""
+"""The reason for refusing a face that was erased and comes late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Faces that are erased, those that nobody has seen yet included.
+    """Faces to erase, those that arrive later included.
 
     With `ids` or `visit` it is those faces and those of that visit; else all that were taken from `since` on
-    and before `until`. `device` and `camera` narrow either. Times are compared with the one that an id begins
-    with, whatever the clock was that it came from.
+    and before `until`. `device` and `camera` narrow either. Times are compared with the time at the beginning
+    of an id, even if the camera's clock was wrong.
 
     Attributes:
-        ids: these faces.
-        visit: those of this visit.
-        device: only this device's.
-        camera: only this camera's, or each device's camera of this name.
-        since: only what was taken then or later.
-        until: only what was taken before; a range always says it, for it may not reach into the future.
+        ids: faces by id.
+        visit: faces of this visit.
+        device: only this device's; None: all devices'.
+        camera: only of cameras of this name; None: of all cameras.
+        since: only faces taken then or later.
+        until: only faces taken before; a range always has it, because it may not reach into the future.
     """
 
     ids: frozenset[str] = frozenset()
@@ -42,16 +42,16 @@ class Selection:
 
     @property
     def is_range(self) -> bool:
-        """Whether it is by camera and time alone."""
+        """Whether it selects by camera and time only."""
         return not self.ids and self.visit is None
 
     def takes(self, source: Source, face_id: str, visit: str | None) -> bool:
-        """Say whether a face is one of them.
+        """Say whether a face is selected.
 
         Args:
             source: its camera.
             face_id: its id.
-            visit: the visit that it says it is of, if it says so.
+            visit: the visit in its metadata, or None.
         """
         if self.device not in (None, source.device) or self.camera not in (None, source.camera):
             return False
@@ -60,7 +60,7 @@ class Selection:
         return face_id in self.ids or (self.visit is not None and self.visit == visit)
 
     def takes_time(self, face_id: str) -> bool:
-        """Say whether the time that an id begins with is within its bounds."""
+        """Say whether the time at the beginning of an id is in the range."""
         begins = face_id[: len(times.compact(times.EPOCH))]
         return (self.since is None or begins >= times.compact(self.since)) and (
             self.until is None or begins < times.compact(self.until)
@@ -77,7 +77,7 @@ class Selection:
 
 
 def to_body(selection: Selection) -> dict[str, object]:
-    """Return a selection as an order's content, for JSON."""
+    """Return a selection as the content of an order, for JSON."""
     body: dict[str, object] = {
         "ids": sorted(selection.ids),
         "visit": selection.visit,
@@ -90,14 +90,14 @@ def to_body(selection: Selection) -> dict[str, object]:
 
 
 def from_body(body: object, issued: datetime) -> Selection:
-    """Read an order's content.
+    """Read the content of an order.
 
     Args:
-        body: of which nothing is believed.
-        issued: when it was ordered.
+        body: from JSON; not trusted.
+        issued: when it was ordered, UTC.
 
     Raises:
-        Refused: `bad_order`: it is none, or reaches beyond the moment in which it was ordered.
+        Refused: `bad_order`: it is malformed, or reaches beyond `issued`.
     """
     if not isinstance(body, Mapping) or not body.keys() <= {"ids", "visit", "device", "camera", "from", "to"}:
         raise Refused("bad_order", "not an order")
@@ -152,7 +152,7 @@ def _time(body: Mapping[object, object], name: str) -> datetime | None:
 
 
 class ErasedFaces:
-    """All that was erased, to be asked for each face that comes."""
+    """All selections that were erased, looked up for each face that comes."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, list[Selection]] = {}
@@ -160,7 +160,7 @@ class ErasedFaces:
         self._ranges: dict[str | None, list[Selection]] = {}
 
     def add(self, selections: Iterable[Selection]) -> None:
-        """Add what was ordered."""
+        """Add the selections of orders."""
         for selection in selections:
             for face_id in selection.ids:
                 self._by_id.setdefault(face_id, []).append(selection)

@@ -8,7 +8,7 @@ from services.common.runtime.settings import MayBeInFile, Settings
 
 
 class ErasureSettings(Settings):
-    """What tells an order to erase from one that is none."""
+    """The public key that verifies orders to erase."""
 
     erase_key: Annotated[str | None, MayBeInFile()] = Field(
         None,
@@ -17,14 +17,14 @@ class ErasureSettings(Settings):
     )
 
     def erase_verifier(self) -> Verify | None:
-        """Return what knows an order's signature, or None where nobody may order any.
+        """Return the function that verifies orders, or None where no key is set.
 
         Raises:
-            SetupError: it is no such key.
+            SetupError: the key is not a public key.
         """
         if self.erase_key is None:
             return None
-        # Loaded only where it is wanted: it takes some megabytes.
+        # Loaded only where it is used: it takes some megabytes.
         from services.common.erasure.keys import verifier  # noqa: PLC0415
 
         try:

@@ -1,1 +1,1 @@
-"""A message to whoever wants to know that somebody came."""
+"""Notifications that a visit has begun."""

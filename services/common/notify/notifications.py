@@ -1,4 +1,4 @@
-"""What is sent when somebody came, in the form that its receiver reads."""
+"""Notifications that a visit has begun, in the formats of the receivers. Pure."""
 
 import base64
 import hmac
@@ -16,8 +16,8 @@ from services.common.wire.visits import News
 
 SCHEMES = frozenset({"http", "https", "ntfy", "ntfys", "tgram"})
 MOST_PICTURE_BYTES = 1024 * 1024
-"""A larger one is left out."""
-_SECRET_PREFIX = "whsec_"  # noqa: S105 - before secrets, of which it is none
+"""A larger picture is left out."""
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix of secrets, not a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Notification:
     """One message.
 
     Attributes:
-        id: the visit's: however often it is sent, it is one.
-        url: where it goes. It may hold a token.
-        body: what is sent.
-        headers: with it, but for the signature, which has the time of sending in it.
-        is_signed: whether its receiver knows signatures.
-        face: whose picture it may have: the camera, and the face's id.
+        id: the visit's id; the same each time it is sent.
+        url: the receiver's; it may have a token.
+        body: of the HTTP request.
+        headers: of the request, without the signature, which depends on the time of sending.
+        is_signed: whether the format has signatures.
+        face: the camera and the id of the face in the picture, or None.
     """
 
     id: str
@@ -43,14 +43,14 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class VisitBegan:
-    """That somebody came.
+    """The beginning of a visit.
 
     Attributes:
         visit: the visit's id.
         began: when, UTC.
-        quality: of the first picture, 0..1, if that is known.
-        people: how many are there, if that is known.
-        link: where anybody may see the picture, for a time; nothing where there is none.
+        quality: of the first picture, 0..1; None where it is not known.
+        people: number of open visits at the camera; None where it is not known.
+        link: an address that shows the picture without a key, for a time; None without one.
     """
 
     visit: str
@@ -61,15 +61,15 @@ class VisitBegan:
 
     @classmethod
     def of(cls, news: News) -> Self:
-        """Return it as a device knows it."""
+        """Return it from a device's news of a visit."""
         return cls(news.visit, news.began, news.quality, news.people)
 
 
 def check_url(text: str) -> SplitResult:
-    """Return the parts of an address that somebody can be told at.
+    """Return the parts of a receiver's address.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one of a supported kind.
     """
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES or not parts.hostname or not text.isprintable() or " " in text:
@@ -82,29 +82,29 @@ def check_url(text: str) -> SplitResult:
 
 
 def check_secret(secret: str) -> bytes:
-    """Return the key that a secret is: what stands behind `whsec_` in base64, and else as it is.
+    """Return the key of a secret: after `whsec_` it is base64, else the text itself.
 
     Raises:
-        ValueError: it is no base64.
+        ValueError: it is not base64.
     """
     plain = secret.removeprefix(_SECRET_PREFIX)
     return base64.b64decode(plain, validate=True) if plain != secret else plain.encode()
 
 
 def address(url: str) -> str:
-    """Return where messages go, as it may be shown: what stands behind the host may be a secret."""
+    """Return the receiver for logs: only the scheme and the host, because the rest may be a secret."""
     parts = urlsplit(url)
     return "Telegram" if parts.scheme == "tgram" else f"{parts.scheme}://{parts.hostname}"
 
 
 def write(url: str, face: Face, came: VisitBegan, *, has_picture: bool) -> Notification:
-    """Return the message that a visit has begun.
+    """Return the notification that a visit has begun.
 
     Args:
-        url: of one of the kinds that `check_url` takes.
-        face: its first picture.
-        came: what is known of the visit.
-        has_picture: whether the picture itself goes with it.
+        url: the receiver's; its scheme decides the format.
+        face: the visit's first picture.
+        came: the visit.
+        has_picture: whether to attach the picture.
     """
     picture = face.image if has_picture and len(face.image) <= MOST_PICTURE_BYTES else b""
     match check_url(url).scheme:
@@ -118,7 +118,7 @@ def write(url: str, face: Face, came: VisitBegan, *, has_picture: bool) -> Notif
 
 
 def signature(notification: Notification, secret: str, at_s: int) -> dict[str, str]:
-    """Return the headers of Standard Webhooks, by which the receiver knows who has sent this, and when.
+    """Return the headers of Standard Webhooks, which prove the sender and the time `at_s` (Unix time).
 
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
@@ -167,7 +167,7 @@ def _ntfy(url: str, face: Face, came: VisitBegan, picture: bytes) -> Notificatio
     if came.link is not None:
         headers["Click"] = came.link
         if not picture:
-            headers["Attach"] = came.link  # ntfy fetches it by itself
+            headers["Attach"] = came.link  # ntfy fetches it
     if picture:
         headers |= {"Message": text, "Filename": f"face.{face.content_type.rpartition('/')[2]}"}
     return Notification(came.visit, f"{scheme}://{place}{parts.path}", picture or text.encode(), headers)

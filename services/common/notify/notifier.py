@@ -1,4 +1,4 @@
-"""Sends messages over HTTP, with patience and within bounds."""
+"""Sends notifications over HTTP, with retries and a bounded queue."""
 
 import asyncio
 import time
@@ -29,18 +29,18 @@ NOTIFY_WAITING = Gauge("faceferry_notify_waiting", "Messages about visits that a
 
 
 MOST = 64
-"""Of more the oldest goes: who was told nothing for an hour wants to know who came last."""
+"""Notifications in the queue; beyond it the oldest is dropped: the newest visit matters most."""
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 LEAST_WAIT_S = 0.001
 _ROUNDING_S = 1e-6
-"""What is left to wait by then may never come to nothing, for it is added up of ever smaller parts."""
+"""A shorter wait counts as over: sums of small parts may never reach zero exactly."""
 
 
 class NotificationQueue:
-    """A bounded pile, from which no more are taken a minute than the receiver is to get.
+    """A bounded queue with a limit on how many are sent a minute.
 
     Args:
-        per_minute: how many; so many may go at once after a quiet minute.
+        per_minute: the limit; after a quiet minute so many may be sent at once.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -56,15 +56,15 @@ class NotificationQueue:
         return len(self._notifications)
 
     def add(self, notification: Notification) -> Notification | None:
-        """Put a message behind the others; return the oldest one if it had to go for it."""
+        """Add a notification; return the oldest one if it was dropped for it, else None."""
         self._notifications.append(notification)
         return self._notifications.popleft() if len(self._notifications) > MOST else None
 
     def next(self, now_s: float) -> Notification | float | None:
-        """Return the message that may go now, how long to wait until one may, or None if there is none.
+        """Return the notification to send now, the seconds to wait for one, or None if there is none.
 
         Args:
-            now_s: a steady clock's, in seconds.
+            now_s: seconds of a steady clock.
         """
         gained = max(0.0, now_s - self._at_s) * self._per_s
         self._allowed = min(self._most, self._allowed + gained)
@@ -75,25 +75,25 @@ class NotificationQueue:
         return max(wait_s, LEAST_WAIT_S) if wait_s > _ROUNDING_S else self._notifications[0]
 
     def done(self, notification: Notification) -> None:
-        """Note that a message has arrived, or never will, and goes."""
+        """Remove a notification that was delivered, or refused for good."""
         self._backoff.reset()
         self._allowed -= 1.0
         if notification in self._notifications:
             self._notifications.remove(notification)
 
     def drop(self, is_unwanted: Callable[[Notification], bool]) -> list[Notification]:
-        """Take messages out that are not to go out any more; return them."""
+        """Remove the notifications for which `is_unwanted` holds; return them."""
         dropped = [notification for notification in self._notifications if is_unwanted(notification)]
         for notification in dropped:
             self._notifications.remove(notification)
         return dropped
 
     def failed(self, now_s: float, retry_after_s: float | None) -> None:
-        """Note that the receiver could not take it just now.
+        """Note a failed try, and wait before the next.
 
         Args:
-            now_s: a steady clock's.
-            retry_after_s: how long it wants to be left alone, if it said so.
+            now_s: seconds of a steady clock.
+            retry_after_s: seconds for which the receiver asked to wait; None: with backoff.
         """
         self._not_before_s = now_s + (self._backoff.next_s() if retry_after_s is None else retry_after_s)
 
@@ -101,22 +101,22 @@ class NotificationQueue:
 TIMEOUT_S = 10.0
 MOST_RETRY_AFTER_S = 3600.0
 _TRY_AGAIN = frozenset({408, 425, 429})
-"""Of the refusals those that say `not now`; the others say `never`."""
+"""Refusals that are retried; the others are final."""
 
 log = structlog.get_logger()
 _drops = Drops(NOTIFY_DROPPED, "notify.message_not_sent")
 
 
 class Notifier:
-    """Tells somebody that somebody came.
+    """Sends notifications to a receiver.
 
-    A receiver that is away costs no face and no more memory than the pile has room for.
+    A receiver that does not answer delays no face, and takes no more memory than the queue may have.
 
     Args:
-        url: where to; see `notifications.check_url`.
-        secret: with which messages are signed, if any.
-        per_minute: how many of them, at most.
-        is_erased: says whether a face, by its camera, its id and its visit, was erased before it was told of.
+        url: the receiver's; see `notifications.check_url`.
+        secret: signs messages; None: they are not signed.
+        per_minute: how many are sent a minute, at most.
+        is_erased: says whether a face, by its camera, id and visit, was erased.
     """
 
     def __init__(
@@ -135,14 +135,14 @@ class Notifier:
         self._reasons = Reasons()
 
     def post(self, notification: Notification) -> None:
-        """Take a message; never waits. At the bound the oldest goes."""
+        """Queue a notification; never waits. At the bound the oldest is dropped and counted."""
         if (oldest := self._queue.add(notification)) is not None:
             _drops.count("too_many", visit=oldest.id)
         NOTIFY_WAITING.set(len(self._queue))
         self._wake.set()
 
     def erase(self, selection: Selection) -> None:
-        """Forget what was not sent yet of faces that are erased."""
+        """Drop notifications of faces that are erased."""
         self._forget(
             lambda notification: (
                 notification.face is not None and selection.takes(*notification.face, notification.id)
@@ -150,7 +150,7 @@ class Notifier:
         )
 
     async def run(self) -> None:
-        """Send what there is, until cancelled."""
+        """Send queued notifications, until cancelled."""
         async with _session() as session:
             while True:
                 self._wake.clear()
@@ -162,7 +162,7 @@ class Notifier:
                     case Notification() as notification:
                         await self._send(session, notification)
                     case float() as wait_s:
-                        await asyncio.sleep(wait_s)  # what comes meanwhile waits behind
+                        await asyncio.sleep(wait_s)  # those that come meanwhile wait, too
                     case None:
                         await self._wake.wait()
 
@@ -199,7 +199,7 @@ class Notifier:
         now_s = time.monotonic()
         NOTIFY_RETRIES.inc()
         self._queue.failed(now_s, retry_after_s)
-        # Never what the library says: it may name the whole address, which may be a secret.
+        # Not the library's message: it may have the whole address, which may be a secret.
         if self._reasons.is_news(why, now_s):
             log.warning(
                 "notify.message_waits", to=notifications.address(self._url), why=why, waiting=len(self._queue)
@@ -213,7 +213,7 @@ async def _session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def _retry_after_s(text: str | None) -> float | None:
-    """Return for how many seconds a receiver wants to be left alone; as a date is not understood."""
+    """Return the seconds in `Retry-After`, or None without one; a date is not supported."""
     if text is None or not text.isdecimal():
         return None
     return min(float(text), MOST_RETRY_AFTER_S)

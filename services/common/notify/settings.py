@@ -1,4 +1,4 @@
-"""Settings of whoever tells that somebody came."""
+"""Types of the settings for notifications."""
 
 from typing import Annotated
 
@@ -20,6 +20,6 @@ def _secret(secret: SecretStr | None) -> SecretStr | None:
 
 
 ReceiverUrl = Annotated[SecretStr | None, AfterValidator(_url)]
-"""Who is told; see `notifications.check_url`."""
+"""The receiver's address; see `notifications.check_url`."""
 ReceiverSecret = Annotated[SecretStr | None, AfterValidator(_secret)]
-"""What messages are signed with; see `notifications.check_secret`."""
+"""The secret that signs messages; see `notifications.check_secret`."""

@@ -1,5 +1,5 @@
-"""A small part of Apache Parquet: enough for tables of our own, with the standard library alone.
+"""A small part of Apache Parquet: enough for our own tables, with the standard library alone.
 
-What is written can be read by whatever reads Parquet; what is read is what was written here. Decision 0015
-says why this is no package of somebody else's.
+Every Parquet reader can read what is written here; only such files can be read here. Decision 0015 says why
+no other package is used.
 """

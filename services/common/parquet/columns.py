@@ -1,4 +1,4 @@
-"""Columns of a table, and how their values lie in a file: plain, one after the other, then gzip.
+"""Columns of a table, and the encoding of their values: plain, then gzip.
 
 https://parquet.apache.org/docs/file-format/data-pages/encodings/
 """
@@ -14,14 +14,14 @@ from typing import Any
 from services.common.parquet.thrift import BadParquet, ThriftReader, varint
 
 MOST_BYTES = 64 * 1024 * 1024
-"""Of a column, unpacked: nobody who can put a file here shall fill the memory."""
+"""Bound on a column, decompressed, so that a hostile file cannot fill the memory."""
 _GZIP = 31
 _LEVEL = 4
 _LENGTH = struct.Struct("<I")
 
 
 class Type(Enum):
-    """What a column holds; a value is Parquet's number of its physical type, and whether that is a time."""
+    """A column's type; the value is Parquet's number of the physical type, and the `struct` code."""
 
     BOOLEAN = (0, "")
     INT32 = (1, "i")
@@ -32,12 +32,12 @@ class Type(Enum):
 
     @property
     def physical(self) -> int:
-        """Parquet's number of how the values are stored."""
+        """Parquet's number of the physical type."""
         return self.value[0]
 
     @property
     def code(self) -> str:
-        """How `struct` calls one value; `""` where it has no word for it."""
+        """The `struct` code of one value; `""` where there is none."""
         return self.value[1].strip()
 
 
@@ -47,7 +47,7 @@ class Column:
 
     Attributes:
         name: its name.
-        type: what it holds: `bool`, `int`, `float` or `str`.
+        type: of its values.
         is_optional: whether a value may be missing (`None`).
     """
 
@@ -57,7 +57,7 @@ class Column:
 
 
 def pack(column: Column, values: Sequence[Any]) -> tuple[bytes, int]:
-    """Return a column's page, packed, and its size unpacked."""
+    """Return a column's page, compressed, and its size in bytes before compression."""
     levels = b""
     if column.is_optional:
         levels = _levels([value is not None for value in values])
@@ -71,7 +71,7 @@ def unpack(column: Column, page: bytes, count: int) -> list[Any]:
     """Return the values of a column's page.
 
     Raises:
-        BadParquet: there are not so many, or it is no page of this column.
+        BadParquet: it is not a page of this column with `count` values.
     """
     unpacker = zlib.decompressobj(_GZIP)
     try:
@@ -80,7 +80,7 @@ def unpack(column: Column, page: bytes, count: int) -> list[Any]:
         raise BadParquet(f"{column.name}: {error}") from error
     if unpacker.unconsumed_tail:
         raise BadParquet(f"{column.name} is larger than {MOST_BYTES} bytes")
-    if not unpacker.eof:  # the checksum stands at the end, and has not been compared yet
+    if not unpacker.eof:  # the checksum at the end has not been compared yet
         raise BadParquet(f"{column.name} has no end")
     try:
         if not column.is_optional:
@@ -93,7 +93,7 @@ def unpack(column: Column, page: bytes, count: int) -> list[Any]:
 
 
 def bound(kind: Type, value: Any) -> bytes:
-    """Return a value as statistics name it."""
+    """Return a value as statistics encode it."""
     return value.encode() if kind is Type.TEXT else struct.pack(f"<{kind.code}", value)
 
 
@@ -130,7 +130,7 @@ def _read_texts(plain: bytes, start: int, count: int) -> list[str]:
 
 
 def _levels(present: list[bool]) -> bytes:
-    """Return which values are there, as runs: how many, and whether they are."""
+    """Return definition levels as runs: the number of values, and whether they are present."""
     runs = b"".join(
         varint(sum(1 for _ in run) << 1) + bytes([is_there]) for is_there, run in groupby(present)
     )

@@ -12,18 +12,18 @@ from services.common.parquet.thrift import BadParquet, FieldType, ThriftReader, 
 
 MAGIC = b"PAR1"
 MOST_ROWS = 1_000_000
-"""Of a group."""
+"""Rows in a row group, at most."""
 TAIL_BYTES = 8
-"""At a file's end: the length of its footer, and the magic."""
+"""Bytes at a file's end: the length of its footer, and the magic."""
 _PLAIN, _RLE = 0, 3
 _GZIP = 2
 _DATA_PAGE = 0
-_TEXT, _MICROSECONDS = 0, 10  # what readers of old call them
+_TEXT, _MICROSECONDS = 0, 10  # the names that older readers use
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnChunk:
-    """A column of a group: where its page lies in the file."""
+    """A column of a row group: where its page is in the file, in bytes."""
 
     start: int
     size_bytes: int
@@ -31,13 +31,13 @@ class ColumnChunk:
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Rows that lie together.
+    """A row group.
 
     Attributes:
-        count: how many.
+        count: its number of rows.
         chunks: by the column's name.
-        first: the least value of each column that has statistics, as bytes, by name.
-        last: the greatest.
+        first: the least value of each column that has statistics, encoded, by name.
+        last: the greatest value, likewise.
     """
 
     count: int
@@ -47,12 +47,12 @@ class RowGroup:
 
     @property
     def start(self) -> int:
-        """Where it begins in the file."""
+        """The offset of its first byte in the file."""
         return min(chunk.start for chunk in self.chunks.values())
 
     @property
     def end(self) -> int:
-        """Where it ends."""
+        """The offset behind its last byte."""
         return max(chunk.start + chunk.size_bytes for chunk in self.chunks.values())
 
 
@@ -60,9 +60,9 @@ def write(columns: Sequence[Column], rows: Sequence[Sequence[Any]], group_rows: 
     """Return a table as a file; the same table gives the same bytes.
 
     Args:
-        columns: all of a row's, in order.
+        columns: in the order of the values in a row.
         rows: one or more.
-        group_rows: how many lie together at most.
+        group_rows: rows in one row group, at most.
         maker: the program's name and version.
     """
     out = bytearray(MAGIC)
@@ -83,10 +83,10 @@ def write(columns: Sequence[Column], rows: Sequence[Sequence[Any]], group_rows: 
 
 
 def footer_bytes(tail: bytes) -> int:
-    """Return how long a file's footer is, its last bytes being `tail`.
+    """Return the length in bytes of the footer of a file that ends with `tail`.
 
     Raises:
-        BadParquet: it is no Parquet file.
+        BadParquet: it is not a Parquet file.
     """
     if len(tail) < TAIL_BYTES or tail[-4:] != MAGIC:
         raise BadParquet("it does not end as Parquet files do")
@@ -94,13 +94,13 @@ def footer_bytes(tail: bytes) -> int:
 
 
 def read_footer(end: bytes) -> list[RowGroup]:
-    """Return a file's groups.
+    """Return a file's row groups.
 
     Args:
-        end: the file, or its last bytes, no fewer than `footer_bytes` and `TAIL_BYTES`.
+        end: the file, or its last bytes: at least `footer_bytes` and `TAIL_BYTES`.
 
     Raises:
-        BadParquet: it is no file that was written here.
+        BadParquet: it was not written by `write`.
     """
     size = footer_bytes(end)
     start = len(end) - TAIL_BYTES - size
@@ -113,16 +113,16 @@ def read_footer(end: bytes) -> list[RowGroup]:
 
 
 def read(column: Column, group: RowGroup, data: bytes, offset: int = 0) -> list[Any]:
-    """Return a column of a group.
+    """Return the values of a column in a row group.
 
     Args:
-        column: which.
-        group: of that file.
-        data: a part of the file with the group in it, which begins at `offset`.
-        offset: in bytes.
+        column: the column.
+        group: the row group.
+        data: a part of the file that contains the group.
+        offset: of `data` in the file, bytes.
 
     Raises:
-        BadParquet: it is not there, or not as it was written.
+        BadParquet: the column is missing, or was not written by `write`.
     """
     try:
         chunk = group.chunks[column.name]
@@ -137,7 +137,7 @@ def read(column: Column, group: RowGroup, data: bytes, offset: int = 0) -> list[
 
 
 def _write_group(out: bytearray, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> bytes:
-    """Write rows behind what there is; return what the footer says of them."""
+    """Append rows as a row group; return its description for the footer."""
     start, chunks, plain_bytes = len(out), [], 0
     for column, values in zip(columns, zip(*rows, strict=True), strict=True):
         chunk, size = _write_chunk(out, column, values)

@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, in which Parquet says what is where.
+"""Thrift's compact protocol, in which Parquet encodes its headers and footer.
 
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
@@ -11,14 +11,14 @@ from services.common.errors import FaceferryError
 
 
 class BadParquet(FaceferryError):
-    """It is no Parquet, or none that was written here."""
+    """The bytes are not Parquet, or not written by this package."""
 
 
 _DEEPEST = 32
 
 
 class FieldType(IntEnum):
-    """What a field or an item of a list is; the numbers are the protocol's."""
+    """The type of a field or of a list's items; the numbers are the protocol's."""
 
     TRUE = 1
     FALSE = 2
@@ -30,11 +30,11 @@ class FieldType(IntEnum):
 
 
 Field = tuple[int, FieldType, Any]
-"""A field's number, its kind and its value: an `int`, `bytes`, or what a list or struct was made into."""
+"""A field's number, type and value: an `int`, `bytes`, or an encoded list or struct."""
 
 
 def struct(fields: Iterable[Field]) -> bytes:
-    """Return a struct; its fields come in the order of their numbers, none more than 15 above the last."""
+    """Return an encoded struct; fields are sorted by number, none more than 15 above the one before."""
     out = bytearray()
     last = 0
     for number, kind, value in fields:
@@ -46,7 +46,7 @@ def struct(fields: Iterable[Field]) -> bytes:
 
 
 def listed(kind: FieldType, items: Iterable[Any]) -> bytes:
-    """Return a list of items of one kind."""
+    """Return an encoded list of items of one type."""
     values = [_value(kind, item) for item in items]
     head = (
         bytes([len(values) << 4 | kind]) if len(values) < 15 else bytes([0xF0 | kind]) + varint(len(values))
@@ -67,7 +67,7 @@ def _value(kind: FieldType, value: Any) -> bytes:
 
 
 def varint(number: int) -> bytes:
-    """Return a number without a sign."""
+    """Return an encoded unsigned number."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -81,10 +81,10 @@ class ThriftReader:
 
     Args:
         data: not modified, not copied.
-        at: where to begin.
+        at: the offset to begin at.
 
     Attributes:
-        at: where it goes on.
+        at: the offset of the next byte.
     """
 
     def __init__(self, data: bytes, at: int = 0) -> None:
@@ -92,10 +92,10 @@ class ThriftReader:
         self.at = at
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Return a struct's fields by their numbers: `bool`, `int`, `bytes`, lists and structs.
+        """Read a struct; return its fields by number: `bool`, `int`, `bytes`, lists and structs.
 
         Raises:
-            BadParquet: there is none.
+            BadParquet: the bytes are not a struct.
         """
         if depth > _DEEPEST:
             raise BadParquet("structs within structs without an end")
@@ -107,10 +107,10 @@ class ThriftReader:
         return fields
 
     def varint(self) -> int:
-        """Return a number without a sign.
+        """Read an unsigned number.
 
         Raises:
-            BadParquet: there is none.
+            BadParquet: the bytes are not a number.
         """
         number = 0
         for shift in range(0, 70, 7):

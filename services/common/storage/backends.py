@@ -11,11 +11,14 @@ from services.common.storage.settings import ObjectStoreSettings
 async def open_store(
     settings: ObjectStoreSettings, *, may_make_folder: bool = True
 ) -> AsyncIterator[WholeStore]:
-    """Open the folder or bucket that the settings name; nothing in it is touched before `verify`.
+    """Open the folder or bucket that the settings name; it is not accessed before `verify`.
 
     Args:
-        settings: where it is.
-        may_make_folder: whether a folder that holds no store yet may become one; else it is waited for.
+        settings: where the store is.
+        may_make_folder: whether a folder without a store may become one; else it is `StoreUnavailable`.
+
+    Raises:
+        SetupError: the AWS settings cannot be used.
     """
     location = parse_location(settings.store_url)
     if isinstance(location, FolderLocation):

@@ -1,7 +1,7 @@
-"""Files below an open folder, made so that a power cut leaves all of one or nothing.
+"""Files below an open folder, written so that a power cut leaves a whole file or none.
 
-Names are relative to the folder's descriptor. As long as it is open, its file system cannot be unmounted, and
-nothing else can come to lie at the path: what is written goes where it was meant to go.
+Names are relative to the folder's descriptor. While it is open, its file system cannot be unmounted or
+replaced at that path, so that files go where they were meant to go.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def sync_names(root: int, folder: str) -> None:
 
 
 def make_folders(root: int, folder: str, mode: int = PRIVATE) -> None:
-    """Make a folder and those above it, and make them durable, whoever made them.
+    """Make a folder and those above it, and make them durable, also those that existed.
 
     Args:
         root: a descriptor of the folder that they lie in.
@@ -60,7 +60,13 @@ def make_folders(root: int, folder: str, mode: int = PRIVATE) -> None:
 
 @contextlib.contextmanager
 def temporary(root: int, content: bytes, mode: int = PRIVATE) -> Iterator[str]:
-    """Write a durable file for the moment, of a mode that it keeps wherever it is placed; yield its name."""
+    """Write a durable temporary file; yield its name. It is removed at the end, unless it was placed.
+
+    Args:
+        root: a descriptor of the store's folder.
+        content: all of the file.
+        mode: of the file, which it keeps where it is placed.
+    """
     name = f"{TEMPORARY}/{secrets.token_hex(16)}"
     try:
         with os.fdopen(create(name, mode, within=root), "wb") as file:
@@ -73,7 +79,7 @@ def temporary(root: int, content: bytes, mode: int = PRIVATE) -> Iterator[str]:
 
 
 def place(root: int, written: str, target: str) -> bool:
-    """Give a written file its name; return whether nobody had it before."""
+    """Link a written file to its name; return False where the name exists already."""
     try:
         os.link(written, target, src_dir_fd=root, dst_dir_fd=root)
     except FileExistsError:
@@ -86,9 +92,9 @@ def place(root: int, written: str, target: str) -> bool:
 
 
 def set_time(root: int, name: str, time: datetime | None) -> None:
-    """Have a file look as if it had been written then, for whoever files pictures by that; nothing: leave it.
+    """Set a file's modification time, which photo programs sort by; None leaves it.
 
-    Not every file system knows every time, and a picture is no worse without it.
+    Errors are ignored: not every file system has every time, and the face is whole without it.
     """
     if time is not None:
         nanoseconds = (time - EPOCH) // timedelta(microseconds=1) * 1_000
@@ -97,17 +103,17 @@ def set_time(root: int, name: str, time: datetime | None) -> None:
 
 
 def replace(root: int, written: str, target: str) -> None:
-    """Give a written file a name, whoever had it before."""
+    """Rename a written file, over one that has the name."""
     os.replace(written, target, src_dir_fd=root, dst_dir_fd=root)
 
 
 def try_room(root: int, room_bytes: int) -> None:
-    """Return if there is room for so many bytes, in files of a usual size, which are then removed.
+    """Return if there is room for so many bytes, in files of a usual size, which are removed again.
 
-    Where the file system can do that, room is reserved and not filled: it is asked every few seconds.
+    Where the file system can do that, room is reserved and not written: this runs every few seconds.
 
     Raises:
-        OSError: there is none, or nothing can be written, or no folder be made.
+        OSError: there is no room, or no file or folder can be made.
     """
     count = min(_MOST_TRIAL_FILES, max(1, room_bytes // _TRIAL_FILE_BYTES))
     names = [f"{TEMPORARY}/{secrets.token_hex(16)}" for _ in range(count)]

@@ -30,14 +30,14 @@ from services.common.wire import times
 from services.common.wire.cloudevents import is_time_known
 
 WRITERS = 4
-"""Threads. Each spends its time in fsync, which file systems do together for several."""
+"""Threads that write. Each waits for fsync, which file systems do together for several."""
 OLD_S = 3600.0
-"""Age in seconds at which a temporary file has no owner any more."""
+"""Age in seconds from which a temporary file belongs to no running process."""
 CHECK_LIMIT_S = 2.5
-"""A disk or a server of files that takes longer to write a small file does not work just now."""
+"""A disk or file server that takes longer to write a small file does not work at present."""
 
 LISTERS = 2
-"""Threads that read folders. An image is not to wait behind a hundred thousand names."""
+"""Threads that read folders, so that an image does not wait for a hundred thousand names."""
 NAMES_AT_A_TIME = 1_000
 MOST_AT_ONCE = 4_096
 
@@ -56,15 +56,15 @@ T = TypeVar("T")
 
 
 class FolderStore:
-    """Keeps objects as files, and what is known about them in a `.json` beside each.
+    """Keeps objects as files, each with its metadata in a `.json` beside it.
 
-    An object is complete or not there: it is written elsewhere under the root, made durable, and then
-    linked into place, after its `.json`. Several processes may share a folder.
+    An object is complete or absent: it is written elsewhere under the root, made durable, and linked into
+    place after its `.json`. Several processes may share a folder.
 
     Args:
-        root: the folder; made at `verify`, and made again when somebody removes it. See `RootFolder`.
-        may_make: whether it may be made; else it is waited for.
-        mode: of the files that are written; folders can be searched by whoever may read these.
+        root: the folder; made at `verify`, and again after it was removed. See `RootFolder`.
+        may_make: whether it may be made; else it is `StoreUnavailable` until it is there.
+        mode: of the files; those who may read files may search folders.
     """
 
     check_every_s = 2.0
@@ -74,7 +74,7 @@ class FolderStore:
         self._mode = mode
         self._root_folder = RootFolder(root, may_make=may_make, mode=mode)
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="storage.folder")
-        # A check is not to wait behind the faces.
+        # Of its own, so that a check does not wait for faces.
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="storage.check")
         self._listers = ThreadPoolExecutor(LISTERS, thread_name_prefix="storage.list")
         self._durable_folders: set[str] = set()
@@ -91,11 +91,11 @@ class FolderStore:
         self._listers.shutdown()
 
     async def verify(self) -> None:
-        """Find or make the folder, write a probe into it, and clear away what crashed processes left."""
+        """Find or make the folder, write a probe, and remove temporary files of crashed processes."""
         await self._run(self._verify)
 
     async def check(self, room_bytes: int) -> None:
-        """Write a little and remove it again. A folder that is missed at two looks is made again."""
+        """Write and remove a little. A folder that is missing at two checks is made again."""
         try:
             async with asyncio.timeout(CHECK_LIMIT_S):
                 await self._run(lambda: self._check(room_bytes), self._checker)
@@ -116,15 +116,15 @@ class FolderStore:
         return (await self._run(lambda: self._about(key)))[1]
 
     async def keep(self, key: str, body: bytes) -> None:
-        """Write a bare file and make it durable."""
+        """Write a plain file and make it durable."""
         await self._run(lambda: self._in_root(lambda root: self._keep(root, key, body)))
 
     async def create(self, key: str, body: bytes) -> bool:
-        """Write a bare file that is not there yet."""
+        """Write a plain file unless it exists; return whether it holds `body`."""
         return await self._run(lambda: self._in_root(lambda root: self._create(root, key, body)))
 
     async def clear_unfinished(self, before: datetime) -> int:
-        """Remove temporary files: a writer that misses its own writes another."""
+        """Remove older temporary files; a writer that misses its own writes another."""
         return await self._run(lambda: self._clear_away(before.timestamp()))
 
     async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -136,14 +136,14 @@ class FolderStore:
         await self._run(lambda: self._in_root(lambda root: files.remove(root, key)))
 
     async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
-        """Yield what lies under a folder."""
+        """Yield all objects under a folder."""
         for entry in await self._run(lambda: list(self._walk(folder))):
             yield entry
 
     async def first(
         self, folder: str, count: int, *, after: str = "", before: str = ""
     ) -> list[ListedObject]:
-        """Return the first of what lies directly within a folder."""
+        """Return the first objects directly in a folder, sorted by name."""
         return await self._run(
             lambda: folder_scan.sized(
                 self._root, folder, folder_scan.first(self._root / folder, count, after, before)
@@ -154,7 +154,7 @@ class FolderStore:
     async def reverse_entries(
         self, folder: str, *, before: str = "", at_once: int = 64
     ) -> AsyncIterator[ListedObject]:
-        """Yield what lies directly within a folder, the last name first."""
+        """Yield the objects directly in a folder, the last name first."""
         while True:
             entries = await self._last(folder, at_once, before)
             for entry in reversed(entries):
@@ -162,19 +162,19 @@ class FolderStore:
             if len(entries) < at_once:
                 return
             before = entries[0].key.rpartition("/")[2]
-            # Whoever has taken so many will take more, and all names are read each time.
+            # A caller that took so many takes more, and all names are read each time.
             at_once = min(MOST_AT_ONCE, at_once * 4)
 
     async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
-        """Yield all names directly within a folder, as they come."""
-        # Whoever stops in the middle leaves it to the end of this reference to close the folder: a thread
-        # may still be reading.
+        """Yield all names directly in a folder, in batches."""
+        # The generator closes the folder at its last reference, not here: a thread may still be reading when
+        # the caller stops early.
         names = folder_scan.names(self._root / folder, after, before)
         while lot := await self._run(lambda: list(islice(names, NAMES_AT_A_TIME)), self._listers):
             yield lot
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
-        """Return the folders within a folder."""
+        """Return the paths of the folders directly in a folder, sorted."""
         found = await self._run(lambda: folder_scan.folders(self._root / folder, most, after), self._listers)
         return [f"{folder}/{name}" if folder else name for name in found]
 
@@ -186,11 +186,11 @@ class FolderStore:
                 yield copy
 
     async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
-        """Remove files, and folders that are empty then."""
+        """Remove files, and folders that become empty."""
         return await self._run(lambda: self._in_root(lambda root: folder_scan.remove(root, copies)))
 
     async def link(self, key: str, valid_s: int) -> str | None:  # noqa: ARG002 - a folder has no addresses
-        """Return nothing: files have no address for others."""
+        """Return None: a folder has no addresses."""
         return None
 
     async def _last(self, folder: str, count: int, before: str) -> list[ListedObject]:
@@ -221,7 +221,7 @@ class FolderStore:
 
     def _probe(self, root: int) -> None:
         self._keep(root, PROBE.key, PROBE.body)
-        files.remove(root, sidecar.key_of(PROBE.key))  # it had one once, and is no face
+        files.remove(root, sidecar.key_of(PROBE.key))  # older versions wrote one; the probe is not a face
 
     def _locate_root(self) -> None:
         self._root_folder.locate()
@@ -241,7 +241,7 @@ class FolderStore:
         try:
             self._try_room(room_bytes)
         except StoreUnavailable as error:
-            # At the second look: whoever is just removing the folder would find it filled again.
+            # Only at the second check: the folder may just be being removed.
             if error.reason not in GONE or not self._is_gone:
                 self._is_gone = error.reason in GONE
                 raise
@@ -264,7 +264,7 @@ class FolderStore:
             try:
                 return work(root)
             except FileNotFoundError:
-                self._durable_folders.clear()  # somebody has removed a folder that was known
+                self._durable_folders.clear()  # a folder that was known to be durable has been removed
                 return work(root)
 
     def _put_into(self, root: int, item: StoredObject) -> bool:
@@ -272,7 +272,7 @@ class FolderStore:
         self._make_durable_folder(root, files.TEMPORARY)
         self._make_durable_folder(root, str(key.parent))
         if files.exists(root, item.key):
-            # Whoever linked it may have died before the link was durable.
+            # Its writer may have died before the link was durable.
             files.sync_names(root, str(key.parent))
             return False
         with files.temporary(root, sidecar.write(item.content_type, item.metadata), self._mode) as written:
@@ -293,7 +293,7 @@ class FolderStore:
         return is_new
 
     def _create(self, root: int, key: str, body: bytes) -> bool:
-        # Where there are no links a file is replaced: so it is looked for first.
+        # On file systems without links a file is replaced, so its name is checked first.
         is_new = not files.exists(root, key) and self._keep(root, key, body)
         return is_new or self._fetch(key, 0, None) == body
 
@@ -306,9 +306,9 @@ class FolderStore:
             raise NoSuchObject(key) from error
 
     def _make_durable_folder(self, root: int, folder: str) -> None:
-        """Make a folder, so that it is not lost in a power cut.
+        """Make a folder durable.
 
-        One that another process has just made may not be durable yet, hence once for each process.
+        Each process does so once: a folder that another one has just made may not be durable yet.
         """
         if folder in self._durable_folders:
             return
@@ -325,7 +325,7 @@ class FolderStore:
             raise NoSuchObject(key) from error
 
     def _about(self, key: str) -> tuple[str, dict[str, str]]:
-        """Return an object's type and metadata. One whose `.json` is damaged is none, as one without it."""
+        """Return an object's type and metadata; without a readable `.json` there is no such object."""
         try:
             return sidecar.read((self._root / sidecar.key_of(key)).read_bytes())
         except (FileNotFoundError, ValueError) as error:
@@ -342,7 +342,7 @@ class FolderStore:
 
 
 def _taken_at(item: StoredObject) -> datetime | None:
-    """Return when a picture was taken, if its camera knew what time it was."""
+    """Return when a picture was taken, or None if its camera did not know the time."""
     if not is_time_known(item.metadata):
         return None
     with contextlib.suppress(Refused):

@@ -1,8 +1,8 @@
-"""What lies in one folder of files, read name by name, and how what is to go goes from there.
+"""Lists a folder of files name by name, and removes files from it.
 
-Memory grows with what is wanted, not with the folder: a file system knows no order and no middle to begin at,
-so all names pass by once. They do so in Python's own loops, in a thread: one call that reads or sorts a
-hundred thousand would hold up every other thread.
+Memory grows with what is wanted, not with the folder: a file system has no order and cannot begin in the
+middle, so all names are read once. That is done in Python loops, in a thread: one call that reads or sorts a
+hundred thousand names would block every other thread.
 """
 
 import errno
@@ -18,7 +18,7 @@ from services.common.storage.objects import Copy, ListedObject
 
 
 def names(folder: Path, after: str = "", before: str = "") -> Iterator[str]:
-    """Yield the names of the objects in a folder that lie between two names, in no order.
+    """Yield the names of the objects in a folder between two names, in any order.
 
     Args:
         folder: need not be there.
@@ -33,22 +33,22 @@ def names(folder: Path, after: str = "", before: str = "") -> Iterator[str]:
 
 
 def first(folder: Path, count: int, after: str, before: str) -> list[str]:
-    """Return the first `count` of those names, in order."""
+    """Return the first `count` names between two names, sorted; see `names`."""
     return heapq.nsmallest(count, names(folder, after, before))
 
 
 def last(folder: Path, count: int, before: str) -> list[str]:
-    """Return the last `count` names before one, in order."""
+    """Return the last `count` names before a name, sorted."""
     return heapq.nlargest(count, names(folder, before=before))[::-1]
 
 
 def folders(folder: Path, most: int, after: str) -> list[str]:
-    """Return the first `most` names of folders in a folder that are greater than one, in order.
+    """Return the first `most` names of folders in a folder after a name, sorted.
 
     Args:
         folder: need not be there.
-        most: at most so many.
-        after: `""` for no bound.
+        most: how many, at most.
+        after: only names greater than this; `""` for no bound.
     """
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
         names = (
@@ -61,7 +61,7 @@ def folders(folder: Path, most: int, after: str) -> list[str]:
 
 
 def sized(root: Path, folder: str, found: list[str]) -> list[ListedObject]:
-    """Return names with their sizes; 0 for what is gone meanwhile, for less would look like the end."""
+    """Return names with their sizes in bytes; 0 for one removed meanwhile: fewer would mean the end."""
     return [ListedObject(f"{folder}/{name}", _size_bytes(root / folder / name)) for name in found]
 
 
@@ -76,7 +76,7 @@ _REFUSED = {errno.EACCES: "forbidden", errno.EPERM: "forbidden", errno.EROFS: "r
 
 
 def copies(root: Path, folder: str) -> Iterator[Copy]:
-    """Yield the files under a folder, each with when it was written.
+    """Yield the files under a folder, each with the time when it was written.
 
     Args:
         root: the store's.
@@ -86,17 +86,20 @@ def copies(root: Path, folder: str) -> Iterator[Copy]:
         for name in names:
             path = Path(where, name)
             with suppress(FileNotFoundError):
-                # Its own time is that of its frame; since when it lies here the file system alone knows.
+                # The modification time is the frame's; the change time is when the file was written.
                 came = datetime.fromtimestamp(path.stat().st_ctime, UTC)
                 yield Copy(path.relative_to(root).as_posix(), came)
 
 
 def remove(root: int, wanted: Sequence[Copy]) -> Mapping[Copy, str]:
-    """Remove files and folders that are empty then, durably; return what may not be removed, and why.
+    """Remove files durably, and folders that become empty; return those that must stay.
 
     Args:
         root: a descriptor of the store's folder.
-        wanted: what is to go; what is gone already is left out.
+        wanted: the files; those that are gone already are skipped.
+
+    Raises:
+        OSError: the file system failed in another way.
     """
     refused: dict[Copy, str] = {}
     folders: set[str] = set()
@@ -117,7 +120,7 @@ def remove(root: int, wanted: Sequence[Copy]) -> Mapping[Copy, str]:
 
 
 def _tidy(root: int, folder: PurePosixPath) -> None:
-    """Make what went from a folder durable, and remove it and those above it that are empty."""
+    """Make removals from a folder durable, and remove it and those above it where they are empty."""
     for path in (folder, *folder.parents):
         with suppress(FileNotFoundError):
             files.sync_names(root, str(path))

@@ -1,6 +1,6 @@
-"""Where a face lies under the store's URL: `dt=YYYY-MM-DD/device={device}/camera={camera}/{id}.jpg`.
+"""The key of a face under the store's URL: `dt=YYYY-MM-DD/device={device}/camera={camera}/{id}.jpg`.
 
-The date is that of the capture, in UTC, never that of the arrival: a face has one key however late it comes.
+The date is that of the capture, in UTC, not that of the arrival: a face has one key however late it comes.
 """
 
 import re
@@ -13,14 +13,14 @@ from services.common.wire.faces import SUFFIXES, is_id
 from services.common.wire.topics import Source, is_name
 
 ABOUT = ".json"
-"""What the name of a file ends with that says what is known about the image beside it."""
+"""Suffix of the file with the metadata of the image beside it."""
 
 _NAME = re.compile(r"\d{8}T([01]\d|2[0-3])[0-5]\d[0-5]\d\.\d{6}Z-[0-9a-f]{32}\.(?:jpg|png|age)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class FaceKey:
-    """What a key tells.
+    """A face, as its key names it.
 
     Attributes:
         source: the camera.
@@ -42,12 +42,12 @@ class FaceKey:
 
 
 def day_folder(day: str) -> str:
-    """Return where the faces of a day lie, `day` being `YYYY-MM-DD`."""
+    """Return the folder of a day; `day` is `YYYY-MM-DD`."""
     return f"dt={day}"
 
 
 def day_in(path: str) -> date | None:
-    """Return the day that a path lies under, or None where it lies under none."""
+    """Return the day of a path, or None where it is in no day's folder."""
     folder = path.partition("/")[0]
     try:
         day = date.fromisoformat(folder.removeprefix(day_folder("")))
@@ -57,17 +57,17 @@ def day_in(path: str) -> date | None:
 
 
 def source_folder(source: Source, face_id: str) -> str:
-    """Return where a camera's faces of one day lie: the day that a face's id names."""
+    """Return the folder of a camera on the day that a face's id names."""
     return camera_folder(source, f"{face_id[:4]}-{face_id[4:6]}-{face_id[6:8]}")
 
 
 def camera_folder(source: Source, day: str) -> str:
-    """Return where a camera's faces of a day lie, `day` being `YYYY-MM-DD`."""
+    """Return the folder of a camera on a day; `day` is `YYYY-MM-DD`."""
     return f"{day_folder(day)}/device={source.device}/camera={source.camera}"
 
 
 def parse_key(key: str) -> FaceKey | None:
-    """Return what a key tells, or None where it is not a face's."""
+    """Return the face that a key names, or None where it is not a face's key."""
     match key.split("/"):
         case [_, device, camera, name]:
             found = _from_parts(device.removeprefix("device="), camera.removeprefix("camera="), name)
@@ -76,16 +76,16 @@ def parse_key(key: str) -> FaceKey | None:
 
 
 def face_in(path: str) -> FaceKey | None:
-    """Return whose face a file is of, its image or what is known about it, or None where it is none's."""
+    """Return the face that a file belongs to, as its image or its metadata, or None."""
     if path.endswith(ABOUT):
         return parse_key(f"{path.removesuffix(ABOUT)}{SUFFIXES['image/jpeg']}")
     return parse_key(path)
 
 
 def hour_in(name: str) -> int | None:
-    """Return the hour, UTC, that a face's name in its folder tells, or None where it is not a face's.
+    """Return the hour (0 to 23, UTC) in a face's file name, or None where it is not a face's.
 
-    Less is looked at than by `parse_key`, at a tenth of its price: it is for counting.
+    It checks less than `parse_key`, at a tenth of its cost: it is for counting.
     """
     found = _NAME.fullmatch(name)
     return int(found[1]) if found else None
@@ -95,7 +95,7 @@ def id_time(face_id: str) -> datetime:
     """Return the time that an id starts with.
 
     Raises:
-        Refused: `bad_time`, where its digits are no time.
+        Refused: `bad_time`: its digits are not a time.
     """
     text = face_id
     date = f"{text[:4]}-{text[4:6]}-{text[6:8]}"

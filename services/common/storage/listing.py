@@ -1,4 +1,4 @@
-"""What is stored: listed newest first, or looked up. Reads the store and nothing else."""
+"""Stored faces, listed newest first or looked up."""
 
 import heapq
 from collections import defaultdict
@@ -19,8 +19,8 @@ from services.common.wire.topics import Source
 
 LISTINGS_AT_A_TIME = 16
 MOST_LISTED = 16
-"""Devices of a day up to which the folders of each are listed, which shows what was stored this very moment.
-A day with more is read from the index, which costs the same however many they are."""
+"""With at most so many devices on a day the folder of each is listed, which shows the newest faces at once.
+A day with more is read from the index, at a cost that does not grow with their number."""
 
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class StoredFace:
 
 
 class FaceName(NamedTuple):
-    """What tells a face from all others."""
+    """What identifies a face."""
 
     device: str
     camera: str
@@ -57,7 +57,7 @@ class FaceName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The newest face of a camera that has not been yielded; sorts before older ones."""
+    """The newest face of a camera that was not yielded yet; sorts before older ones."""
 
     key: FaceKey
     size_bytes: int
@@ -68,12 +68,12 @@ class _Head:
 
 
 def last_day(today: date) -> date:
-    """Return the last day that is not in the future: clocks differ, and zones that they are set to."""
+    """Return the last day that does not count as the future: clocks and their time zones differ."""
     return today + timedelta(days=1)
 
 
 async def days_after(objects: ObjectStore, last: date) -> int:
-    """Return how many days behind one have faces."""
+    """Return how many days after a day have faces."""
     found = await objects.folders("", after=day_folder(last.isoformat()))
     return sum(day_in(path) is not None for path in found)
 
@@ -81,12 +81,15 @@ async def days_after(objects: ObjectStore, last: date) -> int:
 async def newest_first(
     objects: WholeStore, last: date | None = None, learn: Callable[[Row], None] | None = None
 ) -> AsyncIterator[StoredFace]:
-    """Yield all faces, those of the newest frames first. Little more is read than is taken.
+    """Yield all faces, newest first; little more is read than the caller takes.
 
     Args:
         objects: the store.
-        last: none of a later day; by default of all days.
-        learn: is told what the index says of faces that are found there, before they are yielded.
+        last: leave out later days; None: none.
+        learn: is called with the index's row of a face before that is yielded, where it came from the index.
+
+    Raises:
+        StoreUnavailable: the store cannot be read.
     """
     days = [
         path
@@ -147,7 +150,7 @@ async def from_end(
         objects: the store.
         folder: the camera's on that day.
         before: only names less than this; `""` for no bound.
-        at_once: how many are likely to be taken.
+        at_once: how many the caller is likely to take.
     """
     async for entry in objects.reverse_entries(folder, before=before, at_once=at_once):
         if (key := parse_key(entry.key)) is not None:

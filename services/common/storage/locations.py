@@ -1,4 +1,4 @@
-"""Where a store is: its URL, read and checked, and as users name it."""
+"""The location of a store: its URL, parsed and checked, or a path that users give."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ from services.common.errors import SetupError
 from services.common.runtime.files import file_url
 
 MOST_PREFIX_BYTES = 800
-"""S3 allows keys of 1024 bytes; what stands behind the prefix takes at most 220."""
+"""S3 allows keys of 1024 bytes; what follows the prefix takes at most 220."""
 
 _WANTED = "s3://bucket/prefix or file:///path is wanted"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
@@ -22,14 +22,14 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True, slots=True)
 class FolderLocation:
-    """Faces lie in a folder."""
+    """A store in a folder."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Faces lie in an S3 bucket, under a prefix that neither starts nor ends with `/` and may be empty."""
+    """A store in an S3 bucket, under a prefix that neither starts nor ends with `/` and may be empty."""
 
     name: str
     prefix: str
@@ -38,11 +38,11 @@ class Bucket:
 def parse_location(url: str) -> FolderLocation | Bucket:
     """Read `s3://bucket/prefix` or `file:///path`.
 
-    What would be cut off, dropped or changed on the way to the folder or the bucket is refused: faces that
-    are elsewhere than where they are said to be are lost.
+    URLs that a folder or a bucket would cut, drop or change in part are refused: faces that are not where the
+    URL says are lost.
 
     Raises:
-        ValueError: it is neither, or cannot be meant; says what is wrong without repeating it.
+        ValueError: it is neither, or cannot be used; the message does not repeat it.
     """
     _check_characters(url)
     parts = urlsplit(url)
@@ -55,10 +55,10 @@ def parse_location(url: str) -> FolderLocation | Bucket:
 
 
 def check_endpoint(url: str) -> str:
-    """Return the URL of an S3 server as it was given.
+    """Return the URL of an S3 server, unchanged.
 
     Raises:
-        ValueError: it is none, or has parts that no request would keep.
+        ValueError: it is not one, or has parts that requests would drop.
     """
     _check_characters(url)
     parts = urlsplit(url)
@@ -89,7 +89,7 @@ def _unescaped(path: str) -> str:
 
 
 def _has_control_characters(text: str) -> bool:
-    """Say whether there are any: also line ends of all kinds, and bytes that are no text."""
+    """Say whether there are control characters, line ends of any kind, or bytes that are not text."""
     return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 
@@ -118,14 +118,14 @@ def _prefix(path: str) -> str:
 
 
 DEFAULT_STORE = "faceferry-data/faces"
-"""Where `up` puts faces."""
+"""Where `faceferry up` puts faces."""
 
 
 def store_url(store: str) -> str:
     """Return the URL of a store given as one or as a folder's path.
 
     Raises:
-        SetupError: it cannot be one; one line that says why.
+        SetupError: it cannot be one; the message is one line.
     """
     try:
         url = store if "://" in store else file_url(store)
@@ -136,10 +136,10 @@ def store_url(store: str) -> str:
 
 
 def state_folder(url: str, environment: Mapping[str, str]) -> Path:
-    """Return the folder of the runs into one store.
+    """Return the folder with the spool and journal of `faceferry up` for one store.
 
     Raises:
-        SetupError: nobody knows where this user is at home.
+        SetupError: the user's home folder is not known.
     """
     try:
         home = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

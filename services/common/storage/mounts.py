@@ -1,4 +1,4 @@
-"""Which file system a folder lies on, and which it is meant to lie on.
+"""The file system that a folder is on, and the one that it should be on.
 
 After proc_pid_mountinfo(5) and fstab(5).
 """
@@ -23,9 +23,9 @@ class Mount(NamedTuple):
 
 
 def mount_point(descriptor: int) -> Path:
-    """Return where the file system that an open folder lies on is mounted; `/` if the kernel does not tell.
+    """Return the mount point of an open folder's file system; `/` if the kernel does not say.
 
-    It is asked by the mount's number: a path does not tell which of several that lie over one another.
+    It is looked up by the mount's number, because several file systems may be mounted at one path.
     """
     try:
         about = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes()
@@ -36,12 +36,12 @@ def mount_point(descriptor: int) -> Path:
     while number in mounts:
         if mounts[number].kind != "autofs":
             return mounts[number].point
-        number = mounts[number].parent  # it waits for a disk to come
+        number = mounts[number].parent  # it waits for a disk
     return _NOWHERE
 
 
 def declared_mount_point(path: Path) -> Path:
-    """Return where `/etc/fstab` wants the file system for a path to be mounted; `/` where it says nothing.
+    """Return the mount point that `/etc/fstab` declares for a path; `/` where it declares none.
 
     Args:
         path: absolute, without symbolic links.
@@ -54,7 +54,7 @@ def declared_mount_point(path: Path) -> Path:
 
 
 def is_above(one: Path, other: Path) -> bool:
-    """Say whether `one` is a folder that `other` lies in."""
+    """Say whether `other` is below the folder `one`."""
     return one != other and other.is_relative_to(one)
 
 

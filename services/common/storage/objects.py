@@ -1,4 +1,4 @@
-"""The interface to whatever keeps the objects: a bucket, a folder."""
+"""The interface of stores: a bucket or a folder that keeps objects."""
 
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from services.common.errors import FaceferryError
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object with what is known about it.
+    """An object with its metadata.
 
     Attributes:
         key: its name under the store's URL.
@@ -36,12 +36,12 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One of all that a store holds under a key: a file, a version of an object, or the mark of a deletion.
+    """One copy of an object in a store: a file, a version, or the mark of a deletion.
 
     Attributes:
-        key: the object's; of what is known about one in a folder, that of its `.json`.
+        key: the object's, or in a folder that of its `.json`.
         came: when it was written, UTC.
-        version: which one, where a bucket keeps several; else nothing.
+        version: its id, where a bucket keeps versions; else None.
     """
 
     key: str
@@ -50,12 +50,12 @@ class Copy:
 
 
 class StoreUnavailable(FaceferryError):
-    """The store cannot be used just now; it may help to try again.
+    """The store cannot be used at present; trying again may help.
 
     Args:
         reason: a short constant such as `forbidden`; a metric label.
         detail: what exactly went wrong, for a log line; no secrets.
-        retry_after_s: seconds for which the store asked to be left alone, if it did.
+        retry_after_s: seconds for which the store asked clients to wait; None if it did not.
     """
 
     def __init__(self, reason: str, detail: str = "", retry_after_s: float | None = None) -> None:
@@ -70,34 +70,34 @@ class NoSuchObject(FaceferryError):
 
 
 class ObjectStore(Protocol):
-    """Keeps objects. A key always means the same content, so whoever comes second has nothing to do.
+    """Keeps objects. A key always means the same content, so that a second write changes nothing.
 
     Every method raises `StoreUnavailable` where trying again may help.
 
     Attributes:
-        check_every_s: how often a check is worth what it costs while nothing else is written, in seconds.
+        check_every_s: seconds between checks while nothing else is written; a check may cost money.
     """
 
     check_every_s: float
 
     async def verify(self) -> None:
-        """Write a probe and read it back, to learn what can be learned before the first face comes.
+        """Write a probe and read it back, to find errors before the first face comes.
 
         Raises:
-            SetupError: it can never work as it is set up.
+            SetupError: the set-up can never work.
         """
 
     async def check(self, room_bytes: int) -> None:
-        """Return if objects can be written just now: by writing, for nothing else tells.
+        """Return if objects can be written at present; it writes, because nothing else shows that.
 
         Args:
-            room_bytes: so much must fit in; ignored where room has no end.
+            room_bytes: bytes that must fit; ignored by buckets.
         """
 
     async def put(self, item: StoredObject) -> bool:
         """Make an object durable; return whether it is known to be new.
 
-        When this returns, neither a crash nor a power cut on the store's side loses the object.
+        After this returns, neither a crash nor a power cut on the store's side loses the object.
         """
 
     async def get(self, key: str) -> StoredObject:
@@ -115,16 +115,16 @@ class ObjectStore(Protocol):
         """
 
     def entries(self, folder: str) -> AsyncIterator[ListedObject]:
-        """Yield what lies under a folder (no `/` at its end; `""` for everything), in no certain order."""
+        """Yield all objects under a folder (no `/` at its end; `""` for everything), in any order."""
 
     async def first(
         self, folder: str, count: int, *, after: str = "", before: str = ""
     ) -> list[ListedObject]:
-        """Return the first of what lies directly within a folder, in the order of the names.
+        """Return the first objects directly in a folder, sorted by name.
 
         Args:
             folder: one that holds objects and no folders.
-            count: at most so many; fewer are returned only where there are no more.
+            count: how many; fewer are returned only where there are no more.
             after: only names greater than this; `""` for no bound.
             before: only names less than this; `""` for no bound.
         """
@@ -132,52 +132,52 @@ class ObjectStore(Protocol):
     def reverse_entries(
         self, folder: str, *, before: str = "", at_once: int = 64
     ) -> AsyncIterator[ListedObject]:
-        """Yield what lies directly within a folder, the last name first.
+        """Yield the objects directly in a folder, the last name first.
 
         Args:
-            folder: one that holds objects and no folders.
+            folder: one that holds objects and no folders; of a bucket, one in a day's folder.
             before: only names less than this; `""` for no bound.
-            at_once: how many are likely to be taken. What it costs grows with how many are, not with how many
-                there are, if the store can list from a name on.
+            at_once: how many the caller is likely to take. In a bucket the cost grows with how many are
+                taken, not with how many there are.
         """
 
     def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
-        """Yield all names directly within a folder, some at a time, in no certain order."""
+        """Yield all names directly in a folder, in batches, in any order."""
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
-        """Return the paths of the folders directly within a folder, in order.
+        """Return the paths of the folders directly in a folder, sorted.
 
         Args:
             folder: `""` for the root.
             after: only names greater than this; `""` for no bound.
-            most: at most so many, the first; what there is beyond them is not asked for.
+            most: how many, at most; a bucket is not asked for more.
         """
 
     def copies(self, folder: str) -> AsyncIterator[Copy]:
-        """Yield all that there is under a folder, versions and marks of deletions included."""
+        """Yield all copies under a folder, versions and marks of deletions included."""
 
     async def remove_copies(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
-        """Remove copies for good, and folders that are empty then. One that is gone already is no error.
+        """Remove copies for good, and folders that become empty. One that is gone already is no error.
 
         Returns:
-            those that the store does not let go of, each with a reason such as `forbidden`.
+            the copies that the store refuses to remove, each with a reason such as `forbidden`.
         """
 
     async def link(self, key: str, valid_s: int) -> str | None:
-        """Return an address that anybody may read an object at for so long, or None where there is none."""
+        """Return an address that reads an object without a key for `valid_s` seconds; None for a folder."""
 
 
 class FileStore(Protocol):
-    """Keeps bare files beside the objects: nothing is known of them but their bytes.
+    """Keeps plain files beside the objects, which have no metadata.
 
     As in `ObjectStore` a key always means the same content, and every method may raise `StoreUnavailable`.
     """
 
     async def keep(self, key: str, body: bytes) -> None:
-        """Make a file durable; nothing is done where it is there already."""
+        """Make a file durable; one that exists is left as it is."""
 
     async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return a file, or the part of it from one byte up to another.
+        """Return a file, or its bytes from `start` up to `end`, which is not included.
 
         Raises:
             NoSuchObject: there is none.
@@ -187,36 +187,36 @@ class FileStore(Protocol):
         """Remove a file, if it is there."""
 
     def entries(self, folder: str) -> AsyncIterator[ListedObject]:
-        """Yield what lies under a folder; see `ObjectStore.entries`."""
+        """Yield all files under a folder; see `ObjectStore.entries`."""
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
-        """Return the paths of the folders directly within a folder; see `ObjectStore.folders`."""
+        """Return the paths of the folders directly in a folder; see `ObjectStore.folders`."""
 
 
 class WholeStore(ObjectStore, FileStore, Protocol):
-    """Keeps objects, and bare files beside them."""
+    """Keeps objects, and plain files beside them."""
 
     async def create(self, key: str, body: bytes) -> bool:
-        """Make a file durable unless there is one of this key; return whether what is there is this.
+        """Make a file durable unless its key exists; return whether the key holds this content.
 
-        Of several who create one of the same key one is told so, if the store knows conditional writes.
+        Of several writers of one key only one gets True, if the store has conditional writes.
 
         Raises:
             StoreUnavailable: see `FileStore`.
         """
 
     async def clear_unfinished(self, before: datetime) -> int:
-        """Remove what writers have begun before a time and not finished: they are dead, or begin once more.
+        """Remove temporary files from before a time; a writer that misses its own begins again.
 
         Returns:
-            how many files that were.
+            the number of files removed.
         """
 
 
 ROOM_BYTES = 64 * 1024
-"""With less room than this a store is full: hardly a face fits in."""
+"""With less room than this a store is full: hardly one face fits."""
 ROOM_AFTER_FULL_BYTES = 256 * 1024
-"""A store that was full is so until this much fits in: it would come and go with each face otherwise."""
+"""A full store stays full until this much fits: its state would change with each face otherwise."""
 
 PROBE = StoredObject(
     ".faceferry/probe",

@@ -1,7 +1,7 @@
-"""The end of a listing that only goes forward, as S3's does.
+"""A folder's names in reverse order, from a store that lists only forward, as S3 does.
 
-Names in a day's folder begin with times. So the day is looked at in spans of time that lie further and
-further back, each once, until there is enough; what is read grows with what is wanted, not with the day.
+Names in a day's folder begin with times. So the day is listed in spans of time, from its end backwards, each
+once, until the caller stops; what is read grows with what is taken, not with the day.
 """
 
 import sys
@@ -19,12 +19,12 @@ from services.common.wire import times
 FIRST_SPAN = timedelta(minutes=15)
 """One answer of S3 (1,000 names) holds as much of a camera that sees 100,000 faces a day."""
 SHORTEST_SPAN = timedelta(milliseconds=1)
-"""What is taken in less is taken as it is: it cannot be many."""
+"""A shorter span is listed whole: it cannot hold many names."""
 WIDEN_BY = 8
-"""How much further a look back goes than the one before it, at most."""
+"""How much longer a span may be than the one before it, at most."""
 WANTED_AT_A_LOOK = 700
 MOST_AT_A_LOOK = 1_000
-"""Names: one answer of S3. Where a span has more, only its later part is looked at."""
+"""Names in one answer of S3. Where a span has more, only its later part is listed."""
 
 
 class ForwardListing(Protocol):
@@ -35,7 +35,7 @@ class ForwardListing(Protocol):
 
 @dataclass(slots=True)
 class _Span:
-    """Where is looked next: from `start` up to `end`, whose name is `bound`.
+    """The span to list next, from `start` up to `end`, whose name is `bound`.
 
     Attributes:
         busy_until: a time before `start` that many names are known to lie before; None if none is known.
@@ -54,8 +54,8 @@ async def reverse_entries(forward: ForwardListing, day: date, before: str) -> As
 
     Args:
         forward: lists a folder of that day.
-        day: the day.
-        before: `""` for no bound.
+        day: the day of the folder, UTC.
+        before: only names less than this; `""` for no bound.
     """
     day_start = times.midnight(day)
     span = _first_span(day_start, before)
@@ -76,7 +76,7 @@ async def reverse_entries(forward: ForwardListing, day: date, before: str) -> As
 
 
 def _first_span(day_start: datetime, before: str) -> _Span:
-    # To the microsecond, for the last day of all has no day after it.
+    # One microsecond less, because the last day that a date can have has none after it.
     end = day_start + timedelta(days=1, microseconds=-1)
     with suppress(Refused):  # a bound that is no time bounds the names alone
         end = min(end, id_time(before)) if before else end
@@ -84,7 +84,7 @@ def _first_span(day_start: datetime, before: str) -> _Span:
 
 
 def _narrow(span: _Span, look: list[ListedObject]) -> bool:
-    """Begin nearer to the end, for there is more behind what was read; say whether that was possible."""
+    """Shorten the span to its later part, because it has more names; say whether that was possible."""
     first, busy_until = _time_of(look[0]), _time_of(look[-1])
     if first is None or busy_until is None or not span.start <= first <= busy_until < span.end:
         return False  # those are no faces of that day
@@ -94,7 +94,7 @@ def _narrow(span: _Span, look: list[ListedObject]) -> bool:
 
 
 def _step_back(span: _Span, day_start: datetime, count: int) -> None:
-    """Go on before what was read, which was so many."""
+    """Set the span before the one that was listed, which had `count` names."""
     breadth = (span.end - span.start) * (min(WIDEN_BY, WANTED_AT_A_LOOK / count) if count else WIDEN_BY)
     begun = times.compact(span.start)
     # A bound that is no time may lie before the day's every name.

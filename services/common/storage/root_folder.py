@@ -1,8 +1,7 @@
-"""The folder that a store lies in, told from whatever else may come to lie at its path.
+"""The root folder of a store, told from other folders that may appear at its path.
 
-A disk can be unmounted under a running service, or be mounted late: its mount point is then a folder like any
-other, on the disk that the system boots from. So a store has a mark in it, and where a disk
-is missing none is made.
+A disk can be unmounted under a running service, or be mounted late: its mount point is then an ordinary
+folder on the system's disk. So a store has a mark in it, and none is made where a disk is missing.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from services.common.storage.mounts import declared_mount_point, is_above, mount
 from services.common.storage.objects import StoreUnavailable
 
 MARK = f"{files.OWN}/store"
-"""It is JSON, and its name does not say so: whoever asks for `**/*.json` wants faces."""
+"""It is JSON without the suffix: `**/*.json` must match the metadata of faces only."""
 FORMER_MARK = f"{MARK}.json"
 GONE = frozenset({"removed", "changed"})
 """Reasons that `RootFolder.settle` may repair."""
@@ -29,11 +28,11 @@ log = structlog.get_logger()
 
 
 class RootFolder:
-    """Finds a store's folder and vouches for it, each time anew.
+    """Finds the root folder of a store, and checks at each use that it is still the same.
 
     Args:
         path: the folder.
-        may_make: whether it is made, or taken for a store, where there is no mark; else it is waited for.
+        may_make: whether it may be made, or become a store, where there is no mark.
         mode: of the files in it.
     """
 
@@ -46,13 +45,14 @@ class RootFolder:
         self._mounted_at = Path("/")
 
     def locate(self) -> None:
-        """Find the store, or make one where that is right.
+        """Find the store, or make one where no file system is missing.
 
-        It is right wherever no file system is missing: neither one that `/etc/fstab` names nor the one that
-        the store was last seen on. One that was mounted over it is where it belongs from now on.
+        One is missing if `/etc/fstab` names it, or the store was last seen on it, and it is not mounted. A
+        file system that was mounted over the store holds the store from now on.
 
         Raises:
             StoreUnavailable: `not_mounted`, or `no_store` where none may be made.
+            OSError: a folder or the mark cannot be made.
         """
         path = Path(os.path.realpath(self._path))
         with _nearest(path) as (folder, missing):
@@ -79,7 +79,7 @@ class RootFolder:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
-        """Yield a descriptor of the store's folder, which is the store's for as long as it is open.
+        """Yield a descriptor of the store's folder, valid within the context.
 
         Raises:
             StoreUnavailable: `not_mounted`, `removed`, or `changed`: another folder lies at the path.
@@ -104,7 +104,7 @@ class RootFolder:
             return False
         mark_at = (about.st_dev, about.st_ino, about.st_ctime_ns)
         if mark_at != self._mark_at:
-            # A store that was copied to a disk has left its mark below the disk, too.
+            # A store that was copied to a disk has left its mark in the folder below the mount point, too.
             if _mark_in(root) != self._mark or self._why_not_mounted(root) is not None:
                 return False
             self._mark_at, self._mounted_at = mark_at, mount_point(root)
@@ -122,7 +122,7 @@ class RootFolder:
         declared = declared_mount_point(path)
         if is_above(here, declared):
             return f"nothing is mounted at {declared}, which /etc/fstab names"
-        # Who has a link lead elsewhere means it.
+        # A symbolic link that was changed to lead elsewhere is meant.
         if is_above(here, self._mounted_at) and path.is_relative_to(self._mounted_at):
             return f"what the store lay on is not mounted at {self._mounted_at} any more"
         return None
@@ -130,7 +130,7 @@ class RootFolder:
 
 @contextlib.contextmanager
 def _nearest(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Open the nearest folder that exists at or above a path; yield it, and the names that are missing."""
+    """Open the nearest folder that exists at or above a path; yield its descriptor and the missing names."""
     missing: list[str] = []
     for folder in (path, *path.parents):
         try:
@@ -161,15 +161,17 @@ def _make(folder: int, missing: list[str], mode: int) -> int:
 
 def _sync_parent(path: Path) -> None:
     """Make a folder's own name durable: another process may have just made it."""
-    with contextlib.suppress(PermissionError):  # who may not look into it has not made it either
+    with contextlib.suppress(
+        PermissionError
+    ):  # without the right to open it this process has not made it either
         sync_folder(path.parent)
 
 
 def _rename_former_mark(root: int) -> None:
-    """Give the mark its name in a store from before it had this one, or remove one that is too many."""
+    """Rename the mark in a store of an older version, or remove it where both exist."""
     if not files.exists(root, FORMER_MARK):
         return
-    with contextlib.suppress(FileNotFoundError):  # of several replicas one is first
+    with contextlib.suppress(FileNotFoundError):  # another replica was first
         if _mark_in(root) is None and _mark_in(root, FORMER_MARK) is not None:
             files.replace(root, FORMER_MARK, MARK)
         files.remove(root, FORMER_MARK)
@@ -197,7 +199,7 @@ def _make_mark(root: int, mode: int) -> str:
     }
     files.make_folders(root, files.TEMPORARY, mode)
     with files.temporary(root, json.dumps(about, indent=1).encode() + b"\n", mode) as written:
-        # Of several replicas one is first, and the others take its mark. What cannot be read is none.
+        # The first of several replicas makes it, and the others take its mark. An unreadable one is replaced.
         if not files.place(root, written, MARK) and _mark_in(root) is None:
             files.replace(root, written, MARK)
     files.sync_names(root, files.OWN)

@@ -34,17 +34,17 @@ from services.common.storage.s3_signed import NAMES_AT_ONCE as MOST_FOLDERS
 log = structlog.get_logger()
 
 PROBE_AGAIN_S = 30.0
-"""Seconds after which a bucket that rejects a write is asked anew for what it wants."""
+"""Seconds after which a bucket that rejects a write is probed again."""
 
 
 class S3Store:
     """Keeps objects in an S3 bucket.
 
-    The requests are obstore's (Rust), which costs a quarter of botocore's processor time; credentials and
-    region are found by botocore, wherever it looks for them. Retries are the caller's.
+    obstore (Rust) does the requests, at a quarter of botocore's CPU time; botocore finds credentials and
+    region. It does not retry; the caller does.
 
-    A write is believed when the server says the MD5 of the body for its ETag, which only a bucket can.
-    Whatever else it says, the object is looked up: a login page and a proxy's error page say 200 too.
+    A write counts when the answer's ETag is the MD5 of the body, which only a bucket can give. Otherwise the
+    object is looked up, because login pages and proxies' error pages answer 200, too.
 
     Use it as an async context manager, or leave it to the end of the process.
 
@@ -73,10 +73,10 @@ class S3Store:
         await self._requests.close()
 
     async def verify(self) -> None:
-        """Write a probe and read it back, and see which headers the server takes.
+        """Write a probe and read it back, and find out which headers the server accepts.
 
-        Where it does not honour `If-None-Match: *`, objects are overwritten, with what they hold already. A
-        checksum is left out only where the server refuses it.
+        Without `If-None-Match: *` objects are overwritten with the same content. A checksum is left out only
+        where the server refuses it.
         """
         self._diagnosis.check_quiet()
         self._probed_at = time.monotonic()
@@ -98,20 +98,20 @@ class S3Store:
         if found.lost:
             log.warning("store.metadata_lost", names=list(found.lost))
 
-    async def check(self, room_bytes: int) -> None:  # noqa: ARG002 - a bucket has room
-        """Ask for the probe to be written: where conditions are honoured, that makes no new version of it."""
+    async def check(self, room_bytes: int) -> None:  # noqa: ARG002 - a bucket is never full
+        """Write the probe; where conditions are honoured that makes no new version."""
         await self.put(PROBE)
 
     async def put(self, item: StoredObject) -> bool:
-        """Write an object; S3 answers when it is durable."""
+        """Write an object; S3 answers once it is durable."""
         self._diagnosis.check_quiet()
         if await self._write(item, self._way):
             return True
         is_held = await self._is_held(item)
         if is_held:
             return False
-        # It says that there is one and has none, or another, or does not let us see. What is written
-        # cannot be wrong, for the key names its content.
+        # The server said that it exists, but it is missing, different or not readable. Overwriting is safe,
+        # because the key determines the content.
         if not await self._write(item, replace(self._way, mode="overwrite")):
             raise StoreUnavailable("bad_answer", f"{item.key} is said to be there, and is not")
         return is_held is False
@@ -129,22 +129,22 @@ class S3Store:
             return (await self._known(key, "", await self._requests.about(key)))[1]
 
     async def keep(self, key: str, body: bytes) -> None:
-        """Write a bare file; S3 answers when it is durable."""
+        """Write a plain file; S3 answers once it is durable."""
         await self.put(StoredObject(key, body, "application/octet-stream", {}))
 
     async def create(self, key: str, body: bytes) -> bool:
-        """Write a bare file unless there is one; where conditions are not honoured it is looked for."""
+        """Write a plain file unless it exists; without conditional writes that is checked first."""
         self._diagnosis.check_quiet()
         item = StoredObject(key, body, "application/octet-stream", {})
         if self._way.mode != "create":
             with suppress(NoSuchObject):
                 return await self.fetch(key) == body
-        # Some servers look first and write then, so both of two who are at it are told that it was theirs.
+        # Some servers check before they write, so that two concurrent writers both succeed.
         is_written, is_held = await self._write(item, self._way), await self._is_held(item)
         return is_held or (is_written and is_held is None)
 
     async def clear_unfinished(self, before: datetime) -> int:  # noqa: ARG002
-        """Do nothing: an object is written by one request, and is there whole or not at all."""
+        """Return 0: an object is written by one request, whole or not at all."""
         return 0
 
     async def fetch(self, key: str, start: int = 0, end: int | None = None) -> bytes:
@@ -153,12 +153,12 @@ class S3Store:
             return await self._requests.fetch(key, start, end)
 
     async def remove(self, key: str) -> None:
-        """Remove a file; S3 says the same whether it was there or not."""
+        """Remove a file; S3 answers the same whether it existed or not."""
         with self._requests.translated():
             await self._requests.remove(key)
 
     async def entries(self, folder: str) -> AsyncIterator[ListedObject]:
-        """Yield what lies under a folder, a thousand for each request."""
+        """Yield all objects under a folder, a thousand for each request."""
         with self._requests.translated():
             client = await self._requests.client()
             async for page in obstore.list(client, prefix=folder or None, chunk_size=1_000):
@@ -168,7 +168,7 @@ class S3Store:
     async def first(
         self, folder: str, count: int, *, after: str = "", before: str = ""
     ) -> list[ListedObject]:
-        """Return the first of what lies directly within a folder."""
+        """Return the first objects directly in a folder, sorted by name."""
         found: list[ListedObject] = []
         async with aclosing(self._within(folder, after, before)) as pages:
             async for page in pages:
@@ -184,20 +184,20 @@ class S3Store:
         before: str = "",
         at_once: int = 64,  # noqa: ARG002 - S3 answers a thousand
     ) -> AsyncIterator[ListedObject]:
-        """Yield what lies directly within a folder of a day, the last name first: S3 lists forward only."""
+        """Yield the objects in a folder of a day, the last name first, although S3 lists only forward."""
         day = day_in(folder)
         assert day is not None, folder
         async for entry in reverse_entries(partial(self.first, folder), day, before):
             yield entry
 
     async def names(self, folder: str, *, after: str = "", before: str = "") -> AsyncIterator[list[str]]:
-        """Yield all names directly within a folder, a thousand for each request."""
+        """Yield all names directly in a folder, a thousand for each request."""
         async with aclosing(self._within(folder, after, before)) as pages:
             async for page in pages:
                 yield [entry.key.rpartition("/")[2] for entry in page]
 
     async def _within(self, folder: str, after: str, before: str) -> AsyncGenerator[list[ListedObject], None]:
-        """Yield what lies directly within a folder, in order: S3 starts the listing where it is told to."""
+        """Yield the objects directly in a folder, in order, between two names."""
         offset = f"{folder}/{after}" if after else None
         end = f"{folder}/{before}" if before else None
         with self._requests.translated():
@@ -213,10 +213,10 @@ class S3Store:
                     return
 
     async def folders(self, folder: str, *, after: str = "", most: int = sys.maxsize) -> list[str]:
-        """Return the folders within a folder.
+        """Return the paths of the folders directly in a folder, sorted.
 
-        Some are asked for by one request. obstore is asked for all, and where that brings no listing, for it
-        knows what went wrong.
+        A bounded number takes one request of our own. Without a bound, or where that request fails, obstore
+        lists all and reports the error.
         """
         if most <= MOST_FOLDERS:
             with self._requests.translated():
@@ -249,7 +249,7 @@ class S3Store:
     async def _known(
         self, key: str, content_type: str, metadata: Mapping[str, str]
     ) -> tuple[str, Mapping[str, str]]:
-        """Return what is known of an object; of a face that was copied here, what lies beside it."""
+        """Return an object's type and metadata; of a face copied here from a folder those of its `.json`."""
         if "id" in metadata or parse_key(key) is None:
             return content_type, metadata
         try:
@@ -259,7 +259,7 @@ class S3Store:
             return content_type, metadata
 
     async def _write(self, item: StoredObject, way: WriteOptions) -> bool:
-        """Write an object; return whether it was, for the server may say that there is one already."""
+        """Write an object; return False where the server says that it exists already."""
         try:
             e_tag = (await self._requests.put(item, way))["e_tag"]
         except FOREIGN as error:
@@ -274,10 +274,10 @@ class S3Store:
         return True
 
     async def _look_up(self, item: StoredObject, e_tag: str | None) -> None:
-        """Return if the bucket holds what a doubtful answer was given for.
+        """Return if the bucket holds an object although the answer to its write was in doubt.
 
         Raises:
-            StoreUnavailable: it does not, or that cannot be told.
+            StoreUnavailable: it does not hold it, or cannot be asked.
         """
         told = f"{item.key} was answered with ETag {(e_tag or 'none')[:80]}, no digest of it"
         try:
@@ -291,14 +291,14 @@ class S3Store:
             raise StoreUnavailable("bad_answer", f"{told}; {what}")
 
     async def _has_tag(self, item: StoredObject, e_tag: str | None) -> bool:
-        """Say whether the object is there with this ETag and the right size; costs less than reading it."""
+        """Say whether the object exists with this ETag and size; cheaper than reading it."""
         with suppress(*FOREIGN):
             found = await self._requests.head(item.key)
             return found["size"] == len(item.body) and is_same_tag(found["e_tag"], e_tag)
         return False
 
     async def _is_held(self, item: StoredObject) -> bool | None:
-        """Say whether the bucket holds an object, or None where it lets nobody see."""
+        """Say whether the bucket holds an object; None where it may not be read."""
         try:
             with self._requests.translated():
                 found = await self._requests.get(item.key, len(item.body))
@@ -311,15 +311,15 @@ class S3Store:
         return found.body == item.body
 
     async def _fail(self, error: Exception, item: StoredObject, way: WriteOptions) -> None:
-        """Say what kept an object from being written.
+        """Raise why an object was not written.
 
         Raises:
-            StoreUnavailable: unless it has been written meanwhile, by a look at the answer.
+            StoreUnavailable: unless the diagnosis has written the object.
         """
         failure = await self._diagnosis.diagnose(error, item, way)
         if failure is None:
             return
         if failure.reason == "rejected" and time.monotonic() - self._probed_at > PROBE_AGAIN_S:
             with suppress(StoreUnavailable):
-                await self.verify()  # the bucket may ask for other headers by now
+                await self.verify()  # the bucket may want other headers by now
         raise unavailable(failure) from error

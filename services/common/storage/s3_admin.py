@@ -1,4 +1,4 @@
-"""What obstore cannot do, by aioboto3: versions, and a bucket's own settings. It costs more, and is rare."""
+"""Requests by aioboto3 that obstore cannot do: versions and bucket settings. They are rare and cost more."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,7 +20,7 @@ _UNKNOWN = frozenset(
         "NotImplemented",
         "MethodNotAllowed",
         "UnsupportedOperation",
-        "VersioningNotConfigured",  # versitygw, where nobody has said where versions are to lie
+        "VersioningNotConfigured",  # versitygw without a folder for versions
         "501",
         "405",
     }
@@ -39,15 +39,15 @@ _REASONS = {
 
 
 class NotOffered(StoreUnavailable):
-    """The server does not do such a thing at all."""
+    """The server does not have this feature."""
 
 
 @asynccontextmanager
 async def admin(access: S3Settings) -> AsyncIterator["S3Client"]:
-    """Open a client; its errors are to be `translated`.
+    """Open a client; use it within `translated`.
 
     Args:
-        access: how the server is reached. What is not said there botocore finds for itself.
+        access: how the server is reached; botocore finds what is not set there.
     """
     is_path = access.is_path_style or (access.is_path_style is None and access.endpoint_url is not None)
     config = AioConfig(
@@ -83,10 +83,10 @@ def translated() -> Iterator[None]:
 
 
 def code_of(error: ClientError) -> str:
-    """Return what the server calls its error."""
+    """Return the server's error code; `""` without one."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def reason_of(error: ClientError) -> str:
-    """Return what the server's error means, in a word."""
+    """Return the reason for an error, as in `StoreUnavailable`."""
     return _REASONS.get(code_of(error), "rejected")

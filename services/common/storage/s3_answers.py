@@ -1,4 +1,4 @@
-"""What a server's answer to a write is worth: plain functions of what was sent and what came back."""
+"""What a server's answer to a write means. Pure."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from services.common.storage import s3_errors
 from services.common.storage.objects import StoredObject
 
 MOST_QUIET_S = 300.0
-"""Longest time in seconds for which a server is left alone because it asked for it."""
+"""Longest time in seconds to wait because a server asked for it."""
 
 _UNKNOWN_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,100})", re.IGNORECASE)
@@ -19,12 +19,12 @@ _TITLE = re.compile(r"<title[^>]*>([^<]{1,100})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A server's answer with all that obstore keeps to itself.
+    """A server's HTTP answer.
 
     Attributes:
-        status: HTTP's.
-        headers: their names in lower case.
-        start: the beginning of the body.
+        status: the status code.
+        headers: by name in lower case.
+        start: the beginning of the body, as text.
     """
 
     status: int
@@ -34,12 +34,12 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WriteFailure:
-    """What an answer means, where it means that nothing is stored.
+    """Why a write failed; the arguments of `StoreUnavailable`.
 
     Attributes:
         reason: a metric label.
         detail: for a log line; no secrets.
-        retry_after_s: for how long the server wants to be left alone.
+        retry_after_s: seconds for which the server asked clients to wait, or None.
     """
 
     reason: str
@@ -48,21 +48,21 @@ class WriteFailure:
 
 
 def is_digest(e_tag: str | None, body: bytes) -> bool:
-    """Say whether an ETag is the body's MD5: none but a server that has the whole body can say it."""
+    """Say whether an ETag is the body's MD5, which only a server that has the whole body can give."""
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
     return bool(e_tag) and _bare(e_tag or "") == digest
 
 
 def is_same_tag(one: str | None, other: str | None) -> bool:
-    """Say whether two ETags are the same, however they are quoted."""
+    """Say whether two ETags are equal, apart from quotes and case."""
     return bool(one) and bool(other) and _bare(one or "") == _bare(other or "")
 
 
 def lost_attributes(sent: StoredObject, found: StoredObject) -> set[str] | None:
-    """Return what of an object's metadata did not come back, or None where something else came instead.
+    """Return the names of metadata that a server did not keep, or None where a value is different.
 
-    Some servers keep none, or no content type, and their objects are whole all the same. Another value is no
-    loss: it is another object, or no bucket.
+    Some servers keep no metadata or no content type; their objects are whole all the same. A different value
+    means another object, or an answer that is not from a bucket.
     """
     lost = {name for name in sent.metadata if name not in found.metadata}
     if any(found.metadata.get(name, value) != value for name, value in sent.metadata.items()):
@@ -74,7 +74,7 @@ def lost_attributes(sent: StoredObject, found: StoredObject) -> set[str] | None:
 
 
 def failure_in(answer: HttpAnswer) -> WriteFailure:
-    """Return what an answer says that is no success, or only looks like one."""
+    """Return why an answer is not a success; for statuses from 300 on."""
     if answer.status in (429, 503):
         quiet_s = retry_after_s(answer.headers)
         asked = "it names no time" if quiet_s is None else f"it asks to be left alone for {quiet_s:g} s"
@@ -85,9 +85,9 @@ def failure_in(answer: HttpAnswer) -> WriteFailure:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return how long a server wants to be left alone, in seconds; RFC 9110, 10.2.3.
+    """Return the seconds in `retry-after`, or None without one; RFC 9110, 10.2.3.
 
-    A date is held against the server's own clock, for ours may be wrong.
+    A date is compared with the answer's own date, because our clock may be wrong.
     """
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():

@@ -1,4 +1,4 @@
-"""obstore's clients of one bucket: how it is addressed, what each request says beside the object."""
+"""obstore's clients of one bucket: its address, and the headers of requests."""
 
 import os
 import re
@@ -27,9 +27,9 @@ class Encryption:
     """How the server is asked to encrypt what it is given; see `ObjectStoreSettings`.
 
     Attributes:
-        algorithm: `AES256`, `aws:kms` or `aws:kms:dsse`; nothing leaves it to the bucket.
-        kms_key_id: the key, where it is not the default one.
-        is_bucket_key_used: whether one key serves the whole bucket; nothing leaves it to the bucket.
+        algorithm: `AES256`, `aws:kms` or `aws:kms:dsse`; None: the bucket decides.
+        kms_key_id: the key; None: the default one.
+        is_bucket_key_used: whether one key serves the whole bucket; None: the bucket decides.
     """
 
     algorithm: str | None = None
@@ -37,7 +37,7 @@ class Encryption:
     is_bucket_key_used: bool | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return what a request says of it."""
+        """Return the headers of a request that ask for it."""
         prefix = "x-amz-server-side-encryption"
         values = {
             prefix: self.algorithm,
@@ -51,7 +51,14 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """How a bucket is reached: see `ObjectStoreSettings`."""
+    """How a bucket is reached: see `ObjectStoreSettings`.
+
+    Attributes:
+        endpoint_url: of a server other than AWS's, or None.
+        is_path_style: whether the bucket is in the path; None: with an endpoint only.
+        timeout_s: seconds that one request may take.
+        encryption: how the server encrypts objects.
+    """
 
     endpoint_url: str | None = None
     is_path_style: bool | None = None
@@ -60,10 +67,10 @@ class S3Settings:
 
 
 class Clients:
-    """Makes the clients of a bucket, and keeps those of the latest keys.
+    """Makes the clients of a bucket, and keeps those with the latest access keys.
 
-    The keys are a client's for good. obstore would ask for them by itself, but earlier and more often than is
-    good for whoever gives them, and by a clock that may be set.
+    A client has fixed keys. obstore could ask for them by itself, but would do so earlier and more often than
+    their provider should be asked, and by a clock that may be set.
 
     Args:
         bucket: name and prefix.
@@ -89,10 +96,10 @@ class Clients:
         _trust_authorities()
         self._make(
             AccessKeys("", ""), has_checksum=False
-        )  # what cannot be is told at start, not at the first face
+        )  # so that errors show at start, not at the first face
 
     def get(self, keys: AccessKeys, *, has_checksum: bool) -> Client:
-        """Return the client that signs with these keys and says the body's SHA-256, or does not."""
+        """Return the client that signs with these keys, with or without the body's SHA-256."""
         if keys != self._keys:
             self._keys = keys
             self._made.clear()
@@ -128,12 +135,12 @@ class Clients:
 
 
 def addressing(bucket: str, endpoint: str | None, *, is_path_style: bool | None) -> "S3Config":
-    """Return how the client is to address a bucket: in the path, or in the host name.
+    """Return the settings that put the bucket into the path or into the host name.
 
     Args:
         bucket: its name.
-        endpoint: a server other than AWS's.
-        is_path_style: nothing said means yes on such a server, for few have a host name for each bucket.
+        endpoint: URL of a server other than AWS's, or None.
+        is_path_style: None means yes with an endpoint, because few servers have a host name for each bucket.
     """
     if endpoint is None:
         return {"virtual_hosted_style_request": not is_path_style}
@@ -155,10 +162,10 @@ def _encrypting(encryption: Encryption) -> "S3Config":
 
 
 def _trust_authorities() -> None:
-    """Have `AWS_CA_BUNDLE` trusted, as botocore would.
+    """Trust `AWS_CA_BUNDLE`, as botocore does.
 
-    obstore has no setting for it: the TLS library below reads `SSL_CERT_FILE` at its first connection.
-    Python's own TLS reads it too, but only when a context is made, and the link to the broker has made its.
+    obstore has no setting for it: its TLS library reads `SSL_CERT_FILE` at the first connection. Python's TLS
+    reads it, too, but only when a context is made, and the link to the broker has made its own by then.
     """
     if bundle := os.environ.get("AWS_CA_BUNDLE"):
         os.environ.setdefault("SSL_CERT_FILE", bundle)
@@ -175,7 +182,7 @@ def _endpoint_from_environment() -> str | None:
 
 
 def region_name() -> str:
-    """Return the region that requests are signed for.
+    """Return the region for which requests are signed.
 
     Raises:
         SetupError: the AWS settings cannot be used.

@@ -1,4 +1,4 @@
-"""All that a bucket holds under its keys, versions and marks of deletions included; and how it goes."""
+"""Lists and removes all copies in a bucket, versions and marks of deletions included."""
 
 import asyncio
 from collections import defaultdict
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REMOVALS_AT_A_TIME = 8
 REFUSED = frozenset({"forbidden"})
-"""What a server says of one object that it does not let go of, and not of itself: it is locked."""
+"""Reasons that concern a single object that the server keeps, such as a locked one."""
 
 log = structlog.get_logger()
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 class Copies:
     """Lists and removes copies.
 
-    Where a bucket keeps no versions obstore does it, at a fraction of the price.
+    Without versions in the bucket obstore does it, at a fraction of the cost.
 
     Args:
         bucket: name and prefix.
         access: how it is reached.
-        requests: of the same bucket.
+        requests: to the same bucket.
     """
 
     def __init__(self, bucket: Bucket, access: S3Settings, requests: Requests) -> None:
@@ -64,7 +64,7 @@ class Copies:
                         yield Copy(found["path"], found["last_modified"])
 
     async def remove(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
-        """Remove copies; return those that the server does not let go of, and why."""
+        """Remove copies; return those that the server refuses to remove, each with the reason."""
         of_key: defaultdict[str, list[Copy]] = defaultdict(list)
         for copy in copies:
             of_key[copy.key].append(copy)
@@ -74,13 +74,13 @@ class Copies:
         return refused
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._open.aclose()
 
     async def _remove(self, copies: Sequence[Copy]) -> Mapping[Copy, str]:
         """Remove copies of one key, one after the other.
 
-        With the newest version gone another one becomes the newest, and a server may move it just then.
+        When the newest version goes, another becomes the newest, and the server may move it at that moment.
         """
         refused: dict[Copy, str] = {}
         for copy in copies:

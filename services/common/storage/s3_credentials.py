@@ -1,4 +1,4 @@
-"""The keys to a bucket: found wherever botocore looks, kept while they are good, renewed in time."""
+"""The access keys of a bucket: found by botocore, kept while they are valid, renewed in time."""
 
 import asyncio
 import logging
@@ -29,17 +29,17 @@ _FOREIGN = (
     TypeError,
     AttributeError,
 )
-"""What botocore raises where a file, a program or a service gives it something else than credentials."""
+"""What botocore raises where a file, a program or a service gives something other than credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessKeys:
-    """What a request is signed with.
+    """Access keys that sign requests.
 
     Attributes:
         access_key_id: the name of the key.
-        secret_access_key: never to be told.
-        token: never to be told either; temporary keys have one.
+        secret_access_key: never shown.
+        token: of temporary keys, else None; never shown.
     """
 
     access_key_id: str
@@ -48,17 +48,17 @@ class AccessKeys:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be told."""
+        """The values that must not be shown."""
         return (self.secret_access_key, self.token or "")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundKeys:
-    """Keys as they were found.
+    """Access keys as they were found.
 
     Attributes:
         keys: the keys.
-        lifetime_s: seconds that they are good for from now; nothing where they have no end.
+        lifetime_s: seconds until they expire; None: they do not.
     """
 
     keys: AccessKeys
@@ -66,13 +66,13 @@ class FoundKeys:
 
 
 def find_keys(timeout_s: float) -> FoundKeys:
-    """Return what botocore finds, wherever it looks; takes a while and may ask other services.
+    """Return the keys that botocore finds; blocks, and may ask other services.
 
     Args:
         timeout_s: how long the services may take.
 
     Raises:
-        StoreUnavailable: `no_credentials`.
+        StoreUnavailable: `no_credentials`: none were found, or they cannot be used.
     """
     _silence_botocore()
     try:
@@ -97,7 +97,7 @@ async def _ask_botocore(timeout_s: float) -> FoundKeys | None:
         frozen = await credentials.get_frozen_credentials() if credentials is not None else None
     if frozen is None or not frozen.access_key or not frozen.secret_key:
         return None
-    # Only those that can be refreshed have an end, and botocore tells it nobody.
+    # Only those that can be refreshed expire, and botocore has no public name for when.
     expiry: datetime | None = getattr(credentials, "_expiry_time", None)
     lifetime_s = None if expiry is None else (expiry - datetime.now(UTC)).total_seconds()
     return FoundKeys(AccessKeys(frozen.access_key, frozen.secret_key, frozen.token), lifetime_s)
@@ -105,7 +105,7 @@ async def _ask_botocore(timeout_s: float) -> FoundKeys | None:
 
 @asynccontextmanager
 async def _programs(session: AioSession) -> AsyncIterator[None]:
-    """Leave no program behind that was asked for keys (`credential_process`) and has not answered."""
+    """Kill programs that were asked for keys (`credential_process`) and did not answer."""
     started: list[asyncio.subprocess.Process] = []
 
     async def start(*command: str, **options: Any) -> asyncio.subprocess.Process:
@@ -125,7 +125,7 @@ async def _programs(session: AioSession) -> AsyncIterator[None]:
 
 
 def _silence_botocore() -> None:
-    """Keep botocore from writing a traceback for each try: its errors are told in our own words."""
+    """Keep botocore from logging a traceback for each try: we log its errors ourselves."""
     for name in ("botocore", "aiobotocore"):
         logging.getLogger(f"{name}.credentials").disabled = True
 
@@ -135,36 +135,36 @@ def _is_header_value(text: str) -> bool:
 
 
 def silence(timeout_s: float) -> str:
-    """Return the words for a giver of keys that says nothing."""
+    """Return the message for a provider of keys that does not answer."""
     return f"whoever gives them has not answered for {timeout_s:g} s"
 
 
 log = structlog.get_logger()
 
 STATIC_FOR_S = 300.0
-"""How long keys without an end are kept before they are looked for again: a file may be rotated."""
+"""Seconds after which keys that do not expire are looked for again: a file may be rotated."""
 
 MOST_REFUSALS = 3
 REFUSALS_WITHIN_S = 60.0
-"""Keys that are refused are looked for anew so often within this time, in seconds;"""
+"""Refused keys are looked for again `MOST_REFUSALS` times within so many seconds, at most,"""
 STATIC_REFUSALS_WITHIN_S = 6.0
-"""and within this time where they have no end: they stand in a file, and nobody else has to be asked."""
+"""and within so many where they do not expire: they are in a file, and no service is asked."""
 
 _MOST_AHEAD_S = 600.0
 _SHORTEST_S = 5.0
-"""For how long keys are tried at least, even those that our clock says are no good: theirs may be right."""
+"""Keys are used at least so long, even if they have expired by our clock, which may be wrong."""
 
 
 class CredentialKeeper:
-    """Finds keys once, hands them out until they expire, and finds the next ones ahead of that.
+    """Finds keys once, returns them until they expire, and finds the next ones before that.
 
-    Looking for keys asks other services, which may be silent: it never holds the event loop, nobody waits for
-    it longer than the timeout, and nobody waits at all while the keys in hand are good. Time is the steady
-    clock's, for the other one may be set at any moment.
+    Finding keys may ask services that do not answer: it runs on its own thread, callers wait no longer than
+    the timeout, and do not wait at all while the keys are valid. Times are of the steady clock, because the
+    wall clock may be set at any moment.
 
     Args:
-        timeout_s: how long finding may take.
-        find: finds keys, on a thread of its own; raises `StoreUnavailable`.
+        timeout_s: seconds that finding may take.
+        find: finds keys, on its own thread; raises `StoreUnavailable`.
         clock: seconds, steady.
     """
 
@@ -185,7 +185,7 @@ class CredentialKeeper:
         self._refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
 
     async def current(self) -> AccessKeys:
-        """Return keys that are good as far as is known.
+        """Return keys that are valid as far as is known.
 
         Raises:
             StoreUnavailable: `no_credentials`.
@@ -198,9 +198,9 @@ class CredentialKeeper:
         return self._keys
 
     async def newer_than(self, refused: AccessKeys) -> AccessKeys | None:
-        """Return other keys than those that the server has just refused, if there are any.
+        """Return other keys than those that the server has just refused, or None.
 
-        They are looked for at once, but only so often: it may be something else that the server refuses.
+        They are looked for at once, but not too often: the server may refuse something else.
         """
         if self._keys is not None and self._keys != refused:
             return self._keys
@@ -213,7 +213,7 @@ class CredentialKeeper:
         return None
 
     async def close(self) -> None:
-        """Stop looking for keys."""
+        """Cancel a search for keys, and wait for its end."""
         if self._finding is not None:
             self._finding.cancel()
             await asyncio.wait({self._finding})
@@ -229,14 +229,14 @@ class CredentialKeeper:
 
     async def _found(self) -> AccessKeys:
         finding = self._start()
-        await asyncio.wait({finding})  # not cancelled with one of those who wait; has a bound of its own
+        await asyncio.wait({finding})  # not cancelled with a caller; it has its own timeout
         if (failure := finding.result()) is not None:
             raise failure
         assert self._keys is not None
         return self._keys
 
     def _start(self) -> "asyncio.Task[StoreUnavailable | None]":
-        """Look for keys, unless that is under way."""
+        """Start a search for keys, unless one is running."""
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(self._look(), name="storage.credentials")
         return self._finding
@@ -275,7 +275,7 @@ class CredentialKeeper:
 
 
 async def _on_a_thread(work: Callable[[], FoundKeys]) -> FoundKeys:
-    """Do something that may hang, on a thread that nobody waits for at the end of the process."""
+    """Run something that may hang on a daemon thread, which the end of the process does not wait for."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[FoundKeys] = loop.create_future()
 

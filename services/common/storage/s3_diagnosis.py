@@ -1,4 +1,4 @@
-"""What an error of a write means, after a second look; and leaving alone a server that asks for it."""
+"""Finds out why a write failed, by a second request; and respects servers that ask to wait."""
 
 import asyncio
 import time
@@ -11,14 +11,14 @@ from services.common.storage.s3_requests import Requests, WriteOptions
 from services.common.storage.s3_signed import IncompleteAnswer
 
 LOOK_AGAIN_S = 10.0
-"""Seconds for which what a look has shown is taken to be so still."""
+"""Seconds for which the result of a second request is reused."""
 
 
 class WriteDiagnosis:
-    """Understands the errors of writes to one bucket.
+    """Finds out why writes to one bucket fail.
 
-    obstore tells nothing of an answer's headers, nor of an answer that was cut off. There the write is done
-    once more, by a request whose answer can be looked at whole. Those who meet the same trouble share it.
+    obstore reports neither an answer's headers nor an answer that was cut off. In these cases the write is
+    done once more, by a request that shows the whole answer. Concurrent writers share the result.
 
     Args:
         requests: to the bucket.
@@ -31,10 +31,10 @@ class WriteDiagnosis:
         self._seen: dict[str, tuple[float, WriteFailure]] = {}
 
     def check_quiet(self) -> None:
-        """Return if the server may be asked for something.
+        """Return if the server may be sent requests.
 
         Raises:
-            StoreUnavailable: `throttled`: it has asked to be left alone for longer.
+            StoreUnavailable: `throttled`: it has asked clients to wait for longer.
         """
         left_s = self._quiet_until - time.monotonic()
         if left_s > 0:
@@ -42,12 +42,12 @@ class WriteDiagnosis:
             raise StoreUnavailable("throttled", told, left_s)
 
     async def diagnose(self, error: Exception, item: StoredObject, way: WriteOptions) -> WriteFailure | None:
-        """Return what an error means, or None where finding out has written the object.
+        """Return why a write failed, or None where finding out has written the object.
 
         Args:
             error: what obstore raised, one of `s3_requests.FOREIGN`.
-            item: what was to be written; it may be written again.
-            way: how.
+            item: the object; it may be written again.
+            way: how it was written.
         """
         told = WriteFailure(s3_errors.reason(error), self._requests.detail(error))
         is_cut = s3_errors.is_cut(error)
@@ -64,7 +64,7 @@ class WriteDiagnosis:
             return looked
 
     def _remember(self, kind: str, looked: WriteFailure) -> None:
-        """Spare those who meet the same trouble a look of their own, for a while."""
+        """Keep a result for other writers, for a while."""
         now = time.monotonic()
         quiet_s = looked.retry_after_s
         self._quiet_until = max(self._quiet_until, now + (quiet_s or 0.0))
@@ -86,7 +86,7 @@ class WriteDiagnosis:
 
 
 def unavailable(failure: WriteFailure | None) -> StoreUnavailable:
-    """Return the error to raise for a trouble; None as `WriteDiagnosis.understand` returns it."""
+    """Return the error to raise for a failure; None as `WriteDiagnosis.understand` returns it."""
     if failure is None:
         return StoreUnavailable("unreachable", "an answer was lost, and the next one was good")
     return StoreUnavailable(failure.reason, failure.detail, failure.retry_after_s)

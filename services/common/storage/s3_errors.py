@@ -1,7 +1,7 @@
-"""What an error of obstore's means: it has few classes, and says the rest in its text.
+"""What an error of obstore means: it has few classes, and the rest is in its text.
 
-The texts are those of the minor version that is pinned; `tests/contract/test_store_s3_texts.py` states them
-against real answers.
+The texts are those of the pinned minor version; `tests/contract/test_store_s3_texts.py` compares them with
+real answers.
 """
 
 import html
@@ -77,7 +77,7 @@ _WITHOUT_ANSWER = (
 )
 _PAGE = re.compile(r"\s*<(?:!doctype html|html)", re.IGNORECASE)
 _PAGES_TELL_NOTHING = frozenset({"400", "404", "405"})
-"""Statuses that mean nothing of a bucket's where a page comes with them."""
+"""Statuses that do not come from a bucket where an HTML page comes with them."""
 _UNKNOWN_KEYS = frozenset({"InvalidAccessKeyId", "XAdminUserNotFound"})
 _STALE_KEYS = frozenset(
     {
@@ -90,7 +90,7 @@ _STALE_KEYS = frozenset(
     }
 )
 _UNKNOWN_KEY_WORDS = re.compile(r"\baccess key\b", re.IGNORECASE)
-"""What stands in the message of whichever code says that a key is unknown."""
+"""Part of the message of all codes that mean that a key is unknown."""
 _CAUSE = re.compile(r'(?:message|error): "([^"\\]{1,200})"|InvalidCertificate\(\s*(\w{1,60})')
 _NOT_HTTP = re.compile(r"(?:Parse\(\s*(\w{1,30}))|(MissingContentLength|InvalidListResponse)")
 _SHORTEST_SECRET = 8
@@ -98,7 +98,7 @@ _MOST_WORDS = 4_000
 
 
 def reason(error: Exception) -> str:
-    """Return what was wrong in a word or two, as a metric label."""
+    """Return the reason as a metric label, such as `wrong_region`."""
     text = str(error)
     found, said = code(error), body(error)
     if found in _REASONS:
@@ -114,13 +114,13 @@ def reason(error: Exception) -> str:
 
 
 def detail(error: Exception, secrets: Iterable[str] = ()) -> str:
-    """Return what was asked, and the server's own code and message, or the innermost cause, whole.
+    """Return the request, and the server's code and message or the innermost cause.
 
-    What else there is may hold signatures, and so do an error's other elements.
+    The rest of the error is left out, because it may hold signatures.
 
     Args:
         error: what obstore raised.
-        secrets: what must not be told, should the server repeat it.
+        secrets: removed from the text, should the server repeat them.
     """
     text = str(error)
     found = _ANSWER.search(text)
@@ -140,13 +140,13 @@ def detail(error: Exception, secrets: Iterable[str] = ()) -> str:
 def hide(text: str, secrets: Iterable[str]) -> str:
     """Return a text without the secrets in it."""
     for secret in secrets:
-        # What is shorter is no secret, and stands in many a word.
+        # A shorter one is not a secret, and occurs in ordinary words.
         text = text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
     return text
 
 
 def status(error: Exception) -> str | None:
-    """Return the HTTP status of the server's answer, if it gave one that is no success."""
+    """Return the HTTP status of the server's answer, or None without an answer."""
     found = _ANSWER.search(str(error))
     return found[1] if found else None
 
@@ -168,12 +168,12 @@ def message(error: Exception) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return code and message of an error's XML, as far as they are there."""
+    """Return the code and the message in an error's XML, as far as they are there."""
     return [found for pattern in (_CODE, _MESSAGE) if (found := _words(pattern, text))]
 
 
 def expected_region(error: Exception) -> str | None:
-    """Return the region that the server would rather be asked in, where it says so."""
+    """Return the region that the server names as the bucket's, or None."""
     return region_in(body(error)) if reason(error) == "wrong_region" else None
 
 
@@ -184,9 +184,9 @@ def region_in(text: str) -> str | None:
 
 
 def may_newer_keys_help(error: Exception, *, is_write: bool) -> bool:
-    """Say whether the server refused the keys, or may have: keys are renewed and rotated at any time.
+    """Say whether the server may have refused the keys, so that newer ones may help.
 
-    Who may write need not be allowed to read, so there a plain 403 means nothing.
+    For reads a plain 403 does not count: keys that may write need not be allowed to read.
     """
     if code(error) in _STALE_KEYS or is_key_unknown(error):
         return True
@@ -194,21 +194,21 @@ def may_newer_keys_help(error: Exception, *, is_write: bool) -> bool:
 
 
 def is_key_unknown(error: Exception) -> bool:
-    """Say whether the server has no such access key: each has its own code for that, and its own status."""
+    """Say whether the server has no such access key; servers differ in code and status."""
     return code(error) in _UNKNOWN_KEYS or _UNKNOWN_KEY_WORDS.search(message(error)) is not None
 
 
 def may_another_way_help(error: Exception) -> bool:
     """Say whether a request may have been refused for a header of it that the server does not know.
 
-    The ways are many: 501 is Amazon's and Backblaze's, 400 and 405 those of gateways, 403 comes where a proxy
-    drops the header that was signed, 500 where nobody thought of it.
+    Statuses differ: 501 is Amazon's and Backblaze's, 400 and 405 are gateways', 403 comes where a proxy drops
+    a signed header, 500 from servers that do not expect it.
     """
     return reason(error) in ("rejected", "forbidden", "server_error") and not is_key_unknown(error)
 
 
 def is_no_object(error: Exception) -> bool:
-    """Say whether 404 means the object, neither the bucket nor a page that somebody does not have."""
+    """Say whether a 404 means that the object is missing, not the bucket or a page of another server."""
     found = code(error)
     return (
         found != "NoSuchBucket"
@@ -218,27 +218,27 @@ def is_no_object(error: Exception) -> bool:
 
 
 def is_existing(error: Exception) -> bool:
-    """Say whether the server refused a write because there is such an object.
+    """Say whether the server refused a write because the object exists.
 
-    obstore says "already exists" on 409 too, when another write of the key is under way and may fail. 304 is
-    what some servers answer in place of 412.
+    obstore says "already exists" on 409, too, when another write of the key is under way and may fail. Some
+    servers answer 304 in place of 412.
     """
     return status(error) in ("304", "412")
 
 
 def is_without_e_tag(error: Exception) -> bool:
-    """Say whether the server answered well but for the ETag: perhaps it stored, perhaps it is no bucket."""
+    """Say whether a successful answer had no ETag: it may have stored, or it is not a bucket."""
     return "MissingEtag" in str(error)
 
 
 def is_hiding_headers(error: Exception) -> bool:
-    """Say whether what counts stood in the headers, which obstore tells nothing of."""
+    """Say whether the cause is in the answer's headers, which obstore does not report."""
     answer = status(error) or ""
     return answer in ("429", "503") or answer.startswith("3") or "redirect without LOCATION" in str(error)
 
 
 def is_cut(error: Exception) -> bool:
-    """Say whether the connection ended before a whole answer was there."""
+    """Say whether the connection ended within the answer."""
     return "IncompleteMessage" in str(error)
 
 

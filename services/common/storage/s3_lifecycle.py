@@ -1,4 +1,4 @@
-"""Life-cycle rules of a bucket: which are ours, what they should say; read, written, and read back."""
+"""Life-cycle rules of a bucket: our own, and what they should be; read, written, and read back."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 Rule = Mapping[str, Any]
 
 NONCURRENT_DAYS = 1
-"""A version that was replaced or deleted goes as soon as S3 lets it."""
+"""Days after which S3 removes a replaced or deleted version: the least that it allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class RulePlan:
-    """What a bucket's rules should be.
+    """The rules that a bucket should have.
 
     Attributes:
-        ours: our own rules, none where faces are kept for ever.
-        foreign: those of others, as they are.
-        is_so: whether they are so already.
+        ours: our own rules; empty where faces are kept for ever.
+        foreign: rules of others, unchanged.
+        is_so: whether the bucket has them already.
     """
 
     ours: tuple[Rule, ...]
@@ -41,25 +41,25 @@ class RulePlan:
 
     @property
     def rules(self) -> list[Rule]:
-        """All of them: S3 takes them together or not at all."""
+        """All rules: S3 replaces them together."""
         return [*self.foreign, *self.ours]
 
 
 def faces_prefix(prefix: str) -> str:
-    """Return what all keys of faces begin with, under the store's prefix."""
+    """Return the prefix of all keys of faces in a store with this prefix."""
     return f"{prefix}/{day_folder('')}" if prefix else day_folder("")
 
 
 def index_prefix(prefix: str) -> str:
-    """Return what all keys of the index begin with, under the store's prefix."""
+    """Return the prefix of all keys of the index in a store with this prefix."""
     return faces_prefix(f"{prefix}/{INDEX}" if prefix else INDEX)
 
 
 def rules_for(prefix: str, retention: Retention, *, is_versioned: bool) -> tuple[Rule, ...]:
     """Return our rules for a prefix.
 
-    S3 counts from when an object was written, so they never take what is younger. Where versions are kept an
-    object that goes is only marked; its versions go a day later, and a mark without versions then.
+    S3 counts from when an object was written, so that no younger one is removed. Where versions are kept an
+    expired object is only marked; its versions go a day later, and then the mark.
     """
     if retention.days is None:
         return ()
@@ -81,7 +81,7 @@ def rules_for(prefix: str, retention: Retention, *, is_versioned: bool) -> tuple
 
 
 def plan_rules(found: Sequence[Rule], ours: Sequence[Rule], prefix: str) -> RulePlan:
-    """Return what the rules should be, given those that there are and those that we want."""
+    """Return the rules that a bucket should have, given the rules that it has and our own."""
     name = f"faceferry-{hashlib.sha256(prefix.encode()).hexdigest()[:12]}-"
     foreign = tuple(rule for rule in found if not str(rule.get("ID", "")).startswith(name))
     mine = [rule for rule in found if rule not in foreign]
@@ -89,12 +89,12 @@ def plan_rules(found: Sequence[Rule], ours: Sequence[Rule], prefix: str) -> Rule
 
 
 def is_kept(before: Sequence[Rule], after: Sequence[Rule]) -> bool:
-    """Say whether rules of others are what they were."""
+    """Say whether rules of others are unchanged."""
     return sorted(map(_canonical, before)) == sorted(map(_canonical, after))
 
 
 def clashes(foreign: Sequence[Rule], prefix: str, retention: Retention) -> list[str]:
-    """Return what others' rules do to our faces that is not wanted, in words."""
+    """Return, in words, how rules of others affect our faces against the retention."""
     said = []
     for rule in foreign:
         if rule.get("Status") != "Enabled" or not _meets(_prefix_of(rule), faces_prefix(prefix)):
@@ -120,7 +120,7 @@ def _meets(one: str, other: str) -> bool:
 
 
 def _gist(rules: Sequence[Rule]) -> list[tuple[object, ...]]:
-    """Return what counts of our rules: servers add defaults, and spell filters in several ways."""
+    """Return the relevant parts of our rules: servers add defaults and write filters in several ways."""
     return sorted(
         (
             str(rule.get("ID")),
@@ -152,14 +152,14 @@ _TRANSITION_SIZE = "TransitionDefaultMinimumObjectSize"
 
 @dataclass(frozen=True, slots=True)
 class BucketRules:
-    """What a bucket says of itself.
+    """The settings of a bucket that concern retention.
 
     Attributes:
-        plan: what its rules should be; nothing where the server has no life-cycle rules.
-        is_versioned: whether it keeps what is deleted or replaced.
-        locked_days: for how long Object Lock keeps each version by default; 0 where it does not.
-        clashes: what others' rules do to our faces that is not wanted.
-        extra: what has to be said again when the rules are written.
+        plan: the rules that it should have; None where the server has no life-cycle rules.
+        is_versioned: whether it keeps deleted and replaced versions.
+        locked_days: days that Object Lock keeps each version by default; 0 without it.
+        clashes: how rules of others affect our faces, in words.
+        extra: arguments to repeat when the rules are written.
     """
 
     plan: RulePlan | None
@@ -170,21 +170,20 @@ class BucketRules:
 
 
 async def look(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
-    """Return what a bucket's rules are and should be.
+    """Return a bucket's settings and the rules that it should have.
 
     Raises:
-        StoreUnavailable: it does not let itself be asked.
+        StoreUnavailable: they cannot be read.
     """
     async with admin(access) as client:
         return await _look(client, bucket, retention)
 
 
 async def apply(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
-    """Make a bucket's rules what they should be, read them back, and return them; others' rules stay.
+    """Write the rules that a bucket should have, read them back, and return them; rules of others stay.
 
     Raises:
-        StoreUnavailable: it does not let them be read or written; or, `bad_answer`, says afterwards that they
-            are other than what it took.
+        StoreUnavailable: they cannot be read or written; `bad_answer`: they are different when read back.
     """
     async with admin(access) as client:
         before = await _look(client, bucket, retention)

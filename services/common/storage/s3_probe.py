@@ -1,4 +1,4 @@
-"""What is found out of a bucket before it is given a face: whether it is one, and how it is written."""
+"""Finds out, before the first face, whether a server is a bucket and how it accepts writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from services.common.storage.s3_requests import FOREIGN, Requests, WriteOptions
 _WAYS = (
     WriteOptions("overwrite"),
     WriteOptions("overwrite", has_checksum=False),
-    # A policy may let nobody write without the condition.
+    # A policy may demand the condition of every write.
     WriteOptions("create"),
     WriteOptions("create", has_checksum=False),
 )
@@ -20,13 +20,13 @@ _PASSING = frozenset({"unreachable", "timeout", "throttled", "server_error", "co
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe has shown.
+    """The result of a probe.
 
     Attributes:
-        way: how to write.
-        is_tag_digest: whether an ETag is the MD5 of what was written.
+        way: how objects are written.
+        is_tag_digest: whether an ETag is the MD5 of the body.
         is_readable: whether objects can be read.
-        lost: what the server does not keep of an object's metadata.
+        lost: names of metadata that the server does not keep.
     """
 
     way: WriteOptions
@@ -36,10 +36,11 @@ class ProbeResult:
 
 
 async def probe(requests: Requests) -> ProbeResult:
-    """Write the probe in the best way that the server takes, and read it back.
+    """Write the probe in the best way that the server accepts, and read it back.
 
     Raises:
-        StoreUnavailable: the server does not do what a bucket does; also one of `FOREIGN`.
+        StoreUnavailable: the server does not behave as a bucket.
+        FOREIGN: a request failed.
     """
     way, e_tag = await _find_way(requests)
     is_tag_digest = is_digest(e_tag, PROBE.body)
@@ -50,7 +51,7 @@ async def probe(requests: Requests) -> ProbeResult:
 
 
 async def _find_way(requests: Requests) -> tuple[WriteOptions, str | None]:
-    """Return the first way that the server takes, with the ETag that it gave."""
+    """Return the first way that the server accepts, with the ETag that it gave."""
     first: Exception | None = None
     for way in _WAYS:
         try:
@@ -68,7 +69,7 @@ async def _find_way(requests: Requests) -> tuple[WriteOptions, str | None]:
 async def _best_after_all(
     requests: Requests, way: WriteOptions, e_tag: str | None
 ) -> tuple[WriteOptions, str | None]:
-    """Ask for the best way again: what refused it may have been a passing trouble."""
+    """Try the best way again: the failure may have been temporary."""
     try:
         return _WAYS[0], await _write(requests, _WAYS[0])
     except FOREIGN:
@@ -81,14 +82,14 @@ async def _write(requests: Requests, way: WriteOptions) -> str | None:
     except FOREIGN as error:
         is_there = way.mode == "create" and s3_errors.is_existing(error)
         if is_there or s3_errors.is_without_e_tag(error):
-            return None  # whether it is there is seen when it is read
+            return None  # reading it back shows whether it is there
         raise
 
 
 async def _is_condition_honoured(requests: Requests, way: WriteOptions) -> bool:
-    """Say whether the server refuses to create what is there already.
+    """Say whether the server refuses to create an object that exists.
 
-    Many refuse the condition itself, each with a status of its own.
+    Many refuse the condition itself, with various statuses.
     """
     try:
         await requests.put(PROBE, way)
@@ -108,11 +109,11 @@ async def _read_back(requests: Requests, *, is_tag_digest: bool) -> StoredObject
     except FOREIGN as error:
         why, detail = s3_errors.reason(error), requests.detail(error)
         if why == "forbidden" and is_tag_digest:
-            return None  # who says the digest has the body
+            return None  # a server that gives the digest has the body
         if why == "forbidden":
             told = "its ETags are no digests, so that what it stores has to be looked up (s3:GetObject)"
             raise StoreUnavailable(why, f"{detail}: {told}") from error
-        # Where the write's answer was in doubt, nothing but the object ends the doubt.
+        # Where the answer to the write was in doubt only reading the object can settle it.
         is_passing = is_tag_digest and why in _PASSING
         raise StoreUnavailable(why if is_passing else "bad_answer", detail) from error
     if found.body != PROBE.body:

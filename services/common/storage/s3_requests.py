@@ -1,4 +1,4 @@
-"""Single requests to a bucket, signed with the keys of the moment."""
+"""Single requests to a bucket, signed with the current keys."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -30,11 +30,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How objects are written, after what the server takes.
+    """How objects are written, as the server accepts it.
 
     Attributes:
-        mode: `create` says `If-None-Match: *`.
-        has_checksum: whether a write says the body's SHA-256.
+        mode: `create` sends `If-None-Match: *`.
+        has_checksum: whether a write sends the body's SHA-256.
     """
 
     mode: Mode = "create"
@@ -42,7 +42,7 @@ class WriteOptions:
 
 
 class Requests:
-    """Does single requests. Unless it says otherwise, a method raises one of `FOREIGN`.
+    """Does single requests. Unless documented otherwise methods raise one of `FOREIGN`.
 
     Args:
         bucket: name and prefix.
@@ -57,11 +57,11 @@ class Requests:
         self._secrets: tuple[str, ...] = ()
 
     async def close(self) -> None:
-        """Stop what goes on in the background."""
+        """Stop the search for credentials."""
         await self._credentials.close()
 
     async def put(self, item: StoredObject, way: WriteOptions) -> "PutResult":
-        """Write an object; return what the server says of it."""
+        """Write an object; return its ETag and version."""
 
         async def send(client: Client) -> "PutResult":
             return await obstore.put_async(
@@ -80,7 +80,7 @@ class Requests:
 
         Args:
             key: its key.
-            most_bytes: where to stop when it goes on behind them: who knows what answers.
+            most_bytes: stop after so many, because the server may send anything; None: read all.
 
         Raises:
             NoSuchObject: there is none.
@@ -104,7 +104,7 @@ class Requests:
             raise NoSuchObject(key) from error
 
     async def fetch(self, key: str, start: int, end: int | None) -> bytes:
-        """Read an object's bytes, from one up to another or to the end.
+        """Read an object's bytes from `start` up to `end`, which is not included; None: to its end.
 
         Raises:
             NoSuchObject: there is none.
@@ -131,7 +131,7 @@ class Requests:
         """Return an object's metadata, by HEAD.
 
         Raises:
-            NoSuchObject: there is none; or no bucket, for such an answer has no body to say which.
+            NoSuchObject: there is no object, or no bucket: the answer to HEAD does not say which.
         """
 
         async def read(client: Client) -> dict[str, str]:
@@ -145,11 +145,11 @@ class Requests:
             raise NoSuchObject(key) from error
 
     async def head(self, key: str) -> "ObjectMeta":
-        """Return size and ETag of an object."""
+        """Return an object's size and ETag, by HEAD."""
         return await self._signed(lambda client: obstore.head_async(client, key))
 
     async def client(self) -> Client:
-        """Return a client for what is no single request."""
+        """Return a client for listings and other requests."""
         return self._clients.get(await self._current(), has_checksum=False)
 
     async def first_folders(self, folder: str, after: str, most: int) -> list[str] | None:
@@ -165,7 +165,7 @@ class Requests:
         return await first_folders(place, keys, self._access.timeout_s, after=after, most=most)
 
     async def put_with_answer(self, item: StoredObject, way: WriteOptions) -> HttpAnswer | None:
-        """Write an object and return the answer with all that obstore keeps to itself, if one comes.
+        """Write an object without obstore; return the whole answer, or None without one.
 
         Raises:
             Cut: only a part of one came.
@@ -179,7 +179,7 @@ class Requests:
         return await send_write(write, keys, self._access.timeout_s)
 
     def detail(self, error: Exception) -> str:
-        """Return what an error says, without secrets."""
+        """Return the text of an error without secrets."""
         return s3_errors.detail(error, self._secrets)
 
     @contextmanager
@@ -197,7 +197,7 @@ class Requests:
         has_checksum: bool = False,
         is_write: bool = False,
     ) -> T:
-        """Do a request; once more where its keys were refused and there are newer ones."""
+        """Do a request, and again where its keys were refused and there are newer ones."""
         keys = await self._current()
         try:
             return await request(self._clients.get(keys, has_checksum=has_checksum))

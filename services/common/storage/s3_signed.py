@@ -1,8 +1,8 @@
-"""Requests that obstore tells too little of or cannot do: a write seen whole, folders in part.
+"""Requests that obstore cannot do: a write with its whole answer, and a part of a list of folders.
 
-obstore keeps an answer's headers to itself: how long a server wants to be left alone, where it redirects to,
-which region it expects. This costs as much as botocore does, so it is done once for a trouble, not for each
-face.
+obstore does not report an answer's headers: how long a server asks to wait, where it redirects to, which
+region it expects. These requests cost as much as botocore's, so they are done once for a failure, not for
+each face.
 """
 
 import base64
@@ -35,11 +35,11 @@ class Write:
     """A write as obstore would send it.
 
     Attributes:
-        url: where to, without a query, its path encoded.
-        item: what.
-        region: that is signed for.
-        headers: what else the request says: encryption, a condition.
-        has_checksum: whether it says the body's SHA-256.
+        url: the object's, its path encoded, without a query.
+        item: the object.
+        region: for which the request is signed.
+        headers: further headers: encryption, a condition.
+        has_checksum: whether it sends the body's SHA-256.
     """
 
     url: str
@@ -50,7 +50,7 @@ class Write:
 
 
 async def send_write(write: Write, keys: AccessKeys, timeout_s: float) -> HttpAnswer | None:
-    """Send a write and return the answer, or None where there is none, or only the beginning of one.
+    """Send a write and return the answer, or None without one.
 
     Raises:
         Cut: the answer ended before its headers did, or was no HTTP.
@@ -81,11 +81,11 @@ async def send_write(write: Write, keys: AccessKeys, timeout_s: float) -> HttpAn
 
 
 class IncompleteAnswer(FaceferryError):
-    """What came is not an answer, or not a whole one."""
+    """The server sent no HTTP, or only a part of an answer."""
 
 
 def trusted(url: str) -> ssl.SSLContext | bool:
-    """Return whom aiohttp is to trust at an address: those whom botocore would."""
+    """Return the authorities that aiohttp trusts for a URL: those that botocore trusts."""
     if not url.startswith("https:"):
         return True
     return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
@@ -121,11 +121,11 @@ _IS_ENCODED = re.compile(r"<EncodingType>\s*url\s*</EncodingType>")
 
 @dataclass(frozen=True, slots=True)
 class ListedFolder:
-    """Where is listed.
+    """A folder of a bucket to list.
 
     Attributes:
         url: the bucket's, without a query.
-        region: that is signed for.
+        region: for which the request is signed.
         prefix: of all names; it ends with `/`, or is empty.
     """
 
@@ -137,14 +137,14 @@ class ListedFolder:
 async def first_folders(
     place: ListedFolder, keys: AccessKeys, timeout_s: float, *, after: str, most: int
 ) -> list[str] | None:
-    """Return the names of the first folders behind a name, by one request, or None where it brings none.
+    """Return the names of the first folders after a name, by one request, or None where it fails.
 
     Args:
-        place: where.
-        keys: what the request is signed with.
-        timeout_s: how long it may take.
+        place: the folder to list.
+        keys: sign the request.
+        timeout_s: seconds that it may take.
         after: only names greater than this; `""` for no bound.
-        most: at most so many, and at most `NAMES_AT_ONCE`.
+        most: how many, at most; up to `NAMES_AT_ONCE`.
     """
     query = {
         "delimiter": "/",
@@ -161,7 +161,7 @@ async def first_folders(
     if _IS_ENCODED.search(text):
         paths = [unquote_plus(path) for path in paths]
     names = sorted(path.removeprefix(place.prefix).removesuffix("/") for path in paths)
-    # What lies in the folder of the name `after` lies behind it.
+    # The folder `after` itself is listed where it has contents that sort after its name.
     return [name for name in names if name > after][:most]
 
 

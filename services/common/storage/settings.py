@@ -21,7 +21,7 @@ def _file_mode(text: str) -> str:
 
 
 class ObjectStoreSettings(Settings):
-    """Where the faces lie: what anybody who reads or writes them needs to know."""
+    """Where the store is, and how it is reached."""
 
     store_url: Annotated[str, AfterValidator(_store_url)] = Field(
         ..., description="s3://bucket/prefix or file:///path"

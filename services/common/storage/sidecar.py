@@ -1,8 +1,8 @@
-"""What is known about an object, as a file beside it: `face.json` for `face.jpg`.
+"""An object's metadata as a file beside it: `face.json` for `face.jpg`.
 
-So a folder keeps it, and so a bucket has it into which such a folder was copied by something else. Each
-file is one line of JSON, as whatever queries files takes it: `metadata` is all that is known, as text; what
-of it is numbers stands before it as numbers.
+Folders keep metadata so, and so do buckets into which a folder was copied by another program. Each file is
+one line of JSON, which query engines read: `metadata` has all values as text; numbers stand before it as
+numbers, too.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import TypeVar
 from services.common.storage.keys import ABOUT
 
 MAX_BYTES = 64 * 1024
-"""Much more than the attributes of any face take."""
+"""Bound on such a file; the metadata of a face take much less."""
 
 Item = TypeVar("Item", int, float)
 Numbers = int | float | list[int] | list[float]
@@ -25,12 +25,12 @@ _REAL = re.compile(r"-?\d{1,9}(\.\d{1,20})?", re.ASCII)
 
 
 def key_of(key: str) -> str:
-    """Return the key of the file that tells about an object."""
+    """Return the key of the file with an object's metadata."""
     return str(PurePosixPath(key).with_suffix(ABOUT))
 
 
 def write(content_type: str, metadata: Mapping[str, str]) -> bytes:
-    """Return such a file's content."""
+    """Return the content of the file with an object's metadata."""
     about = {"content_type": content_type, **numbers(metadata), "metadata": dict(metadata)}
     return json.dumps(about).encode() + b"\n"
 
@@ -39,7 +39,7 @@ def read(content: bytes) -> tuple[str, dict[str, str]]:
     """Return an object's content type and metadata.
 
     Raises:
-        ValueError: the file is damaged, or another.
+        ValueError: the file is damaged, or is not such a file.
     """
     try:
         about = json.loads(content)
@@ -54,10 +54,10 @@ def read(content: bytes) -> tuple[str, dict[str, str]]:
 
 
 def numbers(metadata: Mapping[str, str]) -> dict[str, Numbers]:
-    """Return what a face's attributes say in numbers.
+    """Return the numeric metadata of a face as numbers, by name.
 
-    An attribute always has one type, and one that is not written as it should be is left out: one text among
-    them would make a column of texts for whoever reads many files.
+    An attribute always has one type, and a malformed one is left out: a single text would make a column of
+    texts for a query over many files.
     """
     found = {name: form(metadata[name]) for name, form in _FORMS.items() if name in metadata}
     return {name: value for name, value in found.items() if value is not None}

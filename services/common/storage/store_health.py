@@ -7,14 +7,14 @@ log = structlog.get_logger()
 
 
 class StoreHealth:
-    """Whether a store works, as `/readyz`, a gauge and the log say it: the log when that changes.
+    """Whether a store works, for `/readyz`, a gauge and the log; only changes are logged.
 
     Args:
-        gauge: is 1 while it works, else 0.
-        available: the log's event when it works again.
-        unavailable: the log's event for each reason why it does not, once until it works again: under a
-            flapping network reasons alternate with every try.
-        why_not: what is wrong before anything was tried; nothing where the best is assumed.
+        gauge: set to 1 while it works, else to 0.
+        available: the event that is logged when it works again.
+        unavailable: the event that is logged once for each reason until it works again: with an unstable
+            network reasons alternate with every try.
+        why_not: the reason before the first try; None: it counts as working.
     """
 
     def __init__(self, gauge: Gauge, available: str, unavailable: str, why_not: str | None = None) -> None:
@@ -26,11 +26,11 @@ class StoreHealth:
         gauge.set(1 if why_not is None else 0)
 
     def why_not_ready(self) -> str | None:
-        """Return None while all is well, else what is wrong (see `health.Check`)."""
+        """Return None while it works, else the reason (see `http.Check`)."""
         return self._why_not
 
     def failed(self, error: StoreUnavailable) -> None:
-        """Note that it does not work."""
+        """Note a failed request."""
         if error.reason not in self._told:
             log.warning(self._unavailable, reason=error.reason, detail=error.detail)
             self._told.add(error.reason)
@@ -38,7 +38,7 @@ class StoreHealth:
         self._gauge.set(0)
 
     def worked(self) -> None:
-        """Note that it works."""
+        """Note a request that succeeded."""
         if self._why_not is not None:
             log.info(self._available)
         self._told.clear()

@@ -1,4 +1,4 @@
-"""To which visit a face belongs, its size, what found it. A key does not tell: the object is read, once."""
+"""The visit, size and detector of faces, read once from their objects and remembered."""
 
 import asyncio
 import re
@@ -18,17 +18,17 @@ _DETECTOR = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 T = TypeVar("T")
 
 MOST_KEPT = 10_000
-"""Faces that are remembered, some 5 MB; of more, those that were asked for longest ago are read again."""
+"""Faces remembered, some 5 MB; beyond it the least recently used are read again."""
 
 
 class Known(NamedTuple):
-    """What is known of a face beside its key.
+    """A face's metadata, as far as they are known.
 
     Attributes:
-        part: its part in a visit; nothing where it has none.
-        side_px: the shorter side of its box in the frame, pixels; nothing where it does not say.
-        is_read: whether the object was asked, which alone says the size; else this is the index's word.
-        detector: what found it; empty where it does not say.
+        part: its part in a visit; None where it has none.
+        side_px: the shorter side of its box in the frame, pixels; None where it is not given.
+        is_read: whether it was read from the object, which alone has the size; else it is from the index.
+        detector: the detector's name; `""` where it is not given.
     """
 
     part: Part | None
@@ -41,11 +41,11 @@ UNKNOWN = Known(None, is_read=False)
 
 
 class VisitLookup:
-    """Reads what faces say of their visits, without their images, and remembers it: it never changes.
+    """Reads faces' metadata without their images, and remembers them: they never change.
 
     Args:
         objects: the store.
-        most: faces that are remembered.
+        most: faces to remember.
     """
 
     def __init__(self, objects: ObjectStore, most: int = MOST_KEPT) -> None:
@@ -58,25 +58,25 @@ class VisitLookup:
         return len(self._kept)
 
     def knows(self, key: FaceKey) -> bool:
-        """Say whether nothing need be read for a face."""
+        """Say whether a face's visit is known without reading its object."""
         return str(key) in self._kept
 
     def recall(self, key: FaceKey) -> Part | None:
-        """Return a face's part in a visit, as far as that is known by now."""
+        """Return a face's part in a visit, or None where it has none or is not known yet."""
         name = str(key)
         if name in self._kept:
             self._kept.move_to_end(name)
         return self._kept.get(name, UNKNOWN).part
 
     def detectors(self, keys: Iterable[FaceKey]) -> list[str]:
-        """Return which detectors found faces, as far as that is known by now, each once, in order."""
+        """Return the detectors of faces that are known, each once, sorted."""
         return sorted({self._kept.get(str(key), UNKNOWN).detector for key in keys} - {""})
 
     def note(self, key: FaceKey, metadata: Mapping[str, str]) -> Part | None:
-        """Take what is known about an object that was read, and return its part in a visit.
+        """Remember the metadata of an object that was read; return its part in a visit.
 
-        What does not name this face is not its metadata: a server that loses it, or a proxy's page. It says
-        nothing, and may say more the next time.
+        Metadata without this face's id are ignored: a server lost them, or a proxy answered. The object is
+        read again the next time.
         """
         if metadata.get("id") != key.id:
             return None
@@ -84,30 +84,30 @@ class VisitLookup:
         return self._keep(key, known).part
 
     def learn(self, row: Row) -> None:
-        """Take what the index says of a face, if it says anything of its visit."""
+        """Remember what a row of the index has of a face's visit, unless the object was read."""
         if row.known and not self._kept.get(str(row.key), UNKNOWN).is_read:
             self._keep(row.key, Known(row.part, is_read=False))
 
     def forget(self, is_gone: Callable[[FaceKey, Part | None], bool]) -> None:
-        """Forget faces that are not there any more."""
+        """Forget the faces for which `is_gone` holds."""
         for name, known in list(self._kept.items()):
             key = parse_key(name)
             if key is None or is_gone(key, known.part):
                 del self._kept[name]
 
     async def of(self, key: FaceKey) -> Part | None:
-        """Return a face's part in a visit, or None where it has none, or is not there any more.
+        """Return a face's part in a visit, or None where it has none or was removed.
 
         Raises:
-            StoreUnavailable: it cannot be read.
+            StoreUnavailable: the object cannot be read.
         """
         return self.recall(key) if self.knows(key) else (await self._ask(key, is_size_wanted=False)).part
 
     async def known(self, key: FaceKey) -> Known:
-        """Return what is known of a face, its size too; nothing of one that is not there any more.
+        """Return a face's metadata, its size included; `UNKNOWN` where it was removed.
 
         Raises:
-            StoreUnavailable: it cannot be read.
+            StoreUnavailable: the object cannot be read.
         """
         found = self._kept.get(str(key), UNKNOWN)
         return found if found.is_read else await self._ask(key, is_size_wanted=True)
@@ -116,7 +116,7 @@ class VisitLookup:
         async with self._turns:
             found = self._kept.get(str(key))
             if found is not None and (found.is_read or not is_size_wanted):
-                return found  # somebody else has asked meanwhile
+                return found  # another task has read it meanwhile
             try:
                 self.note(key, await self._objects.about(str(key)))
             except NoSuchObject:
@@ -130,19 +130,23 @@ class VisitLookup:
         return known
 
     async def each(self, keys: Sequence[FaceKey]) -> list[Picture]:
-        """Return faces with their parts, in their order.
+        """Return faces with their parts in visits, in the order given.
 
         Raises:
-            StoreUnavailable: one of them cannot be read; the rest is left.
+            StoreUnavailable: one cannot be read; the others are not tried.
         """
         parts = await _together(self.of(key) for key in keys)
         return [Picture(key, part) for key, part in zip(keys, parts, strict=True)]
 
     async def each_known(self, keys: Sequence[FaceKey]) -> list[Known]:
-        """Return what is known of faces, in their order; likewise."""
+        """Return faces' metadata, in the order given.
+
+        Raises:
+            StoreUnavailable: one cannot be read; the others are not tried.
+        """
         found = [self._kept.get(str(key), UNKNOWN) for key in keys]
         if all(known.is_read for known in found):
-            return found  # a task for each would take longer than all the rest
+            return found  # tasks would cost more than the rest of the page
         return await _together(self.known(key) for key in keys)
 
 
@@ -162,6 +166,6 @@ def _side_px(metadata: Mapping[str, str]) -> int | None:
 
 
 def _detector(metadata: Mapping[str, str]) -> str:
-    """Return the detector's name, the same piece of memory for each face; it comes from a device."""
+    """Return the detector's name, interned to save memory; it comes from a device."""
     said = metadata.get("detector", "")
     return sys.intern(said) if _DETECTOR.fullmatch(said) else ""

@@ -1,4 +1,4 @@
-"""Which stored faces are pictures of one visit. What they say of it comes from devices: data, no more."""
+"""Groups stored faces by the visit in their metadata, which comes from devices and is not trusted."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ _QUALITY = re.compile(r"0(\.\d{1,6})?|1(\.0{1,6})?", re.ASCII)
 
 
 class Part(NamedTuple):
-    """What a face says of the visit that it belongs to.
+    """A face's part in a visit, as its metadata say it.
 
     Attributes:
         visit: the visit's id.
-        shot: which picture of it this is, from 1 on, if it says so.
-        quality: 0..1, if it says so.
+        shot: the number of the picture, from 1 on; None where it is not given.
+        quality: 0..1; None where it is not given.
     """
 
     visit: str
@@ -35,26 +35,26 @@ class Part(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A stored face, and its part in a visit; nothing where it has none."""
+    """A stored face, and its part in a visit; None where it has none."""
 
     key: FaceKey
     part: Part | None = None
 
     @property
     def name(self) -> tuple[Source, str]:
-        """What it shares with its visit's other pictures, and with no other camera's whatever they say."""
+        """The key by which pictures are grouped: camera and visit, or the face's id without a visit."""
         return self.key.source, self.part.visit if self.part else self.key.id
 
     @property
     def rank(self) -> tuple[float, str]:
-        """How good it is: larger is better, and of equals the newest."""
+        """Sorts pictures by quality; of equal ones the newest is the largest."""
         quality = self.part.quality if self.part else None
         return (-1.0 if quality is None else quality, self.key.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The pictures of a visit, as far as they were looked at; or one face that belongs to none.
+    """The pictures of a visit that were read, or one face that belongs to none.
 
     Attributes:
         pictures: newest first, all of one camera; never empty.
@@ -74,17 +74,17 @@ class Group:
 
     @property
     def part(self) -> Part | None:
-        """What its best picture says of the visit, or None where there is none."""
+        """The best picture's part in the visit, or None without a visit."""
         return self.best.part
 
     @property
     def visit(self) -> str | None:
-        """The visit's id, if it is one."""
+        """The visit's id, or None for a face of no visit."""
         return self.part.visit if self.part else None
 
     @property
     def quality(self) -> float | None:
-        """That of its best picture, 0..1, if it says so."""
+        """The quality of the best picture, 0..1, or None."""
         return self.part.quality if self.part else None
 
     @property
@@ -94,18 +94,18 @@ class Group:
 
     @property
     def began(self) -> datetime:
-        """When the visit began: an id that names a time after its first picture is not believed."""
+        """When the visit began, UTC; at its first picture, where the id names a later time."""
         first = self.pictures[-1].key.time
         return min(first, self.part.began) if self.part else first
 
     @property
     def last(self) -> datetime:
-        """When the newest of the pictures was taken."""
+        """When the newest picture was taken, UTC."""
         return self.pictures[0].key.time
 
     @property
     def has_others(self) -> bool:
-        """Whether there is more to see than this one picture, here or elsewhere."""
+        """Whether the visit has further pictures, in this group or not."""
         return len(self.pictures) > 1 or (self.part is not None and (self.part.shot or 1) > 1)
 
 
@@ -118,7 +118,7 @@ def is_visit(text: str) -> bool:
 
 
 def part_in(metadata: Mapping[str, str]) -> Part | None:
-    """Return a face's part in a visit, or None where it has none, or what it says makes no sense."""
+    """Return a face's part in a visit, or None where it has none or its metadata are malformed."""
     visit, shot, quality = (metadata.get(name, "") for name in ("visit", "shot", "quality"))
     if not is_visit(visit):
         return None
@@ -130,7 +130,7 @@ def part_in(metadata: Mapping[str, str]) -> Part | None:
 
 
 def grouped(pictures: Iterable[Picture]) -> list[Group]:
-    """Return pictures by visit, each where its newest picture is.
+    """Return pictures by visit, in the order of the visits' newest pictures.
 
     Args:
         pictures: newest first.

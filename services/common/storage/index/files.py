@@ -1,4 +1,4 @@
-"""Reads the index's files, or of large ones what is wanted of them."""
+"""Reads files of the index, large ones in part."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from services.common.storage.index.rows import IndexFile, Row
 from services.common.storage.objects import FileStore
 
 WHOLE_BYTES = 512 * 1024
-"""A file up to this size is read by one request; of a larger one its end is read, and the groups wanted."""
+"""A file up to this size is read by one request; of a larger one its end, and the groups that are needed."""
 END_BYTES = 64 * 1024
 
 log = structlog.get_logger()
@@ -22,26 +22,26 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """Ids between two bounds, neither of them included; `""` for no bound."""
+    """A range of ids, without its bounds; `""` for no bound."""
 
     after: str = ""
     before: str = ""
 
     def places(self, ids: list[str]) -> range:
-        """Return where among ids, in order, those within lie."""
+        """Return the indices of the sorted ids that are in the range."""
         start = bisect_right(ids, self.after) if self.after else 0
         return range(start, bisect_left(ids, self.before) if self.before else len(ids))
 
     def meets(self, first: str, last: str) -> bool:
-        """Say whether ids from one to another, or beginnings of ids, may lie within."""
+        """Say whether ids from `first` to `last`, which may be beginnings of ids, may be in the range."""
         return (not self.before or first < self.before) and (not self.after or f"{last}~" > self.after)
 
 
 async def read_all(files: FileStore, file: IndexFile) -> list[Row]:
-    """Return all rows of a file. One that is none of ours has none: it is passed over, and that said.
+    """Return all rows of a file; none where it is malformed, which is logged.
 
     Raises:
-        NoSuchObject: it is gone: another holds its rows by now.
+        NoSuchObject: it was replaced: another file has its rows.
     """
     data = await files.fetch(file.key)
     try:
@@ -54,17 +54,17 @@ async def read_all(files: FileStore, file: IndexFile) -> list[Row]:
 async def read_some(
     files: FileStore, file: IndexFile, span: IdRange, count: int, *, from_end: bool
 ) -> list[Row]:
-    """Return the first or the last rows of a file within bounds, in order; see `read_all`.
+    """Return the first or the last rows of a file in a range, sorted; see `read_all`.
 
     Args:
         files: the store.
-        file: which.
-        span: the bounds.
-        count: at most so many.
-        from_end: whether the last ones are wanted.
+        file: the file.
+        span: the range of ids.
+        count: rows, at most.
+        from_end: whether the last rows are wanted.
 
     Raises:
-        NoSuchObject: it is gone: another holds its rows by now.
+        NoSuchObject: it was replaced: another file has its rows.
     """
     try:
         return await _some(files, file, span, count, from_end=from_end)
@@ -90,14 +90,14 @@ async def _some(files: FileStore, file: IndexFile, span: IdRange, count: int, *,
 
 @dataclass(frozen=True, slots=True)
 class _PartlyRead:
-    """A file of which so much has been read: its end, or all of it.
+    """A file of which the end, or all of it, has been read.
 
     Attributes:
         files: the store.
-        file: which.
-        groups: its groups.
-        held: the bytes that were read, and
-        offset: where they begin.
+        file: the file.
+        groups: its row groups.
+        held: the bytes that were read.
+        offset: where `held` begins in the file.
     """
 
     files: FileStore
@@ -108,7 +108,7 @@ class _PartlyRead:
 
     @classmethod
     async def of(cls, files: FileStore, file: IndexFile) -> "_PartlyRead":
-        """Read a file's footer, and all else where that is little."""
+        """Read a file's footer; a small file is read whole."""
         size = file.size_bytes
         offset = 0 if size <= WHOLE_BYTES else size - END_BYTES
         held = await files.fetch(file.key, offset, size)
@@ -118,7 +118,7 @@ class _PartlyRead:
         return cls(files, file, tables.read_footer(held), held, offset)
 
     async def data(self, group: RowGroup) -> tuple[bytes, int]:
-        """Return bytes that hold a group, and where they begin."""
+        """Return bytes that contain a group, and their offset in the file."""
         if group.start >= self.offset:
             return self.held, self.offset
         return await self.files.fetch(self.file.key, group.start, group.end), group.start
@@ -136,12 +136,12 @@ def _bounds(group: RowGroup) -> tuple[str, str]:
 
 
 def newest_first(files: Iterable[IndexFile], span: IdRange) -> list[IndexFile]:
-    """Return those files that may have something within bounds, those that end last first."""
+    """Return the files that may have ids in a range; those with the latest ends first."""
     met = (file for file in files if span.meets(file.first, file.last))
     return sorted(met, key=lambda file: file.last, reverse=True)
 
 
 def oldest_first(files: Iterable[IndexFile], span: IdRange) -> list[IndexFile]:
-    """Return those files that may have something within bounds, those that begin first first."""
+    """Return the files that may have ids in a range; those with the earliest beginnings first."""
     met = (file for file in files if span.meets(file.first, file.last))
     return sorted(met, key=lambda file: file.first)

@@ -1,4 +1,4 @@
-"""What the index says. It may lag behind the keys, and is made true to them: see `repairs`."""
+"""Reads the index, which may lag behind the keys; `repairs` brings it up to date."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,7 +16,7 @@ from services.common.storage.objects import FileStore, NoSuchObject, StoreUnavai
 
 
 class RowBuffer:
-    """Rows by the hour, packed: a day of a large fleet has millions, and they come device by device."""
+    """Collects rows by the hour, compressed: a large fleet has millions a day, listed device by device."""
 
     def __init__(self) -> None:
         self._open: defaultdict[Hour, list[Row]] = defaultdict(list)
@@ -24,7 +24,7 @@ class RowBuffer:
 
     @property
     def hours(self) -> set[Hour]:
-        """The hours that there are rows of."""
+        """The hours with rows."""
         return {*self._open, *self._packed}
 
     def add(self, row: Row) -> None:
@@ -37,7 +37,7 @@ class RowBuffer:
             some.clear()
 
     def take(self, hour: Hour) -> list[Row]:
-        """Return an hour's rows by their ids, each face once, and forget them."""
+        """Remove and return an hour's rows, sorted by id, each face once."""
         packed = self._packed.pop(hour, [])
         unpacked = [
             row for body in packed for group in tables.read_footer(body) for row in rows.decode(group, body)
@@ -48,13 +48,13 @@ class RowBuffer:
 READS_AT_A_TIME = 16
 MOST_AT_ONCE = 8_192
 TRIES = 3
-"""A file may be gone between its listing and its reading: its rows are in another by then."""
+"""A file may be replaced between listing and reading; its rows are in another file then."""
 
 
 class Index:
-    """Reads the index of a store: of each day the hours, of each hour the files, of these what is wanted.
+    """Reads the index of a store: the hours of a day, the files of an hour, and their rows.
 
-    What a look costs grows with what is wanted of it, not with the devices.
+    The cost grows with the rows that are read, not with the number of devices.
 
     Args:
         files: the store.
@@ -65,22 +65,22 @@ class Index:
         self._turns = Turns(READS_AT_A_TIME)
 
     async def days(self) -> list[date]:
-        """Return the days that it knows anything of, in order."""
+        """Return the days in the index, sorted."""
         paths = await self._files.folders(rows.ROOT)
         return [day for path in paths if (day := rows.day_in(path)) is not None]
 
     async def hours(self, day: date) -> list[Hour]:
-        """Return the hours of a day that it knows anything of, in order."""
+        """Return the hours of a day in the index, sorted."""
         paths = await self._files.folders(rows.day_folder(day))
         return [hour for path in paths if (hour := rows.hour_in(day, path)) is not None]
 
     async def files(self, folder: str) -> list[IndexFile]:
-        """Return the files under a folder of the index, by their names."""
+        """Return the files under a folder of the index, sorted by name."""
         found = [rows.parse(entry.key, entry.size_bytes) async for entry in self._files.entries(folder)]
         return sorted((file for file in found if file is not None), key=lambda file: file.key)
 
     async def latest(self, day: date, before: str, count: int) -> list[Row]:
-        """Return the last faces of a day before an id or a time (`""`: its end), newest first."""
+        """Return the last `count` faces of a day before an id or a time (`""`: its end), newest first."""
         span = IdRange(before=before)
         found: list[Row] = []
         for hour in reversed(await self.hours(day)):
@@ -92,7 +92,7 @@ class Index:
         return found
 
     async def earliest(self, day: date, after: str, count: int) -> list[Row]:
-        """Return the first faces of a day behind an id or a time, oldest first."""
+        """Return the first `count` faces of a day after an id or a time, oldest first."""
         span = IdRange(after=after)
         found: list[Row] = []
         for hour in await self.hours(day):
@@ -103,11 +103,11 @@ class Index:
         return found
 
     async def newest_first(self, day: date, at_once: int = 64) -> AsyncIterator[Row]:
-        """Yield the faces of a day, newest first; little more is read than is taken.
+        """Yield the faces of a day, newest first; little more is read than the caller takes.
 
         Args:
-            day: which.
-            at_once: how many are likely to be taken.
+            day: UTC.
+            at_once: how many the caller is likely to take.
         """
         for hour in reversed(await self.hours(day)):
             before = ""
@@ -117,7 +117,7 @@ class Index:
                 before = some[0].id
                 if len(some) < at_once:
                     break
-                # Whoever has taken so many takes more, and the end of a file is read anew each time.
+                # A caller that took so many takes more, and the end of a file is read again each time.
                 at_once = min(MOST_AT_ONCE, at_once * 8)
 
     async def rows(self, hour: Hour) -> list[Row]:
@@ -130,9 +130,9 @@ class Index:
         return await self._looked(hour, all_of)
 
     async def counts(self, day: date) -> list[int]:
-        """Return how many faces there are in each hour of a day, by the files' names: 24 numbers.
+        """Return the number of faces in each hour of a day, from the files' names: 24 numbers.
 
-        Where a face is in two files it counts twice, until that is repaired.
+        A face in two files counts twice until the index is repaired.
         """
         counts = [0] * 24
         for file in await self.files(rows.day_folder(day)):
@@ -140,14 +140,14 @@ class Index:
         return counts
 
     async def _within(self, hour: Hour, span: IdRange, count: int, *, from_end: bool) -> list[Row]:
-        """Return the first or last faces of an hour within bounds, oldest first."""
+        """Return the first or last faces of an hour in a range, oldest first."""
         order = newest_first if from_end else oldest_first
         return await self._looked(
             hour, lambda files: self._edge(order(files, span), span, count, from_end=from_end)
         )
 
     async def _edge(self, files: list[IndexFile], span: IdRange, count: int, *, from_end: bool) -> list[Row]:
-        """Return the first or last faces of files in that order within bounds, oldest first."""
+        """Return the first or last faces of sorted files in a range, oldest first."""
         read = partial(read_some, self._files, span=span, count=count, from_end=from_end)
         found: list[Row] = []
         while files:
@@ -161,7 +161,7 @@ class Index:
         return found[-count:] if from_end else found[:count]
 
     async def _looked(self, hour: Hour, look: Callable[[list[IndexFile]], Awaitable[list[Row]]]) -> list[Row]:
-        """Return what a look at an hour's files shows; they are listed anew where one is gone meanwhile."""
+        """Read from an hour's files; list them again where one was replaced meanwhile."""
         for _ in range(TRIES):
             try:
                 return await look(await self.files(hour.folder))
@@ -171,18 +171,18 @@ class Index:
 
 
 def _ends(hour: Hour) -> tuple[str, str]:
-    """Return what ids of an hour lie between."""
+    """Return two strings between which all ids of an hour are sorted."""
     begun = f"{hour.day:%Y%m%d}T{hour.hour:02}"
     return begun, f"{begun}~"
 
 
 def _reaches(edge: str, file: IndexFile, *, from_end: bool) -> bool:
-    """Say whether a file may have a face on the near side of one that is at the edge of what was found."""
+    """Say whether a file may have a face that comes before the id `edge` in reading order."""
     return f"{file.last}~" > edge if from_end else file.first < edge
 
 
 def _enough(files: list[IndexFile], count: int) -> list[IndexFile]:
-    """Return the first files that have so many faces together, as far as their names tell."""
+    """Return the first files that have `count` faces together, by their names."""
     some: list[IndexFile] = []
     left = count
     for file in files:
@@ -195,11 +195,11 @@ def _enough(files: list[IndexFile], count: int) -> list[IndexFile]:
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """Which faces are asked for: all that agree with what is named.
+    """A query for faces; all conditions that are not None must hold.
 
     Attributes:
         device: of this device.
-        camera: of its, or of each device's, camera of this name.
+        camera: of a camera of this name.
         visit: of this visit.
         first: of this day, UTC, or later.
         last: of this day or earlier.
@@ -212,7 +212,7 @@ class RowQuery:
     last: date | None = None
 
     def takes(self, row: Row) -> bool:
-        """Say whether a face of one of the days is asked for."""
+        """Say whether a face matches, its day aside."""
         return (
             self.device in (None, row.device)
             and self.camera in (None, row.camera)
@@ -220,19 +220,19 @@ class RowQuery:
         )
 
     def takes_day(self, day: date) -> bool:
-        """Say whether faces of a day may be."""
+        """Say whether faces of a day may match."""
         return (self.first or date.min) <= day <= (self.last or date.max)
 
 
 async def find(files: FileStore, wanted: RowQuery) -> AsyncIterator[Row]:
-    """Yield everything that the index knows of what is wanted, the oldest first, each face once.
+    """Yield the faces of the index that match a query, oldest first, each face once.
 
-    All of the days is read. The index may lag, and of a face that is not `known` it cannot tell the visit:
-    whoever must have all of them repairs the days before.
+    All files of the days are read. The index may lag, and has no visit of a face that is not `known`: repair
+    the days before where no face may be missed.
 
     Args:
         files: the store.
-        wanted: which faces.
+        wanted: the query.
     """
     index = Index(files)
     for day in await index.days():

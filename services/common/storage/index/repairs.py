@@ -1,7 +1,7 @@
-"""The index is made true to the keys: what is stored is in it, once, and what is not stored is not.
+"""Brings the index up to date with the keys: each stored face is in it once, and no other.
 
-A file is never changed. New ones are written, and then those removed whose rows they hold: a crash in between
-leaves rows twice, which readers see once and the next repair leaves once.
+A file is never changed. New ones are written, and then the files removed that they replace: after a crash in
+between rows are there twice, which readers show once and the next repair removes.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -18,19 +18,19 @@ from services.common.storage.objects import FileStore, NoSuchObject, WholeStore
 
 REMOVED_AT_A_TIME = 16
 ASKED_AT_ONCE = 1_024
-"""Objects whose answers are waited for together; they are asked `READS_AT_A_TIME` at a time."""
+"""Objects in one batch; they are read `READS_AT_A_TIME` at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done to an hour, or to several.
+    """The result of a repair of an hour, or of several.
 
     Attributes:
-        faces: that are in the index now.
-        added: that were stored and not in it.
-        dropped: that were in it and not stored.
-        files: that there are now.
-        removed: the keys of the files that are not there any more.
+        faces: number of faces in the index now.
+        added: faces that were stored and not in the index.
+        dropped: faces that were in the index and not stored.
+        files: number of files now.
+        removed: the keys of the files that were removed.
     """
 
     faces: int = 0
@@ -50,7 +50,7 @@ class Repaired:
 
 
 async def tidy(files: FileStore, day: date) -> Repaired:
-    """Make one file of each hour's of a day. The keys are not looked at."""
+    """Merge the files of each hour of a day into one; the keys are not listed."""
     done = Repaired()
     for held in (await _held(Index(files), day)).values():
         if len(held) > 1:
@@ -61,16 +61,15 @@ async def tidy(files: FileStore, day: date) -> Repaired:
 
 
 async def repair(store: WholeStore, day: date, *, is_trusted: bool = True, may_ask: bool = True) -> Repaired:
-    """Make a day of the index true to the keys, which are listed; of each hour there is one file then.
+    """Bring a day of the index up to date with the keys, which are listed; leave one file for each hour.
 
     Args:
         store: the store.
-        day: which.
-        is_trusted: whether the index is believed what it says of faces that are stored; else all is new.
-        may_ask: whether objects are asked what they say of themselves, where that is not known, by a request
-            each.
+        day: UTC.
+        is_trusted: whether to keep the index's metadata of faces that are stored.
+        may_ask: whether to read the metadata of objects where they are not known, by a request each.
     """
-    # What the index says was stored before now: a listing from now on shows it, unless it was removed.
+    # All rows of the index were stored before now, so the listing shows them unless they were removed.
     held = await _held(Index(store), day)
     buffer = RowBuffer()
     async for row in _stored(store, day):
@@ -84,9 +83,9 @@ async def repair(store: WholeStore, day: date, *, is_trusted: bool = True, may_a
 
 
 async def leave_out(files: FileStore, hour: Hour, ids: Collection[str]) -> Repaired:
-    """Take faces out of an hour of the index, as when they are erased.
+    """Remove faces from an hour of the index, as when they are erased.
 
-    What a store has not written yet it still writes: see `repairs`.
+    A store may still write rows of them later; the next repair removes those.
     """
     held = await Index(files).files(hour.folder)
     found = await _rows(files, held)
@@ -112,7 +111,7 @@ async def _repair_hour(
 
 
 async def _rewrite(files: FileStore, held: Sequence[IndexFile], right: Iterable[Row]) -> Repaired:
-    """Have one file of rows of one hour in place of those there are."""
+    """Replace the files of an hour by one file of these rows; by none without rows."""
     in_order = rows.sorted_unique(right)
     new_key = ""
     if in_order:
@@ -130,7 +129,7 @@ async def _held(index: Index, day: date) -> dict[Hour, list[IndexFile]]:
 
 
 async def _rows(files: FileStore, held: Sequence[IndexFile]) -> list[Row]:
-    """Return the rows of files. Where one is gone somebody else repairs: what is left out is added again."""
+    """Return the rows of files, without those that another repair removed: it adds the rows again."""
 
     async def those_of(file: IndexFile) -> list[Row]:
         try:
@@ -149,14 +148,14 @@ async def _stored(store: WholeStore, day: date) -> AsyncIterator[Row]:
 
 
 def _known(row: Row, indexed: Row | None) -> Row:
-    """Return a stored face's row with what the index knows of it."""
+    """Return a stored face's row, with the index's metadata where it has any."""
     if indexed is None or not indexed.known or indexed.key != row.key:
         return row
     return indexed._replace(bytes=row.bytes)
 
 
 async def _asked(store: WholeStore, found: Sequence[Row]) -> AsyncIterator[Row]:
-    """Yield rows with what the objects say of themselves, where that was not known."""
+    """Yield rows, with metadata read from the objects where they were not known."""
 
     async def ask(row: Row) -> Row:
         try:

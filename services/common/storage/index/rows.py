@@ -1,7 +1,7 @@
-"""The index's rows, and its files: `index/dt=YYYY-MM-DD/hour=HH/{first}_{last}_{rows}_{digest}.parquet`, UTC.
+"""Rows and files of the index: `index/dt=YYYY-MM-DD/hour=HH/{first}_{last}_{rows}_{digest}.parquet`, UTC.
 
-A name tells what is in the file, so that little need be read; and it names the content, so that two who write
-the same write one file, and what is written is never changed.
+A name says which faces are in the file, so that few files are read; and it has a digest of the content, so
+that two writers of the same rows write one file, and no file is ever changed.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from services.common.wire.faces import SUFFIXES
 from services.common.wire.topics import Source
 
 GROUP_ROWS = 8_192
-"""Rows that lie together in a file: what a page reads at least of it, some 400 kB."""
+"""Rows in one row group: the least that is read of a large file, some 400 kB."""
 MAKER = "faceferry index 1"
 _SCORE = re.compile(r"\d{1,3}(\.\d{1,9})?", re.ASCII)
 _MICROSECOND = timedelta(microseconds=1)
@@ -47,16 +47,16 @@ class Row(NamedTuple):
 
     Attributes:
         id: the face's id.
-        time: when the frame was taken, microseconds since 1970, UTC; what the id says, for queries.
+        time: when the frame was taken, microseconds since 1970, UTC; the id's time, for queries.
         device: the camera's device.
         camera: the camera.
         content_type: `image/jpeg` or `image/png`.
         bytes: size of the image.
-        known: whether the object was asked for what follows; else nothing is known of that.
+        known: whether the following were read from the object; else they are None.
         visit: see `Part`.
-        shot: likewise.
-        quality: likewise.
-        score: how sure the detector was, 0..1.
+        shot: see `Part`.
+        quality: see `Part`.
+        score: the detector's confidence, 0..1.
     """
 
     id: str
@@ -78,14 +78,14 @@ class Row(NamedTuple):
         Args:
             key: the face's.
             size_bytes: of the image.
-            metadata: what the object says of itself; nothing where it was not asked.
+            metadata: the object's; None where it was not read.
         """
         time = (key.time - times.EPOCH) // _MICROSECOND
         row = cls(key.id, time, *key.source, key.content_type, size_bytes)
         return row if metadata is None else row.with_metadata(metadata)
 
     def with_metadata(self, metadata: Mapping[str, str]) -> Self:
-        """Return the row with what the object says of itself."""
+        """Return the row with values from the object's metadata."""
         visit, shot, quality = part_in(metadata) or (None, None, None)
         score = metadata.get("score", "")
         return self._replace(
@@ -103,20 +103,20 @@ class Row(NamedTuple):
 
     @property
     def part(self) -> Part | None:
-        """The face's part in a visit, if it has one and that is known."""
+        """The face's part in a visit; None where it has none or that is not known."""
         return Part(self.visit, self.shot, self.quality) if self.visit is not None else None
 
 
 def encode(rows: Iterable[Row]) -> bytes:
-    """Return rows as a file: by their ids, each face once; one of them of which more is known.
+    """Return rows as a file, sorted and each face once; see `sorted_unique`.
 
-    The same faces give the same bytes.
+    The same rows give the same bytes.
     """
     return tables.write(COLUMNS, sorted_unique(rows), GROUP_ROWS, MAKER)
 
 
 def sorted_unique(rows: Iterable[Row]) -> list[Row]:
-    """Return rows by their ids, each face once; of two of one face the one of which more is known."""
+    """Return rows sorted by id, each face once; of two rows of a face the one that is `known`."""
     by_id: dict[str, Row] = {}
     for row in rows:
         if row.id not in by_id or row.known:
@@ -130,13 +130,13 @@ def decode(
     """Return the rows of a group.
 
     Args:
-        group: of a file.
-        data: a part of that file with the group in it, which begins at `offset`.
-        offset: in bytes.
-        at: which of them, by number; by default all.
+        group: a row group of a file.
+        data: a part of that file that contains the group.
+        offset: of `data` in the file, bytes.
+        at: indices of the rows to return; None: all.
 
     Raises:
-        BadParquet: they are not as they are written here.
+        BadParquet: they were not written by `encode`.
     """
     columns: list[list[Any]] = [tables.read(column, group, data, offset) for column in COLUMNS]
     if at is not None:
@@ -148,13 +148,13 @@ def ids(group: tables.RowGroup, data: bytes, offset: int = 0) -> list[str]:
     """Return the ids in a group; see `decode`.
 
     Raises:
-        BadParquet: likewise.
+        BadParquet: they were not written by `encode`.
     """
     return tables.read(ID, group, data, offset)
 
 
 def _checked(row: Row) -> Row:
-    # It becomes a path and an address: what is no key of a face is nobody's.
+    # It becomes a path and an address, so it must be a face's key.
     if row.content_type not in SUFFIXES or parse_key(str(row.key)) != row.key:
         raise BadParquet(f"a row that is no face: {row.id[:80]!r}")
     return row
@@ -179,20 +179,20 @@ class Hour(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where its files lie."""
+        """The folder of its files."""
         return f"{day_folder(self.day)}/hour={self.hour:02}"
 
 
 @dataclass(frozen=True, slots=True)
 class IndexFile:
-    """A file, as far as its name tells.
+    """A file of the index, as its name describes it.
 
     Attributes:
         key: its name under the store's URL.
         size_bytes: its size.
-        first: the time of its first face, as ids begin (see `times.compact`).
-        last: that of its last face.
-        count: its faces.
+        first: the time of its first face, as at the beginning of ids (see `times.compact`).
+        last: the time of its last face.
+        count: its number of faces.
     """
 
     key: str
@@ -203,12 +203,12 @@ class IndexFile:
 
 
 def day_folder(day: date) -> str:
-    """Return where the files of a day lie."""
+    """Return the folder of a day's files."""
     return f"{ROOT}/dt={day.isoformat()}"
 
 
 def day_in(path: str) -> date | None:
-    """Return the day of a folder of the index, or None where it is none."""
+    """Return the day of a folder of the index, or None where it is not a day's."""
     try:
         day = date.fromisoformat(path.rpartition("/dt=")[2])
     except ValueError:
@@ -217,13 +217,13 @@ def day_in(path: str) -> date | None:
 
 
 def hour_in(day: date, path: str) -> Hour | None:
-    """Return the hour of a folder of a day, or None where it is none."""
+    """Return the hour of a folder of a day, or None where it is not an hour's."""
     found = _HOUR.fullmatch(path.rpartition("/")[2])
     return Hour(day, int(found[1])) if found else None
 
 
 def key_for(rows: Sequence[Row], body: bytes) -> str:
-    """Return where rows of one hour, in order, belong as the file `body`."""
+    """Return the key of the file `body` with sorted rows of one hour."""
     hour = Hour.of(rows[0].id)
     first, last = (row.id[:_TIME_LENGTH] for row in (rows[0], rows[-1]))
     digest = hashlib.sha256(body).hexdigest()[:16]
@@ -231,7 +231,7 @@ def key_for(rows: Sequence[Row], body: bytes) -> str:
 
 
 def parse(key: str, size_bytes: int) -> IndexFile | None:
-    """Return what a key tells of a file, or None where it is none of ours."""
+    """Return the file that a key names, or None where it is not a file of the index."""
     found = _NAME.fullmatch(key.rpartition("/")[2])
     return IndexFile(key, size_bytes, found[1], found[2], int(found[3])) if found else None
 
