@@ -11,7 +11,7 @@ from services.commands.stores import to_read
 from services.common.erasure import entries, keys
 from services.common.erasure.entries import BrokenLog, EntryKind, LogEntry, Sign, Verify
 from services.common.erasure.erasing import SETTLE_S, Erased, Eraser, chunked
-from services.common.erasure.finding import FoundFaces, look, with_members
+from services.common.erasure.finding import FoundFaces, find_faces, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import Selection, check
 from services.common.errors import Refused, SetupError
@@ -140,14 +140,14 @@ async def _show(store: WholeStore, options: argparse.Namespace) -> int:
 
 
 async def _look(store: WholeStore, selection: Selection) -> FoundFaces:
-    return await look(store, await with_members(store, selection))
+    return await find_faces(store, await with_members(store, selection))
 
 
 def _verify_file(path: Path, verify: Verify) -> int:
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
         raise BrokenLog(content.count(b"\n") + 1, "it has no end")
-    _tell_whole(entries.check(content.split(b"\n")[:-1], verify))
+    _tell_whole(entries.check_log(content.split(b"\n")[:-1], verify))
     return 0
 
 

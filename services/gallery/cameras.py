@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from itertools import islice, zip_longest
 
 from services.common.storage.index.reading import Index
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import FileStore, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
@@ -152,7 +152,7 @@ class DayIndex:
         """Return the number of faces in each hour of a day, UTC, as the index has them: 24 numbers."""
         return await self._index.counts(day)
 
-    async def _rows(self, day: date, selection: PageSelection, count: int) -> list[Row]:
+    async def _rows(self, day: date, selection: PageSelection, count: int) -> list[IndexRow]:
         if selection.after is not None:
             return await self._index.earliest(day, f"{selection.after}{LAST}", count)
         return await self._index.latest(day, selection.before or "", count)

@@ -8,7 +8,7 @@ import structlog
 
 from services.common.erasure.entries import BrokenLog, LogEntry, Sign, Verify
 from services.common.erasure.erasing import SETTLE_S, Eraser
-from services.common.erasure.finding import look, with_members
+from services.common.erasure.finding import find_faces, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import Selection
 from services.common.runtime.access import Guard
@@ -48,7 +48,7 @@ class Erasing:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        return len((await look(self._store, await with_members(self._store, selection))).faces)
+        return len((await find_faces(self._store, await with_members(self._store, selection))).faces)
 
     async def order(self, selection: Selection) -> LogEntry:
         """Write an order to the log and start to carry it out.

@@ -40,7 +40,7 @@ from services.gallery.pages import Assets, Pages
 from services.gallery.presence import Presence
 from services.gallery.reading import ReadHealth
 from services.gallery.settings import GallerySettings
-from services.gallery.site import Context, Site, arrival_news, status_news
+from services.gallery.site import Context, GallerySite, arrival_news, status_news
 from services.gallery.unsealing import Unsealer
 from services.gallery.viewers import Viewers
 from services.gallery.visits import VisitReader
@@ -128,7 +128,7 @@ def make_app(settings: GallerySettings, context: Context) -> web.Application:
     assets = Assets()
     pages = Pages(assets, is_guarded=access is not None, may_erase=context.erasing is not None)
     app = guarded_app(access, pages.ask_for_token)
-    Site(settings, context, assets, pages, access).add_to(app)
+    GallerySite(settings, context, assets, pages, access).add_to(app)
     live_token = settings.live_token.get_secret_value() if settings.live_token else None
     LivePages(context, pages, LiveClient(settings.live_places, live_token)).add_to(app)
     DayMap(context, pages).add_to(app)

@@ -82,7 +82,7 @@ class Context:
         self.counts.forget()
 
 
-class Site:
+class GallerySite:
     """Answers requests.
 
     Args:

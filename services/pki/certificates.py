@@ -35,14 +35,14 @@ _HOST_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII | re.IGNORECASE
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CertifiedKey:
     """A certificate and its key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
 
-def make_authority(now: datetime) -> Identity:
+def make_authority(now: datetime) -> CertifiedKey:
     """Return a new authority, which can sign certificates and revocations and no other authority."""
     key = _make_key()
     name = _name("faceferry authority")
@@ -51,12 +51,12 @@ def make_authority(now: datetime) -> Identity:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(is_authority=True), critical=True)
     )
-    return Identity(builder.sign(key, hashes.SHA256()), key)
+    return CertifiedKey(builder.sign(key, hashes.SHA256()), key)
 
 
 def issue_client(
-    authority: Identity, name: str, now: datetime, lifetime: timedelta = CLIENT_LIFETIME
-) -> Identity:
+    authority: CertifiedKey, name: str, now: datetime, lifetime: timedelta = CLIENT_LIFETIME
+) -> CertifiedKey:
     """Return a new client certificate for a device, the store or the gallery.
 
     Raises:
@@ -79,8 +79,8 @@ def check_device_name(name: str) -> None:
 
 
 def issue_server(
-    authority: Identity, hosts: Sequence[str], now: datetime, lifetime: timedelta = SERVER_LIFETIME
-) -> Identity:
+    authority: CertifiedKey, hosts: Sequence[str], now: datetime, lifetime: timedelta = SERVER_LIFETIME
+) -> CertifiedKey:
     """Return a new certificate for the broker.
 
     Args:
@@ -104,7 +104,7 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
 
 
 def make_revocations(
-    authority: Identity, revoked: Sequence[x509.RevokedCertificate], now: datetime
+    authority: CertifiedKey, revoked: Sequence[x509.RevokedCertificate], now: datetime
 ) -> x509.CertificateRevocationList:
     """Return the signed list of revoked certificates.
 
@@ -128,14 +128,14 @@ def revocation(certificate: x509.Certificate, now: datetime) -> x509.RevokedCert
 
 
 def _issue(
-    authority: Identity,
+    authority: CertifiedKey,
     common_name: str,
     *,
     purpose: x509.ObjectIdentifier,
     hosts: Sequence[x509.GeneralName],
     now: datetime,
     lifetime: timedelta,
-) -> Identity:
+) -> CertifiedKey:
     key = _make_key()
     issuer = authority.certificate
     lifetime = min(lifetime, issuer.not_valid_after_utc - now)
@@ -148,7 +148,7 @@ def _issue(
     )
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-    return Identity(builder.sign(authority.key, hashes.SHA256()), key)
+    return CertifiedKey(builder.sign(authority.key, hashes.SHA256()), key)
 
 
 def _builder(
@@ -204,7 +204,7 @@ def _host(text: str) -> x509.GeneralName:
     return x509.DNSName(text)
 
 
-def pair(stem: str, identity: Identity) -> dict[str, bytes]:
+def pair(stem: str, identity: CertifiedKey) -> dict[str, bytes]:
     """Return an identity's two files by name, the key first."""
     return {f"{stem}.key": key_pem(identity), f"{stem}.crt": pem(identity.certificate)}
 
@@ -214,12 +214,12 @@ def pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-def key_pem(identity: Identity) -> bytes:
+def key_pem(identity: CertifiedKey) -> bytes:
     """Return an identity's key as PEM, not encrypted."""
     return identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def pack(identity: Identity, public: Mapping[str, bytes], owner: Owner, now: datetime) -> bytes:
+def make_bundle(identity: CertifiedKey, public: Mapping[str, bytes], owner: Owner, now: datetime) -> bytes:
     """Return the bundle for a device: a tar archive of its files.
 
     Args:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from services.common.erasure import keys as erasure_keys
 from services.common.errors import SetupError
 from services.pki import certificates, register
-from services.pki.certificates import GALLERY, SERVER, STORE, Identity
+from services.pki.certificates import GALLERY, SERVER, STORE, CertifiedKey
 from services.pki.files import AuthorityFiles, Owner
 from services.pki.register import AUTHORITY, Issued
 
@@ -221,7 +221,7 @@ class PkiFolder:
             if not self._files.exists(file):
                 self._files.write({file: certificates.pem(each.certificate)})
 
-    def _list(self, authority: Identity, revoked: Sequence[Issued], now: datetime) -> None:
+    def _list(self, authority: CertifiedKey, revoked: Sequence[Issued], now: datetime) -> None:
         if revoked:
             entries = [
                 *self._revocations(),
@@ -238,12 +238,12 @@ class PkiFolder:
             self._files.remove(f"devices/{name}.tar")
             self._files.remove(f"devices/{name}.crt")
 
-    def _make_device(self, authority: Identity, name: str, now: datetime) -> Path:
+    def _make_device(self, authority: CertifiedKey, name: str, now: datetime) -> Path:
         identity = certificates.issue_client(authority, name, now)
         public = {"ca.crt": self._files.read("ca.crt")}
         if self._files.exists(ERASE_PUB):
             public[ERASE_PUB] = self._files.read(ERASE_PUB)
-        packed = certificates.pack(identity, public, self._owner, now)
+        packed = certificates.make_bundle(identity, public, self._owner, now)
         self._files.make_folder("devices")
         self._keep([_new(name, identity)])
         self._files.write(
@@ -252,7 +252,7 @@ class PkiFolder:
         return self.path / f"devices/{name}.tar"
 
     def _renew_service(
-        self, authority: Identity, name: str, now: datetime, hosts: Sequence[str], added: Sequence[str]
+        self, authority: CertifiedKey, name: str, now: datetime, hosts: Sequence[str], added: Sequence[str]
     ) -> Path:
         if name == SERVER:
             known = _with_inside([*(hosts or self.hosts()), *added])
@@ -263,11 +263,11 @@ class PkiFolder:
         self._files.write(certificates.pair(STEMS[name], identity))
         return self.path / f"{STEMS[name]}.crt"
 
-    def _authority(self) -> Identity:
+    def _authority(self) -> CertifiedKey:
         key = self._files.parse("ca.key", lambda pem: load_pem_private_key(pem, None))
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SetupError(f"{self.path / 'ca.key'} is not a key that `faceferry pki init` made")
-        return Identity(self._files.certificate("ca.crt"), key)
+        return CertifiedKey(self._files.certificate("ca.crt"), key)
 
     def _revocations(self) -> x509.CertificateRevocationList:
         return self._files.parse("crl.pem", x509.load_pem_x509_crl)
@@ -277,7 +277,7 @@ def _with_inside(hosts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*hosts, *INSIDE]))
 
 
-def _new(name: str, identity: Identity) -> Issued:
+def _new(name: str, identity: CertifiedKey) -> Issued:
     return Issued(name, identity.certificate, is_current=True, is_revoked=False)
 
 

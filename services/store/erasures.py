@@ -14,7 +14,7 @@ from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
 from services.common.runtime.metrics import Drops
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.wire.message import Message
 from services.common.wire.topics import ROOT, Source, device_topic, is_name
@@ -106,7 +106,7 @@ class Erasures:
         """Say whether a face was erased."""
         return self.following.erased_faces.takes(source, face_id, visit)
 
-    def is_erased(self, row: Row) -> bool:
+    def is_erased(self, row: IndexRow) -> bool:
         """Say whether a face was erased, by its row of the index."""
         return self.following.erased_faces.takes(row.key.source, row.id, row.visit)
 

@@ -13,7 +13,7 @@ import structlog
 from services.common.runtime.metrics import Drops
 from services.common.runtime.queues import Backoff
 from services.common.storage.index import rows
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import FileStore, StoreUnavailable
 from services.store.admission import Admitted
@@ -34,7 +34,7 @@ _drops = Drops(UNINDEXED, "store.index_incomplete")
 
 @asynccontextmanager
 async def indexing(
-    files: FileStore, every_s: float, is_erased: Callable[[Row], bool] = lambda _: False
+    files: FileStore, every_s: float, is_erased: Callable[[IndexRow], bool] = lambda _: False
 ) -> AsyncIterator[Callable[[Admitted], None]]:
     """Write the index for as long as the context lasts; yield what takes each face that was stored.
 
@@ -64,11 +64,11 @@ class Indexing:
         is_erased: see `indexing`.
     """
 
-    def __init__(self, files: FileStore, every_s: float, is_erased: Callable[[Row], bool]) -> None:
+    def __init__(self, files: FileStore, every_s: float, is_erased: Callable[[IndexRow], bool]) -> None:
         self._files = files
         self._is_erased = is_erased
         self._every_s = every_s
-        self._rows: list[Row] = []
+        self._rows: list[IndexRow] = []
         self._begun = asyncio.Event()
         self._full = asyncio.Event()
         self._is_ending = False
@@ -77,7 +77,7 @@ class Indexing:
         """Take a face that was stored."""
         face, item = admitted.face, admitted.item
         key = FaceKey(face.source, face.id, face.content_type)
-        self._rows.append(Row.of(key, len(item.body), item.metadata))
+        self._rows.append(IndexRow.of(key, len(item.body), item.metadata))
         self._begun.set()
         if len(self._rows) >= MOST_IN_A_FILE:
             self._full.set()

@@ -104,9 +104,9 @@ async def _rules(bucket: Bucket, settings: RetainSettings, say: _Findings, *, is
 
     access = S3Settings(settings.s3_endpoint_url, settings.s3_path_style, settings.s3_timeout_s)
     retention = settings.retention
-    found = await s3_lifecycle.look(bucket, access, retention)
+    found = await s3_lifecycle.read_rules(bucket, access, retention)
     if is_to_apply and found.plan is not None and not found.plan.is_so:
-        found = await s3_lifecycle.apply(bucket, access, retention)
+        found = await s3_lifecycle.apply_rules(bucket, access, retention)
         say.ok("rules", "written, and read back as they were written")
     if found.plan is None:
         say.ok("rules", "this server has none: the store looks for what is too old each hour while it runs")

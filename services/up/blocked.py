@@ -102,7 +102,7 @@ def _of_cameras(found: RunState) -> str | None:
     )
 
 
-async def look(ports: Mapping[str, int], store: str, folder: Path, *, has_frames: bool) -> RunState:
+async def state_of_run(ports: Mapping[str, int], store: str, folder: Path, *, has_frames: bool) -> RunState:
     """Return the state of a run, read from all of its services.
 
     Args:

@@ -101,7 +101,7 @@ class JournalFollower:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SpoolContents:
     """The contents of forward's spool: the number of faces, and the ids of those the store refused."""
 
     faces: int
@@ -156,7 +156,7 @@ class NoProgress(Exception):
     """A run made no progress for too long; the message says how far it is."""
 
 
-def held(spool: Path) -> Held | None:
+def spool_contents(spool: Path) -> SpoolContents | None:
     """Return the contents of a spool, read from its database, or None if there is none yet."""
     path = spool / DATABASE
     if not path.exists():
@@ -167,7 +167,7 @@ def held(spool: Path) -> Held | None:
             refused = connection.execute("SELECT id FROM quarantine").fetchall()
     except sqlite3.OperationalError:
         return None  # just being made, or replaced
-    return Held(faces, frozenset(face_id for (face_id,) in refused))
+    return SpoolContents(faces, frozenset(face_id for (face_id,) in refused))
 
 
 async def finish(
@@ -188,7 +188,7 @@ async def finish(
     moved_s = time.monotonic()
     while True:
         journal.follow()
-        now = held(spool)
+        now = spool_contents(spool)
         waiting = now.faces if now is not None else 0
         progress(journal, waiting)
         if journal.is_finished and now is not None and waiting == 0:

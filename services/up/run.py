@@ -22,7 +22,7 @@ from services.common.storage.listing import FaceName, which_are_stored
 from services.common.storage.locations import DEFAULT_STORE, state_folder, store_url
 from services.common.storage.settings import ObjectStoreSettings
 from services.up import once, sweep
-from services.up.blocked import cause, look
+from services.up.blocked import cause, state_of_run
 from services.up.brokers import find_mosquitto, free_port, loopback_config
 from services.up.checks import check_settings, check_store
 from services.up.console import Console, ended_in, fallback_in
@@ -152,14 +152,14 @@ async def _run_once(request: RunRequest, plan: RunPlan, console: Console) -> int
 
 async def _why(plan: RunPlan, journal: JournalFollower) -> str:
     ports = {name: plan.http_ports[name] for name in SERVICES}
-    return cause(await look(ports, plan.store_url, plan.folder, has_frames=journal.frames > 0))
+    return cause(await state_of_run(ports, plan.store_url, plan.folder, has_frames=journal.frames > 0))
 
 
 async def _outcome(plan: RunPlan, journal: JournalFollower, seconds: float, detector: str) -> once.Outcome:
     faces = {FaceName(plan.device, camera, face_id) for face_id, camera in journal.faces.items()}
     async with open_store(ObjectStoreSettings(store_url=plan.store_url)) as objects:
         stored = await which_are_stored(objects, faces)
-    spool = once.held(plan.spool_path)
+    spool = once.spool_contents(plan.spool_path)
     refused = spool.refused if spool is not None else frozenset()
     sights = visits = None
     if plan.keep == "visits":

@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from services.common.mqtt import Broker
 from services.pki import certificates
-from services.pki.certificates import Identity, pair
+from services.pki.certificates import CertifiedKey, pair
 from services.store.ear import derive
 from tests.containers.engine import ROOT, Project, until
 from tests.containers.site import Site
@@ -45,14 +45,14 @@ def broker(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
         yield project
 
 
-def context(site: Site, folder: Path, identity: Identity | None) -> ssl.SSLContext:
+def context(site: Site, folder: Path, identity: CertifiedKey | None) -> ssl.SSLContext:
     """TLS as a client with this certificate would speak it."""
     if identity is None:
         return ssl.create_default_context(cafile=site.cloud / "ca.crt")
     return context_of(site, folder, b"".join(pair("client", identity).values()))
 
 
-def pair_file(folder: Path, identity: Identity) -> Path:
+def pair_file(folder: Path, identity: CertifiedKey) -> Path:
     """Return a file with a client's certificate and its key."""
     path = folder / f"{identity.certificate.serial_number}.pem"
     path.write_bytes(b"".join(pair("client", identity).values()))
@@ -71,7 +71,7 @@ def is_let_in(site: Site, tls: ssl.SSLContext | None) -> bool:
     return answer[:1] == b"\x20" and answer[3] == 0
 
 
-def device(site: Site, name: str, **given: Any) -> Identity:
+def device(site: Site, name: str, **given: Any) -> CertifiedKey:
     return certificates.issue_client(site.pki._authority(), name, given.pop("now", site.now), **given)
 
 

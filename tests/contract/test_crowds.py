@@ -9,7 +9,7 @@ import pytest
 
 from services.common.storage.backends import open_store
 from services.common.storage.index import rows
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey
 from services.common.storage.listing import MOST_LISTED, newest_first
 from services.common.storage.objects import ListedObject, StoreUnavailable
@@ -64,7 +64,7 @@ def fill(
         about = {"content_type": "image/jpeg", "metadata": {"id": key.id}}
         path.with_suffix(".json").write_text(json.dumps(about))
     known = {"visit": VISIT, "shot": "1", "quality": "0.5"}
-    listed = [Row.of(key, 6, known) for key in (faces if indexed is None else indexed)]
+    listed = [IndexRow.of(key, 6, known) for key in (faces if indexed is None else indexed)]
     for some in rows.by_hour(listed).values():
         for start in range(0, len(some), in_a_file):
             part = rows.sorted_unique(some[start : start + in_a_file])

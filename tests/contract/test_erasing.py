@@ -18,7 +18,7 @@ from services.common.erasure.selection import MOST_IDS, Selection, to_body
 from services.common.storage.backends import open_store
 from services.common.storage.index import rows
 from services.common.storage.index.reading import Index
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable, WholeStore
 from services.common.wire import faces
@@ -52,7 +52,7 @@ class Site:
         for face in items:
             await self.store.put(to_object(face))
         by_hour = rows.by_hour(
-            Row.of(FaceKey(face.source, face.id, face.content_type), len(face.image), face.extensions)
+            IndexRow.of(FaceKey(face.source, face.id, face.content_type), len(face.image), face.extensions)
             for face in items
         )
         for some in by_hour.values():
@@ -211,7 +211,7 @@ async def test_several_who_write_into_the_log_write_one_line_after_the_other(pla
             )
         log = await second.ledger.entries()
         assert [entry.number for entry in log] == [1, 2, 3, 4]
-        assert entries.check([entry.line for entry in log], VERIFY) == log
+        assert entries.check_log([entry.line for entry in log], VERIFY) == log
 
 
 async def test_nothing_is_ordered_on_top_of_a_log_that_was_changed(place: Place) -> None:  # noqa: F811

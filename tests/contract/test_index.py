@@ -17,8 +17,8 @@ from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.index import rows
 from services.common.storage.index.reading import Index, RowQuery, find
-from services.common.storage.index.repairs import leave_out, repair, tidy
-from services.common.storage.index.rows import Hour, Row
+from services.common.storage.index.repairs import remove_faces, repair, tidy
+from services.common.storage.index.rows import Hour, IndexRow
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import FileStore, StoredObject, StoreUnavailable, WholeStore
 from services.common.storage.settings import ObjectStoreSettings
@@ -43,8 +43,8 @@ def some_keys(count: int, seconds: float = 86_400.0, seed: int = 5) -> list[Face
     return [key_of(number, DAWN + timedelta(seconds=rng.uniform(0, seconds))) for number in range(count)]
 
 
-def row_of(key: FaceKey) -> Row:
-    return Row.of(key, 20_000, {"visit": VISIT, "shot": "1", "quality": "0.25", "score": "0.9"})
+def row_of(key: FaceKey) -> IndexRow:
+    return IndexRow.of(key, 20_000, {"visit": VISIT, "shot": "1", "quality": "0.25", "score": "0.9"})
 
 
 async def write(files: FileStore, some: Iterable[FaceKey], in_a_file: int = 10) -> None:
@@ -61,7 +61,7 @@ async def put(store: WholeStore, some: Iterable[FaceKey], **known: str) -> None:
         await store.put(StoredObject(str(key), b"a face", "image/jpeg", {"id": key.id, **known}))
 
 
-async def all_of(store: WholeStore, day: date = DAY) -> list[Row]:
+async def all_of(store: WholeStore, day: date = DAY) -> list[IndexRow]:
     index = Index(store)
     return [row for hour in await index.hours(day) for row in await index.rows(hour)]
 
@@ -70,7 +70,7 @@ async def files_of(store: WholeStore, day: date = DAY) -> list[str]:
     return [file.key for file in await Index(store).files(rows.day_folder(day))]
 
 
-def ids(some: Iterable[FaceKey | Row]) -> list[str]:
+def ids(some: Iterable[FaceKey | IndexRow]) -> list[str]:
     return sorted(each.id for each in some)
 
 
@@ -210,11 +210,11 @@ async def test_an_erased_face_leaves_it(store: WholeStore) -> None:
     some = some_keys(60, 3_600)
     await write(store, some)
     gone = {key.id for key in some[:7]}
-    done = await leave_out(store, Hour(DAY, 0), gone)
+    done = await remove_faces(store, Hour(DAY, 0), gone)
     assert (done.dropped, done.faces) == (7, 53)
     assert len(done.removed) == 6
     assert ids(await all_of(store)) == ids(some[7:])
-    assert (await leave_out(store, Hour(DAY, 0), gone)).removed == ()
+    assert (await remove_faces(store, Hour(DAY, 0), gone)).removed == ()
 
 
 class Killed(BaseException):

@@ -36,11 +36,11 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BucketRules]:
 
 
 async def looked(server: BucketRules, retention: Retention = MONTH) -> s3_lifecycle.BucketRules:
-    return await s3_lifecycle.look(HOME, S3Settings(server.url), retention)
+    return await s3_lifecycle.read_rules(HOME, S3Settings(server.url), retention)
 
 
 async def applied(server: BucketRules, retention: Retention = MONTH) -> s3_lifecycle.BucketRules:
-    return await s3_lifecycle.apply(HOME, S3Settings(server.url), retention)
+    return await s3_lifecycle.apply_rules(HOME, S3Settings(server.url), retention)
 
 
 @pytest.mark.parametrize("is_versioned", [False, True])

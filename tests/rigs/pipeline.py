@@ -17,7 +17,7 @@ import psutil
 
 from services.common.storage.keys import id_time
 from services.up.brokers import find_mosquitto, free_port, loopback_config
-from services.up.once import JournalFollower, held
+from services.up.once import JournalFollower, spool_contents
 from services.up.plan import GALLERY, SERVICES, RunPlan, programs
 
 PARTS = ("capture", "local", "detect", "forward", "cloud", "store")
@@ -139,7 +139,7 @@ class Rig:
     def _is_done(self) -> bool:
         if not self._followed().is_finished:
             return False
-        spool = held(self._plan.spool_path)
+        spool = spool_contents(self._plan.spool_path)
         return spool is not None and spool.faces == 0
 
 

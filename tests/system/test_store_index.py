@@ -9,7 +9,7 @@ from services.common.mqtt import Link
 from services.common.storage.folder import FolderStore
 from services.common.storage.index.reading import Index
 from services.common.storage.index.repairs import repair
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.wire import faces
 from tests.storing import TIME, StoreProcess, face, receipted
 from tests.support import MosquittoServer, eventually
@@ -32,7 +32,7 @@ def store(
         yield store
 
 
-async def rows_in(folder: Path) -> list[Row]:
+async def rows_in(folder: Path) -> list[IndexRow]:
     with FolderStore(folder) as objects:
         index = Index(objects)
         return [row for hour in await index.hours(DAY) for row in await index.rows(hour)]

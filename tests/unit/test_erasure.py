@@ -117,7 +117,7 @@ def test_an_order_that_makes_no_sense_or_reaches_into_the_future_is_refused(body
 
 
 def test_a_log_reads_as_it_was_written() -> None:
-    assert entries.check([entry.line for entry in LOG], VERIFY) == LOG
+    assert entries.check_log([entry.line for entry in LOG], VERIFY) == LOG
     assert LOG[0].selection.ids == {face_id(NOW)}
     assert [entry.number for entry in LOG] == [1, 2, 3]
 
@@ -132,7 +132,7 @@ def test_one_changed_byte_is_found_whichever_it_is(number: int) -> None:
                 continue
             changed[place] = other
             with pytest.raises(BrokenLog) as told:
-                entries.check([*lines[:number], bytes(changed), *lines[number + 1 :]], VERIFY)
+                entries.check_log([*lines[:number], bytes(changed), *lines[number + 1 :]], VERIFY)
             assert told.value.number == number + 1
 
 
@@ -149,7 +149,7 @@ def test_one_changed_byte_is_found_whichever_it_is(number: int) -> None:
 )
 def test_a_line_that_is_missing_added_or_moved_is_found(change: Any) -> None:
     with pytest.raises(BrokenLog):
-        entries.check(change([entry.line for entry in LOG]), VERIFY)
+        entries.check_log(change([entry.line for entry in LOG]), VERIFY)
 
 
 def test_another_key_s_lines_are_nobody_s() -> None:

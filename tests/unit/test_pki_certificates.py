@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from services.common.errors import SetupError
 from services.common.wire.topics import is_name
 from services.pki import certificates
-from services.pki.certificates import Identity
+from services.pki.certificates import CertifiedKey
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 AUTHORITY = certificates.make_authority(NOW)
 
 
-def verify_server(identity: Identity, host: str, at: datetime, authority: Identity = AUTHORITY) -> None:
+def verify_server(
+    identity: CertifiedKey, host: str, at: datetime, authority: CertifiedKey = AUTHORITY
+) -> None:
     policy = PolicyBuilder().store(Store([authority.certificate])).time(at.replace(tzinfo=None))
     policy.build_server_verifier(x509.DNSName(host)).verify(identity.certificate, [])
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.parquet import tables
 from services.common.storage.index import rows
-from services.common.storage.index.rows import Hour, Row
+from services.common.storage.index.rows import Hour, IndexRow
 from services.common.storage.objects import ListedObject, StoreUnavailable
 from services.common.wire import faces
 from services.common.wire.topics import Source
@@ -53,7 +53,7 @@ class Shelf:
         raise AssertionError(folder, after, most)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[IndexRow]:
         return [
             row
             for body in self.kept.values()

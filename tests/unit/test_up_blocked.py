@@ -95,7 +95,7 @@ async def test_a_run_reads_its_services_metrics(monkeypatch: pytest.MonkeyPatch)
         return METRICS if page == "metrics" else '{"checks": {"broker": "ok"}}'
 
     monkeypatch.setattr(blocked, "_ask", answer)
-    found = await blocked.look({"capture": 1}, "file:///faces", Path("/"), has_frames=True)
+    found = await blocked.state_of_run({"capture": 1}, "file:///faces", Path("/"), has_frames=True)
     assert found.cameras == {"front": "stalled"}
     assert await once.detector_of(1) == "haar"
     assert await once.sights_and_visits(1) == (12, 3)

@@ -156,7 +156,7 @@ def read(line: bytes, verify: Verify) -> LogEntry:
     return LogEntry(number, times.parse_rfc3339(time), EntryKind(kind), body["about"], previous, line)
 
 
-def check(lines: Iterable[bytes], verify: Verify) -> list[LogEntry]:
+def check_log(lines: Iterable[bytes], verify: Verify) -> list[LogEntry]:
     """Return the lines of a whole log, if none was changed and none is missing before the last.
 
     Missing lines at the end cannot be noticed: compare the number of lines, or a digest.

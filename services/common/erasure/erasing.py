@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from services.common.erasure.entries import EntryKind, LogEntry, Sign, unfinished
-from services.common.erasure.finding import FoundFaces, copies_of, index_folders, look, with_members
+from services.common.erasure.finding import FoundFaces, copies_of, find_faces, index_folders, with_members
 from services.common.erasure.ledger import Ledger
 from services.common.erasure.selection import MOST_IDS, Selection, to_body
 from services.common.storage.index import rows as index_names
 from services.common.storage.index.reading import Index
-from services.common.storage.index.repairs import leave_out
+from services.common.storage.index.repairs import remove_faces
 from services.common.storage.index.rows import Hour
 from services.common.storage.objects import Copy, WholeStore
 from services.common.wire.topics import Source
@@ -115,7 +115,7 @@ class Eraser:
             StoreUnavailable: the store does not answer; the order stays unfinished.
         """
         selection = await with_members(self._store, order.selection)
-        found = await look(self._store, selection)
+        found = await find_faces(self._store, selection)
         await self._say(EntryKind.FOUND, order, found, {})
         done = _Done()
         await self._remove(selection, done)
@@ -123,7 +123,7 @@ class Eraser:
         for _ in range(MOST_PASSES):
             selection = await with_members(self._store, selection)
             await self._remove(selection, done)
-            left = await look(self._store, selection)
+            left = await find_faces(self._store, selection)
             if not left.copies or done.refused:
                 break
         await self._store.clear_unfinished(self._now())
@@ -187,7 +187,7 @@ class Eraser:
 
     async def _leave_out(self, index: Index, hour: Hour, selection: Selection) -> int:
         ids = {row.id for row in await index.rows(hour) if selection.takes(row.key.source, row.id, row.visit)}
-        return (await leave_out(self._store, hour, ids)).dropped if ids else 0
+        return (await remove_faces(self._store, hour, ids)).dropped if ids else 0
 
 
 def chunked(selection: Selection) -> list[Selection]:

@@ -103,7 +103,7 @@ async def copies_of(store: WholeStore, selection: Selection) -> AsyncIterator[tu
             yield copy, key
 
 
-async def look(store: WholeStore, selection: Selection) -> FoundFaces:
+async def find_faces(store: WholeStore, selection: Selection) -> FoundFaces:
     """Return the selected faces that are stored; see `with_members`.
 
     Raises:

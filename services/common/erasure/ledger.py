@@ -77,7 +77,7 @@ class Ledger:
                 lines.append(await fetch(self._store, name))
                 if name != name_of(len(lines)):
                     raise BrokenLog(len(lines), f"it is missing, or {name} is none")
-            self._entries = entries.check(lines, self._verify)
+            self._entries = entries.check_log(lines, self._verify)
         return list(self._entries)
 
     async def append(

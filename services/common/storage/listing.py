@@ -12,7 +12,7 @@ import structlog
 
 from services.common.runtime.queues import Turns
 from services.common.storage.index.reading import Index
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey, day_folder, day_in, parse_key, source_folder
 from services.common.storage.objects import ObjectStore, StoreUnavailable, WholeStore
 from services.common.wire.topics import Source
@@ -79,7 +79,7 @@ async def days_after(objects: ObjectStore, last: date) -> int:
 
 
 async def newest_first(
-    objects: WholeStore, last: date | None = None, learn: Callable[[Row], None] | None = None
+    objects: WholeStore, last: date | None = None, learn: Callable[[IndexRow], None] | None = None
 ) -> AsyncIterator[StoredFace]:
     """Yield all faces, newest first; little more is read than the caller takes.
 
@@ -102,7 +102,7 @@ async def newest_first(
 
 
 async def _of_day(
-    objects: WholeStore, folder: str, learn: Callable[[Row], None] | None
+    objects: WholeStore, folder: str, learn: Callable[[IndexRow], None] | None
 ) -> AsyncIterator[StoredFace]:
     day = day_in(folder)
     assert day is not None
@@ -119,9 +119,9 @@ async def _of_day(
 
 
 async def _indexed(
-    first: Row, others: AsyncIterator[Row], learn: Callable[[Row], None] | None
+    first: IndexRow, others: AsyncIterator[IndexRow], learn: Callable[[IndexRow], None] | None
 ) -> AsyncIterator[StoredFace]:
-    row: Row | None = first
+    row: IndexRow | None = first
     while row is not None:
         if learn is not None:
             learn(row)

@@ -169,7 +169,7 @@ class BucketRules:
     extra: dict[str, Any]
 
 
-async def look(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
+async def read_rules(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
     """Return a bucket's settings and the rules that it should have.
 
     Raises:
@@ -179,7 +179,7 @@ async def look(bucket: Bucket, access: S3Settings, retention: Retention) -> Buck
         return await _look(client, bucket, retention)
 
 
-async def apply(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
+async def apply_rules(bucket: Bucket, access: S3Settings, retention: Retention) -> BucketRules:
     """Write the rules that a bucket should have, read them back, and return them; rules of others stay.
 
     Raises:

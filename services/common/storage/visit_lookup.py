@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from services.common.storage.index.rows import Row
+from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey, parse_key
 from services.common.storage.listing import LISTINGS_AT_A_TIME
 from services.common.storage.objects import NoSuchObject, ObjectStore
@@ -83,7 +83,7 @@ class VisitLookup:
         known = Known(part_in(metadata), _side_px(metadata), detector=_detector(metadata))
         return self._keep(key, known).part
 
-    def learn(self, row: Row) -> None:
+    def learn(self, row: IndexRow) -> None:
         """Remember what a row of the index has of a face's visit, unless the object was read."""
         if row.known and not self._kept.get(str(row.key), UNKNOWN).is_read:
             self._keep(row.key, Known(row.part, is_read=False))

@@ -10,7 +10,7 @@ from services.common.parquet import tables
 from services.common.parquet.tables import RowGroup
 from services.common.parquet.thrift import BadParquet
 from services.common.storage.index import rows
-from services.common.storage.index.rows import IndexFile, Row
+from services.common.storage.index.rows import IndexFile, IndexRow
 from services.common.storage.objects import FileStore
 
 WHOLE_BYTES = 512 * 1024
@@ -37,7 +37,7 @@ class IdRange:
         return (not self.before or first < self.before) and (not self.after or f"{last}~" > self.after)
 
 
-async def read_all(files: FileStore, file: IndexFile) -> list[Row]:
+async def read_all(files: FileStore, file: IndexFile) -> list[IndexRow]:
     """Return all rows of a file; none where it is malformed, which is logged.
 
     Raises:
@@ -53,7 +53,7 @@ async def read_all(files: FileStore, file: IndexFile) -> list[Row]:
 
 async def read_some(
     files: FileStore, file: IndexFile, span: IdRange, count: int, *, from_end: bool
-) -> list[Row]:
+) -> list[IndexRow]:
     """Return the first or the last rows of a file in a range, sorted; see `read_all`.
 
     Args:
@@ -73,9 +73,11 @@ async def read_some(
         return []
 
 
-async def _some(files: FileStore, file: IndexFile, span: IdRange, count: int, *, from_end: bool) -> list[Row]:
+async def _some(
+    files: FileStore, file: IndexFile, span: IdRange, count: int, *, from_end: bool
+) -> list[IndexRow]:
     part = await _PartlyRead.of(files, file)
-    found: list[Row] = []
+    found: list[IndexRow] = []
     groups = [group for group in part.groups if span.meets(*_bounds(group))]
     for group in reversed(groups) if from_end else groups:
         left = count - len(found)

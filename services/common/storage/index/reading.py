@@ -11,7 +11,7 @@ from services.common.parquet import tables
 from services.common.runtime.queues import Turns
 from services.common.storage.index import rows
 from services.common.storage.index.files import IdRange, newest_first, oldest_first, read_all, read_some
-from services.common.storage.index.rows import Hour, IndexFile, Row, sorted_unique
+from services.common.storage.index.rows import Hour, IndexFile, IndexRow, sorted_unique
 from services.common.storage.objects import FileStore, NoSuchObject, StoreUnavailable
 
 
@@ -19,7 +19,7 @@ class RowBuffer:
     """Collects rows by the hour, compressed: a large fleet has millions a day, listed device by device."""
 
     def __init__(self) -> None:
-        self._open: defaultdict[Hour, list[Row]] = defaultdict(list)
+        self._open: defaultdict[Hour, list[IndexRow]] = defaultdict(list)
         self._packed: defaultdict[Hour, list[bytes]] = defaultdict(list)
 
     @property
@@ -27,7 +27,7 @@ class RowBuffer:
         """The hours with rows."""
         return {*self._open, *self._packed}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: IndexRow) -> None:
         """Add a row."""
         hour = Hour.of(row.id)
         some = self._open[hour]
@@ -36,7 +36,7 @@ class RowBuffer:
             self._packed[hour].append(rows.encode(some))
             some.clear()
 
-    def take(self, hour: Hour) -> list[Row]:
+    def take(self, hour: Hour) -> list[IndexRow]:
         """Remove and return an hour's rows, sorted by id, each face once."""
         packed = self._packed.pop(hour, [])
         unpacked = [
@@ -79,10 +79,10 @@ class Index:
         found = [rows.parse(entry.key, entry.size_bytes) async for entry in self._files.entries(folder)]
         return sorted((file for file in found if file is not None), key=lambda file: file.key)
 
-    async def latest(self, day: date, before: str, count: int) -> list[Row]:
+    async def latest(self, day: date, before: str, count: int) -> list[IndexRow]:
         """Return the last `count` faces of a day before an id or a time (`""`: its end), newest first."""
         span = IdRange(before=before)
-        found: list[Row] = []
+        found: list[IndexRow] = []
         for hour in reversed(await self.hours(day)):
             if len(found) >= count:
                 break
@@ -91,10 +91,10 @@ class Index:
                 found += reversed(some)
         return found
 
-    async def earliest(self, day: date, after: str, count: int) -> list[Row]:
+    async def earliest(self, day: date, after: str, count: int) -> list[IndexRow]:
         """Return the first `count` faces of a day after an id or a time, oldest first."""
         span = IdRange(after=after)
-        found: list[Row] = []
+        found: list[IndexRow] = []
         for hour in await self.hours(day):
             if len(found) >= count:
                 break
@@ -102,7 +102,7 @@ class Index:
                 found += await self._within(hour, span, count - len(found), from_end=False)
         return found
 
-    async def newest_first(self, day: date, at_once: int = 64) -> AsyncIterator[Row]:
+    async def newest_first(self, day: date, at_once: int = 64) -> AsyncIterator[IndexRow]:
         """Yield the faces of a day, newest first; little more is read than the caller takes.
 
         Args:
@@ -120,10 +120,10 @@ class Index:
                 # A caller that took so many takes more, and the end of a file is read again each time.
                 at_once = min(MOST_AT_ONCE, at_once * 8)
 
-    async def rows(self, hour: Hour) -> list[Row]:
+    async def rows(self, hour: Hour) -> list[IndexRow]:
         """Return all faces of an hour, oldest first, each once."""
 
-        async def all_of(files: list[IndexFile]) -> list[Row]:
+        async def all_of(files: list[IndexFile]) -> list[IndexRow]:
             found = await self._turns.each(files, partial(read_all, self._files))
             return sorted_unique(row for some in found for row in some)
 
@@ -139,17 +139,19 @@ class Index:
             counts[int(file.first[9:11])] += file.count
         return counts
 
-    async def _within(self, hour: Hour, span: IdRange, count: int, *, from_end: bool) -> list[Row]:
+    async def _within(self, hour: Hour, span: IdRange, count: int, *, from_end: bool) -> list[IndexRow]:
         """Return the first or last faces of an hour in a range, oldest first."""
         order = newest_first if from_end else oldest_first
         return await self._looked(
             hour, lambda files: self._edge(order(files, span), span, count, from_end=from_end)
         )
 
-    async def _edge(self, files: list[IndexFile], span: IdRange, count: int, *, from_end: bool) -> list[Row]:
+    async def _edge(
+        self, files: list[IndexFile], span: IdRange, count: int, *, from_end: bool
+    ) -> list[IndexRow]:
         """Return the first or last faces of sorted files in a range, oldest first."""
         read = partial(read_some, self._files, span=span, count=count, from_end=from_end)
-        found: list[Row] = []
+        found: list[IndexRow] = []
         while files:
             if len(found) >= count:
                 edge = found[-count].id if from_end else found[count - 1].id
@@ -160,7 +162,9 @@ class Index:
             files = files[len(some) :]
         return found[-count:] if from_end else found[:count]
 
-    async def _looked(self, hour: Hour, look: Callable[[list[IndexFile]], Awaitable[list[Row]]]) -> list[Row]:
+    async def _looked(
+        self, hour: Hour, look: Callable[[list[IndexFile]], Awaitable[list[IndexRow]]]
+    ) -> list[IndexRow]:
         """Read from an hour's files; list them again where one was replaced meanwhile."""
         for _ in range(TRIES):
             try:
@@ -211,7 +215,7 @@ class RowQuery:
     first: date | None = None
     last: date | None = None
 
-    def takes(self, row: Row) -> bool:
+    def takes(self, row: IndexRow) -> bool:
         """Say whether a face matches, its day aside."""
         return (
             self.device in (None, row.device)
@@ -224,7 +228,7 @@ class RowQuery:
         return (self.first or date.min) <= day <= (self.last or date.max)
 
 
-async def find(files: FileStore, wanted: RowQuery) -> AsyncIterator[Row]:
+async def find(files: FileStore, wanted: RowQuery) -> AsyncIterator[IndexRow]:
     """Yield the faces of the index that match a query, oldest first, each face once.
 
     All files of the days are read. The index may lag, and has no visit of a face that is not `known`: repair

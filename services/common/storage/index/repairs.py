@@ -12,7 +12,7 @@ from services.common.runtime.queues import Turns
 from services.common.storage.index import rows
 from services.common.storage.index.files import read_all
 from services.common.storage.index.reading import READS_AT_A_TIME, Index, RowBuffer
-from services.common.storage.index.rows import Hour, IndexFile, Row
+from services.common.storage.index.rows import Hour, IndexFile, IndexRow
 from services.common.storage.keys import day_folder, parse_key
 from services.common.storage.objects import FileStore, NoSuchObject, WholeStore
 
@@ -82,7 +82,7 @@ async def repair(store: WholeStore, day: date, *, is_trusted: bool = True, may_a
     return done
 
 
-async def leave_out(files: FileStore, hour: Hour, ids: Collection[str]) -> Repaired:
+async def remove_faces(files: FileStore, hour: Hour, ids: Collection[str]) -> Repaired:
     """Remove faces from an hour of the index, as when they are erased.
 
     A store may still write rows of them later; the next repair removes those.
@@ -97,7 +97,7 @@ async def leave_out(files: FileStore, hour: Hour, ids: Collection[str]) -> Repai
 
 
 async def _repair_hour(
-    store: WholeStore, held: list[IndexFile], stored: list[Row], *, is_trusted: bool, may_ask: bool
+    store: WholeStore, held: list[IndexFile], stored: list[IndexRow], *, is_trusted: bool, may_ask: bool
 ) -> Repaired:
     indexed = {row.id: row for row in await _rows(store, held)}
     right = [_known(row, indexed.get(row.id) if is_trusted else None) for row in stored]
@@ -110,7 +110,7 @@ async def _repair_hour(
     return await _rewrite(store, held, right) + changes
 
 
-async def _rewrite(files: FileStore, held: Sequence[IndexFile], right: Iterable[Row]) -> Repaired:
+async def _rewrite(files: FileStore, held: Sequence[IndexFile], right: Iterable[IndexRow]) -> Repaired:
     """Replace the files of an hour by one file of these rows; by none without rows."""
     in_order = rows.sorted_unique(right)
     new_key = ""
@@ -128,10 +128,10 @@ async def _held(index: Index, day: date) -> dict[Hour, list[IndexFile]]:
     return {hour: await index.files(hour.folder) for hour in await index.hours(day)}
 
 
-async def _rows(files: FileStore, held: Sequence[IndexFile]) -> list[Row]:
+async def _rows(files: FileStore, held: Sequence[IndexFile]) -> list[IndexRow]:
     """Return the rows of files, without those that another repair removed: it adds the rows again."""
 
-    async def those_of(file: IndexFile) -> list[Row]:
+    async def those_of(file: IndexFile) -> list[IndexRow]:
         try:
             return await read_all(files, file)
         except NoSuchObject:
@@ -141,23 +141,23 @@ async def _rows(files: FileStore, held: Sequence[IndexFile]) -> list[Row]:
     return rows.sorted_unique(row for some in found for row in some)
 
 
-async def _stored(store: WholeStore, day: date) -> AsyncIterator[Row]:
+async def _stored(store: WholeStore, day: date) -> AsyncIterator[IndexRow]:
     async for entry in store.entries(day_folder(day.isoformat())):
         if (key := parse_key(entry.key)) is not None:
-            yield Row.of(key, entry.size_bytes)
+            yield IndexRow.of(key, entry.size_bytes)
 
 
-def _known(row: Row, indexed: Row | None) -> Row:
+def _known(row: IndexRow, indexed: IndexRow | None) -> IndexRow:
     """Return a stored face's row, with the index's metadata where it has any."""
     if indexed is None or not indexed.known or indexed.key != row.key:
         return row
     return indexed._replace(bytes=row.bytes)
 
 
-async def _asked(store: WholeStore, found: Sequence[Row]) -> AsyncIterator[Row]:
+async def _asked(store: WholeStore, found: Sequence[IndexRow]) -> AsyncIterator[IndexRow]:
     """Yield rows, with metadata read from the objects where they were not known."""
 
-    async def ask(row: Row) -> Row:
+    async def ask(row: IndexRow) -> IndexRow:
         try:
             return row.with_metadata(await store.about(str(row.key)))
         except NoSuchObject:

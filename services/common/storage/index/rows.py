@@ -42,7 +42,7 @@ COLUMNS = (
 )
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
     """A stored face.
 
     Attributes:
@@ -107,7 +107,7 @@ class Row(NamedTuple):
         return Part(self.visit, self.shot, self.quality) if self.visit is not None else None
 
 
-def encode(rows: Iterable[Row]) -> bytes:
+def encode(rows: Iterable[IndexRow]) -> bytes:
     """Return rows as a file, sorted and each face once; see `sorted_unique`.
 
     The same rows give the same bytes.
@@ -115,9 +115,9 @@ def encode(rows: Iterable[Row]) -> bytes:
     return tables.write(COLUMNS, sorted_unique(rows), GROUP_ROWS, MAKER)
 
 
-def sorted_unique(rows: Iterable[Row]) -> list[Row]:
+def sorted_unique(rows: Iterable[IndexRow]) -> list[IndexRow]:
     """Return rows sorted by id, each face once; of two rows of a face the one that is `known`."""
-    by_id: dict[str, Row] = {}
+    by_id: dict[str, IndexRow] = {}
     for row in rows:
         if row.id not in by_id or row.known:
             by_id[row.id] = row
@@ -126,7 +126,7 @@ def sorted_unique(rows: Iterable[Row]) -> list[Row]:
 
 def decode(
     group: tables.RowGroup, data: bytes, offset: int = 0, *, at: Sequence[int] | None = None
-) -> list[Row]:
+) -> list[IndexRow]:
     """Return the rows of a group.
 
     Args:
@@ -141,7 +141,7 @@ def decode(
     columns: list[list[Any]] = [tables.read(column, group, data, offset) for column in COLUMNS]
     if at is not None:
         columns = [[column[place] for place in at] for column in columns]
-    return [_checked(Row(*values)) for values in zip(*columns, strict=True)]
+    return [_checked(IndexRow(*values)) for values in zip(*columns, strict=True)]
 
 
 def ids(group: tables.RowGroup, data: bytes, offset: int = 0) -> list[str]:
@@ -153,7 +153,7 @@ def ids(group: tables.RowGroup, data: bytes, offset: int = 0) -> list[str]:
     return tables.read(ID, group, data, offset)
 
 
-def _checked(row: Row) -> Row:
+def _checked(row: IndexRow) -> IndexRow:
     # It becomes a path and an address, so it must be a face's key.
     if row.content_type not in SUFFIXES or parse_key(str(row.key)) != row.key:
         raise BadParquet(f"a row that is no face: {row.id[:80]!r}")
@@ -222,7 +222,7 @@ def hour_in(day: date, path: str) -> Hour | None:
     return Hour(day, int(found[1])) if found else None
 
 
-def key_for(rows: Sequence[Row], body: bytes) -> str:
+def key_for(rows: Sequence[IndexRow], body: bytes) -> str:
     """Return the key of the file `body` with sorted rows of one hour."""
     hour = Hour.of(rows[0].id)
     first, last = (row.id[:_TIME_LENGTH] for row in (rows[0], rows[-1]))
@@ -236,9 +236,9 @@ def parse(key: str, size_bytes: int) -> IndexFile | None:
     return IndexFile(key, size_bytes, found[1], found[2], int(found[3])) if found else None
 
 
-def by_hour(rows: Iterable[Row]) -> dict[Hour, list[Row]]:
+def by_hour(rows: Iterable[IndexRow]) -> dict[Hour, list[IndexRow]]:
     """Return rows by the hours that their ids name."""
-    hours: dict[Hour, list[Row]] = {}
+    hours: dict[Hour, list[IndexRow]] = {}
     for row in rows:
         hours.setdefault(Hour.of(row.id), []).append(row)
     return hours
