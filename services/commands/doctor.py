@@ -113,7 +113,7 @@ async def _ffmpeg() -> Finding:
     if not found.passed_over:
         return Finding(is_fine=True, text=text)
     problem = "; ".join(found.passed_over)
-    return Finding(is_fine=False, is_needed=False, text=f"{text} is used, for {problem}")
+    return Finding(is_fine=False, is_needed=False, text=f"{text} is used, because {problem}")
 
 
 async def _detector() -> Finding:
@@ -192,7 +192,7 @@ async def _settings() -> Finding:
 async def _retention() -> Finding:
     named = os.environ.get("FACEFERRY_RETAIN_DAYS")
     if not named:
-        text = "FACEFERRY_RETAIN_DAYS is not set: faces stay until somebody deletes them"
+        text = "FACEFERRY_RETAIN_DAYS is not set: faces stay until they are deleted"
         return Finding(is_fine=False, is_needed=False, text=text)
     try:
         retention = parse_retention(named)

@@ -197,7 +197,7 @@ def _verifier(path: Path) -> Verify:
 
 def _ask(found: FoundFaces, selection: Selection) -> None:
     if not sys.stdin.isatty():
-        raise SetupError("--yes is wanted where nobody can be asked; --dry-run says what would go")
+        raise SetupError("--yes is needed without a terminal; --dry-run says what would go")
     _tell_found(found, selection)
     if input(f"Type {len(found.faces)} to erase them for good: ").strip() != str(len(found.faces)):
         raise SetupError("nothing was erased")

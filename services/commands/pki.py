@@ -76,9 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_IP",
         help="for _server: under which devices reach the broker besides",
     )
-    listing = actions.add_parser(
-        "list", help="show all certificates that were made, and what they are good for"
-    )
+    listing = actions.add_parser("list", help="show all certificates that were made, and their state")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
 
@@ -160,7 +158,7 @@ def _revoke(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> It
             "`renew` replaced were forgotten. They cannot be revoked, and end 825 days after they were made"
         )
     has_another = any(each.is_let_in(now) for each in register.of(issued, options.name))
-    yield _how_to_bar(options.name, has_another=has_another)
+    yield _how_to_revoke(options.name, has_another=has_another)
 
 
 def _renew(folder: PkiFolder, options: argparse.Namespace, now: datetime) -> Iterator[str]:
@@ -205,11 +203,11 @@ def _day(each: Issued) -> str:
     return f"{each.until:%Y-%m-%d}"
 
 
-def _how_to_bar(name: str, *, has_another: bool) -> str:
+def _how_to_revoke(name: str, *, has_another: bool) -> str:
     steps = "in compose/cloud: docker compose restart broker"
     if name in (certificates.STORE, certificates.GALLERY) and not has_another:
         steps = f"faceferry pki renew {name}, and {steps} {name[1:]}"
-    return f"it is let in, and stays connected, until the broker starts anew; now {steps}"
+    return f"the broker accepts it, and keeps its connection, until it is restarted; now {steps}"
 
 
 def _how_to_install(bundle: Path, name: str) -> str:

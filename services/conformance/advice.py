@@ -1,6 +1,10 @@
-"""Advice for each reason of a refusal; docs/protocol.md says more."""
+"""Advice for each reason of a refusal, and for malformed attributes; docs/protocol.md says more."""
+
+from collections.abc import Iterable
 
 from services.common.errors import Refused
+from services.common.storage.sidecar import numbers
+from services.common.wire.faces import Face
 
 _RIGHT = {
     "no_properties": "the attributes are MQTT 5 user properties; is it MQTT 5 that is spoken?",
@@ -25,3 +29,13 @@ def advice(refusal: Refused) -> str:
     """Return what is wrong with a message, and what would be right."""
     right = _RIGHT.get(refusal.reason)
     return f"{refusal}{f'; right: {right}' if right else ''}"
+
+
+def malformed_numbers(face: Face, names: Iterable[str]) -> list[str]:
+    """Return a note for each attribute of a face that should be numbers and is not."""
+    known = numbers(face.extensions)
+    return [
+        f"{name} {face.extensions[name][:40]!r} is not of the form that queries read"
+        for name in names
+        if name in face.extensions and name not in known
+    ]

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.common.errors import Refused
-from services.common.storage.sidecar import numbers
 from services.common.wire.faces import Face, check_image, decode_face
 from services.common.wire.frames import Done, Frame, decode_done, encode_frame
 from services.common.wire.message import Message
 from services.common.wire.receipts import encode_taken
 from services.common.wire.topics import Source
-from services.conformance.advice import advice
+from services.conformance.advice import advice, malformed_numbers
 from services.conformance.verdict import Verdict
 
 ANSWERS = "each frame is answered on done, with its correlation data"
@@ -32,6 +31,7 @@ HELD_S = 1.5
 QUIET_S = 6.0
 UNDER_WAY_S = 1.0
 REASON = "check_client"
+NUMBERS = ("box", "framesize", "landmarks", "score")
 
 
 @dataclass
@@ -208,12 +208,8 @@ class DetectorJudge:
             self.verdict.broken(WHOLE, f"{face.id} of {face.source} is of no frame that was sent")
             return []
         self.verdict.kept(WHOLE)
-        known = numbers(face.extensions)
-        for name in ("box", "framesize", "landmarks", "score"):
-            if name in face.extensions and name not in known:
-                self.verdict.note(
-                    f"{name} {face.extensions[name][:40]!r} is not of the form that queries read"
-                )
+        for note in malformed_numbers(face, NUMBERS):
+            self.verdict.note(note)
         if face.id in exchange.answered_s:
             return self._take_again(exchange, face.id, now_s)
         if face.id in exchange.faces:

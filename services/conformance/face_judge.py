@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 from services.common.errors import Refused
-from services.common.storage.sidecar import numbers
 from services.common.wire.faces import Face, check_image, claimed_id, decode_face
 from services.common.wire.message import Message
 from services.common.wire.receipts import Answer, encode_stored, encode_taken, sort_out
 from services.common.wire.topics import levels_of
-from services.conformance.advice import advice
+from services.conformance.advice import advice, malformed_numbers
 from services.conformance.verdict import Verdict
 
 WHOLE = "faces are as they should be"
@@ -27,6 +26,7 @@ UNDER_WAY_S = 1.0
 QUIET_S = 6.0
 """Seconds after the answer in which a face must not come again."""
 REASON = "check_client"
+NUMBERS = ("box", "crop", "framesize", "landmarks", "score", "sharpness", "shot", "quality")
 
 
 @dataclass(slots=True)
@@ -105,12 +105,8 @@ class FaceJudge:
             self.verdict.kept(QOS)
         else:
             self.verdict.broken(QOS, f"{face.id} came at QoS {message.qos}")
-        known = numbers(face.extensions)
-        for name in ("box", "crop", "framesize", "landmarks", "score", "sharpness", "shot", "quality"):
-            if name in face.extensions and name not in known:
-                self.verdict.note(
-                    f"{name} {face.extensions[name][:40]!r} is not of the form that queries read"
-                )
+        for note in malformed_numbers(face, NUMBERS):
+            self.verdict.note(note)
 
     def _take_first(self, face: Face, message: Message, now_s: float) -> list[Message]:
         seen = self._seen[face.id] = _Seen(message, now_s, is_refused=len(self._seen) == 1)

@@ -11,6 +11,7 @@ from services.common.storage.keys import FaceKey
 from services.common.storage.objects import FileStore, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.wire.topics import Source
+from services.gallery.reading import LAST
 from services.gallery.selection import PageSelection
 
 MOST_DEVICES = 128
@@ -112,10 +113,6 @@ class Calendar:
         """Return the nearest day after a day, or None; one in the future only after another in the future."""
         known = (*self.days, *self.ahead) if self.ahead and day >= self.ahead[0] else self.days
         return min((each for each in known if each > day), default=None)
-
-
-LAST = "~"
-"""Sorts after every character of a name."""
 
 
 class DayIndex:

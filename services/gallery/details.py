@@ -59,7 +59,7 @@ def describe(item: StoredObject, taken: datetime, retention: Retention) -> FaceD
 def _kept(taken: datetime, retention: Retention, known: Mapping[str, str]) -> str:
     until = retention.until(taken)
     if until is None:
-        return "until somebody deletes it"
+        return "until it is deleted"
     if not is_time_known(known):
         return f"for {retention} from when it came: its camera did not know the time"
     return f"until {until:%Y-%m-%d %H:%M} UTC, and a day longer at most"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from services.common.runtime.metrics import Drops
 from services.common.storage import sidecar
-from services.common.storage.keys import FaceKey, parse_key
+from services.common.storage.keys import FaceKey
 from services.common.storage.objects import NoSuchObject, StoredObject, StoreUnavailable
 from services.common.wire import envelope
 from services.common.wire.faces import SUFFIXES
@@ -18,6 +18,7 @@ from services.gallery.album import Album
 from services.gallery.archive import MOST_FACES, Archive
 from services.gallery.filtering import FilteredPage, filtered_page
 from services.gallery.metrics import DOWNLOAD_CUT, DOWNLOADED, REFUSED
+from services.gallery.pages import key_in
 from services.gallery.selection import PageSelection
 from services.gallery.site import Context
 from services.gallery.unsealing import Unsealer
@@ -71,8 +72,7 @@ class Downloads:
         return await self._send(request, "-".join(filter(None, parts)), self._batches(first))
 
     async def _visit(self, request: web.Request) -> web.StreamResponse:
-        key = parse_key(request.match_info["key"])
-        whole = await self._visits.whole(key) if key is not None else None
+        whole = await self._visits.whole(key_in(request))
         if whole is None:
             raise NoSuchObject(request.path)
         faces = [picture.key for picture in whole.group.pictures]

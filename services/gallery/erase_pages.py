@@ -5,11 +5,10 @@ from aiohttp import web
 from services.common.erasure.entries import BrokenLog
 from services.common.erasure.selection import Selection
 from services.common.runtime.metrics import Drops
-from services.common.storage.keys import FaceKey, parse_key
-from services.common.storage.objects import NoSuchObject
+from services.common.storage.keys import FaceKey
 from services.gallery.erasing import Erasing, selection_of
 from services.gallery.metrics import REFUSED
-from services.gallery.pages import Pages
+from services.gallery.pages import Pages, key_in
 from services.gallery.site import Context
 
 _drops = Drops(REFUSED, "gallery.request_refused")
@@ -39,7 +38,7 @@ class ErasePages:
         return await self._page(request)
 
     async def _page(self, request: web.Request, *, was_wrong: bool = False) -> web.Response:
-        key = _key(request)
+        key = key_in(request)
         selection = await self._chosen(request, key)
         return self._pages.html(
             "erase.html",
@@ -61,19 +60,9 @@ class ErasePages:
             _drops.count("wrong_erase_token", remote=request.remote)
             return await self._page(request, was_wrong=True)
         try:
-            order = await self._erasing.order(await self._chosen(request, _key(request)))
+            order = await self._erasing.order(await self._chosen(request, key_in(request)))
         except BrokenLog as error:
-            return self._say(409, "Nothing is erased", f"The log of erasures was changed: {error}.")
+            return self._pages.problem(409, "Nothing is erased", f"The log of erasures was changed: {error}.")
         self._context.forget(order)
         detail = f"Order {order.name}: it goes now, and is looked for again in a minute."
-        return self._say(202, "It is being erased", detail)
-
-    def _say(self, status: int, title: str, detail: str) -> web.Response:
-        return self._pages.html("problem.html", status, title=title, detail=detail)
-
-
-def _key(request: web.Request) -> FaceKey:
-    key = parse_key(request.match_info["key"])
-    if key is None:
-        raise NoSuchObject(request.path)
-    return key
+        return self._pages.problem(202, "It is being erased", detail)

@@ -10,7 +10,8 @@ from typing import Any, Final
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from services.common.storage.keys import FaceKey
+from services.common.storage.keys import FaceKey, parse_key
+from services.common.storage.objects import NoSuchObject
 from services.common.storage.visits import Group
 from services.common.wire import times
 from services.gallery.access import add_safety
@@ -84,6 +85,10 @@ class Pages:
         text = self.text(template, **values)
         return web.Response(text=text, status=status, content_type="text/html")
 
+    def problem(self, status: int, title: str, detail: str) -> web.Response:
+        """Return a page that says what went wrong, or what became of a request."""
+        return self.html("problem.html", status, title=title, detail=detail)
+
     def text(self, template: str, **values: Any) -> str:
         """Return a rendered template."""
         return self._templates.get_template(template).render(**values)
@@ -103,6 +108,18 @@ class Pages:
                 "WWW-Authenticate": 'Bearer realm="faceferry"',
             },
         )
+
+
+def key_in(request: web.Request) -> FaceKey:
+    """Return the key of the face in a request's address.
+
+    Raises:
+        NoSuchObject: it is not a face's key.
+    """
+    key = parse_key(request.match_info["key"])
+    if key is None:
+        raise NoSuchObject(request.path)
+    return key
 
 
 def face_address(key: FaceKey) -> str:

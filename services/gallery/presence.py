@@ -55,7 +55,7 @@ def device_reason(state: str, *, is_silent: bool) -> str:
         case "online":
             return ""
         case "offline" if is_silent:
-            return "It fell silent without a goodbye: its power, or its network. Its faces wait on it."
+            return "It fell silent without signing off: its power, or its network. Its faces wait on it."
         case "offline":
             return "Its connection ended: it was stopped, or its network went. Its faces wait on it."
     return "Nothing was heard of it since the gallery was started."

@@ -18,7 +18,7 @@ class ReadHealth(StoreHealth):
 
 QUARTERS = 96
 """Quarters of an hour in a day."""
-_LAST = "~"
+LAST = "~"
 """Sorts after every character of a name."""
 
 
@@ -41,7 +41,7 @@ async def latest(objects: ObjectStore, folder: str, *, before: str | None, count
 
 async def earliest(objects: ObjectStore, folder: str, *, after: str, count: int) -> list[FaceKey]:
     """Return the first `count` faces of a camera's day after an id or a time, oldest first."""
-    return await onward(objects, folder, f"{after}{_LAST}", count)
+    return await onward(objects, folder, f"{after}{LAST}", count)
 
 
 async def onward(objects: ObjectStore, folder: str, start: str, count: int) -> list[FaceKey]:
@@ -59,7 +59,7 @@ async def onward(objects: ObjectStore, folder: str, start: str, count: int) -> l
 
 async def between(objects: ObjectStore, folder: str, first: str, last: str) -> AsyncIterator[FaceKey]:
     """Yield a camera's faces from one id to another, both included, in any order."""
-    async for names in objects.names(folder, after=first, before=f"{last}{_LAST}"):
+    async for names in objects.names(folder, after=first, before=f"{last}{LAST}"):
         for name in names:
             if (key := parse_key(f"{folder}/{name}")) is not None:
                 yield key

@@ -22,7 +22,7 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
     gallery_port: int = Field(8000, ge=0, le=65535, description="its port; 0: any free one, said in the log")
     gallery_token: SecretStr | None = Field(
         None,
-        description=f"what one has to know to look, {MIN_TOKEN_LENGTH} characters or more; "
+        description=f"the token for looking at pages, {MIN_TOKEN_LENGTH} characters or more; "
         "required where the page listens beyond this machine",
     )
     gallery_seal_identity: SecretStr | None = Field(
@@ -38,8 +38,8 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
     live_token: SecretStr | None = Field(None, description="the token that they ask for")
     gallery_erase_token: SecretStr | None = Field(
         None,
-        description="what one has to know besides to erase faces from their pages; without it nobody can; it "
-        "wants FACEFERRY_ERASE_SIGNING_KEY",
+        description="a second token, for erasing faces from their pages; without it pages cannot erase; it "
+        "needs FACEFERRY_ERASE_SIGNING_KEY",
     )
     erase_signing_key: SecretStr | None = Field(
         None, description="the private key (PEM, erase.key) that the gallery orders erasures with"
@@ -53,7 +53,7 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
         86_400,
         ge=60,
         le=604_800,
-        description="seconds that whoever has an image's address from a feed can look at it, "
+        description="seconds for which a feed's address of an image is valid without a token, "
         "or up to twice as many",
     )
 
@@ -105,7 +105,7 @@ class GallerySettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectS
         if self.gallery_erase_token is not None and len(token) < MIN_TOKEN_LENGTH:
             raise ValueError(f"FACEFERRY_GALLERY_ERASE_TOKEN has less than {MIN_TOKEN_LENGTH} characters")
         if token and self.gallery_token is not None and token == self.gallery_token.get_secret_value():
-            raise ValueError("FACEFERRY_GALLERY_ERASE_TOKEN is the one that lets one look")
+            raise ValueError("FACEFERRY_GALLERY_ERASE_TOKEN is the same as FACEFERRY_GALLERY_TOKEN")
         try:
             _ = self.erasing
         except ValueError as error:

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 
 from services.common.erasure.entries import LogEntry
 from services.common.errors import Refused
-from services.common.storage.keys import FaceKey, parse_key
+from services.common.storage.keys import FaceKey
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable
 from services.common.storage.visit_lookup import VisitLookup
 from services.common.storage.visits import Group, Part, Picture
@@ -30,7 +30,7 @@ from services.gallery.feeds import Feeds
 from services.gallery.filtering import filtered_page
 from services.gallery.metrics import ANSWER_SECONDS
 from services.gallery.overview import survey_devices
-from services.gallery.pages import ASSETS, Assets, Pages, clock, day_address
+from services.gallery.pages import ASSETS, Assets, Pages, clock, day_address, key_in
 from services.gallery.presence import Presence, StatusChange
 from services.gallery.reading import ReadHealth
 from services.gallery.selection import QUALITIES, SIZES, PageSelection
@@ -146,15 +146,14 @@ class GallerySite:
             response = await handler(request)
         except StoreUnavailable as error:
             self._context.health.failed(error)
-            return self._problem(503, "The store cannot be read just now", f"It says: {error.reason}.")
+            return self._pages.problem(503, "The store cannot be read just now", f"It says: {error.reason}.")
         except (NoSuchObject, web.HTTPNotFound):
-            return self._problem(404, "There is nothing here", "No face is stored under this address.")
+            return self._pages.problem(404, "There is nothing here", "No face is stored under this address.")
         except Refused:
-            return self._problem(400, "This address makes no sense", "Start again from the newest faces.")
+            return self._pages.problem(
+                400, "This address makes no sense", "Start again from the newest faces."
+            )
         return response
-
-    def _problem(self, status: int, title: str, detail: str) -> web.Response:
-        return self._pages.html("problem.html", status, title=title, detail=detail)
 
     async def _faces(self, request: web.Request) -> web.Response:
         selection = PageSelection.read(request.query)
@@ -202,7 +201,7 @@ class GallerySite:
         return self._pages.html("devices.html", survey=survey, live=live, most_cameras=MOST_CAMERAS)
 
     async def _face(self, request: web.Request) -> web.Response:
-        key = _key(request)
+        key = key_in(request)
         item = await self._context.objects.get(str(key))
         newer, older = await self._album.adjacent(key)
         self._context.health.worked()
@@ -219,7 +218,7 @@ class GallerySite:
         )
 
     async def _visit(self, request: web.Request) -> web.Response:
-        key = _key(request)
+        key = key_in(request)
         whole = await self._visits.whole(key)
         self._context.health.worked()
         if whole is None:
@@ -229,7 +228,7 @@ class GallerySite:
         return self._pages.html("visit.html", whole=whole, group=whole.group, adjacent=adjacent, back=back)
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
-        key = _key(request)
+        key = key_in(request)
         item = await self._context.objects.get(str(key))
         self._context.lookup.note(key, item.metadata)  # saves the next page a request
         # Not cached (see `access`): a browser would show it to the next user.
@@ -246,7 +245,7 @@ class GallerySite:
 
     async def _object(self, request: web.Request) -> web.StreamResponse:
         """Redirect to the object itself; the link is made on request, so that it has not expired."""
-        key = _key(request)
+        key = key_in(request)
         link = await self._context.objects.link(str(key), self._settings.gallery_link_s)
         raise web.HTTPSeeOther(link or f"/image/{key}")
 
@@ -338,10 +337,3 @@ def _hours(
 def _hour_end(day: date, hour: int) -> str | None:
     """Return the cursor that an hour ends at; the day's last hour ends with the day."""
     return times.compact(times.midnight(day) + timedelta(hours=hour + 1)) if hour < 23 else None
-
-
-def _key(request: web.Request) -> FaceKey:
-    key = parse_key(request.match_info["key"])
-    if key is None:
-        raise NoSuchObject(request.path)
-    return key

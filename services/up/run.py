@@ -194,7 +194,7 @@ def _known(environment: dict[str, str], console: Console) -> dict[str, str]:
     for line in unknown.values():
         console.line("up", f"warning: {line}")
     if unused := not_used(environment):
-        console.line("up", f"warning: not used here, for this run has its own: {', '.join(unused)}")
+        console.line("up", f"warning: not used here, because this run has its own: {', '.join(unused)}")
     return {name: value for name, value in environment.items() if name not in unknown}
 
 

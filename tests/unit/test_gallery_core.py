@@ -178,7 +178,7 @@ def test_a_portrait_says_what_is_known_in_words() -> None:
 def test_a_portrait_says_until_when_it_is_kept() -> None:
     face = StoredObject("k", jpeg(), "image/jpeg", {})
     assert describe(face, NOON, Retention(30)).kept == "until 2026-04-13 12:00 UTC, and a day longer at most"
-    assert describe(face, NOON, KEEP).kept == "until somebody deletes it"
+    assert describe(face, NOON, KEEP).kept == "until it is deleted"
     unknown = StoredObject("k", jpeg(), "image/jpeg", {"clock": "unsynchronised"})
     assert describe(unknown, NOON, Retention(1)).kept.startswith("for 1 day from when it came")
 

@@ -12,8 +12,8 @@ class ErasureSettings(Settings):
 
     erase_key: Annotated[str | None, MayBeInFile()] = Field(
         None,
-        description="the public key (PEM, erase.pub of `faceferry pki erasure`) of whoever may order "
-        "faces to be erased; default: nobody may",
+        description="the public key (PEM, erase.pub of `faceferry pki erasure`) that verifies orders to "
+        "erase faces; default: no orders are accepted",
     )
 
     def erase_verifier(self) -> Verify | None:

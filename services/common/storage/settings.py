@@ -16,7 +16,7 @@ def _file_mode(text: str) -> str:
     if not re.fullmatch("0?[0-7]{3}", text, re.ASCII):
         raise ValueError("a mode of files is wanted, three octal digits such as 0600 or 0640")
     if int(text, 8) & ~0o666 or int(text, 8) & 0o600 != 0o600:
-        raise ValueError("whoever writes them must be able to read and write them, and nobody to run them")
+        raise ValueError("the owner must be able to read and write them, and no user to run them")
     return text
 
 
@@ -29,7 +29,7 @@ class ObjectStoreSettings(Settings):
     store_file_mode: Annotated[str, AfterValidator(_file_mode)] = Field(
         "0600",
         description="mode of the files in a folder, octal; who may read them may search its folders; 0640: "
-        "the group may read, 0644: everybody on this machine",
+        "the group may read, 0644: all users of this machine",
     )
     s3_endpoint_url: Annotated[str, AfterValidator(check_endpoint)] | None = Field(
         None,
