@@ -78,18 +78,12 @@ def camera_list_of(sources: Iterable[Source]) -> CameraList:
 
 def merged(*camera_lists: CameraList) -> CameraList:
     """Return several lists as one, within the bounds."""
-    together = camera_list_of({source for camera_list in camera_lists for source in camera_list.sources})
+    together = camera_list_of({source for each in camera_lists for source in each.sources})
+    cut_devices = {device for each in (together, *camera_lists) for device in each.cut_devices}
     return CameraList(
         together.sources,
-        tuple(
-            sorted(
-                {
-                    *together.cut_devices,
-                    *(device for camera_list in camera_lists for device in camera_list.cut_devices),
-                }
-            )
-        ),
-        together.has_more or any(camera_list.has_more for camera_list in camera_lists),
+        tuple(sorted(cut_devices)),
+        any(each.has_more for each in (together, *camera_lists)),
     )
 
 

@@ -65,7 +65,7 @@ class LiveClient:
         """Return a camera's current picture, a JPEG of at most `MOST_PICTURE_BYTES`.
 
         Raises:
-            NotReached: capture gave none.
+            LiveUnavailable: capture gave none.
         """
         body = await self._fetch(source, "jpg", MOST_PICTURE_BYTES)
         if not body.startswith(_JPEG):
@@ -76,7 +76,7 @@ class LiveClient:
         """Return the outlines of faces in the current picture, or None without faces.
 
         Raises:
-            NotReached: capture gave none.
+            LiveUnavailable: capture gave none.
         """
         body = await self._fetch(source, "json", MOST_OUTLINES_BYTES)
         try:

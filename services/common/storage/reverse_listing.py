@@ -39,7 +39,7 @@ class _Span:
 
     Attributes:
         busy_until: a time before `start` that many names are known to lie before; None if none is known.
-        pace: in how long as many as a look holds were taken just before `busy_until`.
+        pace: the time just before `busy_until` in which one full answer of names was taken.
     """
 
     start: datetime

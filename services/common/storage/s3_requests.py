@@ -168,7 +168,7 @@ class Requests:
         """Write an object without obstore; return the whole answer, or None without one.
 
         Raises:
-            Cut: only a part of one came.
+            IncompleteAnswer: only a part of one came.
         """
         keys = await self._current()
         client = self._clients.get(keys, has_checksum=way.has_checksum)

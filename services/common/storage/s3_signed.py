@@ -53,7 +53,7 @@ async def send_write(write: Write, keys: AccessKeys, timeout_s: float) -> HttpAn
     """Send a write and return the answer, or None without one.
 
     Raises:
-        Cut: the answer ended before its headers did, or was no HTTP.
+        IncompleteAnswer: the answer ended before its headers did, or was no HTTP.
     """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
