@@ -83,9 +83,8 @@ async def _up(request: RunRequest, console: Console, mark: str) -> int:
     check_settings(chosen, has_gallery=not request.is_once)
     for camera in cameras:
         await check_source(parse_camera(camera))
-    await asyncio.to_thread(
-        sweep.end, mark
-    )  # a program of the check may have left a process that holds the camera
+    # A program of the check may have left a process that holds the camera.
+    await asyncio.to_thread(sweep.end, mark)
     await check_store(url, called)
     # Two runs must not use one spool and one journal.
     with lock.alone(folder, f"another `faceferry up` is already filling {url}"):
