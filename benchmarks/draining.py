@@ -14,7 +14,7 @@ from services.common.mqtt import Broker, Link, LinkDown
 from services.common.runtime.queues import Batch
 from services.common.wire.faces import Face, encode_face
 from services.common.wire.receipts import MAX_IDS, encode_stored
-from services.forward.spool.spool import Spool
+from services.forward.spool.disk import Spool
 from tests.custody import damage
 from tests.custody.damage import Row
 from tests.custody.faces import DEVICE, known_face

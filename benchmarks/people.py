@@ -22,7 +22,7 @@ from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.detectors import Detector, open_detector
 from services.detect.settings import DetectSettings
-from services.forward.visits.visits import Rules, Visits
+from services.forward.visits.camera_visits import Rules, Visits
 from tests.rigs.people.cast import gather, look, room
 from tests.rigs.people.judge import Verdict, Watched, judge, whose
 from tests.rigs.people.script import Scene, scenes

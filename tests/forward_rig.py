@@ -12,10 +12,9 @@ from services.common.erasure.reports import Report
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import Answers, BacklogPart, BacklogRead
+from services.forward.spool.disk import Spool
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import Answers
-from services.forward.spool.spool import Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.conftest import skip
 

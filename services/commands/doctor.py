@@ -214,8 +214,8 @@ async def _retention() -> Finding:
 
 async def _spool() -> Finding:
     from services.commands.spool import default_folder  # noqa: PLC0415
+    from services.forward.spool.disk import DATABASE  # noqa: PLC0415
     from services.forward.spool.holdings import look  # noqa: PLC0415
-    from services.forward.spool.spool import DATABASE  # noqa: PLC0415
 
     folder = default_folder()
     if not (folder / DATABASE).exists():

@@ -12,8 +12,8 @@ from services.common.wire.faces import Face
 from services.common.wire.message import Message
 from services.common.wire.topics import device_topic
 from services.forward.metrics import ERASURES
-from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import Erase
+from services.forward.spool.commands import Erase
+from services.forward.spool.erasure_log import OrderBook
 
 log = structlog.get_logger()
 

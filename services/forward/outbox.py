@@ -3,11 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from services.forward.hush import Hush
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.congestion import Hush, Window
+from services.forward.pending import Flight, Flights, Queue
+from services.forward.spool.commands import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
-from services.forward.waiting import Flight, Flights, Queue
-from services.forward.window import Window
 
 MOST_RESEND_S = 10.0
 UNHEARD_S = 0.5

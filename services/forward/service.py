@@ -14,16 +14,16 @@ from services.common.runtime.queues import Backoff
 from services.forward import metrics
 from services.forward.delivered import Delivered
 from services.forward.erasures import Erasures
-from services.forward.sending import Sender
+from services.forward.receiver import Taker
+from services.forward.sender import Sender
 from services.forward.settings import ForwardSettings
+from services.forward.spool.commands import Answers, Expire, PutBack, Request
 from services.forward.spool.database import SpoolFull, SpoolUnwritable
+from services.forward.spool.disk import Spool
+from services.forward.spool.erasure_log import OrderBook
 from services.forward.spool.folder import prepare
-from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import Answers, Expire, PutBack
-from services.forward.spool.rows import OTHER_DEVICE, Request
-from services.forward.spool.spool import Spool
+from services.forward.spool.rows import OTHER_DEVICE
 from services.forward.spool.writer import SpoolWriter
-from services.forward.taking import Taker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.common.journal import Entry
 from services.forward.spool.database import connect_to_read
-from services.forward.spool.spool import DATABASE
+from services.forward.spool.disk import DATABASE
 from services.up.blocked import ask
 
 POLL_S = 0.1

@@ -14,13 +14,12 @@ import pytest
 from services.common.errors import SetupError
 from services.common.runtime.files import sync_folder
 from services.forward.spool import replacement
+from services.forward.spool.commands import Changes, Delete, Request
 from services.forward.spool.database import SpoolDamaged
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes, Delete
 from services.forward.spool.replacement import COMPLETE, MAKING, damaged_files
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import ALL_FIRSTS, DEVICE, EVERYTHING, PAGE, RESERVE_BYTES, face, writing, zero_page
 from tests.support import eventually
 

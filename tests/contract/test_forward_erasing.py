@@ -19,12 +19,12 @@ from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.forward.erasures import Erasures
 from services.forward.spool import tables
+from services.forward.spool.commands import Changes, Erase
+from services.forward.spool.disk import DATABASE, Spool
+from services.forward.spool.erasure_log import ORDERS, OrderBook
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orderbook import ORDERS, OrderBook
-from services.forward.spool.orders import Changes, Erase
 from services.forward.spool.rows import UNANSWERED
-from services.forward.spool.spool import DATABASE, Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import DEVICE, RESERVE_BYTES, Answered, running
 from tests.remains import picture, remains

@@ -11,14 +11,12 @@ import pytest
 
 from services.common.wire.sights import Why
 from services.forward.spool import database, rows
-from services.forward.spool.backlog import BacklogPart
+from services.forward.spool.commands import BacklogPart, Changes, Request
 from services.forward.spool.database import INDEX_OF_FIRSTS, SpoolDamaged
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes
 from services.forward.spool.replacement import damaged_files
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import (
     ALL_FIRSTS,
     DEVICE,

@@ -9,10 +9,10 @@ import pytest
 
 from services.forward import service
 from services.forward.settings import ForwardSettings
+from services.forward.spool.commands import Changes, Delete, Quarantine, SetAside
 from services.forward.spool.database import SpoolFull
+from services.forward.spool.disk import Spool
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import Changes, Delete, Quarantine, SetAside
-from services.forward.spool.spool import Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import (
     DEVICE,

@@ -9,13 +9,11 @@ import pytest
 
 from services.common.errors import SetupError
 from services.forward.spool import database
-from services.forward.spool.backlog import BacklogPart, BacklogRead, Unsendable
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, Place, Request, Unsendable
 from services.forward.spool.database import connect_to_read
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import SpoolTaken, prepare
-from services.forward.spool.orders import Changes
-from services.forward.spool.rows import Place, Request
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face
 
 

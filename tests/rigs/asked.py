@@ -8,8 +8,8 @@ from pathlib import Path
 
 from services.common.mqtt import Broker, Link
 from services.common.wire.sights import Seen, Why, decode_seen
+from services.forward.visits.camera_visits import Rules, Visits
 from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
 from tests.rigs.pipeline import running
 
 

@@ -28,8 +28,8 @@ from services.common.wire.topics import Source
 from services.detect.detectors import open_detector
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
+from services.forward.visits.camera_visits import Rules, Visits
 from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
 from tests.conftest import skip
 from tests.detect_clips import clip_jpegs, frame
 from tests.rigs.asked import watch

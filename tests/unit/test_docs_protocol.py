@@ -16,7 +16,7 @@ SAID_BY = [
     "services/detect/mailbox.py",
     "services/detect/pictures.py",
     "services/detect/service.py",
-    "services/forward/taking.py",
+    "services/forward/receiver.py",
     "services/store/admission.py",
 ]
 NEVER_TOLD = {"repeated", "mailbox_full", "bad_boxes"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.wire.message import Message
-from services.forward.hush import FEW, FIRST_PATIENCE_S
+from services.forward.congestion import FEW, FIRST_PATIENCE_S, Window
 from services.forward.outbox import (
     FRESH_MAX_BYTES,
     MOST_KNOCK_S,
@@ -16,9 +16,8 @@ from services.forward.outbox import (
     Outbox,
     Sending,
 )
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead
 from services.forward.spool.face import LATER, SpooledFace
-from services.forward.window import Window
 
 
 def face(sequence: int, size_bytes: int = 1_000, topic: str = "t", *, is_later: bool = False) -> SpooledFace:

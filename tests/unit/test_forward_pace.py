@@ -1,4 +1,4 @@
-from services.forward.window import EASE_EVERY_S, FIRST_GAP_S, MOST_GAP_S, Pace
+from services.forward.congestion import EASE_EVERY_S, FIRST_GAP_S, MOST_GAP_S, Pace
 
 
 def test_nobody_waits_before_a_complaint() -> None:

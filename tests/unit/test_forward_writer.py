@@ -7,11 +7,10 @@ import pytest
 
 from services.common.wire.message import Message
 from services.forward.spool import rows
+from services.forward.spool.commands import Delete, PutBack, Quarantine, Request, SetAside
+from services.forward.spool.disk import DATABASE
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Delete, PutBack, Quarantine, SetAside
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE
 from tests.forward_rig import EVERYTHING, face, writing
 from tests.support import eventually
 

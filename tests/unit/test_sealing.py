@@ -19,7 +19,7 @@ from services.common.wire import envelope, faces
 from services.common.wire.topics import Source
 from services.detect.sealing import finished
 from services.detect.settings import DetectSettings
-from services.forward.taking import admit as forward_admit
+from services.forward.receiver import admit as forward_admit
 from services.store.admission import admit as store_admit
 from tests.storing import PORCH, TIME, jpeg, with_attribute
 

@@ -7,8 +7,7 @@ import pytest
 
 from services.commands.status import duration, screen
 from services.commands.status_facts import Answer, Samples, Status, put_together
-from services.forward.lasts import MOST_CAMERAS, LastFaces
-from services.forward.metrics import LAST_FACE_AT
+from services.forward.metrics import LAST_FACE_AT, MOST_CAMERAS, LastFaces
 
 NOW_S = 1_800_000_000.0
 INFO = 'faceferry_device_info{device="porch"} 1\n'

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from services.common.wire.sights import Sight, Wanted, Why
 from services.common.wire.visits import Stage
+from services.forward.visits.camera_visits import MAX_OPEN, Rules, Visits, thrifty
 from services.forward.visits.matching import Likeness, difference
-from services.forward.visits.order import MOST_WAITING, PATIENCE_S, Order
 from services.forward.visits.quality import frontality, quality
-from services.forward.visits.visits import MAX_OPEN, Rules, Visits, thrifty
+from services.forward.visits.reordering import MOST_WAITING, PATIENCE_S, Order
 from tests.visits_rig import ANN, BOB, HEIGHT, WIDTH, seen, sight
 
 RULES = Rules()

@@ -16,11 +16,11 @@ from pathlib import Path
 from services.common.errors import SetupError
 from services.common.wire.topics import is_name
 from services.forward.spool import rows
+from services.forward.spool.commands import Request
 from services.forward.spool.database import connect_to_read, connect_to_write
+from services.forward.spool.disk import DATABASE
 from services.forward.spool.expiry import RIGHT_SINCE_S, waited_s
 from services.forward.spool.replacement import damaged_files
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE
 
 LISTED = 20
 REQUEUE = "requeue"

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from services.common.wire.topics import is_of_device
-from services.forward.spool import salvage
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool import sqlite_pages
+from services.forward.spool.commands import BacklogPart, BacklogRead
 from services.forward.spool.database import taken_bytes
 from services.forward.spool.face import SpooledFace, from_row
 from services.forward.spool.rows import AS_BYTES, NO_PLACE, WAITING
@@ -147,7 +147,7 @@ class Rescue:
             if face is None or face.id in seen:
                 continue
             seen.add(face.id)
-            self._sizes[face.id] = -(-face.size_bytes // salvage.PAGE_BYTES) * salvage.PAGE_BYTES
+            self._sizes[face.id] = -(-face.size_bytes // sqlite_pages.PAGE_BYTES) * sqlite_pages.PAGE_BYTES
             if is_of_device(face.message.topic, self._device):
                 yield face
 
@@ -186,7 +186,7 @@ class _Reading:
 
 def _salvaged(path: Path) -> Iterator[Row]:
     """Yield what the pages hold, which table it is of told by its shape; what was let go may be among it."""
-    for place, values in salvage.records(path):
+    for place, values in sqlite_pages.records(path):
         match values:
             case [None, face_id, _, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]

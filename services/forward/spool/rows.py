@@ -6,11 +6,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from services.common.wire.faces import decode_face, encode_face, mint
 from services.common.wire.topics import NAME_PATTERN, ROOT, Source, is_of_device
-from services.forward.spool.backlog import BacklogRead
+from services.forward.spool.commands import BacklogRead, Place, Request
 from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
 from services.forward.spool.face import SpooledFace, from_row, to_row
 
@@ -34,32 +34,6 @@ _AS_BYTES_BUT_PAYLOAD = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMN
 AS_BYTES = f"{_AS_BYTES_BUT_PAYLOAD}, CAST(payload AS BLOB)"
 WAITING = "faces"
 _TABLES_APART = ("set_aside", "quarantine")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Which of the faces that are apart are to go back among those that wait; nothing said means any.
-
-    Attributes:
-        reason: only those that are apart for it.
-        id: only this face.
-        of: only this device's.
-        device: make them faces of this device, with new ids, for an id names its device.
-        most_bytes: only those whose image is no larger.
-    """
-
-    reason: str | None = None
-    id: str | None = None
-    of: str | None = None
-    device: str | None = None
-    most_bytes: int | None = None
-
-
-class Place(NamedTuple):
-    """Where a face is that is apart, or waits and cannot go: its table and its row."""
-
-    table: str
-    rowid: int
 
 
 def insert(connection: sqlite3.Connection, faces: Sequence[SpooledFace], now_s: float) -> int:

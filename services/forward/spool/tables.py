@@ -11,12 +11,10 @@ from pathlib import Path
 
 from services.common.erasure.selection import Selection
 from services.forward.spool import database, expiry, replacement, rows
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, Place, Request
 from services.forward.spool.database import SpoolDamaged, translated
 from services.forward.spool.expiry import Expired
 from services.forward.spool.opening import Opened
-from services.forward.spool.orders import Changes
-from services.forward.spool.rows import Place, Request
 
 MOST_WRITTEN_ANEW_BYTES = 32 * 1024 * 1024
 _VACUUM_PAGES = 2_048

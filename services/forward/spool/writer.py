@@ -10,12 +10,9 @@ from dataclasses import fields
 import structlog
 
 from services.forward.metrics import DROPPED
-from services.forward.spool.backlog import BacklogRead
-from services.forward.spool.database import SpoolFull, SpoolUnwritable
-from services.forward.spool.face import SpooledFace
-from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import (
+from services.forward.spool.commands import (
     Answers,
+    BacklogRead,
     Batch,
     Changes,
     Delete,
@@ -26,9 +23,12 @@ from services.forward.spool.orders import (
     Quarantine,
     SetAside,
 )
-from services.forward.spool.spool import Spool
+from services.forward.spool.database import SpoolFull, SpoolUnwritable
+from services.forward.spool.disk import Spool
+from services.forward.spool.erasure_log import OrderBook
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.maintenance import Upkeep
 from services.forward.spool.tables import SpoolState
-from services.forward.spool.upkeep import Upkeep
 
 MAX_BATCH = 256
 MAX_BATCH_BYTES = 2 * 1024 * 1024

@@ -9,8 +9,8 @@ from services.common.wire.sights import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.pacing import Attention, Glimpse, next_look_s
+from services.forward.visits.camera_visits import Rules, Visits
 from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
 
 ANSWER_S = 0.04
 """From a frame to its answer."""

@@ -10,8 +10,8 @@ from services.common.wire.frames import Frame
 from services.common.wire.sights import seen_in
 from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look
+from services.forward.visits.camera_visits import Rules, Visits
 from services.forward.visits.matching import Box, intersection_over_union
-from services.forward.visits.visits import Rules, Visits
 from tests.rigs.recall.camera import Camera
 from tests.rigs.recall.trials import FRAMES_PER_S, Trial
 

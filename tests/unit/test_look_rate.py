@@ -3,8 +3,8 @@
 import pytest
 
 from services.common.wire.sights import MOST_HASTE, Sight
-from services.forward.visits.haste import LEAVING, RESTING
-from services.forward.visits.visits import Rules, Visits
+from services.forward.visits.camera_visits import Rules, Visits
+from services.forward.visits.look_rate import LEAVING, RESTING
 from tests.visits_rig import WIDTH, seen, sight
 
 

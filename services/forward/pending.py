@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
+from services.forward.congestion import Departure
 from services.forward.spool.face import SpooledFace
-from services.forward.window import Departure
 
 
 class Queue:

@@ -15,9 +15,9 @@ from services.common.wire.sights import Answer, Seen, decode_seen, encode_wanted
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage, encode_news, latest
 from services.forward import metrics
-from services.forward.home.home import Home
-from services.forward.visits.order import Order
-from services.forward.visits.visits import Rules, Visits, thrifty
+from services.forward.home_assistant.entities import Home
+from services.forward.visits.camera_visits import Rules, Visits, thrifty
+from services.forward.visits.reordering import Order
 
 MOST_CAMERAS = 256
 """Whose visits are known; of more the one that was seen longest ago is forgotten, and begins anew."""

@@ -12,8 +12,8 @@ from services.common.wire.message import Message
 from services.common.wire.topics import Source, device_topic, parse_camera_topic
 from services.common.wire.visits import News, Stage
 from services.forward import metrics
-from services.forward.home import discovery
-from services.forward.home.days import Day, device_message, read_day
+from services.forward.home_assistant import discovery
+from services.forward.home_assistant.days import Day, device_message, read_day
 
 MOST_CAMERAS = 256
 """Beyond it no new one is announced: names come from the device's broker."""

@@ -15,13 +15,12 @@ from services.common.erasure.selection import ERASED
 from services.common.retention import EXPIRED
 from services.common.runtime.metrics import Drops
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
-from services.forward.spool.backlog import BacklogRead
+from services.forward.spool.commands import Answers, BacklogRead, Erase, Errands, Expire, Order, PutBack
 from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable
+from services.forward.spool.disk import Spool
+from services.forward.spool.erasure_log import OrderBook
 from services.forward.spool.expiry import Expired
 from services.forward.spool.folder import DISK_FULL
-from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import Answers, Erase, Errands, Expire, Order, PutBack
-from services.forward.spool.spool import Spool
 from services.forward.spool.tables import SpoolState
 
 TIDY_EVERY_S = 5.0

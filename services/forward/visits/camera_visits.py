@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from services.common.wire import times
 from services.common.wire.sights import Seen, Sight, View, Wanted, Why
 from services.common.wire.visits import News, Stage
-from services.forward.visits.haste import haste
+from services.forward.visits.look_rate import haste
 from services.forward.visits.matching import Box, Course, Glance, Likeness, difference, match
 from services.forward.visits.quality import quality
 

@@ -11,8 +11,8 @@ from services.common.wire import faces
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage
-from services.forward.home.days import Day, read_day
-from services.forward.home.home import COMES_BACK_S, DEVICE_EVERY_S, MOST_CAMERAS, Home
+from services.forward.home_assistant.days import Day, read_day
+from services.forward.home_assistant.entities import COMES_BACK_S, DEVICE_EVERY_S, MOST_CAMERAS, Home
 
 FRONT = Source("porch", "front")
 MONDAY = date(2026, 11, 30)

@@ -10,14 +10,12 @@ from pathlib import Path
 import structlog
 
 from services.forward.spool import database, opening, replacement
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, Place, Request
 from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
 from services.forward.spool.expiry import Ages, Expired
 from services.forward.spool.folder import DISK_FULL, Folder, Reserve
 from services.forward.spool.opening import Opened, nowhere
-from services.forward.spool.orders import Changes
 from services.forward.spool.rescue import Rescue
-from services.forward.spool.rows import Place, Request
 from services.forward.spool.tables import SpoolState, Tables
 
 DATABASE = "spool.db"

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from services.common.runtime.metrics import Drops
 from services.forward import metrics
-from services.forward.spool.backlog import Unsendable
+from services.forward.spool.commands import PutBack, Request, SetAside, Unsendable
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import PutBack, SetAside
-from services.forward.spool.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE, Request
+from services.forward.spool.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE
 from services.forward.spool.writer import SpoolWriter
 
 TRY_AGAIN_EVERY_S = 300.0

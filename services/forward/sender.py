@@ -21,20 +21,19 @@ from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.wire.status import Sayings
 from services.common.wire.topics import device_topic
 from services.forward import metrics
-from services.forward.apart import TRY_AGAIN_EVERY_S, Apart
+from services.forward.congestion import Pace, TokenBucket, Window
 from services.forward.delivered import Delivered
 from services.forward.erasures import Erasures
 from services.forward.journeys import Journeys
 from services.forward.outbox import Outbox, Sending
 from services.forward.relay import Relay
 from services.forward.settings import ForwardSettings
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead, Delete, Quarantine
 from services.forward.spool.expiry import is_expired
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import Delete, Quarantine
 from services.forward.spool.rows import TOO_LARGE, UNANSWERED
 from services.forward.spool.writer import SpoolWriter
-from services.forward.window import Pace, TokenBucket, Window
+from services.forward.undeliverable import TRY_AGAIN_EVERY_S, Apart
 
 DELETE_DELAY_S = 0.2
 FINISH_POLL_S = 0.02

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from services.forward.congestion import QUEUE_S, Departure, Window
 from services.forward.outbox import LEAST_FACES
-from services.forward.window import QUEUE_S, Departure, Window
 
 FACE_BYTES = 20_000
 

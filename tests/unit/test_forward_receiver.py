@@ -7,7 +7,7 @@ from services.common.wire import faces
 from services.common.wire.bare_topics import parse
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
-from services.forward.taking import admit
+from services.forward.receiver import admit
 from services.store.admission import admit as store_admit
 from tests.bombs import progressive, real_progressive
 from tests.storing import PORCH, TIME, face, jpeg, message_of, png

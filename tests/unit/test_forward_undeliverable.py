@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.forward.apart import PROBE_EVERY_S, SURE_AFTER, Apart
-from services.forward.spool.backlog import Unsendable
+from services.forward.spool.commands import PutBack, Request, SetAside, Unsendable
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import PutBack, SetAside
-from services.forward.spool.rows import Request
+from services.forward.undeliverable import PROBE_EVERY_S, SURE_AFTER, Apart
 from tests.forward_rig import face
 
 

@@ -23,17 +23,17 @@ from services.common.wire.receipts import MAX_IDS, Answer, encode_taken, sort_ou
 from services.common.wire.refusals import refuse_seen
 from services.common.wire.topics import ROOT, Source, is_own, levels_of, parse_camera_topic
 from services.forward import metrics
-from services.forward.choosing import Chooser
+from services.forward.chooser import Chooser
 from services.forward.delivered import Delivered
-from services.forward.home.home import Home
-from services.forward.lasts import LastFaces
+from services.forward.home_assistant.entities import Home
+from services.forward.metrics import LastFaces
+from services.forward.notifier import make_teller
 from services.forward.relay import Latest
 from services.forward.settings import ForwardSettings
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import DISK_FULL
 from services.forward.spool.writer import SpoolWriter
-from services.forward.telling import make_teller
-from services.forward.visits.visits import Rules
+from services.forward.visits.camera_visits import Rules
 
 if TYPE_CHECKING:
     from services.common.runtime.spans import Span

@@ -1,19 +1,95 @@
 """What the spool's writer is told to do, and answers; and moves that can wait."""
 
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from services.common.erasure.entries import Entry
 from services.common.erasure.reports import Report
-from services.forward.spool.backlog import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.rows import Place, Request
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """Faces of which it is known that the broker takes none, so that they need not be read.
+
+    Attributes:
+        most_bytes: an image that is larger fits into no packet.
+        topics: the broker refuses them, each with its reason.
+    """
+
+    most_bytes: int
+    topics: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogRead:
+    """A part of the spool to read: faces after one sequence up to and with another.
+
+    Attributes:
+        epoch: the connection that asks; the answer to an earlier one is ignored.
+        after: where the last read ended.
+        until: the newest face that belongs to the backlog.
+        most_bytes: enough for one read.
+        only_firsts: leave out what is nobody's first picture, where the spool can do so without a look at
+            each of those.
+        unsendable: faces to leave out of it.
+    """
+
+    epoch: int
+    after: int
+    until: int
+    most_bytes: int
+    only_firsts: bool = False
+    unsendable: Unsendable = Unsendable(sys.maxsize, MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogPart:
+    """What was read of a spool.
+
+    Attributes:
+        faces: in order.
+        until: the place up to which it was looked at.
+        bad: places of rows that hold no face to be sent, with the reason.
+    """
+
+    faces: list[SpooledFace]
+    until: int
+    bad: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which of the faces that are apart are to go back among those that wait; nothing said means any.
+
+    Attributes:
+        reason: only those that are apart for it.
+        id: only this face.
+        of: only this device's.
+        device: make them faces of this device, with new ids, for an id names its device.
+        most_bytes: only those whose image is no larger.
+    """
+
+    reason: str | None = None
+    id: str | None = None
+    of: str | None = None
+    device: str | None = None
+    most_bytes: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a face is that is apart, or waits and cannot go: its table and its row."""
+
+    table: str
+    rowid: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@ import itertools
 
 import pytest
 
-from services.forward.hush import FEW, FIRST_PATIENCE_S, LEAST_PATIENCE_S, MOST_GAP_S, Hush
+from services.forward.congestion import FEW, FIRST_PATIENCE_S, LEAST_PATIENCE_S, MOST_GAP_S, Hush, Window
 from services.forward.outbox import Outbox
-from services.forward.window import Window
 from tests.unit.test_forward_outbox import face, sent
 
 
