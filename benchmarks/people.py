@@ -22,7 +22,7 @@ from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.detectors import Detector, open_detector
 from services.detect.settings import DetectSettings
-from services.forward.visits.camera_visits import Rules, Visits
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from tests.rigs.people.cast import gather, look, room
 from tests.rigs.people.judge import Verdict, Watched, judge, whose
 from tests.rigs.people.script import Scene, scenes
@@ -46,13 +46,13 @@ class Theatre:
         self.cast: Sequence[Sequence[Picture]] = gather(detector, settings, clips)
         self._room = room(clips)
 
-    def play(self, scene: Scene, looks_per_s: float, rules: Rules) -> Verdict:
+    def play(self, scene: Scene, looks_per_s: float, rules: VisitRules) -> Verdict:
         """Return what became of a scene's people."""
         acts = {person.name: person.act for person in scene.people}
         return judge(self._watch(scene, looks_per_s, rules), acts)
 
-    def _watch(self, scene: Scene, looks_per_s: float, rules: Rules) -> Iterator[Watched]:
-        visits = Visits()
+    def _watch(self, scene: Scene, looks_per_s: float, rules: VisitRules) -> Iterator[Watched]:
+        visits = CameraVisits()
         for shot in stage(scene, self.cast, self._room, looks_per_s):
             view = look(self._detector, shot.picture, self._settings)
             wanted = {each.index for each in visits.look(_seen(view, shot.at_s), rules)}
@@ -75,7 +75,7 @@ def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
         for looks_per_s in options.looks_per_s:
             total = Verdict()
             for scene in scenes(options.seed, options.people, len(theatre.cast)):
-                total += theatre.play(scene, looks_per_s, Rules())
+                total += theatre.play(scene, looks_per_s, VisitRules())
             found[looks_per_s] = total
             print(f"{looks_per_s:g} looks a second: {total}", file=sys.stderr, flush=True)
     return found

@@ -15,9 +15,9 @@ from services.common.wire.sights import Answer, Seen, decode_seen, encode_wanted
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage, encode_news, latest
 from services.forward import metrics
-from services.forward.home_assistant.entities import Home
-from services.forward.visits.camera_visits import Rules, Visits, thrifty
-from services.forward.visits.reordering import Order
+from services.forward.home_assistant.entities import HomeAssistant
+from services.forward.visits.camera_visits import CameraVisits, VisitRules, rules_at_fill
+from services.forward.visits.reordering import ReorderBuffer
 
 MOST_CAMERAS = 256
 """Whose visits are known; of more the one that was seen longest ago is forgotten, and begins anew."""
@@ -55,8 +55,8 @@ class _Camera:
         live: its clock; nothing of a recording, whose visits end by its own time alone.
     """
 
-    visits: Visits = field(default_factory=Visits)
-    order: Order = field(default_factory=Order)
+    visits: CameraVisits = field(default_factory=CameraVisits)
+    order: ReorderBuffer = field(default_factory=ReorderBuffer)
     answers: OrderedDict[_Key, Answer] = field(default_factory=OrderedDict)
     live: _Live | None = None
 
@@ -78,11 +78,11 @@ class Chooser:
 
     def __init__(
         self,
-        rules: Rules,
+        rules: VisitRules,
         *,
         publish: Callable[[Message], None],
         fill: Callable[[], float],
-        home: Home | None = None,
+        home: HomeAssistant | None = None,
         began: Callable[[Face, News], None] | None = None,
         kept: Callable[[Face], None] = lambda _: None,
     ) -> None:
@@ -109,7 +109,7 @@ class Chooser:
         else:
             self._choose(camera, [seen])
 
-    async def go_on_for_ever(self) -> None:
+    async def run(self) -> None:
         """Answer what has waited too long for an earlier frame's turn, and end visits, until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
@@ -121,16 +121,16 @@ class Chooser:
                 self._count_people(source, camera)
             metrics.VISITS_OPEN.set(sum(len(camera.visits) for camera in self._cameras.values()))
 
-    def came(self, face: Face) -> None:
+    def face_taken(self, face: Face) -> None:
         """Note a face that is here: its visit has the picture that was wanted."""
         camera = self._cameras.get(face.source)
         if camera is None or (visit := face.extensions.get("visit")) is None:
             return
-        news = camera.visits.came(visit, face.extensions.get("shot", ""), face.id)
+        news = camera.visits.picture_arrived(visit, face.extensions.get("shot", ""), face.id)
         if news is not None:
             self._tell(face.source, [news])
             if self._home is not None:
-                self._home.came(face)
+                self._home.picture_changed(face)
             if self._began is not None and news.stage is Stage.BEGAN:
                 self._began(face, news)
             self._send(latest(face))
@@ -147,7 +147,7 @@ class Chooser:
         for seen in questions:
             if seen.paced and seen.after is None:
                 self._tell(seen.source, camera.visits.close())  # from its start: nobody is there yet
-            rules = thrifty(self._rules, self._fill())
+            rules = rules_at_fill(self._rules, self._fill())
             # A recording's own time says nothing of how long a picture has been on its way.
             wanted = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
             camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
@@ -156,7 +156,7 @@ class Chooser:
             metrics.SIGHTS.inc(len(seen.view.sights))
             for each in wanted:
                 metrics.WANTED.labels(each.why).inc()
-            answer = Answer(wanted, None if seen.paced else camera.visits.haste(seen))
+            answer = Answer(wanted, None if seen.paced else camera.visits.look_rate(seen))
             camera.answers[seen.sequence, seen.time] = answer
             if len(camera.answers) > KEPT_ANSWERS:
                 camera.answers.popitem(last=False)

@@ -11,7 +11,7 @@ RATE_EPOCH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class SendSample:
     """What the window has to know of a face when its receipt comes back.
 
     Attributes:
@@ -25,7 +25,7 @@ class Departure:
     is_limited: bool
 
 
-class Window:
+class CongestionWindow:
     """How many bytes may be under way, from what the receipts say of the link.
 
     The window is what the link carries in one round trip and `QUEUE_S` more, after the model of BBR
@@ -42,9 +42,9 @@ class Window:
     def __init__(self, least_bytes: int = 32 * 1024, most_bytes: int = 16 * 1024 * 1024) -> None:
         self._least_bytes = least_bytes
         self._most_bytes = most_bytes
-        self.forget()
+        self.start_over()
 
-    def forget(self) -> None:
+    def start_over(self) -> None:
         """Start anew: this is another connection, perhaps another link."""
         self.bytes = min(self._least_bytes * 4, self._most_bytes)
         self._delivered_bytes = 0
@@ -55,28 +55,28 @@ class Window:
         self._is_probing = False
         self._probe_started_s = self._drain_s = 0.0
 
-    def departs(self, now_s: float, *, is_limited: bool) -> Departure:
+    def sent(self, now_s: float, *, is_limited: bool) -> SendSample:
         """Note that a face leaves."""
-        return Departure(now_s, self._delivered_bytes, is_limited)
+        return SendSample(now_s, self._delivered_bytes, is_limited)
 
-    def arrived(self, departure: Departure, size_bytes: int, now_s: float) -> None:
+    def receipted(self, sample: SendSample, size_bytes: int, now_s: float) -> None:
         """Learn from the receipt of a face that was sent once."""
         self._delivered_bytes += size_bytes
-        round_trip_s = max(now_s - departure.at_s, 1e-4)
-        self._learn_round_trip(round_trip_s, departure, now_s)
-        self._learn_rate((self._delivered_bytes - departure.delivered_bytes) / round_trip_s, departure, now_s)
+        round_trip_s = max(now_s - sample.at_s, 1e-4)
+        self._learn_round_trip(round_trip_s, sample, now_s)
+        self._learn_rate((self._delivered_bytes - sample.delivered_bytes) / round_trip_s, sample, now_s)
         if self._is_probing:
             self.bytes = self._least_bytes
             return
         wanted = max(self._best_rate, self._last_best_rate) * (self._round_trip_s + QUEUE_S)
         self.bytes = int(min(max(wanted, self._least_bytes), self._most_bytes))
 
-    def _learn_round_trip(self, round_trip_s: float, departure: Departure, now_s: float) -> None:
+    def _learn_round_trip(self, round_trip_s: float, sample: SendSample, now_s: float) -> None:
         """Keep the shortest round trip; let the queue drain now and then to measure it afresh."""
         if round_trip_s <= self._round_trip_s:
             self._round_trip_s, self._round_trip_at_s = round_trip_s, now_s
             self._is_probing = False
-        elif self._is_probing and departure.at_s > self._probe_started_s + self._drain_s:
+        elif self._is_probing and sample.at_s > self._probe_started_s + self._drain_s:
             # This one left when the queue was gone, so the link itself has become longer.
             self._round_trip_s, self._round_trip_at_s = round_trip_s, now_s
             self._is_probing = False
@@ -85,13 +85,13 @@ class Window:
             self._probe_started_s = now_s
             self._drain_s = round_trip_s
 
-    def _learn_rate(self, rate: float, departure: Departure, now_s: float) -> None:
+    def _learn_rate(self, rate: float, sample: SendSample, now_s: float) -> None:
         """Keep the best rate of this epoch and of the one before, which is a sliding maximum for little.
 
         A face that the window did not hold back tells what there was to send, not what the link carries: it
         counts only if it is better than what is known.
         """
-        if not departure.is_limited and rate <= max(self._best_rate, self._last_best_rate):
+        if not sample.is_limited and rate <= max(self._best_rate, self._last_best_rate):
             return
         if now_s - self._rate_epoch_s > max(RATE_EPOCH_S, 2 * self._round_trip_s):
             self._rate_epoch_s = now_s
@@ -132,7 +132,7 @@ MOST_GAP_S = 1.0
 EASE_EVERY_S = 60.0
 
 
-class Pace:
+class MessageSpacing:
     """Keeps faces apart for a broker that says that they come too fast.
 
     Each complaint doubles the time between two of them; each minute without one halves it.
@@ -175,7 +175,7 @@ MOST_GAP_S = 4.0
 """Each gap is so many times as long as the one before, up to this."""
 
 
-class Hush:
+class Throttle:
     """Has faces go one by one, ever more seldom, while no receipt comes that should have come by now.
 
     A broker that hangs, or a way that swallows, is told from one that is idle only after seconds. All that is
@@ -184,9 +184,9 @@ class Hush:
     """
 
     def __init__(self) -> None:
-        self.begin()
+        self.start_over()
 
-    def begin(self) -> None:
+    def start_over(self) -> None:
         """Start anew: this is another connection, perhaps another link."""
         self._usual_s: float | None = None
         self._deviation_s = 0.0
@@ -195,7 +195,7 @@ class Hush:
         self._first_left: float = FEW
         self._again_left = FEW
 
-    def departs(self, now_s: float, *, is_again: bool = False) -> None:
+    def sent(self, now_s: float, *, is_again: bool = False) -> None:
         """Note that a face leaves, for the first time over this connection or again."""
         self._first_left -= 1
         self._again_left -= is_again
@@ -206,7 +206,7 @@ class Hush:
             self._next_s = now_s + self._gap_s
             self._gap_s = min(TIMES_LONGER * self._gap_s, MOST_GAP_S)
 
-    def takes_back(self, *, is_last: bool) -> None:
+    def withdrawn(self, *, is_last: bool) -> None:
         """Note that a face is not waited for any more, though nothing was heard: it did not go after all.
 
         Args:
@@ -217,7 +217,7 @@ class Hush:
         if is_last:
             self._since_s = math.inf
 
-    def heard(self, took_s: float | None) -> None:
+    def receipted(self, took_s: float | None) -> None:
         """Note a receipt.
 
         Args:
@@ -233,7 +233,7 @@ class Hush:
         self._deviation_s += (abs(took_s - self._usual_s) - self._deviation_s) / 4
         self._usual_s += (took_s - self._usual_s) / 8
 
-    def opens_s(self, now_s: float, *, is_again: bool = False) -> float:
+    def may_send_at_s(self, now_s: float, *, is_again: bool = False) -> float:
         """Return when the next face may go, for the first time or again: no later than now where one may."""
         late_s = self._since_s + self.patience_s
         if now_s >= late_s:

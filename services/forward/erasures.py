@@ -13,12 +13,12 @@ from services.common.wire.message import Message
 from services.common.wire.topics import device_topic
 from services.forward.metrics import ERASURES
 from services.forward.spool.commands import Erase
-from services.forward.spool.erasure_log import OrderBook
+from services.forward.spool.erasure_log import ErasureLog
 
 log = structlog.get_logger()
 
 
-class Erasures:
+class ErasureOrders:
     """Obeys orders that the key's holder has signed for this device, and no other.
 
     One that comes again is answered again: nothing that was erased can be so twice.
@@ -35,7 +35,7 @@ class Erasures:
         self,
         device: str,
         verify: Verify,
-        book: OrderBook,
+        book: ErasureLog,
         *,
         put: Callable[[Erase], None],
         heard: Callable[[Entry], None],

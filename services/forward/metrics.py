@@ -51,7 +51,7 @@ MOST_CAMERAS = 256
 """Their names come from the local broker: beyond this no new one is taken."""
 
 
-class LastFaces:
+class LastFaceTimes:
     """Shows it as a metric, of a bounded number of cameras."""
 
     def __init__(self) -> None:

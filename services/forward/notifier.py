@@ -9,7 +9,7 @@ from services.common.wire.visits import News
 from services.forward.settings import ForwardSettings
 
 
-class Teller:
+class VisitNotifier:
     """Makes a message of each visit that begins.
 
     Args:
@@ -38,7 +38,7 @@ class Teller:
         await self._messenger.run()
 
 
-def make_teller(settings: ForwardSettings) -> Teller | None:
+def make_notifier(settings: ForwardSettings) -> VisitNotifier | None:
     """Return one, where somebody is to be told."""
     if settings.notify_url is None:
         return None
@@ -48,4 +48,4 @@ def make_teller(settings: ForwardSettings) -> Teller | None:
         secret.get_secret_value() if secret is not None else None,
         per_minute=settings.notify_per_minute,
     )
-    return Teller(url, messenger, has_picture=settings.notify_picture)
+    return VisitNotifier(url, messenger, has_picture=settings.notify_picture)

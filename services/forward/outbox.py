@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from services.forward.congestion import Hush, Window
-from services.forward.pending import Flight, Flights, Queue
+from services.forward.congestion import CongestionWindow, Throttle
+from services.forward.pending import FaceQueue, Flight, Flights
 from services.forward.spool.commands import BacklogPart, BacklogRead
 from services.forward.spool.face import SpooledFace
 
@@ -16,7 +16,7 @@ HOPELESS_AFTER = 5
 HOPELESS_BESIDE_OTHERS = 30
 """So many times where others of its own topic are receipted: the store may let go of what is too much for it,
 which is any, and some by chance again and again."""
-MOST_KNOCK_S = 60.0
+MOST_PROBE_S = 60.0
 """How long a store that is silent for long is left alone between two knocks."""
 FRESH_MAX_BYTES = 4 * 1024 * 1024
 """New faces that wait for room in the window; what does not fit is read back from disk later."""
@@ -29,7 +29,7 @@ BACKLOG_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class FaceToSend:
     """A face to publish now.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outbox:
 
     A store of which nothing at all is heard gets no more than one face at a time, with growing waits: that
     finds it as soon as need be, and a metered uplink is not burnt by sending all that is under way for ever.
-    Before that is known of it, when a receipt is late, faces go ever more seldom (see `Hush`).
+    Before that is known of it, when a receipt is late, faces go ever more seldom (see `Throttle`).
 
     Args:
         window: how many bytes may be under way.
@@ -72,9 +72,9 @@ class Outbox:
         is_store_silent: whether faces were sent and nothing was receipted since.
     """
 
-    def __init__(self, window: Window, resend_first_s: float, last_sequence: int = 0) -> None:
+    def __init__(self, window: CongestionWindow, resend_first_s: float, last_sequence: int = 0) -> None:
         self._window = window
-        self._hush = Hush()
+        self._throttle = Throttle()
         self._resend_first_s = resend_first_s
         self._last_sequence = last_sequence
         self._epoch = 0
@@ -84,7 +84,7 @@ class Outbox:
         self._read_until = {True: _BEFORE_ALL, False: _BEFORE_ALL}
         self._reread_after: int | None = None
         self._heard_s = self._receipted_s = -math.inf
-        self._knock_s = self._knock_wait_s = 0.0
+        self._probe_s = self._probe_wait_s = 0.0
         self._was_known = False
         self.is_store_silent = False
         self._forget()
@@ -98,9 +98,9 @@ class Outbox:
         """Start sending, with all that is in the spool as the backlog."""
         self._forget()
         self._is_up = True
-        self._window.forget()
-        self._hush.begin()
-        self._knock_s, self._knock_wait_s = -math.inf, self._resend_first_s
+        self._window.start_over()
+        self._throttle.start_over()
+        self._probe_s, self._probe_wait_s = -math.inf, self._resend_first_s
 
     def link_down(self) -> None:
         """Stop sending. What was under way is in the spool, and the next connection sends it again."""
@@ -123,21 +123,22 @@ class Outbox:
         self._last_sequence = max(self._last_sequence, last_sequence)
         self._backlog_end = max(self._backlog_end, last_sequence)
 
-    def next(self, now_s: float) -> Sending | None:
+    def next(self, now_s: float) -> FaceToSend | None:
         """Return what to publish now, which is under way from here on, or None if all must wait."""
         if self.is_store_silent:
-            return self._knock(now_s)
+            return self._probe(now_s)
         is_held = self._note_when_open(now_s)
         if self._fresh and not is_held and self._has_room(1.0):
-            return self._depart(self._fresh.pop(), now_s)
+            return self._send_first(self._fresh.pop(), now_s)
         if self._again_from_s <= now_s and (flight := self._pop_late(now_s)) is not None:
             if flight.asked_s >= self._heard_s:
                 self._fall_silent(now_s, is_unheard=flight.is_unheard)
-                return self._again(flight, now_s)
+                return self._send_again(flight, now_s)
             flight.passed_over += 1
-            return self._again(flight, now_s, is_hopeless=flight.passed_over >= self._patience_with(flight))
+            is_hopeless = flight.passed_over >= self._patience_with(flight)
+            return self._send_again(flight, now_s, is_hopeless=is_hopeless)
         if self._backlog and not is_held and self._has_room(BACKLOG_SHARE):
-            return self._depart(self._backlog.pop(), now_s)
+            return self._send_first(self._backlog.pop(), now_s)
         return None
 
     def next_due_s(self) -> float:
@@ -147,7 +148,7 @@ class Outbox:
         if not self.is_store_silent:
             due_s = max(due_s, self._again_from_s)
             return min(due_s, self._held_until_s) if is_waiting else due_s
-        return self._knock_s if is_waiting else max(due_s, self._knock_s)
+        return self._probe_s if is_waiting else max(due_s, self._probe_s)
 
     def broker_has(self, face_id: str, now_s: float, *, is_unheard: bool = False) -> None:
         """Start to wait for the receipt. Before, the face may have been in a long queue to the broker.
@@ -170,9 +171,9 @@ class Outbox:
         self._backlog.discard(face_id)
         flight = self._flights.take(face_id)
         if flight is not None:
-            self._hush.takes_back(is_last=not self._flights)
+            self._throttle.withdrawn(is_last=not self._flights)
             if self.is_store_silent:
-                self._knock_s = -math.inf  # a knock that nobody can have heard
+                self._probe_s = -math.inf  # a probe that no store can have heard
         return flight
 
     def settle(self, face_id: str, now_s: float) -> None:
@@ -180,14 +181,14 @@ class Outbox:
         flight = self.withdraw(face_id)
         # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
         is_plain = flight is not None and flight.attempts == 1
-        self._hush.heard(now_s - flight.departure.at_s if flight is not None and is_plain else None)
+        self._throttle.receipted(now_s - flight.sample.at_s if flight is not None and is_plain else None)
         self._hear(now_s)
         if flight is None:
             return
         self._heard_of_s[flight.face.message.topic] = now_s
         if is_plain:
             self._receipted_s = max(self._receipted_s, flight.asked_s)
-            self._window.arrived(flight.departure, flight.face.size_bytes, now_s)
+            self._window.receipted(flight.sample, flight.face.size_bytes, now_s)
 
     def wants_backlog(self) -> BacklogRead | None:
         """Return what to read from the spool now, if anything; `backlog` must be called with it."""
@@ -224,8 +225,8 @@ class Outbox:
         self._flights = Flights()
         self._receipted_s = -math.inf
         self._heard_of_s: dict[str, float] = {}
-        self._fresh = Queue()
-        self._backlog = Queue()
+        self._fresh = FaceQueue()
+        self._backlog = FaceQueue()
         self._read_until = dict.fromkeys(self._read_until, _BEFORE_ALL)
         self._backlog_end = self._last_sequence
         self._reread_after = None
@@ -233,9 +234,9 @@ class Outbox:
 
     def _note_when_open(self, now_s: float) -> bool:
         """Note until when faces have to wait because nothing is heard; say whether the new ones have to."""
-        opens_s = self._hush.opens_s(now_s)
+        opens_s = self._throttle.may_send_at_s(now_s)
         self._held_until_s = opens_s if opens_s > now_s else math.inf
-        self._again_from_s = self._hush.opens_s(now_s, is_again=True)
+        self._again_from_s = self._throttle.may_send_at_s(now_s, is_again=True)
         return opens_s > now_s
 
     def _patience_with(self, flight: Flight) -> int:
@@ -246,31 +247,31 @@ class Outbox:
     def _fall_silent(self, now_s: float, *, is_unheard: bool) -> None:
         self.is_store_silent = True
         # Nobody was given the time for an answer yet.
-        self._knock_wait_s = self._resend_first_s / (2 if is_unheard else 1)
-        self._note_knock(now_s)
+        self._probe_wait_s = self._resend_first_s / (2 if is_unheard else 1)
+        self._note_probe(now_s)
 
-    def _knock(self, now_s: float) -> Sending | None:
+    def _probe(self, now_s: float) -> FaceToSend | None:
         """Return one face when it is time: in turn one that is under way and one that was never sent.
 
         It may be just those under way that nobody answers for.
         """
-        if now_s < self._knock_s:
+        if now_s < self._probe_s:
             return None
         queue = self._fresh or self._backlog
         flight = None if queue and self._was_known else self._flights.pop_due(now_s)
         self._was_known = flight is not None
         if flight is not None:
-            sending = self._again(flight, now_s)
+            to_send = self._send_again(flight, now_s)
         elif queue:
             # Where nobody answers for one camera somebody may for another.
             face = queue.pop_unlike({each.face.message.topic for each in self._flights})
             if not self._has_room(1.0):
                 self._leave_to_disk(next(iter(self._flights)).face)
-            sending = self._depart(face, now_s)
+            to_send = self._send_first(face, now_s)
         else:
             return None
-        self._note_knock(now_s)
-        return sending
+        self._note_probe(now_s)
+        return to_send
 
     def _make_room(self, size_bytes: int) -> None:
         """Let later pictures wait on disk rather than a new first one."""
@@ -284,9 +285,9 @@ class Outbox:
         self._reread_after = before if self._reread_after is None else min(self._reread_after, before)
         self._backlog_end = max(self._backlog_end, face.sequence)
 
-    def _note_knock(self, now_s: float) -> None:
-        self._knock_wait_s = min(self._knock_wait_s * 2, MOST_KNOCK_S)
-        self._knock_s = now_s + self._knock_wait_s
+    def _note_probe(self, now_s: float) -> None:
+        self._probe_wait_s = min(self._probe_wait_s * 2, MOST_PROBE_S)
+        self._probe_s = now_s + self._probe_wait_s
 
     def _hear(self, now_s: float) -> None:
         self._heard_s = now_s
@@ -298,21 +299,21 @@ class Outbox:
             if flight.due_s < math.inf:
                 self._flights.set_due(flight, now_s + self._resend_first_s)
 
-    def _again(self, flight: Flight, now_s: float, *, is_hopeless: bool = False) -> Sending:
+    def _send_again(self, flight: Flight, now_s: float, *, is_hopeless: bool = False) -> FaceToSend:
         flight.attempts, flight.is_put_off = flight.attempts + 1, False
-        self._hush.departs(now_s, is_again=True)
-        return Sending(flight.face, is_again=True, expiry_s=self._wait_s(flight), is_hopeless=is_hopeless)
+        self._throttle.sent(now_s, is_again=True)
+        return FaceToSend(flight.face, is_again=True, expiry_s=self._wait_s(flight), is_hopeless=is_hopeless)
 
     def _has_room(self, share: float) -> bool:
         is_least = len(self._flights) < LEAST_FACES
         return is_least or self._flights.bytes < self._window.bytes * share
 
-    def _depart(self, face: SpooledFace, now_s: float) -> Sending:
+    def _send_first(self, face: SpooledFace, now_s: float) -> FaceToSend:
         is_limited = bool(self._fresh or self._backlog or self._is_reading)
-        flight = Flight(face, self._window.departs(now_s, is_limited=is_limited))
-        self._hush.departs(now_s)
+        flight = Flight(face, self._window.sent(now_s, is_limited=is_limited))
+        self._throttle.sent(now_s)
         self._flights.add(flight)
-        return Sending(face, is_again=False, expiry_s=self._wait_s(flight))
+        return FaceToSend(face, is_again=False, expiry_s=self._wait_s(flight))
 
     def _pop_late(self, now_s: float) -> Flight | None:
         """Return a face that is due again, and is not about to be receipted.
@@ -322,9 +323,9 @@ class Outbox:
         """
         while (flight := self._flights.pop_due(now_s)) is not None:
             # Not by a hair: a store writes many at a time, and the last of them may be the first.
-            overtaken_s = self._receipted_s - self._hush.patience_s
+            overtaken_s = self._receipted_s - self._throttle.patience_s
             is_lost = flight.is_unheard or flight.is_put_off or flight.asked_s <= overtaken_s
-            if is_lost or now_s - self._heard_s >= self._hush.patience_s:
+            if is_lost or now_s - self._heard_s >= self._throttle.patience_s:
                 return flight
             flight.is_put_off = True
             self._flights.set_due(flight, now_s + self._resend_first_s / 2)

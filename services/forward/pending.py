@@ -6,11 +6,11 @@ from collections import OrderedDict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
-from services.forward.congestion import Departure
+from services.forward.congestion import SendSample
 from services.forward.spool.face import SpooledFace
 
 
-class Queue:
+class FaceQueue:
     """Faces in order, each once, with their weight: what may be a first picture before the later ones."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Flight:
 
     Attributes:
         face: what was sent.
-        departure: what the window needs to learn from its receipt.
+        sample: what the window needs to learn from its receipt.
         attempts: how often it was sent in this connection.
         asked_s: since when the broker has it.
         due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
@@ -95,7 +95,7 @@ class Flight:
     """
 
     face: SpooledFace
-    departure: Departure
+    sample: SendSample
     attempts: int = 1
     asked_s: float = -math.inf
     due_s: float = math.inf

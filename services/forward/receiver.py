@@ -25,15 +25,15 @@ from services.common.wire.topics import ROOT, Source, is_own, levels_of, parse_c
 from services.forward import metrics
 from services.forward.chooser import Chooser
 from services.forward.delivered import Delivered
-from services.forward.home_assistant.entities import Home
-from services.forward.metrics import LastFaces
-from services.forward.notifier import make_teller
-from services.forward.relay import Latest
+from services.forward.home_assistant.entities import HomeAssistant
+from services.forward.metrics import LastFaceTimes
+from services.forward.notifier import make_notifier
+from services.forward.relay import LatestPictures
 from services.forward.settings import ForwardSettings
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import DISK_FULL
 from services.forward.spool.writer import SpoolWriter
-from services.forward.visits.camera_visits import Rules
+from services.forward.visits.camera_visits import VisitRules
 
 if TYPE_CHECKING:
     from services.common.runtime.spans import Span
@@ -83,7 +83,7 @@ BUDGET_SPARE = 32
 log = structlog.get_logger()
 
 
-class Taker:
+class Receiver:
     """Takes faces into custody and receipts them, for as long as there is room.
 
     Args:
@@ -98,7 +98,7 @@ class Taker:
         chooser: says which faces are worth taking; nothing where each one is.
         home: tells Home Assistant, where that is wanted.
         latest: knows of which cameras the local broker keeps a picture.
-        teller: tells somebody that somebody came, where that is wanted.
+        notifier: tells somebody that somebody came, where that is wanted.
     """
 
     def __init__(
@@ -125,10 +125,10 @@ class Taker:
         self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
-        self.teller = make_teller(settings)
-        self._lasts = LastFaces()
-        self.home = Home(settings.device, self._say) if settings.home_assistant else None
-        self.latest = Latest(self._say)
+        self.notifier = make_notifier(settings)
+        self._last_face_times = LastFaceTimes()
+        self.home = HomeAssistant(settings.device, self._publish) if settings.home_assistant else None
+        self.latest = LatestPictures(self._publish)
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
         self.link = Link(
             "local",
@@ -159,8 +159,8 @@ class Taker:
     def erase(self, selection: Selection) -> None:
         """Take back what others than the spool have of what is to be erased."""
         self.latest.erase(selection)
-        if self.teller is not None:
-            self.teller.erase(selection)
+        if self.notifier is not None:
+            self.notifier.erase(selection)
 
     async def run(self) -> None:
         """Take what comes until cancelled."""
@@ -170,16 +170,16 @@ class Taker:
             await asyncio.sleep(0)
             message = delivery.message
             try:
-                self._hear(delivery)
+                self._handle(delivery)
             except Refused as error:
                 self._refuse(message, error)
                 delivery.acknowledge()
 
-    def _hear(self, delivery: Delivery) -> None:
+    def _handle(self, delivery: Delivery) -> None:
         message = delivery.message
         kind = message.topic.rpartition("/")[2] if is_own(message.topic) else ""
         if kind == "status":
-            self._hear_state(message)
+            self._handle_status(message)
             delivery.acknowledge()
         elif kind == "home" and self.home is not None:
             self.home.take_own(message)
@@ -190,7 +190,7 @@ class Taker:
         else:
             self._take(delivery)
 
-    def tell_room(self, most_bytes: int | None) -> None:
+    def announce_limit(self, most_bytes: int | None) -> None:
         """Tell detect of the largest image that may go to the cloud, now and with each receipt.
 
         Args:
@@ -206,7 +206,7 @@ class Taker:
         for face in faces:
             self._answer(face)
             self._taken.add((face.id, None))
-            self._lasts.note(face.camera, now_s)
+            self._last_face_times.note(face.camera, now_s)
             log.debug("forward.face_taken", id=face.id)
         metrics.FACES_TAKEN.inc(added)
 
@@ -219,7 +219,7 @@ class Taker:
 
     def _make_chooser(self) -> Chooser:
         settings = self._settings
-        rules = Rules(
+        rules = VisitRules(
             gap_s=settings.visit_gap_s,
             better=settings.visit_better,
             most_shots=settings.visit_most_shots,
@@ -227,14 +227,14 @@ class Taker:
         )
         return Chooser(
             rules,
-            publish=self._say,
+            publish=self._publish,
             fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
             home=self.home,
-            began=self.teller.began if self.teller is not None else None,
-            kept=self.latest.came,
+            began=self.notifier.began if self.notifier is not None else None,
+            kept=self.latest.picture_kept,
         )
 
-    def _say(self, message: Message) -> None:
+    def _publish(self, message: Message) -> None:
         self.link.publish(message)
 
     def _link_up(self) -> None:
@@ -242,7 +242,7 @@ class Taker:
             self.home.link_up()
         self.latest.link_up()
 
-    def _hear_state(self, message: Message) -> None:
+    def _handle_status(self, message: Message) -> None:
         if self.home is not None and message.topic == self.home.own_topic:
             return
         self._relay(message)
@@ -267,7 +267,7 @@ class Taker:
             delivery.acknowledge()
             return
         if self.chooser is not None:
-            self.chooser.came(face)
+            self.chooser.face_taken(face)
         self._unanswered[spooled.sequence] = delivery
         self._spans[spooled.sequence] = tracing.go_on("forward take", face.traceparent, id=face.id)
         self._unanswered_bytes += spooled.size_bytes
@@ -305,7 +305,7 @@ class Taker:
         elif (answer := refuse_seen(message, error.reason)) is not None:
             # Without a link there is nobody to tell; and detect does not wait for long.
             with contextlib.suppress(LinkDown, PacketTooLarge):
-                self._say(answer)
+                self._publish(answer)
 
     def _has_room(self, size_bytes: int) -> bool:
         # In the log first, and in the database: until the log is begun anew a face takes its room twice.

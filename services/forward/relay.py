@@ -20,7 +20,7 @@ Publish = Callable[[Message, Callable[[str | None], None]], None]
 """Sends a message and says later that the broker has answered, or raises `LinkDown`; see `Link.publish`."""
 
 
-class Relay:
+class StatusRelay:
     """Keeps the last state of each camera, and sends it on.
 
     One at a time is under way for a camera, until the broker has it: one that flaps must not fill a slow
@@ -91,7 +91,7 @@ _NONE = ("", None)
 """In place of a face's id and visit: no picture is kept."""
 
 
-class Latest:
+class LatestPictures:
     """Knows of which cameras a picture is kept, and takes back those that were erased.
 
     What an earlier process has left there is not known: it is taken back where it may be one of them.
@@ -113,7 +113,7 @@ class Latest:
             self._want_back(source, self._erased)
             self.link_up()
 
-    def came(self, face: Face) -> None:
+    def picture_kept(self, face: Face) -> None:
         """Note a face whose picture is kept from now on."""
         if face.source in self._faces or len(self._faces) < MOST_CAMERAS:
             self._faces[face.source] = (face.id, face.extensions.get("visit"))

@@ -21,19 +21,19 @@ from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.wire.status import Sayings
 from services.common.wire.topics import device_topic
 from services.forward import metrics
-from services.forward.congestion import Pace, TokenBucket, Window
+from services.forward.congestion import CongestionWindow, MessageSpacing, TokenBucket
 from services.forward.delivered import Delivered
-from services.forward.erasures import Erasures
+from services.forward.erasures import ErasureOrders
 from services.forward.journeys import Journeys
-from services.forward.outbox import Outbox, Sending
-from services.forward.relay import Relay
+from services.forward.outbox import FaceToSend, Outbox
+from services.forward.relay import StatusRelay
 from services.forward.settings import ForwardSettings
 from services.forward.spool.commands import BacklogPart, BacklogRead, Delete, Quarantine
 from services.forward.spool.expiry import is_expired
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.rows import TOO_LARGE, UNANSWERED
 from services.forward.spool.writer import SpoolWriter
-from services.forward.undeliverable import TRY_AGAIN_EVERY_S, Apart
+from services.forward.undeliverable import TRY_AGAIN_EVERY_S, Undeliverable
 
 DELETE_DELAY_S = 0.2
 FINISH_POLL_S = 0.02
@@ -66,16 +66,16 @@ class Sender:
         writer: SpoolWriter,
         delivered: Delivered,
         last_sequence: int,
-        erasures: Erasures | None = None,
+        erasures: ErasureOrders | None = None,
     ) -> None:
         self._writer = writer
         self._delivered = delivered
         self._erasures = erasures
-        self._window = Window()
+        self._window = CongestionWindow()
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
-        self._apart = Apart(writer, self._outbox.withdraw)
+        self._undeliverable = Undeliverable(writer, self._outbox.withdraw)
         self._retention = settings.retention
-        self._pace = Pace()
+        self._pace = MessageSpacing()
         self._journeys = Journeys()
         self._silent_since_s: float | None = None
         self._room_bytes = 0
@@ -103,7 +103,7 @@ class Sender:
             on_down=self._link_down,
             drain=self._finish,
         )
-        self.relay = Relay(self.link.publish, self._own_status, self._sayings.next)
+        self.relay = StatusRelay(self.link.publish, self._own_status, self._sayings.next)
 
     def offer(self, face: SpooledFace) -> None:
         """Take a new face, whose way into the spool has begun."""
@@ -125,7 +125,7 @@ class Sender:
         while True:
             await asyncio.sleep(TRY_AGAIN_EVERY_S)
             if self.link.is_up:
-                self._apart.try_again(self.link.max_packet_bytes)
+                self._undeliverable.try_again(self.link.max_packet_bytes)
 
     def put_back(self, last_sequence: int) -> None:
         """Take what has come back among those that wait, up to this place."""
@@ -134,7 +134,7 @@ class Sender:
 
     def tried(self, reason: str, ids: list[str]) -> None:
         """Take note of faces that were put back to see whether others like them may be."""
-        self._apart.is_tried(reason, ids)
+        self._undeliverable.note_tried(reason, ids)
 
     def expired(self, ids: list[str]) -> None:
         """Take note of faces that are too old by now to be sent."""
@@ -144,7 +144,7 @@ class Sender:
 
     def why_not_ready(self) -> str | None:
         """Return None while faces may go to the cloud, else what is wrong (see `health.Check`)."""
-        return self.link.why_not_ready() or self._apart.why_not_ready()
+        return self.link.why_not_ready() or self._undeliverable.why_not_ready()
 
     def why_waiting(self) -> str | None:
         """Return what else keeps faces from being stored, or None where they are on their way."""
@@ -158,7 +158,7 @@ class Sender:
             self._wake.clear()
             wait_s = self._send_what_may_go()
             if (read := self._outbox.wants_backlog()) is not None:
-                unsendable = self._apart.unsendable(self.link.max_packet_bytes, time.monotonic())
+                unsendable = self._undeliverable.unsendable(self.link.max_packet_bytes, time.monotonic())
                 self._writer.put(dataclasses.replace(read, unsendable=unsendable))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -168,7 +168,7 @@ class Sender:
         """Let go of what the store has said it has, until cancelled."""
         async for delivery in self.link:
             try:
-                self._hear(delivery.message)
+                self._handle(delivery.message)
             except Refused as error:
                 self._drops.count(error.reason, topic=delivery.message.topic[:200], detail=error.detail)
             delivery.acknowledge()
@@ -198,10 +198,10 @@ class Sender:
             self._silent_since_s = now_s
         elif now_s - self._silent_since_s > NO_RECEIPT_S:
             self.link.leave(f"nothing was receipted through it for {NO_RECEIPT_S:g} s")
-        if (refusal := self._apart.why_not_ready()) is not None:
+        if (refusal := self._undeliverable.why_not_ready()) is not None:
             self.link.leave(refusal)
         if (room_bytes := self.link.max_packet_bytes) > self._room_bytes:
-            self._apart.has_room(room_bytes)
+            self._undeliverable.has_room(room_bytes)
         self._room_bytes = room_bytes
 
     @property
@@ -223,43 +223,43 @@ class Sender:
             now_s = time.monotonic()
             if (wait_s := max(self._limit.wait_s(now_s), self._pace.wait_s(now_s))) > 0:
                 return wait_s
-            sending = self._outbox.next(now_s)
-            if sending is None:
+            to_send = self._outbox.next(now_s)
+            if to_send is None:
                 due_s = self._outbox.next_due_s()
                 return None if due_s == float("inf") else max(0.0, due_s - now_s)
-            self._publish(sending)
+            self._publish(to_send)
         return None
 
-    def _publish(self, sending: Sending) -> None:
-        face = sending.face
-        if sending.is_hopeless:
-            self._apart.set_aside(face.id, UNANSWERED)
+    def _publish(self, to_send: FaceToSend) -> None:
+        face = to_send.face
+        if to_send.is_hopeless:
+            self._undeliverable.set_aside(face.id, UNANSWERED)
             return
-        if (refusal := self._apart.why_not_sent(face, time.monotonic())) is not None:
-            self._apart.set_aside(face.id, refusal)
+        if (refusal := self._undeliverable.why_not_sent(face, time.monotonic())) is not None:
+            self._undeliverable.set_aside(face.id, refusal)
             return
         attributes = self._journeys.begin(face)
-        message = dataclasses.replace(face.message, expiry_s=sending.expiry_s, attributes=attributes)
+        message = dataclasses.replace(face.message, expiry_s=to_send.expiry_s, attributes=attributes)
         try:
             self.link.publish(message, lambda refusal: self._broker_answered(face, refusal))
         except LinkDown:
             return  # the link tells us itself, and all that is under way is sent again
         except PacketTooLarge as error:
-            self._apart.set_aside(face.id, TOO_LARGE, str(error))
+            self._undeliverable.set_aside(face.id, TOO_LARGE, str(error))
             return
         self._limit.spend(face.size_bytes)
         self._pace.sent(time.monotonic())
         metrics.FACES_SENT.inc()
-        if sending.is_again:
+        if to_send.is_again:
             metrics.FACES_RESENT.inc()
 
     def _broker_answered(self, face: SpooledFace, refusal: str | None) -> None:
         is_unheard = refusal == UNHEARD
-        if self._apart.broker_answered(face, None if is_unheard else refusal):
+        if self._undeliverable.broker_answered(face, None if is_unheard else refusal):
             self._outbox.broker_has(face.id, time.monotonic(), is_unheard=is_unheard)
         self._wake.set()
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if self._erasures is not None and self._erasures.is_order(message.topic):
             if (report := self._erasures.hear(message)) is not None:
                 self._report(report)
@@ -279,7 +279,7 @@ class Sender:
             self._outbox.settle(face_id, now_s)
             self._delivered.add(face_id, now_s)
             self._stored.add(face_id)
-            self._apart.stored(face_id)
+            self._undeliverable.stored(face_id)
         metrics.FACES_STORED.inc(len(receipt.ids))
         for face_id, reason in receipt.refused.items():
             log.error("forward.face_refused", id=face_id, reason=reason)
@@ -313,9 +313,9 @@ class Sender:
         self._say_online(qos=1, retain=True)
         self.relay.start_over()
         self._outbox.link_up()
-        self._apart.new_broker()
+        self._undeliverable.new_broker()
         self._room_bytes = self.link.max_packet_bytes
-        self._apart.try_again(self._room_bytes)
+        self._undeliverable.try_again(self._room_bytes)
         self._wake.set()
 
     def _link_down(self) -> None:

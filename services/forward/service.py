@@ -13,14 +13,14 @@ from services.common.runtime.metrics import DEVICE_INFO, Counts, Waiting, summar
 from services.common.runtime.queues import Backoff
 from services.forward import metrics
 from services.forward.delivered import Delivered
-from services.forward.erasures import Erasures
-from services.forward.receiver import Taker
+from services.forward.erasures import ErasureOrders
+from services.forward.receiver import Receiver
 from services.forward.sender import Sender
 from services.forward.settings import ForwardSettings
-from services.forward.spool.commands import Answers, Expire, PutBack, Request
+from services.forward.spool.commands import Answers, Expire, PutBack, PutBackRequest
 from services.forward.spool.database import SpoolFull, SpoolUnwritable
 from services.forward.spool.disk import Spool
-from services.forward.spool.erasure_log import OrderBook
+from services.forward.spool.erasure_log import ErasureLog
 from services.forward.spool.folder import prepare
 from services.forward.spool.rows import OTHER_DEVICE
 from services.forward.spool.writer import SpoolWriter
@@ -66,14 +66,14 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
     """
     last_sequence = spool.last_sequence()
     verify = settings.erase_verifier()
-    book = OrderBook(settings.spool_path, settings.device, verify) if verify is not None else None
+    book = ErasureLog(settings.spool_path, settings.device, verify) if verify is not None else None
     writer = SpoolWriter(spool, settings.quarantine_max_bytes, book)
     # What a wrong name has set aside is ours again.
-    writer.put(PutBack(Request(reason=OTHER_DEVICE, of=settings.device)))
+    writer.put(PutBack(PutBackRequest(reason=OTHER_DEVICE, of=settings.device)))
     delivered = Delivered()
     erasures = None
     if book is not None and verify is not None:
-        erasures = Erasures(
+        erasures = ErasureOrders(
             settings.device,
             verify,
             book,
@@ -82,7 +82,7 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
         )
     sender = Sender(settings, writer, delivered, last_sequence, erasures)
     check: Callable[[Face], None] = (lambda _: None) if erasures is None else erasures.check
-    taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
+    taker = Receiver(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
     if erasures is not None:
         erasures.resume()
     checks["local_broker"] = taker.link.why_not_ready
@@ -108,10 +108,10 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
         tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
         waits = functools.partial(what_waits, writer, taker, sender)
         tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
-        if taker.teller is not None:
-            tasks.create_task(taker.teller.run(), name="forward.notify")
+        if taker.notifier is not None:
+            tasks.create_task(taker.notifier.run(), name="forward.notify")
         if taker.chooser is not None:
-            tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
+            tasks.create_task(taker.chooser.run(), name="forward.choose")
 
 
 class Opening:
@@ -169,7 +169,7 @@ def what_was_done() -> Counts:
     )
 
 
-def what_waits(writer: SpoolWriter, taker: Taker, sender: Sender) -> Waiting:
+def what_waits(writer: SpoolWriter, taker: Receiver, sender: Sender) -> Waiting:
     """Return how many faces wait, for how long the oldest has, why, and what is kept apart."""
     state = writer.state
     oldest_s = None if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
@@ -191,7 +191,7 @@ async def keep(retention: Retention, writer: SpoolWriter) -> None:
         await asyncio.sleep(LOOK_AT_CLOCK_S if now is None else EXPIRE_EVERY_S)
 
 
-async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, sender: Sender) -> None:
+async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Receiver, sender: Sender) -> None:
     """Keep the gauges until cancelled."""
     metrics.SPOOL_MAX_BYTES.set(settings.spool_max_bytes)
     reasons: set[str] = set()
@@ -209,5 +209,5 @@ async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, 
         if taker.home is not None:
             taker.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
         sender.measure()
-        taker.tell_room(sender.most_image_bytes)
+        taker.announce_limit(sender.most_image_bytes)
         await asyncio.sleep(METRICS_EVERY_S)

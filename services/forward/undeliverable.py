@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.common.runtime.metrics import Drops
 from services.forward import metrics
-from services.forward.spool.commands import PutBack, Request, SetAside, Unsendable
+from services.forward.spool.commands import PutBack, PutBackRequest, SetAside, Unsendable
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.rows import DAMAGED, OTHER_DEVICE, TOO_LARGE
 from services.forward.spool.writer import SpoolWriter
@@ -41,7 +41,7 @@ class _Refused:
         return self.count >= SURE_AFTER
 
 
-class Apart:
+class Undeliverable:
     """Keeps such faces out of the way of others, and tries them again when things may have changed.
 
     What the broker refuses may be allowed the next day: now and then, and at each new connection, one of
@@ -110,7 +110,7 @@ class Apart:
         if len(self._accepted) < MOST_TOPICS:
             self._accepted.add(topic)
         if (was := self._refused.pop(topic, None)) is not None and was.is_sure:
-            self._writer.put(PutBack(Request(reason=was.reason)))
+            self._writer.put(PutBack(PutBackRequest(reason=was.reason)))
 
     def set_aside(self, face_id: str, reason: str, detail: str = "") -> None:
         """Keep a face apart, so that it holds up no other."""
@@ -125,22 +125,22 @@ class Apart:
         self.has_room(max_packet_bytes)
         for reason in self._writer.state.set_aside:
             if reason not in _ONLY_WHEN_ASKED:
-                self._writer.put(PutBack(Request(reason=reason), most=1))
+                self._writer.put(PutBack(PutBackRequest(reason=reason), most=1))
 
     def has_room(self, max_packet_bytes: int) -> None:
         """Put back what a broker takes that takes packets of this size."""
-        self._writer.put(PutBack(Request(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
+        self._writer.put(PutBack(PutBackRequest(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
 
     def new_broker(self) -> None:
         """Forget what another connection has said: it may be another broker."""
         self._put_off = 0
         self._accepted.clear()
 
-    def is_tried(self, reason: str, ids: list[str]) -> None:
+    def note_tried(self, reason: str, ids: list[str]) -> None:
         """Remember which faces are tried for all of their reason."""
         self._tried |= dict.fromkeys(ids, reason)
 
     def stored(self, face_id: str) -> None:
         """See whether the store has a face that was tried for others."""
         if (reason := self._tried.pop(face_id, None)) is not None:
-            self._writer.put(PutBack(Request(reason=reason)))
+            self._writer.put(PutBack(PutBackRequest(reason=reason)))

@@ -14,7 +14,7 @@ import pytest
 from services.common.errors import SetupError
 from services.common.runtime.files import sync_folder
 from services.forward.spool import replacement
-from services.forward.spool.commands import Changes, Delete, Request
+from services.forward.spool.commands import Changes, Delete, PutBackRequest
 from services.forward.spool.database import SpoolDamaged
 from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
@@ -205,7 +205,7 @@ def test_what_is_apart_is_rescued_too(folder: Path, faces: list[SpooledFace], ki
         everything(spool)
         assert spool.state().quarantined == 3
         assert spool.state().set_aside == {"not_authorized": 3}
-        assert len(spool.whole.find_apart(Request())) == 6
+        assert len(spool.whole.find_apart(PutBackRequest())) == 6
 
 
 @pytest.mark.parametrize("seed", range(12))

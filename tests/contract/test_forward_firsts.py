@@ -11,7 +11,7 @@ import pytest
 
 from services.common.wire.sights import Why
 from services.forward.spool import database, rows
-from services.forward.spool.commands import BacklogPart, Changes, Request
+from services.forward.spool.commands import BacklogPart, Changes, PutBackRequest
 from services.forward.spool.database import INDEX_OF_FIRSTS, SpoolDamaged
 from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
@@ -161,7 +161,7 @@ def test_what_is_put_back_is_what_it_was(folder: Path) -> None:
             {each.id: "not_authorized" for each in faces}, {7: "other_device", 8: "other_device"}
         )
         assert spool.read(ALL_FIRSTS) == BacklogPart([], ALL_FIRSTS.until)
-        spool.put_back(spool.whole.find_apart(Request(device=DEVICE)), DEVICE)
+        spool.put_back(spool.whole.find_apart(PutBackRequest(device=DEVICE)), DEVICE)
         assert len(spool.read(ALL_FIRSTS).faces) == 3
         assert [each.is_later for each in spool.read(EVERYTHING).faces] == [False, True, True] * 2 + [
             False,

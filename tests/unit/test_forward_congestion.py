@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.forward.congestion import QUEUE_S, Departure, Window
+from services.forward.congestion import QUEUE_S, CongestionWindow, SendSample
 from services.forward.outbox import LEAST_FACES
 
 FACE_BYTES = 20_000
@@ -22,18 +22,20 @@ class Link:
         return self.free_at_s + self.round_trip_s
 
 
-def drain(link: Link, window: Window, seconds: float, start_s: float = 0.0) -> tuple[float, list[float]]:
+def drain(
+    link: Link, window: CongestionWindow, seconds: float, start_s: float = 0.0
+) -> tuple[float, list[float]]:
     """Send without end; return the receipted bytes a second and the round trips of the last half."""
     now_s = start_s
-    receipts: list[tuple[float, Departure]] = []
+    receipts: list[tuple[float, SendSample]] = []
     delivered = 0
     round_trips = []
     half_s = start_s + seconds / 2
     while now_s < start_s + seconds:
         while len(receipts) < LEAST_FACES or len(receipts) * FACE_BYTES < window.bytes:
-            heapq.heappush(receipts, (link.receipt_at_s(now_s), window.departs(now_s, is_limited=True)))
+            heapq.heappush(receipts, (link.receipt_at_s(now_s), window.sent(now_s, is_limited=True)))
         now_s, departure = heapq.heappop(receipts)
-        window.arrived(departure, FACE_BYTES, now_s)
+        window.receipted(departure, FACE_BYTES, now_s)
         if now_s > half_s:
             delivered += FACE_BYTES
             round_trips.append(now_s - departure.at_s)
@@ -44,7 +46,7 @@ def drain(link: Link, window: Window, seconds: float, start_s: float = 0.0) -> t
 @pytest.mark.parametrize("round_trip_s", [0.002, 0.02, 0.2])
 def test_window_fills_the_link_and_keeps_the_queue_short(megabits: float, round_trip_s: float) -> None:
     capacity = megabits * 1e6 / 8
-    rate, round_trips = drain(Link(capacity, round_trip_s), Window(), seconds=120)
+    rate, round_trips = drain(Link(capacity, round_trip_s), CongestionWindow(), seconds=120)
     assert rate > 0.95 * capacity
     typical_s = sorted(round_trips)[len(round_trips) // 2]
     # Two faces always fit.
@@ -52,7 +54,7 @@ def test_window_fills_the_link_and_keeps_the_queue_short(megabits: float, round_
 
 
 def test_window_follows_a_link_that_becomes_slow_and_fast_again() -> None:
-    window = Window()
+    window = CongestionWindow()
     drain(Link(12.5e6, 0.02), window, 30)
     slow, round_trips = drain(Link(1.25e6, 0.02), window, 60, start_s=30)
     assert slow > 0.9 * 1.25e6
@@ -62,17 +64,17 @@ def test_window_follows_a_link_that_becomes_slow_and_fast_again() -> None:
 
 
 def test_window_recovers_when_the_store_becomes_slow_to_answer() -> None:
-    window = Window()
+    window = CongestionWindow()
     drain(Link(1.25e6, 0.02), window, 30)
     rate, _ = drain(Link(1.25e6, 1.0), window, 120, start_s=30)
     assert rate > 0.8 * 1.25e6
 
 
 def test_window_stays_within_its_bounds() -> None:
-    window = Window(least_bytes=100_000, most_bytes=1_000_000)
+    window = CongestionWindow(least_bytes=100_000, most_bytes=1_000_000)
     drain(Link(1e9, 0.001), window, 5)
     assert window.bytes == 1_000_000
-    window.forget()
+    window.start_over()
     # One face in 100 s: what the link carries in that time and a little more is less than the least.
-    window.arrived(window.departs(0.0, is_limited=True), FACE_BYTES, 100.0)
+    window.receipted(window.sent(0.0, is_limited=True), FACE_BYTES, 100.0)
     assert window.bytes == 100_000

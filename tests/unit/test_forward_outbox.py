@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.wire.message import Message
-from services.forward.congestion import FEW, FIRST_PATIENCE_S, Window
+from services.forward.congestion import FEW, FIRST_PATIENCE_S, CongestionWindow
 from services.forward.outbox import (
     FRESH_MAX_BYTES,
-    MOST_KNOCK_S,
+    MOST_PROBE_S,
     MOST_RESEND_S,
+    FaceToSend,
     Outbox,
-    Sending,
 )
 from services.forward.spool.commands import BacklogPart, BacklogRead
 from services.forward.spool.face import LATER, SpooledFace
@@ -31,7 +31,7 @@ def later(sequence: int, size_bytes: int = 1_000, topic: str = "t") -> SpooledFa
 
 
 def outbox(*, window_bytes: int = 1_000_000, last_sequence: int = 0, is_up: bool = True) -> Outbox:
-    made = Outbox(Window(window_bytes // 2, window_bytes), 2.0, last_sequence)
+    made = Outbox(CongestionWindow(window_bytes // 2, window_bytes), 2.0, last_sequence)
     if is_up:
         made.link_up()
         made.settle("before", 0.0)  # a store is there
@@ -209,7 +209,7 @@ def test_a_face_without_receipt_is_sent_again_ever_more_seldom() -> None:
         assert sent(box, due_s - 0.01) == []
         now_s = due_s
         assert sent(box, now_s) == ["face-1"]
-    assert waits == [2, 4, 8, 16, 32, MOST_KNOCK_S]
+    assert waits == [2, 4, 8, 16, 32, MOST_PROBE_S]
 
 
 def test_a_face_that_nobody_heard_is_sent_again_soon_and_then_as_any() -> None:
@@ -392,7 +392,7 @@ def test_copies_expire_when_the_next_one_is_sent() -> None:
     assert (first.is_again, first.expiry_s) == (False, 2)
     box.broker_has("face-1", 0.0)
     again = box.next(2.0)
-    assert isinstance(again, Sending)
+    assert isinstance(again, FaceToSend)
     assert (again.is_again, again.expiry_s) == (True, 4)
 
 
@@ -444,7 +444,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.knows_firsts = True
         self.under_way: set[str] = set()
         self.is_up = False
-        self.box = Outbox(Window(60_000, 200_000), 2.0, self.sequence)
+        self.box = Outbox(CongestionWindow(60_000, 200_000), 2.0, self.sequence)
 
     @rule()
     def link_changes(self) -> None:
@@ -548,7 +548,7 @@ def test_an_empty_spool_has_no_backlog(is_up: bool) -> None:
 
 def test_on_a_slow_link_a_new_face_waits_behind_two_old_ones_at_most() -> None:
     """A floor of the window in bytes was four seconds of 256 kbit/s."""
-    box = Outbox(Window(), 2.0, 200)
+    box = Outbox(CongestionWindow(), 2.0, 200)
     box.link_up()
     feed(box, [face(sequence, 19_488) for sequence in range(1, 201)])
     under_way = [*sent(box)]

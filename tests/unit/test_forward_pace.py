@@ -1,14 +1,14 @@
-from services.forward.congestion import EASE_EVERY_S, FIRST_GAP_S, MOST_GAP_S, Pace
+from services.forward.congestion import EASE_EVERY_S, FIRST_GAP_S, MOST_GAP_S, MessageSpacing
 
 
 def test_nobody_waits_before_a_complaint() -> None:
-    pace = Pace()
+    pace = MessageSpacing()
     pace.sent(1.0)
     assert pace.wait_s(1.0) == 0.0
 
 
 def test_each_complaint_doubles_the_gap_up_to_a_bound() -> None:
-    pace = Pace()
+    pace = MessageSpacing()
     gaps = []
     for _ in range(10):
         pace.slower(1.0)
@@ -19,7 +19,7 @@ def test_each_complaint_doubles_the_gap_up_to_a_bound() -> None:
 
 
 def test_it_eases_while_nobody_complains_and_ends() -> None:
-    pace = Pace()
+    pace = MessageSpacing()
     pace.slower(0.0)
     pace.slower(0.0)
     now_s = EASE_EVERY_S + 1

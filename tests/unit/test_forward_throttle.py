@@ -2,36 +2,43 @@ import itertools
 
 import pytest
 
-from services.forward.congestion import FEW, FIRST_PATIENCE_S, LEAST_PATIENCE_S, MOST_GAP_S, Hush, Window
+from services.forward.congestion import (
+    FEW,
+    FIRST_PATIENCE_S,
+    LEAST_PATIENCE_S,
+    MOST_GAP_S,
+    CongestionWindow,
+    Throttle,
+)
 from services.forward.outbox import Outbox
 from tests.unit.test_forward_outbox import face, sent
 
 
-def quick() -> Hush:
+def quick() -> Throttle:
     """A link by which receipts take 20 ms."""
-    hush = Hush()
+    throttle = Throttle()
     for number in range(20):
-        hush.departs(number * 1.0)
-        hush.heard(0.02)
-    return hush
+        throttle.sent(number * 1.0)
+        throttle.receipted(0.02)
+    return throttle
 
 
-def left(hush: Hush, from_s: float, until_s: float, every_s: float = 0.05) -> list[float]:
+def left(throttle: Throttle, from_s: float, until_s: float, every_s: float = 0.05) -> list[float]:
     """When faces leave that come so often, and that nothing is heard of."""
     times, now_s = [], from_s
     while now_s < until_s:
-        if hush.opens_s(now_s) <= now_s:
-            hush.departs(now_s)
+        if throttle.may_send_at_s(now_s) <= now_s:
+            throttle.sent(now_s)
             times.append(now_s)
         now_s += every_s
     return times
 
 
 def test_while_receipts_come_nothing_waits() -> None:
-    hush = quick()
+    throttle = quick()
     for start_s in range(100, 110):
-        assert len(left(hush, start_s, start_s + LEAST_PATIENCE_S - 0.01)) == 5
-        hush.heard(0.02)
+        assert len(left(throttle, start_s, start_s + LEAST_PATIENCE_S - 0.01)) == 5
+        throttle.receipted(0.02)
 
 
 def test_where_none_comes_few_leave_and_ever_fewer() -> None:
@@ -43,33 +50,33 @@ def test_where_none_comes_few_leave_and_ever_fewer() -> None:
 
 
 def test_with_the_next_receipt_all_may_go() -> None:
-    hush = quick()
-    left(hush, 100.0, 103.0)
-    assert hush.opens_s(103.0) > 103.0
-    hush.heard(None)
-    assert hush.opens_s(103.0) == 103.0
+    throttle = quick()
+    left(throttle, 100.0, 103.0)
+    assert throttle.may_send_at_s(103.0) > 103.0
+    throttle.receipted(None)
+    assert throttle.may_send_at_s(103.0) == 103.0
 
 
 def test_where_receipts_take_long_they_are_given_as_long() -> None:
-    hush = Hush()
+    throttle = Throttle()
     for number in range(50):
-        hush.departs(number * 3.0)
-        hush.heard(2.0 if number % 2 else 3.0)
-    assert len(left(hush, 200.0, 203.0)) == 60
+        throttle.sent(number * 3.0)
+        throttle.receipted(2.0 if number % 2 else 3.0)
+    assert len(left(throttle, 200.0, 203.0)) == 60
 
 
 def test_over_a_new_connection_few_go_until_something_is_heard() -> None:
-    hush = Hush()
-    gone = left(hush, 0.0, 5.0)
+    throttle = Throttle()
+    gone = left(throttle, 0.0, 5.0)
     assert len([each for each in gone if each < FIRST_PATIENCE_S]) == FEW
     assert len(gone) <= FEW + 3
-    hush.heard(None)
-    assert len(left(hush, 5.0, 5.0 + FIRST_PATIENCE_S - 0.01)) == 20
+    throttle.receipted(None)
+    assert len(left(throttle, 5.0, 5.0 + FIRST_PATIENCE_S - 0.01)) == 20
 
 
 def test_a_broker_that_hangs_gets_a_few_faces_and_not_a_window_full() -> None:
     """What it gets is sent again by another one."""
-    box = Outbox(Window(), 2.0)
+    box = Outbox(CongestionWindow(), 2.0)
     box.link_up()
     now_s, number = 0.0, 0
     while now_s < 10.0:
@@ -91,7 +98,7 @@ def test_a_broker_that_hangs_gets_a_few_faces_and_not_a_window_full() -> None:
 
 def test_faces_that_do_not_go_after_all_hold_up_none() -> None:
     """They are too large for the broker, or it refuses them at once."""
-    box = Outbox(Window(), 2.0)
+    box = Outbox(CongestionWindow(), 2.0)
     box.link_up()
     for number in range(100):
         box.offer(face(number, 100_000 if number < 50 else 1_000))
@@ -106,7 +113,7 @@ def test_faces_that_do_not_go_after_all_hold_up_none() -> None:
 
 def test_a_store_that_is_heard_for_a_moment_is_not_sent_all_again() -> None:
     """It may have all of them, and a bucket that takes one now and then."""
-    box = Outbox(Window(1_000_000, 1_000_000), 2.0)
+    box = Outbox(CongestionWindow(1_000_000, 1_000_000), 2.0)
     box.link_up()
     box.settle("before", 0.0)
     for number in range(200):
@@ -127,7 +134,7 @@ def test_a_store_that_is_heard_for_a_moment_is_not_sent_all_again() -> None:
 
 
 def test_what_is_lost_goes_again_as_fast_as_receipts_come() -> None:
-    box = Outbox(Window(1_000_000, 1_000_000), 2.0)
+    box = Outbox(CongestionWindow(1_000_000, 1_000_000), 2.0)
     box.link_up()
     box.settle("before", 0.0)
     for number in range(200):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.forward.spool.commands import PutBack, Request, SetAside, Unsendable
+from services.forward.spool.commands import PutBack, PutBackRequest, SetAside, Unsendable
 from services.forward.spool.face import SpooledFace
-from services.forward.undeliverable import PROBE_EVERY_S, SURE_AFTER, Apart
+from services.forward.undeliverable import PROBE_EVERY_S, SURE_AFTER, Undeliverable
 from tests.forward_rig import face
 
 
@@ -27,8 +27,8 @@ def writer() -> Spooling:
 
 
 @pytest.fixture
-def apart(writer: Spooling) -> Apart:
-    return Apart(writer, lambda _: None)  # type: ignore[arg-type]
+def aside(writer: Spooling) -> Undeliverable:
+    return Undeliverable(writer, lambda _: None)  # type: ignore[arg-type]
 
 
 def of_camera(camera: str, number: int) -> SpooledFace:
@@ -37,53 +37,55 @@ def of_camera(camera: str, number: int) -> SpooledFace:
     return SpooledFace(number, one.id, type(one.message)(topic=topic, payload=one.message.payload, qos=1))
 
 
-def refuse(apart: Apart, camera: str, count: int) -> None:
+def refuse(aside: Undeliverable, camera: str, count: int) -> None:
     for number in range(count):
-        assert not apart.broker_answered(of_camera(camera, number + 1), "not_authorized")
+        assert not aside.broker_answered(of_camera(camera, number + 1), "not_authorized")
 
 
-def test_one_forbidden_camera_beside_a_good_one_is_no_reason_not_to_be_ready(apart: Apart) -> None:
-    assert apart.broker_answered(of_camera("good", 1), None)
+def test_one_forbidden_camera_beside_a_good_one_is_no_reason_not_to_be_ready(aside: Undeliverable) -> None:
+    assert aside.broker_answered(of_camera("good", 1), None)
     for _ in range(100):
-        refuse(apart, "forbidden", 3)
-        assert apart.why_not_ready() is None
+        refuse(aside, "forbidden", 3)
+        assert aside.why_not_ready() is None
 
 
-def test_where_nothing_is_taken_it_is(apart: Apart) -> None:
-    refuse(apart, "one", SURE_AFTER)
-    assert "not_authorized" in str(apart.why_not_ready())
-    apart.broker_answered(of_camera("one", 9), None)
-    assert apart.why_not_ready() is None
+def test_where_nothing_is_taken_it_is(aside: Undeliverable) -> None:
+    refuse(aside, "one", SURE_AFTER)
+    assert "not_authorized" in str(aside.why_not_ready())
+    aside.broker_answered(of_camera("one", 9), None)
+    assert aside.why_not_ready() is None
 
 
-def test_a_refused_topic_is_asked_again_every_few_seconds(apart: Apart, writer: Spooling) -> None:
-    refuse(apart, "one", SURE_AFTER)
+def test_a_refused_topic_is_asked_again_every_few_seconds(aside: Undeliverable, writer: Spooling) -> None:
+    refuse(aside, "one", SURE_AFTER)
     asked = [
         second
         for second in range(60)
-        if apart.why_not_sent(of_camera("one", 100 + second), 10.0 + second) is None
+        if aside.why_not_sent(of_camera("one", 100 + second), 10.0 + second) is None
     ]
     assert len(asked) >= 60 // (PROBE_EVERY_S + 1)
     assert len(asked) <= 60 // PROBE_EVERY_S
     writer.orders.clear()
-    apart.broker_answered(of_camera("one", 200), None)
-    assert writer.orders == [PutBack(Request(reason="not_authorized"))]
+    aside.broker_answered(of_camera("one", 200), None)
+    assert writer.orders == [PutBack(PutBackRequest(reason="not_authorized"))]
 
 
-def test_faces_of_a_refused_topic_are_not_read_but_for_the_one_that_asks(apart: Apart) -> None:
-    refuse(apart, "one", SURE_AFTER - 1)
-    assert apart.unsendable(30_000, 100.0) == Unsendable(30_000, {})
-    refuse(apart, "one", 1)
-    assert apart.unsendable(30_000, 100.0).topics == {}  # for it is time to ask
-    assert apart.why_not_sent(of_camera("one", 4), 100.0) is None
-    assert apart.unsendable(30_000, 100.5).topics == {of_camera("one", 4).message.topic: "not_authorized"}
-    assert apart.unsendable(30_000, 100.5 + PROBE_EVERY_S).topics == {}
+def test_faces_of_a_refused_topic_are_not_read_but_for_the_one_that_asks(aside: Undeliverable) -> None:
+    refuse(aside, "one", SURE_AFTER - 1)
+    assert aside.unsendable(30_000, 100.0) == Unsendable(30_000, {})
+    refuse(aside, "one", 1)
+    assert aside.unsendable(30_000, 100.0).topics == {}  # for it is time to ask
+    assert aside.why_not_sent(of_camera("one", 4), 100.0) is None
+    assert aside.unsendable(30_000, 100.5).topics == {of_camera("one", 4).message.topic: "not_authorized"}
+    assert aside.unsendable(30_000, 100.5 + PROBE_EVERY_S).topics == {}
 
 
-def test_what_is_said_of_a_face_s_content_says_nothing_of_its_camera(apart: Apart, writer: Spooling) -> None:
+def test_what_is_said_of_a_face_s_content_says_nothing_of_its_camera(
+    aside: Undeliverable, writer: Spooling
+) -> None:
     for number in range(1, 10):
-        apart.broker_answered(of_camera("one", number), "payload_format_invalid")
+        aside.broker_answered(of_camera("one", number), "payload_format_invalid")
     assert len(writer.orders) == 9
     assert all(isinstance(order, SetAside) for order in writer.orders)
-    assert apart.why_not_sent(of_camera("one", 10), 1.0) is None
-    assert apart.why_not_ready() is None
+    assert aside.why_not_sent(of_camera("one", 10), 1.0) is None
+    assert aside.why_not_ready() is None

@@ -12,7 +12,7 @@ from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage
 from services.forward.home_assistant.days import Day, read_day
-from services.forward.home_assistant.entities import COMES_BACK_S, DEVICE_EVERY_S, MOST_CAMERAS, Home
+from services.forward.home_assistant.entities import COMES_BACK_S, DEVICE_EVERY_S, MOST_CAMERAS, HomeAssistant
 
 FRONT = Source("porch", "front")
 MONDAY = date(2026, 11, 30)
@@ -36,8 +36,8 @@ class World:
         assert message.qos == 1
         self.kept[message.topic] = message.payload
 
-    def home(self) -> Home:
-        return Home("porch", self.publish, today=lambda: self.today, now_s=lambda: self.now_s)
+    def home(self) -> HomeAssistant:
+        return HomeAssistant("porch", self.publish, today=lambda: self.today, now_s=lambda: self.now_s)
 
     def told(self, topic: str = STATE) -> dict[str, object]:
         told: dict[str, object] = json.loads(self.kept[topic])
@@ -50,7 +50,7 @@ def world() -> World:
 
 
 @pytest.fixture
-def home(world: World) -> Home:
+def home(world: World) -> HomeAssistant:
     home = world.home()
     home.link_up()
     return home
@@ -64,7 +64,7 @@ def news(stage: Stage, at: datetime = NOON) -> News:
     return News(stage, "v", began=at, seen=at, picture="p", shot=1, quality=0.5, people=1)
 
 
-def test_a_camera_is_announced_as_soon_as_it_has_a_state(home: Home, world: World) -> None:
+def test_a_camera_is_announced_as_soon_as_it_has_a_state(home: HomeAssistant, world: World) -> None:
     assert CONFIG not in world.kept
     home.take_state(state(b"stalled"))
     components = world.told(CONFIG)["components"]
@@ -73,7 +73,7 @@ def test_a_camera_is_announced_as_soon_as_it_has_a_state(home: Home, world: Worl
     assert world.told() == {"people": 0, "visits_today": 0, "day": "2026-11-30", "last_seen": None}
 
 
-def test_a_camera_that_is_gone_is_taken_back(home: Home, world: World) -> None:
+def test_a_camera_that_is_gone_is_taken_back(home: HomeAssistant, world: World) -> None:
     home.take_state(state(b"offline"))
     assert world.kept[CONFIG]
     home.take_state(state(b""))
@@ -82,7 +82,9 @@ def test_a_camera_that_is_gone_is_taken_back(home: Home, world: World) -> None:
     assert "homeassistant/device/faceferry_porch_never-there/config" not in world.kept
 
 
-def test_a_camera_that_went_while_forward_was_away_is_taken_back_too(world: World, home: Home) -> None:
+def test_a_camera_that_went_while_forward_was_away_is_taken_back_too(
+    world: World, home: HomeAssistant
+) -> None:
     kept = Day(MONDAY, visits=3).message(FRONT)
     home.take_own(kept)
     home.measure(is_cloud_up=True, waiting=0, oldest_s=0)
@@ -93,7 +95,7 @@ def test_a_camera_that_went_while_forward_was_away_is_taken_back_too(world: Worl
 
 
 @pytest.mark.parametrize("order", ["state first", "figures first"])
-def test_the_day_goes_on_after_a_restart(world: World, home: Home, order: str) -> None:
+def test_the_day_goes_on_after_a_restart(world: World, home: HomeAssistant, order: str) -> None:
     kept = Day(MONDAY, visits=3, last_seen=NOON).message(FRONT)
     if order == "state first":
         home.take_state(state(b"online"))
@@ -107,7 +109,7 @@ def test_the_day_goes_on_after_a_restart(world: World, home: Home, order: str) -
     assert world.told()["last_seen"] == "2026-11-30T12:01:00.000000Z"
 
 
-def test_what_it_says_itself_is_no_earlier_day(home: Home, world: World) -> None:
+def test_what_it_says_itself_is_no_earlier_day(home: HomeAssistant, world: World) -> None:
     home.news(FRONT, news(Stage.BEGAN))
     echo = Message(topic=STATE, payload=world.kept[STATE])
     home.take_own(echo)
@@ -116,7 +118,7 @@ def test_what_it_says_itself_is_no_earlier_day(home: Home, world: World) -> None
     assert world.told()["visits_today"] == 1
 
 
-def test_a_new_day_begins_at_none_and_without_a_visit(home: Home, world: World) -> None:
+def test_a_new_day_begins_at_none_and_without_a_visit(home: HomeAssistant, world: World) -> None:
     home.news(FRONT, news(Stage.BEGAN))
     world.today += timedelta(days=1)
     home.measure(is_cloud_up=True, waiting=0, oldest_s=0)
@@ -124,7 +126,7 @@ def test_a_new_day_begins_at_none_and_without_a_visit(home: Home, world: World) 
     assert world.told()["last_seen"] is not None
 
 
-def test_who_is_there_is_told_at_once_and_once(home: Home, world: World) -> None:
+def test_who_is_there_is_told_at_once_and_once(home: HomeAssistant, world: World) -> None:
     home.people(FRONT, 2)
     assert world.told()["people"] == 2
     world.kept.clear()
@@ -132,20 +134,20 @@ def test_who_is_there_is_told_at_once_and_once(home: Home, world: World) -> None
     assert not world.kept
 
 
-def test_a_better_picture_alone_is_no_news(home: Home, world: World) -> None:
+def test_a_better_picture_alone_is_no_news(home: HomeAssistant, world: World) -> None:
     home.news(FRONT, news(Stage.BEGAN))
     world.kept.clear()
     home.news(FRONT, news(Stage.BETTER, NOON + timedelta(seconds=1)))
     assert not world.kept
 
 
-def test_a_camera_of_another_kind_of_pictures_is_announced_anew(home: Home, world: World) -> None:
+def test_a_camera_of_another_kind_of_pictures_is_announced_anew(home: HomeAssistant, world: World) -> None:
     home.take_state(state(b"online"))
-    home.came(faces.mint(FRONT, NOON, b"png", "image/png", {}))
+    home.picture_changed(faces.mint(FRONT, NOON, b"png", "image/png", {}))
     assert b'"content_type":"image/png"' in world.kept[CONFIG]
 
 
-def test_a_new_connection_is_told_everything(home: Home, world: World) -> None:
+def test_a_new_connection_is_told_everything(home: HomeAssistant, world: World) -> None:
     home.take_state(state(b"online"))
     home.measure(is_cloud_up=True, waiting=2, oldest_s=3.4)
     before = dict(world.kept)
@@ -156,7 +158,7 @@ def test_a_new_connection_is_told_everything(home: Home, world: World) -> None:
     assert world.kept["faceferry/porch/forward/status"] == b"online"
 
 
-def test_without_a_connection_nothing_is_lost(home: Home, world: World) -> None:
+def test_without_a_connection_nothing_is_lost(home: HomeAssistant, world: World) -> None:
     world.is_up = False
     home.news(FRONT, news(Stage.BEGAN))
     world.is_up = True
@@ -164,7 +166,7 @@ def test_without_a_connection_nothing_is_lost(home: Home, world: World) -> None:
     assert world.told()["visits_today"] == 1
 
 
-def test_the_link_is_told_at_once_and_figures_now_and_then(home: Home, world: World) -> None:
+def test_the_link_is_told_at_once_and_figures_now_and_then(home: HomeAssistant, world: World) -> None:
     home.measure(is_cloud_up=True, waiting=0, oldest_s=0)
     home.measure(is_cloud_up=True, waiting=5, oldest_s=1)
     assert world.told("faceferry/porch/forward/home")["waiting"] == 0
@@ -175,7 +177,7 @@ def test_the_link_is_told_at_once_and_figures_now_and_then(home: Home, world: Wo
     assert world.told("faceferry/porch/forward/home")["waiting"] == 9
 
 
-def test_who_invents_cameras_is_not_followed_for_ever(home: Home, world: World) -> None:
+def test_who_invents_cameras_is_not_followed_for_ever(home: HomeAssistant, world: World) -> None:
     for number in range(MOST_CAMERAS + 10):
         home.take_state(state(b"online", f"c{number}"))
     assert (

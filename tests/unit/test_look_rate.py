@@ -3,17 +3,17 @@
 import pytest
 
 from services.common.wire.sights import MOST_HASTE, Sight
-from services.forward.visits.camera_visits import Rules, Visits
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.look_rate import LEAVING, RESTING
 from tests.visits_rig import WIDTH, seen, sight
 
 
 def haste_after(looks: list[tuple[float, list[Sight]]]) -> float:
     """The haste that the last of a camera's frames is answered with."""
-    visits = Visits()
+    visits = CameraVisits()
     for at_s, sights in looks:
-        visits.look(seen(at_s, *sights), Rules())
-    return visits.haste(seen(looks[-1][0], *looks[-1][1]))
+        visits.look(seen(at_s, *sights), VisitRules())
+    return visits.look_rate(seen(looks[-1][0], *looks[-1][1]))
 
 
 def walking(widths_per_s: float, *, x: float = 300.0, count: int = 12) -> list[tuple[float, list[Sight]]]:
@@ -56,5 +56,5 @@ def test_the_hastiest_of_those_in_view_counts() -> None:
 
 
 def test_nobody_in_view_is_no_haste() -> None:
-    visits = Visits()
-    assert visits.haste(seen(0.0)) == 1.0
+    visits = CameraVisits()
+    assert visits.look_rate(seen(0.0)) == 1.0

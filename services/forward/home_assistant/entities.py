@@ -29,7 +29,7 @@ _drops = Drops(metrics.DROPPED, "forward.message_dropped")
 
 
 @dataclass(slots=True)
-class _Camera:
+class _CameraEntities:
     """What is told of a camera.
 
     Attributes:
@@ -43,7 +43,7 @@ class _Camera:
     has_looked_back: bool = False
 
 
-class Home:
+class HomeAssistant:
     """Says what Home Assistant makes entities of, into the local broker, which keeps it.
 
     Args:
@@ -69,7 +69,7 @@ class Home:
         self._publish = publish
         self._today = today
         self._now_s = now_s
-        self._cameras: dict[Source, _Camera] = {}
+        self._cameras: dict[Source, _CameraEntities] = {}
         self._before: dict[Source, Day] = {}
         self._up_s = float("inf")
         self._told: Message | None = None
@@ -121,7 +121,7 @@ class Home:
                 camera.day.take_over(read_day(message.payload))
                 self._tell(source, camera)
 
-    def came(self, face: Face) -> None:
+    def picture_changed(self, face: Face) -> None:
         """Note that a camera's latest picture is another."""
         camera = self._camera(face.source)
         if camera is not None and face.content_type != camera.content_type:
@@ -160,21 +160,21 @@ class Home:
             self._told, self._is_cloud_up, self._told_s = told, is_cloud_up, self._now_s()
             self._send(told)
 
-    def _camera(self, source: Source) -> _Camera | None:
+    def _camera(self, source: Source) -> _CameraEntities | None:
         """Return a camera, which is announced when it is new, or None where there are too many."""
         camera = self._cameras.get(source)
         if camera is None and source.device == self._device and source.camera != FORWARD:
             if len(self._cameras) >= MOST_CAMERAS:
                 _drops.count("too_many_cameras", detail=f"{source} is not announced")
                 return None
-            camera = self._cameras[source] = _Camera(Day(self._today()))
+            camera = self._cameras[source] = _CameraEntities(Day(self._today()))
             if (before := self._before.pop(source, None)) is not None:
                 camera.day.take_over(before)
                 camera.has_looked_back = True
             self._announce(source, camera)
         return camera
 
-    def _announce(self, source: Source, camera: _Camera) -> None:
+    def _announce(self, source: Source, camera: _CameraEntities) -> None:
         self._send(discovery.camera_config(source, camera.content_type))
         self._tell(source, camera)
 
@@ -182,7 +182,7 @@ class Home:
         for kept in (discovery.camera_config(source, ""), Day(self._today()).message(source)):
             self._send(Message(topic=kept.topic, qos=1, retain=True))
 
-    def _tell(self, source: Source, camera: _Camera) -> None:
+    def _tell(self, source: Source, camera: _CameraEntities) -> None:
         self._send(camera.day.message(source))
 
     def _send(self, message: Message) -> None:

@@ -67,7 +67,7 @@ class BacklogPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PutBackRequest:
     """Which of the faces that are apart are to go back among those that wait; nothing said means any.
 
     Attributes:
@@ -85,7 +85,7 @@ class Request:
     most_bytes: int | None = None
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """Where a face is that is apart, or waits and cannot go: its table and its row."""
 
     table: str
@@ -126,10 +126,10 @@ class PutBack:
         places: where those are that are still to go; found when their turn comes.
     """
 
-    request: Request
+    request: PutBackRequest
     number: int | None = None
     most: int | None = None
-    places: list[Place] | None = None
+    places: list[RowPlace] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Erase:
     gone: Counter[str] = field(default_factory=Counter)
 
 
-Order = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire | Erase
+SpoolCommand = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire | Erase
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Changes:
 
 
 @dataclass(slots=True)
-class Batch:
+class WriteBatch:
     """What is to be done in one commit, or with so little room, in several."""
 
     inserts: list[SpooledFace] = field(default_factory=list)
@@ -206,15 +206,15 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.inserts or self.deletes or self.refused)
 
-    def take_over(self, other: "Batch") -> None:
+    def take_over(self, other: "WriteBatch") -> None:
         """Add what another one was to let go or to move."""
         self.deletes |= other.deletes
         self.refused |= other.refused
 
-    def pieces(self, most: int) -> "list[Batch]":
+    def pieces(self, most: int) -> "list[WriteBatch]":
         """Return what it lets go in parts of so many faces; what it moves one by one, for that takes room."""
-        parts = [Batch(deletes=dict.fromkeys(some)) for some in chunks(self.deletes, most)]
-        return parts + [Batch(refused=dict(some)) for some in chunks(self.refused.items(), 1)]
+        parts = [WriteBatch(deletes=dict.fromkeys(some)) for some in chunks(self.deletes, most)]
+        return parts + [WriteBatch(refused=dict(some)) for some in chunks(self.refused.items(), 1)]
 
     def changes(self, inserts: list[SpooledFace]) -> Changes:
         """Return it as one batch of changes, with these faces to be inserted."""
@@ -228,7 +228,7 @@ def chunks(items: Iterable[T], most: int) -> Iterator[list[T]]:
         yield some
 
 
-class Errands:
+class DeferredMoves:
     """Faces and rows that are to be set aside when there is time.
 
     To move one costs more than to find it. Whoever finds a thousand among good faces lets those go first.

@@ -10,10 +10,10 @@ from pathlib import Path
 import structlog
 
 from services.forward.spool import database, opening, replacement
-from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, Place, Request
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, PutBackRequest, RowPlace
 from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable, translated
-from services.forward.spool.expiry import Ages, Expired
-from services.forward.spool.folder import DISK_FULL, Folder, Reserve
+from services.forward.spool.expiry import FaceAges, Removed
+from services.forward.spool.folder import DISK_FULL, Reserve, SpoolFolder
 from services.forward.spool.opening import Opened, nowhere
 from services.forward.spool.rescue import Rescue
 from services.forward.spool.tables import SpoolState, Tables
@@ -45,7 +45,7 @@ class Spool:
 
     def __init__(self, folder: Path, reserve_bytes: int, device: str) -> None:
         self._path = folder / DATABASE
-        self._folder = Folder(folder)
+        self._folder = SpoolFolder(folder)
         self._reserve = Reserve(folder / RESERVE, reserve_bytes)
         self._device = device
         self._rescue: Rescue | None = None
@@ -54,7 +54,7 @@ class Spool:
             replacement.finish(self._path)
         last_sequence = self._begin()
         self._sequences = itertools.count(last_sequence + 1)
-        self._ages = Ages(last_sequence, time.monotonic())
+        self._ages = FaceAges(last_sequence, time.monotonic())
         if self._rescue is None:  # else its room is wanted to write the spool anew
             self._reserve.keep()
 
@@ -142,7 +142,7 @@ class Spool:
         """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
         return [] if self._rescue is not None else self._tables.bound_quarantine(most_bytes)
 
-    def expire(self, limit: datetime) -> Expired:
+    def expire(self, limit: datetime) -> Removed:
         """Let go of some of what was taken before a time; see `expiry.expire`. Call again while there is any.
 
         Raises:
@@ -150,18 +150,18 @@ class Spool:
             SpoolDamaged: the database is broken; call `replace`.
         """
         replacement.remove_damaged_before(self._path.parent, limit.timestamp())
-        return Expired() if self._rescue is not None else self._tables.expire(limit)
+        return Removed() if self._rescue is not None else self._tables.expire(limit)
 
-    def requests(self) -> list[tuple[int, Request]]:
+    def requests(self) -> list[tuple[int, PutBackRequest]]:
         """Return what people have asked to go back, by the request's number; nothing while none can."""
         return [] if self._rescue is not None else self._tables.requests()
 
-    def put_back(self, places: Sequence[Place], device: str | None) -> tuple[list[str], int]:
+    def put_back(self, places: Sequence[RowPlace], device: str | None) -> tuple[list[str], int]:
         """Move faces that are apart back among those that wait; see `rows.put_back`.
 
         Args:
             places: where they are; not all are looked at if they are more than fit into one commit.
-            device: see `Request`; of no effect if it is not this device.
+            device: see `PutBackRequest`; of no effect if it is not this device.
 
         Returns:
             the ids of those that are there now, and how many places were looked at.

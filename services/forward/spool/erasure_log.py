@@ -16,7 +16,7 @@ from services.forward.spool.database import translated
 ORDERS = "erasures"
 
 
-class OrderBook:
+class ErasureLog:
     """Remembers orders, and reports about them, a line each.
 
     A line that was cut off by a power cut is none: its order comes again.

@@ -33,14 +33,14 @@ def waited_s(since_s: float | None, wall_s: float) -> float | None:
     return wall_s - since_s
 
 
-class _Mark(NamedTuple):
+class _AgeMark(NamedTuple):
     """Up to this place all that is held was there at this moment of the steady clock."""
 
     sequence: int
     steady_s: float
 
 
-class Ages:
+class FaceAges:
     """Knows for how long faces are held, by the steady clock.
 
     A wall clock is set while faces wait: by years after a boot without a battery, by an hour by people.
@@ -54,7 +54,7 @@ class Ages:
     """
 
     def __init__(self, last_sequence: int, steady_s: float) -> None:
-        self._marks = deque([_Mark(last_sequence, steady_s)])
+        self._marks = deque([_AgeMark(last_sequence, steady_s)])
         self._fineness_s = _FINEST_S
         self._last_at_start = last_sequence
         self._started_s = steady_s
@@ -64,7 +64,7 @@ class Ages:
         """Note that what stands up to this place is there now."""
         if sequence <= self._marks[-1].sequence:
             return
-        self._add(_Mark(sequence, steady_s))
+        self._add(_AgeMark(sequence, steady_s))
         if len(self._marks) > _MOST_MARKS:
             self._fineness_s *= 2
             marks, self._marks = self._marks, deque([self._marks[0]])
@@ -100,11 +100,11 @@ class Ages:
             return 0.0
         return waited_s(held_since_s, self._wall_at_start_s + elapsed_s) or 0.0
 
-    def _add(self, mark: _Mark) -> None:
+    def _add(self, mark: _AgeMark) -> None:
         """Add a mark; what comes soon after another counts as come with it."""
         newest = self._marks[-1]
         if mark.steady_s - newest.steady_s < self._fineness_s and newest.sequence > self._last_at_start:
-            self._marks[-1] = _Mark(mark.sequence, newest.steady_s)
+            self._marks[-1] = _AgeMark(mark.sequence, newest.steady_s)
         else:
             self._marks.append(mark)
 
@@ -118,7 +118,7 @@ _SINCE = {"faces": "held_since", "quarantine": "refused_at", "set_aside": "since
 
 
 @dataclass(slots=True)
-class Expired:
+class Removed:
     """What went: ids of faces that waited, and how many were apart, by table."""
 
     ids: list[str] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Expired:
             self.apart[table] = self.apart.get(table, 0) + len(found)
 
 
-def expire(connection: sqlite3.Connection, limit: datetime, now_s: float) -> Expired:
+def expire(connection: sqlite3.Connection, limit: datetime, now_s: float) -> Removed:
     """Let go of some of what is older than a time, wherever it is; call again while there is any.
 
     Whose frame was taken before it goes by its id, which begins with the time. Where the camera did not know
@@ -147,7 +147,7 @@ def expire(connection: sqlite3.Connection, limit: datetime, now_s: float) -> Exp
         limit: whatever is older goes, UTC.
         now_s: now, Unix time.
     """
-    gone = Expired()
+    gone = Removed()
     for table, since in _SINCE.items():
         gone.take(table, _by_id(connection, table, limit))
         gone.take(table, _by_row(connection, table, since, limit, now_s))
@@ -212,7 +212,7 @@ def _delete(
 TABLES = ("faces", "quarantine", "set_aside")
 
 
-def erase(connection: sqlite3.Connection, selection: Selection) -> Expired:
+def erase(connection: sqlite3.Connection, selection: Selection) -> Removed:
     """Let go of some of what a selection takes, wherever it is; call again while there is any.
 
     A damaged row may be anybody's, and can go nowhere: it goes with whatever is erased first.
@@ -222,7 +222,7 @@ def erase(connection: sqlite3.Connection, selection: Selection) -> Expired:
         selection: which.
     """
     where, values = _condition(selection)
-    gone = Expired()
+    gone = Removed()
     for table in TABLES:
         damaged = f"reason = '{DAMAGED}' OR " if table == "set_aside" else ""
         found = connection.execute(

@@ -14,7 +14,7 @@ class SpoolTaken(FaceferryError):
     """The folder is gone, or another one than it was: what is held here is not the spool any more."""
 
 
-class Folder:
+class SpoolFolder:
     """The folder of a spool, which people move and delete, and disks take with them.
 
     Args:

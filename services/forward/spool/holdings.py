@@ -16,7 +16,7 @@ from pathlib import Path
 from services.common.errors import SetupError
 from services.common.wire.topics import is_name
 from services.forward.spool import rows
-from services.forward.spool.commands import Request
+from services.forward.spool.commands import PutBackRequest
 from services.forward.spool.database import connect_to_read, connect_to_write
 from services.forward.spool.disk import DATABASE
 from services.forward.spool.expiry import RIGHT_SINCE_S, waited_s
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, default: Path) -> int:
     folder = Path(folders[0]) if folders else default
     if is_requeue:
         return _requeue(
-            folder, Request(options.reason, options.id, device=options.device), is_json=options.json
+            folder, PutBackRequest(options.reason, options.id, device=options.device), is_json=options.json
         )
     contents = look(folder, time.time())
     print(json.dumps(asdict(contents)) if options.json else _as_text(contents))
@@ -133,7 +133,7 @@ def _newest(database: sqlite3.Connection, table: str) -> tuple[Refusal, ...]:
     return tuple(Refusal(*row) for row in found)
 
 
-def _requeue(folder: Path, request: Request, *, is_json: bool) -> int:
+def _requeue(folder: Path, request: PutBackRequest, *, is_json: bool) -> int:
     """Ask the forward that has the spool, or the next one, to put faces back: it alone moves them."""
     if request.device is not None and not is_name(request.device):
         raise SetupError(f"--device: {request.device!r} is no device's name")

@@ -15,22 +15,30 @@ from services.common.erasure.selection import ERASED
 from services.common.retention import EXPIRED
 from services.common.runtime.metrics import Drops
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
-from services.forward.spool.commands import Answers, BacklogRead, Erase, Errands, Expire, Order, PutBack
+from services.forward.spool.commands import (
+    Answers,
+    BacklogRead,
+    DeferredMoves,
+    Erase,
+    Expire,
+    PutBack,
+    SpoolCommand,
+)
 from services.forward.spool.database import SpoolDamaged, SpoolFull, SpoolUnwritable
 from services.forward.spool.disk import Spool
-from services.forward.spool.erasure_log import OrderBook
-from services.forward.spool.expiry import Expired
+from services.forward.spool.erasure_log import ErasureLog
+from services.forward.spool.expiry import Removed
 from services.forward.spool.folder import DISK_FULL
 from services.forward.spool.tables import SpoolState
 
 TIDY_EVERY_S = 5.0
 TROUBLED_TIDY_EVERY_S = 1.0
 """How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
-ERRANDS_EVERY_S = 1.0
+MOVES_EVERY_S = 1.0
 """So often a few errands are run, however much is ordered."""
 _PUT_BACK_AT_ONCE = 32
-_ERRANDS_AT_ONCE = 64
-_ERRANDS_BETWEEN = 8
+_MOVES_AT_ONCE = 64
+_MOVES_BETWEEN = 8
 """How many are run then: each takes half as long as a face."""
 
 log = structlog.get_logger()
@@ -38,7 +46,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-class Upkeep:
+class Maintenance:
     """Keeps a spool usable and tidy, reads it, and moves what is apart, too old or to be erased.
 
     A damaged database is written anew, whatever it was met by. What a disk in trouble does not let be done is
@@ -47,7 +55,7 @@ class Upkeep:
 
     Args:
         spool: the writer's.
-        book: of the orders to erase, if there are any; its own to add to.
+        erasure_log: of the orders to erase, if there are any; its own to add to.
         put: orders something behind all that is ordered so far: what is left for another turn.
 
     Attributes:
@@ -57,44 +65,46 @@ class Upkeep:
         answers: where it answers; to be set before it is told to do anything.
     """
 
-    def __init__(self, spool: Spool, book: OrderBook | None, put: Callable[[Order], None]) -> None:
+    def __init__(
+        self, spool: Spool, erasure_log: ErasureLog | None, put: Callable[[SpoolCommand], None]
+    ) -> None:
         self.state: SpoolState = spool.state()
         self.problem = spool.why_no_room()
-        self.errands = Errands()
+        self.deferred = DeferredMoves()
         self.answers: Answers
         self._spool = spool
-        self._book = book
+        self._erasure_log = erasure_log
         self._put = put
-        self._postponed: list[Order] = []
+        self._postponed: list[SpoolCommand] = []
         self._asked: set[int] = set()
         self._asides = Drops(SET_ASIDE, "forward.face_set_aside")
-        self._errands_s = -math.inf
+        self._moved_s = -math.inf
         self._tidied_s = -math.inf
         if self.problem is not None:
             log.error("spool.takes_no_faces", why=self.problem)
 
-    def do(self, order: BacklogRead | PutBack | Expire | Erase) -> None:
+    def do(self, command: BacklogRead | PutBack | Expire | Erase) -> None:
         """Do what is not part of a batch; later, where the disk does not let it be done."""
         try:
-            match order:
+            match command:
                 case BacklogRead():
-                    self._read(order)
+                    self._read(command)
                 case PutBack():
-                    self._put_back(order)
+                    self._put_back(command)
                 case Expire():
-                    self._expire(order)
+                    self._expire(command)
                 case Erase():
-                    self._erase(order)
+                    self._erase(command)
         except (SpoolFull, SpoolUnwritable) as error:
             self.note_trouble(error)
-            self._postponed.append(order)
+            self._postponed.append(command)
         self.look()
 
     def look(self) -> None:
         """Look what the spool holds."""
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
             state = self.repaired(self._spool.state)
-            reasons = self.errands.reasons
+            reasons = self.deferred.reasons
             aside = Counter(state.set_aside) + reasons
             faces = max(0, state.faces - reasons.total())
             self.state = dataclasses.replace(state, faces=faces, set_aside=aside)
@@ -114,7 +124,7 @@ class Upkeep:
         self._spool.replace(why)
         self._note(self._spool.why_no_room())
         # What was read out of its pages may have been erased long ago.
-        for order in self._book.orders.values() if self._book is not None else ():
+        for order in self._erasure_log.orders.values() if self._erasure_log is not None else ():
             self._put(Erase(order, is_again=True))
         # Faces that could not be read before may be among those that can be now.
         self.answers.put_back(self._spool.last_sequence())
@@ -143,97 +153,98 @@ class Upkeep:
         except (SpoolFull, SpoolUnwritable) as error:
             self.note_trouble(error)
         postponed, self._postponed = self._postponed, []
-        for order in postponed:
-            self._put(order)
+        for command in postponed:
+            self._put(command)
 
-    def run_some_errands(self, *, is_idle: bool) -> None:
+    def make_some_moves(self, *, is_idle: bool) -> None:
         """Run many errands while nothing is ordered, else a few now and then."""
         if is_idle:
-            self._run_errands(_ERRANDS_AT_ONCE)
-        elif time.monotonic() - self._errands_s > ERRANDS_EVERY_S:
-            self._run_errands(_ERRANDS_BETWEEN)
+            self._make_moves(_MOVES_AT_ONCE)
+        elif time.monotonic() - self._moved_s > MOVES_EVERY_S:
+            self._make_moves(_MOVES_BETWEEN)
 
-    def run_all_errands(self) -> None:
+    def make_all_moves(self) -> None:
         """Run all errands, or as many as the disk lets be run."""
-        left = len(self.errands) + 1
-        while self.errands and len(self.errands) < left:
-            left = len(self.errands)
-            self._run_errands(_ERRANDS_AT_ONCE)
+        left = len(self.deferred) + 1
+        while self.deferred and len(self.deferred) < left:
+            left = len(self.deferred)
+            self._make_moves(_MOVES_AT_ONCE)
 
-    def _run_errands(self, most: int) -> None:
+    def _make_moves(self, most: int) -> None:
         """Set some of those aside that are to be; on a disk in trouble they are as safe where they are."""
-        self._errands_s = time.monotonic()
-        if not self.errands or self.problem is not None:
+        self._moved_s = time.monotonic()
+        if not self.deferred or self.problem is not None:
             return
-        faces, bad_rows = self.errands.some(most)
+        faces, bad_rows = self.deferred.some(most)
         try:
             done = self.repaired(lambda: self._spool.whole.set_aside(faces, bad_rows))
         except (SpoolFull, SpoolUnwritable) as error:
             self.note_trouble(error)
         else:
-            self.errands.cross_off(done)
+            self.deferred.cross_off(done)
         self.look()
 
-    def _read(self, order: BacklogRead) -> None:
-        part = self.repaired(lambda: self._spool.read(order))
-        for place, reason in self.errands.add_rows(part.bad).items():
+    def _read(self, command: BacklogRead) -> None:
+        part = self.repaired(lambda: self._spool.read(command))
+        for place, reason in self.deferred.add_rows(part.bad).items():
             self._asides.count(reason, place=place)
-        self.answers.read(order, part)
+        self.answers.read(command, part)
 
-    def _put_back(self, order: PutBack) -> None:
+    def _put_back(self, command: PutBack) -> None:
         """Put some faces back and leave the others to another turn."""
-        if order.places is None:
-            self.run_all_errands()
-            order.places = self.repaired(lambda: self._spool.whole.find_apart(order.request))[: order.most]
-            if order.places:
-                log.info("forward.faces_put_back", faces=len(order.places))
-        some = order.places[:_PUT_BACK_AT_ONCE]
+        if command.places is None:
+            self.make_all_moves()
+            found = self.repaired(lambda: self._spool.whole.find_apart(command.request))
+            command.places = found[: command.most]
+            if command.places:
+                log.info("forward.faces_put_back", faces=len(command.places))
+        some = command.places[:_PUT_BACK_AT_ONCE]
         if some:
-            ids, seen = self.repaired(lambda: self._spool.put_back(some, order.request.device))
-            del order.places[:seen]
-            if order.most is not None and order.request.reason is not None:
-                self.answers.tried(order.request.reason, ids)
+            ids, seen = self.repaired(lambda: self._spool.put_back(some, command.request.device))
+            del command.places[:seen]
+            if command.most is not None and command.request.reason is not None:
+                self.answers.tried(command.request.reason, ids)
             self.answers.put_back(self.repaired(self._spool.last_sequence))
-        if order.places:
-            self._put(order)
-        elif (number := order.number) is not None:
+        if command.places:
+            self._put(command)
+        elif (number := command.number) is not None:
             self.repaired(lambda: self._spool.whole.answer(number))
             self._asked.discard(number)
 
-    def _expire(self, order: Expire) -> None:
+    def _expire(self, command: Expire) -> None:
         """Let go of some of what is too old, and leave the others to another turn."""
-        gone = self.repaired(lambda: self._spool.expire(order.limit))
+        gone = self.repaired(lambda: self._spool.expire(command.limit))
         if gone:
             self._forget(gone, EXPIRED)
             log.warning("forward.faces_expired", waited=len(gone.ids), ids=gone.ids[:20], **gone.apart)
-            self._put(order)
+            self._put(command)
 
-    def _erase(self, order: Erase) -> None:
+    def _erase(self, command: Erase) -> None:
         """Erase some of what was ordered, and leave the rest to another turn; at the end nothing is left."""
-        if self._book is None:
+        if self._erasure_log is None:
             return
-        self._book.add(order.order)
-        gone = self.repaired(lambda: self._spool.whole.erase(order.order.selection))
-        order.gone.update({"waiting": len(gone.ids)})
-        order.gone.update(gone.apart)
+        self._erasure_log.add(command.order)
+        gone = self.repaired(lambda: self._spool.whole.erase(command.order.selection))
+        command.gone.update({"waiting": len(gone.ids)})
+        command.gone.update(gone.apart)
         if gone:
             self._forget(gone, ERASED)
-            self._put(order)
+            self._put(command)
             return
         files = self.repaired(self._spool.whole.scrub)
         if files is None:
-            self._postponed.append(order)  # what was deleted stands in its pages yet
+            self._postponed.append(command)  # what was deleted stands in its pages yet
             return
-        order.gone.update({"files": files})
-        log.warning("forward.faces_erased", order=order.order.name, **order.gone)
-        if not order.is_again:
-            report = Report(order.order.name, self._book.device, dict(order.gone))
-            self._book.done(report)
+        command.gone.update({"files": files})
+        log.warning("forward.faces_erased", order=command.order.name, **command.gone)
+        if not command.is_again:
+            report = Report(command.order.name, self._erasure_log.device, dict(command.gone))
+            self._erasure_log.done(report)
             self.answers.erased(report)
 
-    def _forget(self, gone: Expired, why: str) -> None:
+    def _forget(self, gone: Removed, why: str) -> None:
         """See that nobody does anything more with what is gone."""
-        self.errands.cross_off(gone.ids)
+        self.deferred.cross_off(gone.ids)
         DROPPED.labels(why).inc(len(gone.ids) + sum(gone.apart.values()))
         self.answers.expired(gone.ids)
 

@@ -22,7 +22,7 @@ from services.common.runtime.files import sync_folder
 from services.forward.spool import database
 from services.forward.spool.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
 from services.forward.spool.face import SpooledFace, from_row
-from services.forward.spool.rescue import Row, readable
+from services.forward.spool.rescue import FoundRow, readable
 from services.forward.spool.rows import DAMAGED, NO_PLACE, WAITING, insert
 
 MAKING = "replacement.db"
@@ -192,14 +192,14 @@ class _Copy:
         self._next_sequence = next_sequence or (lambda: self._last_sequence + 1)
         self._now_s = time.time()
 
-    def take(self, found: Iterator[Row]) -> None:
+    def take(self, found: Iterator[FoundRow]) -> None:
         """Write all of it, some at a time: the log must not grow as large as the database."""
         while some := list(itertools.islice(found, _AT_ONCE)):
             with translated(), self._new:
                 for row in some:
                     self._write(row)
 
-    def _write(self, row: Row) -> None:
+    def _write(self, row: FoundRow) -> None:
         face = from_row(row.place, row.columns)
         if face is None:
             if row.is_live:

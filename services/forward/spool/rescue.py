@@ -19,7 +19,7 @@ TABLES = (WAITING, "quarantine", "set_aside")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FoundRow:
     """A row that was found.
 
     Attributes:
@@ -38,7 +38,7 @@ class Row:
     is_live: bool = True
 
 
-def readable(path: Path, damaged: sqlite3.Connection | None) -> Iterator[Row]:
+def readable(path: Path, damaged: sqlite3.Connection | None) -> Iterator[FoundRow]:
     """Yield what can be read of a damaged database, first as its tables have it, then out of its pages.
 
     Args:
@@ -161,12 +161,12 @@ class _Reading:
         self._found: set[int] = set()
         self.is_whole = True
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[FoundRow]:
         yield from self._read("ASC")
         if not self.is_whole:
             yield from self._read("DESC")
 
-    def _read(self, order: str) -> Iterator[Row]:
+    def _read(self, order: str) -> Iterator[FoundRow]:
         reason = "NULL" if self._table == WAITING else "CAST(reason AS BLOB)"
         query = f"SELECT rowid, {reason}, {AS_BYTES} FROM {self._table} ORDER BY rowid {order}"  # noqa: S608 - constants
         try:
@@ -177,23 +177,23 @@ class _Reading:
                     self.is_whole = False  # the pages lead back to what was read: others may be left out
                     continue
                 self._found.add(place)
-                yield Row(self._table, place, why, columns)
+                yield FoundRow(self._table, place, why, columns)
         except sqlite3.ProgrammingError:
             raise  # it is closed: that is not the disk's fault
         except sqlite3.DatabaseError:
             self.is_whole = False
 
 
-def _salvaged(path: Path) -> Iterator[Row]:
+def _salvaged(path: Path) -> Iterator[FoundRow]:
     """Yield what the pages hold, which table it is of told by its shape; what was let go may be among it."""
     for place, values in sqlite_pages.records(path):
         match values:
             case [None, face_id, _, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row(WAITING, place, None, columns, is_live=False)
+                yield FoundRow(WAITING, place, None, columns, is_live=False)
             case [bytes() as face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row("quarantine", place, reason, columns, is_live=False)
+                yield FoundRow("quarantine", place, reason, columns, is_live=False)
             case [None, face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row("set_aside", place, reason, columns, is_live=False)
+                yield FoundRow("set_aside", place, reason, columns, is_live=False)

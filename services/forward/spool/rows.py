@@ -10,7 +10,7 @@ from typing import Any
 
 from services.common.wire.faces import decode_face, encode_face, mint
 from services.common.wire.topics import NAME_PATTERN, ROOT, Source, is_of_device
-from services.forward.spool.commands import BacklogRead, Place, Request
+from services.forward.spool.commands import BacklogRead, PutBackRequest, RowPlace
 from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
 from services.forward.spool.face import SpooledFace, from_row, to_row
 
@@ -174,7 +174,7 @@ def _why_not_sent(row: Sequence[object], device: str, topics: Mapping[str, str])
     return TOO_LARGE if is_of_device(name, device) else OTHER_DEVICE
 
 
-def find_apart(connection: sqlite3.Connection, request: Request, own: str | None) -> list[Place]:
+def find_apart(connection: sqlite3.Connection, request: PutBackRequest, own: str | None) -> list[RowPlace]:
     """Return where the faces are that a request means. Damaged rows are none of them: they can go nowhere.
 
     Args:
@@ -184,7 +184,7 @@ def find_apart(connection: sqlite3.Connection, request: Request, own: str | None
             own and were not met yet.
     """
     found = [
-        Place(table, rowid)
+        RowPlace(table, rowid)
         for table in _TABLES_APART
         for (rowid,) in connection.execute(
             f"SELECT rowid FROM {table}"  # noqa: S608 - constants
@@ -196,7 +196,7 @@ def find_apart(connection: sqlite3.Connection, request: Request, own: str | None
     ]
     if own is not None and request.device == own and request.reason in (None, OTHER_DEVICE):
         found += [
-            Place(WAITING, rowid)
+            RowPlace(WAITING, rowid)
             for (rowid,) in connection.execute(
                 f"SELECT sequence FROM {WAITING} WHERE {not_of(own)} AND (:id IS NULL OR id = :id)",  # noqa: S608
                 asdict(request),
@@ -207,7 +207,7 @@ def find_apart(connection: sqlite3.Connection, request: Request, own: str | None
 
 def put_back(
     connection: sqlite3.Connection,
-    places: Iterable[Place],
+    places: Iterable[RowPlace],
     device: str | None,
     next_sequence: Callable[[], int],
     now_s: float,
@@ -217,7 +217,7 @@ def put_back(
     Args:
         connection: the spool's.
         places: where they are; one that is gone is left out.
-        device: see `Request`: faces of others become this one's.
+        device: see `PutBackRequest`: faces of others become this one's.
         next_sequence: gives each its place.
         now_s: since when they are held, Unix time.
 
@@ -247,13 +247,15 @@ def put_back(
     return back, seen
 
 
-def requests(connection: sqlite3.Connection) -> list[tuple[int, Request]]:
+def requests(connection: sqlite3.Connection) -> list[tuple[int, PutBackRequest]]:
     """Return what people have asked to go back, by the request's number."""
     found = connection.execute("SELECT number, reason, id, device FROM requests ORDER BY number")
-    return [(number, Request(reason, face_id, device=device)) for number, reason, face_id, device in found]
+    return [
+        (number, PutBackRequest(reason, face_id, device=device)) for number, reason, face_id, device in found
+    ]
 
 
-def ask(connection: sqlite3.Connection, request: Request) -> None:
+def ask(connection: sqlite3.Connection, request: PutBackRequest) -> None:
     """Ask for faces to go back, which the forward that has the spool does."""
     connection.execute(
         "INSERT INTO requests (reason, id, device) VALUES (?, ?, ?)",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from services.common.erasure.selection import Selection
 from services.forward.spool import database, expiry, replacement, rows
-from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, Place, Request
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, PutBackRequest, RowPlace
 from services.forward.spool.database import SpoolDamaged, translated
-from services.forward.spool.expiry import Expired
+from services.forward.spool.expiry import Removed
 from services.forward.spool.opening import Opened
 
 MOST_WRITTEN_ANEW_BYTES = 32 * 1024 * 1024
@@ -151,7 +151,7 @@ class Tables:
         self.quarantined -= len(gone)
         return gone
 
-    def expire(self, limit: datetime) -> Expired:
+    def expire(self, limit: datetime) -> Removed:
         """Let go of some of what was taken before a time; see `Spool.expire`."""
         with translated(), self.connection:
             gone = expiry.expire(self.connection, limit, time.time())
@@ -160,7 +160,7 @@ class Tables:
                 self._count_apart()
         return gone
 
-    def erase(self, selection: Selection) -> Expired:
+    def erase(self, selection: Selection) -> Removed:
         """Let go of some of what is to be erased; call again while there is any, and then `scrub`."""
         with translated(), database.overwriting(self.connection), self.connection:
             gone = expiry.erase(self.connection, selection)
@@ -186,18 +186,18 @@ class Tables:
             busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return None if busy else removed
 
-    def requests(self) -> list[tuple[int, Request]]:
+    def requests(self) -> list[tuple[int, PutBackRequest]]:
         """Return what people have asked to go back, by the request's number."""
         with translated():
             return rows.requests(self.connection)
 
-    def find_apart(self, request: Request) -> list[Place]:
+    def find_apart(self, request: PutBackRequest) -> list[RowPlace]:
         """Return where the faces are that a request means."""
         with translated():
             return rows.find_apart(self.connection, request, self._device)
 
     def put_back(
-        self, places: Sequence[Place], device: str | None, next_sequence: Callable[[], int]
+        self, places: Sequence[RowPlace], device: str | None, next_sequence: Callable[[], int]
     ) -> tuple[list[str], int]:
         """Move faces that are apart back among those that wait; see `Spool.put_back`."""
         with translated(), self.connection:

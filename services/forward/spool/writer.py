@@ -13,28 +13,28 @@ from services.forward.metrics import DROPPED
 from services.forward.spool.commands import (
     Answers,
     BacklogRead,
-    Batch,
     Changes,
     Delete,
     Erase,
     Expire,
-    Order,
     PutBack,
     Quarantine,
     SetAside,
+    SpoolCommand,
+    WriteBatch,
 )
 from services.forward.spool.database import SpoolFull, SpoolUnwritable
 from services.forward.spool.disk import Spool
-from services.forward.spool.erasure_log import OrderBook
+from services.forward.spool.erasure_log import ErasureLog
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.maintenance import Upkeep
+from services.forward.spool.maintenance import Maintenance
 from services.forward.spool.tables import SpoolState
 
 MAX_BATCH = 256
 MAX_BATCH_BYTES = 2 * 1024 * 1024
 """More would let the log outgrow the reserve, which has to take it in on a full disk."""
 IDLE_S = 1.0
-BETWEEN_ERRANDS_S = 0.1
+BETWEEN_MOVES_S = 0.1
 """Errands are run when nothing has been ordered for so long."""
 _LET_GO_AT_ONCE = 32
 
@@ -54,31 +54,33 @@ class SpoolWriter:
     Args:
         spool: owned by the writer from now on.
         quarantine_max_bytes: what refused faces may take.
-        book: of the orders to erase, if there are any; the writer's to add to.
+        erasure_log: of the orders to erase, if there are any; the writer's to add to.
     """
 
-    def __init__(self, spool: Spool, quarantine_max_bytes: int, book: OrderBook | None = None) -> None:
+    def __init__(
+        self, spool: Spool, quarantine_max_bytes: int, erasure_log: ErasureLog | None = None
+    ) -> None:
         self._spool = spool
         self._quarantine_max_bytes = quarantine_max_bytes
-        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._upkeep = Upkeep(spool, book, self._orders.put)
-        self._errands = self._upkeep.errands
+        self._commands: queue.SimpleQueue[SpoolCommand | None] = queue.SimpleQueue()
+        self._maintenance = Maintenance(spool, erasure_log, self._commands.put)
+        self._deferred = self._maintenance.deferred
         self._loop = asyncio.get_running_loop()
-        self._carried = Batch()
+        self._carried = WriteBatch()
 
     @property
     def state(self) -> SpoolState:
         """What the spool held after the last commit."""
-        return self._upkeep.state
+        return self._maintenance.state
 
     @property
     def problem(self) -> str | None:
         """Why no face is taken just now; None while all is well."""
-        return self._upkeep.problem
+        return self._maintenance.problem
 
-    def put(self, order: Order) -> None:
+    def put(self, command: SpoolCommand) -> None:
         """Order a face to be inserted, let go or moved, or a part of the backlog to be read."""
-        self._orders.put(order)
+        self._commands.put(command)
 
     def next_sequence(self) -> int:
         """Return the place of the next face."""
@@ -94,68 +96,68 @@ class SpoolWriter:
             sqlite3.Error: the database fails in a way that only a restart may repair.
             SpoolTaken: the folder is another's now.
         """
-        self._answers = self._upkeep.answers = _in_loop(answers, self._loop)
+        self._answers = self._maintenance.answers = _in_loop(answers, self._loop)
         with ThreadPoolExecutor(1, thread_name_prefix="spool") as pool:
             work = self._loop.run_in_executor(pool, self._work)
             try:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
-                self._orders.put(None)
+                self._commands.put(None)
                 await work
                 raise
 
     def _work(self) -> None:
         with contextlib.closing(self._spool):
-            self._upkeep.tidy_when_due()
+            self._maintenance.tidy_when_due()
             while True:
-                orders = self._next_orders()
-                batch, self._carried = self._carried, Batch()
-                for order in orders:
-                    batch = self._sort(order, batch)
+                commands = self._next_commands()
+                batch, self._carried = self._carried, WriteBatch()
+                for command in commands:
+                    batch = self._sort(command, batch)
                 self._commit(batch)
-                if None in orders:
-                    self._upkeep.run_all_errands()
+                if None in commands:
+                    self._maintenance.make_all_moves()
                     return
-                self._upkeep.run_some_errands(is_idle=not orders)
-                self._upkeep.tidy_when_due()
+                self._maintenance.make_some_moves(is_idle=not commands)
+                self._maintenance.tidy_when_due()
 
-    def _sort(self, order: Order | None, batch: Batch) -> Batch:
+    def _sort(self, command: SpoolCommand | None, batch: WriteBatch) -> WriteBatch:
         """Add an order to the batch; or commit that, and do what cannot be part of one."""
-        match order:
+        match command:
             case SpooledFace():
                 # Copies of one face too: each has a delivery that waits for its answer.
-                batch.inserts.append(order)
+                batch.inserts.append(command)
             case Delete():
-                batch.deletes[order.face_id] = None
+                batch.deletes[command.face_id] = None
             case Quarantine():
-                batch.refused[order.face_id] = order.reason
+                batch.refused[command.face_id] = command.reason
             case SetAside():
-                self._errands.add_face(order.face_id, order.reason)
+                self._deferred.add_face(command.face_id, command.reason)
             case BacklogRead() | PutBack() | Expire() | Erase():
                 self._commit(batch)
-                self._upkeep.do(order)
-                return Batch()
+                self._maintenance.do(command)
+                return WriteBatch()
         return batch
 
-    def _next_orders(self) -> list[Order | None]:
+    def _next_commands(self) -> list[SpoolCommand | None]:
         """Return what has been ordered, in order: a commit's worth, or None for a while."""
-        orders: list[Order | None] = []
+        commands: list[SpoolCommand | None] = []
         size_bytes = 0
         with contextlib.suppress(queue.Empty):
-            orders.append(self._orders.get(timeout=BETWEEN_ERRANDS_S if self._errands else IDLE_S))
-            while len(orders) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
-                orders.append(self._orders.get_nowait())
-                if isinstance(orders[-1], SpooledFace):
-                    size_bytes += orders[-1].size_bytes
-        return orders
+            commands.append(self._commands.get(timeout=BETWEEN_MOVES_S if self._deferred else IDLE_S))
+            while len(commands) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
+                commands.append(self._commands.get_nowait())
+                if isinstance(commands[-1], SpooledFace):
+                    size_bytes += commands[-1].size_bytes
+        return commands
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: WriteBatch) -> None:
         if not batch:
             return
         # What is stored before it was written need not be written at all.
         stored = [face for face in batch.inserts if face.id in batch.deletes]
         new = [face for face in batch.inserts if face.id not in batch.deletes]
-        self._errands.cross_off([*batch.deletes, *batch.refused])
+        self._deferred.cross_off([*batch.deletes, *batch.refused])
         added = self._write(batch.changes(new)) if self.problem is None else None
         if added is not None:
             stored = [*new, *stored]
@@ -166,28 +168,28 @@ class SpoolWriter:
             self._answers.written(stored, added or 0)
         if new:
             self._answers.turned_away(new)
-        self._upkeep.look()
+        self._maintenance.look()
 
     def _write(self, changes: Changes) -> int | None:
         """Return how many new faces are on disk; note what is wrong if nothing is, and return nothing."""
         try:
             if not self._spool.is_in_place():
-                self._upkeep.replace("missing")
-            added = self._upkeep.repaired(lambda: self._spool.write(changes))
+                self._maintenance.replace("missing")
+            added = self._maintenance.repaired(lambda: self._spool.write(changes))
             if changes.refused:
                 self._bound_quarantine()
         except (SpoolFull, SpoolUnwritable) as error:
-            self._upkeep.note_trouble(error)
+            self._maintenance.note_trouble(error)
             return None
         return added
 
     def _bound_quarantine(self) -> None:
-        gone = self._upkeep.repaired(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
+        gone = self._maintenance.repaired(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
         if gone:
             DROPPED.labels("quarantine_full").inc(len(gone))
             log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
 
-    def _let_go(self, batch: Batch) -> None:
+    def _let_go(self, batch: WriteBatch) -> None:
         """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
 
         Whatever was carried so far would be too much for one commit on a disk that has little room.

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from services.common.wire import times
 from services.common.wire.sights import Seen, Sight, View, Wanted, Why
 from services.common.wire.visits import News, Stage
-from services.forward.visits.look_rate import haste
-from services.forward.visits.matching import Box, Course, Glance, Likeness, difference, match
+from services.forward.visits.look_rate import look_rate
+from services.forward.visits.matching import Appearance, Box, Observation, Track, difference, match
 from services.forward.visits.quality import quality
 
 MAX_OPEN = 1_000
@@ -17,7 +17,7 @@ MAX_OPEN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class VisitRules:
     """What is a visit, and which pictures of it are wanted.
 
     Attributes:
@@ -52,7 +52,7 @@ HALF_FULL, NEARLY_FULL = 0.5, 0.8
 CLEARLY_BETTER = 1.5
 
 
-def thrifty(rules: Rules, fill: float) -> Rules:
+def rules_at_fill(rules: VisitRules, fill: float) -> VisitRules:
     """Return what holds while a spool is so full, 0..1: first clear improvements alone, then none.
 
     First pictures are wanted always, and those in doubt are first ones.
@@ -63,13 +63,13 @@ def thrifty(rules: Rules, fill: float) -> Rules:
 
 
 @dataclass(slots=True, eq=False)
-class _Visit:
+class _OpenVisit:
     """One visit.
 
     Attributes:
         id: its name.
         began_s: when.
-        course: where the face is.
+        track: where the face is.
         picture: the best one, of whoever is taken to be there now.
         asked_s: when the last picture was wanted.
         shots: how many were wanted.
@@ -79,61 +79,61 @@ class _Visit:
 
     id: str
     began_s: float
-    course: Course
-    picture: Glance
+    track: Track
+    picture: Observation
     asked_s: float
     shots: int = 1
     is_here: bool = False
     shown: tuple[str, int] | None = None
 
-    def is_over(self, now_s: float, rules: Rules) -> bool:
+    def is_over(self, now_s: float, rules: VisitRules) -> bool:
         """Say whether it has ended."""
         goes_on_for_long = rules.anew_s > 0 and now_s - self.began_s > rules.anew_s
-        return goes_on_for_long or self.course.unseen_s(now_s) > rules.gap_s
+        return goes_on_for_long or self.track.unseen_s(now_s) > rules.gap_s
 
-    def haste(self, view: View, at_s: float) -> float:
+    def look_rate(self, view: View, at_s: float) -> float:
         """Return how many times as often as usual it needs a look."""
         has_good = self.picture.quality >= GOOD or at_s - self.asked_s > BETTERED_S
-        return haste(self.course, width=view.width, height=view.height, has_good=has_good)
+        return look_rate(self.track, width=view.width, height=view.height, has_good=has_good)
 
-    def again(self, glance: Glance, rules: Rules) -> Why | None:
+    def observe(self, observation: Observation, rules: VisitRules) -> Why | None:
         """Take another sight; say why a picture of it is wanted, if one is."""
-        why = self._why(glance, rules)
-        self.course.follow(glance)
+        why = self._why(observation, rules)
+        self.track.follow(observation)
         if why is not None:
-            self.picture, self.asked_s, self.is_here = glance, glance.at_s, False
+            self.picture, self.asked_s, self.is_here = observation, observation.at_s, False
             self.shots += 1
         return why
 
-    def _why(self, glance: Glance, rules: Rules) -> Why | None:
+    def _why(self, observation: Observation, rules: VisitRules) -> Why | None:
         # In doubt whether it is still the same person: a picture, and what was best before counts no more.
-        if difference(self.course.last.likeness, glance.likeness) > rules.changed:
+        if difference(self.track.last.appearance, observation.appearance) > rules.changed:
             return Why.CHANGED
-        was_away = self.course.unseen_s(glance.at_s) > rules.away_s
-        if was_away and difference(self.picture.likeness, glance.likeness) > rules.back:
+        was_away = self.track.unseen_s(observation.at_s) > rules.away_s
+        if was_away and difference(self.picture.appearance, observation.appearance) > rules.back:
             return Why.BACK
-        after_s = glance.at_s - self.asked_s
+        after_s = observation.at_s - self.asked_s
         if rules.missing_s and not self.is_here and after_s > rules.missing_s:
             return Why.MISSING
         is_due = after_s >= rules.apart_s and self.shots < rules.most_shots
-        if not is_due or glance.quality <= rules.better * self.picture.quality:
+        if not is_due or observation.quality <= rules.better * self.picture.quality:
             return None
         # As long as the last one has not come, nobody knows whether this is the only one.
         return Why.MISSING if rules.missing_s and not self.is_here else Why.BETTER
 
 
-class Visits:
+class CameraVisits:
     """The open visits before one camera, by the frames' own times, so that a replay chooses the same."""
 
     def __init__(self) -> None:
-        self._open: list[_Visit] = []
+        self._open: list[_OpenVisit] = []
         self._newest_s = float("-inf")
         self._ended: list[News] = []
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def look(self, seen: Seen, rules: Rules) -> list[Wanted]:
+    def look(self, seen: Seen, rules: VisitRules) -> list[Wanted]:
         """Take what is seen in a frame; return what is wanted of it.
 
         Args:
@@ -141,32 +141,32 @@ class Visits:
             rules: what holds now.
         """
         self._end(seen.time.timestamp(), rules)
-        glances = [_glance(sight, seen) for sight in seen.view.sights]
+        observations = [_observation(sight, seen) for sight in seen.view.sights]
         going_on = list(self._open)
-        found = match([visit.course for visit in going_on], glances)
+        found = match([visit.track for visit in going_on], observations)
         wanted = []
-        for index, glance in enumerate(glances):
+        for index, observation in enumerate(observations):
             why: Why | None
             if index in found:
                 visit = going_on[found[index]]
-                why = visit.again(glance, rules)
+                why = visit.observe(observation, rules)
             else:
-                visit, why = self._begin(seen, glance), Why.FIRST
+                visit, why = self._begin(seen, observation), Why.FIRST
             if why is not None:
-                wanted.append(Wanted(index, visit.id, visit.shots, glance.quality, why))
+                wanted.append(Wanted(index, visit.id, visit.shots, observation.quality, why))
         return wanted
 
-    def haste(self, seen: Seen) -> float:
+    def look_rate(self, seen: Seen) -> float:
         """Return how many times as often as usual those who are in this frame, the last one, need a look."""
         at_s = seen.time.timestamp()
-        here = (visit for visit in self._open if visit.course.last.at_s >= at_s)
-        return max((visit.haste(seen.view, at_s) for visit in here), default=1.0)
+        here = (visit for visit in self._open if visit.track.last.at_s >= at_s)
+        return max((visit.look_rate(seen.view, at_s) for visit in here), default=1.0)
 
     def visit_at(self, box: Box) -> str:
         """Return the id of the open visit that was last seen just here; empty if there is none."""
-        return next((visit.id for visit in self._open if visit.course.last.box == box), "")
+        return next((visit.id for visit in self._open if visit.track.last.box == box), "")
 
-    def came(self, visit_id: str, shot: str, picture: str) -> News | None:
+    def picture_arrived(self, visit_id: str, shot: str, picture: str) -> News | None:
         """Note that a picture that was wanted is here; return what there is to tell of it.
 
         Args:
@@ -184,7 +184,7 @@ class Visits:
         visit.shown = (picture, int(shot))
         return self._news(visit, stage)
 
-    def end(self, at_s: float, rules: Rules) -> list[News]:
+    def end(self, at_s: float, rules: VisitRules) -> list[News]:
         """End the visits of those who are gone; return what there is to tell, once."""
         self._end(at_s, rules)
         return self.ended()
@@ -200,7 +200,7 @@ class Visits:
         self._newest_s = float("-inf")
         return self.ended()
 
-    def _end(self, at_s: float, rules: Rules) -> None:
+    def _end(self, at_s: float, rules: VisitRules) -> None:
         """End the visits of those who are gone, and those that have gone on for too long."""
         if at_s < self._newest_s - rules.gap_s:  # the clock was set
             self._let_go(self._open)
@@ -208,27 +208,28 @@ class Visits:
         self._newest_s = max(self._newest_s, at_s)
         self._let_go([visit for visit in self._open if visit.is_over(self._newest_s, rules)])
 
-    def _let_go(self, over: Sequence[_Visit]) -> None:
+    def _let_go(self, over: Sequence[_OpenVisit]) -> None:
         if not over:
             return
         self._open = [visit for visit in self._open if visit not in over]
         told = [self._news(visit, Stage.ENDED) for visit in over if visit.shown is not None]
         self._ended = [*self._ended, *told][-MAX_OPEN:]
 
-    def _begin(self, seen: Seen, glance: Glance) -> _Visit:
+    def _begin(self, seen: Seen, observation: Observation) -> _OpenVisit:
         if len(self._open) >= MAX_OPEN:
-            self._let_go([min(self._open, key=lambda visit: visit.course.last.at_s)])
-        visit = _Visit(_mint(seen, glance), glance.at_s, Course(glance), glance, glance.at_s)
+            self._let_go([min(self._open, key=lambda visit: visit.track.last.at_s)])
+        at_s = observation.at_s
+        visit = _OpenVisit(_mint(seen, observation), at_s, Track(observation), observation, at_s)
         self._open.append(visit)
         return visit
 
-    def _news(self, visit: _Visit, stage: Stage) -> News:
+    def _news(self, visit: _OpenVisit, stage: Stage) -> News:
         picture, shot = visit.shown or ("", 0)
         return News(
             stage,
             visit.id,
             began=datetime.fromtimestamp(visit.began_s, UTC),
-            seen=datetime.fromtimestamp(visit.course.last.at_s, UTC),
+            seen=datetime.fromtimestamp(visit.track.last.at_s, UTC),
             picture=picture,
             shot=shot,
             quality=visit.picture.quality,
@@ -236,12 +237,12 @@ class Visits:
         )
 
 
-def _glance(sight: Sight, seen: Seen) -> Glance:
+def _observation(sight: Sight, seen: Seen) -> Observation:
     rated = quality(sight, seen.view.width, seen.view.height)
-    return Glance(sight.box, Likeness.of(sight.signature), rated, seen.time.timestamp())
+    return Observation(sight.box, Appearance.of(sight.signature), rated, seen.time.timestamp())
 
 
-def _mint(seen: Seen, glance: Glance) -> str:
+def _mint(seen: Seen, observation: Observation) -> str:
     """Return a visit's id: the time of its first frame, and what tells it from others of that frame."""
-    about = f"{seen.source}\n{times.rfc3339(seen.time)}\n{glance.box}"
+    about = f"{seen.source}\n{times.rfc3339(seen.time)}\n{observation.box}"
     return f"{times.compact(seen.time)}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"

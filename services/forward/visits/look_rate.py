@@ -3,7 +3,7 @@
 import math
 
 from services.common.wire.sights import MOST_HASTE
-from services.forward.visits.matching import Box, Course
+from services.forward.visits.matching import Box, Track
 
 USUAL_S = 0.1
 """From look to look, about, where nothing is said of haste."""
@@ -21,30 +21,30 @@ RESTING = 0.5
 """How often is enough for one that stands and has its good picture."""
 
 
-def haste(course: Course, *, width: int, height: int, has_good: bool) -> float:
+def look_rate(track: Track, *, width: int, height: int, has_good: bool) -> float:
     """Return how many times as often as usual a visit needs a look.
 
     Args:
-        course: of its face, which was seen just now.
+        track: of its face, which was seen just now.
         width: of the frame, in pixels.
         height: likewise.
         has_good: whether its picture is here, and good, or has not been bettered for long.
     """
-    if course.sights < NEW_SIGHTS:
+    if track.sights < NEW_SIGHTS:
         return MOST_HASTE
-    speed = math.hypot(*course.speed) / course.last.box[2]
+    speed = math.hypot(*track.speed) / track.last.box[2]
     if speed < STILL:
         return RESTING if has_good else 1.0
     hasty = max(1.0, speed / FAST)
-    return max(LEAVING, hasty) if _leaves(course, width, height) else hasty
+    return max(LEAVING, hasty) if _leaves(track, width, height) else hasty
 
 
-def _leaves(course: Course, width: int, height: int) -> bool:
-    x, y, wide, high = ahead(course, LEAVING_S)
+def _leaves(track: Track, width: int, height: int) -> bool:
+    x, y, wide, high = ahead(track, LEAVING_S)
     return x < 0 or y < 0 or x + wide > width or y + high > height
 
 
-def ahead(course: Course, seconds: float) -> Box:
+def ahead(track: Track, seconds: float) -> Box:
     """Return where a face will be if it goes on as it does."""
-    x, y, wide, high = course.last.box
-    return x + course.speed[0] * seconds, y + course.speed[1] * seconds, wide, high
+    x, y, wide, high = track.last.box
+    return x + track.speed[0] * seconds, y + track.speed[1] * seconds, wide, high

@@ -1,4 +1,4 @@
-"""Which of the faces seen now is which of those before: by place, carried on by speed, and by likeness."""
+"""Which of the faces seen now is which of those before: by place, carried on by speed, and by appearance."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _PIXELS = SIGNATURE_BYTES // 3
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class Appearance:
     """What is compared of a signature.
 
     Attributes:
@@ -43,7 +43,7 @@ class Likeness:
         return cls(colour, lightness, _mean(lightness), math.sqrt(squared / _PIXELS))
 
 
-def difference(one: Likeness | None, other: Likeness | None) -> float:
+def difference(one: Appearance | None, other: Appearance | None) -> float:
     """Return how unlike two faces are: 0 for the same, from 1 on they are taken for two people's.
 
     The larger of two: the distance of their mean colours by `CHROMA`; and what the correlation of their
@@ -82,24 +82,24 @@ _UNLIKE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Observation:
     """What counts of one sight.
 
     Attributes:
         box: where the face is.
-        likeness: what it looks like, if that is known.
+        appearance: what it looks like, if that is known.
         quality: of the picture it would make.
         at_s: when.
     """
 
     box: Box
-    likeness: Likeness | None
+    appearance: Appearance | None
     quality: float
     at_s: float
 
 
 @dataclass(slots=True)
-class Course:
+class Track:
     """Where a face was, and where it is going.
 
     Attributes:
@@ -108,16 +108,16 @@ class Course:
         speed: of its centre, in pixels a second.
     """
 
-    last: Glance
+    last: Observation
     sights: int = 1
     speed: tuple[float, float] = (0.0, 0.0)
 
-    def follow(self, glance: Glance) -> None:
+    def follow(self, observation: Observation) -> None:
         """Take the next sight of this face; one that comes late says nothing of where it is now."""
         self.sights += 1
-        if (after_s := self.unseen_s(glance.at_s)) <= 0:
+        if (after_s := self.unseen_s(observation.at_s)) <= 0:
             return
-        (x, y), (to_x, to_y) = _centre(self.last.box), _centre(glance.box)
+        (x, y), (to_x, to_y) = _centre(self.last.box), _centre(observation.box)
         # The longer ago the last sight was, the less its speed says; at the second there was none.
         new = 1.0 if self.speed == (0.0, 0.0) else min(1.0, 0.5 + after_s)
         old_x, old_y = self.speed
@@ -125,7 +125,7 @@ class Course:
             new * (to_x - x) / after_s + (1 - new) * old_x,
             new * (to_y - y) / after_s + (1 - new) * old_y,
         )
-        self.last = glance
+        self.last = observation
 
     def unseen_s(self, at_s: float) -> float:
         """Return for how long it has not been seen; less than nothing for what comes late."""
@@ -143,23 +143,24 @@ class Course:
         return min(MOST_REACH, NEAR + a_second * max(0.0, min(MOST_REACH_S, self.unseen_s(at_s))))
 
 
-def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int]:
-    """Return by the index of a sight the index of its course; the best pairs first, each course once.
+def match(tracks: Sequence[Track], observations: Sequence[Observation]) -> dict[int, int]:
+    """Return by the index of a sight the index of its track; the best pairs first, each track once.
 
     Args:
-        courses: of the faces seen before.
-        glances: of one frame, so of one time. What they look like decides between two that are equally near.
+        tracks: of the faces seen before.
+        observations: of one frame, so of one time. What they look like decides between two that are equally
+            near.
     """
-    if not glances:
+    if not observations:
         return {}
-    at_s = glances[0].at_s
+    at_s = observations[0].at_s
     pairs = []
-    for index, course in enumerate(courses):
-        expected, reach = course.expected(at_s), course.reach(at_s)
-        for number, glance in enumerate(glances):
-            strength = _strength(expected, glance.box, reach)
+    for index, track in enumerate(tracks):
+        expected, reach = track.expected(at_s), track.reach(at_s)
+        for number, observation in enumerate(observations):
+            strength = _strength(expected, observation.box, reach)
             if strength is not None:
-                unlike = min(1.0, difference(course.last.likeness, glance.likeness))
+                unlike = min(1.0, difference(track.last.appearance, observation.appearance))
                 pairs.append((strength - _UNLIKE * unlike, number, index))
     found: dict[int, int] = {}
     taken: set[int] = set()

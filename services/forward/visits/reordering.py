@@ -11,7 +11,7 @@ PATIENCE_S = 3.0
 
 
 @dataclass(slots=True)
-class Order:
+class ReorderBuffer:
     """Puts one recording's questions into order.
 
     A question waits until the one of the frame before it was let through. One without a frame before it

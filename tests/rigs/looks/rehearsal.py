@@ -9,7 +9,7 @@ from services.common.wire.sights import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.pacing import Attention, Glimpse, next_look_s
-from services.forward.visits.camera_visits import Rules, Visits
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.quality import quality
 
 ANSWER_S = 0.04
@@ -81,7 +81,7 @@ def rehearse(moments: Sequence[Moment], looks_per_s: float, lead_s: float = 0.0)
         looks_per_s: how often is usual; 0: each frame.
         lead_s: for how long before it the last look was.
     """
-    visits = Visits()
+    visits = CameraVisits()
     looked_at = list(_looked_at(moments, looks_per_s, visits, lead_s))
     sightings = tuple(each for sightings in looked_at for each in sightings)
     frames_per_s = (len(moments) - 1) / (moments[-1].at_s - moments[0].at_s)
@@ -89,7 +89,7 @@ def rehearse(moments: Sequence[Moment], looks_per_s: float, lead_s: float = 0.0)
 
 
 def _looked_at(
-    moments: Sequence[Moment], looks_per_s: float, visits: Visits, lead_s: float
+    moments: Sequence[Moment], looks_per_s: float, visits: CameraVisits, lead_s: float
 ) -> Iterator[list[Sighting]]:
     pace, attention = Pace(), Attention(1)
     attention.note(_CAMERA, 0, -ALONE_S)
@@ -108,13 +108,13 @@ def _looked_at(
 
 
 def _look(
-    moment: Moment, looks_per_s: float, visits: Visits, attention: Attention
+    moment: Moment, looks_per_s: float, visits: CameraVisits, attention: Attention
 ) -> tuple[list[Sighting], float]:
     """Look at a frame; return what is seen, and how soon the next one is due."""
     view, sights = moment.view, moment.view.sights
     seen = Seen(_CAMERA, 0, _MIDNIGHT + timedelta(seconds=moment.at_s), view, "", b"")
-    wanted = {each.index for each in visits.look(seen, Rules())} if sights else set()
-    haste = visits.haste(seen) if sights else None
+    wanted = {each.index for each in visits.look(seen, VisitRules())} if sights else set()
+    haste = visits.look_rate(seen) if sights else None
     unseen_s = attention.unseen_s(_CAMERA, moment.at_s)
     attention.note(_CAMERA, len(sights), moment.at_s)
     sightings = [

@@ -10,7 +10,7 @@ from services.common.wire.frames import Frame
 from services.common.wire.sights import seen_in
 from services.detect.pacing import Attention, Glimpse, next_look_s
 from services.detect.pipeline import Look
-from services.forward.visits.camera_visits import Rules, Visits
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.matching import Box, intersection_over_union
 from tests.rigs.recall.camera import Camera
 from tests.rigs.recall.trials import FRAMES_PER_S, Trial
@@ -98,7 +98,7 @@ class Asked:
     def __init__(self) -> None:
         self._pace = Pace()
         self._attention = Attention(1)
-        self._visits = Visits()
+        self._visits = CameraVisits()
 
     def is_due(self, at_s: float) -> bool:
         """Say whether the frame of that moment is sent."""
@@ -109,8 +109,8 @@ class Asked:
         seen = seen_in(frame, look.view, answer_to="", correlation=b"")
         faces = len(look.found)
         if faces:
-            self._visits.look(seen, Rules())
-        haste = self._visits.haste(seen) if faces else None
+            self._visits.look(seen, VisitRules())
+        haste = self._visits.look_rate(seen) if faces else None
         unseen_s = self._attention.unseen_s(frame.source, at_s)
         glimpse = Glimpse(faces, unseen_s, haste, look.is_still, look.is_in_doubt)
         self._attention.note(frame.source, faces, at_s)
