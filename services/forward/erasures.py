@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import structlog
 
-from services.common.erasure.entries import Entry, Verify, read
+from services.common.erasure.entries import Entry, read
 from services.common.erasure.reports import Report, write_report
-from services.common.erasure.selection import ERASED, KeptOut
+from services.common.erasure.selection import ERASED, KeptOut, Selection
 from services.common.errors import Refused
 from services.common.wire.faces import Face
 from services.common.wire.message import Message
@@ -24,38 +24,29 @@ class ErasureOrders:
     One that comes again is answered again: nothing that was erased can be so twice.
 
     Args:
-        device: this device.
-        verify: knows the public key.
-        book: has what came before; it is the writer's to add to.
+        erasure_log: has what came before; it is the writer's to add to.
         put: orders the writer to erase.
-        heard: is told of each order that is to be carried out.
     """
 
-    def __init__(
-        self,
-        device: str,
-        verify: Verify,
-        book: ErasureLog,
-        *,
-        put: Callable[[Erase], None],
-        heard: Callable[[Entry], None],
-    ) -> None:
-        self.subscription = device_topic(device, "erase/+")
-        self._device = device
-        self._verify = verify
-        self._book = book
+    def __init__(self, erasure_log: ErasureLog, put: Callable[[Erase], None]) -> None:
+        self.subscription = device_topic(erasure_log.device, "erase/+")
+        self._device = erasure_log.device
+        self._log = erasure_log
         self._put = put
-        self._heard = heard
+        self._holders: list[Callable[[Selection], None]] = []
         self._kept_out = KeptOut()
         self._known: set[str] = set()
-        for order in book.orders.values():
+        for order in erasure_log.orders.values():
             self._know(order)
+
+    def add_holder(self, erase: Callable[[Selection], None]) -> None:
+        """Have something else than the spool, which has faces too, be told of each selection to erase."""
+        self._holders.append(erase)
 
     def resume(self) -> None:
         """Carry out what a process before this one has not finished."""
-        for order in self._book.unfinished:
-            self._heard(order)
-            self._put(Erase(order))
+        for order in self._log.unfinished:
+            self._carry_out(order)
 
     def is_order(self, topic: str) -> bool:
         """Say whether a message is for here."""
@@ -69,18 +60,17 @@ class ErasureOrders:
         """
         if not message.payload:
             return None  # the broker need not keep it any more
-        order = read(message.payload, self._verify)
+        order = read(message.payload, self._log.verify)
         if order.selection.device not in (None, self._device):
             raise Refused("other_device", f"an order for {order.selection.device}")
         if message.topic != device_topic(self._device, f"erase/{order.name}"):
             raise Refused("bad_topic", message.topic[:200])
-        if (report := self._book.reports.get(order.name)) is not None:
+        if (report := self._log.reports.get(order.name)) is not None:
             return self.message(report)
         if order.name not in self._known:
             log.warning("forward.erasure_ordered", order=order.name, selection=str(order.selection))
             self._know(order)
-            self._heard(order)
-            self._put(Erase(order))
+            self._carry_out(order)
         return None
 
     def check(self, face: Face) -> None:
@@ -96,6 +86,11 @@ class ErasureOrders:
         """Return what the cloud is told of an order that was carried out."""
         topic = device_topic(self._device, f"erased/{report.order}")
         return Message(topic=topic, payload=write_report(report), qos=1, content_type="application/json")
+
+    def _carry_out(self, order: Entry) -> None:
+        for erase in self._holders:
+            erase(order.selection)
+        self._put(Erase(order))
 
     def _know(self, order: Entry) -> None:
         self._known.add(order.name)

@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
-from services.common.erasure.selection import Selection
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
 from services.common.runtime import tracing
@@ -25,10 +24,12 @@ from services.common.wire.topics import ROOT, Source, is_own, levels_of, parse_c
 from services.forward import metrics
 from services.forward.chooser import Chooser
 from services.forward.delivered import Delivered
+from services.forward.erasures import ErasureOrders
 from services.forward.home_assistant.entities import HomeAssistant
 from services.forward.metrics import LastFaceTimes
 from services.forward.notifier import make_notifier
 from services.forward.relay import LatestPictures
+from services.forward.sender import Sender
 from services.forward.settings import ForwardSettings
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import DISK_FULL
@@ -90,9 +91,8 @@ class Receiver:
         settings: forward's.
         writer: puts faces into the spool.
         delivered: knows what the store has answered for.
-        offer: is told of each face on its way into the spool.
-        relay: is handed the cameras' states.
-        check: refuses a face that was erased.
+        sender: is offered each face on its way into the spool, and has the cameras' states relayed.
+        erasures: refuses faces that were erased; None where no orders to erase are taken.
 
     Attributes:
         chooser: says which faces are worth taking; nothing where each one is.
@@ -106,17 +106,14 @@ class Receiver:
         settings: ForwardSettings,
         writer: SpoolWriter,
         delivered: Delivered,
-        *,
-        offer: Callable[[SpooledFace], None],
-        relay: Callable[[Message], None],
-        check: Callable[[Face], None] = lambda _: None,
+        sender: Sender,
+        erasures: ErasureOrders | None = None,
     ) -> None:
         self._settings = settings
         self._writer = writer
         self._delivered = delivered
-        self._offer = offer
-        self._relay = relay
-        self._check = check
+        self._sender = sender
+        self._erasures = erasures
         self._unanswered: dict[int, Delivery] = {}
         self._spans: dict[int, Span] = {}
         self._unanswered_bytes = 0
@@ -129,6 +126,10 @@ class Receiver:
         self._last_face_times = LastFaceTimes()
         self.home = HomeAssistant(settings.device, self._publish) if settings.home_assistant else None
         self.latest = LatestPictures(self._publish)
+        if erasures is not None:
+            erasures.add_holder(self.latest.erase)
+            if self.notifier is not None:
+                erasures.add_holder(self.notifier.erase)
         self.chooser = self._make_chooser() if settings.keep == "visits" else None
         self.link = Link(
             "local",
@@ -155,12 +156,6 @@ class Receiver:
         if self._wanted_bytes is not None and self._has_room(max(self._wanted_bytes, spare_bytes)):
             self._note_budget(None)
         return None if self._wanted_bytes is None else "the spool is at its budget"
-
-    def erase(self, selection: Selection) -> None:
-        """Take back what others than the spool have of what is to be erased."""
-        self.latest.erase(selection)
-        if self.notifier is not None:
-            self.notifier.erase(selection)
 
     async def run(self) -> None:
         """Take what comes until cancelled."""
@@ -245,7 +240,7 @@ class Receiver:
     def _handle_status(self, message: Message) -> None:
         if self.home is not None and message.topic == self.home.own_topic:
             return
-        self._relay(message)
+        self._sender.relay.take(message)
         self.latest.knows(parse_camera_topic(message.topic, "status"))
         if self.home is not None:
             self.home.take_state(message)
@@ -256,7 +251,8 @@ class Receiver:
 
     def _take(self, delivery: Delivery) -> None:
         face = admit(delivery.message, self._settings.device, datetime.now(UTC), self._bare_topics)
-        self._check(face)
+        if self._erasures is not None:
+            self._erasures.check(face)
         if self._delivered.has(face.id, time.monotonic()):
             self._take_again(delivery, face.id)
             return
@@ -273,7 +269,7 @@ class Receiver:
         self._unanswered_bytes += spooled.size_bytes
         # The spool first: whatever the cloud says of this face comes behind the insert.
         self._writer.put(spooled)
-        self._offer(spooled)
+        self._sender.offer(spooled)
 
     def _why_not_taken(self, size_bytes: int) -> str | None:
         """Return why there is no room for a face of this size just now, or None if there is."""

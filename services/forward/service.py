@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,18 +16,13 @@ from services.forward.erasures import ErasureOrders
 from services.forward.receiver import Receiver
 from services.forward.sender import Sender
 from services.forward.settings import ForwardSettings
-from services.forward.spool.commands import Answers, Expire, PutBack, PutBackRequest
+from services.forward.spool.commands import Expire, PutBack, PutBackRequest
 from services.forward.spool.database import SpoolFull, SpoolUnwritable
 from services.forward.spool.disk import Spool
 from services.forward.spool.erasure_log import ErasureLog
 from services.forward.spool.folder import prepare
 from services.forward.spool.rows import OTHER_DEVICE
 from services.forward.spool.writer import SpoolWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from services.common.wire.faces import Face
 
 METRICS_EVERY_S = 1.0
 DISK_POLL_S = 1.0
@@ -66,52 +60,34 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
     """
     last_sequence = spool.last_sequence()
     verify = settings.erase_verifier()
-    book = ErasureLog(settings.spool_path, settings.device, verify) if verify is not None else None
-    writer = SpoolWriter(spool, settings.quarantine_max_bytes, book)
+    erasure_log = ErasureLog(settings.spool_path, settings.device, verify) if verify is not None else None
+    writer = SpoolWriter(spool, settings.quarantine_max_bytes, erasure_log)
     # What a wrong name has set aside is ours again.
     writer.put(PutBack(PutBackRequest(reason=OTHER_DEVICE, of=settings.device)))
     delivered = Delivered()
-    erasures = None
-    if book is not None and verify is not None:
-        erasures = ErasureOrders(
-            settings.device,
-            verify,
-            book,
-            put=writer.put,
-            heard=lambda order: taker.erase(order.selection),
-        )
+    erasures = ErasureOrders(erasure_log, writer.put) if erasure_log is not None else None
     sender = Sender(settings, writer, delivered, last_sequence, erasures)
-    check: Callable[[Face], None] = (lambda _: None) if erasures is None else erasures.check
-    taker = Receiver(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
+    receiver = Receiver(settings, writer, delivered, sender, erasures)
     if erasures is not None:
         erasures.resume()
-    checks["local_broker"] = taker.link.why_not_ready
+    checks["local_broker"] = receiver.link.why_not_ready
     checks["cloud_broker"] = sender.why_not_ready
-    checks["spool"] = taker.why_no_room
-    answers = Answers(
-        written=taker.written,
-        turned_away=taker.turned_away,
-        read=sender.backlog_read,
-        put_back=sender.put_back,
-        tried=sender.tried,
-        expired=sender.expired,
-        erased=sender.erased,
-    )
-    async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
-        tasks.create_task(writer.run(answers), name="forward.spool")
-        tasks.create_task(taker.run(), name="forward.take")
+    checks["spool"] = receiver.why_no_room
+    async with receiver.link, sender.link, asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.run(receiver, sender), name="forward.spool")
+        tasks.create_task(receiver.run(), name="forward.take")
         tasks.create_task(sender.receive_receipts(), name="forward.receipts")
         tasks.create_task(sender.run(), name="forward.send")
         tasks.create_task(sender.try_again(), name="forward.try_again")
         tasks.create_task(keep(settings.retention, writer), name="forward.keep")
         tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
-        tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
-        waits = functools.partial(what_waits, writer, taker, sender)
+        tasks.create_task(measure(settings, writer, receiver, sender), name="forward.measure")
+        waits = functools.partial(what_waits, writer, receiver, sender)
         tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
-        if taker.notifier is not None:
-            tasks.create_task(taker.notifier.run(), name="forward.notify")
-        if taker.chooser is not None:
-            tasks.create_task(taker.chooser.run(), name="forward.choose")
+        if receiver.notifier is not None:
+            tasks.create_task(receiver.notifier.run(), name="forward.notify")
+        if receiver.chooser is not None:
+            tasks.create_task(receiver.chooser.run(), name="forward.choose")
 
 
 class Opening:
@@ -169,11 +145,11 @@ def what_was_done() -> Counts:
     )
 
 
-def what_waits(writer: SpoolWriter, taker: Receiver, sender: Sender) -> Waiting:
+def what_waits(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiting:
     """Return how many faces wait, for how long the oldest has, why, and what is kept apart."""
     state = writer.state
     oldest_s = None if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
-    why = taker.why_no_room() or sender.why_not_ready() or sender.why_waiting()
+    why = receiver.why_no_room() or sender.why_not_ready() or sender.why_waiting()
     apart = {"set_aside": sum(state.set_aside.values()), "quarantined": state.quarantined}
     return {
         **waiting(state.faces, oldest_s, why),
@@ -191,7 +167,7 @@ async def keep(retention: Retention, writer: SpoolWriter) -> None:
         await asyncio.sleep(LOOK_AT_CLOCK_S if now is None else EXPIRE_EVERY_S)
 
 
-async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Receiver, sender: Sender) -> None:
+async def measure(settings: ForwardSettings, writer: SpoolWriter, receiver: Receiver, sender: Sender) -> None:
     """Keep the gauges until cancelled."""
     metrics.SPOOL_MAX_BYTES.set(settings.spool_max_bytes)
     reasons: set[str] = set()
@@ -201,13 +177,13 @@ async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Receive
         metrics.SPOOL_BYTES.set(state.bytes)
         oldest_s = 0.0 if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
         metrics.SPOOL_OLDEST_SECONDS.set(oldest_s)
-        metrics.SPOOL_IS_FULL.set(taker.why_no_room() is not None)
+        metrics.SPOOL_IS_FULL.set(receiver.why_no_room() is not None)
         metrics.QUARANTINE_FACES.set(state.quarantined)
         reasons |= state.set_aside.keys()
         for reason in reasons:
             metrics.SET_ASIDE_FACES.labels(reason).set(state.set_aside.get(reason, 0))
-        if taker.home is not None:
-            taker.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
+        if receiver.home is not None:
+            receiver.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
         sender.measure()
-        taker.announce_limit(sender.most_image_bytes)
+        receiver.announce_limit(sender.most_image_bytes)
         await asyncio.sleep(METRICS_EVERY_S)

@@ -174,22 +174,21 @@ def test_who_reads_the_database_meanwhile_is_waited_for(folder: Path) -> None:
 async def test_the_writer_carries_an_order_out_once_and_remembers_it(folder: Path) -> None:
     faces = [taken(number) for number in range(1, 101)]
     given = order(ALL)
-    reports: list[Report] = []
     book = ErasureLog(folder, DEVICE, VERIFY)
     answered = Answered()
     writer = SpoolWriter(Spool(folder, RESERVE_BYTES, DEVICE), 1 << 30, book)
-    async with running(writer, answered, reports):
+    async with running(writer, answered):
         for face in faces:
             writer.put(face)
         writer.put(Erase(given))
-        await eventually(lambda: reports)
-    assert reports[0].gone == {"waiting": 100, "quarantine": 0, "set_aside": 0, "files": 0}
+        await eventually(lambda: answered.reports)
+    assert answered.reports[0].gone == {"waiting": 100, "quarantine": 0, "set_aside": 0, "files": 0}
     assert sorted(answered.expired) == sorted(face.id for face in faces)
     assert remains(folder, range(1, 101)) == {}
     again = ErasureLog(folder, DEVICE, VERIFY)
     assert (list(again.orders.values()), again.reports, again.unfinished) == (
         [given],
-        {given.name: reports[0]},
+        {given.name: answered.reports[0]},
         [],
     )
 
@@ -201,16 +200,15 @@ async def test_what_is_read_out_of_a_damaged_database_is_erased_again(folder: Pa
     book.done(Report(given.name, DEVICE, {}))
     with closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes([taken(number) for number in range(1, 30)]))
-    reports: list[Report] = []
     writer = SpoolWriter(Spool(folder, RESERVE_BYTES, DEVICE), 1 << 30, book)
     answered = Answered()
-    async with running(writer, answered, reports):
+    async with running(writer, answered):
         (folder / DATABASE).unlink()  # people do; what the open file holds is rescued
         writer.put(taken(2_000))
         await eventually(lambda: answered.written)
         await eventually(lambda: not remains(folder, range(1, 30)))
         await eventually(lambda: held(folder, "faces") == {taken(2_000).id})
-    assert reports == []  # it was reported before
+    assert answered.reports == []  # it was reported before
 
 
 def test_a_line_that_was_cut_off_is_none_and_hides_no_other(folder: Path) -> None:
@@ -233,9 +231,10 @@ class Obeyed:
 
     def __init__(self, folder: Path) -> None:
         self.put: list[Erase] = []
-        self.heard: list[Entry] = []
+        self.told: list[Selection] = []
         self.book = ErasureLog(folder, DEVICE, VERIFY)
-        self.erasures = ErasureOrders(DEVICE, VERIFY, self.book, put=self.put.append, heard=self.heard.append)
+        self.erasures = ErasureOrders(self.book, self.put.append)
+        self.erasures.add_holder(self.told.append)
 
     def hear(self, line: bytes, topic: str) -> Message | None:
         return self.erasures.hear(Message(topic=topic, payload=line, qos=1, retain=True))
@@ -265,11 +264,12 @@ def test_a_device_obeys_what_is_signed_for_it_and_nothing_else(folder: Path) -> 
         with pytest.raises(Refused) as told:
             obeyed.hear(line, topic)
         assert told.value.reason == reason
-    assert (obeyed.put, obeyed.heard) == ([], [])
+    assert (obeyed.put, obeyed.told) == ([], [])
     assert obeyed.hear(b"", topic_of(good)) is None
     assert obeyed.hear(good.line, topic_of(good)) is None
     assert obeyed.hear(good.line, topic_of(good)) is None  # again, before it is done
-    assert [each.order for each in obeyed.put] == obeyed.heard == [good]
+    assert [each.order for each in obeyed.put] == [good]
+    assert obeyed.told == [good.selection]
 
 
 def test_an_order_that_was_carried_out_is_answered_again_and_one_that_was_not_goes_on(folder: Path) -> None:

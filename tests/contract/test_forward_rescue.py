@@ -197,7 +197,7 @@ async def raising(disk: Path) -> AsyncIterator[tuple[SpoolWriter, Answered]]:
     writer, answered = SpoolWriter(Spool(disk, RESERVE, DEVICE), 1 << 30), Answered()
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(writer.run(answered.answers))
+            running = tasks.create_task(answered.listen_to(writer))
             yield writer, answered
             running.cancel()
     except* OSError as errors:

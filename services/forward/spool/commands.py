@@ -3,11 +3,11 @@
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from services.common.erasure.entries import Entry
 from services.common.erasure.reports import Report
@@ -157,27 +157,33 @@ class Erase:
 SpoolCommand = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogRead | Expire | Erase
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Where the writer answers; called in the event loop, in the order of what was asked.
+class InsertListener(Protocol):
+    """Hands over faces, and is told what became of them, in the order in which it did."""
 
-    Attributes:
-        written: these faces are on disk, or already in the store, and so many of them were not held before.
-        turned_away: these are not, for the disk takes none.
-        read: a part of the backlog.
-        put_back: faces have come back among those that wait, up to this place.
-        tried: some of them, with these ids, to see whether all that are apart for this reason may.
-        expired: these faces, by their ids, have waited for too long and are gone.
-        erased: an order was carried out.
-    """
+    def written(self, faces: list[SpooledFace], added: int) -> None:
+        """Take note of faces on disk, or in the store by now; `added` of them were not held before."""
 
-    written: Callable[[list[SpooledFace], int], None]
-    turned_away: Callable[[list[SpooledFace]], None]
-    read: Callable[[BacklogRead, BacklogPart], None]
-    put_back: Callable[[int], None]
-    tried: Callable[[str, list[str]], None]
-    expired: Callable[[list[str]], None]
-    erased: Callable[[Report], None] = lambda _: None
+    def turned_away(self, faces: list[SpooledFace]) -> None:
+        """Take note of faces that are not, because the disk takes none."""
+
+
+class BacklogListener(Protocol):
+    """Sends what the spool holds, and is told what it asked for and what has changed there."""
+
+    def backlog_read(self, read: BacklogRead, part: BacklogPart) -> None:
+        """Take a part of the backlog."""
+
+    def put_back(self, last_sequence: int) -> None:
+        """Take note of faces that have come back among those that wait, up to this place."""
+
+    def tried(self, reason: str, ids: list[str]) -> None:
+        """Take note of some of them: they show whether all that are set aside for this reason may go back."""
+
+    def expired(self, ids: list[str]) -> None:
+        """Take note of faces that are gone, because they are too old or were erased."""
+
+    def erased(self, report: Report) -> None:
+        """Take note of an order to erase that was carried out."""
 
 
 @dataclass(frozen=True, slots=True)

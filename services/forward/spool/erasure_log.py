@@ -28,17 +28,19 @@ class ErasureLog:
 
     Attributes:
         device: this device.
+        verify: knows the public key.
         orders: by their names, in order.
         reports: of those that were carried out, by the order's name.
     """
 
     def __init__(self, folder: Path, device: str, verify: Verify) -> None:
         self.device = device
+        self.verify = verify
         self._path = folder / ORDERS
         self.orders: dict[str, Entry] = {}
         self.reports: dict[str, Report] = {}
         for line in self._path.read_bytes().split(b"\n") if self._path.exists() else []:
-            self._take(line, verify)
+            self._take(line)
 
     @property
     def unfinished(self) -> list[Entry]:
@@ -61,9 +63,9 @@ class ErasureLog:
             self._write(write_report(report))
             self.reports[report.order] = report
 
-    def _take(self, line: bytes, verify: Verify) -> None:
+    def _take(self, line: bytes) -> None:
         try:
-            order = read(line, verify)
+            order = read(line, self.verify)
             order.selection  # noqa: B018 - it is none if it raises
             self.orders[order.name] = order
         except Refused:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, TypeVarTuple
 
 import structlog
 
@@ -16,7 +16,7 @@ from services.common.retention import EXPIRED
 from services.common.runtime.metrics import Drops
 from services.forward.metrics import DROPPED, SET_ASIDE, SPOOL_DAMAGED
 from services.forward.spool.commands import (
-    Answers,
+    BacklogListener,
     BacklogRead,
     DeferredMoves,
     Erase,
@@ -44,6 +44,14 @@ _MOVES_BETWEEN = 8
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Tell(Protocol):
+    """Calls a listener's method with its arguments, in the thread that it belongs to."""
+
+    def __call__(self, listener: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Return at once; the call comes behind all calls before it."""
 
 
 class Maintenance:
@@ -57,24 +65,30 @@ class Maintenance:
         spool: the writer's.
         erasure_log: of the orders to erase, if there are any; its own to add to.
         put: orders something behind all that is ordered so far: what is left for another turn.
+        tell: calls the sender's methods in the event loop.
 
     Attributes:
         state: what the spool held when it was looked at last.
         problem: why no face is taken just now; nothing while all is well.
         errands: what is to be set aside when there is time.
-        answers: where it answers; to be set before it is told to do anything.
+        sender: is told of what the spool holds; to be set before anything is done.
     """
 
     def __init__(
-        self, spool: Spool, erasure_log: ErasureLog | None, put: Callable[[SpoolCommand], None]
+        self,
+        spool: Spool,
+        erasure_log: ErasureLog | None,
+        put: Callable[[SpoolCommand], None],
+        tell: Tell,
     ) -> None:
         self.state: SpoolState = spool.state()
         self.problem = spool.why_no_room()
         self.deferred = DeferredMoves()
-        self.answers: Answers
+        self.sender: BacklogListener
         self._spool = spool
         self._erasure_log = erasure_log
         self._put = put
+        self._tell = tell
         self._postponed: list[SpoolCommand] = []
         self._asked: set[int] = set()
         self._asides = Drops(SET_ASIDE, "forward.face_set_aside")
@@ -127,7 +141,7 @@ class Maintenance:
         for order in self._erasure_log.orders.values() if self._erasure_log is not None else ():
             self._put(Erase(order, is_again=True))
         # Faces that could not be read before may be among those that can be now.
-        self.answers.put_back(self._spool.last_sequence())
+        self._tell(self.sender.put_back, self._spool.last_sequence())
 
     def note_trouble(self, error: SpoolFull | SpoolUnwritable) -> None:
         """Take no more faces, and make room for those to go that are held."""
@@ -188,7 +202,7 @@ class Maintenance:
         part = self.repaired(lambda: self._spool.read(command))
         for place, reason in self.deferred.add_rows(part.bad).items():
             self._asides.count(reason, place=place)
-        self.answers.read(command, part)
+        self._tell(self.sender.backlog_read, command, part)
 
     def _put_back(self, command: PutBack) -> None:
         """Put some faces back and leave the others to another turn."""
@@ -203,8 +217,8 @@ class Maintenance:
             ids, seen = self.repaired(lambda: self._spool.put_back(some, command.request.device))
             del command.places[:seen]
             if command.most is not None and command.request.reason is not None:
-                self.answers.tried(command.request.reason, ids)
-            self.answers.put_back(self.repaired(self._spool.last_sequence))
+                self._tell(self.sender.tried, command.request.reason, ids)
+            self._tell(self.sender.put_back, self.repaired(self._spool.last_sequence))
         if command.places:
             self._put(command)
         elif (number := command.number) is not None:
@@ -240,13 +254,13 @@ class Maintenance:
         if not command.is_again:
             report = Report(command.order.name, self._erasure_log.device, dict(command.gone))
             self._erasure_log.done(report)
-            self.answers.erased(report)
+            self._tell(self.sender.erased, report)
 
     def _forget(self, gone: Removed, why: str) -> None:
         """See that nobody does anything more with what is gone."""
         self.deferred.cross_off(gone.ids)
         DROPPED.labels(why).inc(len(gone.ids) + sum(gone.apart.values()))
-        self.answers.expired(gone.ids)
+        self._tell(self.sender.expired, gone.ids)
 
     def _see_requests(self) -> None:
         """Order what people have asked for: they write it into the database, whether forward runs or not."""

@@ -5,18 +5,19 @@ import contextlib
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from typing import TypeVarTuple
 
 import structlog
 
 from services.forward.metrics import DROPPED
 from services.forward.spool.commands import (
-    Answers,
+    BacklogListener,
     BacklogRead,
     Changes,
     Delete,
     Erase,
     Expire,
+    InsertListener,
     PutBack,
     Quarantine,
     SetAside,
@@ -39,6 +40,8 @@ BETWEEN_MOVES_S = 0.1
 _LET_GO_AT_ONCE = 32
 
 log = structlog.get_logger()
+
+Ts = TypeVarTuple("Ts")
 
 
 class SpoolWriter:
@@ -63,7 +66,7 @@ class SpoolWriter:
         self._spool = spool
         self._quarantine_max_bytes = quarantine_max_bytes
         self._commands: queue.SimpleQueue[SpoolCommand | None] = queue.SimpleQueue()
-        self._maintenance = Maintenance(spool, erasure_log, self._commands.put)
+        self._maintenance = Maintenance(spool, erasure_log, self._commands.put, self._tell)
         self._deferred = self._maintenance.deferred
         self._loop = asyncio.get_running_loop()
         self._carried = WriteBatch()
@@ -86,17 +89,19 @@ class SpoolWriter:
         """Return the place of the next face."""
         return self._spool.next_sequence()
 
-    async def run(self, answers: Answers) -> None:
+    async def run(self, receiver: InsertListener, sender: BacklogListener) -> None:
         """Work until cancelled, then finish what was ordered.
 
         Args:
-            answers: where it answers.
+            receiver: is told of the faces that it hands over; in the event loop, as the sender is.
+            sender: is told of what the spool holds.
 
         Raises:
             sqlite3.Error: the database fails in a way that only a restart may repair.
             SpoolTaken: the folder is another's now.
         """
-        self._answers = self._maintenance.answers = _in_loop(answers, self._loop)
+        self._receiver = receiver
+        self._maintenance.sender = sender
         with ThreadPoolExecutor(1, thread_name_prefix="spool") as pool:
             work = self._loop.run_in_executor(pool, self._work)
             try:
@@ -165,9 +170,9 @@ class SpoolWriter:
         else:
             self._let_go(batch)
         if stored:
-            self._answers.written(stored, added or 0)
+            self._tell(self._receiver.written, stored, added or 0)
         if new:
-            self._answers.turned_away(new)
+            self._tell(self._receiver.turned_away, new)
         self._maintenance.look()
 
     def _write(self, changes: Changes) -> int | None:
@@ -202,15 +207,7 @@ class SpoolWriter:
                     self._carried.take_over(left)
                 return
 
-
-def _in_loop(answers: Answers, loop: asyncio.AbstractEventLoop) -> Answers:
-    """Return the same answers, to be called from another thread than the loop's."""
-
-    def later(answer: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is gone at the very end
-                loop.call_soon_threadsafe(answer, *arguments)
-
-        return call
-
-    return Answers(**{each.name: later(getattr(answers, each.name)) for each in fields(answers)})
+    def _tell(self, listener: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Call a listener's method in the event loop, from the writer's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is gone at the very end
+            self._loop.call_soon_threadsafe(listener, *arguments)
