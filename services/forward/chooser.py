@@ -73,7 +73,7 @@ class Chooser:
         fill: says how full the spool is, 0..1.
         home: is told of visits and of who is there, if anybody is.
         began: is told of each visit that has begun, with its first picture, if anybody is.
-        kept: is told of each face whose picture the local broker keeps from then on.
+        kept: is told whose picture the local broker keeps of a camera from then on: the face's id, its visit.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Chooser:
         fill: Callable[[], float],
         home: HomeAssistant | None = None,
         began: Callable[[Face, News], None] | None = None,
-        kept: Callable[[Face], None] = lambda _: None,
+        kept: Callable[[Source, str, str | None], None],
     ) -> None:
         self._rules = rules
         self._publish = publish
@@ -130,11 +130,11 @@ class Chooser:
         if news is not None:
             self._tell(face.source, [news])
             if self._home is not None:
-                self._home.picture_changed(face)
+                self._home.picture_changed(face.source, face.content_type)
             if self._began is not None and news.stage is Stage.BEGAN:
                 self._began(face, news)
             self._send(latest(face))
-            self._kept(face)
+            self._kept(face.source, face.id, visit)
 
     def _camera(self, source: Source) -> _Camera:
         camera = self._cameras.pop(source, None) or _Camera()

@@ -8,9 +8,8 @@ from services.common.erasure.entries import Entry, read
 from services.common.erasure.reports import Report, write_report
 from services.common.erasure.selection import ERASED, KeptOut, Selection
 from services.common.errors import Refused
-from services.common.wire.faces import Face
 from services.common.wire.message import Message
-from services.common.wire.topics import device_topic
+from services.common.wire.topics import Source, device_topic
 from services.forward.metrics import ERASURES
 from services.forward.spool.commands import Erase
 from services.forward.spool.erasure_log import ErasureLog
@@ -73,14 +72,19 @@ class ErasureOrders:
             self._carry_out(order)
         return None
 
-    def check(self, face: Face) -> None:
+    def check(self, source: Source, face_id: str, visit: str | None) -> None:
         """Return if a face was not erased.
+
+        Args:
+            source: its camera.
+            face_id: its id.
+            visit: the id of its visit, or None if it has none.
 
         Raises:
             Refused: `erased`.
         """
-        if self._kept_out.takes(face.source, face.id, face.extensions.get("visit")):
-            raise Refused(ERASED, face.id)
+        if self._kept_out.takes(source, face_id, visit):
+            raise Refused(ERASED, face_id)
 
     def message(self, report: Report) -> Message:
         """Return what the cloud is told of an order that was carried out."""

@@ -252,7 +252,7 @@ class Receiver:
     def _take(self, delivery: Delivery) -> None:
         face = admit(delivery.message, self._settings.device, datetime.now(UTC), self._bare_topics)
         if self._erasures is not None:
-            self._erasures.check(face)
+            self._erasures.check(face.source, face.id, face.extensions.get("visit"))
         if self._delivered.has(face.id, time.monotonic()):
             self._take_again(delivery, face.id)
             return

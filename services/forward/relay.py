@@ -1,14 +1,15 @@
-"""What brokers retain: the cameras' states on their way to the cloud, and the latest picture of each."""
+"""What brokers retain: the states that go to the cloud, forward's own among them, and the latest pictures."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from services.common.erasure.selection import Selection
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown
 from services.common.wire import status
-from services.common.wire.faces import Face
 from services.common.wire.message import Message
-from services.common.wire.topics import Source, camera_topic, parse_camera_topic
+from services.common.wire.status import Sayings
+from services.common.wire.topics import Source, camera_topic, device_topic, parse_camera_topic
 
 STATES = frozenset({b"online", b"stalled", b"offline", b""})
 """The last one, in the place of a state, deletes what a broker keeps: that camera is gone."""
@@ -18,6 +19,47 @@ MAX_CAMERAS = 1_000
 
 Publish = Callable[[Message, Callable[[str | None], None]], None]
 """Sends a message and says later that the broker has answered, or raises `LinkDown`; see `Link.publish`."""
+
+
+class OwnStatus:
+    """What the cloud is told of this device itself: that it is there, and by a broker that it is not.
+
+    Args:
+        device: its name.
+        every_s: after how many seconds it is told again; 0: never.
+
+    Attributes:
+        topic: where it is told.
+    """
+
+    def __init__(self, device: str, every_s: int) -> None:
+        self.topic = device_topic(device, "forward/status")
+        self._every_s = every_s
+        self._sayings = Sayings(every_s)
+        self._said_s = 0.0
+
+    def will(self, now: datetime) -> Message:
+        """Begin a connection; return what the broker is to say when it is over.
+
+        Args:
+            now: UTC.
+        """
+        self._sayings.begin(now)
+        return self._sayings.last(Message(topic=self.topic, payload=b"offline", qos=1, retain=True))
+
+    def online(self, now_s: float, *, is_first: bool) -> Message:
+        """Return what is said now, by a monotonic clock; only the first of a connection is kept."""
+        self._said_s = now_s
+        said = Message(topic=self.topic, payload=b"online", qos=1 if is_first else 0, retain=is_first)
+        return self._sayings.first(said)
+
+    def is_due(self, now_s: float) -> bool:
+        """Say whether it is time to say it again."""
+        return self._every_s > 0 and now_s - self._said_s >= self._every_s
+
+    def mark(self, state: Message) -> Message:
+        """Return a camera's state with its place among all that this device says."""
+        return self._sayings.next(state)
 
 
 class StatusRelay:
@@ -113,10 +155,10 @@ class LatestPictures:
             self._want_back(source, self._erased)
             self.link_up()
 
-    def picture_kept(self, face: Face) -> None:
-        """Note a face whose picture is kept from now on."""
-        if face.source in self._faces or len(self._faces) < MOST_CAMERAS:
-            self._faces[face.source] = (face.id, face.extensions.get("visit"))
+    def picture_kept(self, source: Source, face_id: str, visit: str | None) -> None:
+        """Note that a camera's picture is this face's from now on."""
+        if source in self._faces or len(self._faces) < MOST_CAMERAS:
+            self._faces[source] = (face_id, visit)
 
     def erase(self, selection: Selection) -> None:
         """Take back whatever may be of a selection; at the next connection, if there is none."""

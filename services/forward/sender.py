@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,19 +15,18 @@ from services.common.errors import Refused
 from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
 from services.common.mqtt.reasons import RATE_TOO_HIGH
 from services.common.retention import EXPIRED
+from services.common.runtime import tracing
 from services.common.runtime.metrics import Drops
 from services.common.runtime.queues import Batch
 from services.common.wire.message import Message
 from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
-from services.common.wire.status import Sayings
 from services.common.wire.topics import device_topic
 from services.forward import metrics
 from services.forward.congestion import CongestionWindow, MessageSpacing, TokenBucket
 from services.forward.delivered import Delivered
 from services.forward.erasures import ErasureOrders
-from services.forward.journeys import Journeys
 from services.forward.outbox import FaceToSend, Outbox
-from services.forward.relay import StatusRelay
+from services.forward.relay import OwnStatus, StatusRelay
 from services.forward.settings import ForwardSettings
 from services.forward.spool.commands import BacklogPart, BacklogRead, Delete, Quarantine
 from services.forward.spool.expiry import is_expired
@@ -35,18 +35,48 @@ from services.forward.spool.rows import TOO_LARGE, UNANSWERED
 from services.forward.spool.writer import SpoolWriter
 from services.forward.undeliverable import TRY_AGAIN_EVERY_S, Undeliverable
 
+if TYPE_CHECKING:
+    from services.common.runtime.spans import Span
+
 DELETE_DELAY_S = 0.2
 FINISH_POLL_S = 0.02
 WATCH_EVERY_S = 1.0
 NO_RECEIPT_S = 20.0
 """A broker through which faces go for so long, and nothing is receipted, may be one where nobody listens."""
-PACKET_MARGIN_BYTES = 4 * 1024
-"""What a face's message has beside its image, at most."""
-LEAST_IMAGE_BYTES = 4 * 1024
-ANY_IMAGE_BYTES = 16 * 1024 * 1024
-"""A broker that takes so much takes any face."""
 
 log = structlog.get_logger()
+
+
+class SendSpans:
+    """Traces of faces on their way to the store: one from the first send to the receipt, in each connection.
+
+    It is a trace of its own, linked with the one that has led into the spool: between the two a face may have
+    waited for days.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, Span] = {}
+
+    def begin(self, face: SpooledFace) -> tuple[tuple[str, str], ...]:
+        """Return the attributes that a face goes out with, now or again."""
+        if not tracing.is_on():
+            return face.message.attributes
+        span = self._under_way.get(face.id)
+        if span is None:
+            span = tracing.follow("forward send", tracing.in_message(face.message), id=face.id)
+            self._under_way[face.id] = span
+        return tracing.with_place(face.message, span)
+
+    def end(self, face_id: str, problem: str | None = None) -> None:
+        """Note that a face is receipted, or why it will not be."""
+        if (span := self._under_way.pop(face_id, None)) is not None:
+            span.end(problem)
+
+    def cut_short(self) -> None:
+        """Note that the connection is lost: all are sent again."""
+        for span in self._under_way.values():
+            span.end("link_lost")
+        self._under_way.clear()
 
 
 class Sender:
@@ -76,19 +106,15 @@ class Sender:
         self._undeliverable = Undeliverable(writer, self._outbox.withdraw)
         self._retention = settings.retention
         self._pace = MessageSpacing()
-        self._journeys = Journeys()
+        self._spans = SendSpans()
         self._silent_since_s: float | None = None
-        self._room_bytes = 0
         self._limit = TokenBucket(settings.uplink_max_bytes_s)
         self._wake = asyncio.Event()
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         # Letting go is not urgent: together it costs a commit a while, alone one a face.
         self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
         self._is_finishing = False
-        self._sayings = Sayings(settings.status_every_s)
-        self._status_every_s = settings.status_every_s
-        self._said_s = 0.0
-        self._own_status = device_topic(settings.device, "forward/status")
+        self._status = OwnStatus(settings.device, settings.status_every_s)
         self.link = Link(
             "cloud",
             Broker.cloud(settings),
@@ -98,12 +124,12 @@ class Sender:
                 *([erasures.subscription] if erasures is not None else ()),
             ],
             receive_maximum=256,
-            will=self._last_word,
+            will=lambda: self._status.will(datetime.now(UTC)),
             on_up=self._link_up,
             on_down=self._link_down,
             drain=self._finish,
         )
-        self.relay = StatusRelay(self.link.publish, self._own_status, self._sayings.next)
+        self.relay = StatusRelay(self.link.publish, self._status.topic, self._status.mark)
 
     def offer(self, face: SpooledFace) -> None:
         """Take a new face, whose way into the spool has begun."""
@@ -186,10 +212,9 @@ class Sender:
                 self._silent_since_s = None
                 continue
             self._judge_broker(now_s := time.monotonic())
-            if self._status_every_s and now_s - self._said_s >= self._status_every_s:
+            if self._status.is_due(now_s):
                 with contextlib.suppress(LinkDown):
-                    # Nobody need keep it: what was said first is kept.
-                    self._say_online(qos=0, retain=False)
+                    self.link.publish(self._status.online(now_s, is_first=False))
 
     def _judge_broker(self, now_s: float) -> None:
         if not self._outbox.is_store_silent:
@@ -200,16 +225,12 @@ class Sender:
             self.link.leave(f"nothing was receipted through it for {NO_RECEIPT_S:g} s")
         if (refusal := self._undeliverable.why_not_ready()) is not None:
             self.link.leave(refusal)
-        if (room_bytes := self.link.max_packet_bytes) > self._room_bytes:
-            self._undeliverable.has_room(room_bytes)
-        self._room_bytes = room_bytes
+        self._undeliverable.note_room(self.link.max_packet_bytes)
 
     @property
     def most_image_bytes(self) -> int | None:
         """The largest image that goes to the cloud, by the last broker that was there, or None for any."""
-        if self._room_bytes >= ANY_IMAGE_BYTES or not self._room_bytes:
-            return None
-        return max(LEAST_IMAGE_BYTES, self._room_bytes - PACKET_MARGIN_BYTES)
+        return self._undeliverable.most_image_bytes
 
     def measure(self) -> None:
         """Set the gauges."""
@@ -235,10 +256,11 @@ class Sender:
         if to_send.is_hopeless:
             self._undeliverable.set_aside(face.id, UNANSWERED)
             return
-        if (refusal := self._undeliverable.why_not_sent(face, time.monotonic())) is not None:
+        refusal = self._undeliverable.why_not_sent(face.message.topic, face.id, time.monotonic())
+        if refusal is not None:
             self._undeliverable.set_aside(face.id, refusal)
             return
-        attributes = self._journeys.begin(face)
+        attributes = self._spans.begin(face)
         message = dataclasses.replace(face.message, expiry_s=to_send.expiry_s, attributes=attributes)
         try:
             self.link.publish(message, lambda refusal: self._broker_answered(face, refusal))
@@ -275,7 +297,7 @@ class Sender:
     def _settle(self, receipt: Receipt) -> None:
         now_s = time.monotonic()
         for face_id in receipt.ids:
-            self._journeys.end(face_id)
+            self._spans.end(face_id)
             self._outbox.settle(face_id, now_s)
             self._delivered.add(face_id, now_s)
             self._stored.add(face_id)
@@ -288,7 +310,7 @@ class Sender:
 
     def _refused(self, face_id: str, reason: str) -> None:
         metrics.FACES_REFUSED.labels(reason).inc()
-        self._journeys.end(face_id, reason)
+        self._spans.end(face_id, reason)
         self._outbox.settle(face_id, time.monotonic())
         # What is too old for the store is so for us, unless one of the two clocks is wrong: then it stays.
         is_old = reason == EXPIRED and is_expired(face_id, self._retention, datetime.now(UTC))
@@ -310,27 +332,15 @@ class Sender:
 
     def _link_up(self) -> None:
         self._is_finishing = False
-        self._say_online(qos=1, retain=True)
+        self.link.publish(self._status.online(time.monotonic(), is_first=True))
         self.relay.start_over()
         self._outbox.link_up()
-        self._undeliverable.new_broker()
-        self._room_bytes = self.link.max_packet_bytes
-        self._undeliverable.try_again(self._room_bytes)
+        self._undeliverable.new_broker(self.link.max_packet_bytes)
         self._wake.set()
 
     def _link_down(self) -> None:
         if self.link.end_code == RATE_TOO_HIGH:
             self._pace.slower(time.monotonic())
         self._outbox.link_down()
-        self._journeys.cut_short()
+        self._spans.cut_short()
         self._wake.set()
-
-    def _last_word(self) -> Message:
-        """Return what a connection that is about to begin will have said when it is over."""
-        self._sayings.begin(datetime.now(UTC))
-        return self._sayings.last(Message(topic=self._own_status, payload=b"offline", qos=1, retain=True))
-
-    def _say_online(self, *, qos: int, retain: bool) -> None:
-        said = Message(topic=self._own_status, payload=b"online", qos=qos, retain=retain)
-        self.link.publish(self._sayings.first(said))
-        self._said_s = time.monotonic()

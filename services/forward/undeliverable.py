@@ -20,6 +20,12 @@ SURE_AFTER = 3
 PROBE_EVERY_S = 3.0
 """How often one face is sent on such a topic all the same: rules are repaired, and nobody tells us."""
 
+PACKET_MARGIN_BYTES = 4 * 1024
+"""What a face's message has beside its image, at most."""
+LEAST_IMAGE_BYTES = 4 * 1024
+ANY_IMAGE_BYTES = 16 * 1024 * 1024
+"""A broker that takes so much takes any face."""
+
 MOST_TOPICS = 1_000
 """Of which it is remembered that the broker has taken a face."""
 MOST_TOPICS_UNREAD = 100
@@ -61,6 +67,7 @@ class Undeliverable:
         self._refused: dict[str, _Refused] = {}
         self._accepted: set[str] = set()
         self._put_off, self._put_off_for = 0, ""
+        self._room_bytes = 0
 
     def why_not_ready(self) -> str | None:
         """Return None while the broker takes faces, else what is wrong (see `health.Check`)."""
@@ -71,10 +78,10 @@ class Undeliverable:
             return None
         return f"the broker refuses our faces: {refused[0]}" if refused else None
 
-    def why_not_sent(self, face: SpooledFace, now_s: float) -> str | None:
+    def why_not_sent(self, topic: str, face_id: str, now_s: float) -> str | None:
         """Return why a face need not even be sent, if the broker refuses its topic."""
-        refused = self._refused.get(face.message.topic)
-        if refused is None or not refused.is_sure or face.id in self._tried:
+        refused = self._refused.get(topic)
+        if refused is None or not refused.is_sure or face_id in self._tried:
             return None
         if now_s - refused.probed_s > PROBE_EVERY_S:
             refused.probed_s = now_s
@@ -131,10 +138,25 @@ class Undeliverable:
         """Put back what a broker takes that takes packets of this size."""
         self._writer.put(PutBack(PutBackRequest(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
 
-    def new_broker(self) -> None:
-        """Forget what another connection has said: it may be another broker."""
+    def new_broker(self, max_packet_bytes: int) -> None:
+        """Forget what another connection has said, for it may be another broker, and try all anew."""
         self._put_off = 0
         self._accepted.clear()
+        self._room_bytes = max_packet_bytes
+        self.try_again(max_packet_bytes)
+
+    def note_room(self, max_packet_bytes: int) -> None:
+        """Take note of what the broker takes now; brokers that share one address may differ."""
+        if max_packet_bytes > self._room_bytes:
+            self.has_room(max_packet_bytes)
+        self._room_bytes = max_packet_bytes
+
+    @property
+    def most_image_bytes(self) -> int | None:
+        """The largest image that goes to the cloud, by the last broker that was there, or None for any."""
+        if self._room_bytes >= ANY_IMAGE_BYTES or not self._room_bytes:
+            return None
+        return max(LEAST_IMAGE_BYTES, self._room_bytes - PACKET_MARGIN_BYTES)
 
     def note_tried(self, reason: str, ids: list[str]) -> None:
         """Remember which faces are tried for all of their reason."""

@@ -294,6 +294,6 @@ def test_what_was_erased_and_comes_late_is_not_taken(folder: Path) -> None:
         mint(Source(DEVICE, "cam"), BEGAN + minutes * MINUTE, picture(1), "image/jpeg", {})
         for minutes in (4, 5)
     )
-    obeyed.erasures.check(young)
+    obeyed.erasures.check(young.source, young.id, None)
     with pytest.raises(Refused, match="erased"):
-        obeyed.erasures.check(old)
+        obeyed.erasures.check(old.source, old.id, None)

@@ -7,7 +7,6 @@ import pytest
 
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown
-from services.common.wire import faces
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage
@@ -143,7 +142,7 @@ def test_a_better_picture_alone_is_no_news(home: HomeAssistant, world: World) ->
 
 def test_a_camera_of_another_kind_of_pictures_is_announced_anew(home: HomeAssistant, world: World) -> None:
     home.take_state(state(b"online"))
-    home.picture_changed(faces.mint(FRONT, NOON, b"png", "image/png", {}))
+    home.picture_changed(FRONT, "image/png")
     assert b'"content_type":"image/png"' in world.kept[CONFIG]
 
 

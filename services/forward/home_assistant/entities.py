@@ -7,7 +7,6 @@ from datetime import date
 
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.metrics import Drops
-from services.common.wire.faces import Face
 from services.common.wire.message import Message
 from services.common.wire.topics import Source, device_topic, parse_camera_topic
 from services.common.wire.visits import News, Stage
@@ -121,12 +120,12 @@ class HomeAssistant:
                 camera.day.take_over(read_day(message.payload))
                 self._tell(source, camera)
 
-    def picture_changed(self, face: Face) -> None:
-        """Note that a camera's latest picture is another."""
-        camera = self._camera(face.source)
-        if camera is not None and face.content_type != camera.content_type:
-            camera.content_type = face.content_type
-            self._announce(face.source, camera)
+    def picture_changed(self, source: Source, content_type: str) -> None:
+        """Note that a camera's latest picture is another, of this type."""
+        camera = self._camera(source)
+        if camera is not None and content_type != camera.content_type:
+            camera.content_type = content_type
+            self._announce(source, camera)
 
     def news(self, source: Source, news: News) -> None:
         """Take what has happened to a visit."""
