@@ -11,7 +11,7 @@ from services.common.wire.message import Message
 from services.common.wire.status import Sayings
 from services.common.wire.topics import Source, camera_topic, device_topic, parse_camera_topic
 
-STATES = frozenset({b"online", b"stalled", b"offline", b""})
+STATES = frozenset(state.encode() for state in (*status.STATES, ""))
 """The last one, in the place of a state, deletes what a broker keeps: that camera is gone."""
 MAX_CAMERAS = 1_000
 """Whose states are kept for the next connection."""

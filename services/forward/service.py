@@ -148,7 +148,7 @@ def what_was_done() -> Counts:
 def what_waits(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiting:
     """Return how many faces wait, for how long the oldest has, why, and what is kept apart."""
     state = writer.state
-    oldest_s = None if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
+    oldest_s = state.oldest_s(time.monotonic())
     why = receiver.why_no_room() or sender.why_not_ready() or sender.why_waiting()
     apart = {"set_aside": sum(state.set_aside.values()), "quarantined": state.quarantined}
     return {
@@ -175,7 +175,7 @@ async def measure(settings: ForwardSettings, writer: SpoolWriter, receiver: Rece
         state = writer.state
         metrics.SPOOL_FACES.set(state.faces)
         metrics.SPOOL_BYTES.set(state.bytes)
-        oldest_s = 0.0 if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
+        oldest_s = state.oldest_s(time.monotonic()) or 0.0
         metrics.SPOOL_OLDEST_SECONDS.set(oldest_s)
         metrics.SPOOL_IS_FULL.set(receiver.why_no_room() is not None)
         metrics.QUARANTINE_FACES.set(state.quarantined)

@@ -11,7 +11,7 @@ from services.forward.spool.commands import Delete, PutBack, PutBackRequest, Qua
 from services.forward.spool.disk import DATABASE
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from tests.forward_rig import EVERYTHING, face, writing
+from tests.forward_rig import DEVICE, EVERYTHING, face, writing
 from tests.support import eventually
 
 
@@ -53,6 +53,16 @@ async def test_what_is_set_aside_is_kept_and_comes_back_behind_all_others(folder
         await eventually(lambda: answered.parts)
         assert [one.id for one in answered.parts[0].faces] == [one.id for one in [*made[91:], *made[:90]]]
         assert answered.put_back[-1] == answered.parts[0].faces[-1].sequence
+
+
+async def test_only_faces_of_the_device_that_is_asked_for_are_put_back(folder: Path) -> None:
+    ours, other = face(1), face(2, device="other")
+    async with writing(folder) as (writer, _):
+        for one in (ours, other):
+            writer.put(one)
+            writer.put(SetAside(one.id, rows.OTHER_DEVICE))
+        writer.put(PutBack(PutBackRequest(reason=rows.OTHER_DEVICE, of=DEVICE)))
+        await eventually(lambda: (writer.state.faces, writer.state.set_aside) == (1, {rows.OTHER_DEVICE: 1}))
 
 
 async def test_one_of_a_reason_can_be_tried_for_all(folder: Path) -> None:

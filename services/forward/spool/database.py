@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.common.errors import FaceferryError, SetupError
+from services.common.wire.topics import ROOT
 from services.forward.spool.face import later_in_row
 
 SCHEMA_VERSION = 2
+TABLES = ("faces", "quarantine", "set_aside")
+"""Those that hold faces; those of the first one wait."""
 BUSY_S = 0.5
 """How long somebody else who holds the database is waited for at a time: the writer has more to do."""
 COLUMNS = "id, topic, content_type, attributes, payload"
@@ -203,7 +206,7 @@ def has_index_of_firsts(connection: sqlite3.Connection) -> bool:
 
 def not_of(device: str) -> str:
     """Return the condition of the index of others' rows; a device's name needs no quoting."""
-    return f"topic NOT GLOB 'faceferry/{device}/*'"
+    return f"topic NOT GLOB '{ROOT}/{device}/*'"
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import itertools
 import json
 import sqlite3
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from services.common.erasure.selection import Selection
 from services.common.retention import Retention
 from services.common.wire import times
 from services.common.wire.cloudevents import UNSYNCHRONISED
+from services.common.wire.topics import ROOT
+from services.forward.spool.database import TABLES
 from services.forward.spool.face import property_in_row
 from services.forward.spool.rows import DAMAGED
 
@@ -200,16 +203,14 @@ def _by_row(
 
 
 def _delete(
-    connection: sqlite3.Connection, table: str, which: str, values: dict[str, object] | dict[str, float]
+    connection: sqlite3.Connection, table: str, which: str, values: Mapping[str, object]
 ) -> list[str]:
+    """Delete rows; return their ids, empty ones of damaged rows that have none."""
     found = connection.execute(
         f"DELETE FROM {table} WHERE rowid IN ({which}) RETURNING CAST(id AS BLOB)",  # noqa: S608 - constants
         values,
     ).fetchall()
-    return [face_id.decode(errors="replace") for (face_id,) in found if face_id is not None]
-
-
-TABLES = ("faces", "quarantine", "set_aside")
+    return [(face_id or b"").decode(errors="replace") for (face_id,) in found]
 
 
 def erase(connection: sqlite3.Connection, selection: Selection) -> Removed:
@@ -225,18 +226,14 @@ def erase(connection: sqlite3.Connection, selection: Selection) -> Removed:
     gone = Removed()
     for table in TABLES:
         damaged = f"reason = '{DAMAGED}' OR " if table == "set_aside" else ""
-        found = connection.execute(
-            f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table}"  # noqa: S608 - constants
-            f" WHERE {damaged}({where}) LIMIT {AT_ONCE}) RETURNING CAST(id AS BLOB)",
-            values,
-        ).fetchall()
-        gone.take(table, [(face_id or b"").decode(errors="replace") for (face_id,) in found])
+        which = f"SELECT rowid FROM {table} WHERE {damaged}({where}) LIMIT {AT_ONCE}"  # noqa: S608 - constants
+        gone.take(table, _delete(connection, table, which, values))
     return gone
 
 
 def _condition(selection: Selection) -> tuple[str, dict[str, str]]:
     """Return what holds for a row that a selection takes; see `Selection.takes`."""
-    values = {"topic": f"faceferry/{selection.device or '*'}/{selection.camera or '*'}/face"}
+    values = {"topic": f"{ROOT}/{selection.device or '*'}/{selection.camera or '*'}/face"}
     parts = ["topic GLOB :topic"]
     if not selection.is_range:
         values["ids"] = json.dumps(sorted(selection.ids))

@@ -94,12 +94,12 @@ class Reserve:
     def is_room_left(self) -> bool:
         """Say whether the disk has room for faces, beside what is kept; after it had none, clearly so."""
         wanted = LEAST_FREE_BYTES if self._had_room else 2 * LEAST_FREE_BYTES
-        self._had_room = _free_bytes(self._path.parent) >= wanted
+        self._had_room = free_bytes(self._path.parent) >= wanted
         return self._had_room
 
     def keep(self) -> None:
         """Take it, if the disk has twice as much: it shall not be full again with the next face."""
-        if self.is_kept or _free_bytes(self._path.parent) < 2 * self._size_bytes:
+        if self.is_kept or free_bytes(self._path.parent) < 2 * self._size_bytes:
             return
         try:
             with open(self._path, "wb", opener=private) as file:
@@ -127,6 +127,7 @@ class Reserve:
             file.write(b"\0")
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Return how much room there is on a folder's disk for those who are not its owner."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize

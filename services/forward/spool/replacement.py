@@ -8,7 +8,6 @@ the next start. Nothing else is renamed before that name is on the disk.
 import contextlib
 import dataclasses
 import itertools
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from services.common.runtime.files import sync_folder
 from services.forward.spool import database
 from services.forward.spool.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
 from services.forward.spool.face import SpooledFace, from_row
+from services.forward.spool.folder import free_bytes
 from services.forward.spool.rescue import FoundRow, readable
 from services.forward.spool.rows import DAMAGED, NO_PLACE, WAITING, insert
 
@@ -160,8 +160,7 @@ def _copy_requests(damaged: sqlite3.Connection, new: sqlite3.Connection) -> None
 
 def has_room(path: Path, wanted_bytes: int) -> bool:
     """Say whether there is room for a copy, before it has taken what there is."""
-    disk = os.statvfs(path.parent)
-    return disk.f_bavail * disk.f_frsize >= wanted_bytes
+    return free_bytes(path.parent) >= wanted_bytes
 
 
 def _remove(path: Path) -> None:

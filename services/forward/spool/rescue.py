@@ -9,13 +9,12 @@ from pathlib import Path
 from services.common.wire.topics import is_of_device
 from services.forward.spool import sqlite_pages
 from services.forward.spool.commands import BacklogPart, BacklogRead
-from services.forward.spool.database import taken_bytes
+from services.forward.spool.database import TABLES, taken_bytes
 from services.forward.spool.face import SpooledFace, from_row
 from services.forward.spool.rows import AS_BYTES, NO_PLACE, WAITING
 
 MARGIN_BYTES = 2 * 1024 * 1024
 """So much more is wanted after a try for which the room was not enough."""
-TABLES = (WAITING, "quarantine", "set_aside")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from services.common.wire.faces import decode_face, encode_face, mint
 from services.common.wire.topics import NAME_PATTERN, ROOT, Source, is_of_device
 from services.forward.spool.commands import BacklogRead, PutBackRequest, RowPlace
-from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
+from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, TABLES, not_of
 from services.forward.spool.face import SpooledFace, from_row, to_row
 
 DAMAGED = "damaged"
@@ -32,7 +32,7 @@ IS_FACE_TOPIC = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")
 
 _AS_BYTES_BUT_PAYLOAD = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", ")[:-1])
 AS_BYTES = f"{_AS_BYTES_BUT_PAYLOAD}, CAST(payload AS BLOB)"
-WAITING = "faces"
+WAITING = TABLES[0]
 _TABLES_APART = ("set_aside", "quarantine")
 
 
@@ -190,7 +190,7 @@ def find_apart(connection: sqlite3.Connection, request: PutBackRequest, own: str
             f"SELECT rowid FROM {table}"  # noqa: S608 - constants
             f" WHERE reason != '{DAMAGED}' AND (:reason IS NULL OR reason = :reason)"
             " AND (:id IS NULL OR id = :id) AND (:most_bytes IS NULL OR length(payload) <= :most_bytes)"
-            " AND (:of IS NULL OR topic GLOB 'faceferry/' || :of || '/*') ORDER BY rowid",
+            f" AND (:of IS NULL OR topic GLOB '{ROOT}/' || :of || '/*') ORDER BY rowid",
             asdict(request),
         )
     ]

@@ -41,6 +41,10 @@ class SpoolState:
     bytes: int
     oldest_since_s: float | None
 
+    def oldest_s(self, now_s: float) -> float | None:
+        """Return for how long the one held longest is held, or None if there is none."""
+        return None if self.oldest_since_s is None else now_s - self.oldest_since_s
+
 
 class Tables:
     """The tables of a spool's database.
@@ -155,18 +159,14 @@ class Tables:
         """Let go of some of what was taken before a time; see `Spool.expire`."""
         with translated(), self.connection:
             gone = expiry.expire(self.connection, limit, time.time())
-            if gone:
-                self._count_waiting()
-                self._count_apart()
+            self._count_anew(gone)
         return gone
 
     def erase(self, selection: Selection) -> Removed:
         """Let go of some of what is to be erased; call again while there is any, and then `scrub`."""
         with translated(), database.overwriting(self.connection), self.connection:
             gone = expiry.erase(self.connection, selection)
-            if gone:
-                self._count_waiting()
-                self._count_apart()
+            self._count_anew(gone)
         return gone
 
     def scrub(self) -> int | None:
@@ -241,6 +241,11 @@ class Tables:
                 self.connection.execute(
                     "UPDATE faces SET sequence = -sequence WHERE sequence >= ?", (rows.NO_PLACE,)
                 )
+
+    def _count_anew(self, gone: Removed) -> None:
+        if gone:
+            self._count_waiting()
+            self._count_apart()
 
     def _count_waiting(self) -> None:
         (self.faces,) = self.connection.execute("SELECT count(*) FROM faces").fetchone()
