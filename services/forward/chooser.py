@@ -1,4 +1,4 @@
-"""Says which of the faces that detect sees are worth cutting and carrying."""
+"""Decides which of the faces that detect sees it should cut, camera by camera."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ from services.forward.visits.camera_visits import CameraVisits, VisitRules, rule
 from services.forward.visits.reordering import ReorderBuffer
 
 MOST_CAMERAS = 256
-"""Whose visits are known; of more the one that was seen longest ago is forgotten, and begins anew."""
+"""Whose visits are known. Of more cameras the one that was heard of longest ago is forgotten."""
 TICK_S = 0.5
 KEPT_ANSWERS = 64
 """Of one camera: a question that is asked again gets the same answer."""
 MISSING_S = 2.0
-"""A picture of a live camera that was wanted and has not come by then died with a detect."""
+"""A wanted picture of a live camera that has not come by then is lost: the detect that had it died."""
 
 _Key = tuple[int, datetime]
 
@@ -34,13 +34,18 @@ _not_sent = Drops(metrics.DROPPED, "forward.message_dropped")
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """How late it is before a live camera: the time of its last frame, and when that was here."""
+    """The clock of a live camera.
+
+    Attributes:
+        frame_s: the time of its last frame, Unix time.
+        since_s: when that frame's question came, by the monotonic clock.
+    """
 
     frame_s: float
     since_s: float
 
     def at(self, now_s: float) -> float:
-        """Return what its frames' clock shows by now."""
+        """Return what the camera's clock shows now, Unix time."""
         return self.frame_s + now_s - self.since_s
 
 
@@ -49,10 +54,10 @@ class _Camera:
     """What is known of a camera.
 
     Attributes:
-        visits: before it.
-        order: of its questions, if it plays a recording.
-        answers: the last ones, by the frame.
-        live: its clock; nothing of a recording, whose visits end by its own time alone.
+        visits: its open visits.
+        order: puts its questions into the order of its frames, if it plays a recording.
+        answers: the last ones, by the frame's number and time.
+        live: its clock; None for a recording, whose visits end by the time of its frames alone.
     """
 
     visits: CameraVisits = field(default_factory=CameraVisits)
@@ -64,15 +69,15 @@ class _Camera:
 class Chooser:
     """Answers detect's questions from what it knows of the visits before each camera.
 
-    It holds no pixels. If it dies, nobody is missed: what is not answered is cut, and who is there is seen
-    for the first time again.
+    It holds no pixels. If it dies no person is missed: detect cuts what is not answered, and each person in
+    view begins a new visit.
 
     Args:
         rules: what a visit is.
         publish: sends to the local broker.
-        fill: says how full the spool is, 0..1.
-        home: is told of visits and of who is there, if anybody is.
-        began: is told of each visit that has begun, with its first picture, if anybody is.
+        fill: returns how full the spool is, 0..1.
+        home: is told of visits and of how many people are there; None if Home Assistant is not.
+        began: is called with the first picture of each visit; None if no message is to be sent.
         kept: is told whose picture the local broker keeps of a camera from then on: the face's id, its visit.
     """
 
@@ -95,10 +100,10 @@ class Chooser:
         self._cameras: OrderedDict[Source, _Camera] = OrderedDict()
 
     def take(self, message: Message) -> None:
-        """Take a question and answer what is to be answered now.
+        """Take a question of detect (`seen`), and answer what is due.
 
         Raises:
-            Refused: it is none.
+            Refused: the message is none.
         """
         seen = decode_seen(message)
         camera = self._camera(seen.source)
@@ -110,7 +115,7 @@ class Chooser:
             self._choose(camera, [seen])
 
     async def run(self) -> None:
-        """Answer what has waited too long for an earlier frame's turn, and end visits, until cancelled."""
+        """End visits, and answer questions that waited too long for an earlier frame, until cancelled."""
         while True:
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
@@ -122,7 +127,7 @@ class Chooser:
             metrics.VISITS_OPEN.set(sum(len(camera.visits) for camera in self._cameras.values()))
 
     def face_taken(self, face: Face) -> None:
-        """Note a face that is here: its visit has the picture that was wanted."""
+        """Note a face that is taken: its visit has the picture that was wanted."""
         camera = self._cameras.get(face.source)
         if camera is None or (visit := face.extensions.get("visit")) is None:
             return
@@ -146,9 +151,9 @@ class Chooser:
     def _choose(self, camera: _Camera, questions: Sequence[Seen]) -> None:
         for seen in questions:
             if seen.paced and seen.after is None:
-                self._tell(seen.source, camera.visits.close())  # from its start: nobody is there yet
+                self._tell(seen.source, camera.visits.close())  # a recording that begins: no visit goes on
             rules = rules_at_fill(self._rules, self._fill())
-            # A recording's own time says nothing of how long a picture has been on its way.
+            # The time of a recording does not tell how long a picture has been on its way.
             wanted = camera.visits.look(seen, rules if seen.paced else replace(rules, missing_s=MISSING_S))
             camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
             self._tell(seen.source, camera.visits.ended())
@@ -163,7 +168,7 @@ class Chooser:
             self._answer(seen, answer)
 
     def _answer(self, seen: Seen, answer: Answer) -> None:
-        # Whoever hears nothing asks again, or takes it that all are wanted.
+        # A detect that gets no answer asks again, or cuts all of them.
         self._send(encode_wanted(seen, answer))
 
     def _tell(self, source: Source, told: Sequence[News]) -> None:
@@ -173,7 +178,7 @@ class Chooser:
                 self._home.news(source, news)
 
     def _count_people(self, source: Source, camera: _Camera) -> None:
-        # Not from the news: a visit whose first picture never came ends without any.
+        # Counted here, because a visit whose first picture never came ends without news.
         if self._home is not None:
             self._home.people(source, len(camera.visits))
 

@@ -4,20 +4,20 @@ import math
 from dataclasses import dataclass
 
 QUEUE_S = 0.4
-"""How long the queue may be that we keep on the way. It fills the link whatever its jitter, and a new face
-overtakes no more than this."""
+"""How long a queue is kept on the way. It keeps the link full in spite of jitter, and is all that a new face
+has to wait for."""
 PROBE_EVERY_S = 20.0
 RATE_EPOCH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SendSample:
-    """What the window has to know of a face when its receipt comes back.
+    """What the window has to know of a face when its receipt comes.
 
     Attributes:
         at_s: when it was sent, in seconds of a monotonic clock.
         delivered_bytes: what had been receipted by then.
-        is_limited: whether there was more to send than the window let through.
+        is_limited: whether there was more to send than the window allowed.
     """
 
     at_s: float
@@ -26,7 +26,7 @@ class SendSample:
 
 
 class CongestionWindow:
-    """How many bytes may be under way, from what the receipts say of the link.
+    """How many bytes may be in flight, from what the receipts tell about the link.
 
     The window is what the link carries in one round trip and `QUEUE_S` more, after the model of BBR
     (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 2016): delivery rate and round
@@ -34,9 +34,12 @@ class CongestionWindow:
     would starve a long fast link, or put seconds of old faces before a new one on a slow link.
 
     Args:
-        least_bytes: never below this. Whoever sends lets a few faces go whatever they weigh, so it may be
-            little: on a slow link a floor in bytes is seconds of old faces before a new one.
-        most_bytes: never above this, for faces under way are held in memory.
+        least_bytes: never below this. It may be little, because the outbox sends a few faces whatever their
+            size: on a slow link a floor in bytes is seconds of old faces before a new one.
+        most_bytes: never above this, because faces in flight are held in memory.
+
+    Attributes:
+        bytes: how many may be in flight now.
     """
 
     def __init__(self, least_bytes: int = 32 * 1024, most_bytes: int = 16 * 1024 * 1024) -> None:
@@ -45,7 +48,7 @@ class CongestionWindow:
         self.start_over()
 
     def start_over(self) -> None:
-        """Start anew: this is another connection, perhaps another link."""
+        """Forget what is known: this is another connection, perhaps another link."""
         self.bytes = min(self._least_bytes * 4, self._most_bytes)
         self._delivered_bytes = 0
         self._best_rate = self._last_best_rate = 0.0
@@ -56,11 +59,11 @@ class CongestionWindow:
         self._probe_started_s = self._drain_s = 0.0
 
     def sent(self, now_s: float, *, is_limited: bool) -> SendSample:
-        """Note that a face leaves."""
+        """Return what is to be handed back with the receipt of a face that is sent now."""
         return SendSample(now_s, self._delivered_bytes, is_limited)
 
     def receipted(self, sample: SendSample, size_bytes: int, now_s: float) -> None:
-        """Learn from the receipt of a face that was sent once."""
+        """Learn from the receipt of a face that was sent once, with what `sent` returned for it."""
         self._delivered_bytes += size_bytes
         round_trip_s = max(now_s - sample.at_s, 1e-4)
         self._learn_round_trip(round_trip_s, sample, now_s)
@@ -77,7 +80,7 @@ class CongestionWindow:
             self._round_trip_s, self._round_trip_at_s = round_trip_s, now_s
             self._is_probing = False
         elif self._is_probing and sample.at_s > self._probe_started_s + self._drain_s:
-            # This one left when the queue was gone, so the link itself has become longer.
+            # This one was sent when the queue was gone, so the link itself has become longer.
             self._round_trip_s, self._round_trip_at_s = round_trip_s, now_s
             self._is_probing = False
         elif not self._is_probing and now_s - self._round_trip_at_s > PROBE_EVERY_S:
@@ -86,9 +89,9 @@ class CongestionWindow:
             self._drain_s = round_trip_s
 
     def _learn_rate(self, rate: float, sample: SendSample, now_s: float) -> None:
-        """Keep the best rate of this epoch and of the one before, which is a sliding maximum for little.
+        """Keep the best rate of this epoch and of the one before: a sliding maximum at little cost.
 
-        A face that the window did not hold back tells what there was to send, not what the link carries: it
+        If the window held nothing back the rate is what there was to send, not what the link carries; then it
         counts only if it is better than what is known.
         """
         if not sample.is_limited and rate <= max(self._best_rate, self._last_best_rate):
@@ -100,7 +103,7 @@ class CongestionWindow:
 
 
 class TokenBucket:
-    """A limit in bytes a second that lets a tenth of a second's worth pass at once.
+    """A limit in bytes a second, which allows a burst of a tenth of a second.
 
     Args:
         bytes_per_s: the limit; 0 for none.
@@ -113,7 +116,7 @@ class TokenBucket:
         self._at_s = 0.0
 
     def wait_s(self, now_s: float) -> float:
-        """Return how long to wait until something may be sent; 0 for now."""
+        """Return for how many seconds to wait before the next face; 0 for none."""
         if self._bytes_per_s == 0:
             return 0.0
         gained = max(0.0, now_s - self._at_s) * self._bytes_per_s
@@ -122,7 +125,7 @@ class TokenBucket:
         return max(0.0, -self._tokens / self._bytes_per_s)
 
     def spend(self, size_bytes: int) -> None:
-        """Take a face's bytes out; the debt delays the next one."""
+        """Note the bytes of a face that was sent; a debt delays the next one."""
         if self._bytes_per_s:
             self._tokens -= size_bytes
 
@@ -133,9 +136,9 @@ EASE_EVERY_S = 60.0
 
 
 class MessageSpacing:
-    """Keeps faces apart for a broker that says that they come too fast.
+    """The least time between two faces, for a broker that says that they come too fast.
 
-    Each complaint doubles the time between two of them; each minute without one halves it.
+    Each complaint doubles it; each minute without one halves it.
     """
 
     def __init__(self) -> None:
@@ -144,50 +147,50 @@ class MessageSpacing:
         self._sent_s = float("-inf")
 
     def slower(self, now_s: float) -> None:
-        """Note a complaint."""
+        """Note that the broker has complained."""
         self._gap_s = min(max(FIRST_GAP_S, 2 * self._gap_s), MOST_GAP_S)
         self._changed_s = now_s
 
     def wait_s(self, now_s: float) -> float:
-        """Return how long to wait until something may be sent; 0 for now."""
+        """Return for how many seconds to wait before the next face; 0 for none."""
         while self._gap_s and now_s - self._changed_s > EASE_EVERY_S:
             self._gap_s = self._gap_s / 2 if self._gap_s > FIRST_GAP_S else 0.0
             self._changed_s += EASE_EVERY_S
         return max(0.0, self._sent_s + self._gap_s - now_s)
 
     def sent(self, now_s: float) -> None:
-        """Note that one is sent."""
+        """Note that a face is sent."""
         self._sent_s = now_s
 
 
 LEAST_PATIENCE_S = 0.25
-"""So long may a receipt take, and"""
+"""A receipt is late after its average time and `DEVIATIONS` mean deviations, but not before this (like TCP's
+timer in RFC 6298, section 2)."""
 DEVIATIONS = 4
-"""longer where it usually does: what it takes on average, and so many of its mean deviations."""
 FIRST_PATIENCE_S = 1.0
-"""So long before anything is known of that (as in RFC 6298, section 2, for TCP's timer, which is like it)."""
+"""When a receipt is late before one has come (1 s in RFC 6298, too)."""
 FEW = 4
-"""So many may go over a new connection before one of them is receipted, for nobody may listen there; and so
-many may go again before another receipt comes: a store that was heard for a moment may have all of them, and
-a bucket that does not take them."""
+"""So many faces may be sent over a new connection before the first receipt, because no store may listen
+there; and so many may be sent again before the next receipt, because a store that was heard once may have all
+of them, and wait for its bucket."""
 TIMES_LONGER = 4
 MOST_GAP_S = 4.0
-"""Each gap is so many times as long as the one before, up to this."""
+"""While a receipt is late each gap is `TIMES_LONGER` times the one before, up to this."""
 
 
 class Throttle:
-    """Has faces go one by one, ever more seldom, while no receipt comes that should have come by now.
+    """While a receipt is late, allows one face at a time, with growing gaps.
 
-    A broker that hangs, or a way that swallows, is told from one that is idle only after seconds. All that is
-    sent to it until then, a window full of it, has to be sent again by another one; what waits here has not.
-    A store that was slow for a moment is not starved: with its next receipt all may go.
+    It takes seconds to tell a broker that hangs, or a link that drops all, from an idle one. What is sent
+    until then, up to a window full, has to be sent again by another broker; what is held back here has not.
+    A store that was slow for a moment is not starved: its next receipt ends the throttling.
     """
 
     def __init__(self) -> None:
         self.start_over()
 
     def start_over(self) -> None:
-        """Start anew: this is another connection, perhaps another link."""
+        """Forget what is known: this is another connection, perhaps another link."""
         self._usual_s: float | None = None
         self._deviation_s = 0.0
         self._since_s = math.inf
@@ -196,7 +199,7 @@ class Throttle:
         self._again_left = FEW
 
     def sent(self, now_s: float, *, is_again: bool = False) -> None:
-        """Note that a face leaves, for the first time over this connection or again."""
+        """Note that a face is sent, for the first time over this connection or again."""
         self._first_left -= 1
         self._again_left -= is_again
         if self._since_s == math.inf:
@@ -207,10 +210,10 @@ class Throttle:
             self._gap_s = min(TIMES_LONGER * self._gap_s, MOST_GAP_S)
 
     def withdrawn(self, *, is_last: bool) -> None:
-        """Note that a face is not waited for any more, though nothing was heard: it did not go after all.
+        """Note that a face's receipt is not waited for any more, though none has come.
 
         Args:
-            is_last: no other one is under way.
+            is_last: no other face is in flight.
         """
         self._first_left += 1
         self._next_s, self._gap_s = 0.0, self.patience_s
@@ -221,7 +224,7 @@ class Throttle:
         """Note a receipt.
 
         Args:
-            took_s: what it took; nothing where that is not known.
+            took_s: how long it took; None if that is not known.
         """
         self._since_s = self._first_left = math.inf
         self._again_left = FEW
@@ -234,7 +237,7 @@ class Throttle:
         self._usual_s += (took_s - self._usual_s) / 8
 
     def may_send_at_s(self, now_s: float, *, is_again: bool = False) -> float:
-        """Return when the next face may go, for the first time or again: no later than now where one may."""
+        """Return when the next face may be sent, for the first time or again; by `now_s` if it may now."""
         late_s = self._since_s + self.patience_s
         if now_s >= late_s:
             return max(self._next_s, late_s)
@@ -242,7 +245,7 @@ class Throttle:
 
     @property
     def patience_s(self) -> float:
-        """How long a receipt may take."""
+        """After how many seconds a receipt is late."""
         if self._usual_s is None:
             return FIRST_PATIENCE_S
         return max(LEAST_PATIENCE_S, self._usual_s + DEVIATIONS * self._deviation_s)

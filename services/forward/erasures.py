@@ -1,4 +1,4 @@
-"""Orders to erase, as they come from the cloud's broker; and what is said about them."""
+"""Orders to erase, as they come from the cloud's broker, and the reports about them."""
 
 from collections.abc import Callable
 
@@ -18,13 +18,16 @@ log = structlog.get_logger()
 
 
 class ErasureOrders:
-    """Obeys orders that the key's holder has signed for this device, and no other.
+    """Obeys orders to erase that the key's holder has signed for this device, and no others.
 
-    One that comes again is answered again: nothing that was erased can be so twice.
+    An order that was carried out and comes again is only reported again.
 
     Args:
-        erasure_log: has what came before; it is the writer's to add to.
-        put: orders the writer to erase.
+        erasure_log: the orders that came before; only the writer adds to it.
+        put: hands a command to the spool's writer.
+
+    Attributes:
+        subscription: the topic filter that orders come on.
     """
 
     def __init__(self, erasure_log: ErasureLog, put: Callable[[Erase], None]) -> None:
@@ -39,26 +42,27 @@ class ErasureOrders:
             self._know(order)
 
     def add_holder(self, erase: Callable[[Selection], None]) -> None:
-        """Have something else than the spool, which has faces too, be told of each selection to erase."""
+        """Have each selection to erase be passed to something that holds faces beside the spool."""
         self._holders.append(erase)
 
     def resume(self) -> None:
-        """Carry out what a process before this one has not finished."""
+        """Carry out the orders that a process before this one has not finished."""
         for order in self._log.unfinished:
             self._carry_out(order)
 
     def is_order(self, topic: str) -> bool:
-        """Say whether a message is for here."""
+        """Say whether a topic is that of orders to this device."""
         return topic.startswith(device_topic(self._device, "erase/"))
 
     def hear(self, message: Message) -> Message | None:
-        """Take an order; return what is to be reported, if it was carried out before.
+        """Take an order; return the report to publish if it was carried out before, else None.
 
         Raises:
-            Refused: it is none; `bad_signature`: not the key holder's; `other_device`: not for this one.
+            Refused: the message is no order; `bad_signature`: the key's holder has not signed it;
+                `other_device`, `bad_topic`: it is not for this device, or not for this topic.
         """
         if not message.payload:
-            return None  # the broker need not keep it any more
+            return None  # a retained order was removed from the broker
         order = read(message.payload, self._log.verify)
         if order.selection.device not in (None, self._device):
             raise Refused("other_device", f"an order for {order.selection.device}")
@@ -73,7 +77,7 @@ class ErasureOrders:
         return None
 
     def check(self, source: Source, face_id: str, visit: str | None) -> None:
-        """Return if a face was not erased.
+        """Check that a face was not erased.
 
         Args:
             source: its camera.
@@ -87,7 +91,7 @@ class ErasureOrders:
             raise Refused(ERASED, face_id)
 
     def message(self, report: Report) -> Message:
-        """Return what the cloud is told of an order that was carried out."""
+        """Return the message that reports an order that was carried out."""
         topic = device_topic(self._device, f"erased/{report.order}")
         return Message(topic=topic, payload=write_report(report), qos=1, content_type="application/json")
 

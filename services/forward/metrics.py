@@ -48,17 +48,17 @@ STORE_SILENT = Gauge(
 )
 
 MOST_CAMERAS = 256
-"""Their names come from the local broker: beyond this no new one is taken."""
+"""Their names come from the local broker; beyond this no new label is made."""
 
 
 class LastFaceTimes:
-    """Shows it as a metric, of a bounded number of cameras."""
+    """Sets the metric of each camera's last face, of a bounded number of cameras."""
 
     def __init__(self) -> None:
         self._cameras: set[str] = set()
 
     def note(self, camera: str, now_unix_s: float) -> None:
-        """Take note of a face that was taken just now."""
+        """Note that a face of a camera was taken just now, Unix time."""
         if camera in self._cameras or len(self._cameras) < MOST_CAMERAS:
             self._cameras.add(camera)
             LAST_FACE_AT.labels(camera).set(now_unix_s)

@@ -1,4 +1,4 @@
-"""Who is told, by the device itself, that somebody came."""
+"""Messages to a phone or a web hook, sent by the device itself, when a visit begins."""
 
 from services.common.erasure.selection import Selection
 from services.common.notify import letters
@@ -10,12 +10,12 @@ from services.forward.settings import ForwardSettings
 
 
 class VisitNotifier:
-    """Makes a message of each visit that begins.
+    """Has a message sent for each visit that begins.
 
     Args:
-        url: to whom; see `letters.check_url`.
-        messenger: sends messages.
-        has_picture: whether pictures go along.
+        url: the receiver; see `letters.check_url`.
+        messenger: sends the messages, in the background.
+        has_picture: whether a message has the visit's first picture.
     """
 
     def __init__(self, url: str, messenger: Messenger, *, has_picture: bool) -> None:
@@ -24,22 +24,22 @@ class VisitNotifier:
         self._has_picture = has_picture
 
     def began(self, face: Face, news: News) -> None:
-        """Take note of a visit that has begun; what is played from a recording is no news."""
+        """Post a message of a visit that has begun, unless it is of a recording that is played."""
         if face.extensions.get("flow") != "paced":
             came = Came.of(news)
             self._messenger.post(letters.write(self._url, face, came, has_picture=self._has_picture))
 
     def erase(self, selection: Selection) -> None:
-        """Forget what was not sent yet of faces that are erased."""
+        """Drop messages that were not sent yet and are of faces that are erased."""
         self._messenger.erase(selection)
 
     async def run(self) -> None:
-        """Send what there is, until cancelled."""
+        """Send messages, until cancelled."""
         await self._messenger.run()
 
 
 def make_notifier(settings: ForwardSettings) -> VisitNotifier | None:
-    """Return one, where somebody is to be told."""
+    """Return a notifier, or None if there is no receiver (`FACEFERRY_NOTIFY_URL`)."""
     if settings.notify_url is None:
         return None
     url, secret = settings.notify_url.get_secret_value(), settings.notify_secret

@@ -1,4 +1,4 @@
-"""Faces that wait in memory: to be sent, and which of them goes first; under way, for their receipt."""
+"""Faces in memory: those that wait to be sent, and those in flight, which wait for their receipt."""
 
 import heapq
 import math
@@ -11,7 +11,10 @@ from services.forward.spool.face import SpooledFace
 
 
 class FaceQueue:
-    """Faces in order, each once, with their weight: what may be a first picture before the later ones."""
+    """Faces in the order of sending, each once: what may be a first picture before the later ones.
+
+    Not bounded here: the outbox bounds what it adds by `FRESH_MAX_BYTES` and `BACKLOG_AHEAD_BYTES`.
+    """
 
     def __init__(self) -> None:
         self._firsts = _Line()
@@ -25,26 +28,30 @@ class FaceQueue:
 
     @property
     def bytes(self) -> int:
-        """What all of them weigh."""
+        """The bytes of all of them."""
         return self._firsts.bytes + self._later.bytes
 
     @property
     def bytes_of_firsts(self) -> int:
-        """What those weigh that go first."""
+        """The bytes of those that may be first pictures."""
         return self._firsts.bytes
 
     def add(self, face: SpooledFace) -> None:
-        """Put a face last of its kind, if it does not wait already."""
+        """Put a face behind the others of its kind, if it is not queued already."""
         if face.id not in self:
             (self._later if face.is_later else self._firsts).add(face)
 
     def pop(self) -> SpooledFace:
-        """Take out the first face."""
+        """Take out the first face.
+
+        Raises:
+            StopIteration: there is none.
+        """
         line = self._firsts if self._firsts.faces else self._later
         return line.take(next(iter(line.faces)))
 
     def pop_unlike(self, topics: Container[str]) -> SpooledFace:
-        """Take out the first face of another topic than these; the first of all if there is none."""
+        """Take out the first face of a topic that is not one of these; the first of all if there is none."""
         for line in (self._firsts, self._later):
             for face_id, face in line.faces.items():
                 if face.message.topic not in topics:
@@ -52,11 +59,11 @@ class FaceQueue:
         return self.pop()
 
     def last_later(self) -> SpooledFace | None:
-        """Return the face that would go last, if it is nobody's first picture."""
+        """Return the face that would be sent last if it is certainly no first picture, else None."""
         return next(reversed(self._later.faces.values()), None)
 
     def discard(self, face_id: str) -> None:
-        """Take out a face if it waits."""
+        """Take out a face if it is queued."""
         for line in (self._firsts, self._later):
             if face_id in line.faces:
                 line.take(face_id)
@@ -86,12 +93,12 @@ class Flight:
     Attributes:
         face: what was sent.
         sample: what the window needs to learn from its receipt.
-        attempts: how often it was sent in this connection.
-        asked_s: since when the broker has it.
-        due_s: when it is sent again; infinite until the broker has it, for TCP repeats on its own.
-        passed_over: how often others were receipted while it was waited for.
-        is_unheard: whether the broker has said that nobody listened.
-        is_put_off: whether it was due, and a receipt seemed to be near.
+        attempts: how many times it was sent over this connection.
+        asked_s: when the broker acknowledged it; minus infinity before.
+        due_s: when it is sent again; infinite until the broker has it, because TCP repeats on its own.
+        passed_over: how many times it was due while others were receipted.
+        is_unheard: whether the broker has said that it has no subscriber.
+        is_put_off: whether it was due, and was put off because its receipt seemed near.
     """
 
     face: SpooledFace
@@ -105,10 +112,10 @@ class Flight:
 
 
 class Flights:
-    """Faces under way, with their weight, and when each is due to be sent again.
+    """The faces in flight, and when each is due to be sent again.
 
     Attributes:
-        bytes: what all of them weigh.
+        bytes: of all of them.
     """
 
     def __init__(self) -> None:
@@ -123,40 +130,40 @@ class Flights:
         return len(self._flights)
 
     def __iter__(self) -> Iterator[Flight]:
-        """Yield them as they departed, the first one first."""
+        """Yield them in the order in which they were sent."""
         return iter(self._flights.values())
 
     def get(self, face_id: str) -> Flight | None:
-        """Return the flight of a face, or None if it is not under way."""
+        """Return the flight of a face, or None if it is not in flight."""
         return self._flights.get(face_id)
 
     def add(self, flight: Flight) -> None:
-        """Note that a face departs; it is not due before the broker has it."""
+        """Note a face that is sent; it is not due before the broker has it."""
         self._flights[flight.face.id] = flight
         self.bytes += flight.face.size_bytes
 
     def take(self, face_id: str) -> Flight | None:
-        """Take out a face, and return its flight, or None if it is not under way."""
+        """Take out a face; return its flight, or None if it is not in flight."""
         flight = self._flights.pop(face_id, None)
         if flight is not None:
             self.bytes -= flight.face.size_bytes
         return flight
 
     def set_due(self, flight: Flight, due_s: float) -> None:
-        """Have a flight be due at this time, and at no other."""
+        """Set when a flight is due; an earlier setting is void."""
         flight.due_s = due_s
         heapq.heappush(self._timers, (due_s, flight.face.id))
 
     def next_due_s(self) -> float:
-        """Return when to ask for what is due; infinite if nothing ever is, and it may be in vain."""
+        """Return when to call `pop_due` again; infinite for never. It may be in vain."""
         return self._timers[0][0] if self._timers else math.inf
 
     def pop_due(self, now_s: float) -> Flight | None:
-        """Return a flight that is due, and that will not be again until it is said; None if there is none."""
+        """Return a flight that is due, or None; it is not due again before `set_due`."""
         while self._timers and self._timers[0][0] <= now_s:
             due_s, face_id = heapq.heappop(self._timers)
             flight = self._flights.get(face_id)
-            # A timer outlives its face, or an earlier answer of the broker; only the flight knows.
+            # A timer stays when its face is gone or due at another time; the flight has the right one.
             if flight is not None and flight.due_s == due_s:
                 flight.due_s = math.inf
                 return flight

@@ -1,4 +1,4 @@
-"""From the local broker into the spool."""
+"""Takes faces from the local broker into the spool, and receipts them to detect."""
 
 import asyncio
 import contextlib
@@ -43,43 +43,43 @@ if TYPE_CHECKING:
 def admit(
     message: Message, device: str, arrived_at: datetime, bare_topics: Sequence[Pattern] = HOMEWORK
 ) -> Face:
-    """Return the face that a message carries; a bare image becomes one of the camera that its topic names.
+    """Return the face that a message carries; a bare image becomes a face of the camera that its topic names.
 
     Args:
-        message: what came on the local broker.
+        message: from the local broker.
         device: this device, the only one whose faces are taken.
-        arrived_at: the time of a bare image.
-        bare_topics: where bare images come from.
+        arrived_at: the time that a bare image gets, UTC.
+        bare_topics: patterns of the topics on which bare images come.
 
     Raises:
-        Refused: it is no face, not one of this device, no image that the store takes (see `check_image`
-            and `bare_images.read`), or a bare image that is not new (`retained`).
+        Refused: the message carries no face, a face of another device, an image that the store does not take
+            (see `check_image` and `bare_images.read`), or a bare image that the broker kept (`retained`).
     """
     if not is_own(message.topic):
         return _admit_bare(message, device, arrived_at, bare_topics)
     face = decode_face(message)
     if face.source.device != device:
         raise Refused("bad_topic", f"a face of {face.source}")
-    # The store says the same, but only once the uplink and the spool have carried it.
+    # The store would refuse it too, but only after the spool and the uplink have carried it.
     check_image(face)
     return face
 
 
 def _admit_bare(message: Message, device: str, arrived_at: datetime, bare_topics: Sequence[Pattern]) -> Face:
     if message.retain:
-        # The broker keeps it, and hands it over at each connection: it would be a new face each time.
+        # The broker delivers it again at each connection: it would be a new face each time.
         raise Refused("retained", "a bare image that the broker kept")
     image, info = bare_images.read(message.payload)
-    # Whatever device the topic names: all that comes at the edge is this one's, in the cloud's eyes.
+    # Whichever device the topic names: the cloud takes all that comes from here as this device's.
     camera = find_source(bare_topics, message.topic, Source(device, "")).camera or camera_of(message.topic)
     extensions = bare_images.describe(message.topic, info)
     return mint(Source(device, camera), arrived_at, image, info.content_type, extensions)
 
 
 MOST_UNANSWERED_BYTES = 64 * 1024 * 1024
-"""Faces on their way to the disk; what comes beyond it is left to be sent again."""
+"""Faces on their way to the disk. A face beyond it is not taken, and detect sends it again."""
 BUDGET_SPARE = 32
-"""The part of its budget that has to be free again before the spool is said to have room."""
+"""One part in so many of the budget has to be free again before the spool is said to have room."""
 
 log = structlog.get_logger()
 
@@ -87,18 +87,21 @@ log = structlog.get_logger()
 class Receiver:
     """Takes faces into custody and receipts them, for as long as there is room.
 
+    The writer tells it what became of each face (see `InsertListener`).
+
     Args:
-        settings: forward's.
+        settings: those of this process.
         writer: puts faces into the spool.
-        delivered: knows what the store has answered for.
-        sender: is offered each face on its way into the spool, and has the cameras' states relayed.
-        erasures: refuses faces that were erased; None where no orders to erase are taken.
+        delivered: the faces that the store has receipted lately.
+        sender: is offered each face on its way into the spool, and relays the cameras' states.
+        erasures: refuses faces that were erased; None if this device takes no orders to erase.
 
     Attributes:
-        chooser: says which faces are worth taking; nothing where each one is.
-        home: tells Home Assistant, where that is wanted.
-        latest: knows of which cameras the local broker keeps a picture.
-        notifier: tells somebody that somebody came, where that is wanted.
+        chooser: decides which faces detect should cut; None if each face is kept (`FACEFERRY_KEEP=every`).
+        home: publishes for Home Assistant; None if that is off.
+        latest: the pictures that the local broker keeps, of each camera the latest.
+        notifier: sends a message when a visit begins; None if there is no receiver of messages.
+        link: the connection to the local broker; to be entered before `run`.
     """
 
     def __init__(
@@ -148,20 +151,20 @@ class Receiver:
         )
 
     def why_no_room(self) -> str | None:
-        """Return None while faces are taken (see `health.Check`)."""
+        """Return None while faces are taken, else why not (see `http.Check`)."""
         if (problem := self._writer.problem) is not None:
             return problem
-        # Looked at here, for no face has to come again; and with room to spare, lest it flickers.
+        # Looked at here, because no face may come again; with room to spare, so that it does not flicker.
         spare_bytes = self._settings.spool_max_bytes // BUDGET_SPARE
         if self._wanted_bytes is not None and self._has_room(max(self._wanted_bytes, spare_bytes)):
             self._note_budget(None)
         return None if self._wanted_bytes is None else "the spool is at its budget"
 
     async def run(self) -> None:
-        """Take what comes until cancelled."""
+        """Handle what the local broker delivers, until cancelled."""
         async for delivery in self.link:
-            # Many come at once, and asking for the next does not wait: the sender is to have its turn, or
-            # what it could have sent goes out of memory, and is read from the disk behind what is newer.
+            # Many come at once, and asking for the next does not wait. The sender must get its turn, or what
+            # it could send is pushed out of memory, and read from the disk behind newer faces.
             await asyncio.sleep(0)
             message = delivery.message
             try:
@@ -186,17 +189,17 @@ class Receiver:
             self._take(delivery)
 
     def announce_limit(self, most_bytes: int | None) -> None:
-        """Tell detect of the largest image that may go to the cloud, now and with each receipt.
+        """Tell detect the size of the largest image that may go to the cloud, now and with each receipt.
 
         Args:
-            most_bytes: how large; nothing for any.
+            most_bytes: the size; None for any.
         """
         if most_bytes != self._most_bytes:
             self._most_bytes = most_bytes
             self._publish_taken([])
 
     def written(self, faces: list[SpooledFace], added: int) -> None:
-        """Receipt faces that are on disk, so many of which were not held before."""
+        """Receipt faces that are on disk; `added` of them were not held before."""
         now_s = time.time()
         for face in faces:
             self._answer(face)
@@ -206,7 +209,7 @@ class Receiver:
         metrics.FACES_TAKEN.inc(added)
 
     def turned_away(self, faces: list[SpooledFace]) -> None:
-        """Leave faces that the disk does not take with detect, which sends them again."""
+        """Give no receipt for faces that the disk does not take: detect holds them, and sends them again."""
         for face in faces:
             why = self._why_turned_away()
             self._answer(face, why)
@@ -258,7 +261,7 @@ class Receiver:
             return
         spooled = SpooledFace(self._writer.next_sequence(), face.id, encode_face(face))
         if (why := self._why_not_taken(spooled.size_bytes)) is not None:
-            # detect holds the face until it is taken and sends it again; only a bare image ends here.
+            # detect holds the face and sends it again; only a bare image is lost here.
             self._drops.count(why, id=face.id)
             delivery.acknowledge()
             return
@@ -267,14 +270,14 @@ class Receiver:
         self._unanswered[spooled.sequence] = delivery
         self._spans[spooled.sequence] = tracing.go_on("forward take", face.traceparent, id=face.id)
         self._unanswered_bytes += spooled.size_bytes
-        # The spool first: whatever the cloud says of this face comes behind the insert.
+        # The spool first: what the cloud answers to this face has to come behind its insert.
         self._writer.put(spooled)
         self._sender.offer(spooled)
 
     def _why_not_taken(self, size_bytes: int) -> str | None:
         """Return why there is no room for a face of this size just now, or None if there is."""
         if self._unanswered_bytes + size_bytes > MOST_UNANSWERED_BYTES:
-            return "too_many_at_once"  # QoS 0 knows no receive maximum, and the disk may be slow
+            return "too_many_at_once"  # QoS 0 has no receive maximum, and the disk may be slow
         if self._has_room(size_bytes):
             return None
         if self._writer.problem is None:
@@ -286,7 +289,7 @@ class Receiver:
         return "spool_full" if problem is None or problem == DISK_FULL else "spool_unwritable"
 
     def _take_again(self, delivery: Delivery, face_id: str) -> None:
-        """Receipt a face that the store has: whoever holds it has not heard of it, or it is our own."""
+        """Receipt a face that the store has: detect has not heard of it, or a bridge brought it back."""
         self._drops.count(
             "delivered_before", id=face_id, advice="if there are many: does a bridge copy both ways?"
         )
@@ -294,22 +297,22 @@ class Receiver:
         delivery.acknowledge()
 
     def _refuse(self, message: Message, error: Refused) -> None:
-        """Say that a message is never taken, for what it is: whoever holds it need not hold it any longer."""
+        """Answer that a message is never taken, for what it is: its sender need not hold it any longer."""
         self._drops.count(error.reason, topic=message.topic[:200], detail=error.detail)
         if levels_of(message.topic, "face") is not None:
             self._taken.add((claimed_id(message), error.reason))
         elif (answer := refuse_seen(message, error.reason)) is not None:
-            # Without a link there is nobody to tell; and detect does not wait for long.
+            # Without a link nothing can be answered; detect does not wait for long.
             with contextlib.suppress(LinkDown, PacketTooLarge):
                 self._publish(answer)
 
     def _has_room(self, size_bytes: int) -> bool:
-        # In the log first, and in the database: until the log is begun anew a face takes its room twice.
+        # It is written to the log, then to the database: until the log is reset a face takes its room twice.
         wanted = self._writer.state.bytes + 2 * (self._unanswered_bytes + size_bytes)
         return self._writer.problem is None and wanted < self._settings.spool_max_bytes
 
     def _note_budget(self, wanted_bytes: int | None) -> None:
-        """Note the size of a face that the budget had no room for; nothing when there is room again."""
+        """Note the size of a face that the budget had no room for; None when there is room again."""
         if (wanted_bytes is None) != (self._wanted_bytes is None):
             event = "forward.below_budget" if wanted_bytes is None else "forward.at_budget"
             log.warning(event, bytes=self._writer.state.bytes, max_bytes=self._settings.spool_max_bytes)
@@ -324,7 +327,7 @@ class Receiver:
 
     def _publish_taken(self, answers: list[Answer]) -> None:
         ids, refused, unnamed = sort_out(answers)
-        # Without a link detect hears nothing, sends the faces again and is answered then.
+        # Without a link detect gets no receipt, sends the faces again and is answered then.
         try:
             self.link.publish(
                 encode_taken(self._settings.device, ids, refused, unnamed, most_bytes=self._most_bytes)

@@ -12,24 +12,24 @@ from services.common.wire.status import Sayings
 from services.common.wire.topics import Source, camera_topic, device_topic, parse_camera_topic
 
 STATES = frozenset(state.encode() for state in (*status.STATES, ""))
-"""The last one, in the place of a state, deletes what a broker keeps: that camera is gone."""
+"""The empty one deletes what a broker keeps: that camera is gone."""
 MAX_CAMERAS = 1_000
-"""Whose states are kept for the next connection."""
+"""The most whose states are kept for the next connection; of others they are refused."""
 
 
 Publish = Callable[[Message, Callable[[str | None], None]], None]
-"""Sends a message and says later that the broker has answered, or raises `LinkDown`; see `Link.publish`."""
+"""Sends a message, and calls back when the broker has answered; see `Link.publish`."""
 
 
 class OwnStatus:
-    """What the cloud is told of this device itself: that it is there, and by a broker that it is not.
+    """The status of this device itself in the cloud: online, and, by the broker's will, offline.
 
     Args:
         device: its name.
-        every_s: after how many seconds it is told again; 0: never.
+        every_s: after how many seconds `online` is repeated; 0: never.
 
     Attributes:
-        topic: where it is told.
+        topic: the topic of the status.
     """
 
     def __init__(self, device: str, every_s: int) -> None:
@@ -39,7 +39,7 @@ class OwnStatus:
         self._said_s = 0.0
 
     def will(self, now: datetime) -> Message:
-        """Begin a connection; return what the broker is to say when it is over.
+        """Begin a connection; return what the broker publishes when it is over.
 
         Args:
             now: UTC.
@@ -48,30 +48,30 @@ class OwnStatus:
         return self._sayings.last(Message(topic=self.topic, payload=b"offline", qos=1, retain=True))
 
     def online(self, now_s: float, *, is_first: bool) -> Message:
-        """Return what is said now, by a monotonic clock; only the first of a connection is kept."""
+        """Return the status to publish now, in monotonic seconds; only a connection's first is retained."""
         self._said_s = now_s
         said = Message(topic=self.topic, payload=b"online", qos=1 if is_first else 0, retain=is_first)
         return self._sayings.first(said)
 
     def is_due(self, now_s: float) -> bool:
-        """Say whether it is time to say it again."""
+        """Say whether the status is to be repeated now."""
         return self._every_s > 0 and now_s - self._said_s >= self._every_s
 
     def mark(self, state: Message) -> Message:
-        """Return a camera's state with its place among all that this device says."""
+        """Return a camera's state with its place in the order of all that this device publishes."""
         return self._sayings.next(state)
 
 
 class StatusRelay:
-    """Keeps the last state of each camera, and sends it on.
+    """Keeps the last state of each camera, and sends it to the cloud.
 
-    One at a time is under way for a camera, until the broker has it: one that flaps must not fill a slow
-    link. What a broker refuses is not sent again before it changes or there is a new connection.
+    One state of a camera at a time is in flight, until the broker has it: a camera that flaps must not fill
+    a slow link. What a broker refuses is not sent again before it changes or there is a new connection.
 
     Args:
         publish: sends to the cloud.
         own_topic: forward's own status, which no camera may have.
-        mark: says in a state when it was said.
+        mark: adds to a state when it was published.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class StatusRelay:
         if topic == self._own_topic or message.payload not in STATES:
             raise Refused("bad_status", repr(message.payload[:32]))
         if topic not in self._states and not message.payload:
-            return  # nobody has heard of it
+            return  # the cloud does not know it
         if topic not in self._states and len(self._states) >= MAX_CAMERAS:
             raise Refused("too_many_cameras", topic)
         because = status.because(status.why(message))
@@ -104,7 +104,7 @@ class StatusRelay:
             self._send(topic)
 
     def start_over(self) -> None:
-        """Send every state into a new connection."""
+        """Send every state over a new connection."""
         self._under_way.clear()
         for topic in self._states:
             self._send(topic)
@@ -128,15 +128,15 @@ class StatusRelay:
 
 
 MOST_CAMERAS = 1_024
-"""Names come from the device's broker."""
+"""The most that are known: their names come from the device's broker."""
 _NONE = ("", None)
-"""In place of a face's id and visit: no picture is kept."""
+"""In the place of a face's id and visit: the broker keeps no picture."""
 
 
 class LatestPictures:
-    """Knows of which cameras a picture is kept, and takes back those that were erased.
+    """Knows whose picture the local broker keeps of each camera, and removes those that are erased.
 
-    What an earlier process has left there is not known: it is taken back where it may be one of them.
+    Of a picture that an earlier process left there nothing is known: it is removed if it may be erased.
 
     Args:
         publish: sends to the local broker.
@@ -161,14 +161,14 @@ class LatestPictures:
             self._faces[source] = (face_id, visit)
 
     def erase(self, selection: Selection) -> None:
-        """Take back whatever may be of a selection; at the next connection, if there is none."""
+        """Remove pictures that may be of a selection, now or at the next connection."""
         self._erased.append(selection)
         for source in self._faces:
             self._want_back(source, [selection])
         self.link_up()
 
     def link_up(self) -> None:
-        """Take back what is to be."""
+        """Remove the pictures that could not be removed without a connection."""
         for source in sorted(self._wanted):
             try:
                 self._publish(Message(topic=camera_topic(source, "latest"), qos=1, retain=True))

@@ -1,4 +1,4 @@
-"""From the outbox to the cloud, and the store's receipts back."""
+"""Publishes faces to the cloud's broker, and acts on the receipts of the store."""
 
 import asyncio
 import contextlib
@@ -42,23 +42,22 @@ DELETE_DELAY_S = 0.2
 FINISH_POLL_S = 0.02
 WATCH_EVERY_S = 1.0
 NO_RECEIPT_S = 20.0
-"""A broker through which faces go for so long, and nothing is receipted, may be one where nobody listens."""
+"""If nothing is receipted for so long, no store may be listening at this broker: another one is tried."""
 
 log = structlog.get_logger()
 
 
 class SendSpans:
-    """Traces of faces on their way to the store: one from the first send to the receipt, in each connection.
+    """Spans of faces in flight, from the first send over a connection to the receipt.
 
-    It is a trace of its own, linked with the one that has led into the spool: between the two a face may have
-    waited for days.
+    Each begins a trace, linked with the one that ended in the spool: days may lie between the two.
     """
 
     def __init__(self) -> None:
         self._under_way: dict[str, Span] = {}
 
     def begin(self, face: SpooledFace) -> tuple[tuple[str, str], ...]:
-        """Return the attributes that a face goes out with, now or again."""
+        """Return the user properties that a face is published with, now or again."""
         if not tracing.is_on():
             return face.message.attributes
         span = self._under_way.get(face.id)
@@ -68,26 +67,32 @@ class SendSpans:
         return tracing.with_place(face.message, span)
 
     def end(self, face_id: str, problem: str | None = None) -> None:
-        """Note that a face is receipted, or why it will not be."""
+        """End a face's span: it is receipted, or will not be for this reason."""
         if (span := self._under_way.pop(face_id, None)) is not None:
             span.end(problem)
 
     def cut_short(self) -> None:
-        """Note that the connection is lost: all are sent again."""
+        """End all spans: the connection is lost, and all faces are sent again."""
         for span in self._under_way.values():
             span.end("link_lost")
         self._under_way.clear()
 
 
 class Sender:
-    """Sends faces until the store has receipted them, and then lets go of them.
+    """Sends faces until the store has receipted them, and then has them deleted from the spool.
+
+    The writer tells it what the spool holds (see `BacklogListener`).
 
     Args:
-        settings: forward's.
+        settings: those of this process.
         writer: reads the backlog, and deletes and quarantines faces.
-        delivered: is told what the store has answered for.
-        last_sequence: the newest face already in the spool.
-        erasures: obeys orders to erase; nothing where nobody may order any.
+        delivered: is told which faces the store has receipted.
+        last_sequence: the place of the newest face that is in the spool already; 0 for none.
+        erasures: obeys orders to erase; None if this device takes none.
+
+    Attributes:
+        link: the connection to the cloud's broker; to be entered before `run` and `receive_receipts`.
+        relay: sends the cameras' states to the cloud.
     """
 
     def __init__(
@@ -105,13 +110,13 @@ class Sender:
         self._outbox = Outbox(self._window, settings.resend_first_s, last_sequence)
         self._undeliverable = Undeliverable(writer, self._outbox.withdraw)
         self._retention = settings.retention
-        self._pace = MessageSpacing()
+        self._spacing = MessageSpacing()
         self._spans = SendSpans()
         self._silent_since_s: float | None = None
         self._limit = TokenBucket(settings.uplink_max_bytes_s)
         self._wake = asyncio.Event()
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
-        # Letting go is not urgent: together it costs a commit a while, alone one a face.
+        # Deletes are not urgent: gathered, they cost one commit in a while instead of one a face.
         self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
         self._is_finishing = False
         self._status = OwnStatus(settings.device, settings.status_every_s)
@@ -137,7 +142,7 @@ class Sender:
         self._wake.set()
 
     def backlog_read(self, read: BacklogRead, part: BacklogPart) -> None:
-        """Take a part of the backlog, but for what the store has and the spool has not let go of yet."""
+        """Take a part of the backlog, without faces that the store has and the spool has not deleted yet."""
         now_s = time.monotonic()
         stored = {face.id for face in part.faces if self._delivered.has(face.id, now_s)}
         for face_id in stored:
@@ -147,39 +152,39 @@ class Sender:
         self._wake.set()
 
     async def try_again(self) -> None:
-        """Try now and then what could not be delivered before, until cancelled."""
+        """Try again every few minutes what could not be delivered before, until cancelled."""
         while True:
             await asyncio.sleep(TRY_AGAIN_EVERY_S)
             if self.link.is_up:
                 self._undeliverable.try_again(self.link.max_packet_bytes)
 
     def put_back(self, last_sequence: int) -> None:
-        """Take what has come back among those that wait, up to this place."""
+        """Add to the backlog what was put back in the spool, up to this place."""
         self._outbox.extend(last_sequence)
         self._wake.set()
 
     def tried(self, reason: str, ids: list[str]) -> None:
-        """Take note of faces that were put back to see whether others like them may be."""
+        """Note which faces were put back to find out whether all of their reason may be."""
         self._undeliverable.note_tried(reason, ids)
 
     def expired(self, ids: list[str]) -> None:
-        """Take note of faces that are too old by now to be sent."""
+        """Do not send faces that were deleted because they are too old, or erased."""
         for face_id in ids:
             self._outbox.withdraw(face_id)
         self._wake.set()
 
     def why_not_ready(self) -> str | None:
-        """Return None while faces may go to the cloud, else what is wrong (see `health.Check`)."""
+        """Return None while faces may go to the cloud, else what is wrong (see `http.Check`)."""
         return self.link.why_not_ready() or self._undeliverable.why_not_ready()
 
     def why_waiting(self) -> str | None:
-        """Return what else keeps faces from being stored, or None where they are on their way."""
+        """Return what else delays faces, for a person, or None if nothing does."""
         if self._outbox.is_store_silent:
             return "the store does not answer"
         return "FACEFERRY_UPLINK_MAX_BYTES_S" if self._limit.wait_s(time.monotonic()) > 0 else None
 
     async def run(self) -> None:
-        """Publish what the outbox gives out, whenever something may have changed, until cancelled."""
+        """Publish what the outbox chooses, whenever something may have changed, until cancelled."""
         while True:
             self._wake.clear()
             wait_s = self._send_what_may_go()
@@ -191,7 +196,7 @@ class Sender:
                     await self._wake.wait()
 
     async def receive_receipts(self) -> None:
-        """Let go of what the store has said it has, until cancelled."""
+        """Handle receipts and orders to erase from the cloud, until cancelled."""
         async for delivery in self.link:
             try:
                 self._handle(delivery.message)
@@ -200,12 +205,12 @@ class Sender:
             delivery.acknowledge()
 
     def erased(self, report: Report) -> None:
-        """Tell the cloud that an order was carried out; who does not hear it orders again, and is told."""
+        """Report to the cloud that an order was carried out; an order that comes again is reported again."""
         if self._erasures is not None:
             self._report(self._erasures.message(report))
 
     async def watch_broker(self) -> None:
-        """Leave a broker through which nothing is delivered, where there is another, until cancelled."""
+        """Leave a broker through which nothing is delivered, if there is another, and repeat the status."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             if not self.link.is_up:
@@ -239,10 +244,10 @@ class Sender:
         metrics.STORE_SILENT.set(self._outbox.is_store_silent)
 
     def _send_what_may_go(self) -> float | None:
-        """Publish until all must wait; return for how many seconds at most, nothing for until woken."""
+        """Publish until all must wait; return for how many seconds at most, None for until woken."""
         while not self._is_finishing:
             now_s = time.monotonic()
-            if (wait_s := max(self._limit.wait_s(now_s), self._pace.wait_s(now_s))) > 0:
+            if (wait_s := max(self._limit.wait_s(now_s), self._spacing.wait_s(now_s))) > 0:
                 return wait_s
             to_send = self._outbox.next(now_s)
             if to_send is None:
@@ -253,24 +258,22 @@ class Sender:
 
     def _publish(self, to_send: FaceToSend) -> None:
         face = to_send.face
-        if to_send.is_hopeless:
-            self._undeliverable.set_aside(face.id, UNANSWERED)
-            return
-        refusal = self._undeliverable.why_not_sent(face.message.topic, face.id, time.monotonic())
-        if refusal is not None:
-            self._undeliverable.set_aside(face.id, refusal)
+        why_not = UNANSWERED if to_send.is_hopeless else None
+        why_not = why_not or self._undeliverable.why_not_sent(face.message.topic, face.id, time.monotonic())
+        if why_not is not None:
+            self._undeliverable.set_aside(face.id, why_not)
             return
         attributes = self._spans.begin(face)
         message = dataclasses.replace(face.message, expiry_s=to_send.expiry_s, attributes=attributes)
         try:
             self.link.publish(message, lambda refusal: self._broker_answered(face, refusal))
         except LinkDown:
-            return  # the link tells us itself, and all that is under way is sent again
+            return  # the link calls `_link_down`, and all that is in flight is sent again
         except PacketTooLarge as error:
             self._undeliverable.set_aside(face.id, TOO_LARGE, str(error))
             return
         self._limit.spend(face.size_bytes)
-        self._pace.sent(time.monotonic())
+        self._spacing.sent(time.monotonic())
         metrics.FACES_SENT.inc()
         if to_send.is_again:
             metrics.FACES_RESENT.inc()
@@ -312,20 +315,18 @@ class Sender:
         metrics.FACES_REFUSED.labels(reason).inc()
         self._spans.end(face_id, reason)
         self._outbox.settle(face_id, time.monotonic())
-        # What is too old for the store is so for us, unless one of the two clocks is wrong: then it stays.
+        # It is deleted if it is too old by this clock, too; if the clocks differ it is kept.
         is_old = reason == EXPIRED and is_expired(face_id, self._retention, datetime.now(UTC))
-        # What was erased is not kept for a look.
-        if is_old or reason == ERASED:
-            self._writer.put(Delete(face_id))
-        else:
-            self._writer.put(Quarantine(face_id, reason))
+        # What was erased must not be kept in quarantine.
+        is_gone = is_old or reason == ERASED
+        self._writer.put(Delete(face_id) if is_gone else Quarantine(face_id, reason))
 
     def _delete(self, ids: list[str]) -> None:
         for face_id in ids:
             self._writer.put(Delete(face_id))
 
     async def _finish(self) -> None:
-        """Send nothing more into this connection, and wait for the receipts of what is under way."""
+        """Send nothing more over this connection, and wait for the receipts of what is in flight."""
         self._is_finishing = True
         while self._outbox.in_flight_bytes:  # noqa: ASYNC110 - a receipt, a refusal or an end empties it
             await asyncio.sleep(FINISH_POLL_S)
@@ -340,7 +341,7 @@ class Sender:
 
     def _link_down(self) -> None:
         if self.link.end_code == RATE_TOO_HIGH:
-            self._pace.slower(time.monotonic())
+            self._spacing.slower(time.monotonic())
         self._outbox.link_down()
         self._spans.cut_short()
         self._wake.set()

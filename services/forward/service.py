@@ -1,4 +1,4 @@
-"""Faces into custody, and on to the cloud."""
+"""Connects the parts of forward, runs them and keeps its gauges."""
 
 import asyncio
 import functools
@@ -54,9 +54,13 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
     """Take faces into an open spool, and bring them to the cloud, until cancelled.
 
     Args:
-        settings: forward's.
-        spool: owned here from now on, and closed in the end.
-        checks: where each dependency says whether it is ready.
+        settings: those of this process.
+        spool: owned by this function, which closes it at the end.
+        checks: readiness checks by dependency; those of both brokers are added, that of the spool replaced.
+
+    Raises:
+        sqlite3.Error: the database fails in a way that only a restart may repair.
+        SpoolTaken: the spool's folder was replaced.
     """
     last_sequence = spool.last_sequence()
     verify = settings.erase_verifier()
@@ -91,18 +95,26 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
 
 
 class Opening:
-    """What keeps the spool from being opened (see `health.Check`)."""
+    """Readiness while the spool is not open yet (see `http.Check`).
+
+    Attributes:
+        problem: why it is not, for a person.
+    """
 
     def __init__(self) -> None:
         self.problem = "it is being opened"
 
     def why_not_ready(self) -> str:
-        """Return what is wrong; while this is asked the spool is not open."""
+        """Return what is wrong: never None, because an open spool has another check."""
         return self.problem
 
 
 async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
-    """Open the spool; wait where the disk has not even the room for that."""
+    """Open the spool; wait while the disk is full or takes no writes.
+
+    Raises:
+        SetupError: a newer version made it.
+    """
     was_told = False
     backoff = Backoff(DISK_POLL_S, MOST_DISK_POLL_S)
     while True:
@@ -120,7 +132,7 @@ async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
 
 
 def tell_of_others(spool: Spool, device: str) -> None:
-    """Say plainly that there are faces that cannot be delivered from here, if there are."""
+    """Log an error if the spool holds faces of other devices, which cannot be delivered from here."""
     if topics := spool.others:
         log.error(
             "spool.holds_faces_of_others",
@@ -131,7 +143,7 @@ def tell_of_others(spool: Spool, device: str) -> None:
 
 
 def what_was_done() -> Counts:
-    """Return what was counted so far."""
+    """Return the totals of the counters that the summary in the log is made of."""
     return totals(
         {
             "sights": metrics.SIGHTS,
@@ -146,7 +158,7 @@ def what_was_done() -> Counts:
 
 
 def what_waits(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiting:
-    """Return how many faces wait, for how long the oldest has, why, and what is kept apart."""
+    """Return how many faces wait, since when, why, and how many are set aside or in quarantine."""
     state = writer.state
     oldest_s = state.oldest_s(time.monotonic())
     why = receiver.why_no_room() or sender.why_not_ready() or sender.why_waiting()
@@ -158,7 +170,7 @@ def what_waits(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiti
 
 
 async def keep(retention: Retention, writer: SpoolWriter) -> None:
-    """Have what is older than faces are kept let go of, until cancelled."""
+    """Delete faces that are older than the retention, until cancelled."""
     clock = SettledClock()
     while retention.days is not None:
         now = clock.time(time.time(), time.monotonic())
@@ -168,7 +180,7 @@ async def keep(retention: Retention, writer: SpoolWriter) -> None:
 
 
 async def measure(settings: ForwardSettings, writer: SpoolWriter, receiver: Receiver, sender: Sender) -> None:
-    """Keep the gauges until cancelled."""
+    """Set the gauges once a second, until cancelled."""
     metrics.SPOOL_MAX_BYTES.set(settings.spool_max_bytes)
     reasons: set[str] = set()
     while True:

@@ -1,4 +1,4 @@
-"""Faces that cannot be delivered as things are, for no fault of theirs."""
+"""Faces that the broker or the store does not take at present: set aside, and tried again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from services.forward.spool.writer import SpoolWriter
 
 TRY_AGAIN_EVERY_S = 300.0
 PASSING_REFUSALS = frozenset({"quota_exceeded", "packet_identifier_in_use"})
-"""What a broker says of its own state and not of the face: it is sent again in time, as if lost."""
+"""Refusals for the broker's own state, not for the face: it is sent again later, as if it were lost."""
 OF_TOPICS = frozenset({"not_authorized", "topic_name_invalid"})
-"""What a broker says of a topic, and so of every face on it."""
+"""Refusals of a topic, and so of every face on it."""
 SURE_AFTER = 3
-"""So many refusals of a topic, and no face of it taken, are the rule."""
+"""After so many refusals in a row a topic counts as refused."""
 PROBE_EVERY_S = 3.0
-"""How often one face is sent on such a topic all the same: rules are repaired, and nobody tells us."""
+"""How often one face is sent on a refused topic all the same: no broker tells that its rules have changed."""
 
 PACKET_MARGIN_BYTES = 4 * 1024
 """What a face's message has beside its image, at most."""
@@ -27,16 +27,16 @@ ANY_IMAGE_BYTES = 16 * 1024 * 1024
 """A broker that takes so much takes any face."""
 
 MOST_TOPICS = 1_000
-"""Of which it is remembered that the broker has taken a face."""
+"""Topics of which it is remembered that the broker has taken a face."""
 MOST_TOPICS_UNREAD = 100
-"""Of which the reader of the spool is told that they are refused; it looks at each for each face."""
+"""Refused topics that a read of the spool leaves out: each of them is compared with each row."""
 
 _ONLY_WHEN_ASKED = frozenset({DAMAGED, OTHER_DEVICE, TOO_LARGE})
 
 
 @dataclass(slots=True)
 class _Refused:
-    """How often the broker has refused a topic, why, and when it was last asked."""
+    """How many times the broker has refused a topic, why, and when a face was last sent on it."""
 
     reason: str
     count: int = 0
@@ -48,15 +48,15 @@ class _Refused:
 
 
 class Undeliverable:
-    """Keeps such faces out of the way of others, and tries them again when things may have changed.
+    """Sets such faces aside, so that they delay no others, and puts them back when that may help.
 
-    What the broker refuses may be allowed the next day: now and then, and at each new connection, one of
-    each reason goes back among those that wait, and when the store has that one, all of them do. What is too
-    large for a broker goes back as soon as there is one with room.
+    The broker may allow tomorrow what it refuses today: every few minutes, and at each new connection, one
+    face of each reason is put back, and when the store has that one, all of them are. What is too large for
+    a broker is put back as soon as one takes it.
 
     Args:
-        writer: moves them.
-        withdraw: takes a face out of what is to be sent.
+        writer: moves faces in the spool.
+        withdraw: removes a face, by its id, from those that are to be sent.
     """
 
     def __init__(self, writer: SpoolWriter, withdraw: Callable[[str], object]) -> None:
@@ -70,7 +70,7 @@ class Undeliverable:
         self._room_bytes = 0
 
     def why_not_ready(self) -> str | None:
-        """Return None while the broker takes faces, else what is wrong (see `health.Check`)."""
+        """Return None while the broker takes faces, else what is wrong (see `http.Check`)."""
         refused = [each.reason for each in self._refused.values() if each.is_sure]
         if self._put_off >= SURE_AFTER:
             refused.append(self._put_off_for)
@@ -79,7 +79,7 @@ class Undeliverable:
         return f"the broker refuses our faces: {refused[0]}" if refused else None
 
     def why_not_sent(self, topic: str, face_id: str, now_s: float) -> str | None:
-        """Return why a face need not even be sent, if the broker refuses its topic."""
+        """Return why a face need not be sent, or None: the broker refuses its topic."""
         refused = self._refused.get(topic)
         if refused is None or not refused.is_sure or face_id in self._tried:
             return None
@@ -89,7 +89,7 @@ class Undeliverable:
         return refused.reason
 
     def unsendable(self, max_packet_bytes: int, now_s: float) -> Unsendable:
-        """Return which faces need not even be read, over a broker that takes packets of this size."""
+        """Return which faces need not be read, with a broker that takes packets of this size."""
         refused = {
             topic: each.reason
             for topic, each in self._refused.items()
@@ -98,7 +98,11 @@ class Undeliverable:
         return Unsendable(max_packet_bytes, dict(list(refused.items())[:MOST_TOPICS_UNREAD]))
 
     def broker_answered(self, face: SpooledFace, refusal: str | None) -> bool:
-        """Take the broker's answer to a face; say whether it has it, or may have it when it is sent again."""
+        """Take the broker's answer to a face: None, or why it refuses it.
+
+        Returns:
+            whether a receipt is to be waited for; else the face was set aside.
+        """
         topic = face.message.topic
         if refusal is None:
             self._accept(topic)
@@ -120,14 +124,14 @@ class Undeliverable:
             self._writer.put(PutBack(PutBackRequest(reason=was.reason)))
 
     def set_aside(self, face_id: str, reason: str, detail: str = "") -> None:
-        """Keep a face apart, so that it holds up no other."""
+        """Set a face aside, and count and log why."""
         self._asides.count(reason, id=face_id, detail=detail)
         self._tried.pop(face_id, None)
         self._withdraw(face_id)
         self._writer.put(SetAside(face_id, reason))
 
     def try_again(self, max_packet_bytes: int) -> None:
-        """Try what may be possible by now, over a broker that takes packets of this size."""
+        """Put back what may be possible by now, with a broker that takes packets of this size."""
         self._refused.clear()
         self.has_room(max_packet_bytes)
         for reason in self._writer.state.set_aside:
@@ -135,7 +139,7 @@ class Undeliverable:
                 self._writer.put(PutBack(PutBackRequest(reason=reason), most=1))
 
     def has_room(self, max_packet_bytes: int) -> None:
-        """Put back what a broker takes that takes packets of this size."""
+        """Put back what was too large, and fits into packets of this size."""
         self._writer.put(PutBack(PutBackRequest(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
 
     def new_broker(self, max_packet_bytes: int) -> None:
@@ -159,10 +163,10 @@ class Undeliverable:
         return max(LEAST_IMAGE_BYTES, self._room_bytes - PACKET_MARGIN_BYTES)
 
     def note_tried(self, reason: str, ids: list[str]) -> None:
-        """Remember which faces are tried for all of their reason."""
+        """Remember faces that were put back to find out whether all of their reason may be."""
         self._tried |= dict.fromkeys(ids, reason)
 
     def stored(self, face_id: str) -> None:
-        """See whether the store has a face that was tried for others."""
+        """Note a face that the store has; if it was tried for others of its reason, put those back."""
         if (reason := self._tried.pop(face_id, None)) is not None:
             self._writer.put(PutBack(PutBackRequest(reason=reason)))

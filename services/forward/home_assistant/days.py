@@ -1,4 +1,4 @@
-"""Who came before a camera today, for whoever counts by days."""
+"""A camera's figures of a day, and a device's, as Home Assistant gets them."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,13 +11,13 @@ from services.common.wire.topics import Source, camera_topic, device_topic
 
 @dataclass(slots=True)
 class Day:
-    """What is told of a camera.
+    """A camera's figures.
 
     Attributes:
-        on: the day that is counted, in the time of this device.
-        visits: that have begun on it.
-        people: who are there now.
-        last_seen: when somebody was last seen, on any day.
+        on: the day that is counted, in this device's time zone.
+        visits: how many have begun on it.
+        people: how many are there now.
+        last_seen: when a person was last seen, on any day, UTC; None for never.
     """
 
     on: date
@@ -26,23 +26,23 @@ class Day:
     last_seen: datetime | None = None
 
     def turn(self, today: date) -> None:
-        """Begin to count anew if it is another day."""
+        """Set the count to 0 if another day has begun."""
         if today != self.on:
             self.on, self.visits = today, 0
 
     def see(self, at: datetime) -> None:
-        """Note that somebody was seen; of two times the later one counts, for frames come out of order."""
+        """Note that a person was seen; the latest time counts, because frames come out of order."""
         self.last_seen = at if self.last_seen is None else max(self.last_seen, at)
 
     def take_over(self, before: "Day") -> None:
-        """Go on from what an earlier process has told."""
+        """Continue with the figures that an earlier process has published."""
         if before.on == self.on:
             self.visits += before.visits
         if before.last_seen is not None:
             self.see(before.last_seen)
 
     def message(self, source: Source) -> Message:
-        """Return it as the broker keeps it."""
+        """Return the figures as the message that the broker retains."""
         body = {
             "people": self.people,
             "visits_today": self.visits,
@@ -53,10 +53,10 @@ class Day:
 
 
 def read_day(payload: bytes) -> Day:
-    """Read what was told before.
+    """Read what `Day.message` has written.
 
     Raises:
-        Refused: `bad_json`, `bad_time`, or `bad_home`: it is none of ours.
+        Refused: `bad_json`, `bad_time`, or `bad_home`: the payload is something else.
     """
     match from_json(payload):
         case {"visits_today": int(visits), "day": str(day), "last_seen": str() | None as seen} if visits >= 0:
@@ -69,13 +69,13 @@ def read_day(payload: bytes) -> Day:
 
 
 def device_message(device: str, *, is_cloud_up: bool, waiting: int, oldest_s: float) -> Message:
-    """Return what the broker keeps of a device.
+    """Return a device's figures as the message that the broker retains.
 
     Args:
         device: its name.
         is_cloud_up: whether there is a connection to the cloud.
-        waiting: faces that wait for it.
-        oldest_s: for how long the oldest of them has.
+        waiting: how many faces wait for the cloud.
+        oldest_s: for how many seconds the oldest of them has.
     """
     body = {"cloud": is_cloud_up, "waiting": waiting, "oldest_s": round(oldest_s)}
     return _kept(device_topic(device, "forward/home"), body)

@@ -1,4 +1,4 @@
-"""What Home Assistant has to know to make entities: one retained message a device.
+"""The messages of which Home Assistant makes entities (MQTT discovery): one, retained, a device or camera.
 
 https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload. Its templates see no MQTT
 properties, so what they read is small JSON.
@@ -12,13 +12,13 @@ from services.common.wire.topics import ROOT, Source, camera_topic, device_topic
 
 _PREFIX = "homeassistant"
 _ONLINE = "{{ 'online' if value == 'online' else 'offline' }}"
-"""A camera that is stalled shows nobody, either."""
+"""A stalled camera counts as offline: it shows no people, either."""
 
 Component = dict[str, object]
 
 
 def device_config(device: str) -> Message:
-    """Return what announces a device: its link to the cloud, and what waits for it."""
+    """Return the message that announces a device: its link to the cloud, and the faces that wait for it."""
     state = device_topic(device, "forward/home")
     components: dict[str, Component] = {
         "cloud": {
@@ -55,11 +55,11 @@ def device_config(device: str) -> Message:
 
 
 def camera_config(source: Source, content_type: str) -> Message:
-    """Return what announces a camera: its latest picture, whether somebody is there, and who came.
+    """Return the message that announces a camera: its latest picture, whether a person is there, its counts.
 
     Args:
-        source: which one.
-        content_type: of its pictures.
+        source: the camera.
+        content_type: of its pictures, `image/jpeg` for instance.
     """
     state = camera_topic(source, "home")
     components: dict[str, Component] = {
@@ -75,7 +75,7 @@ def camera_config(source: Source, content_type: str) -> Message:
             "device_class": "occupancy",
             "state_topic": state,
             "value_template": "{{ 'ON' if value_json.people > 0 else 'OFF' }}",
-            # Of a camera that gives no pictures nobody knows.
+            # Unknown while the camera gives no pictures.
             "availability": [_forward(source.device), _camera(source)],
             "availability_mode": "all",
         },
@@ -120,7 +120,7 @@ def _config(name: str, told: Mapping[str, object]) -> Message:
 
 
 def _id(*names: str) -> str:
-    """Return a name that is nobody else's: those of devices and cameras have no underscore."""
+    """Return an unambiguous identifier: names of devices and cameras have no underscore."""
     return "_".join((ROOT, *names))
 
 

@@ -1,4 +1,4 @@
-"""Keeps Home Assistant told of this device, its cameras and who is there."""
+"""Publishes the states of this device and its cameras for Home Assistant."""
 
 import time
 from collections.abc import Callable
@@ -15,26 +15,26 @@ from services.forward.home_assistant import discovery
 from services.forward.home_assistant.days import Day, device_message, read_day
 
 MOST_CAMERAS = 256
-"""Beyond it no new one is announced: names come from the device's broker."""
+"""Beyond it no new camera is announced: names come from the device's broker."""
 DEVICE_EVERY_S = 10.0
-"""How often figures of the device are told, if they change; its link at once."""
+"""How often the device's figures are published if they change; a change of its link is at once."""
 
 FORWARD = "forward"
-"""In the place of a camera's name: what is the device's own."""
+"""In the place of a camera's name on topics of the device itself."""
 COMES_BACK_S = 60.0
-"""For so long a camera that an earlier process knew may have no state before it is gone."""
+"""A camera that an earlier process has announced is removed if it has had no state for so long."""
 
 _drops = Drops(metrics.DROPPED, "forward.message_dropped")
 
 
 @dataclass(slots=True)
 class _CameraEntities:
-    """What is told of a camera.
+    """What is published of a camera.
 
     Attributes:
         day: its figures.
         content_type: of its pictures.
-        has_looked_back: whether what an earlier process has told was taken over, or is known to be none.
+        has_looked_back: whether the figures of an earlier process were taken over, or there are none.
     """
 
     day: Day
@@ -43,16 +43,16 @@ class _CameraEntities:
 
 
 class HomeAssistant:
-    """Says what Home Assistant makes entities of, into the local broker, which keeps it.
+    """Publishes, retained, on the local broker what Home Assistant makes entities of.
 
     Args:
         device: this device.
         publish: sends to the local broker.
-        today: says what day it is here.
-        now_s: a steady clock, in seconds.
+        today: returns the date in this device's time zone.
+        now_s: a monotonic clock, in seconds.
 
     Attributes:
-        own_topic: forward's own state.
+        own_topic: the topic of forward's own state.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class HomeAssistant:
         self._told_s = float("-inf")
 
     def status(self, payload: bytes) -> Message:
-        """Return forward's own state, as the local broker keeps it."""
+        """Return forward's own state as the message that the broker retains."""
         return Message(topic=self.own_topic, payload=payload, qos=1, retain=True)
 
     def link_up(self) -> None:
-        """Say everything to a new connection: the broker may have forgotten it."""
+        """Publish everything over a new connection: the broker may have lost it."""
         self._up_s = self._now_s()
         self._send(self.status(b"online"))
         self._send(discovery.device_config(self._device))
@@ -90,7 +90,7 @@ class HomeAssistant:
             self._announce(source, camera)
 
     def take_state(self, message: Message) -> None:
-        """Take a camera's state: an unknown one is announced, and one that is gone taken back.
+        """Take a camera's state: announce an unknown camera; remove one whose state was removed.
 
         Raises:
             Refused: `bad_topic`.
@@ -102,10 +102,10 @@ class HomeAssistant:
             self._take_back(source)
 
     def take_own(self, message: Message) -> None:
-        """Take what was told of a camera before: the first that is heard of it, for the rest is an echo.
+        """Take the retained figures of a camera that an earlier process has published; others are our own.
 
         Raises:
-            Refused: it is none of ours.
+            Refused: the message is something else.
         """
         source = parse_camera_topic(message.topic, "home")
         if not message.payload or source.camera == FORWARD:
@@ -121,14 +121,14 @@ class HomeAssistant:
                 self._tell(source, camera)
 
     def picture_changed(self, source: Source, content_type: str) -> None:
-        """Note that a camera's latest picture is another, of this type."""
+        """Note the type of a camera's new latest picture."""
         camera = self._camera(source)
         if camera is not None and content_type != camera.content_type:
             camera.content_type = content_type
             self._announce(source, camera)
 
     def news(self, source: Source, news: News) -> None:
-        """Take what has happened to a visit."""
+        """Count what has happened to a visit."""
         if (camera := self._camera(source)) is None:
             return
         camera.day.turn(self._today())
@@ -138,13 +138,13 @@ class HomeAssistant:
             self._tell(source, camera)
 
     def people(self, source: Source, count: int) -> None:
-        """Take how many are before a camera."""
+        """Note how many people are before a camera."""
         if (camera := self._camera(source)) is not None and camera.day.people != count:
             camera.day.people = count
             self._tell(source, camera)
 
     def measure(self, *, is_cloud_up: bool, waiting: int, oldest_s: float) -> None:
-        """Take the device's figures, and see what day it is, and which cameras have not come back."""
+        """Publish the device's figures if due; begin a new day; remove cameras that have not come back."""
         if self._before and self._now_s() - self._up_s > COMES_BACK_S:
             for source in self._before:
                 self._take_back(source)
@@ -160,7 +160,7 @@ class HomeAssistant:
             self._send(told)
 
     def _camera(self, source: Source) -> _CameraEntities | None:
-        """Return a camera, which is announced when it is new, or None where there are too many."""
+        """Return a camera, announced if it is new; None for one of another device, or one too many."""
         camera = self._cameras.get(source)
         if camera is None and source.device == self._device and source.camera != FORWARD:
             if len(self._cameras) >= MOST_CAMERAS:
@@ -188,6 +188,6 @@ class HomeAssistant:
         try:
             self._publish(message)
         except LinkDown:
-            return  # the next connection is told everything
+            return  # everything is published again over the next connection
         except PacketTooLarge as error:
             _drops.count("not_sent", topic=message.topic, detail=str(error))

@@ -1,4 +1,4 @@
-"""What the spool's writer is told to do, and answers; and moves that can wait."""
+"""The commands to the spool's writer, who is told of their outcome, and what they are made of."""
 
 import itertools
 import sys
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Unsendable:
-    """Faces of which it is known that the broker takes none, so that they need not be read.
+    """Faces that the broker does not take, so that they need not be read.
 
     Attributes:
-        most_bytes: an image that is larger fits into no packet.
-        topics: the broker refuses them, each with its reason.
+        most_bytes: larger images fit into no packet.
+        topics: those that the broker refuses, each with its reason.
     """
 
     most_bytes: int
@@ -38,9 +38,8 @@ class BacklogRead:
         after: where the last read ended.
         until: the newest face that belongs to the backlog.
         most_bytes: enough for one read.
-        only_firsts: leave out what is nobody's first picture, where the spool can do so without a look at
-            each of those.
-        unsendable: faces to leave out of it.
+        only_firsts: leave out what is certainly no first picture, if the spool has an index of those.
+        unsendable: faces to leave out.
     """
 
     epoch: int
@@ -56,9 +55,9 @@ class BacklogPart:
     """What was read of a spool.
 
     Attributes:
-        faces: in order.
-        until: the place up to which it was looked at.
-        bad: places of rows that hold no face to be sent, with the reason.
+        faces: in the order of their places.
+        until: the place up to which rows were looked at.
+        bad: places of rows that hold no face to be sent, each with its reason.
     """
 
     faces: list[SpooledFace]
@@ -68,13 +67,13 @@ class BacklogPart:
 
 @dataclass(frozen=True, slots=True)
 class PutBackRequest:
-    """Which of the faces that are apart are to go back among those that wait; nothing said means any.
+    """Which of the faces that are set aside or in quarantine are put back; None means any.
 
     Attributes:
-        reason: only those that are apart for it.
+        reason: only those with this reason.
         id: only this face.
-        of: only this device's.
-        device: make them faces of this device, with new ids, for an id names its device.
+        of: only those of this device.
+        device: make them faces of this device, with new ids, because an id depends on its device.
         most_bytes: only those whose image is no larger.
     """
 
@@ -86,7 +85,7 @@ class PutBackRequest:
 
 
 class RowPlace(NamedTuple):
-    """Where a face is that is apart, or waits and cannot go: its table and its row."""
+    """Where a face is that may be put back: its table and its row."""
 
     table: str
     rowid: int
@@ -94,14 +93,14 @@ class RowPlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """The store has this face."""
+    """Delete this face: the store has it."""
 
     face_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """The store will never take this face."""
+    """Move this face into quarantine: the store will never take it."""
 
     face_id: str
     reason: str
@@ -109,7 +108,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """This face cannot be delivered as things are."""
+    """Set this face aside: it cannot be delivered at present."""
 
     face_id: str
     reason: str
@@ -117,13 +116,13 @@ class SetAside:
 
 @dataclass(slots=True)
 class PutBack:
-    """Faces that are apart are to go back among those that wait.
+    """Put faces back among those that wait.
 
     Attributes:
-        request: which.
-        number: of a person's request, to be answered when all are back.
-        most: how many of them, at most; nothing for all.
-        places: where those are that are still to go; found when their turn comes.
+        request: which faces.
+        number: of an operator's request (see `faceferry spool`), which is deleted when all are back; or None.
+        most: how many at most; None for all.
+        places: those that are left; None until they are looked up.
     """
 
     request: PutBackRequest
@@ -134,19 +133,19 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """What was taken before this time is to go, wherever it is."""
+    """Delete what was taken before this time, in all tables."""
 
     limit: datetime
 
 
 @dataclass(slots=True)
 class Erase:
-    """What an order takes is to go for good, wherever it is.
+    """Delete what an order to erase selects, in all tables, so that it cannot be recovered.
 
     Attributes:
         order: the order.
-        is_again: it was carried out before, and a database was replaced since.
-        gone: how many went so far, by where they were.
+        is_again: whether it was carried out before, and the database was replaced since.
+        gone: how many were deleted so far, by table.
     """
 
     order: Entry
@@ -158,29 +157,29 @@ SpoolCommand = SpooledFace | Delete | Quarantine | SetAside | PutBack | BacklogR
 
 
 class InsertListener(Protocol):
-    """Hands over faces, and is told what became of them, in the order in which it did."""
+    """Is told what became of the faces that it handed over, in the event loop and in their order."""
 
     def written(self, faces: list[SpooledFace], added: int) -> None:
         """Take note of faces on disk, or in the store by now; `added` of them were not held before."""
 
     def turned_away(self, faces: list[SpooledFace]) -> None:
-        """Take note of faces that are not, because the disk takes none."""
+        """Take note of faces that are not held, because the disk takes none."""
 
 
 class BacklogListener(Protocol):
-    """Sends what the spool holds, and is told what it asked for and what has changed there."""
+    """Is told what the spool holds and what has changed there, in the event loop."""
 
     def backlog_read(self, read: BacklogRead, part: BacklogPart) -> None:
-        """Take a part of the backlog."""
+        """Take the part of the backlog that was asked for."""
 
     def put_back(self, last_sequence: int) -> None:
-        """Take note of faces that have come back among those that wait, up to this place."""
+        """Take note of faces that were put back, with places up to this one."""
 
     def tried(self, reason: str, ids: list[str]) -> None:
-        """Take note of some of them: they show whether all that are set aside for this reason may go back."""
+        """Take note of faces that were put back to find out whether all of this reason may be."""
 
     def expired(self, ids: list[str]) -> None:
-        """Take note of faces that are gone, because they are too old or were erased."""
+        """Take note of faces that were deleted because they are too old, or erased."""
 
     def erased(self, report: Report) -> None:
         """Take note of an order to erase that was carried out."""
@@ -191,9 +190,9 @@ class Changes:
     """One batch of changes to a spool.
 
     Attributes:
-        inserts: new faces; of one that is held already the row is repaired, if it was damaged.
-        deletes: ids of faces to let go.
-        refused: ids of faces to move into quarantine, with the reason.
+        inserts: new faces; if one is held already its row is repaired, should it be damaged.
+        deletes: ids of faces to delete.
+        refused: ids of faces to move into quarantine, each with its reason.
     """
 
     inserts: Sequence[SpooledFace] = ()
@@ -203,7 +202,7 @@ class Changes:
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What is to be done in one commit, or with so little room, in several."""
+    """What is to be done in one commit, or on a full disk in several (see `Changes`)."""
 
     inserts: list[SpooledFace] = field(default_factory=list)
     deletes: dict[str, None] = field(default_factory=dict)
@@ -213,17 +212,17 @@ class WriteBatch:
         return bool(self.inserts or self.deletes or self.refused)
 
     def take_over(self, other: "WriteBatch") -> None:
-        """Add what another one was to let go or to move."""
+        """Add the deletes and the refused of another batch."""
         self.deletes |= other.deletes
         self.refused |= other.refused
 
     def pieces(self, most: int) -> "list[WriteBatch]":
-        """Return what it lets go in parts of so many faces; what it moves one by one, for that takes room."""
+        """Return its deletes in parts of so many, and its moves one by one, because those take room."""
         parts = [WriteBatch(deletes=dict.fromkeys(some)) for some in chunks(self.deletes, most)]
         return parts + [WriteBatch(refused=dict(some)) for some in chunks(self.refused.items(), 1)]
 
     def changes(self, inserts: list[SpooledFace]) -> Changes:
-        """Return it as one batch of changes, with these faces to be inserted."""
+        """Return its deletes and moves as changes, with these faces as inserts."""
         return Changes(inserts, list(self.deletes), self.refused)
 
 
@@ -237,7 +236,7 @@ def chunks(items: Iterable[T], most: int) -> Iterator[list[T]]:
 class DeferredMoves:
     """Faces and rows that are to be set aside when there is time.
 
-    To move one costs more than to find it. Whoever finds a thousand among good faces lets those go first.
+    To move one costs more than to find it: where there are a thousand among good faces, those are sent first.
 
     Attributes:
         reasons: how many there are, by reason.
@@ -252,25 +251,25 @@ class DeferredMoves:
         return len(self._faces) + len(self._rows)
 
     def add_face(self, face_id: str, reason: str) -> None:
-        """Note a face by its id."""
+        """Add a face by its id."""
         self.cross_off([face_id])
         self._faces[face_id] = reason
         self.reasons[reason] += 1
 
     def add_rows(self, rows: Mapping[int, str]) -> Mapping[int, str]:
-        """Note rows that hold no face to be sent, by their places; return those that are new."""
+        """Add rows that hold no face to be sent, by their places; return those that are new."""
         new = {place: reason for place, reason in rows.items() if place not in self._rows}
         self._rows |= new
         self.reasons.update(new.values())
         return new
 
     def some(self, most: int) -> tuple[dict[str, str], dict[int, str]]:
-        """Return a few faces and a few rows, which stay until they are done."""
+        """Return up to `most` faces and rows each; they stay until they are crossed off."""
         faces = dict(next(chunks(self._faces.items(), most), []))
         return faces, dict(next(chunks(self._rows.items(), most), []))
 
     def cross_off(self, done: Iterable[str | int]) -> None:
-        """Forget what was done, or need not be any more: ids of faces, places of rows."""
+        """Remove what was done, or need not be done any more: ids of faces, places of rows."""
         for one in done:
             reason = self._faces.pop(one, None) if isinstance(one, str) else self._rows.pop(one, None)
             if reason is not None:

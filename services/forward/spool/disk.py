@@ -1,3 +1,5 @@
+"""The spool on disk, in whatever state its database and its disk are."""
+
 import contextlib
 import itertools
 import sqlite3
@@ -29,11 +31,11 @@ class Spool:
     """The folder in which faces wait: a database, and a reserve of disk space.
 
     For one thread; every method waits for the disk. One process at a time may have a spool open, see
-    `common.lock.hold`.
+    `lock.hold`.
 
     Args:
         folder: where it is.
-        reserve_bytes: room kept for deletes and a checkpoint, which a full disk would make fail as well.
+        reserve_bytes: room kept for deletes and a checkpoint, which would fail on a full disk.
         device: this device, whose faces alone can be delivered from here.
 
     Raises:
@@ -74,22 +76,27 @@ class Spool:
 
     @property
     def others(self) -> list[str]:
-        """The topics, a few of them, of faces that were not this device's when it was opened."""
+        """Some topics of faces that were not this device's when the spool was opened."""
         return self._tables.others
 
     @property
     def whole(self) -> Tables:
-        """The tables, for what cannot be done in those of a damaged database.
+        """The tables, for what cannot be done with a damaged database.
 
         Raises:
-            SpoolFull: it is damaged, and there is no room to write it anew.
+            SpoolFull: the database is damaged, and there is no room to write it anew.
         """
         if self._rescue is not None:
             raise SpoolFull(DAMAGED_AND_FULL)
         return self._tables
 
     def state(self) -> SpoolState:
-        """Return what is held. Cheap: nothing is counted anew."""
+        """Return what is held. Cheap: nothing is counted anew.
+
+        Raises:
+            SpoolDamaged: the database is broken; call `replace`.
+            SpoolUnwritable: the disk does not give it.
+        """
         tables = self._tables
         if self._rescue is not None:
             left = self._rescue.waiting(tables.faces)
@@ -106,12 +113,11 @@ class Spool:
     def write(self, changes: Changes) -> int:
         """Commit one batch; return how many faces are new. When this returns, they have reached the disk.
 
-        What only lets go of faces is not waited for: one that comes back after a power cut is sent once more,
-        and the store has it already.
+        A batch without inserts is not waited for: a face that comes back after a power cut is only sent once
+        more.
 
         Raises:
-            SpoolFull: nothing of the batch was done.
-            SpoolUnwritable: neither.
+            SpoolFull, SpoolUnwritable: nothing of the batch was done.
             SpoolDamaged: nothing of the batch is safe; call `replace`.
         """
         if self._rescue is not None:
@@ -128,7 +134,7 @@ class Spool:
     def read(self, read: BacklogRead) -> BacklogPart:
         """Return a part of the backlog: about `most_bytes` of it, at least one face if there is one.
 
-        Where first pictures are wanted only, and nothing tells which they are, it is none.
+        It is empty if only first pictures are wanted, and there is no index of them.
 
         Raises:
             SpoolDamaged: the database is broken; call `replace`.
@@ -139,11 +145,11 @@ class Spool:
         return BacklogPart([], read.until) if read.only_firsts else self._rescue.read(read)
 
     def bound_quarantine(self, most_bytes: int) -> list[str]:
-        """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
+        """Delete the oldest refused faces until the rest takes no more bytes; return the deleted ids."""
         return [] if self._rescue is not None else self._tables.bound_quarantine(most_bytes)
 
     def expire(self, limit: datetime) -> Removed:
-        """Let go of some of what was taken before a time; see `expiry.expire`. Call again while there is any.
+        """Delete some of what was taken before a time; see `expiry.expire`. Call again while there is any.
 
         Raises:
             SpoolFull, SpoolUnwritable: nothing was done.
@@ -153,18 +159,18 @@ class Spool:
         return Removed() if self._rescue is not None else self._tables.expire(limit)
 
     def requests(self) -> list[tuple[int, PutBackRequest]]:
-        """Return what people have asked to go back, by the request's number; nothing while none can."""
+        """Return operators' requests to put faces back, with their numbers; none while none can be done."""
         return [] if self._rescue is not None else self._tables.requests()
 
     def put_back(self, places: Sequence[RowPlace], device: str | None) -> tuple[list[str], int]:
-        """Move faces that are apart back among those that wait; see `rows.put_back`.
+        """Put faces back among those that wait; see `rows.put_back`.
 
         Args:
-            places: where they are; not all are looked at if they are more than fit into one commit.
+            places: where they are; only some are looked at if they are too many for one commit.
             device: see `PutBackRequest`; of no effect if it is not this device.
 
         Returns:
-            the ids of those that are there now, and how many places were looked at.
+            the ids of those that were put back, and how many places were looked at.
 
         Raises:
             SpoolFull, SpoolUnwritable: none was moved.
@@ -177,7 +183,7 @@ class Spool:
     def why_no_room(self) -> str | None:
         """Return None while faces may be written, else why not.
 
-        None may be without the reserve: it would take the room that letting go of the others needs.
+        Without the reserve none may be: a new face would take the room that deletes need.
         """
         if self._rescue is not None:
             return DAMAGED_AND_FULL
@@ -186,10 +192,10 @@ class Spool:
         return None
 
     def make_room(self) -> None:
-        """Give the reserve's room to the database, and bring its log in.
+        """Release the reserve, and move the log into the database.
 
         Raises:
-            SpoolUnwritable: the disk is not full, it takes no writes.
+            SpoolUnwritable: the disk takes no writes.
         """
         try:
             replacement.bound_damaged(self._path.parent, 0)
@@ -201,15 +207,15 @@ class Spool:
                 self._tables.bring_log_in()
 
     def tidy(self, *, is_tight: bool) -> None:
-        """Give room back to the disk, keep the reserve again if there is enough, and see that the disk works.
+        """Give room back to the disk, restore the reserve if there is enough, and check that the disk works.
 
         Args:
-            is_tight: there may be little room; so in small steps, for each takes some before it gives more.
+            is_tight: there may be little room: go in small steps, since each takes room before it frees more.
 
         Raises:
-            SpoolUnwritable: it takes no writes.
-            SpoolDamaged: the database is broken; call `replace`. Of one that was found to be, and for which
-                there was no room, this says that there is now.
+            SpoolUnwritable: the disk takes no writes.
+            SpoolDamaged: the database is broken, or it was found broken before and there is room now to write
+                it anew; call `replace`.
             SpoolTaken: the folder was replaced.
         """
         self._folder.see(is_empty=self._tables.faces == 0)
@@ -227,7 +233,7 @@ class Spool:
             self._share_again()
 
     def is_in_place(self) -> bool:
-        """Say whether the database is still the file of its name, for people do delete files."""
+        """Say whether the open database is still the file of that name: people delete files."""
         if self._rescue is not None:
             return True
         with translated():
@@ -237,8 +243,8 @@ class Spool:
         """Put a new database in the place of a damaged or missing one, with all faces that can be read.
 
         Raises:
-            SpoolFull: there is no room for it; until `tidy` finds some, faces are read, and those that are
-                let go remembered, but nothing is written.
+            SpoolFull: there is no room for it; until `tidy` finds some, faces are read and deletes are
+                remembered, but nothing is written.
             SpoolUnwritable: the disk takes no writes; nothing has changed.
             SpoolTaken: the folder was replaced.
         """
@@ -249,13 +255,13 @@ class Spool:
             if self._rescue is None:
                 self._rescue_from(self._tables.connection, why)
             elif replacement.has_room(self._path, self._rescue.wanted_bytes()):
-                self._rescue.had_no_room()  # there seemed to be enough, and there was not
+                self._rescue.had_no_room()  # `has_room` was wrong
             raise
 
     def _keep_reserve(self) -> None:
         self._reserve.keep()
         if not self._reserve.is_kept:
-            # The room of what is kept for a look alone is wanted.
+            # Damaged databases, which are kept only to be looked at, have to go.
             replacement.bound_damaged(self._path.parent, 0)
             self._reserve.keep()
         if self._reserve.is_kept:
@@ -284,7 +290,7 @@ class Spool:
         return last_sequence
 
     def _begin(self) -> int:
-        """Open the database and take stock, whatever state it is in; return the newest face's place."""
+        """Open the database and count, whatever state it is in; return the newest face's place."""
         try:
             self._tables.opened = opening.open_database(self._path, self._device, self._reserve)
         except SpoolDamaged as error:
@@ -309,20 +315,20 @@ class Spool:
         return last_sequence
 
     def _rescue_from(self, damaged: sqlite3.Connection | None, why: str) -> Rescue:
-        """Send from a damaged database, for as long as there is no room for another."""
+        """Send from a damaged database for as long as there is no room for another."""
         log.error("spool.damaged_and_no_room", why=why)
         self._rescue = Rescue(self._path, damaged, self._device)
         return self._rescue
 
     def _share_again(self) -> None:
-        """Have the index of the log on the disk again, where others who look can see it."""
+        """Open the database so that others can read it: with the index of its log on the disk again."""
         self._tables.connection.close()
-        # It is tried again with the next tidying if it fails: what is known of the database stays.
+        # If it fails it is tried again with the next tidying; what is known of the database stays.
         self._tables.opened = replace(self._tables.opened, connection=nowhere())
         self._tables.opened = opening.open_database(self._path, self._device, self._reserve)
 
     def _take_stock(self) -> int:
-        """Look at all that is looked at on the way; return the newest face's place."""
+        """Read all that is read later on, so that damage shows now; return the newest face's place."""
         self._inode = self._path.stat().st_ino
         self._tables.take_stock()
         return self._tables.last_sequence()

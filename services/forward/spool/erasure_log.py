@@ -1,7 +1,7 @@
-"""Which orders to erase came to a device, and what it has done about them: a file in the spool's folder.
+"""Orders to erase that came to a device, and the reports about them: a file in the spool's folder.
 
-It is beside the database and not in it, so that it is there still when a damaged one is replaced: what is
-read out of its pages then may be what was erased.
+It is beside the database and not in it, so that it survives when a damaged database is replaced: what is
+found in its pages then may be what was erased.
 """
 
 import os
@@ -17,20 +17,20 @@ ORDERS = "erasures"
 
 
 class ErasureLog:
-    """Remembers orders, and reports about them, a line each.
+    """Remembers orders and reports, a line each; it is read at the start.
 
-    A line that was cut off by a power cut is none: its order comes again.
+    A line that was cut off by a power cut is ignored: its order comes again.
 
     Args:
         folder: the spool's.
         device: this device.
-        verify: knows the public key; what is not of its holder is no order.
+        verify: checks a line's signature; one that is not of the key's holder is no order.
 
     Attributes:
         device: this device.
-        verify: knows the public key.
-        orders: by their names, in order.
-        reports: of those that were carried out, by the order's name.
+        verify: as given.
+        orders: by their names, in the order in which they came.
+        reports: of the orders that were carried out, by the order's name.
     """
 
     def __init__(self, folder: Path, device: str, verify: Verify) -> None:
@@ -48,17 +48,21 @@ class ErasureLog:
         return [order for name, order in self.orders.items() if name not in self.reports]
 
     def add(self, order: Entry) -> None:
-        """Remember an order; it is on the disk when this returns.
+        """Remember an order, unless it is known; it is on the disk when this returns.
 
         Raises:
-            SpoolFull, SpoolUnwritable: it is not.
+            SpoolFull, SpoolUnwritable: it could not be written, and is not remembered.
         """
         if order.name not in self.orders:
             self._write(order.line)
             self.orders[order.name] = order
 
     def done(self, report: Report) -> None:
-        """Remember that an order was carried out; likewise."""
+        """Remember the report of an order that was carried out; it is on the disk when this returns.
+
+        Raises:
+            SpoolFull, SpoolUnwritable: it could not be written, and is not remembered.
+        """
         if report.order not in self.reports:
             self._write(write_report(report))
             self.reports[report.order] = report

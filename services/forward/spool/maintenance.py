@@ -1,4 +1,4 @@
-"""What the writer does beside its batches: much of it in turns, so that new faces need not wait long."""
+"""What the writer does beside its batches, much of it in small parts, so that new faces do not wait long."""
 
 import contextlib
 import dataclasses
@@ -33,13 +33,13 @@ from services.forward.spool.tables import SpoolState
 
 TIDY_EVERY_S = 5.0
 TROUBLED_TIDY_EVERY_S = 1.0
-"""How often a disk in trouble is looked at: it is noticed soon when the trouble is over."""
+"""The same on a disk that is full or takes no writes, to notice soon that this is over."""
 MOVES_EVERY_S = 1.0
-"""So often a few errands are run, however much is ordered."""
+"""How often a few deferred moves are made, however many commands come."""
 _PUT_BACK_AT_ONCE = 32
 _MOVES_AT_ONCE = 64
 _MOVES_BETWEEN = 8
-"""How many are run then: each takes half as long as a face."""
+"""How many are made then: each takes half as long as a face."""
 
 log = structlog.get_logger()
 
@@ -55,23 +55,23 @@ class Tell(Protocol):
 
 
 class Maintenance:
-    """Keeps a spool usable and tidy, reads it, and moves what is apart, too old or to be erased.
+    """Keeps a spool usable and tidy, reads it, and puts back, expires, erases and sets aside faces.
 
-    A damaged database is written anew, whatever it was met by. What a disk in trouble does not let be done is
-    tried again when the disk is looked at next. For the writer's thread; `state` and `problem` may be read in
-    any.
+    A damaged database is written anew, in whichever step the damage is met. What a disk in trouble refuses
+    is tried again when the disk is looked at next. For the writer's thread; `state` and `problem` may be
+    read in any thread.
 
     Args:
         spool: the writer's.
-        erasure_log: of the orders to erase, if there are any; its own to add to.
-        put: orders something behind all that is ordered so far: what is left for another turn.
+        erasure_log: of the orders to erase, or None if this device takes none; added to only here.
+        put: enqueues a command behind all others: the rest of one that is carried out in parts.
         tell: calls the sender's methods in the event loop.
 
     Attributes:
         state: what the spool held when it was looked at last.
-        problem: why no face is taken just now; nothing while all is well.
-        errands: what is to be set aside when there is time.
-        sender: is told of what the spool holds; to be set before anything is done.
+        problem: why no face is taken at present; None while faces are.
+        deferred: what is to be set aside when there is time.
+        sender: is told what the spool holds; to be set before anything is done.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Maintenance:
             log.error("spool.takes_no_faces", why=self.problem)
 
     def do(self, command: BacklogRead | PutBack | Expire | Erase) -> None:
-        """Do what is not part of a batch; later, where the disk does not let it be done."""
+        """Carry out a command that is not part of a batch; later, if the disk does not take it now."""
         try:
             match command:
                 case BacklogRead():
@@ -115,7 +115,7 @@ class Maintenance:
         self.look()
 
     def look(self) -> None:
-        """Look what the spool holds."""
+        """Update `state`."""
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
             state = self.repaired(self._spool.state)
             reasons = self.deferred.reasons
@@ -124,7 +124,7 @@ class Maintenance:
             self.state = dataclasses.replace(state, faces=faces, set_aside=aside)
 
     def repaired(self, work: Callable[[], T]) -> T:
-        """Do something, and do it again with a new database if this one turns out to be damaged."""
+        """Return what `work` returns, after another try with a new database if this one is damaged."""
         try:
             return work()
         except SpoolDamaged as error:
@@ -132,19 +132,19 @@ class Maintenance:
             return work()
 
     def replace(self, why: str) -> None:
-        """Have the database written anew; see `Spool.replace` for what is raised."""
+        """Write the database anew; see `Spool.replace` for what is raised."""
         SPOOL_DAMAGED.inc()
         self._note("the spool is damaged, and is written anew")
         self._spool.replace(why)
         self._note(self._spool.why_no_room())
-        # What was read out of its pages may have been erased long ago.
+        # What was found in its pages may have been erased before.
         for order in self._erasure_log.orders.values() if self._erasure_log is not None else ():
             self._put(Erase(order, is_again=True))
         # Faces that could not be read before may be among those that can be now.
         self._tell(self.sender.put_back, self._spool.last_sequence())
 
     def note_trouble(self, error: SpoolFull | SpoolUnwritable) -> None:
-        """Take no more faces, and make room for those to go that are held."""
+        """Take no more faces, and make room for the deletes of those that are held."""
         if isinstance(error, SpoolFull):
             try:
                 self._spool.make_room()
@@ -154,7 +154,7 @@ class Maintenance:
         self._note(DISK_FULL if is_full else f"the spool cannot be written: {error}")
 
     def tidy_when_due(self) -> None:
-        """Tidy the spool now and then, see what people have asked for, and order again what was put off."""
+        """Every few seconds: tidy the spool, see operators' requests, and try again what was postponed."""
         now_s = time.monotonic()
         if now_s - self._tidied_s < (TIDY_EVERY_S if self.problem is None else TROUBLED_TIDY_EVERY_S):
             return
@@ -171,21 +171,21 @@ class Maintenance:
             self._put(command)
 
     def make_some_moves(self, *, is_idle: bool) -> None:
-        """Run many errands while nothing is ordered, else a few now and then."""
+        """Make many deferred moves while no commands come, else a few now and then."""
         if is_idle:
             self._make_moves(_MOVES_AT_ONCE)
         elif time.monotonic() - self._moved_s > MOVES_EVERY_S:
             self._make_moves(_MOVES_BETWEEN)
 
     def make_all_moves(self) -> None:
-        """Run all errands, or as many as the disk lets be run."""
+        """Make all deferred moves, or as many as the disk takes."""
         left = len(self.deferred) + 1
         while self.deferred and len(self.deferred) < left:
             left = len(self.deferred)
             self._make_moves(_MOVES_AT_ONCE)
 
     def _make_moves(self, most: int) -> None:
-        """Set some of those aside that are to be; on a disk in trouble they are as safe where they are."""
+        """Set some deferred ones aside; on a disk in trouble they are as safe where they are."""
         self._moved_s = time.monotonic()
         if not self.deferred or self.problem is not None:
             return
@@ -205,7 +205,7 @@ class Maintenance:
         self._tell(self.sender.backlog_read, command, part)
 
     def _put_back(self, command: PutBack) -> None:
-        """Put some faces back and leave the others to another turn."""
+        """Put some faces back, and enqueue the rest."""
         if command.places is None:
             self.make_all_moves()
             found = self.repaired(lambda: self._spool.whole.find_apart(command.request))
@@ -226,7 +226,7 @@ class Maintenance:
             self._asked.discard(number)
 
     def _expire(self, command: Expire) -> None:
-        """Let go of some of what is too old, and leave the others to another turn."""
+        """Delete some of what is too old, and enqueue the rest."""
         gone = self.repaired(lambda: self._spool.expire(command.limit))
         if gone:
             self._forget(gone, EXPIRED)
@@ -234,7 +234,7 @@ class Maintenance:
             self._put(command)
 
     def _erase(self, command: Erase) -> None:
-        """Erase some of what was ordered, and leave the rest to another turn; at the end nothing is left."""
+        """Erase some of what was ordered, and enqueue the rest; at the end scrub the files, and report."""
         if self._erasure_log is None:
             return
         self._erasure_log.add(command.order)
@@ -247,7 +247,7 @@ class Maintenance:
             return
         files = self.repaired(self._spool.whole.scrub)
         if files is None:
-            self._postponed.append(command)  # what was deleted stands in its pages yet
+            self._postponed.append(command)  # its pages still have what was deleted
             return
         command.gone.update({"files": files})
         log.warning("forward.faces_erased", order=command.order.name, **command.gone)
@@ -257,13 +257,13 @@ class Maintenance:
             self._tell(self.sender.erased, report)
 
     def _forget(self, gone: Removed, why: str) -> None:
-        """See that nobody does anything more with what is gone."""
+        """Count what was deleted, and have it neither moved nor sent."""
         self.deferred.cross_off(gone.ids)
         DROPPED.labels(why).inc(len(gone.ids) + sum(gone.apart.values()))
         self._tell(self.sender.expired, gone.ids)
 
     def _see_requests(self) -> None:
-        """Order what people have asked for: they write it into the database, whether forward runs or not."""
+        """Enqueue operators' requests: they are in the database, written while forward runs or does not."""
         for number, request in self.repaired(self._spool.requests):
             if number not in self._asked:
                 self._asked.add(number)

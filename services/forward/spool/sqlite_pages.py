@@ -1,8 +1,8 @@
-"""What stands in a SQLite file that SQLite cannot read any more: the records of its pages, one by one.
+"""Reads the records in the pages of a SQLite file that SQLite cannot read any more, one by one.
 
 Format: "Database File Format", sqlite.org/fileformat2.html, sections 1.3 (header), 1.6 (b-tree pages), 2.1
-(records) and 4 (the write-ahead log). Nothing is believed: a page may hold anything, and what was deleted
-long ago may still stand somewhere. Whoever asks has to see what a record is worth.
+(records) and 4 (the write-ahead log). A page may hold anything, and records that were deleted long ago may
+still be found. The caller has to check what it is given.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ _TABLE_LEAF = 0x0D
 _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 
 Value = int | bytes | None
-"""Texts, blobs and fractions as the bytes they are."""
+"""Texts, blobs and floating-point numbers are the bytes in the file."""
 
 
 def records(path: Path) -> Iterator[tuple[int, list[Value]]]:
-    """Yield each record that can be made out, with its row's number: of the log's pages first, the newest.
+    """Yield each record that can be read, with its row number: those of the log's newest pages first.
 
     Args:
-        path: the database; its log lies beside it, or not.
+        path: the database; its log is beside it if there is one.
     """
     with _File(path) as database, _File(path.with_name(f"{path.name}-wal")) as log:
         pages = _Pages(database, log)
@@ -35,7 +35,7 @@ def records(path: Path) -> Iterator[tuple[int, list[Value]]]:
 
 
 class _File:
-    """Bytes of a file by their place; nothing where there are none, or where the disk does not give them."""
+    """A file's bytes by their place; empty where there are none, or the disk does not give them."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = None
@@ -60,7 +60,7 @@ class _File:
 
 
 class _Pages:
-    """A database's pages, as its log has them where it has them."""
+    """A database's pages, from its log if that has a newer one."""
 
     def __init__(self, database: _File, log: _File) -> None:
         self._database = database
@@ -69,21 +69,21 @@ class _Pages:
         self.size = database.size + log.size
 
     def all(self) -> Iterator[tuple[bytes, int]]:
-        """Yield every page, old forms of it too, and where its own header begins."""
+        """Yield every page, older versions too, and where its own header begins."""
         for number, at in reversed(self._in_log.items()):
             yield self._log.read(at, PAGE_BYTES), _HEADER_BYTES if number == 1 else 0
         for at in range(0, self._database.size, PAGE_BYTES):
             yield self._database.read(at, PAGE_BYTES), 0 if at else _HEADER_BYTES
 
     def get(self, number: int) -> bytes:
-        """Return a page by its number, which counts from 1; nothing where there is none."""
+        """Return a page by its number, which counts from 1; empty if there is none."""
         if (at := self._in_log.get(number)) is not None:
             return self._log.read(at, PAGE_BYTES)
         return self._database.read((number - 1) * PAGE_BYTES, PAGE_BYTES) if number > 0 else b""
 
 
 def _frames(log: _File) -> Iterator[tuple[int, int]]:
-    """Yield page number and place of each frame of the log's present round: older ones have other salts."""
+    """Yield page number and place of each frame of the log's present round; older ones have other salts."""
     salts = log.read(16, 8)
     for at in range(_LOG_HEADER_BYTES, log.size - PAGE_BYTES, _FRAME_HEADER_BYTES + PAGE_BYTES):
         frame = log.read(at, _FRAME_HEADER_BYTES)
@@ -104,7 +104,11 @@ def _records_of(page: bytes, header_at: int, pages: _Pages) -> Iterator[tuple[in
 
 
 def _cell(page: bytes, at: int, pages: _Pages) -> tuple[int, bytes]:
-    """Return a cell's row number and its record, put together from its overflow pages."""
+    """Return a cell's row number and its record, with what is in overflow pages.
+
+    Raises:
+        IndexError, ValueError: it is none.
+    """
     size, at = _varint(page, at)
     rowid, at = _varint(page, at)
     rowid -= (rowid >> 63) << 64  # it has a sign
@@ -127,7 +131,7 @@ def _cell(page: bytes, at: int, pages: _Pages) -> tuple[int, bytes]:
 
 
 def _local_bytes(size: int) -> int:
-    """Return how much of a record lies in its leaf page (section 1.6, "Cell Payload Overflow Pages")."""
+    """Return how many bytes of a record are in its leaf page (section 1.6, "Cell Payload Overflow Pages")."""
     most = PAGE_BYTES - 35
     if size <= most:
         return size

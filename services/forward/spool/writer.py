@@ -1,4 +1,4 @@
-"""The thread that owns the spool. What it is told it does in order, many things in one commit."""
+"""The thread that owns the spool. It carries out commands in order, many in one commit."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ MAX_BATCH_BYTES = 2 * 1024 * 1024
 """More would let the log outgrow the reserve, which has to take it in on a full disk."""
 IDLE_S = 1.0
 BETWEEN_MOVES_S = 0.1
-"""Errands are run when nothing has been ordered for so long."""
+"""Deferred moves are made when no command has come for so long."""
 _LET_GO_AT_ONCE = 32
 
 log = structlog.get_logger()
@@ -45,19 +45,19 @@ Ts = TypeVarTuple("Ts")
 
 
 class SpoolWriter:
-    """Orders writes and reads of the spool and does them in a thread of its own.
+    """Takes commands for the spool, and carries them out in a thread of its own.
 
-    `put` never waits. What waits here is bounded by the caller, which holds at most the local link's receive
-    maximum of faces without an answer.
+    `put` never waits. The queue of commands is bounded by the caller, which has at most the local link's
+    receive maximum of faces without an answer.
 
-    While the disk is full or takes no writes, new faces are turned away, for they would eat the room that
-    letting go of the others needs; faces are read and sent as ever, and what cannot even be let go is tried
-    again. That ends only with the reserve restored.
+    While the disk is full or takes no writes, new faces are turned away, because they would take the room
+    that deletes need. Faces are read and sent as before, and deletes that fail are tried again. That ends
+    when the reserve is restored.
 
     Args:
         spool: owned by the writer from now on.
-        quarantine_max_bytes: what refused faces may take.
-        erasure_log: of the orders to erase, if there are any; the writer's to add to.
+        quarantine_max_bytes: how much refused faces may take.
+        erasure_log: of the orders to erase, or None if this device takes none; only the writer adds to it.
     """
 
     def __init__(
@@ -78,27 +78,27 @@ class SpoolWriter:
 
     @property
     def problem(self) -> str | None:
-        """Why no face is taken just now; None while all is well."""
+        """Why no face is taken at present; None while faces are."""
         return self._maintenance.problem
 
     def put(self, command: SpoolCommand) -> None:
-        """Order a face to be inserted, let go or moved, or a part of the backlog to be read."""
+        """Enqueue a command; it is carried out behind all that came before it."""
         self._commands.put(command)
 
     def next_sequence(self) -> int:
-        """Return the place of the next face."""
+        """Return the place of the next face; each one is given once."""
         return self._spool.next_sequence()
 
     async def run(self, receiver: InsertListener, sender: BacklogListener) -> None:
-        """Work until cancelled, then finish what was ordered.
+        """Work until cancelled, then carry out the commands that are left.
 
         Args:
-            receiver: is told of the faces that it hands over; in the event loop, as the sender is.
-            sender: is told of what the spool holds.
+            receiver: is told what became of the faces that it handed over.
+            sender: is told what the spool holds.
 
         Raises:
             sqlite3.Error: the database fails in a way that only a restart may repair.
-            SpoolTaken: the folder is another's now.
+            SpoolTaken: the folder was replaced; another process may have it.
         """
         self._receiver = receiver
         self._maintenance.sender = sender
@@ -127,7 +127,7 @@ class SpoolWriter:
                 self._maintenance.tidy_when_due()
 
     def _sort(self, command: SpoolCommand | None, batch: WriteBatch) -> WriteBatch:
-        """Add an order to the batch; or commit that, and do what cannot be part of one."""
+        """Add a command to the batch; if it cannot be part of one, commit the batch and carry it out."""
         match command:
             case SpooledFace():
                 # Copies of one face too: each has a delivery that waits for its answer.
@@ -145,7 +145,7 @@ class SpoolWriter:
         return batch
 
     def _next_commands(self) -> list[SpoolCommand | None]:
-        """Return what has been ordered, in order: a commit's worth, or None for a while."""
+        """Return the next commands, enough for one commit; none if none came for a while."""
         commands: list[SpoolCommand | None] = []
         size_bytes = 0
         with contextlib.suppress(queue.Empty):
@@ -176,7 +176,7 @@ class SpoolWriter:
         self._maintenance.look()
 
     def _write(self, changes: Changes) -> int | None:
-        """Return how many new faces are on disk; note what is wrong if nothing is, and return nothing."""
+        """Return how many new faces are on disk; if the commit failed note why, and return None."""
         try:
             if not self._spool.is_in_place():
                 self._maintenance.replace("missing")
@@ -195,13 +195,13 @@ class SpoolWriter:
             log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
 
     def _let_go(self, batch: WriteBatch) -> None:
-        """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
+        """Carry out a batch's deletes and moves in small commits; keep for later what the disk does not take.
 
-        Whatever was carried so far would be too much for one commit on a disk that has little room.
+        All of it may be too much for one commit on a disk with little room.
         """
         pieces = batch.pieces(_LET_GO_AT_ONCE)
         for number, piece in enumerate(pieces):
-            # Once more, with the room that the first try has had made.
+            # Twice: the first try, if it fails, makes room.
             if self._write(piece.changes([])) is None and self._write(piece.changes([])) is None:
                 for left in pieces[number:]:
                     self._carried.take_over(left)

@@ -1,4 +1,4 @@
-"""The visits before one camera: what is seen, matched, rated and chosen from."""
+"""The visits before one camera: matches what is seen with them, and chooses the pictures to keep."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ MAX_OPEN = 1_000
 
 @dataclass(frozen=True, slots=True)
 class VisitRules:
-    """What is a visit, and which pictures of it are wanted.
+    """What a visit is, and which pictures of it are wanted; times in seconds of the frames' clock.
 
     Attributes:
-        gap_s: who was not seen for longer comes for another visit.
-        better: a picture is better if its quality is so many times that of the best one.
-        apart_s: and if it comes so long after the last.
-        most_shots: of a visit; those in doubt are not bound by it.
-        away_s: who was not seen for longer may be another when seen again.
-        changed: the difference from one look to the next beyond which it may be somebody else.
-        back: the same against the last picture, of who was away.
-        anew_s: a visit that has gone on for longer ends, and whoever is still there begins another; 0: never,
-            for a poster must not fill the bucket.
-        missing_s: a picture that was wanted and has not come for so long is wanted again; 0: never.
+        gap_s: a visit ends when its face was not seen for longer.
+        better: a picture is better if its quality is so many times that of the best one,
+        apart_s: and if it comes at least so long after the last one.
+        most_shots: pictures of a visit at most; where it may be another person there are more.
+        away_s: a face that was not seen for longer may be another person's when it is seen again.
+        changed: the difference from one look to the next beyond which it may be another person's.
+        back: the difference from the last picture, after it was away, beyond which it may be.
+        anew_s: a visit ends after so long, and a person who is still there begins another; 0: never, so that
+            a poster does not fill the bucket.
+        missing_s: a wanted picture that has not come for so long is wanted again; 0: never.
     """
 
     gap_s: float = 2.0
@@ -45,17 +45,17 @@ class VisitRules:
 
 
 GOOD = 0.75
-"""A picture of this quality is good, and better ones need not be hunted."""
+"""A picture of this quality is good: no closer looks for a better one."""
 BETTERED_S = 1.0
-"""One that was not bettered for so long is as good as they come."""
+"""If there was no better one for so long, the picture counts as good."""
 HALF_FULL, NEARLY_FULL = 0.5, 0.8
 CLEARLY_BETTER = 1.5
 
 
 def rules_at_fill(rules: VisitRules, fill: float) -> VisitRules:
-    """Return what holds while a spool is so full, 0..1: first clear improvements alone, then none.
+    """Return the rules for a spool that is so full, 0..1: only clearly better pictures, then none.
 
-    First pictures are wanted always, and those in doubt are first ones.
+    First pictures are always wanted, and pictures of what may be another person.
     """
     if fill >= NEARLY_FULL:
         return replace(rules, most_shots=1)
@@ -64,17 +64,17 @@ def rules_at_fill(rules: VisitRules, fill: float) -> VisitRules:
 
 @dataclass(slots=True, eq=False)
 class _OpenVisit:
-    """One visit.
+    """One visit; times are Unix times of frames.
 
     Attributes:
-        id: its name.
-        began_s: when.
-        track: where the face is.
-        picture: the best one, of whoever is taken to be there now.
+        id: its id.
+        began_s: when it began.
+        track: where its face is.
+        picture: the observation of the best picture, of the person who is taken to be there now.
         asked_s: when the last picture was wanted.
-        shots: how many were wanted.
-        is_here: whether the last one has come.
-        shown: the id and the number of the last one that came; nothing before the first.
+        shots: how many pictures were wanted.
+        is_here: whether the last of them has come.
+        shown: the face id and the number of the last one that came; None before the first.
     """
 
     id: str
@@ -92,12 +92,12 @@ class _OpenVisit:
         return goes_on_for_long or self.track.unseen_s(now_s) > rules.gap_s
 
     def look_rate(self, view: View, at_s: float) -> float:
-        """Return how many times as often as usual it needs a look."""
+        """Return how many times as often as usual the camera is to be looked at for this visit."""
         has_good = self.picture.quality >= GOOD or at_s - self.asked_s > BETTERED_S
         return look_rate(self.track, width=view.width, height=view.height, has_good=has_good)
 
     def observe(self, observation: Observation, rules: VisitRules) -> Why | None:
-        """Take another sight; say why a picture of it is wanted, if one is."""
+        """Add an observation of its face; return why a picture of it is wanted, or None."""
         why = self._why(observation, rules)
         self.track.follow(observation)
         if why is not None:
@@ -106,7 +106,7 @@ class _OpenVisit:
         return why
 
     def _why(self, observation: Observation, rules: VisitRules) -> Why | None:
-        # In doubt whether it is still the same person: a picture, and what was best before counts no more.
+        # It may be another person: a picture is wanted, and the best one before does not count any more.
         if difference(self.track.last.appearance, observation.appearance) > rules.changed:
             return Why.CHANGED
         was_away = self.track.unseen_s(observation.at_s) > rules.away_s
@@ -118,7 +118,7 @@ class _OpenVisit:
         is_due = after_s >= rules.apart_s and self.shots < rules.most_shots
         if not is_due or observation.quality <= rules.better * self.picture.quality:
             return None
-        # As long as the last one has not come, nobody knows whether this is the only one.
+        # While the last picture has not come, this may be the only one.
         return Why.MISSING if rules.missing_s and not self.is_here else Why.BETTER
 
 
@@ -134,11 +134,11 @@ class CameraVisits:
         return len(self._open)
 
     def look(self, seen: Seen, rules: VisitRules) -> list[Wanted]:
-        """Take what is seen in a frame; return what is wanted of it.
+        """Take the faces of a frame; return which of them are wanted.
 
         Args:
-            seen: a frame's faces. Frames may come a little out of order, each once.
-            rules: what holds now.
+            seen: the faces. Frames may come a little out of order, each once.
+            rules: those that hold now.
         """
         self._end(seen.time.timestamp(), rules)
         observations = [_observation(sight, seen) for sight in seen.view.sights]
@@ -157,7 +157,7 @@ class CameraVisits:
         return wanted
 
     def look_rate(self, seen: Seen) -> float:
-        """Return how many times as often as usual those who are in this frame, the last one, need a look."""
+        """Return how many times as often as usual to look for the visits in this frame, the last one."""
         at_s = seen.time.timestamp()
         here = (visit for visit in self._open if visit.track.last.at_s >= at_s)
         return max((visit.look_rate(seen.view, at_s) for visit in here), default=1.0)
@@ -167,12 +167,12 @@ class CameraVisits:
         return next((visit.id for visit in self._open if visit.track.last.box == box), "")
 
     def picture_arrived(self, visit_id: str, shot: str, picture: str) -> News | None:
-        """Note that a picture that was wanted is here; return what there is to tell of it.
+        """Note that a wanted picture has come; return the news of it, or None if there is none.
 
         Args:
-            visit_id: of its visit.
-            shot: its number in the visit, as the face says it.
-            picture: its own id.
+            visit_id: the id of its visit.
+            shot: its number in the visit, as the face's attribute has it.
+            picture: its face id.
         """
         visit = next((each for each in self._open if each.id == visit_id), None)
         if visit is None or not shot.isdecimal() or not 0 < int(shot) <= visit.shots:
@@ -185,23 +185,23 @@ class CameraVisits:
         return self._news(visit, stage)
 
     def end(self, at_s: float, rules: VisitRules) -> list[News]:
-        """End the visits of those who are gone; return what there is to tell, once."""
+        """End the visits of faces that were not seen for too long; return the news of them, once."""
         self._end(at_s, rules)
         return self.ended()
 
     def ended(self) -> list[News]:
-        """Return what there is to tell of visits that have ended, once."""
+        """Return the news of visits that have ended, once."""
         ended, self._ended = self._ended, []
         return ended
 
     def close(self) -> list[News]:
-        """End all visits, and forget how late it was; return what there is to tell."""
+        """End all visits, and forget the time of the last frame; return the news of them."""
         self._let_go(self._open)
         self._newest_s = float("-inf")
         return self.ended()
 
     def _end(self, at_s: float, rules: VisitRules) -> None:
-        """End the visits of those who are gone, and those that have gone on for too long."""
+        """End visits whose face was not seen for too long, and those that have gone on for too long."""
         if at_s < self._newest_s - rules.gap_s:  # the clock was set
             self._let_go(self._open)
             self._newest_s = at_s
@@ -243,6 +243,6 @@ def _observation(sight: Sight, seen: Seen) -> Observation:
 
 
 def _mint(seen: Seen, observation: Observation) -> str:
-    """Return a visit's id: the time of its first frame, and what tells it from others of that frame."""
+    """Return a visit's id: the time of its first frame, and a hash that is another for each face there."""
     about = f"{seen.source}\n{times.rfc3339(seen.time)}\n{observation.box}"
     return f"{times.compact(seen.time)}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"

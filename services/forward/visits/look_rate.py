@@ -1,4 +1,4 @@
-"""How often the visits before a camera need a look, in parts of what is usual."""
+"""How often a camera is to be looked at for a visit, in parts of the usual rate."""
 
 import math
 
@@ -6,29 +6,29 @@ from services.common.wire.sights import MOST_HASTE
 from services.forward.visits.matching import Box, Track
 
 USUAL_S = 0.1
-"""From look to look, about, where nothing is said of haste."""
+"""Seconds from look to look, about, at the usual rate."""
 NEW_SIGHTS = 3
-"""A face is new until it was seen so often: where it is going is known then, and it is likely to have been
-sharp once."""
+"""A face is new until it was seen so many times: its speed is known then, and it is likely to have been sharp
+once."""
 FAST = 6.0
-"""Face widths a second that the usual looks can follow."""
+"""Face widths a second that the usual rate can follow."""
 LEAVING_S = 0.1
-"""A face that will have reached the edge of the picture by then is about to leave it."""
+"""A face is about to leave if it will have reached the edge of the picture after so long."""
 LEAVING = 2.0
 STILL = 0.5
-"""Face widths a second; a face that is slower stands, whatever the detector's box does."""
+"""Face widths a second; a slower face stands still, and its box only jitters."""
 RESTING = 0.5
-"""How often is enough for one that stands and has its good picture."""
+"""The rate for a face that stands still and has a good picture."""
 
 
 def look_rate(track: Track, *, width: int, height: int, has_good: bool) -> float:
-    """Return how many times as often as usual a visit needs a look.
+    """Return how many times as often as usual the camera is to be looked at for a visit.
 
     Args:
-        track: of its face, which was seen just now.
+        track: the track of its face, which was seen just now.
         width: of the frame, in pixels.
-        height: likewise.
-        has_good: whether its picture is here, and good, or has not been bettered for long.
+        height: of the frame, in pixels.
+        has_good: whether its picture is good, or there was no better one for some time.
     """
     if track.sights < NEW_SIGHTS:
         return MOST_HASTE
@@ -45,6 +45,6 @@ def _leaves(track: Track, width: int, height: int) -> bool:
 
 
 def ahead(track: Track, seconds: float) -> Box:
-    """Return where a face will be if it goes on as it does."""
+    """Return where a face will be after so many seconds if it keeps its speed."""
     x, y, wide, high = track.last.box
     return x + track.speed[0] * seconds, y + track.speed[1] * seconds, wide, high

@@ -1,20 +1,20 @@
-"""What is seen in a recording, in the order of its frames: replicas of detect answer in any."""
+"""Puts questions about a recording into the order of its frames: several detects ask in any order."""
 
 from dataclasses import dataclass, field
 
 from services.common.wire.sights import Seen
 
 MOST_WAITING = 64
-"""Of one camera; capture has far fewer frames unanswered."""
+"""The most questions of a camera that wait; capture has far fewer frames unanswered."""
 PATIENCE_S = 3.0
-"""For so long is a frame waited for whose follower is here: a detect died with it, and another gets it."""
+"""How long to wait for an earlier frame's question: its detect died, and another gets the frame."""
 
 
 @dataclass(slots=True)
 class ReorderBuffer:
     """Puts one recording's questions into order.
 
-    A question waits until the one of the frame before it was let through. One without a frame before it
+    A question waits until the question of the frame before it has passed. A frame without one before it
     begins the recording anew.
     """
 
@@ -22,7 +22,7 @@ class ReorderBuffer:
     _waiting: dict[int, tuple[Seen, float]] = field(default_factory=dict)
 
     def put(self, seen: Seen, now_s: float) -> list[Seen]:
-        """Take a question; return those whose turn it is, in order."""
+        """Add a question; return the questions whose turn it is, in order."""
         if seen.after is None:
             self._last = None
         elif not self._is_next(seen):
@@ -31,7 +31,7 @@ class ReorderBuffer:
         return self._through(seen)
 
     def overdue(self, now_s: float) -> list[Seen]:
-        """Return those that have waited for too long, or for too many, and what follows them."""
+        """Return the first question and those that follow it, if one has waited too long or too many wait."""
         if not self._waiting:
             return []
         first = min(self._waiting)
