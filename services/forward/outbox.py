@@ -132,7 +132,7 @@ class Outbox:
             return self._send_first(self._fresh.pop(), now_s)
         if self._again_from_s <= now_s and (flight := self._pop_late(now_s)) is not None:
             if flight.asked_s >= self._heard_s:
-                self._fall_silent(now_s, is_unheard=flight.is_unheard)
+                self._note_silent(now_s, is_unheard=flight.is_unheard)
                 return self._send_again(flight, now_s)
             flight.passed_over += 1
             is_hopeless = flight.passed_over >= self._patience_with(flight)
@@ -182,7 +182,7 @@ class Outbox:
         # The receipt of a face that was sent twice does not tell which copy it is for (Karn's rule).
         is_plain = flight is not None and flight.attempts == 1
         self._throttle.receipted(now_s - flight.sample.at_s if flight is not None and is_plain else None)
-        self._hear(now_s)
+        self._note_heard(now_s)
         if flight is None:
             return
         self._heard_of_s[flight.face.message.topic] = now_s
@@ -244,7 +244,7 @@ class Outbox:
         heard_s = self._heard_of_s.get(flight.face.message.topic, -math.inf)
         return HOPELESS_BESIDE_OTHERS if heard_s >= flight.asked_s else HOPELESS_AFTER
 
-    def _fall_silent(self, now_s: float, *, is_unheard: bool) -> None:
+    def _note_silent(self, now_s: float, *, is_unheard: bool) -> None:
         self.is_store_silent = True
         # No store had the time for an answer yet.
         self._probe_wait_s = self._resend_first_s / (2 if is_unheard else 1)
@@ -289,7 +289,7 @@ class Outbox:
         self._probe_wait_s = min(self._probe_wait_s * 2, MOST_PROBE_S)
         self._probe_s = now_s + self._probe_wait_s
 
-    def _hear(self, now_s: float) -> None:
+    def _note_heard(self, now_s: float) -> None:
         self._heard_s = now_s
         if not self.is_store_silent:
             return

@@ -257,7 +257,7 @@ class Receiver:
         if self._erasures is not None:
             self._erasures.check(face.source, face.id, face.extensions.get("visit"))
         if self._delivered.has(face.id, time.monotonic()):
-            self._take_again(delivery, face.id)
+            self._receipt_again(delivery, face.id)
             return
         spooled = SpooledFace(self._writer.next_sequence(), face.id, encode_face(face))
         if (why := self._why_not_taken(spooled.size_bytes)) is not None:
@@ -288,7 +288,7 @@ class Receiver:
         problem = self._writer.problem
         return "spool_full" if problem is None or problem == DISK_FULL else "spool_unwritable"
 
-    def _take_again(self, delivery: Delivery, face_id: str) -> None:
+    def _receipt_again(self, delivery: Delivery, face_id: str) -> None:
         """Receipt a face that the store has: detect has not heard of it, or a bridge brought it back."""
         self._drops.count(
             "delivered_before", id=face_id, advice="if there are many: does a bridge copy both ways?"

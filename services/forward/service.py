@@ -43,10 +43,10 @@ async def serve(settings: ForwardSettings) -> None:
         http.serve(settings.http_host, settings.http_port, checks),
         lock.hold(settings.spool_path, "spool"),
     ):
-        opening = Opening()
+        opening = SpoolOpening()
         checks["spool"] = opening.why_not_ready
         spool = await open_spool(settings, opening)
-        tell_of_others(spool, settings.device)
+        log_faces_of_others(spool, settings.device)
         await ferry(settings, spool, checks)
 
 
@@ -83,18 +83,18 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
         tasks.create_task(sender.receive_receipts(), name="forward.receipts")
         tasks.create_task(sender.run(), name="forward.send")
         tasks.create_task(sender.try_again(), name="forward.try_again")
-        tasks.create_task(keep(settings.retention, writer), name="forward.keep")
+        tasks.create_task(delete_expired(settings.retention, writer), name="forward.keep")
         tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
-        tasks.create_task(measure(settings, writer, receiver, sender), name="forward.measure")
-        waits = functools.partial(what_waits, writer, receiver, sender)
-        tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
+        tasks.create_task(update_gauges(settings, writer, receiver, sender), name="forward.measure")
+        summary = functools.partial(waiting_faces, writer, receiver, sender)
+        tasks.create_task(summarise("forward.summary", counted, summary), name="forward.summary")
         if receiver.notifier is not None:
             tasks.create_task(receiver.notifier.run(), name="forward.notify")
         if receiver.chooser is not None:
             tasks.create_task(receiver.chooser.run(), name="forward.choose")
 
 
-class Opening:
+class SpoolOpening:
     """Readiness while the spool is not open yet (see `http.Check`).
 
     Attributes:
@@ -109,7 +109,7 @@ class Opening:
         return self.problem
 
 
-async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
+async def open_spool(settings: ForwardSettings, opening: SpoolOpening) -> Spool:
     """Open the spool; wait while the disk is full or takes no writes.
 
     Raises:
@@ -131,7 +131,7 @@ async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
         await asyncio.sleep(backoff.next_s())
 
 
-def tell_of_others(spool: Spool, device: str) -> None:
+def log_faces_of_others(spool: Spool, device: str) -> None:
     """Log an error if the spool holds faces of other devices, which cannot be delivered from here."""
     if topics := spool.others:
         log.error(
@@ -142,7 +142,7 @@ def tell_of_others(spool: Spool, device: str) -> None:
         )
 
 
-def what_was_done() -> Counts:
+def counted() -> Counts:
     """Return the totals of the counters that the summary in the log is made of."""
     return totals(
         {
@@ -157,7 +157,7 @@ def what_was_done() -> Counts:
     )
 
 
-def what_waits(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiting:
+def waiting_faces(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiting:
     """Return how many faces wait, since when, why, and how many are set aside or in quarantine."""
     state = writer.state
     oldest_s = state.oldest_s(time.monotonic())
@@ -169,7 +169,7 @@ def what_waits(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiti
     }
 
 
-async def keep(retention: Retention, writer: SpoolWriter) -> None:
+async def delete_expired(retention: Retention, writer: SpoolWriter) -> None:
     """Delete faces that are older than the retention, until cancelled."""
     clock = SettledClock()
     while retention.days is not None:
@@ -179,8 +179,10 @@ async def keep(retention: Retention, writer: SpoolWriter) -> None:
         await asyncio.sleep(LOOK_AT_CLOCK_S if now is None else EXPIRE_EVERY_S)
 
 
-async def measure(settings: ForwardSettings, writer: SpoolWriter, receiver: Receiver, sender: Sender) -> None:
-    """Set the gauges once a second, until cancelled."""
+async def update_gauges(
+    settings: ForwardSettings, writer: SpoolWriter, receiver: Receiver, sender: Sender
+) -> None:
+    """Once a second: set the gauges, and tell Home Assistant and detect what has changed; until cancelled."""
     metrics.SPOOL_MAX_BYTES.set(settings.spool_max_bytes)
     reasons: set[str] = set()
     while True:

@@ -123,7 +123,7 @@ class Spool:
         if self._rescue is not None:
             if changes.inserts:
                 raise SpoolFull(DAMAGED_AND_FULL)
-            self._rescue.let_go(changes.deletes)
+            self._rescue.mark_gone(changes.deletes)
             self._rescue.refused.update(changes.refused)
             return 0
         added = self._tables.write(changes)

@@ -97,7 +97,7 @@ class Maintenance:
         if self.problem is not None:
             log.error("spool.takes_no_faces", why=self.problem)
 
-    def do(self, command: BacklogRead | PutBack | Expire | Erase) -> None:
+    def carry_out(self, command: BacklogRead | PutBack | Expire | Erase) -> None:
         """Carry out a command that is not part of a batch; later, if the disk does not take it now."""
         try:
             match command:
@@ -112,18 +112,18 @@ class Maintenance:
         except (SpoolFull, SpoolUnwritable) as error:
             self.note_trouble(error)
             self._postponed.append(command)
-        self.look()
+        self.update_state()
 
-    def look(self) -> None:
+    def update_state(self) -> None:
         """Update `state`."""
         with contextlib.suppress(SpoolFull, SpoolUnwritable):
-            state = self.repaired(self._spool.state)
+            state = self.with_repair(self._spool.state)
             reasons = self.deferred.reasons
             aside = Counter(state.set_aside) + reasons
             faces = max(0, state.faces - reasons.total())
             self.state = dataclasses.replace(state, faces=faces, set_aside=aside)
 
-    def repaired(self, work: Callable[[], T]) -> T:
+    def with_repair(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, after another try with a new database if this one is damaged."""
         try:
             return work()
@@ -134,9 +134,9 @@ class Maintenance:
     def replace(self, why: str) -> None:
         """Write the database anew; see `Spool.replace` for what is raised."""
         SPOOL_DAMAGED.inc()
-        self._note("the spool is damaged, and is written anew")
+        self._note_problem("the spool is damaged, and is written anew")
         self._spool.replace(why)
-        self._note(self._spool.why_no_room())
+        self._note_problem(self._spool.why_no_room())
         # What was found in its pages may have been erased before.
         for order in self._erasure_log.orders.values() if self._erasure_log is not None else ():
             self._put(Erase(order, is_again=True))
@@ -151,7 +151,7 @@ class Maintenance:
             except SpoolUnwritable as worse:
                 error = worse
         is_full = isinstance(error, SpoolFull)
-        self._note(DISK_FULL if is_full else f"the spool cannot be written: {error}")
+        self._note_problem(DISK_FULL if is_full else f"the spool cannot be written: {error}")
 
     def tidy_when_due(self) -> None:
         """Every few seconds: tidy the spool, see operators' requests, and try again what was postponed."""
@@ -160,10 +160,10 @@ class Maintenance:
             return
         self._tidied_s = now_s
         try:
-            self.repaired(lambda: self._spool.tidy(is_tight=self.problem is not None))
-            self._note(self._spool.why_no_room())
+            self.with_repair(lambda: self._spool.tidy(is_tight=self.problem is not None))
+            self._note_problem(self._spool.why_no_room())
             self._see_requests()
-            self.look()
+            self.update_state()
         except (SpoolFull, SpoolUnwritable) as error:
             self.note_trouble(error)
         postponed, self._postponed = self._postponed, []
@@ -191,15 +191,15 @@ class Maintenance:
             return
         faces, bad_rows = self.deferred.some(most)
         try:
-            done = self.repaired(lambda: self._spool.whole.set_aside(faces, bad_rows))
+            done = self.with_repair(lambda: self._spool.whole.set_aside(faces, bad_rows))
         except (SpoolFull, SpoolUnwritable) as error:
             self.note_trouble(error)
         else:
             self.deferred.cross_off(done)
-        self.look()
+        self.update_state()
 
     def _read(self, command: BacklogRead) -> None:
-        part = self.repaired(lambda: self._spool.read(command))
+        part = self.with_repair(lambda: self._spool.read(command))
         for place, reason in self.deferred.add_rows(part.bad).items():
             self._asides.count(reason, place=place)
         self._tell(self.sender.backlog_read, command, part)
@@ -208,26 +208,26 @@ class Maintenance:
         """Put some faces back, and enqueue the rest."""
         if command.places is None:
             self.make_all_moves()
-            found = self.repaired(lambda: self._spool.whole.find_apart(command.request))
+            found = self.with_repair(lambda: self._spool.whole.find_apart(command.request))
             command.places = found[: command.most]
             if command.places:
                 log.info("forward.faces_put_back", faces=len(command.places))
         some = command.places[:_PUT_BACK_AT_ONCE]
         if some:
-            ids, seen = self.repaired(lambda: self._spool.put_back(some, command.request.device))
+            ids, seen = self.with_repair(lambda: self._spool.put_back(some, command.request.device))
             del command.places[:seen]
             if command.most is not None and command.request.reason is not None:
                 self._tell(self.sender.tried, command.request.reason, ids)
-            self._tell(self.sender.put_back, self.repaired(self._spool.last_sequence))
+            self._tell(self.sender.put_back, self.with_repair(self._spool.last_sequence))
         if command.places:
             self._put(command)
         elif (number := command.number) is not None:
-            self.repaired(lambda: self._spool.whole.answer(number))
+            self.with_repair(lambda: self._spool.whole.answer(number))
             self._asked.discard(number)
 
     def _expire(self, command: Expire) -> None:
         """Delete some of what is too old, and enqueue the rest."""
-        gone = self.repaired(lambda: self._spool.expire(command.limit))
+        gone = self.with_repair(lambda: self._spool.expire(command.limit))
         if gone:
             self._forget(gone, EXPIRED)
             log.warning("forward.faces_expired", waited=len(gone.ids), ids=gone.ids[:20], **gone.apart)
@@ -238,14 +238,14 @@ class Maintenance:
         if self._erasure_log is None:
             return
         self._erasure_log.add(command.order)
-        gone = self.repaired(lambda: self._spool.whole.erase(command.order.selection))
+        gone = self.with_repair(lambda: self._spool.whole.erase(command.order.selection))
         command.gone.update({"waiting": len(gone.ids)})
         command.gone.update(gone.apart)
         if gone:
             self._forget(gone, ERASED)
             self._put(command)
             return
-        files = self.repaired(self._spool.whole.scrub)
+        files = self.with_repair(self._spool.whole.scrub)
         if files is None:
             self._postponed.append(command)  # its pages still have what was deleted
             return
@@ -264,12 +264,12 @@ class Maintenance:
 
     def _see_requests(self) -> None:
         """Enqueue operators' requests: they are in the database, written while forward runs or does not."""
-        for number, request in self.repaired(self._spool.requests):
+        for number, request in self.with_repair(self._spool.requests):
             if number not in self._asked:
                 self._asked.add(number)
                 self._put(PutBack(request, number))
 
-    def _note(self, problem: str | None) -> None:
+    def _note_problem(self, problem: str | None) -> None:
         if problem is not None and self.problem is None:
             log.error("spool.takes_no_faces", why=problem)
         elif problem is None and self.problem is not None:

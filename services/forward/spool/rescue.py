@@ -94,7 +94,7 @@ class Rescue:
         places = [face.sequence for face in self._found()]
         return len(places), max((place for place in places if place < NO_PLACE), default=0)
 
-    def let_go(self, face_ids: Iterable[str]) -> None:
+    def mark_gone(self, face_ids: Iterable[str]) -> None:
         """Remember faces that the store has, but none that are not here, of which there is no bound."""
         known = self._sizes.keys()
         self.gone.update(face_id for face_id in face_ids if face_id in known or not self._is_all_known)

@@ -37,7 +37,7 @@ MAX_BATCH_BYTES = 2 * 1024 * 1024
 IDLE_S = 1.0
 BETWEEN_MOVES_S = 0.1
 """Deferred moves are made when no command has come for so long."""
-_LET_GO_AT_ONCE = 32
+_MOST_IN_PIECE = 32
 
 log = structlog.get_logger()
 
@@ -140,7 +140,7 @@ class SpoolWriter:
                 self._deferred.add_face(command.face_id, command.reason)
             case BacklogRead() | PutBack() | Expire() | Erase():
                 self._commit(batch)
-                self._maintenance.do(command)
+                self._maintenance.carry_out(command)
                 return WriteBatch()
         return batch
 
@@ -168,19 +168,19 @@ class SpoolWriter:
             stored = [*new, *stored]
             new = []
         else:
-            self._let_go(batch)
+            self._commit_in_pieces(batch)
         if stored:
             self._tell(self._receiver.written, stored, added or 0)
         if new:
             self._tell(self._receiver.turned_away, new)
-        self._maintenance.look()
+        self._maintenance.update_state()
 
     def _write(self, changes: Changes) -> int | None:
         """Return how many new faces are on disk; if the commit failed note why, and return None."""
         try:
             if not self._spool.is_in_place():
                 self._maintenance.replace("missing")
-            added = self._maintenance.repaired(lambda: self._spool.write(changes))
+            added = self._maintenance.with_repair(lambda: self._spool.write(changes))
             if changes.refused:
                 self._bound_quarantine()
         except (SpoolFull, SpoolUnwritable) as error:
@@ -189,17 +189,17 @@ class SpoolWriter:
         return added
 
     def _bound_quarantine(self) -> None:
-        gone = self._maintenance.repaired(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
+        gone = self._maintenance.with_repair(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
         if gone:
             DROPPED.labels("quarantine_full").inc(len(gone))
             log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
 
-    def _let_go(self, batch: WriteBatch) -> None:
+    def _commit_in_pieces(self, batch: WriteBatch) -> None:
         """Carry out a batch's deletes and moves in small commits; keep for later what the disk does not take.
 
         All of it may be too much for one commit on a disk with little room.
         """
-        pieces = batch.pieces(_LET_GO_AT_ONCE)
+        pieces = batch.pieces(_MOST_IN_PIECE)
         for number, piece in enumerate(pieces):
             # Twice: the first try, if it fails, makes room.
             if self._write(piece.changes([])) is None and self._write(piece.changes([])) is None:

@@ -196,19 +196,19 @@ class CameraVisits:
 
     def close(self) -> list[News]:
         """End all visits, and forget the time of the last frame; return the news of them."""
-        self._let_go(self._open)
+        self._close(self._open)
         self._newest_s = float("-inf")
         return self.ended()
 
     def _end(self, at_s: float, rules: VisitRules) -> None:
         """End visits whose face was not seen for too long, and those that have gone on for too long."""
         if at_s < self._newest_s - rules.gap_s:  # the clock was set
-            self._let_go(self._open)
+            self._close(self._open)
             self._newest_s = at_s
         self._newest_s = max(self._newest_s, at_s)
-        self._let_go([visit for visit in self._open if visit.is_over(self._newest_s, rules)])
+        self._close([visit for visit in self._open if visit.is_over(self._newest_s, rules)])
 
-    def _let_go(self, over: Sequence[_OpenVisit]) -> None:
+    def _close(self, over: Sequence[_OpenVisit]) -> None:
         if not over:
             return
         self._open = [visit for visit in self._open if visit not in over]
@@ -217,7 +217,7 @@ class CameraVisits:
 
     def _begin(self, seen: Seen, observation: Observation) -> _OpenVisit:
         if len(self._open) >= MAX_OPEN:
-            self._let_go([min(self._open, key=lambda visit: visit.track.last.at_s)])
+            self._close([min(self._open, key=lambda visit: visit.track.last.at_s)])
         at_s = observation.at_s
         visit = _OpenVisit(_mint(seen, observation), at_s, Track(observation), observation, at_s)
         self._open.append(visit)
