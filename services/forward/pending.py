@@ -155,7 +155,7 @@ class Flights:
         heapq.heappush(self._timers, (due_s, flight.face.id))
 
     def next_due_s(self) -> float:
-        """Return when to call `pop_due` again; infinite for never. It may be in vain."""
+        """Return when to call `pop_due` again; infinite for never. Nothing need be due then."""
         return self._timers[0][0] if self._timers else math.inf
 
     def pop_due(self, now_s: float) -> Flight | None:

@@ -297,7 +297,7 @@ class Receiver:
         delivery.acknowledge()
 
     def _refuse(self, message: Message, error: Refused) -> None:
-        """Answer that a message is never taken, for what it is: its sender need not hold it any longer."""
+        """Answer that a message is never taken, whenever it comes: its sender need not hold it."""
         self._drops.count(error.reason, topic=message.topic[:200], detail=error.detail)
         if levels_of(message.topic, "face") is not None:
             self._taken.add((claimed_id(message), error.reason))

@@ -178,7 +178,7 @@ class Sender:
         return self.link.why_not_ready() or self._undeliverable.why_not_ready()
 
     def why_waiting(self) -> str | None:
-        """Return what else delays faces, for a person, or None if nothing does."""
+        """Return what else delays faces, as a text, or None if nothing does."""
         if self._outbox.is_store_silent:
             return "the store does not answer"
         return "FACEFERRY_UPLINK_MAX_BYTES_S" if self._limit.wait_s(time.monotonic()) > 0 else None

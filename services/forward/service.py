@@ -98,7 +98,7 @@ class SpoolOpening:
     """Readiness while the spool is not open yet (see `http.Check`).
 
     Attributes:
-        problem: why it is not, for a person.
+        problem: why it is not, as a text.
     """
 
     def __init__(self) -> None:

@@ -143,7 +143,7 @@ class Undeliverable:
         self._writer.put(PutBack(PutBackRequest(reason=TOO_LARGE, most_bytes=max_packet_bytes)))
 
     def new_broker(self, max_packet_bytes: int) -> None:
-        """Forget what another connection has said, for it may be another broker, and try all anew."""
+        """Forget what another connection has answered, which may be another broker's, and try all anew."""
         self._put_off = 0
         self._accepted.clear()
         self._room_bytes = max_packet_bytes

@@ -65,7 +65,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 DISK_FULL = "the disk is full"
-"""The text for this problem, in logs and readiness; others are told apart by it."""
+"""The problem of a full disk, in logs and readiness."""
 LEAST_FREE_BYTES = 2 * 1024 * 1024
 """A disk with less than a commit's worth of room counts as full."""
 

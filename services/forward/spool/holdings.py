@@ -67,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
         "words",
         nargs="*",
         metavar=f"[{REQUEUE}] [FOLDER]",
-        help=f"{REQUEUE}: put faces that are apart back among those that wait. FOLDER by default: {default}",
+        help=f"{REQUEUE}: put faces back that are in quarantine or set aside. FOLDER by default: {default}",
     )
-    parser.add_argument("--reason", help=f"{REQUEUE} only those that are apart for it")
+    parser.add_argument("--reason", help=f"{REQUEUE} only those with this reason")
     parser.add_argument("--id", help=f"{REQUEUE} only this face")
     parser.add_argument(
         "--device",
