@@ -326,7 +326,7 @@ def test_what_waits_in_the_store_behind_what_is_receipted_now_is_not_sent_again(
     for at, face_id in enumerate(under_way := sent(box)):
         box.broker_has(face_id, at / 1_000)
     again = sent(box, 2.2)
-    assert len(again) == 1, "a knock"
+    assert len(again) == 1, "a probe"
     box.broker_has(again[0], 2.2)
     for at, face_id in enumerate(under_way):
         now_s = 4.0 + at / 90
@@ -593,7 +593,7 @@ def test_a_store_that_lets_go_of_two_faces_in_three_gets_them_all_in_the_end() -
     for one in faces:
         box.offer(one)
     for second in range(20_000):
-        if (read := box.wants_backlog()) is not None:  # what gave way to a knock lies on the disk
+        if (read := box.wants_backlog()) is not None:  # what gave way to a probe lies on the disk
             left = [one for one in faces if one.id not in stored and read.after < one.sequence <= read.until]
             box.backlog(read, BacklogPart(left, read.until))
         while (sending := box.next(float(second))) is not None:
@@ -642,7 +642,7 @@ def test_a_refused_knock_costs_no_wait() -> None:
 
 
 def test_however_long_a_store_is_silent_little_is_under_way() -> None:
-    """A knock with a face that was never sent takes the place of one that was."""
+    """A probe with a face that was never sent takes the place of one that was."""
     box = outbox(window_bytes=100_000)
     disk = {number: face(number, 19_488, topic=f"camera-{number % 3}") for number in range(1, 501)}
     for each in disk.values():
