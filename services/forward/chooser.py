@@ -16,6 +16,8 @@ from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage, encode_news, latest
 from services.forward import metrics
 from services.forward.home_assistant.entities import HomeAssistant
+from services.forward.notifier import VisitNotifier
+from services.forward.relay import LatestPictures
 from services.forward.visits.camera_visits import CameraVisits, VisitRules, rules_at_fill
 from services.forward.visits.reordering import ReorderBuffer
 
@@ -76,9 +78,9 @@ class Chooser:
         rules: what a visit is.
         publish: sends to the local broker.
         fill: returns how full the spool is, 0..1.
-        home: is told of visits and of how many people are there; None if Home Assistant is not.
-        began: is called with the first picture of each visit; None if no message is to be sent.
-        kept: is told whose picture the local broker keeps of a camera from then on: the face's id, its visit.
+        latest: is told whose picture the local broker keeps of a camera from then on.
+        home: is told of visits and of how many people are there; None if Home Assistant is not used.
+        notifier: is handed the first picture of each visit; None if no message is to be sent.
     """
 
     def __init__(
@@ -87,16 +89,16 @@ class Chooser:
         *,
         publish: Callable[[Message], None],
         fill: Callable[[], float],
+        latest: LatestPictures,
         home: HomeAssistant | None = None,
-        began: Callable[[Face, News], None] | None = None,
-        kept: Callable[[Source, str, str | None], None],
+        notifier: VisitNotifier | None = None,
     ) -> None:
         self._rules = rules
         self._publish = publish
         self._fill = fill
         self._home = home
-        self._began = began
-        self._kept = kept
+        self._notifier = notifier
+        self._latest = latest
         self._cameras: OrderedDict[Source, _Camera] = OrderedDict()
 
     def take(self, message: Message) -> None:
@@ -136,10 +138,10 @@ class Chooser:
             self._tell(face.source, [news])
             if self._home is not None:
                 self._home.picture_changed(face.source, face.content_type)
-            if self._began is not None and news.stage is Stage.BEGAN:
-                self._began(face, news)
+            if self._notifier is not None and news.stage is Stage.BEGAN:
+                self._notifier.began(face, news)
             self._send(latest(face))
-            self._kept(face.source, face.id, visit)
+            self._latest.picture_kept(face.source, face.id, visit)
 
     def _camera(self, source: Source) -> _Camera:
         camera = self._cameras.pop(source, None) or _Camera()

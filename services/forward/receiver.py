@@ -227,9 +227,9 @@ class Receiver:
             rules,
             publish=self._publish,
             fill=lambda: self._writer.state.bytes / settings.spool_max_bytes,
+            latest=self.latest,
             home=self.home,
-            began=self.notifier.began if self.notifier is not None else None,
-            kept=self.latest.picture_kept,
+            notifier=self.notifier,
         )
 
     def _publish(self, message: Message) -> None:
