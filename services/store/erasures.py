@@ -24,7 +24,7 @@ from services.store.metrics import ERASURE_REFUSED, ERASURE_REPORTS, ERASURES, E
 refusals = Drops(ERASURE_REFUSED, "store.erasure_refused")
 
 
-class Erasures:
+class KnownErasures:
     """What a store knows of erasures, and keeps of what devices report.
 
     Args:
@@ -40,7 +40,7 @@ class Erasures:
         self._store = store
         self._reported: set[tuple[str, str]] = set()
 
-    async def begin(self) -> None:
+    async def load(self) -> None:
         """Read what there is.
 
         Raises:
@@ -60,12 +60,12 @@ class Erasures:
         """
         await self.following.look()
         for name in self.following.orders:
-            await self.keep(Report(name, STORE, {}))
+            await self.keep_report(Report(name, STORE, {}))
         ERASURES.set(len(self.following.orders))
         ERASURES_READ_AT.set(time.time())
         return list(self.following.orders.values())
 
-    async def keep(self, report: Report) -> None:
+    async def keep_report(self, report: Report) -> None:
         """Keep a report; it is durable when this returns.
 
         Raises:
@@ -82,7 +82,7 @@ class Erasures:
         """Say whether a device has reported about an order."""
         return (order, device) in self._reported
 
-    def due(self, device: str) -> list[Entry]:
+    def orders_due(self, device: str) -> list[Entry]:
         """Return the orders that a device is to be told of."""
         return [
             order
@@ -90,7 +90,7 @@ class Erasures:
             if order.selection.device in (None, device) and not self.is_reported(name, device)
         ]
 
-    def see(self, admitted: Admitted) -> None:
+    def check(self, admitted: Admitted) -> None:
         """Return if a face may be stored, as far as erasures are concerned.
 
         Raises:
@@ -121,7 +121,7 @@ MOST_DEVICES = 100_000
 log = structlog.get_logger()
 
 
-class Telling:
+class ErasureOrders:
     """Puts the orders of a device on a broker as soon as it says there that it is online, for that to keep.
 
     No promise rests on a broker's memory: who comes back after it has lost that says so, and is told again.
@@ -134,16 +134,16 @@ class Telling:
         erasures: what was ordered, and reported.
     """
 
-    def __init__(self, broker: Broker, erasures: Erasures) -> None:
+    def __init__(self, broker: Broker, erasures: KnownErasures) -> None:
         self._erasures = erasures
         self._online: set[str] = set()
-        self._told: set[tuple[str, str]] = set()
+        self._sent: set[tuple[str, str]] = set()
         self._link = Link(
             "cloud_erasures",
             broker,
             identity="store-erasures",
             subscriptions=[f"{ROOT}/+/forward/status", f"{ROOT}/+/erased/+"],
-            on_up=self._begin,
+            on_up=self._start_over,
         )
 
     async def __aenter__(self) -> Self:
@@ -159,54 +159,54 @@ class Telling:
         """Hear which devices are there, and what they report, until cancelled."""
         async for delivery in self._link:
             try:
-                await self._hear(delivery.message)
+                await self._handle(delivery.message)
             except Refused as refusal:
                 refusals.count(refusal.reason, topic=delivery.message.topic[:200], detail=refusal.detail)
             except StoreUnavailable as error:
                 # It keeps its order, and reports again when it is told again.
                 log.warning("store.erasure_report_not_kept", reason=error.reason, detail=error.detail)
-                self._told.clear()
+                self._sent.clear()
             delivery.acknowledge()
 
-    def tell_all(self) -> None:
+    def send_all(self) -> None:
         """Tell every device that is there what it was not told yet."""
         for device in sorted(self._online):
-            self._tell(device)
+            self._send_orders(device)
 
-    async def _hear(self, message: Message) -> None:
+    async def _handle(self, message: Message) -> None:
         match message.topic.split("/"):
             case [_, device, "forward", "status"] if is_name(device):
-                self._hear_state(device, message.payload)
+                self._handle_status(device, message.payload)
             case [_, device, "erased", order] if is_name(device) and is_order_name(order):
-                await self._hear_report(device, order, message)
+                await self._handle_report(device, order, message)
             case _:
                 raise Refused("bad_topic", message.topic[:200])
 
-    def _hear_state(self, device: str, state: bytes) -> None:
+    def _handle_status(self, device: str, state: bytes) -> None:
         if state != b"online":
             self._online.discard(device)
             return
         if len(self._online) >= MOST_DEVICES:
-            self._begin()
+            self._start_over()
         self._online.add(device)
-        self._tell(device)
+        self._send_orders(device)
 
-    async def _hear_report(self, device: str, order: str, message: Message) -> None:
+    async def _handle_report(self, device: str, order: str, message: Message) -> None:
         report = read_report(message.payload)
         if (report.device, report.order) != (device, order):
             raise Refused("bad_report", "of another device or order than its topic")
         if order not in self._erasures.following.orders:
             raise Refused("unknown_order", order)
-        await self._erasures.keep(report)
+        await self._erasures.keep_report(report)
         log.info("store.erasure_reported", device=device, order=order, **report.gone)
         self._publish(_topic(device, order), b"")
 
-    def _tell(self, device: str) -> None:
-        for order in self._erasures.due(device):
-            if (device, order.name) not in self._told and self._publish(
+    def _send_orders(self, device: str) -> None:
+        for order in self._erasures.orders_due(device):
+            if (device, order.name) not in self._sent and self._publish(
                 _topic(device, order.name), order.line
             ):
-                self._told.add((device, order.name))
+                self._sent.add((device, order.name))
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         try:
@@ -216,16 +216,16 @@ class Telling:
             return False
         return True
 
-    def _begin(self) -> None:
+    def _start_over(self) -> None:
         self._online.clear()
-        self._told.clear()
+        self._sent.clear()
 
 
 def _topic(device: str, order: str) -> str:
     return device_topic(device, f"erase/{order}")
 
 
-async def look_for_ever(erasures: Erasures, tellings: list[Telling], every_s: float) -> None:
+async def follow(erasures: KnownErasures, all_orders: list[ErasureOrders], every_s: float) -> None:
     """Look for what was ordered, and tell devices of it, until cancelled."""
     is_told = False
     known: list[Entry] = []
@@ -240,6 +240,6 @@ async def look_for_ever(erasures: Erasures, tellings: list[Telling], every_s: fl
             for order in found[len(known) :]:
                 log.info("store.erasure_known", order=order.name, selection=str(order.selection))
             known, is_told = found, False
-            for telling in tellings:
-                telling.tell_all()
+            for orders in all_orders:
+                orders.send_all()
         await asyncio.sleep(every_s)

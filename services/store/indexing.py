@@ -46,7 +46,7 @@ async def indexing(
     if not every_s:
         yield lambda _admitted: None
         return
-    index = Indexing(files, every_s, is_erased)
+    index = IndexWriter(files, every_s, is_erased)
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(index.run(), name="store.index")
         try:
@@ -55,7 +55,7 @@ async def indexing(
             await index.end(writing)
 
 
-class Indexing:
+class IndexWriter:
     """Gathers rows and writes them, those of an hour into a file of its own.
 
     Args:

@@ -11,7 +11,7 @@ from services.common.mqtt import UNHEARD, Delivery, Link, LinkDown, PacketTooLar
 from services.common.wire import bare_topics
 from services.common.wire.message import Message
 from services.common.wire.topics import ROOT
-from services.store.hearing import Hearing
+from services.store.knock_schedule import KnockSchedule
 from services.store.metrics import DEAF
 
 TOPIC = f"{ROOT}/_knock/store/face"
@@ -26,7 +26,7 @@ MUTED_S = 3_600.0
 log = structlog.get_logger()
 
 
-class Knocking:
+class Knocker:
     """Begins a connection anew by which nothing comes, though the broker has granted all.
 
     Args:
@@ -37,7 +37,7 @@ class Knocking:
     def __init__(self, filters: Sequence[str], quiet_s: float) -> None:
         self._me = secrets.token_hex(8)
         is_heard = any(bare_topics.is_match(each, TOPIC) for each in filters)
-        self._hearing = Hearing(self._me, quiet_s if is_heard else 0.0)
+        self._schedule = KnockSchedule(self._me, quiet_s if is_heard else 0.0)
         self._muted_until_s = 0.0
         self._knocked_s: float | None = None
         self._strikes = 0
@@ -45,27 +45,27 @@ class Knocking:
     def link_up(self) -> None:
         """Start with a new connection."""
         if time.monotonic() >= self._muted_until_s:
-            self._hearing.begin(time.monotonic())
+            self._schedule.begin(time.monotonic())
 
     def link_down(self) -> None:
         """Stop until there is another, and see whether this one ended for a knock."""
         now_s, knocked_s, self._knocked_s = time.monotonic(), self._knocked_s, None
-        self._hearing.end()
+        self._schedule.end()
         if knocked_s is None or now_s - knocked_s > SOON_S:
             return
         self._strikes += 1
         if self._strikes >= SURE_AFTER:
             self._mute("the broker ends the connection for it")
 
-    def heard(self) -> None:
+    def note_message(self) -> None:
         """Note that something has come."""
-        self._hearing.heard(time.monotonic())
+        self._schedule.note_message(time.monotonic())
 
-    def takes(self, delivery: Delivery) -> bool:
+    def take(self, delivery: Delivery) -> bool:
         """Say whether a message is a knock, which needs nothing more then."""
         if delivery.topic != TOPIC:
             return False
-        self._hearing.heard(time.monotonic(), delivery.message.payload[:64].decode(errors="replace"))
+        self._schedule.note_message(time.monotonic(), delivery.message.payload[:64].decode(errors="replace"))
         delivery.acknowledge()
         return True
 
@@ -76,12 +76,12 @@ class Knocking:
             now_s = time.monotonic()
             if not link.is_up:
                 continue
-            if self._hearing.is_deaf(now_s):
+            if self._schedule.is_deaf(now_s):
                 DEAF.inc()
                 log.warning("store.deaf", broker=link.address)
-                self._hearing.renews()
+                self._schedule.note_resubscribed()
                 link.leave("nothing comes by it, not even what was sent to ourselves", or_anew=True)
-            elif self._hearing.knocks(now_s):
+            elif self._schedule.is_knock_due(now_s):
                 self._knock(link, now_s)
 
     def _knock(self, link: Link, now_s: float) -> None:
@@ -103,4 +103,4 @@ class Knocking:
         log.info("store.knocks_not", why=why)
         self._strikes = 0
         self._muted_until_s = time.monotonic() + MUTED_S
-        self._hearing.end()
+        self._schedule.end()

@@ -76,5 +76,5 @@ SWEEP_REFUSED = Counter(
 )
 
 
-FACES = Drops(DROPPED, "store.face_dropped")
+FACE_DROPS = Drops(DROPPED, "store.face_dropped")
 """Faces that were let go, before the door or behind it; whoever has sent one has it still."""

@@ -26,7 +26,7 @@ _failures = Drops(SWEEPS_FAILED, "store.sweep_failed")
 _refusals = Drops(SWEEP_REFUSED, "store.face_not_removed")
 
 
-async def keep(settings: StoreSettings, every_s: float = SWEEP_EVERY_S) -> None:
+async def sweep_regularly(settings: StoreSettings, every_s: float = SWEEP_EVERY_S) -> None:
     """Sweep the store now and then until cancelled, if faces are not kept for ever.
 
     Each replica does: whoever comes second finds nothing. It has a thread, an event loop and connections of
@@ -55,7 +55,7 @@ async def _sweep_in_thread(settings: StoreSettings, now: datetime) -> bool:
         return False
     finally:
         leaving.set()
-    tell(swept, settings.retention)
+    report(swept, settings.retention)
     SWEPT_AT.set(time.time())
     return True
 
@@ -71,7 +71,7 @@ def _sweep(settings: StoreSettings, now: datetime, leaving: threading.Event) -> 
         raise StoreUnavailable("setup", str(error)) from error
 
 
-def tell(swept: Swept, retention: Retention) -> None:
+def report(swept: Swept, retention: Retention) -> None:
     """Count and log what went, day by day, and what could not go."""
     for day, copies in sorted(swept.removed.items()):
         EXPIRED.inc(copies)

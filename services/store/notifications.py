@@ -31,7 +31,7 @@ log = structlog.get_logger()
 _drops = Drops(NOTIFY_DROPPED, "store.message_not_sent")
 
 
-class Herald:
+class Notifier:
     """Makes a message of each visit's first picture, once it is stored.
 
     No face waits for it, and it holds a bounded number of them; of more the oldest goes.
@@ -88,7 +88,7 @@ class Herald:
 
 
 @asynccontextmanager
-async def heralding(
+async def notifying(
     objects: ObjectStore, settings: StoreSettings, is_erased: Callable[[Source, str, str], bool]
 ) -> AsyncIterator[Callable[[Admitted], None]]:
     """Tell of visits for as long as the context lasts; yield what takes each face that was stored.
@@ -108,7 +108,7 @@ async def heralding(
         per_minute=settings.store_notify_per_minute,
         is_erased=is_erased,
     )
-    herald = Herald(
+    notifier = Notifier(
         objects,
         messenger,
         url,
@@ -118,10 +118,10 @@ async def heralding(
     async with asyncio.TaskGroup() as tasks:
         running = [
             tasks.create_task(messenger.run(), name="store.notify"),
-            tasks.create_task(herald.run(), name="store.herald"),
+            tasks.create_task(notifier.run(), name="store.notifications"),
         ]
         try:
-            yield herald.note
+            yield notifier.note
         finally:
             for task in running:
                 task.cancel()

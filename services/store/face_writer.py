@@ -9,14 +9,14 @@ from typing import Protocol, Self
 import structlog
 
 from services.common.errors import Refused
-from services.common.runtime.metrics import Waiting as Left
-from services.common.runtime.metrics import waiting
+from services.common.runtime.metrics import Waiting, waiting
 from services.common.runtime.queues import Backoff
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.wire.cloudevents import is_time_known
 from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
+from services.store.fair_queue import FairQueue, Queued
 from services.store.metrics import (
     CAPTURE_TO_STORE_SECONDS,
     COPIES,
@@ -27,7 +27,6 @@ from services.store.metrics import (
     WAITING_BYTES,
     WAITING_FACES,
 )
-from services.store.waiting import Place, Waiting
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
@@ -41,11 +40,11 @@ MOST_TRIED_IN_TROUBLE = 256
 log = structlog.get_logger()
 
 
-class Arrival(Protocol):
+class Incoming(Protocol):
     """What has come in and may be a face, and who is to be told what becomes of it.
 
     Attributes:
-        device, size_bytes: see `Place`.
+        device, size_bytes: see `Queued`.
     """
 
     @property
@@ -71,20 +70,20 @@ class Arrival(Protocol):
 
 
 @dataclass(eq=False, kw_only=True)
-class Job(Place):
+class Job(Queued):
     """An arrival that waits, what its check said, and what was tried."""
 
-    arrival: Arrival
+    incoming: Incoming
     admitted: Admitted | None = None
     backoff: Backoff = field(default_factory=lambda: Backoff(FIRST_RETRY_S, LAST_RETRY_S))
     pause: "asyncio.Task[None] | None" = None
 
 
-def _nothing(_admitted: Admitted) -> None:
+def _ignore(_admitted: Admitted) -> None:
     pass
 
 
-class Writer:
+class FaceWriter:
     """Checks what comes in and makes it durable, several at a time and devices in turn.
 
     It tries again for as long as the store has trouble. The checks have their turn, too: a large image keeps
@@ -98,27 +97,27 @@ class Writer:
         availability: is told how it goes.
         waiting: the room for what waits; it is the writer's alone to change.
         concurrency: writes at a time.
-        noted: is told of each face that is stored and was not before.
-        see: is asked before each try: it refuses what was erased meanwhile, and has faces wait while it
-            does not know what was.
+        on_stored: is told of each face that is stored and was not before.
+        check_erased: is called before each try. Raises Refused for a face that was erased meanwhile, and
+            StoreUnavailable, which has the face wait, while it is not known what was.
     """
 
     def __init__(
         self,
         objects: ObjectStore,
         availability: Availability,
-        waiting: Waiting[Job],
+        waiting: FairQueue[Job],
         *,
         concurrency: int,
-        noted: Callable[[Admitted], None] = _nothing,
-        see: Callable[[Admitted], None] = _nothing,
+        on_stored: Callable[[Admitted], None] = _ignore,
+        check_erased: Callable[[Admitted], None] = _ignore,
     ) -> None:
         self._objects = objects
         self._availability = availability
-        self._waiting = waiting
+        self._queue = waiting
         self._free = concurrency
-        self._noted = noted
-        self._see = see
+        self._on_stored = on_stored
+        self._check_erased = check_erased
         self._known: set[str] = set()  # the ids of those that were checked
         self._since_s: dict[Job, float] = {}  # in the order in which they came
         self._wake = asyncio.Event()
@@ -136,28 +135,28 @@ class Writer:
         self._wake.set()
         await self._tasks.__aexit__(kind, error, trace)
 
-    def take(self, arrival: Arrival) -> None:
+    def take(self, incoming: Incoming) -> None:
         """Have it wait for its turn.
 
         Where there is no room the device that has most waiting loses its newest; that is told to none but the
         metrics and the log.
         """
-        job = Job(device=arrival.device, size_bytes=arrival.size_bytes, arrival=arrival)
+        job = Job(device=incoming.device, size_bytes=incoming.size_bytes, incoming=incoming)
         self._since_s[job] = perf_counter()
-        for lost in self._waiting.add(job):
-            self._lose(lost, for_device=arrival.device)
+        for lost in self._queue.add(job):
+            self._evict(lost, for_device=incoming.device)
         self._show_waiting()
         self._wake.set()
 
-    def waits(self) -> Left:
+    def waiting_summary(self) -> Waiting:
         """Return how many faces wait, for how long the oldest has, and why; see `summary.waiting`."""
         since_s = next(iter(self._since_s.values()), None)
         oldest_s = None if since_s is None else perf_counter() - since_s
-        return waiting(len(self._waiting), oldest_s, self._availability.why_not_ready())
+        return waiting(len(self._queue), oldest_s, self._availability.why_not_ready())
 
     async def _serve(self) -> None:
         """Start what has its turn, whenever something may have changed."""
-        while not (self._is_leaving and not len(self._waiting)):
+        while not (self._is_leaving and not len(self._queue)):
             if self._start_some():
                 # What comes in meanwhile is to be read, and may be another device's.
                 await asyncio.sleep(0)
@@ -175,24 +174,24 @@ class Writer:
         return False
 
     def _next(self) -> Job | None:
-        if (job := self._waiting.next_again()) is not None:
+        if (job := self._queue.next_retry()) is not None:
             return job
-        if self._availability.is_in_trouble and self._waiting.tried >= MOST_TRIED_IN_TROUBLE:
+        if self._availability.is_in_trouble and self._queue.tried >= MOST_TRIED_IN_TROUBLE:
             return None
-        return self._waiting.next_new()
+        return self._queue.next_new()
 
     def _start(self, job: Job) -> None:
         if job.admitted is None:
             try:
-                job.admitted = job.arrival.check()
+                job.admitted = job.incoming.check()
             except Refused as refusal:
-                asyncio.get_running_loop().call_later(REFUSED_S, self._let_go, job)
-                job.arrival.refused(refusal)
+                asyncio.get_running_loop().call_later(REFUSED_S, self._finish_refused, job)
+                job.incoming.refused(refusal)
                 return
             if job.admitted.face.id in self._known:
                 COPIES.inc()
                 self._done(job)
-                job.arrival.ignored()
+                job.incoming.ignored()
                 return
             self._known.add(job.admitted.face.id)
         self._free -= 1
@@ -200,17 +199,17 @@ class Writer:
 
     async def _store(self, job: Job, admitted: Admitted) -> None:
         try:
-            self._see(admitted)
+            self._check_erased(admitted)
             is_new = await self._put(admitted)
         except Refused as refusal:
             self._known.discard(admitted.face.id)
             self._availability.write_given_up(admitted.face.id)
             self._done(job)
-            job.arrival.refused(refusal)
+            job.incoming.refused(refusal)
         except StoreUnavailable as error:
             RETRIES.labels(error.reason).inc()
             self._availability.write_failed(admitted.face.id, len(admitted.item.body), error)
-            self._waiting.failed(job)
+            self._queue.failed(job)
             # Not in the slot: another face may fare better.
             job.pause = self._tasks.create_task(self._try_again_later(job))
         else:
@@ -218,8 +217,8 @@ class Writer:
             self._done(job)
             _report(admitted, is_new=is_new)
             if is_new:
-                self._noted(admitted)
-            job.arrival.stored(admitted)
+                self._on_stored(admitted)
+            job.incoming.stored(admitted)
         finally:
             self._free += 1
             self._wake.set()
@@ -234,12 +233,12 @@ class Writer:
 
     async def _try_again_later(self, job: Job) -> None:
         await self._availability.pause(job.backoff.next_s())
-        self._waiting.again(job)
+        self._queue.retry(job)
         self._wake.set()
 
-    def _lose(self, job: Job, for_device: str) -> None:
-        metrics.FACES.count(
-            "over_share", device=job.device, for_device=for_device, waiting_bytes=self._waiting.bytes
+    def _evict(self, job: Job, for_device: str) -> None:
+        metrics.FACE_DROPS.count(
+            "over_share", device=job.device, for_device=for_device, waiting_bytes=self._queue.bytes
         )
         del self._since_s[job]
         if job.admitted is not None:
@@ -247,20 +246,20 @@ class Writer:
             self._availability.write_given_up(job.admitted.face.id)
         if job.pause is not None:
             job.pause.cancel()
-        job.arrival.ignored()
+        job.incoming.ignored()
 
-    def _let_go(self, job: Job) -> None:
+    def _finish_refused(self, job: Job) -> None:
         self._done(job)
         self._wake.set()
 
     def _done(self, job: Job) -> None:
-        self._waiting.done(job)
+        self._queue.done(job)
         del self._since_s[job]
         self._show_waiting()
 
     def _show_waiting(self) -> None:
-        WAITING_FACES.set(len(self._waiting))
-        WAITING_BYTES.set(self._waiting.bytes)
+        WAITING_FACES.set(len(self._queue))
+        WAITING_BYTES.set(self._queue.bytes)
 
 
 def _report(admitted: Admitted, *, is_new: bool) -> None:

@@ -23,7 +23,7 @@ them goes together: of ten thousand each has one answer due now and then."""
 _drops = Drops(DROPPED, "store.receipt_dropped")
 
 
-class Answers:
+class ReceiptBatches:
     """Tells each device, batch by batch, which of its faces are stored and which never will be.
 
     What cannot be sent is dropped: the device sends its faces again and is answered again.
@@ -48,20 +48,20 @@ class Answers:
     def _add(self, device: str, answer: Answer) -> None:
         if not self._due:
             asyncio.get_running_loop().call_later(DELAY_S, self._send_all)
-        answers = self._due.setdefault(device, [])
-        answers.append(answer)
-        if len(answers) >= MAX_IDS:
-            self._send(device, answers)
-            answers.clear()
+        receipts = self._due.setdefault(device, [])
+        receipts.append(answer)
+        if len(receipts) >= MAX_IDS:
+            self._send(device, receipts)
+            receipts.clear()
 
     def _send_all(self) -> None:
         due, self._due = self._due, {}
-        for device, answers in due.items():
-            if answers:
-                self._send(device, answers)
+        for device, receipts in due.items():
+            if receipts:
+                self._send(device, receipts)
 
-    def _send(self, device: str, answers: list[Answer]) -> None:
-        stored, refused, unnamed = sort_out(answers)
+    def _send(self, device: str, receipts: list[Answer]) -> None:
+        stored, refused, unnamed = sort_out(receipts)
         try:
             self._publish(encode_stored(device, stored, refused, unnamed))
         except LinkDown:
@@ -76,12 +76,12 @@ class Answers:
 _refusals = Drops(REFUSED, "store.face_refused")
 
 
-class Arrival:
+class IncomingFace:
     """A message that may be a face.
 
     Args:
         delivery: acknowledged as soon as it is known what becomes of it.
-        answers: tell the device.
+        receipts: tell the device.
         max_face_bytes: the largest image that is taken.
         bare_topics: say whose the bare images are.
         on_refused: is told whose it was.
@@ -95,7 +95,7 @@ class Arrival:
     def __init__(
         self,
         delivery: Delivery,
-        answers: Answers,
+        receipts: ReceiptBatches,
         max_face_bytes: int,
         bare_topics: Sequence[Pattern],
         on_refused: Callable[[str], None],
@@ -105,7 +105,7 @@ class Arrival:
         self.device = device_of(delivery.topic)
         self.size_bytes = delivery.size_bytes
         self._delivery = delivery
-        self._answers = answers
+        self._receipts = receipts
         self._max_face_bytes = max_face_bytes
         self._bare_topics = bare_topics
         self._on_refused = on_refused
@@ -131,7 +131,7 @@ class Arrival:
     def stored(self, admitted: Admitted) -> None:
         """Send a receipt, if anybody waits for one."""
         if not admitted.is_bare:
-            self._answers.stored(admitted.face.source.device, admitted.face.id)
+            self._receipts.stored(admitted.face.source.device, admitted.face.id)
         self._delivery.acknowledge()
         self._span.end()
 
@@ -139,7 +139,7 @@ class Arrival:
         """Count it, and tell whoever listens beside the topic that it came on, be its names proper or not."""
         _refusals.count(refusal.reason, topic=self._delivery.topic[:200], detail=refusal.detail)
         if (levels := levels_of(self._delivery.topic, "face")) is not None:
-            self._answers.refused(levels[0], self._claimed_id(), refusal.reason)
+            self._receipts.refused(levels[0], self._claimed_id(), refusal.reason)
         self._delivery.acknowledge()
         self._on_refused(self.device)
 

@@ -15,7 +15,7 @@ OTHER_S = 600.0
 MOST_OTHERS = 64
 
 
-class Hearing:
+class KnockSchedule:
     """Says when to knock, and when nothing that is sent to us comes.
 
     Args:
@@ -41,7 +41,7 @@ class Hearing:
         """Knock no more until the next subscription."""
         self._due_s = math.inf
 
-    def heard(self, now_s: float, who: str | None = None) -> None:
+    def note_message(self, now_s: float, who: str | None = None) -> None:
         """Note that something came; of a knock, whose it is."""
         if self._due_s == math.inf:
             return
@@ -52,7 +52,7 @@ class Hearing:
             while len(self._others) > MOST_OTHERS:
                 del self._others[next(iter(self._others))]
 
-    def knocks(self, now_s: float) -> bool:
+    def is_knock_due(self, now_s: float) -> bool:
         """Say whether to knock now, which is noted as done."""
         if now_s < self._due_s or self.is_deaf(now_s):
             return False
@@ -65,7 +65,7 @@ class Hearing:
         others = sum(now_s - heard_s < OTHER_S for heard_s in self._others.values())
         return now_s >= self._due_s and self._unheard >= KNOCKS * self._times * (1 + others)
 
-    def renews(self) -> None:
+    def note_resubscribed(self) -> None:
         """Note that it is begun anew for that."""
         self._times = min(2 * self._times, MOST_TIMES)
         self.end()

@@ -25,7 +25,7 @@ HANGING_LIMIT_S = 2.5
 TROUBLE_LIMIT_S = 5.0
 
 
-class Condition:
+class OutageDetector:
     """What is known of a store."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Condition:
         """How much room the next check is to ask for."""
         return self._room_bytes
 
-    def look(self, now_s: float) -> StoreUnavailable | None:
+    def error(self, now_s: float) -> StoreUnavailable | None:
         """Return None while all is well, else what is wrong."""
         if self._trouble is not None:
             return self._trouble

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from services.common.storage.objects import ROOM_BYTES, StoreUnavailable
-from services.store.condition import Condition
+from services.store.outages import OutageDetector
 
 STEP_S = 0.25
 FACE_BYTES = 20_000
@@ -26,7 +26,7 @@ class Store:
     def __init__(
         self, check: Callable[[int], Reason], write: Callable[[], Reason] = lambda: None, every_s: float = 2.0
     ) -> None:
-        self.condition = Condition()
+        self.outages = OutageDetector()
         self.now_s = 1_000.0
         self.checks = 0
         self.shown: list[Reason] = [None]
@@ -42,29 +42,29 @@ class Store:
                 self._sent += 1
             self._waiting = [face for face in self._waiting if not self._is_written(face)]
             self._look()
-            why = self.condition.look(self.now_s)
+            why = self.outages.error(self.now_s)
             reason = why.reason if why is not None else None
             if reason != self.shown[-1]:
                 self.shown.append(reason)
 
     def _look(self) -> None:
-        if not self.condition.is_check_due(self.now_s, self._every_s):
+        if not self.outages.is_check_due(self.now_s, self._every_s):
             return
         self.checks += 1
-        self.condition.check_started(self.now_s)
-        reason = self._check(self.condition.room_bytes)
+        self.outages.check_started(self.now_s)
+        reason = self._check(self.outages.room_bytes)
         if reason is None:
-            self.condition.check_worked(self.now_s)
+            self.outages.check_worked(self.now_s)
         else:
-            self.condition.check_failed(StoreUnavailable(reason), self.now_s)
+            self.outages.check_failed(StoreUnavailable(reason), self.now_s)
 
     def _is_written(self, face: str) -> bool:
-        self.condition.write_started(face, self.now_s)
+        self.outages.write_started(face, self.now_s)
         reason = self._write()
         if reason is None:
-            self.condition.write_worked(face, self.now_s, is_new=True)
+            self.outages.write_worked(face, self.now_s, is_new=True)
         else:
-            self.condition.write_failed(face, FACE_BYTES, StoreUnavailable(reason), self.now_s)
+            self.outages.write_failed(face, FACE_BYTES, StoreUnavailable(reason), self.now_s)
         return reason is None
 
 
@@ -108,21 +108,21 @@ def test_reasons_that_alternate_are_one_outage() -> None:
 
 
 def test_full_is_not_forgotten_over_another_reason() -> None:
-    condition = Condition()
-    condition.write_failed("large", FACE_BYTES, StoreUnavailable("full"), 1.0)
-    condition.check_started(2.0)
-    condition.check_failed(StoreUnavailable("unreachable"), 2.0)
+    outages = OutageDetector()
+    outages.write_failed("large", FACE_BYTES, StoreUnavailable("full"), 1.0)
+    outages.check_started(2.0)
+    outages.check_failed(StoreUnavailable("unreachable"), 2.0)
     for now_s in (3.0, 4.0, 5.0):
-        condition.write_worked(f"small {now_s}", now_s, is_new=True)
-    assert condition.look(5.0) is not None
+        outages.write_worked(f"small {now_s}", now_s, is_new=True)
+    assert outages.error(5.0) is not None
 
 
 def test_copies_that_need_no_room_do_not_end_full() -> None:
     store = Store(lambda room: "full" if room > ROOM_BYTES else None)
-    store.condition.write_failed("new", FACE_BYTES, StoreUnavailable("full"), store.now_s)
+    store.outages.write_failed("new", FACE_BYTES, StoreUnavailable("full"), store.now_s)
     for _ in range(100):
         store.run(STEP_S)
-        store.condition.write_worked("copy", store.now_s, is_new=False)
+        store.outages.write_worked("copy", store.now_s, is_new=False)
     assert store.shown == [None, "full"]
 
 
@@ -145,15 +145,15 @@ def test_full_lasts_while_faces_find_no_room_where_the_check_finds_some() -> Non
 
 
 def test_room_after_full_is_room_for_the_largest_face_that_found_none() -> None:
-    condition = Condition()
-    condition.write_failed("large", 4_000_000, StoreUnavailable("full"), 1.0)
-    condition.write_failed("small", 4_000, StoreUnavailable("full"), 1.0)
-    assert condition.room_bytes == 8_000_000
+    outages = OutageDetector()
+    outages.write_failed("large", 4_000_000, StoreUnavailable("full"), 1.0)
+    outages.write_failed("small", 4_000, StoreUnavailable("full"), 1.0)
+    assert outages.room_bytes == 8_000_000
     for now_s in (2.0, 3.0):
-        condition.check_started(now_s)
-        condition.check_worked(now_s)
-    assert condition.look(3.0) is None
-    assert condition.room_bytes == ROOM_BYTES
+        outages.check_started(now_s)
+        outages.check_worked(now_s)
+    assert outages.error(3.0) is None
+    assert outages.room_bytes == ROOM_BYTES
 
 
 def test_a_write_that_fails_once_is_no_trouble() -> None:
@@ -165,36 +165,36 @@ def test_a_write_that_fails_once_is_no_trouble() -> None:
 
 def test_a_face_that_alone_cannot_be_written_is_trouble_until_it_is() -> None:
     store = Store(lambda _room: None)
-    condition, error = store.condition, StoreUnavailable("forbidden", "dt=2026-01-31")
-    condition.write_failed("stuck", FACE_BYTES, error, store.now_s)
+    outages, error = store.outages, StoreUnavailable("forbidden", "dt=2026-01-31")
+    outages.write_failed("stuck", FACE_BYTES, error, store.now_s)
     store.run(5, faces=True)
     assert store.shown == [None, "forbidden"]
     for _ in range(30):
         store.run(1, faces=True)
-        condition.write_failed("stuck", FACE_BYTES, error, store.now_s)
+        outages.write_failed("stuck", FACE_BYTES, error, store.now_s)
     assert store.shown == [None, "forbidden"]
-    condition.write_worked("stuck", store.now_s, is_new=True)
+    outages.write_worked("stuck", store.now_s, is_new=True)
     store.run(5, faces=True)
     assert store.shown == [None, "forbidden", None]
 
 
 def test_a_check_that_fails_while_faces_are_stored_is_not_believed_at_once() -> None:
-    condition = Condition()
-    condition.check_started(10.0)
-    condition.write_worked("face", 11.0, is_new=True)
-    condition.check_failed(StoreUnavailable("timeout"), 12.5)
-    assert condition.look(12.5) is None
-    assert condition.is_check_due(14.5, 300.0)
+    outages = OutageDetector()
+    outages.check_started(10.0)
+    outages.write_worked("face", 11.0, is_new=True)
+    outages.check_failed(StoreUnavailable("timeout"), 12.5)
+    assert outages.error(12.5) is None
+    assert outages.is_check_due(14.5, 300.0)
 
 
 def test_a_check_from_before_the_trouble_does_not_end_it() -> None:
-    condition = Condition()
-    condition.check_started(10.0)
-    condition.write_failed("face", FACE_BYTES, StoreUnavailable("full"), 10.1)
-    condition.check_worked(10.2)
-    condition.check_started(11.0)
-    condition.check_worked(11.0)
-    assert condition.look(11.0) is not None
+    outages = OutageDetector()
+    outages.check_started(10.0)
+    outages.write_failed("face", FACE_BYTES, StoreUnavailable("full"), 10.1)
+    outages.check_worked(10.2)
+    outages.check_started(11.0)
+    outages.check_worked(11.0)
+    assert outages.error(11.0) is not None
 
 
 def test_a_store_that_costs_money_is_asked_seldom_unless_something_is_wrong() -> None:
@@ -214,13 +214,13 @@ def test_a_store_that_costs_money_is_asked_seldom_unless_something_is_wrong() ->
 
 
 def test_a_write_without_an_answer_asks_for_a_check_that_does_not_wait_long() -> None:
-    condition = Condition()
-    condition.check_started(8.0)
-    condition.check_worked(8.0)
-    condition.write_started("face", 10.0)
-    assert not condition.is_check_due(11.0, 300.0)
-    assert condition.check_limit_s(11.0) is None
-    assert condition.is_check_due(11.5, 300.0)
-    limit_s = condition.check_limit_s(11.5)
+    outages = OutageDetector()
+    outages.check_started(8.0)
+    outages.check_worked(8.0)
+    outages.write_started("face", 10.0)
+    assert not outages.is_check_due(11.0, 300.0)
+    assert outages.check_limit_s(11.0) is None
+    assert outages.is_check_due(11.5, 300.0)
+    limit_s = outages.check_limit_s(11.5)
     assert limit_s is not None
     assert limit_s <= 3.0

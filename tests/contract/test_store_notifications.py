@@ -20,7 +20,7 @@ from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire.faces import Face, encode_face
 from services.common.wire.topics import Source
 from services.store.admission import Admitted, to_object
-from services.store.herald import heralding
+from services.store.notifications import notifying
 from services.store.settings import StoreSettings
 from tests.seeing import pictured, taken, visit_id
 from tests.storing import StoreProcess, receipted
@@ -69,7 +69,7 @@ async def told(
     settings = StoreSettings.model_validate({**values, "store_notify_per_minute": 600})
     async with (
         open_store(ObjectStoreSettings(store_url=store_url)) as objects,
-        heralding(objects, settings, is_erased) as note,
+        notifying(objects, settings, is_erased) as note,
     ):
         await objects.verify()
 

@@ -61,7 +61,7 @@ MOST_TRIED = 64
 
 
 @dataclass(eq=False, kw_only=True)
-class Place:
+class Queued:
     """What takes a place in the room.
 
     Attributes:
@@ -73,15 +73,15 @@ class Place:
     size_bytes: int
 
 
-P = TypeVar("P", bound=Place)
+T = TypeVar("T", bound=Queued)
 
 
 @dataclass(slots=True)
-class _Share(Generic[P]):
+class _Share(Generic[T]):
     """All of one device: what is new, what could not be written yet, and in numbers also what is at work."""
 
-    new: OrderedDict[P, None] = field(default_factory=OrderedDict)
-    tried: OrderedDict[P, None] = field(default_factory=OrderedDict)
+    new: OrderedDict[T, None] = field(default_factory=OrderedDict)
+    tried: OrderedDict[T, None] = field(default_factory=OrderedDict)
     count: int = 0
     bytes: int = 0
 
@@ -90,7 +90,7 @@ class _Share(Generic[P]):
         return self.count - len(self.new) - len(self.tried)
 
 
-class Waiting(Generic[P]):
+class FairQueue(Generic[T]):
     """What is in memory and not stored yet, device by device, within bounds.
 
     Devices are served in turn, one face each, so that one with a few waits for those alone. One that is
@@ -111,10 +111,10 @@ class Waiting(Generic[P]):
         self._most = most
         self._most_bytes = most_bytes
         self._most_at_work = most_at_work
-        self._shares: dict[str, _Share[P]] = {}
+        self._shares: dict[str, _Share[T]] = {}
         self._ranking = Ranking(self._part_of_room)
         self._turn: OrderedDict[str, None] = OrderedDict()
-        self._again: deque[P] = deque()
+        self._retries: deque[T] = deque()
         self._count = self._bytes = self._at_work_bytes = self._tried = 0
 
     def __len__(self) -> int:
@@ -130,120 +130,120 @@ class Waiting(Generic[P]):
         """How many could not be written yet."""
         return self._tried
 
-    def would_lose(self, device: str, size_bytes: int) -> bool:
+    def would_evict(self, device: str, size_bytes: int) -> bool:
         """Say whether a device's next would find no place: there is no room, and it has most of it."""
         if self._count < self._most and self._bytes + size_bytes <= self._most_bytes:
             return False
         return self._ranking.first() == device
 
-    def add(self, place: P) -> list[P]:
+    def add(self, item: T) -> list[T]:
         """Take one in; return those that lose their place for it, which may be itself."""
-        share = self._shares.setdefault(place.device, _Share())
-        share.new[place] = None
+        share = self._shares.setdefault(item.device, _Share())
+        share.new[item] = None
         share.count += 1
-        share.bytes += place.size_bytes
+        share.bytes += item.size_bytes
         self._count += 1
-        self._bytes += place.size_bytes
-        self._line_up(place.device)
-        self._ranking.grew(place.device, len(self._shares))
+        self._bytes += item.size_bytes
+        self._enqueue(item.device)
+        self._ranking.grew(item.device, len(self._shares))
         lost = []
         while self._count > self._most or self._bytes > self._most_bytes:
-            lost.append(self._lose())
+            lost.append(self._evict())
         return lost
 
-    def next_new(self) -> P | None:
+    def next_new(self) -> T | None:
         """Return what has its turn now and was not tried before; it is at work from here on."""
         while self._turn:
             device = next(iter(self._turn))
             share = self._shares[device]
-            place = next(iter(share.new))
-            if not self._may_work(place):
+            item = next(iter(share.new))
+            if not self._may_work(item):
                 return None
-            del self._turn[device], share.new[place]
-            self._at_work_bytes += place.size_bytes
-            self._line_up(device)
-            return place
+            del self._turn[device], share.new[item]
+            self._at_work_bytes += item.size_bytes
+            self._enqueue(device)
+            return item
         return None
 
-    def next_again(self) -> P | None:
+    def next_retry(self) -> T | None:
         """Return what is to be tried again now; it is at work from here on."""
-        while self._again:
-            place = self._again[0]
-            share = self._shares.get(place.device)
-            if share is None or place not in share.tried:
-                self._again.popleft()  # it has lost its place
+        while self._retries:
+            item = self._retries[0]
+            share = self._shares.get(item.device)
+            if share is None or item not in share.tried:
+                self._retries.popleft()  # it has lost its place
                 continue
-            if not self._may_work(place):
+            if not self._may_work(item):
                 return None
-            self._again.popleft()
-            self._untry(share, place)
-            self._at_work_bytes += place.size_bytes
-            return place
+            self._retries.popleft()
+            self._untry(share, item)
+            self._at_work_bytes += item.size_bytes
+            return item
         return None
 
-    def failed(self, place: P) -> None:
+    def failed(self, item: T) -> None:
         """Note that one that was at work could not be written; it waits to be tried again."""
-        self._at_work_bytes -= place.size_bytes
-        self._shares[place.device].tried[place] = None
+        self._at_work_bytes -= item.size_bytes
+        self._shares[item.device].tried[item] = None
         self._tried += 1
-        if len(self._shares[place.device].tried) >= MOST_TRIED:
-            self._turn.pop(place.device, None)
+        if len(self._shares[item.device].tried) >= MOST_TRIED:
+            self._turn.pop(item.device, None)
         else:
-            self._line_up(place.device)
+            self._enqueue(item.device)
 
-    def again(self, place: P) -> None:
+    def retry(self, item: T) -> None:
         """Have one that failed tried again, before what is new."""
-        self._again.append(place)
+        self._retries.append(item)
 
-    def done(self, place: P) -> None:
+    def done(self, item: T) -> None:
         """Let one go that was at work."""
-        self._at_work_bytes -= place.size_bytes
-        self._leave(place)
+        self._at_work_bytes -= item.size_bytes
+        self._remove(item)
 
-    def _lose(self) -> P:
+    def _evict(self) -> T:
         loser = self._shares[self._ranking.first() or ""]
         if not (loser.new or loser.tried):  # all that it has is at work
             others = (share for share in self._shares.values() if share.new or share.tried)
             loser = max(others, key=self._part_of_share)
         if loser.new:
-            place, _ = loser.new.popitem()
+            item, _ = loser.new.popitem()
             if not loser.new:
-                self._turn.pop(place.device, None)
+                self._turn.pop(item.device, None)
         else:
-            place = next(reversed(loser.tried))
-            self._untry(loser, place)
-        self._leave(place)
-        return place
+            item = next(reversed(loser.tried))
+            self._untry(loser, item)
+        self._remove(item)
+        return item
 
     def _part_of_room(self, device: str) -> float:
         share = self._shares.get(device)
         return 0.0 if share is None else self._part_of_share(share)
 
-    def _part_of_share(self, share: _Share[P]) -> float:
+    def _part_of_share(self, share: _Share[T]) -> float:
         """Return how much of the room a device has: of the places or of the bytes, whichever is more."""
         return max(share.count / self._most, share.bytes / self._most_bytes)
 
-    def _may_work(self, place: P) -> bool:
+    def _may_work(self, item: T) -> bool:
         at_work_bytes = self._at_work_bytes
-        return at_work_bytes == 0 or at_work_bytes + place.size_bytes <= self._most_bytes // 2
+        return at_work_bytes == 0 or at_work_bytes + item.size_bytes <= self._most_bytes // 2
 
-    def _untry(self, share: _Share[P], place: P) -> None:
-        del share.tried[place]
+    def _untry(self, share: _Share[T], item: T) -> None:
+        del share.tried[item]
         self._tried -= 1
-        self._line_up(place.device)
+        self._enqueue(item.device)
 
-    def _line_up(self, device: str) -> None:
+    def _enqueue(self, device: str) -> None:
         share = self._shares[device]
         if share.new and len(share.tried) < MOST_TRIED and share.at_work < self._most_at_work(device):
             self._turn.setdefault(device)
 
-    def _leave(self, place: P) -> None:
-        share = self._shares[place.device]
+    def _remove(self, item: T) -> None:
+        share = self._shares[item.device]
         share.count -= 1
-        share.bytes -= place.size_bytes
+        share.bytes -= item.size_bytes
         if share.count == 0:  # names come from the network, so they must not pile up
-            del self._shares[place.device]
+            del self._shares[item.device]
         else:
-            self._line_up(place.device)
+            self._enqueue(item.device)
         self._count -= 1
-        self._bytes -= place.size_bytes
+        self._bytes -= item.size_bytes

@@ -6,11 +6,11 @@ from services.common.errors import Refused
 from services.common.storage.objects import StoreUnavailable
 from services.common.wire import faces
 from services.common.wire.topics import Source
-from services.store import writer as module
+from services.store import face_writer as module
 from services.store.admission import Admitted, admit
 from services.store.availability import Availability
-from services.store.waiting import Waiting
-from services.store.writer import Job, Writer
+from services.store.face_writer import FaceWriter, Job
+from services.store.fair_queue import FairQueue
 from tests.storing import PORCH, TIME, Bucket, face
 
 BROKEN = 1_000
@@ -47,7 +47,7 @@ class Sent:
 class Sender:
     """Hands faces to a writer and notes what becomes of them."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: FaceWriter) -> None:
         self._writer = writer
         self.checked: list[int] = []
         self.stored: list[int] = []
@@ -80,11 +80,11 @@ def make_writer(
     concurrency: int = 4,
     max_waiting: int = 10_000,
     max_waiting_bytes: int = 1_000_000,
-) -> Writer:
-    return Writer(
+) -> FaceWriter:
+    return FaceWriter(
         bucket,
         availability or Availability(),
-        Waiting(max_waiting, max_waiting_bytes),
+        FairQueue(max_waiting, max_waiting_bytes),
         concurrency=concurrency,
     )
 
@@ -104,14 +104,16 @@ async def test_nothing_is_said_before_a_face_is_durable(bucket: Bucket) -> None:
 async def test_a_face_that_is_erased_while_it_waits_for_another_try_is_refused(bucket: Bucket) -> None:
     tries: list[str] = []
 
-    def see(admitted: Admitted) -> None:
+    def check_erased(admitted: Admitted) -> None:
         tries.append(admitted.face.id)
         if len(tries) < 3:
             raise StoreUnavailable("erasures_unknown")
         if len(tries) > 3:
             raise Refused("erased")
 
-    writer = Writer(bucket, Availability(), Waiting(10, 1_000_000), concurrency=4, see=see)
+    writer = FaceWriter(
+        bucket, Availability(), FairQueue(10, 1_000_000), concurrency=4, check_erased=check_erased
+    )
     async with writer:
         sender = Sender(writer)
         bucket.problems = ["timeout"]
@@ -121,7 +123,7 @@ async def test_a_face_that_is_erased_while_it_waits_for_another_try_is_refused(b
                 await asyncio.sleep(0.001)
         assert (sender.refused, sender.stored, bucket.puts) == (["erased"], [], 1)
         assert len(tries) == 4
-        assert writer.waits() == {}
+        assert writer.waiting_summary() == {}
     assert not bucket.objects
 
 
@@ -141,8 +143,8 @@ async def test_of_a_device_that_is_held_back_few_are_checked_at_a_time_though_al
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REFUSED_S", 0.05)
-    waiting = Waiting[Job](10_000, 1_000_000, lambda _: 2)
-    async with Writer(bucket, Availability(), waiting, concurrency=4) as writer:
+    queue = FairQueue[Job](10_000, 1_000_000, lambda _: 2)
+    async with FaceWriter(bucket, Availability(), queue, concurrency=4) as writer:
         sender = Sender(writer)
         for _ in range(6):
             sender.send(BROKEN)

@@ -10,7 +10,7 @@ import hmac
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Link
@@ -18,69 +18,61 @@ from services.common.wire import bare_topics
 from services.common.wire.message import Message
 from services.store import metrics
 from services.store.admission import device_of
-from services.store.arrivals import Answers, Arrival
-from services.store.bypass import Bypass
+from services.store.face_writer import FaceWriter, Job
+from services.store.fair_queue import FairQueue
+from services.store.floods import FloodMonitor, RateLimits
+from services.store.incoming import IncomingFace, ReceiptBatches
 from services.store.knocking import TOPIC as KNOCK
-from services.store.knocking import Knocking
-from services.store.lanes import Lanes, Rates
+from services.store.knocking import Knocker
+from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
-from services.store.writer import Writer
 
 
-class Room(Protocol):
-    """What the door has to know of the room behind it; see `Waiting`."""
-
-    @property
-    def bytes(self) -> int: ...  # noqa: D102
-
-    def would_lose(self, device: str, size_bytes: int) -> bool: ...  # noqa: D102
-
-
-class Door:
+class Throttle:
     """Says of each message, by its topic alone and before anything is done for it, whether it may come in.
 
     What may not is let go: its device hears of no receipt, has it still and sends it again.
 
     Args:
         settings: the store's.
-        room: what is behind it.
-        lanes: are told.
+        queue: what is behind it.
+        floods: are told.
     """
 
-    def __init__(self, settings: StoreSettings, room: Room, lanes: Lanes) -> None:
-        self._room = room
-        self._lanes = lanes
-        self._bytes = Rates(settings.store_device_max_bytes_s)
-        self._faces = Rates(settings.store_device_max_faces_s)
+    def __init__(self, settings: StoreSettings, queue: FairQueue[Job], floods: FloodMonitor) -> None:
+        self._queue = queue
+        self._floods = floods
+        self._bytes = RateLimits(settings.store_device_max_bytes_s)
+        self._faces = RateLimits(settings.store_device_max_faces_s)
 
-    def lets_in(self, topic: str, size_bytes: int) -> bool:
+    def allows(self, topic: str, size_bytes: int) -> bool:
         """Let a message in, or count it: its device is over its rate, or over its share of a full room."""
         device, now_s = device_of(topic), time.monotonic()
-        if not (self._bytes.has_left(device, now_s) and self._faces.has_left(device, now_s)):
-            metrics.FACES.count("over_rate", device=device[:63])
-            self._lanes.turned_away(device, now_s)
+        if not (self._bytes.allows(device, now_s) and self._faces.allows(device, now_s)):
+            metrics.FACE_DROPS.count("over_rate", device=device[:63])
+            self._floods.note_rejected(device, now_s)
             return False
         self._bytes.spend(device, size_bytes, now_s)
         self._faces.spend(device, 1, now_s)
-        if self._room.would_lose(device, size_bytes):
-            metrics.FACES.count("over_share", device=device[:63], waiting_bytes=self._room.bytes)
-            self._lanes.turned_away(device, now_s)
+        if self._queue.would_evict(device, size_bytes):
+            metrics.FACE_DROPS.count("over_share", device=device[:63], waiting_bytes=self._queue.bytes)
+            self._floods.note_rejected(device, now_s)
             return False
-        self._lanes.let_in(device)
+        self._floods.note_accepted(device)
         return True
 
-    def has_refused(self, device: str) -> None:
+    def note_refused(self, device: str) -> None:
         """Note that something of a device was let in, and then refused: many such are a flood, too."""
-        self._lanes.turned_away(device, time.monotonic())
+        self._floods.note_rejected(device, time.monotonic())
 
 
-PLAIN = "store"
+PLAIN_GROUP = "store"
 """Where the store has no secret, for its broker lets anybody read."""
 
 _DOMAIN = b"faceferry: the group of the store's replicas, 1"
 
 
-def share(settings: StoreSettings) -> list[str]:
+def shared_filters(settings: StoreSettings) -> list[str]:
     """Return the store's topic filters as those of a shared subscription.
 
     Raises:
@@ -90,7 +82,7 @@ def share(settings: StoreSettings) -> list[str]:
     return [f"$share/{group}/{bare_topics.parse(text).filter}" for text in settings.store_topics]
 
 
-def derive(secret: bytes) -> str:
+def group_of(secret: bytes) -> str:
     """Return the name that whoever knows the secret knows, and which tells nothing of the secret."""
     return hmac.digest(secret, _DOMAIN, "sha256").hex()
 
@@ -99,10 +91,10 @@ def _group(settings: StoreSettings) -> str:
     if settings.store_group is not None:
         return settings.store_group.get_secret_value()
     if settings.cloud_key_file is not None:
-        return derive(_key(settings.cloud_key_file))
+        return group_of(_key(settings.cloud_key_file))
     if settings.cloud_mqtt_password is not None:
-        return derive(settings.cloud_mqtt_password.get_secret_value().encode())
-    return PLAIN
+        return group_of(settings.cloud_mqtt_password.get_secret_value().encode())
+    return PLAIN_GROUP
 
 
 def _key(path: Path) -> bytes:
@@ -110,12 +102,12 @@ def _key(path: Path) -> bytes:
     return b"".join(path.read_bytes().split())
 
 
-MOST_AROUND_BYTES = 256 * 1024
+MAX_OVERHEAD_BYTES = 256 * 1024
 """More than topic and properties of any message take."""
-MOST_KNOCK_BYTES = 4_096
+MAX_KNOCK_BYTES = 4_096
 
 
-class Ear:
+class Listener:
     """Listens to one broker, and answers what comes by it by the same one.
 
     The faces of a device may come by any broker, in turn; where it hears of them is where it has just sent
@@ -126,21 +118,23 @@ class Ear:
     Args:
         settings: the store's.
         broker: which one.
-        door: says what comes in; that of all brokers.
-        lanes: says who is to get past a flood; likewise.
+        throttle: says what comes in; that of all brokers.
+        floods: says who is to get past a flood; likewise.
 
     Attributes:
         link: what faces come by.
     """
 
-    def __init__(self, settings: StoreSettings, broker: Broker, door: Door, lanes: Lanes) -> None:
+    def __init__(
+        self, settings: StoreSettings, broker: Broker, throttle: Throttle, floods: FloodMonitor
+    ) -> None:
         self._max_face_bytes = settings.store_max_face_bytes
         self._retention = settings.retention
         self._topics = [bare_topics.parse(text) for text in settings.store_topics]
-        self._knocking = Knocking([topic.filter for topic in self._topics], settings.store_knock_s)
-        filters = share(settings)
-        bypass = Bypass(
-            broker, lanes, filters, receive_maximum=settings.store_receive_maximum, lets_in=door.lets_in
+        self._knocker = Knocker([topic.filter for topic in self._topics], settings.store_knock_s)
+        filters = shared_filters(settings)
+        lanes = Lanes(
+            broker, floods, filters, receive_maximum=settings.store_receive_maximum, wants=throttle.allows
         )
         self.link = Link(
             "cloud",
@@ -149,16 +143,16 @@ class Ear:
             subscriptions=filters,
             receive_maximum=settings.store_receive_maximum,
             wants=self._wants,
-            rest_s=bypass.rest_s,
-            on_up=self._knocking.link_up,
-            on_down=self._knocking.link_down,
+            rest_s=lanes.rest_s,
+            on_up=self._knocker.link_up,
+            on_down=self._knocker.link_down,
         )
-        self._bypass = bypass
-        self._door = door
-        self._answers = Answers(self._tell)
+        self._lanes = lanes
+        self._throttle = throttle
+        self._receipts = ReceiptBatches(self._send_receipt)
 
     async def __aenter__(self) -> Self:
-        await self._bypass.link.__aenter__()
+        await self._lanes.link.__aenter__()
         await self.link.__aenter__()
         return self
 
@@ -168,42 +162,42 @@ class Ear:
         try:
             await self.link.__aexit__(kind, error, trace)
         finally:
-            await self._bypass.link.__aexit__(kind, error, trace)
+            await self._lanes.link.__aexit__(kind, error, trace)
 
-    async def listen(self, writer: Writer) -> None:
+    async def listen(self, writer: FaceWriter) -> None:
         """Have each message wait for its turn, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._bypass.run(), name="store.bypass")
-            tasks.create_task(self._knocking.run(self.link), name="store.knock")
-            for link in (self.link, self._bypass.link):
+            tasks.create_task(self._lanes.run(), name="store.lanes")
+            tasks.create_task(self._knocker.run(self.link), name="store.knock")
+            for link in (self.link, self._lanes.link):
                 tasks.create_task(self._listen(link, writer), name=f"store.listen {link.name}")
 
-    async def _listen(self, link: Link, writer: Writer) -> None:
+    async def _listen(self, link: Link, writer: FaceWriter) -> None:
         """Have each message wait for its turn; one that is larger than any face is refused at once."""
-        most_bytes = self._max_face_bytes + MOST_AROUND_BYTES
+        most_bytes = self._max_face_bytes + MAX_OVERHEAD_BYTES
         async for delivery in link:
-            if self._knocking.takes(delivery):
+            if self._knocker.take(delivery):
                 continue
-            arrival = Arrival(
+            face = IncomingFace(
                 delivery,
-                self._answers,
+                self._receipts,
                 self._max_face_bytes,
                 self._topics,
-                self._door.has_refused,
+                self._throttle.note_refused,
                 retention=self._retention,
             )
             if delivery.size_bytes > most_bytes:
                 allowed = f"{delivery.size_bytes} bytes, {self._max_face_bytes} allowed"
-                arrival.refused(Refused("too_large", allowed))
+                face.refused(Refused("too_large", allowed))
             else:
-                writer.take(arrival)
+                writer.take(face)
 
     def _wants(self, topic: str, size_bytes: int) -> bool:
-        self._knocking.heard()
+        self._knocker.note_message()
         if topic == KNOCK:
-            return size_bytes < MOST_KNOCK_BYTES
-        return not self._bypass.brings(topic) and self._door.lets_in(topic, size_bytes)
+            return size_bytes < MAX_KNOCK_BYTES
+        return not self._lanes.delivers(topic) and self._throttle.allows(topic, size_bytes)
 
-    def _tell(self, message: Message) -> None:
-        quiet = self._bypass.link
+    def _send_receipt(self, message: Message) -> None:
+        quiet = self._lanes.link
         (quiet if quiet.is_up else self.link).publish(message)
