@@ -31,7 +31,7 @@ from tests.rigs.report.findings import Cell, Figure, Part, Table
 from tests.support import SHARED
 
 if TYPE_CHECKING:
-    from services.detect.pictures import Picture
+    from services.detect.codec import BgrImage
 
 MOST_SPLIT, MOST_MERGED, MOST_PICTURES = 0.1, 0.02, 2.5
 
@@ -43,7 +43,7 @@ class Theatre:
         self._detector = detector
         self._settings = settings
         clips = SHARED / "data" / "video"
-        self.cast: Sequence[Sequence[Picture]] = gather(detector, settings, clips)
+        self.cast: Sequence[Sequence[BgrImage]] = gather(detector, settings, clips)
         self._room = room(clips)
 
     def play(self, scene: Scene, looks_per_s: float, rules: VisitRules) -> Verdict:

@@ -117,7 +117,7 @@ async def _ffmpeg() -> Finding:
 
 
 async def _detector() -> Finding:
-    from services.detect.choice import forecast  # noqa: PLC0415, I001 - before onnxruntime: see its package
+    from services.detect.detector_choice import forecast  # noqa: PLC0415, I001 - before onnxruntime: see its package
     import onnxruntime  # noqa: PLC0415
 
     taken = forecast(os.environ)

@@ -27,7 +27,7 @@ class FrameKey(NamedTuple):
         return cls(frame.source, frame.sequence, frame.time)
 
 
-class Sending(NamedTuple):
+class DueFace(NamedTuple):
     """A face to publish now, and the seconds until it is published again."""
 
     face: Face
@@ -48,7 +48,7 @@ class _Held:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _PacedFrame:
     faces: tuple[str, ...]
     missing: set[str]
 
@@ -69,7 +69,7 @@ class Custody:
         self._max_bytes = max_bytes
         self._max_faces = max_faces
         self._held: dict[str, _Held] = {}
-        self._waiting: dict[FrameKey, _Waiting] = {}
+        self._paced: dict[FrameKey, _PacedFrame] = {}
         self._expected: dict[FrameKey, tuple[int, int]] = {}
         self.size_bytes = 0
 
@@ -112,9 +112,9 @@ class Custody:
 
     def is_waiting(self, frame: Frame) -> bool:
         """Say whether this very frame is known and will be answered when its faces are receipted."""
-        return FrameKey.of(frame) in self._waiting
+        return FrameKey.of(frame) in self._paced
 
-    def hold(self, frame: Frame, faces: Sequence[Face], now_s: float) -> list[Sending]:
+    def hold(self, frame: Frame, faces: Sequence[Face], now_s: float) -> list[DueFace]:
         """Take custody of a frame's faces; return those that were not held before, to be published.
 
         A paced frame with faces is remembered until all of them are receipted.
@@ -126,7 +126,7 @@ class Custody:
             self.size_bytes += held.size_bytes
         if frame.paced and faces:
             self._remember(FrameKey.of(frame), tuple(dict.fromkeys(face.id for face in faces)))
-        return [_send(self._held[face], now_s) for face in fresh]
+        return [_take_due(self._held[face], now_s) for face in fresh]
 
     def release(self, receipted: Iterable[str]) -> list[Done]:
         """Let go of what forward has safe, or never will have.
@@ -143,16 +143,16 @@ class Custody:
             answers += filter(None, (self._complete(key, face_id) for key in held.frames))
         return answers
 
-    def due(self, now_s: float, most_bytes: int) -> list[Sending]:
+    def due(self, now_s: float, most_bytes: int) -> list[DueFace]:
         """Return the faces to publish again now, the oldest first, about `most_bytes` of them at most."""
-        sendings = []
+        faces = []
         for held in self._held.values():
             if most_bytes <= 0:
                 break
             if held.due_s <= now_s:
-                sendings.append(_send(held, now_s))
+                faces.append(_take_due(held, now_s))
                 most_bytes -= held.size_bytes
-        return sendings
+        return faces
 
     def start_over(self, now_s: float) -> None:
         """Make every face due now: the connection is new, and what went over the old one may be lost."""
@@ -162,24 +162,24 @@ class Custody:
 
     def _complete(self, key: FrameKey, face_id: str) -> Done | None:
         """Return the answer to a frame if this was the last of its faces."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
+        paced = self._paced.get(key)
+        if paced is None:
             return None
-        waiting.missing.discard(face_id)
-        if waiting.missing:
+        paced.missing.discard(face_id)
+        if paced.missing:
             return None
-        del self._waiting[key]
-        return Done(key.source, key.sequence, faces=waiting.faces)
+        del self._paced[key]
+        return Done(key.source, key.sequence, faces=paced.faces)
 
     def _remember(self, key: FrameKey, ids: tuple[str, ...]) -> None:
-        self._waiting[key] = _Waiting(ids, set(ids))
+        self._paced[key] = _PacedFrame(ids, set(ids))
         for face_id in ids:
             self._held[face_id].frames.add(key)
 
 
-def _send(held: _Held, now_s: float) -> Sending:
+def _take_due(held: _Held, now_s: float) -> DueFace:
     interval_s = min(MOST_RESEND_S, FIRST_RESEND_S * 2**held.tries)
     # Far enough for the cap; a number that grows for weeks is of no use.
     held.tries = min(held.tries + 1, 8)
     held.due_s = now_s + interval_s
-    return Sending(held.face, math.ceil(interval_s))
+    return DueFace(held.face, math.ceil(interval_s))

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from services.common.wire.sights import SIGNATURE_SIDE, Sight
-from services.detect import pictures
+from services.detect import codec
 from services.detect.boxes import Detections, Floats, Rectangle, clip_box, crop_rectangle
-from services.detect.pictures import Picture, sharpness
+from services.detect.codec import BgrImage, sharpness
 
 
-def sight(picture: Picture, found: Detections, to_source: Floats) -> tuple[Sight, ...]:
+def sightings(picture: BgrImage, found: Detections, to_source: Floats) -> tuple[Sight, ...]:
     """Return the faces of a frame, in the order they were found.
 
     Args:
@@ -32,13 +32,13 @@ def sight(picture: Picture, found: Detections, to_source: Floats) -> tuple[Sight
     return tuple(map(_sight, faces, boxes, scores, landmarks))
 
 
-def _cut(picture: Picture, box: Floats) -> Picture | None:
+def _cut(picture: BgrImage, box: Floats) -> BgrImage | None:
     height, width = picture.shape[:2]
     part = clip_box(box, width, height)
     return None if part is None else within(picture, part)
 
 
-def _sight(face: Picture | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> Sight:
+def _sight(face: BgrImage | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> Sight:
     left, top, wide, high = box
     return Sight(
         box=(left, top, max(wide, 1.0), max(high, 1.0)),
@@ -49,7 +49,7 @@ def _sight(face: Picture | None, box: Sequence[float], score: float, landmarks: 
     )
 
 
-def _signature(face: Picture) -> bytes:
+def _signature(face: BgrImage) -> bytes:
     """Return a face as 8x8 pixels in Lab (8 bits each, as OpenCV scales them), plane after plane."""
     small = cv2.resize(face, (SIGNATURE_SIDE, SIGNATURE_SIDE), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_BGR2LAB).transpose(2, 0, 1)).tobytes()
@@ -58,7 +58,7 @@ def _signature(face: Picture) -> bytes:
 _LEAST_SIDE_PX = 16
 
 
-class Style(NamedTuple):
+class CropStyle(NamedTuple):
     """How faces are cut and encoded.
 
     Attributes:
@@ -74,13 +74,13 @@ class Style(NamedTuple):
     most_bytes: int
 
 
-class Cut(NamedTuple):
+class Crop(NamedTuple):
     """A face that is cut out.
 
     Attributes:
         box: the face in whole pixels of the picture, without the margin.
-        crop: what was cut out, with the margin, in the same pixels; the image may be smaller, see `Style`.
-        sharpness: see `pictures.sharpness`.
+        crop: what was cut out, with the margin, in the same pixels; `CropStyle` may make the image smaller.
+        sharpness: see `codec.sharpness`.
         content_type: of the image.
         image: encoded.
     """
@@ -92,7 +92,7 @@ class Cut(NamedTuple):
     image: bytes
 
 
-def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
+def cut(whole: BgrImage, box: Floats, style: CropStyle) -> Crop | None:
     """Cut one face, or None if its box lies in the padding beside the picture.
 
     Args:
@@ -105,10 +105,10 @@ def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
     if face is None or crop is None:
         return None
     image, content_type = _encode(within(whole, crop), style)
-    return Cut(face, crop, pictures.sharpness(within(whole, face)), content_type, image)
+    return Crop(face, crop, codec.sharpness(within(whole, face)), content_type, image)
 
 
-def about_bytes(box: Floats, style: Style) -> int:
+def about_bytes(box: Floats, style: CropStyle) -> int:
     """Return about what a face's image will take: a byte for each pixel that is cut, more than most take.
 
     Args:
@@ -119,19 +119,19 @@ def about_bytes(box: Floats, style: Style) -> int:
     return min(style.most_bytes, round(width * height * (1 + 2 * style.margin) ** 2))
 
 
-def _encode(crop: Picture, style: Style) -> tuple[bytes, str]:
+def _encode(crop: BgrImage, style: CropStyle) -> tuple[bytes, str]:
     """Return the crop encoded, halved in size until brokers take it."""
     while True:
         if style.format == "png":
-            image, content_type = pictures.encode_png(crop), "image/png"
+            image, content_type = codec.encode_png(crop), "image/png"
         else:
-            image, content_type = pictures.encode_jpeg(crop, style.quality), "image/jpeg"
+            image, content_type = codec.encode_jpeg(crop, style.quality), "image/jpeg"
         height, width = crop.shape[:2]
         if len(image) <= style.most_bytes or min(width, height) < 2 * _LEAST_SIDE_PX:
             return image, content_type
-        crop = pictures.shrink(crop)
+        crop = codec.shrink(crop)
 
 
-def within(picture: Picture, part: Rectangle) -> Picture:
+def within(picture: BgrImage, part: Rectangle) -> BgrImage:
     """Return a part of a picture, as a view."""
     return picture[part.y : part.y + part.height, part.x : part.x + part.width]

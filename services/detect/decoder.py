@@ -13,11 +13,11 @@ import structlog
 
 from services.common.errors import FaceferryError, Refused, is_reason
 from services.common.wire.scope import WHOLE, Scope
-from services.detect import parcels
+from services.detect import decoder_protocol
 from services.detect.boxes import Detections, Letterbox, Rectangle
-from services.detect.cutting import Cut, Style
-from services.detect.parcels import Facts
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
+from services.detect.cutting import Crop, CropStyle
+from services.detect.decoder_protocol import Header
 
 START_S = 60.0
 """A small machine that is busy takes long to start Python."""
@@ -34,7 +34,7 @@ class DecoderUnavailable(FaceferryError):
     """The process cannot be started just now; the picture is not to blame."""
 
 
-class Look(NamedTuple):
+class ScaledFrame(NamedTuple):
     """A picture as the detector wants it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Look(NamedTuple):
     """
 
     letterbox: Letterbox
-    scaled: Picture
+    scaled: BgrImage
 
 
 class Decoder:
@@ -59,7 +59,7 @@ class Decoder:
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._process: Process | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Decoder"]:
@@ -69,7 +69,7 @@ class Decoder:
         finally:
             await self._end()
 
-    async def look(self, jpeg: bytes, size_px: int, scope: Scope = WHOLE) -> Look:
+    async def look(self, jpeg: bytes, size_px: int, scope: Scope = WHOLE) -> ScaledFrame:
         """Return a picture at the size that the detector wants.
 
         Raises:
@@ -78,16 +78,16 @@ class Decoder:
             DecoderUnavailable: try later.
         """
 
-        def read(facts: Facts, pixels: bytes) -> Look:
-            letterbox = Letterbox.fit(facts["width"], facts["height"], size_px)
+        def read(header: Header, pixels: bytes) -> ScaledFrame:
+            letterbox = Letterbox.fit(header["width"], header["height"], size_px)
             picture = np.frombuffer(pixels, np.uint8).reshape(letterbox.height, letterbox.width, 3)
-            return Look(letterbox, picture)
+            return ScaledFrame(letterbox, picture)
 
         return await self._ask({"do": "look", "size": size_px, "mask": scope.mask}, jpeg, read)
 
     async def cut(
-        self, jpeg: bytes, found: Detections, style: Style, scope: Scope = WHOLE
-    ) -> list[Cut | None]:
+        self, jpeg: bytes, found: Detections, style: CropStyle, scope: Scope = WHOLE
+    ) -> list[Crop | None]:
         """Return the faces that were found in a picture, cut out.
 
         Raises:
@@ -97,16 +97,16 @@ class Decoder:
         question = {"do": "cut", "boxes": found.boxes.tolist(), "style": style, "mask": scope.mask}
         return await self._ask(question, jpeg, _read_cuts)
 
-    async def _ask(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
-        async with self._turn:
+    async def _ask(self, question: Header, jpeg: bytes, read: Callable[[Header, bytes], T]) -> T:
+        async with self._lock:
             return await self._ask_now(question, jpeg, read)
 
-    async def _ask_now(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
+    async def _ask_now(self, question: Header, jpeg: bytes, read: Callable[[Header, bytes], T]) -> T:
         process = await self._started()
         try:
             async with asyncio.timeout(self._deadline_s):
-                facts, data = await _exchange(process, parcels.pack(question, jpeg))
-            answer = None if "refused" in facts else read(facts, data)
+                header, body = await _exchange(process, decoder_protocol.encode(question, jpeg))
+            answer = None if "refused" in header else read(header, body)
         except BaseException as error:
             # Cancelled too: an answer that nobody waits for would be taken for the next picture's.
             await self._end()
@@ -116,8 +116,8 @@ class Decoder:
                 raise Refused("decoder_died", f"status {process.returncode}") from error
             raise
         if answer is None:
-            reason = facts["refused"]
-            raise Refused(reason if is_reason(reason) else "bad_image", str(facts.get("detail"))[:120])
+            reason = header["refused"]
+            raise Refused(reason if is_reason(reason) else "bad_image", str(header.get("detail"))[:120])
         return answer
 
     async def _started(self) -> Process:
@@ -153,25 +153,27 @@ def _environment() -> dict[str, str]:
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-async def _exchange(process: Process, question: Sequence[bytes]) -> tuple[Facts, bytes]:
+async def _exchange(process: Process, question: Sequence[bytes]) -> tuple[Header, bytes]:
     """Send a parcel, if there is anything in it, and return the next that comes."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.writelines(question)
     await process.stdin.drain()
-    facts_bytes, other_bytes = parcels.read_head(await process.stdout.readexactly(parcels.HEAD.size))
-    facts = parcels.read_facts(await process.stdout.readexactly(facts_bytes))
-    return facts, await process.stdout.readexactly(other_bytes)
+    header_bytes, body_bytes = decoder_protocol.read_lengths(
+        await process.stdout.readexactly(decoder_protocol.LENGTHS.size)
+    )
+    header = decoder_protocol.read_header(await process.stdout.readexactly(header_bytes))
+    return header, await process.stdout.readexactly(body_bytes)
 
 
-def _read_cuts(facts: Facts, images: bytes) -> list[Cut | None]:
-    cuts: list[Cut | None] = []
+def _read_cuts(header: Header, images: bytes) -> list[Crop | None]:
+    cuts: list[Crop | None] = []
     start = 0
-    for one in facts["cuts"]:
+    for one in header["cuts"]:
         if one is None:
             cuts.append(None)
             continue
         box, crop, sharpness, content_type, size_bytes = one
         image, start = images[start : start + size_bytes], start + size_bytes
-        cuts.append(Cut(Rectangle(*box), Rectangle(*crop), sharpness, content_type, image))
+        cuts.append(Crop(Rectangle(*box), Rectangle(*crop), sharpness, content_type, image))
     return cuts

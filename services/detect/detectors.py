@@ -7,12 +7,12 @@ from typing import Protocol
 import structlog
 
 from services.common.errors import SetupError
-from services.detect import choice, metrics, models
+from services.detect import detector_choice, metrics, models
 from services.detect.boxes import Detections
 from services.detect.centerface import CENTERFACE
+from services.detect.codec import BgrImage
 from services.detect.haar import Haar
 from services.detect.network import Family, open_network
-from services.detect.pictures import Picture
 from services.detect.settings import DetectSettings
 from services.detect.yunet import YUNET
 
@@ -34,7 +34,7 @@ class Detector(Protocol):
     def provider(self) -> str:
         """What it runs on: `cpu`, `cuda`, `tensorrt`."""
 
-    def detect(self, picture: Picture) -> Detections:
+    def detect(self, picture: BgrImage) -> Detections:
         """Return the faces in a picture, best first, in its pixels."""
 
 
@@ -65,7 +65,7 @@ def open_detector(settings: DetectSettings) -> Iterator[Detector]:
 def _locate(settings: DetectSettings) -> tuple[Family, str, Path] | None:
     """Return the network to use, its model's name and its file, or None where Haar is to be used."""
     problems: list[str] = []
-    for wanted in choice.candidates(settings.detector, settings.model):
+    for wanted in detector_choice.candidates(settings.detector, settings.model):
         try:
             name, path = models.locate(wanted, settings.model_dir)
         except models.ModelUnavailable as error:
@@ -73,8 +73,8 @@ def _locate(settings: DetectSettings) -> tuple[Family, str, Path] | None:
             continue
         if problems:
             log.warning("detect.fallback_to_centerface", problem=problems[0], advice=_ADVICE_FOR_YUNET)
-        return (CENTERFACE if wanted == choice.CENTERFACE else YUNET), name, path
-    if settings.detector not in ("auto", choice.HAAR):
+        return (CENTERFACE if wanted == detector_choice.CENTERFACE else YUNET), name, path
+    if settings.detector not in ("auto", detector_choice.HAAR):
         raise SetupError(f"{problems[0]}; {_ADVICE_WITHOUT}")
     if problems:
         log.warning("detect.fallback_to_haar", problem="; ".join(problems), advice=_ADVICE_FOR_BOTH)

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.common.errors import SetupError
 from services.detect.boxes import Detections
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
 
 SCALE_STEP = 1.3
 MIN_NEIGHBOURS = 5
@@ -34,7 +34,7 @@ class Haar:
         self._local = threading.local()
         self._cascade()
 
-    def detect(self, picture: Picture) -> Detections:
+    def detect(self, picture: BgrImage) -> Detections:
         """Return the faces in a picture, the largest first."""
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
         found = self._cascade().detectMultiScale(grey, SCALE_STEP, MIN_NEIGHBOURS)

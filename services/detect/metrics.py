@@ -79,7 +79,7 @@ SOON_S = 1.0
 """A face that is held for longer waits for something."""
 
 
-async def tell(custody: Custody, link: Link) -> None:
+async def log_summaries(custody: Custody, link: Link) -> None:
     """Log what was done and what waits, for ever; see `common.summary`."""
 
     def waits() -> Waiting:

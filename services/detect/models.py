@@ -73,7 +73,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundModel:
     """A model and what there is of it on this machine."""
 
     model: Model
@@ -129,21 +129,21 @@ def search_folders(model_dir: Path | None) -> list[Path]:
     return [*([model_dir] if model_dir else []), cache_folder()]
 
 
-def list_models(model_dir: Path | None = None) -> list[Found]:
+def list_models(model_dir: Path | None = None) -> list[FoundModel]:
     """Return every model and whether it is there and sound."""
     return [find(model, search_folders(model_dir)) for model in MODELS.values()]
 
 
-def find(model: Model, folders: Sequence[Path]) -> Found:
+def find(model: Model, folders: Sequence[Path]) -> FoundModel:
     """Return the first sound file of a model; else the first corrupted one; else that it is missing."""
     corrupted: Path | None = None
     for path in (folder / model.file_name for folder in folders):
         match verify(model, path):
             case "ok":
-                return Found(model, "ok", path)
+                return FoundModel(model, "ok", path)
             case "corrupted":
                 corrupted = corrupted or path
-    return Found(model, "corrupted" if corrupted else "missing", corrupted)
+    return FoundModel(model, "corrupted" if corrupted else "missing", corrupted)
 
 
 def verify(model: Model, path: Path) -> State:

@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from services.common.errors import SetupError
 from services.detect import providers
 from services.detect.boxes import Detections, Floats, padded, suppress
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
 
 Run = Callable[[Floats], list[Floats]]
 """Takes pictures (N, 3, H, W), returns the outputs, each (N, ...)."""
@@ -152,7 +152,7 @@ class Network:
         self._most = most
         self._local = threading.local()
 
-    def detect(self, picture: Picture) -> Detections:
+    def detect(self, picture: BgrImage) -> Detections:
         """Return the faces in a picture that has the size at which the network shall see it.
 
         Args:
@@ -186,7 +186,7 @@ class _Canvas:
         self._floats = np.zeros(0, np.float32)
         self._bytes = np.zeros(0, np.uint8)
 
-    def draw(self, picture: Picture) -> Floats:
+    def draw(self, picture: BgrImage) -> Floats:
         """Return a picture as the network takes it, until the next one is drawn.
 
         Returns:

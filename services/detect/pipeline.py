@@ -12,7 +12,7 @@ from services.common.wire.frames import Frame
 from services.common.wire.outlines import Outlines
 from services.common.wire.scope import WHOLE, Scope
 from services.common.wire.sights import View, Wanted
-from services.detect import cutting, metrics, pictures, sealing
+from services.detect import codec, cutting, finishing, metrics
 from services.detect.boxes import (
     NMS_OVERLAP,
     NO_BOXES,
@@ -25,13 +25,13 @@ from services.detect.boxes import (
     suppress,
     wholly_seen,
 )
-from services.detect.cutting import Cut, Style, sight, within
+from services.detect.codec import BgrImage, JpegImage
+from services.detect.cutting import Crop, CropStyle, sightings, within
 from services.detect.detectors import Detector
-from services.detect.mailbox import Room
-from services.detect.pictures import Jpeg, Picture
-from services.detect.places import Faces, outside
-from services.detect.sealing import finished
+from services.detect.finishing import finish
+from services.detect.regions_of_interest import SeenFaces, unmasked
 from services.detect.settings import DetectSettings
+from services.detect.threads import WeightedSemaphore
 
 MAX_WHOLE_PIXELS = 24 * 1024 * 1024
 """Of pictures that are in memory in full at the same time; three of 4K. At most 12 bytes each."""
@@ -58,15 +58,15 @@ class Look:
 
     found: Detections
     view: View
-    whole: Picture | None = None
+    whole: BgrImage | None = None
     doubtful: Floats = field(default_factory=lambda: NO_BOXES)
     is_still: bool | None = None
     is_in_doubt: bool = False
 
     @property
-    def faces(self) -> Faces:
+    def faces(self) -> SeenFaces:
         """What is seen, as it is remembered."""
-        return Faces(self.found, self.view.sights)
+        return SeenFaces(self.found, self.view.sights)
 
     @property
     def outlines(self) -> Outlines | None:
@@ -86,7 +86,7 @@ class Pipeline:
 
     detector: Detector
     settings: DetectSettings
-    _room: Room = field(default_factory=lambda: Room(MAX_WHOLE_PIXELS))
+    _memory: WeightedSemaphore = field(default_factory=lambda: WeightedSemaphore(MAX_WHOLE_PIXELS))
 
     def find_faces(self, frame: Frame, most_bytes: int | None = None) -> list[Face]:
         """Return all faces of a frame, best first: `look` and `cut` at once."""
@@ -96,24 +96,24 @@ class Pipeline:
         """Return what is seen in a frame.
 
         Args:
-            frame: the frame; its picture is light, see `light`.
+            frame: the frame; its picture is light, see `decode_cost`.
 
         Raises:
-            Refused: the frame is no picture that can be decoded; see `pictures.Jpeg`.
+            Refused: the frame is no picture that can be decoded; see `codec.JpegImage`.
         """
         jpeg, letterbox = self.open(frame)
-        return self.see_decoded(jpeg, letterbox, self.decode(jpeg, letterbox))
+        return self.detect_decoded(jpeg, letterbox, self.decode(jpeg, letterbox))
 
-    def open(self, frame: Frame) -> tuple[Jpeg, Letterbox]:
+    def open(self, frame: Frame) -> tuple[JpegImage, Letterbox]:
         """Return a frame's picture, still encoded, and how the detector wants it.
 
         Raises:
             Refused: as `look`.
         """
-        jpeg = Jpeg.open(frame.jpeg, frame.scope)
+        jpeg = JpegImage.open(frame.jpeg, frame.scope)
         return jpeg, Letterbox.fit(jpeg.width, jpeg.height, self.settings.detection_size_px)
 
-    def decode(self, jpeg: Jpeg, letterbox: Letterbox) -> Picture:
+    def decode(self, jpeg: JpegImage, letterbox: Letterbox) -> BgrImage:
         """Return a picture, no smaller than the detector wants it.
 
         Raises:
@@ -122,15 +122,15 @@ class Pipeline:
         with metrics.STAGE_SECONDS.labels("decode").time():
             return jpeg.decode(letterbox.width, letterbox.height)
 
-    def see_decoded(self, jpeg: Jpeg, letterbox: Letterbox, picture: Picture) -> Look:
+    def detect_decoded(self, jpeg: JpegImage, letterbox: Letterbox, picture: BgrImage) -> Look:
         """Return what is seen in a picture that `decode` has returned."""
-        scaled = pictures.resize(picture, letterbox.width, letterbox.height)
+        scaled = codec.resize(picture, letterbox.width, letterbox.height)
         is_whole = picture.shape[:2] == (jpeg.height, jpeg.width)
         is_kept = is_whole and (not self._is_asked or jpeg.width * jpeg.height <= MOST_KEPT_PIXELS)
-        return self.see(scaled, letterbox, picture if is_kept else None, jpeg.scope)
+        return self.detect(scaled, letterbox, picture if is_kept else None, jpeg.scope)
 
-    def see(
-        self, scaled: Picture, letterbox: Letterbox, whole: Picture | None = None, scope: Scope = WHOLE
+    def detect(
+        self, scaled: BgrImage, letterbox: Letterbox, whole: BgrImage | None = None, scope: Scope = WHOLE
     ) -> Look:
         """Return what is seen in a picture.
 
@@ -147,12 +147,12 @@ class Pipeline:
         view = View(letterbox.source_width, letterbox.source_height, faces.sights)
         return Look(faces.found, view, whole, doubtful)
 
-    def see_parts(
+    def detect_parts(
         self,
-        scaled: Picture,
+        scaled: BgrImage,
         letterbox: Letterbox,
         parts: Sequence[Rectangle],
-        kept: Faces,
+        kept: SeenFaces,
         scope: Scope = WHOLE,
     ) -> Look:
         """Return what is seen in parts of a picture, and who is there beside them.
@@ -165,7 +165,7 @@ class Pipeline:
             scope: what of it is looked at.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
-            seen = [self._see_part(scaled, part) for part in parts]
+            seen = [self._detect_part(scaled, part) for part in parts]
         new = self._faces(scaled, letterbox, suppress(joined(seen), 0), scope)
         faces = kept.with_new(new, self.settings.max_faces)
         every = np.concatenate([NO_BOXES, *(each.doubtful for each in seen)])
@@ -173,21 +173,21 @@ class Pipeline:
         view = View(letterbox.source_width, letterbox.source_height, faces.sights)
         return Look(faces.found, view, doubtful=doubtful)
 
-    def _see_part(self, scaled: Picture, part: Rectangle) -> Detections:
+    def _detect_part(self, scaled: BgrImage, part: Rectangle) -> Detections:
         found = self.detector.detect(within(scaled, part)).moved(part.x, part.y)
         height, width = scaled.shape[:2]
         doubtful = found.doubtful[wholly_seen(found.doubtful, part, width, height)]
         return replace(found.selected(wholly_seen(found.boxes, part, width, height)), doubtful=doubtful)
 
-    def _faces(self, scaled: Picture, letterbox: Letterbox, found: Detections, scope: Scope) -> Faces:
+    def _faces(self, scaled: BgrImage, letterbox: Letterbox, found: Detections, scope: Scope) -> SeenFaces:
         """Return what was found on the canvas, and may be looked at, in pixels of the frame."""
-        found = outside(found, scope.mask, letterbox.width, letterbox.height)
+        found = unmasked(found, scope.mask, letterbox.width, letterbox.height)
         source = found.scaled(letterbox.to_source)
         large = source.large_enough(scope.min_face_px or self.settings.min_face_px)
-        sights = sight(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
-        return Faces(source.selected(large), sights)
+        sights = sightings(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
+        return SeenFaces(source.selected(large), sights)
 
-    def _doubtful(self, boxes: Floats, letterbox: Letterbox, faces: Faces, scope: Scope) -> Floats:
+    def _doubtful(self, boxes: Floats, letterbox: Letterbox, faces: SeenFaces, scope: Scope) -> Floats:
         """Return what looks a little like a face and is none of these, in pixels of the frame."""
         if not len(boxes):
             return NO_BOXES
@@ -215,21 +215,23 @@ class Pipeline:
             return []
         style = self.style(most_bytes)
         pixels = look.view.width * look.view.height
-        with metrics.STAGE_SECONDS.labels("cut").time(), self._room.holding(pixels):
+        with metrics.STAGE_SECONDS.labels("cut").time(), self._memory.holding(pixels):
             # Decoded in full only now: most frames have no face in them that anybody wants.
-            whole = Jpeg.open(frame.jpeg, frame.scope).decode() if look.whole is None else look.whole
+            whole = JpegImage.open(frame.jpeg, frame.scope).decode() if look.whole is None else look.whole
             cuts = [cutting.cut(whole, look.found.boxes[index], style) for index in chosen]
         return self.faces(frame, look, chosen, cuts)
 
-    def style(self, most_bytes: int | None) -> Style:
+    def style(self, most_bytes: int | None) -> CropStyle:
         """Return how faces are cut; `most_bytes` as in `cut`."""
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
-        bound -= sealing.MOST_BYTES if self.settings.exif else 0
+        bound -= finishing.MOST_BYTES if self.settings.exif else 0
         bound -= envelope.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
-        return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
+        return CropStyle(
+            self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound
+        )
 
-    def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Cut | None]) -> list[Face]:
+    def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Crop | None]) -> list[Face]:
         """Return the faces that were cut out of a frame.
 
         Args:
@@ -248,7 +250,7 @@ class Pipeline:
     def _is_asked(self) -> bool:
         return self.settings.keep == "visits"
 
-    def _face(self, frame: Frame, look: Look, index: int, one: Cut, wanted: Wanted | None) -> Face:
+    def _face(self, frame: Frame, look: Look, index: int, one: Crop, wanted: Wanted | None) -> Face:
         extensions = {
             "box": ",".join(map(str, one.box)),
             "crop": ",".join(map(str, one.crop)),
@@ -262,8 +264,10 @@ class Pipeline:
             extensions.update([UNSYNCHRONISED])
         image = one.image
         if self.settings.exif:
-            image = sealing.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)
-        return finished(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
+            image = finishing.add_exif(
+                image, frame.source, frame.time if frame.is_clock_synchronised else None
+            )
+        return finish(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
 
 
 def _visit(wanted: Wanted | None) -> dict[str, str]:

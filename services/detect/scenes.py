@@ -10,8 +10,16 @@ import numpy as np
 from services.common.wire.scope import WHOLE, Scope
 from services.common.wire.topics import Source
 from services.detect.boxes import NO_BOXES, Floats
-from services.detect.pictures import Grey
-from services.detect.places import Doubt, Faces, Missed, doubts_after, is_urgent, missed_after, open_places
+from services.detect.codec import GreyImage
+from services.detect.regions_of_interest import (
+    DoubtfulPlace,
+    LostFace,
+    SeenFaces,
+    doubtful_after,
+    is_urgent,
+    lost_after,
+    open_places,
+)
 from services.detect.stillness import Cells, Difference, Reference, learn, renew
 
 RECENT_S = 2.0
@@ -20,7 +28,7 @@ MOST_BYTES = 16 * 1024 * 1024
 """Of all cameras together. A picture of 1920x1080 takes 40 kB."""
 
 
-class Shape(NamedTuple):
+class FrameShape(NamedTuple):
     """What two pictures have in common that can be compared: size, how they are turned, what is looked at."""
 
     width: int
@@ -40,43 +48,47 @@ class Scene:
         whole_s: when the whole of it was looked at.
         places_s: when all places were where somebody was.
         faces: who is there.
-        missed: where somebody was who was not found again.
-        doubts: where something looks a little like a face.
+        lost: where somebody was who was not found again.
+        doubtful_places: where something looks a little like a face.
         face_s: when somebody was there last; minus infinity if nobody was.
         was_moving: whether the last picture differed from the one before.
     """
 
-    shape: Shape
+    shape: FrameShape
     reference: Reference
     at_s: float
     whole_s: float
     places_s: float
-    faces: Faces
-    missed: tuple[Missed, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
+    faces: SeenFaces
+    lost: tuple[LostFace, ...] = ()
+    doubtful_places: tuple[DoubtfulPlace, ...] = ()
     face_s: float = float("-inf")
     was_moving: bool = False
 
     @classmethod
-    def begin(cls, shape: Shape, grey: Grey, faces: Faces, at_s: float, doubtful: Floats = NO_BOXES) -> Self:
+    def begin(
+        cls, shape: FrameShape, grey: GreyImage, faces: SeenFaces, at_s: float, doubtful: Floats = NO_BOXES
+    ) -> Self:
         """Return what is known after the first look."""
         face_s = at_s if len(faces) else float("-inf")
-        doubts = doubts_after((), doubtful, at_s)
-        return cls(shape, Reference.of(grey), at_s, at_s, at_s, faces, doubts=doubts, face_s=face_s)
+        doubtful_places = doubtful_after((), doubtful, at_s)
+        return cls(
+            shape, Reference.of(grey), at_s, at_s, at_s, faces, doubtful_places=doubtful_places, face_s=face_s
+        )
 
     @property
     def boxes(self) -> Floats:
         """Where somebody is, and then where somebody was: (N, 4), in pixels of the frame."""
-        missed = np.array([each.box for each in self.missed], np.float32).reshape(-1, 4)
-        return np.concatenate([self.faces.found.boxes, missed])
+        lost = np.array([each.box for each in self.lost], np.float32).reshape(-1, 4)
+        return np.concatenate([self.faces.found.boxes, lost])
 
     def doubtful(self, at_s: float) -> Floats:
         """Return where a look shall say whether that is a face: (N, 4), in pixels of the frame."""
-        return open_places(self.doubts, at_s)
+        return open_places(self.doubtful_places, at_s)
 
     def is_in_doubt(self, at_s: float) -> bool:
         """Say whether the very next picture is worth a look for what is doubtful."""
-        return is_urgent(self.doubts, self.boxes, at_s)
+        return is_urgent(self.doubtful_places, self.boxes, at_s)
 
     def held_still(self, difference: Difference, at_s: float) -> Self:
         """Return what is known after a picture that was not looked at."""
@@ -91,7 +103,7 @@ class Scene:
     def looked_at(
         self,
         difference: Difference,
-        faces: Faces,
+        faces: SeenFaces,
         at_s: float,
         *,
         doubtful: Floats = NO_BOXES,
@@ -108,7 +120,7 @@ class Scene:
             cells: those that were looked at; nothing for all.
             sees_places: whether all places where somebody was are among them.
         """
-        missed = missed_after(self.faces.found, faces.found, self.missed, at_s, self.at_s)
+        lost = lost_after(self.faces.found, faces.found, self.lost, at_s, self.at_s)
         return replace(
             self,
             reference=renew(self._learnt(difference, faces), difference, cells),
@@ -116,13 +128,13 @@ class Scene:
             whole_s=at_s if cells is None else self.whole_s,
             places_s=at_s if sees_places else self.places_s,
             faces=faces,
-            missed=missed,
-            doubts=doubts_after(self.doubts, doubtful, at_s),
+            lost=lost,
+            doubtful_places=doubtful_after(self.doubtful_places, doubtful, at_s),
             face_s=at_s if len(faces) else self.face_s,
             was_moving=not difference.is_still,
         )
 
-    def _learnt(self, difference: Difference, faces: Faces) -> Reference:
+    def _learnt(self, difference: Difference, faces: SeenFaces) -> Reference:
         # What moves while somebody is there is theirs, not the place's.
         return self.reference if len(faces) else learn(self.reference, difference)
 
@@ -147,7 +159,7 @@ class Scenes:
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def recall(self, source: Source, shape: Shape, at_s: float) -> Scene | None:
+    def recall(self, source: Source, shape: FrameShape, at_s: float) -> Scene | None:
         """Return what a camera showed shortly before, or None if that is not known."""
         with self._lock:
             scene = self._scenes.get(source)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.detect.boxes import Floats
-from services.detect.pictures import Grey
+from services.detect.codec import GreyImage
 
 Cells = npt.NDArray[np.bool_]
 """(rows, columns): one for each `CELL_PX` by `CELL_PX` pixels of a small picture, fewer at its far edges."""
@@ -54,11 +54,11 @@ class Reference:
         noise: (rows, columns) float32: what each cell is used to differ by, in levels.
     """
 
-    grey: Grey
+    grey: GreyImage
     noise: Floats
 
     @classmethod
-    def of(cls, grey: Grey) -> "Reference":
+    def of(cls, grey: GreyImage) -> "Reference":
         """Begin with a picture, of a camera of which nothing is known."""
         return cls(grey, np.zeros(cell_shape(grey), np.float32))
 
@@ -79,7 +79,7 @@ class Difference:
         moved: the cells in which this is more than noise.
     """
 
-    grey: Grey
+    grey: GreyImage
     expected: Floats
     level: Floats
     moved: Cells
@@ -90,13 +90,13 @@ class Difference:
         return not self.moved.any()
 
 
-def cell_shape(grey: Grey) -> tuple[int, int]:
+def cell_shape(grey: GreyImage) -> tuple[int, int]:
     """Return how many rows and columns of cells a picture has."""
     height, width = grey.shape
     return -(-height // CELL_PX), -(-width // CELL_PX)
 
 
-def compare(reference: Reference, grey: Grey) -> Difference:
+def compare(reference: Reference, grey: GreyImage) -> Difference:
     """Return where a picture differs from its reference, which has the same size."""
     expected = _in_light_of(reference.grey, grey)
     beside = cv2.absdiff(grey.astype(np.float32), expected)
@@ -134,7 +134,7 @@ def renew(reference: Reference, difference: Difference, seen: Cells | None = Non
 _CELL = np.ones((CELL_PX, CELL_PX), np.uint8)
 
 
-def _middles(grey: Grey) -> tuple[npt.NDArray[np.intp], ...]:
+def _middles(grey: GreyImage) -> tuple[npt.NDArray[np.intp], ...]:
     """Return the indices of the pixels in the middle of the cells."""
     middles = (
         np.minimum(np.arange(count) * CELL_PX + CELL_PX // 2, side - 1)
@@ -143,7 +143,7 @@ def _middles(grey: Grey) -> tuple[npt.NDArray[np.intp], ...]:
     return np.ix_(*middles)
 
 
-def _in_light_of(before: Grey, now: Grey) -> Floats:
+def _in_light_of(before: GreyImage, now: GreyImage) -> Floats:
     """Return an earlier picture in the light of a later one."""
     height, width = before.shape
     size = -(-width // CELL_PX), -(-height // _BAND_PX)

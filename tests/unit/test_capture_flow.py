@@ -12,7 +12,7 @@ from services.capture.pace import HEADROOM, MOST_PERIOD_S, Pace, RateLimit, deco
 from services.capture.source.watch import LEAST_S, MOST_S, SHARE, Doze
 from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
 from services.common.wire.message import Message
-from services.detect.pacing import STILL_S
+from services.detect.look_interval import STILL_S
 
 TIMEOUT_S = 2.0
 

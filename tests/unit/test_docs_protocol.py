@@ -12,9 +12,9 @@ SAID_BY = [
         for path in sorted((ROOT / "services" / "common" / drawer).glob("*.py"))
     ),
     "services/detect/decoder.py",
-    "services/detect/light.py",
+    "services/detect/decode_cost.py",
     "services/detect/mailbox.py",
-    "services/detect/pictures.py",
+    "services/detect/codec.py",
     "services/detect/service.py",
     "services/forward/receiver.py",
     "services/store/admission.py",

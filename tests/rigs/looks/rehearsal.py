@@ -8,7 +8,7 @@ from services.capture.pace import Pace
 from services.common.wire.sights import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
-from services.detect.pacing import Attention, Glimpse, next_look_s
+from services.detect.look_interval import LastFaceTimes, LookSummary, next_look_s
 from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.quality import quality
 
@@ -91,10 +91,10 @@ def rehearse(moments: Sequence[Moment], looks_per_s: float, lead_s: float = 0.0)
 def _looked_at(
     moments: Sequence[Moment], looks_per_s: float, visits: CameraVisits, lead_s: float
 ) -> Iterator[list[Sighting]]:
-    pace, attention = Pace(), Attention(1)
+    pace, attention = Pace(), LastFaceTimes(1)
     attention.note(_CAMERA, 0, -ALONE_S)
     pace.sent(-lead_s)
-    pace.answered(0, next_look_s(Glimpse(0, ALONE_S, is_still=moments[0].is_still), looks_per_s))
+    pace.answered(0, next_look_s(LookSummary(0, ALONE_S, is_still=moments[0].is_still), looks_per_s))
     answers: list[tuple[float, int, float]] = []
     for number, moment in enumerate(moments, 1):
         while answers and answers[0][0] <= moment.at_s:
@@ -108,7 +108,7 @@ def _looked_at(
 
 
 def _look(
-    moment: Moment, looks_per_s: float, visits: CameraVisits, attention: Attention
+    moment: Moment, looks_per_s: float, visits: CameraVisits, attention: LastFaceTimes
 ) -> tuple[list[Sighting], float]:
     """Look at a frame; return what is seen, and how soon the next one is due."""
     view, sights = moment.view, moment.view.sights
@@ -128,4 +128,4 @@ def _look(
         for index, (person, sight) in enumerate(zip(moment.people, sights, strict=True))
         if person is not None
     ]
-    return sightings, next_look_s(Glimpse(len(sights), unseen_s, haste, moment.is_still), looks_per_s)
+    return sightings, next_look_s(LookSummary(len(sights), unseen_s, haste, moment.is_still), looks_per_s)

@@ -18,9 +18,9 @@ from services.common.images.structure import MAX_PIXELS, inspect
 from services.common.shading import hide
 from services.common.wire.scope import WHOLE, Scope
 
-Picture = npt.NDArray[np.uint8]
+BgrImage = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
-Grey = npt.NDArray[np.uint8]
+GreyImage = npt.NDArray[np.uint8]
 """(H, W) uint8."""
 
 _SHARPNESS_SIZE = 128
@@ -38,7 +38,7 @@ _REDUCED = {
 }
 
 
-_TURNS: Mapping[int, Callable[[Picture], npt.ArrayLike]] = {
+_TURNS: Mapping[int, Callable[[BgrImage], npt.ArrayLike]] = {
     2: lambda picture: cv2.flip(picture, 1),
     3: lambda picture: cv2.rotate(picture, cv2.ROTATE_180),
     4: lambda picture: cv2.flip(picture, 0),
@@ -51,7 +51,7 @@ _TURNS: Mapping[int, Callable[[Picture], npt.ArrayLike]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Jpeg:
+class JpegImage:
     """A frame's picture, still encoded, with the size that it claims and may have.
 
     Attributes:
@@ -71,7 +71,7 @@ class Jpeg:
     scope: Scope = WHOLE
 
     @classmethod
-    def open(cls, data: bytes, scope: Scope = WHOLE) -> "Jpeg":
+    def open(cls, data: bytes, scope: Scope = WHOLE) -> "JpegImage":
         """Read the header.
 
         Raises:
@@ -91,7 +91,7 @@ class Jpeg:
             width, height = height, width
         return cls(data, width, height, is_plain, turn, scope)
 
-    def decode(self, width: int = 0, height: int = 0) -> Picture:
+    def decode(self, width: int = 0, height: int = 0) -> BgrImage:
         """Return the picture, upright, at the smallest of the scales 1, 1/2, 1/4 and 1/8 not below this size.
 
         Args:
@@ -105,7 +105,7 @@ class Jpeg:
         upright = picture if self.turn == UPRIGHT else np.asarray(_TURNS[self.turn](picture), np.uint8)
         return hide(upright, self.scope.mask)
 
-    def decode_grey(self, width: int, height: int) -> Grey:
+    def decode_grey(self, width: int, height: int) -> GreyImage:
         """Return the lightness of the picture, upright, at the scale that `decode` would choose.
 
         At an eighth libjpeg takes the mean of each block as it stands in the file: there is nothing cheaper.
@@ -151,7 +151,7 @@ def _inspected_size(data: bytes) -> tuple[int, int]:
     return info.width, info.height
 
 
-def _decode(jpeg: Jpeg, divisor: int) -> Picture:
+def _decode(jpeg: JpegImage, divisor: int) -> BgrImage:
     if not jpeg.is_plain:
         return _decode_odd(jpeg, divisor)
     try:
@@ -160,7 +160,7 @@ def _decode(jpeg: Jpeg, divisor: int) -> Picture:
         return _decode_faulty(jpeg, divisor)
 
 
-def _decode_grey(jpeg: Jpeg, divisor: int) -> Grey:
+def _decode_grey(jpeg: JpegImage, divisor: int) -> GreyImage:
     if jpeg.is_plain:
         try:
             return _simple(jpeg, jpeg.data, divisor, is_strict=True, colours="GRAY")[:, :, 0]
@@ -169,7 +169,7 @@ def _decode_grey(jpeg: Jpeg, divisor: int) -> Grey:
     return lightness(_decode(jpeg, divisor))
 
 
-def _decode_odd(jpeg: Jpeg, divisor: int) -> Picture:
+def _decode_odd(jpeg: JpegImage, divisor: int) -> BgrImage:
     is_ended = end_of_image(jpeg.data) is not None
     data = jpeg.data if is_ended else jpeg.data + _END_OF_IMAGE
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[divisor] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -179,7 +179,7 @@ def _decode_odd(jpeg: Jpeg, divisor: int) -> Picture:
     return picture if is_ended else _nearly_whole(picture)
 
 
-def _decode_faulty(jpeg: Jpeg, divisor: int) -> Picture:
+def _decode_faulty(jpeg: JpegImage, divisor: int) -> BgrImage:
     """Decode what cameras get wrong: no end, too few bytes, stray ones between segments, a flipped bit."""
     try:
         inspect(jpeg.data)
@@ -195,7 +195,7 @@ def _decode_faulty(jpeg: Jpeg, divisor: int) -> Picture:
     return picture if is_ended else _nearly_whole(picture)
 
 
-def _nearly_whole(picture: Picture) -> Picture:
+def _nearly_whole(picture: BgrImage) -> BgrImage:
     """Return a picture whose data ended early, if no more than its last rows are missing.
 
     Raises:
@@ -207,9 +207,9 @@ def _nearly_whole(picture: Picture) -> Picture:
     return picture
 
 
-def _simple(jpeg: Jpeg, data: bytes, divisor: int, *, is_strict: bool, colours: str = "BGR") -> Picture:
+def _simple(jpeg: JpegImage, data: bytes, divisor: int, *, is_strict: bool, colours: str = "BGR") -> BgrImage:
     width, height = jpeg.stored_size
-    picture: Picture = simplejpeg.decode_jpeg(
+    picture: BgrImage = simplejpeg.decode_jpeg(
         data,
         colours,
         min_width=-(-width // divisor),
@@ -221,45 +221,45 @@ def _simple(jpeg: Jpeg, data: bytes, divisor: int, *, is_strict: bool, colours: 
     return picture
 
 
-def resize(picture: Picture, width: int, height: int) -> Picture:
+def resize(picture: BgrImage, width: int, height: int) -> BgrImage:
     """Return the picture at exactly this size; itself if it has it."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def lightness(picture: Picture) -> Grey:
+def lightness(picture: BgrImage) -> GreyImage:
     """Return a picture in grey."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def reduce(grey: Grey, width: int, height: int) -> Grey:
+def reduce(grey: GreyImage, width: int, height: int) -> GreyImage:
     """Return a picture made smaller, each pixel a mean; itself if it has the size."""
     if grey.shape == (height, width):
         return grey
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def shrink(picture: Picture) -> Picture:
+def shrink(picture: BgrImage) -> BgrImage:
     """Return the picture at half its size."""
     height, width = picture.shape[:2]
     half = max(1, width // 2), max(1, height // 2)
     return np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def encode_jpeg(picture: Picture, quality: int) -> bytes:
+def encode_jpeg(picture: BgrImage, quality: int) -> bytes:
     """Return a JPEG, 4:2:0 like nearly every camera's; the same bytes for the same pixels."""
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality, "BGR", "420")
     return encoded
 
 
-def encode_png(picture: Picture) -> bytes:
+def encode_png(picture: BgrImage) -> bytes:
     """Return a PNG, lossless; the same bytes for the same pixels."""
     _, encoded = cv2.imencode(".png", picture)
     return encoded.tobytes()
 
 
-def sharpness(picture: Picture) -> int:
+def sharpness(picture: BgrImage) -> int:
     """Return how sharp a face is: the variance of the Laplacian (4 neighbours) of its grey levels, rounded.
 
     Scaled to 128 pixels on the long side first, so that faces of different sizes compare: below about 50 is

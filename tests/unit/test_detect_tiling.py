@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.detect.boxes import Floats, Letterbox, Rectangle
-from services.detect.regions import MOST_PARTS, TILE_PX, Grid, parts
 from services.detect.stillness import Cells
+from services.detect.tiling import MOST_PARTS, TILE_PX, Grid, parts
 
 LEAST_BORDER_PX = 16
 """With less faces are found less: the detector judges by what is about them."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.detect.light import check_heavy, is_light
+from services.detect.decode_cost import check_cost, is_cheap
 from tests import bombs
 from tests.bombs import before_scan, behind_start, flat, progressive, real_progressive
 from tests.odd_jpeg import odd_jpeg
@@ -59,17 +59,17 @@ HEAVY = {
 
 @pytest.mark.parametrize("kind", LIGHT)
 def test_what_cameras_send_is_light(kind: str) -> None:
-    assert is_light(LIGHT[kind])
+    assert is_cheap(LIGHT[kind])
 
 
 @pytest.mark.parametrize("kind", HEAVY)
 def test_what_costs_much_or_leaves_room_for_doubt_is_heavy(kind: str) -> None:
-    assert not is_light(HEAVY[kind])
+    assert not is_cheap(HEAVY[kind])
 
 
 @given(st.binary(), st.sampled_from([b"", b"\xff\xd8\xff", JPEG[:300], BOMB[:300], BOMB[:20]]))
 def test_whatever_comes_is_one_or_the_other(garbage: bytes, start: bytes) -> None:
-    assert is_light(start + garbage) in (True, False)
+    assert is_cheap(start + garbage) in (True, False)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_whatever_comes_is_one_or_the_other(garbage: bytes, start: bytes) -> Non
 )
 def test_a_bomb_is_known_however_broken_it_is(jpeg: bytes, reason: str) -> None:
     with pytest.raises(Refused) as caught:
-        check_heavy(jpeg, 3000, 3000)
+        check_cost(jpeg, 3000, 3000)
     assert caught.value.reason == reason
 
 
 def test_what_is_broken_and_costs_little_is_tried() -> None:
-    check_heavy(behind_start(real_progressive(), b"\0"), 640, 480)
-    check_heavy(JPEG[:-2], 128, 96)
-    check_heavy(JPEG + JPEG, 128, 96)
+    check_cost(behind_start(real_progressive(), b"\0"), 640, 480)
+    check_cost(JPEG[:-2], 128, 96)
+    check_cost(JPEG + JPEG, 128, 96)

@@ -2,7 +2,7 @@ import numpy as np
 
 from services.common.wire.sights import Sight
 from services.detect.boxes import Detections
-from services.detect.places import AFTER_FACE_S, MOST_MISSED, Faces, Missed, missed_after
+from services.detect.regions_of_interest import AFTER_FACE_S, MOST_LOST, LostFace, SeenFaces, lost_after
 
 ANN, BOB = (400.0, 300.0, 100.0, 120.0), (1400.0, 300.0, 100.0, 120.0)
 
@@ -13,15 +13,15 @@ def detections(*boxes: tuple[float, ...], scores: tuple[float, ...] = ()) -> Det
     return Detections(np.array(boxes, np.float32).reshape(-1, 4), each, np.zeros((count, 5, 2), np.float32))
 
 
-def faces(*boxes: tuple[float, float, float, float], scores: tuple[float, ...] = ()) -> Faces:
+def faces(*boxes: tuple[float, float, float, float], scores: tuple[float, ...] = ()) -> SeenFaces:
     sights = tuple(Sight(box, 0.9, (), 100.0, b"") for box in boxes)
-    return Faces(detections(*boxes, scores=scores), sights)
+    return SeenFaces(detections(*boxes, scores=scores), sights)
 
 
 def missed(
-    before: Detections, now: Detections, earlier: tuple[Missed, ...] = (), at_s: float = 10.0
-) -> list[Missed]:
-    return list(missed_after(before, now, earlier, at_s, at_s - 0.1))
+    before: Detections, now: Detections, earlier: tuple[LostFace, ...] = (), at_s: float = 10.0
+) -> list[LostFace]:
+    return list(lost_after(before, now, earlier, at_s, at_s - 0.1))
 
 
 def test_kept_and_new_faces_are_joined_best_first_with_their_sights() -> None:
@@ -42,9 +42,9 @@ def test_there_are_at_most_so_many_faces_and_the_best_of_them() -> None:
 
 
 def test_faces_of_a_detector_without_scores_or_sights_are_joined_too() -> None:
-    one = Faces(Detections(np.array([ANN], np.float32)))
-    assert len(one.with_new(Faces(Detections(np.array([BOB], np.float32))), 0)) == 2
-    assert len(Faces().with_new(Faces(), 0)) == 0
+    one = SeenFaces(Detections(np.array([ANN], np.float32)))
+    assert len(one.with_new(SeenFaces(Detections(np.array([BOB], np.float32))), 0)) == 2
+    assert len(SeenFaces().with_new(SeenFaces(), 0)) == 0
 
 
 def test_who_has_moved_is_not_missed_and_who_is_gone_is() -> None:
@@ -55,12 +55,12 @@ def test_who_has_moved_is_not_missed_and_who_is_gone_is() -> None:
 
 
 def test_who_is_found_where_somebody_was_missed_is_missed_no_more() -> None:
-    earlier = (Missed(ANN, 9.0),)
+    earlier = (LostFace(ANN, 9.0),)
     assert missed(detections(), detections(), earlier) == [*earlier]
     assert missed(detections(), detections((420.0, 300.0, 90.0, 100.0)), earlier) == []
 
 
 def test_nobody_is_missed_for_long_nor_are_many() -> None:
-    assert missed(detections(), detections(), (Missed(ANN, 10.0 - AFTER_FACE_S),)) == []
-    crowd = detections(*((10.0 * number, 10.0, 5.0, 5.0) for number in range(2 * MOST_MISSED)))
-    assert len(missed(crowd, detections())) == MOST_MISSED
+    assert missed(detections(), detections(), (LostFace(ANN, 10.0 - AFTER_FACE_S),)) == []
+    crowd = detections(*((10.0 * number, 10.0, 5.0, 5.0) for number in range(2 * MOST_LOST)))
+    assert len(missed(crowd, detections())) == MOST_LOST

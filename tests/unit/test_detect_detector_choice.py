@@ -6,8 +6,8 @@ import pytest
 
 from services.common.errors import SetupError
 from services.detect import models
-from services.detect.choice import Forecast, candidates, forecast
-from services.detect.models import MODELS, Found, Model
+from services.detect.detector_choice import Forecast, candidates, forecast
+from services.detect.models import MODELS, FoundModel, Model
 
 
 @pytest.fixture
@@ -15,9 +15,13 @@ def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The names of the models that are on this machine."""
     names: set[str] = set()
 
-    def find(model: Model, _folders: object) -> Found:
+    def find(model: Model, _folders: object) -> FoundModel:
         is_here = model.name in names
-        return Found(model, "ok", Path("/models") / model.file_name) if is_here else Found(model, "missing")
+        return (
+            FoundModel(model, "ok", Path("/models") / model.file_name)
+            if is_here
+            else FoundModel(model, "missing")
+        )
 
     monkeypatch.setattr(models, "find", find)
     return names

@@ -27,7 +27,7 @@ Entry = tuple[int, int, bytes]
 """Tag, type, value."""
 
 
-def add(image: bytes, source: Source, time: datetime | None) -> bytes:
+def add_exif(image: bytes, source: Source, time: datetime | None) -> bytes:
     """Return a picture that says whose it is.
 
     Args:
@@ -86,7 +86,7 @@ _LEFT_OUT = {
 }
 
 
-def finished(
+def finish(
     settings: DetectSettings,
     source: Source,
     time: datetime,

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from services.detect.boxes import Detections, Letterbox
-from services.detect.places import AFTER_FACE_S, Faces
-from services.detect.planning import DUE_S, WHOLE_S, Extent, Plan, expects_look, plan
-from services.detect.regions import Grid
-from services.detect.scenes import Scene, Shape
+from services.detect.look_plan import DUE_S, WHOLE_S, Extent, LookPlan, expects_look, plan
+from services.detect.regions_of_interest import AFTER_FACE_S, SeenFaces
+from services.detect.scenes import FrameShape, Scene
 from services.detect.stillness import Difference, cell_shape
+from services.detect.tiling import Grid
 
-SHAPE = Shape(1920, 1080, 1)
+SHAPE = FrameShape(1920, 1080, 1)
 GREY = np.full((135, 240), 100, np.uint8)
 GRID = Grid.of(GREY, Letterbox.fit(1920, 1080, 640))
 ANN, BOB = (400.0, 300.0, 100.0, 120.0), (1400.0, 300.0, 100.0, 120.0)
 
 
-def faces(*boxes: tuple[float, ...]) -> Faces:
+def faces(*boxes: tuple[float, ...]) -> SeenFaces:
     count = len(boxes)
     marks = np.zeros((count, 5, 2), np.float32)
-    return Faces(
+    return SeenFaces(
         Detections(np.array(boxes, np.float32).reshape(-1, 4), np.full(count, 0.9, np.float32), marks)
     )
 
@@ -38,13 +38,13 @@ def moving(*boxes: tuple[float, ...]) -> Difference:
 STILL = moving()
 
 
-def planned(known: Scene, difference: Difference, at_s: float = 100.1, *, by_parts: bool = True) -> Plan:
+def planned(known: Scene, difference: Difference, at_s: float = 100.1, *, by_parts: bool = True) -> LookPlan:
     return plan(known, difference, GRID, at_s, by_parts=by_parts)
 
 
 def test_where_nothing_has_changed_nothing_is_looked_at_and_everybody_is_still_there() -> None:
-    assert planned(scene(ANN, BOB), STILL) == Plan(Extent.NONE, kept=(0, 1))
-    assert planned(scene(), STILL) == Plan(Extent.NONE)
+    assert planned(scene(ANN, BOB), STILL) == LookPlan(Extent.NONE, kept=(0, 1))
+    assert planned(scene(), STILL) == LookPlan(Extent.NONE)
 
 
 def test_what_has_moved_is_looked_at_and_those_beside_it_are_still_there() -> None:

@@ -17,7 +17,7 @@ MOST_HIDDEN = 0.5
 """Of a face's box. What is hidden is black, but a detector may guess at a face from what stands beside it."""
 
 
-def outside(found: Detections, mask: Mask, width: int, height: int) -> Detections:
+def unmasked(found: Detections, mask: Mask, width: int, height: int) -> Detections:
     """Return the faces that a mask does not hide: neither their middle nor more than half of them.
 
     Args:
@@ -53,7 +53,7 @@ MOST_DOUBTS = 32
 """Of one camera; of more the one that was seen least lately is forgotten."""
 
 
-class Doubt(NamedTuple):
+class DoubtfulPlace(NamedTuple):
     """A place, left, top, width and height in pixels of the frame; when it was doubtful first, and last."""
 
     box: tuple[float, float, float, float]
@@ -61,7 +61,9 @@ class Doubt(NamedTuple):
     seen_s: float
 
 
-def doubts_after(before: Sequence[Doubt], doubtful: Floats, at_s: float) -> tuple[Doubt, ...]:
+def doubtful_after(
+    before: Sequence[DoubtfulPlace], doubtful: Floats, at_s: float
+) -> tuple[DoubtfulPlace, ...]:
     """Return the doubts after a look.
 
     Args:
@@ -81,45 +83,45 @@ def doubts_after(before: Sequence[Doubt], doubtful: Floats, at_s: float) -> tupl
     return (*now, *sorted(lately, key=lambda each: -each.seen_s))[:MOST_DOUBTS]
 
 
-def open_places(doubts: Sequence[Doubt], at_s: float) -> Floats:
+def open_places(places: Sequence[DoubtfulPlace], at_s: float) -> Floats:
     """Return where another look is worth its time: (N, 4), in pixels of the frame."""
-    return _boxes(_open(doubts, at_s))
+    return _boxes(_open(places, at_s))
 
 
-def is_urgent(doubts: Sequence[Doubt], known: Floats, at_s: float) -> bool:
+def is_urgent(places: Sequence[DoubtfulPlace], known: Floats, at_s: float) -> bool:
     """Say whether the very next frame is worth a look for what is doubtful.
 
     Args:
-        doubts: those that there are.
+        places: those that there are.
         known: (N, 4), where somebody is, or was just now, in pixels of the frame.
         at_s: when it is now.
     """
     haste_s = HASTE_S / max(1, len(known))
-    places = _boxes([each for each in _open(doubts, at_s) if at_s - each.seen_s < haste_s])
+    recent = _boxes([each for each in _open(places, at_s) if at_s - each.seen_s < haste_s])
     # What touches a face is mostly that face once more, or its ear, hand or collar.
-    return not (overlaps(places, known) > 0).any(axis=1).all()
+    return not (overlaps(recent, known) > 0).any(axis=1).all()
 
 
-def _open(doubts: Sequence[Doubt], at_s: float) -> list[Doubt]:
-    return [each for each in doubts if at_s - each.since_s < DOUBT_S]
+def _open(places: Sequence[DoubtfulPlace], at_s: float) -> list[DoubtfulPlace]:
+    return [each for each in places if at_s - each.since_s < DOUBT_S]
 
 
-def _doubt(box: Floats, before: Sequence[Doubt], at_s: float) -> Doubt:
+def _doubt(box: Floats, before: Sequence[DoubtfulPlace], at_s: float) -> DoubtfulPlace:
     x, y, width, height = box.tolist()
-    return Doubt((x, y, width, height), min((each.since_s for each in before), default=at_s), at_s)
+    return DoubtfulPlace((x, y, width, height), min((each.since_s for each in before), default=at_s), at_s)
 
 
-def _boxes(doubts: Sequence[Doubt]) -> Floats:
-    return np.array([each.box for each in doubts], np.float32).reshape(-1, 4)
+def _boxes(places: Sequence[DoubtfulPlace]) -> Floats:
+    return np.array([each.box for each in places], np.float32).reshape(-1, 4)
 
 
 AFTER_FACE_S = 3.0
 """For so long is somebody looked for who was not found again: faces are turned and hidden."""
-MOST_MISSED = 32
+MOST_LOST = 32
 """Of one camera; of more the one that was missed first is forgotten."""
 
 
-class Missed(NamedTuple):
+class LostFace(NamedTuple):
     """A place where somebody was: left, top, width and height in pixels of the frame, and until when."""
 
     box: tuple[float, float, float, float]
@@ -127,7 +129,7 @@ class Missed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class SeenFaces:
     """The faces of a picture.
 
     Attributes:
@@ -146,7 +148,7 @@ class Faces:
         sights = tuple(self.sights[index] for index in indices) if self.sights else ()
         return type(self)(self.found.selected(indices), sights)
 
-    def with_new(self, new: "Faces", most: int) -> "Faces":
+    def with_new(self, new: "SeenFaces", most: int) -> "SeenFaces":
         """Return these faces and new ones, best first, of which none is one of these again.
 
         Args:
@@ -156,16 +158,16 @@ class Faces:
         if len(self) and len(new):
             is_known = (overlaps(new.found.boxes, self.found.boxes) > NMS_OVERLAP).any(axis=1)
             new = new.selected(np.flatnonzero(~is_known))
-        every = Faces(joined([self.found, new.found]), (*self.sights, *new.sights))
+        every = SeenFaces(joined([self.found, new.found]), (*self.sights, *new.sights))
         scores = every.found.scores
         if scores is None:
             return every
         return every.selected(np.argsort(-scores, kind="stable")[: most or None])
 
 
-def missed_after(
-    before: Detections, now: Detections, missed: Sequence[Missed], at_s: float, seen_s: float
-) -> tuple[Missed, ...]:
+def lost_after(
+    before: Detections, now: Detections, lost: Sequence[LostFace], at_s: float, seen_s: float
+) -> tuple[LostFace, ...]:
     """Return where somebody was who is not found any more.
 
     Each face of now is the one of before that is nearest to it, however far; who is left over is missed, and
@@ -174,17 +176,17 @@ def missed_after(
     Args:
         before: those who were there at the look before.
         now: those who are there.
-        missed: those who were missed by then.
+        lost: those who were missed by then.
         at_s: when it is now.
         seen_s: when those before were seen.
     """
-    gone = [Missed(_box(before.boxes[index]), seen_s) for index in _left_over(before.boxes, now.boxes)]
-    late = [each for each in (*missed, *gone) if at_s - each.seen_s < AFTER_FACE_S]
+    gone = [LostFace(_box(before.boxes[index]), seen_s) for index in _left_over(before.boxes, now.boxes)]
+    late = [each for each in (*lost, *gone) if at_s - each.seen_s < AFTER_FACE_S]
     if late and len(now):
         places = np.array([each.box for each in late], np.float32)
         beside = np.flatnonzero(overlaps(places, now.boxes).max(axis=1) == 0)
         late = [late[index] for index in beside]
-    return tuple(late[-MOST_MISSED:])
+    return tuple(late[-MOST_LOST:])
 
 
 def _left_over(before: Floats, now: Floats) -> list[int]:

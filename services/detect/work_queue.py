@@ -12,7 +12,7 @@ CutFaces = Callable[[Frame, Look, Sequence[Wanted] | None], Awaitable[list[Face]
 """Takes a frame, what was seen in it, and which faces are wanted; nothing for all."""
 
 
-class Lane:
+class WorkQueue:
     """Frames of one kind: those that wait, those in work, and how they are worked on.
 
     A frame in work needs a worker while it is looked at and while its faces are cut. It has none in between,

@@ -15,11 +15,11 @@ from services.common.wire.frames import Frame
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.boxes import Detections, clip_box, overlaps
+from services.detect.codec import BgrImage, encode_jpeg
 from services.detect.detectors import Detector, open_detector
-from services.detect.pictures import Picture, encode_jpeg
+from services.detect.motion_gate import MotionGate
 from services.detect.pipeline import Look, Pipeline
 from services.detect.settings import DetectSettings
-from services.detect.watching import Watch
 from tests.conftest import skip
 from tests.detect_clips import MODELS, clip_jpegs, need_model, read_clip
 from tests.odd_jpeg import odd_jpeg
@@ -36,7 +36,7 @@ class Counted:
         self.looks = 0
         self.pixels = 0
 
-    def detect(self, picture: Picture) -> Detections:
+    def detect(self, picture: BgrImage) -> Detections:
         self.looks += 1
         self.pixels += picture.shape[0] * picture.shape[1]
         return self._detector.detect(picture)
@@ -56,13 +56,13 @@ def detector(yunet: Detector) -> Counted:
 
 
 @pytest.fixture
-def in_parts(detector: Counted) -> Watch:
-    return Watch(Pipeline(detector, SETTINGS), 10, by_parts=True)
+def in_parts(detector: Counted) -> MotionGate:
+    return MotionGate(Pipeline(detector, SETTINGS), 10, by_parts=True)
 
 
 @pytest.fixture
-def watch(detector: Counted) -> Watch:
-    return Watch(Pipeline(detector, SETTINGS), 10, by_parts=False)
+def watch(detector: Counted) -> MotionGate:
+    return MotionGate(Pipeline(detector, SETTINGS), 10, by_parts=False)
 
 
 def live(jpegs: Sequence[bytes], per_s: float, camera: str = "front") -> Iterator[Frame]:
@@ -71,7 +71,7 @@ def live(jpegs: Sequence[bytes], per_s: float, camera: str = "front") -> Iterato
         yield Frame(Source("porch", camera), number, time, jpeg)
 
 
-def noisy(picture: Picture, count: int, level: float = 2.0) -> list[bytes]:
+def noisy(picture: BgrImage, count: int, level: float = 2.0) -> list[bytes]:
     """Pictures of one scene by a camera whose sensor makes noise."""
     chance = np.random.default_rng(5)
     height, width = picture.shape[:2]
@@ -81,18 +81,18 @@ def noisy(picture: Picture, count: int, level: float = 2.0) -> list[bytes]:
     return [encode_jpeg(np.clip(each, 0, 255).astype(np.uint8), 85) for each in pictures]
 
 
-def room(clips: Path, width: int, height: int) -> Picture:
+def room(clips: Path, width: int, height: int) -> BgrImage:
     picture = read_clip(clips / "empty-room.mp4")[0]
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def look_at(watch: Watch, frames: Iterator[Frame]) -> list[Look]:
+def look_at(watch: MotionGate, frames: Iterator[Frame]) -> list[Look]:
     return [watch.look(frame) for frame in frames]
 
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (640, 480), (320, 240)])
 def test_an_empty_room_is_looked_at_twice_a_second(
-    width: int, height: int, detector: Counted, watch: Watch, clips: Path
+    width: int, height: int, detector: Counted, watch: MotionGate, clips: Path
 ) -> None:
     looks = look_at(watch, live(noisy(room(clips, width, height), 17), per_s=8))
     assert detector.looks == 5
@@ -101,7 +101,7 @@ def test_an_empty_room_is_looked_at_twice_a_second(
 
 
 def test_somebody_who_appears_is_seen_in_that_very_frame(
-    detector: Counted, watch: Watch, clips: Path
+    detector: Counted, watch: MotionGate, clips: Path
 ) -> None:
     empty = room(clips, 1280, 720)
     face = read_clip(clips / "book.mkv")[0]
@@ -115,7 +115,7 @@ def test_somebody_who_appears_is_seen_in_that_very_frame(
 
 @pytest.mark.parametrize("clip", ["classroom.mp4", "face-demographics-walking-and-pause.mp4"])
 def test_where_somebody_is_each_frame_is_looked_at(
-    clip: str, detector: Counted, watch: Watch, clips: Path
+    clip: str, detector: Counted, watch: MotionGate, clips: Path
 ) -> None:
     jpegs = clip_jpegs(clips / clip)
     looks = look_at(watch, live(jpegs, per_s=12))
@@ -128,7 +128,7 @@ def test_where_somebody_is_each_frame_is_looked_at(
     [("classroom.mp4", 0.8), ("face-demographics-walking-and-pause.mp4", 0.9), ("book.mkv", 0.6)],
 )
 def test_in_parts_everybody_is_seen_in_every_frame_for_less(
-    clip: str, most_shown: float, detector: Counted, in_parts: Watch, clips: Path
+    clip: str, most_shown: float, detector: Counted, in_parts: MotionGate, clips: Path
 ) -> None:
     jpegs = clip_jpegs(clips / clip)
     looks = look_at(in_parts, live(jpegs, per_s=12))
@@ -148,13 +148,13 @@ def test_in_parts_centerface_sees_everybody_too(clips: Path) -> None:
     jpegs = clip_jpegs(clips / "classroom.mp4")[:24]
     with open_detector(chosen) as detector:
         counted = Counted(detector)
-        looks = look_at(Watch(Pipeline(counted, chosen), 10, by_parts=True), live(jpegs, per_s=12))
+        looks = look_at(MotionGate(Pipeline(counted, chosen), 10, by_parts=True), live(jpegs, per_s=12))
     assert [len(look.found) for look in looks] == [4] * 24
     assert counted.pixels < 0.8 * 24 * 640 * 352
 
 
 def test_who_does_not_move_is_told_of_in_each_frame_and_looked_at_twice_a_second(
-    detector: Counted, in_parts: Watch, clips: Path
+    detector: Counted, in_parts: MotionGate, clips: Path
 ) -> None:
     jpegs = noisy(read_clip(clips / "book.mkv")[0], 17)
     looks = look_at(in_parts, live(jpegs, per_s=10))
@@ -165,7 +165,7 @@ def test_who_does_not_move_is_told_of_in_each_frame_and_looked_at_twice_a_second
 
 
 def test_the_face_of_one_who_is_still_there_is_cut_out_of_the_frame_that_shows_it(
-    detector: Counted, in_parts: Watch, clips: Path
+    detector: Counted, in_parts: MotionGate, clips: Path
 ) -> None:
     pipeline = Pipeline(detector, SETTINGS)
     first, second = live(noisy(read_clip(clips / "book.mkv")[0], 2), per_s=10)
@@ -180,7 +180,7 @@ def test_the_face_of_one_who_is_still_there_is_cut_out_of_the_frame_that_shows_i
 
 
 def test_somebody_who_leaves_and_somebody_who_comes_are_seen_at_once_in_parts(
-    detector: Counted, in_parts: Watch, clips: Path
+    detector: Counted, in_parts: MotionGate, clips: Path
 ) -> None:
     empty = room(clips, 1280, 720)
     small = cv2.resize(read_clip(clips / "book.mkv")[0], (240, 180), interpolation=cv2.INTER_AREA)
@@ -194,7 +194,7 @@ def test_somebody_who_leaves_and_somebody_who_comes_are_seen_at_once_in_parts(
     assert detector.pixels < 3 * 626 * 352
 
 
-def test_cameras_are_not_compared_with_each_other(detector: Counted, watch: Watch, clips: Path) -> None:
+def test_cameras_are_not_compared_with_each_other(detector: Counted, watch: MotionGate, clips: Path) -> None:
     jpegs = noisy(room(clips, 640, 360), 2)
     look_at(watch, live(jpegs, per_s=10, camera="front"))
     look_at(watch, live(jpegs, per_s=10, camera="yard"))
@@ -202,20 +202,20 @@ def test_cameras_are_not_compared_with_each_other(detector: Counted, watch: Watc
 
 
 def test_a_camera_that_changes_its_size_or_turns_is_looked_at(
-    detector: Counted, watch: Watch, clips: Path
+    detector: Counted, watch: MotionGate, clips: Path
 ) -> None:
     large, small = noisy(room(clips, 1280, 720), 1)[0], noisy(room(clips, 640, 360), 1)[0]
     look_at(watch, live([large, small, with_orientation(small, 3), large], per_s=10))
     assert detector.looks == 4
 
 
-def test_what_only_opencv_decodes_is_compared_too(detector: Counted, watch: Watch) -> None:
+def test_what_only_opencv_decodes_is_compared_too(detector: Counted, watch: MotionGate) -> None:
     look_at(watch, live([odd_jpeg(640, 480)] * 4, per_s=10))
     assert detector.looks == 1
 
 
 def test_what_is_no_picture_is_refused_and_does_not_disturb(
-    detector: Counted, watch: Watch, clips: Path
+    detector: Counted, watch: MotionGate, clips: Path
 ) -> None:
     first, second = live(noisy(room(clips, 640, 360), 2), per_s=10)
     watch.look(first)

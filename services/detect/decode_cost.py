@@ -17,8 +17,8 @@ from services.common.images.jpeg import (
     segments,
 )
 
-LIGHT_PIXELS = 4096 * 4096
-LIGHT_SAMPLES = 128_000_000
+CHEAP_PIXELS = 4096 * 4096
+CHEAP_SAMPLES = 128_000_000
 """What all scans may go through together: progressive pictures of up to eight megapixels have less."""
 
 _START_MARK = bytes([0xFF, SOI])
@@ -29,7 +29,7 @@ _HARMLESS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 _MOST_COMPONENTS = 4
 
 
-def is_light(jpeg: bytes) -> bool:
+def is_cheap(jpeg: bytes) -> bool:
     """Say whether a frame is decoded, or found to be no picture, within a known and small time."""
     if not jpeg.startswith(_START_MARK) or _SCAN_MARK not in jpeg:
         return True  # there is nothing to decode
@@ -47,7 +47,7 @@ def is_light(jpeg: bytes) -> bool:
     return False
 
 
-def check_heavy(jpeg: bytes, width: int, height: int) -> None:
+def check_cost(jpeg: bytes, width: int, height: int) -> None:
     """Check what decoding takes, however broken the picture is.
 
     Args:
@@ -72,9 +72,9 @@ def check_heavy(jpeg: bytes, width: int, height: int) -> None:
 
 
 def _is_light(frame: FrameHeader, jpeg: bytes, scan_components: int) -> bool:
-    if frame.marker not in _HUFFMAN or frame.precision != 8 or frame.width * frame.height > LIGHT_PIXELS:
+    if frame.marker not in _HUFFMAN or frame.precision != 8 or frame.width * frame.height > CHEAP_PIXELS:
         return False
     if not frame.keeps_coefficients(scan_components):
         return True
     scans = jpeg.count(_SCAN_MARK)
-    return scans <= MAX_SCANS and scans * frame.samples <= LIGHT_SAMPLES
+    return scans <= MAX_SCANS and scans * frame.samples <= CHEAP_SAMPLES

@@ -6,10 +6,10 @@ from enum import StrEnum
 import numpy as np
 
 from services.detect.boxes import Rectangle
-from services.detect.places import AFTER_FACE_S
-from services.detect.regions import Grid, parts, with_border
+from services.detect.regions_of_interest import AFTER_FACE_S
 from services.detect.scenes import Scene
 from services.detect.stillness import Cells, Difference
+from services.detect.tiling import Grid, parts, with_border
 
 WHOLE_S = 2.0
 """So long after the last look at the whole another is due, whatever the picture differs by."""
@@ -26,7 +26,7 @@ class Extent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LookPlan:
     """What to look at.
 
     Attributes:
@@ -44,7 +44,7 @@ class Plan:
     sees_places: bool = False
 
 
-WHOLE = Plan(Extent.WHOLE, sees_places=True)
+WHOLE = LookPlan(Extent.WHOLE, sees_places=True)
 
 
 def expects_look(scene: Scene, at_s: float, *, by_parts: bool) -> bool:
@@ -53,7 +53,7 @@ def expects_look(scene: Scene, at_s: float, *, by_parts: bool) -> bool:
     return is_due or scene.was_moving or len(scene.doubtful(at_s)) > 0
 
 
-def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_parts: bool) -> Plan:
+def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_parts: bool) -> LookPlan:
     """Return what of a picture to look at.
 
     Args:
@@ -73,12 +73,12 @@ def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_pa
     is_asked = grid.touched(places, difference.moved) | is_due
     cells = difference.moved | grid.cells(with_border(np.concatenate([places[is_asked], doubtful])))
     if not by_parts or not cells.any():
-        return Plan(Extent.NONE, kept=everybody)
+        return LookPlan(Extent.NONE, kept=everybody)
     where = parts(cells, grid)
     if where is None:
         return WHOLE
     kept = tuple(index for index in everybody if not is_asked[index])
-    return Plan(Extent.PARTS, tuple(where), cells, kept, sees_places=is_due)
+    return LookPlan(Extent.PARTS, tuple(where), cells, kept, sees_places=is_due)
 
 
 def _is_whole_due(scene: Scene, at_s: float, *, by_parts: bool) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.detect.boxes import MULTIPLE_PX, Floats, Letterbox, Rectangle
-from services.detect.pictures import Grey
+from services.detect.codec import GreyImage
 from services.detect.stillness import CELL_PX, Cells, cell_shape
 
 TILE_PX = MULTIPLE_PX
@@ -49,7 +49,7 @@ class Grid:
     down: int
 
     @classmethod
-    def of(cls, grey: Grey, letterbox: Letterbox) -> Self:
+    def of(cls, grey: GreyImage, letterbox: Letterbox) -> Self:
         """Return where the cells of a small picture lie."""
         rows, columns = cell_shape(grey)
         high, wide = grey.shape

@@ -16,12 +16,12 @@ UNKNOWN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Glimpse:
+class LookSummary:
     """What one look tells of how soon the next is due.
 
     Attributes:
         faces: how many it found.
-        unseen_s: for how long there was nobody before it; see `Attention`.
+        unseen_s: for how long there was nobody before it; see `LastFaceTimes`.
         haste: how many times as often as usual the visits need a look, if forward has said so.
         is_still: whether the picture is like the last one that was looked at; nothing if nobody has compared.
         is_in_doubt: whether something in it may be a face, or not.
@@ -34,33 +34,33 @@ class Glimpse:
     is_in_doubt: bool = False
 
 
-def next_look_s(glimpse: Glimpse, looks_per_s: float) -> float:
+def next_look_s(summary: LookSummary, looks_per_s: float) -> float:
     """Return how long after a frame no further one of its camera is worth sending, in seconds.
 
     Args:
-        glimpse: what the frame showed.
+        summary: what the frame showed.
         looks_per_s: how often is usual where somebody is; 0: each frame, always.
     """
     if not looks_per_s:
         return 0.0
     usual_s = 1 / looks_per_s
-    if glimpse.is_in_doubt:
+    if summary.is_in_doubt:
         return usual_s / MOST_HASTE
-    if glimpse.faces:
-        return min(MOST_NEXT_S, usual_s / _haste(glimpse))
-    if glimpse.unseen_s < LINGER_S or glimpse.is_still is False:
+    if summary.faces:
+        return min(MOST_NEXT_S, usual_s / _haste(summary))
+    if summary.unseen_s < LINGER_S or summary.is_still is False:
         return min(MOST_NEXT_S, usual_s)
-    return min(MOST_NEXT_S, max(usual_s, STILL_S if glimpse.is_still else UNKNOWN_S))
+    return min(MOST_NEXT_S, max(usual_s, STILL_S if summary.is_still else UNKNOWN_S))
 
 
-def _haste(glimpse: Glimpse) -> float:
+def _haste(summary: LookSummary) -> float:
     """Return forward's haste; where it is away a face that nobody expected is new, and others are usual."""
-    if glimpse.haste is not None:
-        return glimpse.haste
-    return MOST_HASTE if glimpse.unseen_s > LINGER_S else 1.0
+    if summary.haste is not None:
+        return summary.haste
+    return MOST_HASTE if summary.unseen_s > LINGER_S else 1.0
 
 
-class Attention:
+class LastFaceTimes:
     """When somebody was last seen before each camera.
 
     A hint and no track: of several detects each knows what it saw itself, and one that is new takes it that

@@ -7,20 +7,20 @@ import numpy as np
 from services.common.shading import hide
 from services.common.wire.frames import Frame
 from services.common.wire.sights import View
-from services.detect import metrics, pictures
+from services.detect import codec, metrics
 from services.detect.boxes import Letterbox
-from services.detect.pictures import Grey, Jpeg, Picture
+from services.detect.codec import BgrImage, GreyImage, JpegImage
+from services.detect.look_plan import Extent, LookPlan, expects_look, plan
 from services.detect.pipeline import Look, Pipeline
-from services.detect.planning import Extent, Plan, expects_look, plan
-from services.detect.regions import Grid
-from services.detect.scenes import Scene, Scenes, Shape
+from services.detect.scenes import FrameShape, Scene, Scenes
 from services.detect.stillness import Difference, compare
+from services.detect.tiling import Grid
 
 COARSENESS = 4
 """Pictures are compared at no less than a quarter of the detector's scale: the least face has two pixels."""
 
 
-class Watch:
+class MotionGate:
     """Looks at the live frames of all cameras; may be called from several threads at once.
 
     What it remembers is its own: of a camera that several replicas look at, each compares with what it has
@@ -44,7 +44,7 @@ class Watch:
             Refused: as `Pipeline.look`.
         """
         jpeg, letterbox = self._pipeline.open(frame)
-        shape, at_s = Shape(jpeg.width, jpeg.height, jpeg.turn, jpeg.scope), frame.time.timestamp()
+        shape, at_s = FrameShape(jpeg.width, jpeg.height, jpeg.turn, jpeg.scope), frame.time.timestamp()
         scene = self._scenes.recall(frame.source, shape, at_s)
         if scene is None:
             look, after = self._look_first(shape, jpeg, letterbox, at_s)
@@ -53,14 +53,18 @@ class Watch:
         self._scenes.remember(frame.source, after)
         return replace(look, is_in_doubt=after.is_in_doubt(at_s))
 
-    def _look_first(self, shape: Shape, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
+    def _look_first(
+        self, shape: FrameShape, jpeg: JpegImage, letterbox: Letterbox, at_s: float
+    ) -> tuple[Look, Scene]:
         metrics.LOOKS.labels(Extent.WHOLE).inc()
         picture = self._pipeline.decode(jpeg, letterbox)
-        look = self._pipeline.see_decoded(jpeg, letterbox, picture)
+        look = self._pipeline.detect_decoded(jpeg, letterbox, picture)
         grey = _grey(jpeg, letterbox, picture)
         return look, Scene.begin(shape, grey, look.faces, at_s, look.doubtful)
 
-    def _look_again(self, scene: Scene, jpeg: Jpeg, letterbox: Letterbox, at_s: float) -> tuple[Look, Scene]:
+    def _look_again(
+        self, scene: Scene, jpeg: JpegImage, letterbox: Letterbox, at_s: float
+    ) -> tuple[Look, Scene]:
         # One decoding does for both, where there will be a look.
         is_likely = expects_look(scene, at_s, by_parts=self._by_parts)
         picture = self._pipeline.decode(jpeg, letterbox) if is_likely else None
@@ -74,18 +78,20 @@ class Watch:
             return Look(scene.faces.found, view, is_still=True), scene.held_still(difference, at_s)
         if picture is None:
             picture = self._pipeline.decode(jpeg, letterbox)
-        look = self._see(planned, scene, jpeg, letterbox, picture)
+        look = self._detect(planned, scene, jpeg, letterbox, picture)
         return replace(look, is_still=difference.is_still), _after(scene, difference, planned, look, at_s)
 
-    def _see(self, planned: Plan, scene: Scene, jpeg: Jpeg, letterbox: Letterbox, picture: Picture) -> Look:
+    def _detect(
+        self, planned: LookPlan, scene: Scene, jpeg: JpegImage, letterbox: Letterbox, picture: BgrImage
+    ) -> Look:
         if planned.extent is Extent.WHOLE:
-            return self._pipeline.see_decoded(jpeg, letterbox, picture)
-        scaled = pictures.resize(picture, letterbox.width, letterbox.height)
+            return self._pipeline.detect_decoded(jpeg, letterbox, picture)
+        scaled = codec.resize(picture, letterbox.width, letterbox.height)
         kept = scene.faces.selected(np.array(planned.kept, np.intp))
-        return self._pipeline.see_parts(scaled, letterbox, planned.parts, kept, jpeg.scope)
+        return self._pipeline.detect_parts(scaled, letterbox, planned.parts, kept, jpeg.scope)
 
 
-def _after(scene: Scene, difference: Difference, planned: Plan, look: Look, at_s: float) -> Scene:
+def _after(scene: Scene, difference: Difference, planned: LookPlan, look: Look, at_s: float) -> Scene:
     return scene.looked_at(
         difference,
         look.faces,
@@ -96,12 +102,12 @@ def _after(scene: Scene, difference: Difference, planned: Plan, look: Look, at_s
     )
 
 
-def _grey(jpeg: Jpeg, letterbox: Letterbox, picture: Picture | None) -> Grey:
+def _grey(jpeg: JpegImage, letterbox: Letterbox, picture: BgrImage | None) -> GreyImage:
     """Return what is compared of a frame, out of its picture if that was decoded for the detector."""
     size = -(-letterbox.width // COARSENESS), -(-letterbox.height // COARSENESS)
     if picture is None:
         grey = jpeg.decode_grey(*size)
     else:
-        grey = pictures.reduce(pictures.lightness(picture), *jpeg.reduced_size(*size))
+        grey = codec.reduce(codec.lightness(picture), *jpeg.reduced_size(*size))
     # At this scale in both cases: what moves where nobody looks is no reason for a look.
     return hide(grey, jpeg.scope.mask)
