@@ -9,16 +9,17 @@ from services.store.outages import OutageDetector
 
 TICK_S = 0.25
 RETRY_AT_LEAST_EVERY_S = 2.5
-"""A face that alone cannot be written is tried again so often: `/readyz` is to know soon that it could."""
+"""The longest wait before a face that alone cannot be written is tried again, so that `/readyz` soon notices
+when it can be."""
 
 
 class Availability:
-    """Whether the bucket or folder takes writes just now; says so in the log when that changes.
+    """Whether the bucket or folder takes writes just now, for `/readyz`, the gauge and the log.
 
-    What `/readyz`, the gauge and the log say is one thing: see `OutageDetector` for how it is judged.
+    All three say the same; `OutageDetector` decides it. The log has a line when it changes.
 
     Args:
-        clock: seconds, steady.
+        clock: returns seconds of a steady clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,11 +33,11 @@ class Availability:
         return self._standing.why_not_ready()
 
     def verify_failed(self, error: StoreUnavailable) -> None:
-        """Note that the store could not be verified."""
+        """Note that the probe at the start failed."""
         self._standing.failed(error)
 
     def verified(self) -> None:
-        """Note that the store has taken a probe."""
+        """Note that the store has taken the probe at the start."""
         self._standing.worked()
 
     def write_started(self, face_id: str) -> None:
@@ -44,7 +45,12 @@ class Availability:
         self._outages.write_started(face_id, self._clock())
 
     def write_worked(self, face_id: str, *, is_new: bool) -> None:
-        """Note that a face is stored, now or before."""
+        """Note that a face is stored.
+
+        Args:
+            face_id: of the face.
+            is_new: whether this write created it; it may have been there before.
+        """
         self._outages.write_worked(face_id, self._clock(), is_new=is_new)
 
     def write_failed(self, face_id: str, size_bytes: int, error: StoreUnavailable) -> None:
@@ -61,7 +67,7 @@ class Availability:
         return self._outages.is_in_trouble
 
     async def pause(self, seconds: float) -> None:
-        """Wait before a face is tried again: so long, or until the store works again."""
+        """Wait before a face is tried again: for this long, or until the store works again."""
         if not self._outages.is_in_trouble:
             seconds = min(seconds, RETRY_AT_LEAST_EVERY_S)
         try:
@@ -71,7 +77,7 @@ class Availability:
             return
 
     async def watch(self, objects: ObjectStore) -> None:
-        """Look at the store itself when it is time to, until cancelled."""
+        """Check the store itself when that is due, until cancelled."""
         while True:
             if self._outages.is_check_due(self._clock(), objects.check_every_s):
                 await self._check(objects)

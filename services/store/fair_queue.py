@@ -7,13 +7,13 @@ from typing import Generic, TypeVar
 
 
 class Ranking:
-    """Knows who has most of something, however many there are and however often it is asked.
+    """Finds the name with the largest part, in logarithmic time however many names there are.
 
-    It is told of what grows alone. What it remembers of a name is never less than what that has, so whoever
-    comes first in the heap and still has as much has most.
+    It is told only of growth. What it remembers of a name is never less than the name's part, so the first
+    in the heap whose part is still as large has the largest.
 
     Args:
-        part_of: what a name has just now; 0 for one that is gone.
+        part_of: returns a name's present part, 0..; 0 for one that is gone.
     """
 
     def __init__(self, part_of: Callable[[str], float]) -> None:
@@ -25,7 +25,7 @@ class Ranking:
         return len(self._heap)
 
     def grew(self, name: str, most_names: int) -> None:
-        """Note that a name has more than before; so many names have anything at all."""
+        """Note that a name's part has grown; `most_names` is how many names have one at all."""
         part = self._part_of(name)
         if part > self._known.get(name, 0.0):
             self._known[name] = part
@@ -34,7 +34,7 @@ class Ranking:
             self._start_over()
 
     def first(self) -> str | None:
-        """Return who has most, or None if nobody has anything."""
+        """Return the name with the largest part, or None if none has any."""
         while self._heap:
             part, name = self._heap[0]
             now = self._part_of(name)
@@ -49,7 +49,7 @@ class Ranking:
         return None
 
     def _start_over(self) -> None:
-        """Forget those that are gone: names come from the network."""
+        """Forget names that are gone: they come from the network, so they must not pile up."""
         parts = {name: self._part_of(name) for name in self._known}
         self._known = {name: part for name, part in parts.items() if part > 0}
         self._heap = [(-part, name) for name, part in self._known.items()]
@@ -57,16 +57,16 @@ class Ranking:
 
 
 MOST_TRIED = 64
-"""A device of which so many could not be written waits with the others: they would hardly fare better."""
+"""Of a device with this many failed faces no new one is tried: it would hardly fare better."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Queued:
-    """What takes a place in the room.
+    """An item of a `FairQueue`.
 
     Attributes:
-        device: whose share of the room it is part of.
-        size_bytes: what it takes of memory.
+        device: in whose share of the queue it counts.
+        size_bytes: the memory that it takes.
     """
 
     device: str
@@ -78,7 +78,7 @@ T = TypeVar("T", bound=Queued)
 
 @dataclass(slots=True)
 class _Share(Generic[T]):
-    """All of one device: what is new, what could not be written yet, and in numbers also what is at work."""
+    """One device's items: `new` ones, those `tried` without success, and in the sums those at work too."""
 
     new: OrderedDict[T, None] = field(default_factory=OrderedDict)
     tried: OrderedDict[T, None] = field(default_factory=OrderedDict)
@@ -91,18 +91,17 @@ class _Share(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """What is in memory and not stored yet, device by device, within bounds.
+    """Items in memory that are not stored yet, bounded in number and bytes, fair to devices.
 
-    Devices are served in turn, one face each, so that one with a few waits for those alone. One that is
-    alone may have all the room. When there is none left, the device that has most of it loses what came last
-    of its own, and after that what failed last, but nothing that is at work: whoever sent it has it still.
-
-    Half of the room at most is at work, for that is not taken from anybody any more.
+    Devices are served in turn, one item each, so that a device with few items waits only for those of its
+    own. A device that is alone may fill the queue. When it is full, the device with the largest share loses
+    its newest items, and after those the ones that failed last; their sender still has them. Items at work,
+    which `next_new` and `next_retry` have returned, are never taken back: so at most half of the bytes are.
 
     Args:
-        most: places in it.
-        most_bytes: bytes that they may have together.
-        most_at_work: says how many of a device's may be at work at a time, one at least.
+        most: items that fit.
+        most_bytes: bytes that fit.
+        most_at_work: returns how many of a device's items may be at work at a time, at least one.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class FairQueue(Generic[T]):
         self._most_bytes = most_bytes
         self._most_at_work = most_at_work
         self._shares: dict[str, _Share[T]] = {}
-        self._ranking = Ranking(self._part_of_room)
+        self._ranking = Ranking(self._part_of_queue)
         self._turn: OrderedDict[str, None] = OrderedDict()
         self._retries: deque[T] = deque()
         self._count = self._bytes = self._at_work_bytes = self._tried = 0
@@ -122,22 +121,22 @@ class FairQueue(Generic[T]):
 
     @property
     def bytes(self) -> int:
-        """What all of it takes."""
+        """The bytes of all items, those at work included."""
         return self._bytes
 
     @property
     def tried(self) -> int:
-        """How many could not be written yet."""
+        """How many items have failed and wait to be tried again."""
         return self._tried
 
     def would_evict(self, device: str, size_bytes: int) -> bool:
-        """Say whether a device's next would find no place: there is no room, and it has most of it."""
+        """Say whether a device's next item would be evicted: the queue is full and its share the largest."""
         if self._count < self._most and self._bytes + size_bytes <= self._most_bytes:
             return False
         return self._ranking.first() == device
 
     def add(self, item: T) -> list[T]:
-        """Take one in; return those that lose their place for it, which may be itself."""
+        """Add an item; return those that are evicted for it, which may include itself."""
         share = self._shares.setdefault(item.device, _Share())
         share.new[item] = None
         share.count += 1
@@ -152,7 +151,7 @@ class FairQueue(Generic[T]):
         return lost
 
     def next_new(self) -> T | None:
-        """Return what has its turn now and was not tried before; it is at work from here on."""
+        """Return the next item that was not tried before, or None; it is at work from here on."""
         while self._turn:
             device = next(iter(self._turn))
             share = self._shares[device]
@@ -166,12 +165,12 @@ class FairQueue(Generic[T]):
         return None
 
     def next_retry(self) -> T | None:
-        """Return what is to be tried again now; it is at work from here on."""
+        """Return the next item to be tried again, or None; it is at work from here on."""
         while self._retries:
             item = self._retries[0]
             share = self._shares.get(item.device)
             if share is None or item not in share.tried:
-                self._retries.popleft()  # it has lost its place
+                self._retries.popleft()  # it was evicted
                 continue
             if not self._may_work(item):
                 return None
@@ -182,7 +181,7 @@ class FairQueue(Generic[T]):
         return None
 
     def failed(self, item: T) -> None:
-        """Note that one that was at work could not be written; it waits to be tried again."""
+        """Note that an item at work failed; it waits until `retry` is called with it."""
         self._at_work_bytes -= item.size_bytes
         self._shares[item.device].tried[item] = None
         self._tried += 1
@@ -192,11 +191,11 @@ class FairQueue(Generic[T]):
             self._enqueue(item.device)
 
     def retry(self, item: T) -> None:
-        """Have one that failed tried again, before what is new."""
+        """Have a failed item tried again, before new ones."""
         self._retries.append(item)
 
     def done(self, item: T) -> None:
-        """Let one go that was at work."""
+        """Remove an item that was at work."""
         self._at_work_bytes -= item.size_bytes
         self._remove(item)
 
@@ -215,12 +214,12 @@ class FairQueue(Generic[T]):
         self._remove(item)
         return item
 
-    def _part_of_room(self, device: str) -> float:
+    def _part_of_queue(self, device: str) -> float:
         share = self._shares.get(device)
         return 0.0 if share is None else self._part_of_share(share)
 
     def _part_of_share(self, share: _Share[T]) -> float:
-        """Return how much of the room a device has: of the places or of the bytes, whichever is more."""
+        """Return the part of the queue that a device has, 0..1: of items or of bytes, whichever is larger."""
         return max(share.count / self._most, share.bytes / self._most_bytes)
 
     def _may_work(self, item: T) -> bool:

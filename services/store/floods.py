@@ -1,4 +1,4 @@
-"""Which devices are to have a lane past a flood, by how fast each sends. Pure: time is an argument."""
+"""Which devices are over their rate, and which flood the broker's queue. Pure: time is an argument."""
 
 import math
 from collections import OrderedDict
@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from services.common.wire.topics import ROOT, is_name
 
 BURST_S = 2.0
-"""So much of its allowance a device may use at once: faces come when people do, not evenly."""
+"""How many seconds' worth of its rate a device may use at once: faces come when people do, not evenly."""
 _FIRST_PRUNE = 1_024
 
 
 class RateLimits:
-    """Bounds the rate of each device, in some unit a second (the generic cell rate algorithm, ITU-T I.371).
+    """Bounds each device's rate (the generic cell rate algorithm, ITU-T I.371).
 
-    Of a device no more is remembered than when its allowance is whole again, and that no longer than until
-    then.
+    Of each device only the time is kept at which its allowance is full again, and no longer than until then.
 
     Args:
-        most_per_s: what each device may send in a second; 0 for no bound.
+        most_per_s: what each device may send in a second, in any unit; 0 for no bound.
     """
 
     def __init__(self, most_per_s: int) -> None:
@@ -30,11 +29,11 @@ class RateLimits:
         return len(self._refilled_s)
 
     def allows(self, device: str, now_s: float) -> bool:
-        """Say whether a device may send now. What goes beyond its allowance then delays its next one."""
+        """Say whether a device may send now. A message larger than what is left delays the next ones."""
         return self._most_per_s == 0 or self._refilled_s.get(device, now_s) - now_s < BURST_S
 
     def spend(self, device: str, amount: int, now_s: float) -> None:
-        """Take what a device has sent out of its allowance."""
+        """Subtract from a device's allowance what it has sent."""
         if self._most_per_s == 0:
             return
         self._refilled_s[device] = max(self._refilled_s.get(device, now_s), now_s) + amount / self._most_per_s
@@ -46,24 +45,23 @@ class RateLimits:
 
 
 FLOOD_AT = 64
-"""So many of a device's messages that were not let in"""
+"""A device floods that has this many messages rejected within `WITHIN_S`."""
 WITHIN_S = 5.0
-"""within so long are a flood,"""
 FLOOD_S = 60.0
-"""which is over when it has not been one for so long."""
+"""A flood is over this long after it was last noticed."""
 FLOOD_AT_WORK = 4
-"""So many of its faces are written at a time meanwhile: each takes a while from what others have at work."""
+"""How many faces of a flooding device are written at a time: they share the slots with those of others."""
 MOST_LANES = 2_048
-"""So many devices at most have one: those that were heard of last."""
+"""How many devices have a lane at most: those that were heard of last."""
 
 
 class FloodMonitor:
-    """Tells devices that flood from those that are to get past them.
+    """Tells which devices flood, and which others need a lane: a subscription of their own past the flood.
 
-    A broker keeps one queue for each of our connections. Where one device fills that, what others send is
-    dropped from it, too, and no reader is so fast that it could not be filled. On another connection they
-    have a queue of their own. There is no topic filter for all devices but one, so they are named one by one;
-    a device can be named that was heard of.
+    A broker keeps one queue for each of our connections. A device that fills it has the messages of others
+    dropped as well, and no reader is fast enough to prevent that. On another connection they have another
+    queue. MQTT has no topic filter for all devices but one, so each is named; only devices that were heard
+    of can be.
     """
 
     def __init__(self) -> None:
@@ -80,7 +78,7 @@ class FloodMonitor:
         return frozenset(self._flooding_until_s)
 
     def note_accepted(self, device: str) -> None:
-        """Note that a message of a device was let in."""
+        """Note that a message of a device was accepted."""
         if device in self._known:
             self._known.move_to_end(device)
         elif is_name(device):
@@ -89,7 +87,7 @@ class FloodMonitor:
                 self._known.popitem(last=False)
 
     def note_rejected(self, device: str, now_s: float) -> None:
-        """Note that one was not."""
+        """Note that a message of a device was rejected."""
         since_s, count = self._rejected.get(device, (now_s, 0))
         if now_s - since_s > WITHIN_S:
             since_s, count = now_s, 0
@@ -100,14 +98,14 @@ class FloodMonitor:
             self._flooding_until_s[device] = now_s + FLOOD_S
 
     def lanes_wanted(self, now_s: float) -> frozenset[str]:
-        """Return the devices that are to have a lane now: nobody while nobody floods."""
+        """Return the devices that need a lane now: none while no device floods."""
         self._forget(now_s)
         if not self._flooding_until_s:
             return frozenset()
         return frozenset(self._known.keys() - self._flooding_until_s.keys())
 
     def most_at_work(self, device: str) -> float:
-        """Return how many of its faces may be written at a time: few while it floods and is not alone."""
+        """Return how many of a device's faces may be written at a time: few if it floods and is not alone."""
         has_others = len(self._known) > (device in self._known)
         return FLOOD_AT_WORK if has_others and device in self._flooding_until_s else math.inf
 
@@ -120,12 +118,12 @@ class FloodMonitor:
 
 
 def lane_filters(filters: Sequence[str], device: str) -> list[str]:
-    """Return the topic filters by which one device's part of shared ones is asked for.
+    """Return the shared topic filters that match the messages of one device alone.
 
     Args:
-        filters: `$share/{group}/{filter}` each; those in which all devices are not named with a plus sign in
-            the place of the device have no lanes.
-        device: whose.
+        filters: of the shared subscription, each `$share/{group}/{filter}`. Those without a plus sign in the
+            device's place are left out: they have no lanes.
+        device: the name to put there.
     """
     found = []
     for text in filters:

@@ -1,26 +1,27 @@
-"""Whether what is subscribed to comes in. Pure: time is an argument."""
+"""When to test a subscription with a message to ourselves, a knock. Pure: time is an argument."""
 
 import math
 
 MOST_WAIT_S = 5.0
-"""So long may a knock be under way."""
+"""How long a knock may take to come back."""
 KNOCKS = 3
-"""So many that are not heard, one after the other, make a subscription deaf; and so many for each other
-store, for a broker gives each knock to one of those that share a subscription."""
+"""A subscription is deaf after this many knocks in a row that did not come back, times the number of stores:
+of those that share a subscription a broker gives each knock to one."""
 MOST_TIMES = 32
-"""A subscription that was begun anew, and of which nothing is heard either, is given twice as many knocks;
-up to so many times as many."""
+"""Each subscription in a row that is deaf from its start gets twice as many knocks, up to this many times."""
 OTHER_S = 600.0
-"""A store whose knocks were not heard for so long is gone."""
+"""Another store counts until its knocks have not come for this long."""
 MOST_OTHERS = 64
 
 
 class KnockSchedule:
-    """Says when to knock, and when nothing that is sent to us comes.
+    """Says when to knock, and when a granted subscription delivers nothing.
+
+    Times are seconds of a steady clock.
 
     Args:
-        me: what tells our knocks from those of other stores.
-        quiet_s: so long nothing comes before one is sent; 0: never is.
+        me: tells our knocks from those of other stores.
+        quiet_s: without any message for this long, a knock is due; 0: never.
     """
 
     def __init__(self, me: str, quiet_s: float) -> None:
@@ -33,16 +34,21 @@ class KnockSchedule:
         self._due_s = math.inf
 
     def begin(self, now_s: float) -> None:
-        """Start with a new subscription, which is to show at once that it is one."""
+        """Start with a new subscription; a knock is due at once."""
         self._unheard = 0
         self._due_s = now_s if self._quiet_s else math.inf
 
     def end(self) -> None:
-        """Knock no more until the next subscription."""
+        """Stop until the next subscription."""
         self._due_s = math.inf
 
     def note_message(self, now_s: float, who: str | None = None) -> None:
-        """Note that something came; of a knock, whose it is."""
+        """Note that a message came.
+
+        Args:
+            now_s: when it came.
+            who: the store whose knock it is; None for any other message.
+        """
         if self._due_s == math.inf:
             return
         self._unheard, self._times = 0, 1
@@ -53,7 +59,7 @@ class KnockSchedule:
                 del self._others[next(iter(self._others))]
 
     def is_knock_due(self, now_s: float) -> bool:
-        """Say whether to knock now, which is noted as done."""
+        """Say whether to knock now; if so, the knock counts as sent."""
         if now_s < self._due_s or self.is_deaf(now_s):
             return False
         self._unheard += 1
@@ -61,11 +67,11 @@ class KnockSchedule:
         return True
 
     def is_deaf(self, now_s: float) -> bool:
-        """Say whether enough knocks were not heard."""
+        """Say whether so many knocks did not come back that the subscription is taken for deaf."""
         others = sum(now_s - heard_s < OTHER_S for heard_s in self._others.values())
         return now_s >= self._due_s and self._unheard >= KNOCKS * self._times * (1 + others)
 
     def note_resubscribed(self) -> None:
-        """Note that it is begun anew for that."""
+        """Note that the connection is made anew because the subscription was deaf."""
         self._times = min(2 * self._times, MOST_TIMES)
         self.end()

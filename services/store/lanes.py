@@ -1,4 +1,4 @@
-"""The store's second connection: for receipts, and for what is sent while a device floods the first."""
+"""The store's second connection to a broker: for receipts, and for faces while a device floods the first."""
 
 import asyncio
 import itertools
@@ -15,31 +15,31 @@ from services.store.metrics import COPIES, LANES
 
 LOOK_EVERY_S = 0.25
 MOST_OPENED_AT_ONCE = 256
-"""So many lanes are opened at a look: a broker has other things to do."""
+"""How many lanes are opened at a time, so that a broker is not kept busy with subscriptions."""
 REST_S = 0.006
-"""So long is the first connection left alone meanwhile after each moment of reading: to read what is too much
-takes time from all else."""
+"""The pause after each batch read from the first connection while lanes are open: reading all of a flood
+would take time from everything else."""
 OVERLAP_S = 2.0
-"""For so long after a lane was opened both are listened to: the first connection hands over what came before,
-and what waits there for longer is sent again anyway."""
+"""For how long after a lane is opened its device's messages are still taken from the first connection, which
+delivers what came before; what waits there for longer is sent again anyway."""
 
 log = structlog.get_logger()
 
 
 class Lanes:
-    """Opens and closes lanes past a flood.
+    """Opens and closes lanes: subscriptions to single devices, on a connection that no flood fills.
 
-    A broker reads one packet of each connection in turn: on the same one receipts would wait behind the
-    acknowledgements of a flood. And it has a queue for each: what a device sends whose topics are subscribed
-    to here, too, does not wait in the one that the flood fills. It comes twice, then, and what comes on the
-    first connection is left there.
+    A broker reads one packet of each connection in turn: on the first one receipts would wait behind the
+    acknowledgements of a flood. It also has a queue for each connection: the messages of a device that has a
+    lane do not wait in the queue that the flood fills. They are delivered twice then, and those on the first
+    connection are ignored.
 
     Args:
-        broker: where to.
-        floods: says for whom.
-        filters: those of the first connection.
-        receive_maximum: faces that the broker may hand over before the first is stored.
-        wants: says of a message, by its topic and its size, whether it is wanted.
+        broker: where to connect.
+        floods: says which devices need a lane.
+        filters: of the first connection's shared subscription.
+        receive_maximum: faces that the broker may deliver before the first is acknowledged.
+        wants: says by its topic and size whether a message is accepted.
 
     Attributes:
         link: the connection.
@@ -68,8 +68,8 @@ class Lanes:
         self._gauged = 0
         self._is_flood = False
 
-    def delivers(self, topic: str) -> bool:
-        """Say of a message on the first connection whether it comes here as well, and count it if so."""
+    def is_copy(self, topic: str) -> bool:
+        """Say whether a message on the first connection is a copy of one in a lane, and count it if so."""
         if not self._open_s:
             return False
         if time.monotonic() - self._open_s.get(device_of(topic), math.inf) < OVERLAP_S:
@@ -78,11 +78,11 @@ class Lanes:
         return True
 
     def rest_s(self) -> float:
-        """Return how long to leave unread what more there is on the first connection."""
+        """Return for how many seconds the first connection pauses after each batch that it reads."""
         return REST_S if self._open_s else 0.0
 
     async def run(self) -> None:
-        """Open and close lanes as they are wanted, until cancelled."""
+        """Open and close lanes as floods come and go, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             lanes_wanted = self._floods.lanes_wanted(time.monotonic())
@@ -93,7 +93,7 @@ class Lanes:
             try:
                 await self._open(sorted(lanes_wanted - self._open_s.keys())[:MOST_OPENED_AT_ONCE])
             except LinkDown:
-                continue  # whatever was lost is asked for again on the next connection
+                continue  # all lanes are opened again on the next connection
             self._update_gauge()
 
     def _close(self, devices: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ class Lanes:
         topics = self._topics(devices)
         if not topics:
             return
-        # Until the broker has said so, and where it refuses, there is none; but there may be one to close.
+        # Until the broker grants it, or where it refuses, there is no lane; but there may be one to close.
         self._open_s.update(dict.fromkeys(devices, math.inf))
         granted = await self.link.subscribe(topics)
         now_s = time.monotonic()
@@ -121,7 +121,7 @@ class Lanes:
         self._update_gauge()
 
     def _update_gauge(self) -> None:
-        LANES.inc(len(self._open_s) - self._gauged)  # other brokers have theirs
+        LANES.inc(len(self._open_s) - self._gauged)  # a gauge of all brokers together
         self._gauged = len(self._open_s)
 
     def _log_floods(self) -> None:

@@ -1,8 +1,8 @@
-"""The store's ear at its brokers: what is let in and when, and the group in which replicas share the faces.
+"""Receives faces from one broker: what is accepted, and the group in which replicas share the faces.
 
-A broker gives each face to one member of a group, and not every broker asks its rules whether somebody may
-be a member: Mosquitto does not. A member that may not read has its share dropped. So the group's name is one
-that the replicas know, and no device.
+A broker gives each face to one member of a shared subscription's group. Not every broker checks its access
+rules when a client joins a group: Mosquitto does not, and drops the share of a member that may not read. So
+the group has a name that replicas know and devices do not.
 """
 
 import asyncio
@@ -29,14 +29,15 @@ from services.store.settings import StoreSettings
 
 
 class Throttle:
-    """Says of each message, by its topic alone and before anything is done for it, whether it may come in.
+    """Decides by a message's topic and size, before any other work, whether it is accepted.
 
-    What may not is let go: its device hears of no receipt, has it still and sends it again.
+    Two bounds hold for each device: the rates in the settings, and its fair share of the queue when that is
+    full. What is over either is counted and dropped: its device gets no receipt, and sends it again.
 
     Args:
-        settings: the store's.
-        queue: what is behind it.
-        floods: are told.
+        settings: the rates, in bytes and faces a second.
+        queue: where accepted faces wait; it is only read here.
+        floods: is told of each decision.
     """
 
     def __init__(self, settings: StoreSettings, queue: FairQueue[Job], floods: FloodMonitor) -> None:
@@ -46,7 +47,7 @@ class Throttle:
         self._faces = RateLimits(settings.store_device_max_faces_s)
 
     def allows(self, topic: str, size_bytes: int) -> bool:
-        """Let a message in, or count it: its device is over its rate, or over its share of a full room."""
+        """Say whether a message is accepted; one that is not is counted as `over_rate` or `over_share`."""
         device, now_s = device_of(topic), time.monotonic()
         if not (self._bytes.allows(device, now_s) and self._faces.allows(device, now_s)):
             metrics.FACE_DROPS.count("over_rate", device=device[:63])
@@ -62,28 +63,28 @@ class Throttle:
         return True
 
     def note_refused(self, device: str) -> None:
-        """Note that something of a device was let in, and then refused: many such are a flood, too."""
+        """Note that an accepted message of a device turned out to be no face: many of those are a flood."""
         self._floods.note_rejected(device, time.monotonic())
 
 
 PLAIN_GROUP = "store"
-"""Where the store has no secret, for its broker lets anybody read."""
+"""The group's name of a store without any secret, on a broker that lets every client read."""
 
 _DOMAIN = b"faceferry: the group of the store's replicas, 1"
 
 
 def shared_filters(settings: StoreSettings) -> list[str]:
-    """Return the store's topic filters as those of a shared subscription.
+    """Return the store's topic filters as those of a shared subscription: `$share/{group}/{filter}`.
 
     Raises:
-        OSError: the key's file cannot be read.
+        OSError: the file of the private key, which the group's name is made from, cannot be read.
     """
     group = _group(settings)
     return [f"$share/{group}/{bare_topics.parse(text).filter}" for text in settings.store_topics]
 
 
 def group_of(secret: bytes) -> str:
-    """Return the name that whoever knows the secret knows, and which tells nothing of the secret."""
+    """Return a group's name that only holders of the secret can compute, and that does not reveal it."""
     return hmac.digest(secret, _DOMAIN, "sha256").hex()
 
 
@@ -98,31 +99,31 @@ def _group(settings: StoreSettings) -> str:
 
 
 def _key(path: Path) -> bytes:
-    """Return a key as it stands in its file, however the lines end that a copy has."""
+    """Return a key's text without white space: copies of one key may end their lines differently."""
     return b"".join(path.read_bytes().split())
 
 
 MAX_OVERHEAD_BYTES = 256 * 1024
-"""More than topic and properties of any message take."""
+"""More than the topic and properties of any message take."""
 MAX_KNOCK_BYTES = 4_096
 
 
 class Listener:
-    """Listens to one broker, and answers what comes by it by the same one.
+    """Receives faces from one broker, and sends their receipts back through the same one.
 
-    The faces of a device may come by any broker, in turn; where it hears of them is where it has just sent
-    them.
+    A device may send its faces through any of the brokers, in turn; it reads receipts at the one that it has
+    just sent them through.
 
     Use it as an async context manager, which keeps the connections.
 
     Args:
-        settings: the store's.
-        broker: which one.
-        throttle: says what comes in; that of all brokers.
-        floods: says who is to get past a flood; likewise.
+        settings: of this service.
+        broker: where to connect.
+        throttle: decides what is accepted; shared by the listeners of all brokers.
+        floods: says which devices flood; shared likewise.
 
     Attributes:
-        link: what faces come by.
+        link: the connection with the shared subscription.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Listener:
             await self._lanes.link.__aexit__(kind, error, trace)
 
     async def listen(self, writer: FaceWriter) -> None:
-        """Have each message wait for its turn, until cancelled."""
+        """Put each accepted message into the writer's queue, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lanes.run(), name="store.lanes")
             tasks.create_task(self._knocker.run(self.link), name="store.knock")
@@ -173,7 +174,7 @@ class Listener:
                 tasks.create_task(self._listen(link, writer), name=f"store.listen {link.name}")
 
     async def _listen(self, link: Link, writer: FaceWriter) -> None:
-        """Have each message wait for its turn; one that is larger than any face is refused at once."""
+        """Queue the messages of one connection; one that is larger than any face is refused at once."""
         most_bytes = self._max_face_bytes + MAX_OVERHEAD_BYTES
         async for delivery in link:
             if self._knocker.take(delivery):
@@ -196,7 +197,7 @@ class Listener:
         self._knocker.note_message()
         if topic == KNOCK:
             return size_bytes < MAX_KNOCK_BYTES
-        return not self._lanes.delivers(topic) and self._throttle.allows(topic, size_bytes)
+        return not self._lanes.is_copy(topic) and self._throttle.allows(topic, size_bytes)
 
     def _send_receipt(self, message: Message) -> None:
         quiet = self._lanes.link

@@ -1,7 +1,7 @@
-"""Whether the store takes writes, judged by what its checks and the writes of faces say.
+"""Whether the store takes writes, judged by its checks and by the writes of faces. Pure: time is an argument.
 
-Times are seconds of the steady clock. A write that fails is a hint, and the check decides: it looks at the
-thing itself, and needs room as a face does, while a copy of a face that is stored needs none.
+Times are seconds of a steady clock. A write that fails is a hint, and the check decides: it tests the bucket
+or folder itself, and needs free space as a new face does, while a copy of a stored face needs none.
 """
 
 from services.common.storage.objects import ROOM_AFTER_FULL_BYTES, ROOM_BYTES, StoreUnavailable
@@ -9,24 +9,25 @@ from services.common.storage.objects import ROOM_AFTER_FULL_BYTES, ROOM_BYTES, S
 FULL = "full"
 
 GOOD_IN_A_ROW = 2
-"""So many good checks end trouble."""
+"""This many good checks in a row end an outage."""
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 3.0
-"""Between checks in trouble: growing, so that a long outage costs little."""
+"""The pause between checks in an outage grows to this, so that a long one costs little."""
 HINT_PAUSE_S = 2.0
-"""Between checks that nothing but hints asks for."""
+"""The pause between checks because of hints alone."""
 STUCK_S = 3.0
-"""A face that fails for so long is trouble, however well the checks go: a single folder may be forbidden."""
+"""A face that fails for this long is reported, however well checks go: a single folder may be forbidden."""
 STUCK_HOLD_S = 1.5
-"""Where faces get stuck and through in turn, it is one trouble."""
+"""For how long that is still reported after the last stuck face: they may fail and succeed in turn."""
 HANGING_S = 1.5
-"""A write that has no answer for so long asks for a check."""
+"""A write without an answer for this long asks for a check."""
 HANGING_LIMIT_S = 2.5
 TROUBLE_LIMIT_S = 5.0
+"""How long a check may take: because of a hanging write, and in an outage."""
 
 
 class OutageDetector:
-    """What is known of a store."""
+    """Decides from checks and writes whether there is an outage, and when the next check is due."""
 
     def __init__(self) -> None:
         self._trouble: StoreUnavailable | None = None
@@ -47,16 +48,16 @@ class OutageDetector:
 
     @property
     def is_in_trouble(self) -> bool:
-        """Whether the store as a whole does not work; a face that is stuck alone is no such trouble."""
+        """Whether the store as a whole does not work; a single face that is stuck does not count."""
         return self._trouble is not None
 
     @property
     def room_bytes(self) -> int:
-        """How much room the next check is to ask for."""
+        """How much free space the next check asks for."""
         return self._room_bytes
 
     def error(self, now_s: float) -> StoreUnavailable | None:
-        """Return None while all is well, else what is wrong."""
+        """Return the error to report: of an outage, or of a face that is stuck; None while all is well."""
         if self._trouble is not None:
             return self._trouble
         oldest = next(iter(self._failing.items()), None)
@@ -67,11 +68,11 @@ class OutageDetector:
         return self._stuck
 
     def is_check_due(self, now_s: float, every_s: float) -> bool:
-        """Say whether it is time to look.
+        """Say whether a check is due.
 
         Args:
             now_s: the time.
-            every_s: how often to look while nothing else is known.
+            every_s: the seconds between checks while nothing hints at an outage.
         """
         since_s = now_s - self._checked_s
         if self._trouble is not None:
@@ -81,7 +82,7 @@ class OutageDetector:
         return min(since_s, now_s - self._written_s) >= every_s
 
     def check_limit_s(self, now_s: float) -> float | None:
-        """Return how long the next check may take, or None for as long as the store itself lets it."""
+        """Return how many seconds the next check may take; None: as many as the store's own time-out."""
         if self._trouble is not None:
             return TROUBLE_LIMIT_S
         return HANGING_LIMIT_S if self._is_hanging(now_s) else None
@@ -98,7 +99,7 @@ class OutageDetector:
             self._went_well(now_s)
 
     def check_failed(self, error: StoreUnavailable, now_s: float) -> None:
-        """Note that a check failed; it is not believed at once where a face was stored meanwhile."""
+        """Note that a check failed. If a face was stored meanwhile, another check has to confirm it."""
         self._checked_s = now_s
         if error.reason != FULL and self._trouble is None and self._written_s > self._check_started_s:
             self._is_hinted = True
@@ -111,7 +112,7 @@ class OutageDetector:
         self._writing[face_id] = now_s
 
     def write_worked(self, face_id: str, now_s: float, *, is_new: bool) -> None:
-        """Note that a face is stored; one that was stored before proves nothing."""
+        """Note that a face is stored; one that was there before proves nothing about new writes."""
         self._writing.pop(face_id, None)
         self._failing.pop(face_id, None)
         self._errors.pop(face_id, None)
@@ -131,7 +132,7 @@ class OutageDetector:
             self._room_bytes = max(self._room_bytes, 2 * size_bytes)
 
     def write_given_up(self, face_id: str) -> None:
-        """Note that a face that failed is not tried any more; it is no trouble of the store's from now on."""
+        """Note that a face that failed is not tried any more, and so is not stuck."""
         self._failing.pop(face_id, None)
         self._errors.pop(face_id, None)
 

@@ -27,11 +27,11 @@ LAST_VERIFY_S = 3.0
 async def serve(settings: StoreSettings) -> None:
     """Put faces into the store until cancelled.
 
-    Nothing is asked of the broker before the store has taken a probe, so that a replica with bad access
-    takes no share of the faces.
+    The service subscribes only after the bucket or folder has taken a probe, so that a replica with bad
+    access takes no share of the faces.
 
     Raises:
-        SetupError: a store or certificates that can never work.
+        SetupError: the bucket, the folder or the certificates can never work as they are set.
     """
     availability = Availability()
     floods = FloodMonitor()
@@ -76,7 +76,18 @@ async def writing(
     queue: FairQueue[Job],
     erasures: KnownErasures | None,
 ) -> AsyncIterator[FaceWriter]:
-    """Write what waits, and the index of it, for as long as the context lasts."""
+    """Run the writer, and what is told of each stored face: the index and the notifications.
+
+    Args:
+        settings: of this service.
+        objects: the bucket or folder.
+        availability: is told of each write.
+        queue: holds the faces that wait; the writer alone changes it from here on.
+        erasures: what must not be stored again; None where nothing may be erased.
+
+    Yields:
+        the writer. Leaving the context waits until what it holds is durable.
+    """
     is_erased = (lambda _: False) if erasures is None else erasures.is_erased
     check_erased: Callable[[Admitted], None] = (lambda _: None) if erasures is None else erasures.check
     has_erased = (lambda *_: False) if erasures is None else erasures.has_erased
@@ -104,10 +115,10 @@ async def writing(
 async def load_erasures(
     settings: StoreSettings, objects: WholeStore, availability: Availability
 ) -> KnownErasures | None:
-    """Wait until it is known what was erased, or None where nobody may erase.
+    """Return what was erased, once the log of it can be read; None where no erase key is set.
 
     Raises:
-        SetupError: the key is none.
+        SetupError: FACEFERRY_ERASE_KEY is not a public key.
     """
     if (verify := settings.erase_verifier()) is None:
         return None
@@ -117,7 +128,7 @@ async def load_erasures(
 
 
 async def announce_erasures(settings: StoreSettings, erasures: KnownErasures) -> None:
-    """Follow what is ordered, and have devices told of it at each broker, until cancelled."""
+    """Follow the log of erasures, and pass its orders on to devices at each broker, until cancelled."""
     all_orders = [ErasureOrders(broker, erasures) for broker in Broker.cloud(settings)]
     async with AsyncExitStack() as stack:
         for orders in all_orders:
@@ -129,7 +140,7 @@ async def announce_erasures(settings: StoreSettings, erasures: KnownErasures) ->
 
 
 def counts_so_far() -> Counts:
-    """Return what was counted so far."""
+    """Return the counters of the summary line, by name; they never fall."""
     return totals(
         {
             "stored": metrics.PUTS,
@@ -141,16 +152,16 @@ def counts_so_far() -> Counts:
 
 
 async def verify(objects: ObjectStore, availability: Availability) -> None:
-    """Wait until the store has taken a probe.
+    """Wait until the bucket or folder has taken a probe.
 
     Raises:
-        SetupError: it never will.
+        SetupError: it can never work as it is set.
     """
     await _retry_until_available(objects.verify, availability)
 
 
 async def _retry_until_available(ask: Callable[[], Awaitable[object]], availability: Availability) -> None:
-    """Ask the store for something again and again, and say how it is."""
+    """Try a request, with growing waits, until the store answers it; each outcome goes to `availability`."""
     backoff = Backoff(FIRST_RETRY_S, LAST_VERIFY_S)
     while True:
         try:
