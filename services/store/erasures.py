@@ -1,4 +1,4 @@
-"""What was erased is kept out; devices are told to erase it, too, and what they report about it is kept."""
+"""Keeps erased faces out, has devices erase them too, and keeps what the devices report."""
 
 import asyncio
 import time
@@ -25,11 +25,11 @@ refusals = Drops(ERASURE_REFUSED, "store.erasure_refused")
 
 
 class KnownErasures:
-    """What a store knows of erasures, and keeps of what devices report.
+    """The orders to erase that are known, and the reports of devices about them.
 
     Args:
-        store: where the log and the reports lie.
-        verify: knows the public key.
+        store: the bucket or folder with the log of orders and the reports.
+        verify: checks an order's signature by the public key.
 
     Attributes:
         following: reads the log.
@@ -41,10 +41,10 @@ class KnownErasures:
         self._reported: set[tuple[str, str]] = set()
 
     async def load(self) -> None:
-        """Read what there is.
+        """Read the log and the names of the reports.
 
         Raises:
-            StoreUnavailable: it cannot be read.
+            StoreUnavailable: they cannot be read.
         """
         async for entry in self._store.entries(REPORTS):
             match entry.key.split("/"):
@@ -53,10 +53,13 @@ class KnownErasures:
         await self.look()
 
     async def look(self) -> list[Entry]:
-        """Read what has come since, and say that this store knows it.
+        """Read what the log has that is new, and write this store's own report on each order.
+
+        Returns:
+            all orders, in the order in which they were read.
 
         Raises:
-            StoreUnavailable: one of that cannot be done.
+            StoreUnavailable: the log cannot be read, or a report not written.
         """
         await self.following.look()
         for name in self.following.orders:
@@ -79,11 +82,11 @@ class KnownErasures:
             ERASURE_REPORTS.inc()
 
     def is_reported(self, order: str, device: str) -> bool:
-        """Say whether a device has reported about an order."""
+        """Say whether a device has reported on an order."""
         return (order, device) in self._reported
 
     def orders_due(self, device: str) -> list[Entry]:
-        """Return the orders that a device is to be told of."""
+        """Return the orders that concern a device and that it has not reported on."""
         return [
             order
             for name, order in self.following.orders.items()
@@ -91,11 +94,11 @@ class KnownErasures:
         ]
 
     def check(self, admitted: Admitted) -> None:
-        """Return if a face may be stored, as far as erasures are concerned.
+        """Check that a face was not erased, before it is stored.
 
         Raises:
             Refused: `erased`.
-            StoreUnavailable: it is not known what was erased.
+            StoreUnavailable: the log has not been read lately, so it is not known.
         """
         self.following.check_known()
         face = admitted.face
@@ -103,11 +106,11 @@ class KnownErasures:
             raise Refused(ERASED, face.id)
 
     def has_erased(self, source: Source, face_id: str, visit: str | None) -> bool:
-        """Say whether a face was erased."""
+        """Say whether a face was erased; `visit` is None for one that belongs to none."""
         return self.following.kept_out.takes(source, face_id, visit)
 
     def is_erased(self, row: Row) -> bool:
-        """Say whether a face was erased, by its row of the index."""
+        """Say whether the face of a row of the index was erased."""
         return self.following.kept_out.takes(row.key.source, row.id, row.visit)
 
 
@@ -116,22 +119,22 @@ def _refused(refusal: Refused) -> None:
 
 
 MOST_DEVICES = 100_000
-"""Of which one connection remembers what they were told; of more all are told anew."""
+"""Of how many devices a connection remembers which orders were sent; beyond that it starts over."""
 
 log = structlog.get_logger()
 
 
 class ErasureOrders:
-    """Puts the orders of a device on a broker as soon as it says there that it is online, for that to keep.
+    """Publishes the orders for each device, retained, when it comes online at a broker; takes its reports.
 
-    No promise rests on a broker's memory: who comes back after it has lost that says so, and is told again.
-    What a device has reported is kept in the store first; then its order is taken from the broker.
+    Nothing depends on the broker's memory: a device that reconnects says that it is online, and is sent its
+    orders again. A report is made durable first; then its order is removed from the broker.
 
     Use it as an async context manager, which keeps the connection.
 
     Args:
-        broker: which one.
-        erasures: what was ordered, and reported.
+        broker: where to connect.
+        erasures: the orders and the reports; shared by all brokers.
     """
 
     def __init__(self, broker: Broker, erasures: KnownErasures) -> None:
@@ -156,20 +159,20 @@ class ErasureOrders:
         await self._link.__aexit__(kind, error, trace)
 
     async def listen(self) -> None:
-        """Hear which devices are there, and what they report, until cancelled."""
+        """Take status messages and reports of devices, until cancelled."""
         async for delivery in self._link:
             try:
                 await self._handle(delivery.message)
             except Refused as refusal:
                 refusals.count(refusal.reason, topic=delivery.message.topic[:200], detail=refusal.detail)
             except StoreUnavailable as error:
-                # It keeps its order, and reports again when it is told again.
+                # The order stays on the broker, and the device reports again when it is sent it again.
                 log.warning("store.erasure_report_not_kept", reason=error.reason, detail=error.detail)
                 self._sent.clear()
             delivery.acknowledge()
 
     def send_all(self) -> None:
-        """Tell every device that is there what it was not told yet."""
+        """Send every device that is online the orders that it was not sent yet."""
         for device in sorted(self._online):
             self._send_orders(device)
 
@@ -226,7 +229,7 @@ def _topic(device: str, order: str) -> str:
 
 
 async def follow(erasures: KnownErasures, all_orders: list[ErasureOrders], every_s: float) -> None:
-    """Look for what was ordered, and tell devices of it, until cancelled."""
+    """Read the log every `every_s` seconds and send devices what is new, until cancelled."""
     is_told = False
     known: list[Entry] = []
     while True:

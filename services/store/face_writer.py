@@ -31,17 +31,17 @@ from services.store.metrics import (
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 10.0
 TURN_S = 0.002
-"""So long may faces be checked at one turn of the event loop."""
+"""For how long faces are checked in one turn of the event loop."""
 REFUSED_S = 0.01
-"""So long does a face that is refused count as being written: the check took time as a write does."""
+"""For how long a refused face counts as being written: its check took time as a write does."""
 MOST_TRIED_IN_TROUBLE = 256
-"""While the store as a whole has trouble no more faces than this are tried again and again; others wait."""
+"""While the store as a whole is out, this many faces are tried again and again; the others wait."""
 
 log = structlog.get_logger()
 
 
 class Incoming(Protocol):
-    """What has come in and may be a face, and who is to be told what becomes of it.
+    """A received message that may be a face, and takes its outcome; exactly one of the three at the end.
 
     Attributes:
         device, size_bytes: see `Queued`.
@@ -53,25 +53,25 @@ class Incoming(Protocol):
     def size_bytes(self) -> int: ...  # noqa: D102
 
     def check(self) -> Admitted:
-        """Return what it is to be stored as.
+        """Return the face that it holds.
 
         Raises:
             Refused: it can never be stored.
         """
 
     def stored(self, admitted: Admitted) -> None:
-        """Note that it is durable."""
+        """Take the outcome that the face is durable."""
 
     def refused(self, refusal: Refused) -> None:
-        """Note that it will never be taken."""
+        """Take the outcome that it can never be stored."""
 
     def ignored(self) -> None:
-        """Note that nothing comes of it; whoever has sent it has it still."""
+        """Take the outcome that nothing is done with it: a copy, or evicted. Its sender still has it."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Job(Queued):
-    """An arrival that waits, what its check said, and what was tried."""
+    """An incoming face in the queue, with the result of its check, and what it waits for between tries."""
 
     incoming: Incoming
     admitted: Admitted | None = None
@@ -84,20 +84,20 @@ def _ignore(_admitted: Admitted) -> None:
 
 
 class FaceWriter:
-    """Checks what comes in and makes it durable, several at a time and devices in turn.
+    """Checks incoming faces and makes them durable, several at a time, devices in turn.
 
-    It tries again for as long as the store has trouble. The checks have their turn, too: a large image keeps
-    the processor busy, and its sender may mean it to.
+    A write that fails is tried again, with growing waits, until it succeeds or the face is evicted. Checks
+    take turns as writes do: a large image keeps the processor busy, and its sender may intend that.
 
-    Use it as an async context manager; leaving it waits for what is not durable yet. Cancelling gives that
-    up, which is safe: no receipt was sent for it.
+    Use it as an async context manager; leaving it waits until what it holds is durable. Cancelling gives
+    that up, which is safe: no receipt was sent for it.
 
     Args:
-        objects: where the faces go.
-        availability: is told how it goes.
-        waiting: the room for what waits; it is the writer's alone to change.
+        objects: the bucket or folder.
+        availability: is told of each write.
+        queue: where faces wait; only the writer changes it.
         concurrency: writes at a time.
-        on_stored: is told of each face that is stored and was not before.
+        on_stored: is called with each face that is stored and was not before.
         check_erased: is called before each try. Raises Refused for a face that was erased meanwhile, and
             StoreUnavailable, which has the face wait, while it is not known what was.
     """
@@ -136,10 +136,10 @@ class FaceWriter:
         await self._tasks.__aexit__(kind, error, trace)
 
     def take(self, incoming: Incoming) -> None:
-        """Have it wait for its turn.
+        """Queue an incoming face.
 
-        Where there is no room the device that has most waiting loses its newest; that is told to none but the
-        metrics and the log.
+        When the queue is full, the newest faces of the device with the largest share are evicted: counted,
+        logged, and ignored without an answer to the device.
         """
         job = Job(device=incoming.device, size_bytes=incoming.size_bytes, incoming=incoming)
         self._since_s[job] = perf_counter()
@@ -149,23 +149,23 @@ class FaceWriter:
         self._wake.set()
 
     def waiting_summary(self) -> Waiting:
-        """Return how many faces wait, for how long the oldest has, and why; see `summary.waiting`."""
+        """Return how many faces wait, for how long the oldest has, and why; see `metrics.waiting`."""
         since_s = next(iter(self._since_s.values()), None)
         oldest_s = None if since_s is None else perf_counter() - since_s
         return waiting(len(self._queue), oldest_s, self._availability.why_not_ready())
 
     async def _serve(self) -> None:
-        """Start what has its turn, whenever something may have changed."""
+        """Start what can be started, whenever something may have changed."""
         while not (self._is_leaving and not len(self._queue)):
             if self._start_some():
-                # What comes in meanwhile is to be read, and may be another device's.
+                # The loop has to read what comes in meanwhile, which may be another device's.
                 await asyncio.sleep(0)
             else:
                 self._wake.clear()
                 await self._wake.wait()
 
     def _start_some(self) -> bool:
-        """Start what has its turn for a moment; say whether more may have it."""
+        """Start faces for a moment; say whether there may be more to start."""
         until_s = perf_counter() + TURN_S
         while self._free and (job := self._next()) is not None:
             self._start(job)
@@ -210,7 +210,7 @@ class FaceWriter:
             RETRIES.labels(error.reason).inc()
             self._availability.write_failed(admitted.face.id, len(admitted.item.body), error)
             self._queue.failed(job)
-            # Not in the slot: another face may fare better.
+            # The wait takes no slot: another face may be written meanwhile.
             job.pause = self._tasks.create_task(self._try_again_later(job))
         else:
             self._known.discard(admitted.face.id)

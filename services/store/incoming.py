@@ -17,16 +17,17 @@ from services.store.admission import Admitted, admit, device_of
 from services.store.metrics import DROPPED, RECEIPTED, REFUSED
 
 DELAY_S = 0.02
-"""So long may an answer wait for others. There is one clock for all devices, so that what goes to many of
-them goes together: of ten thousand each has one answer due now and then."""
+"""How long a receipt may wait for others. One timer serves all devices, so that receipts to many devices go
+out together: of ten thousand devices each has one due now and then."""
 
 _drops = Drops(DROPPED, "store.receipt_dropped")
 
 
 class ReceiptBatches:
-    """Tells each device, batch by batch, which of its faces are stored and which never will be.
+    """Gathers receipts for some milliseconds and sends them to each device together.
 
-    What cannot be sent is dropped: the device sends its faces again and is answered again.
+    A batch that cannot be sent is dropped and counted: the device sends its faces again, and is answered
+    again.
 
     Args:
         publish: sends a message, or raises `LinkDown` or `PacketTooLarge`.
@@ -34,15 +35,21 @@ class ReceiptBatches:
 
     def __init__(self, publish: Callable[[Message], None]) -> None:
         self._publish = publish
-        # Only devices with answers due are here: names come from the network, so they must not pile up.
+        # Only devices with receipts due are here: names come from the network, so they must not pile up.
         self._due: dict[str, list[Answer]] = {}
 
     def stored(self, device: str, face_id: str) -> None:
-        """Answer that a face is durable."""
+        """Send a receipt: the face is durable."""
         self._add(device, (face_id, None))
 
     def refused(self, device: str, claimed: str, reason: str) -> None:
-        """Answer that a face will never be taken, of which this is the id or what was said to be."""
+        """Send a refusal, which is final.
+
+        Args:
+            device: its name as the topic has it, which may not be a proper name.
+            claimed: the id that the message claims, proper or not; empty where it claims none.
+            reason: why the face can never be stored.
+        """
         self._add(device, (claimed, reason))
 
     def _add(self, device: str, answer: Answer) -> None:
@@ -77,19 +84,19 @@ _refusals = Drops(REFUSED, "store.face_refused")
 
 
 class IncomingFace:
-    """A message that may be a face.
+    """A received message that may be a face; see `face_writer.Incoming`.
 
     Args:
-        delivery: acknowledged as soon as it is known what becomes of it.
-        receipts: tell the device.
-        max_face_bytes: the largest image that is taken.
-        bare_topics: say whose the bare images are.
-        on_refused: is told whose it was.
+        delivery: the message; acknowledged when it is stored, refused or ignored.
+        receipts: carry the outcome to the device.
+        max_face_bytes: the largest image that is accepted.
+        bare_topics: give device and camera of images without properties.
+        on_refused: is called with the device of a message that is refused.
         retention: for how long faces are kept.
 
     Attributes:
-        device: whose it is; see `device_of`.
-        size_bytes: what it takes of memory.
+        device: which sent it; see `device_of`.
+        size_bytes: the memory that the message takes.
     """
 
     def __init__(
@@ -113,7 +120,7 @@ class IncomingFace:
         self._span = NO_SPAN
 
     def check(self) -> Admitted:
-        """Return what it is to be stored as.
+        """Return the face that it holds, and continue its trace if it has one.
 
         Raises:
             Refused: it can never be stored; see `admit`.
@@ -129,14 +136,14 @@ class IncomingFace:
         return admitted
 
     def stored(self, admitted: Admitted) -> None:
-        """Send a receipt, if anybody waits for one."""
+        """Send a receipt, unless it is a bare image, whose sender expects none."""
         if not admitted.is_bare:
             self._receipts.stored(admitted.face.source.device, admitted.face.id)
         self._delivery.acknowledge()
         self._span.end()
 
     def refused(self, refusal: Refused) -> None:
-        """Count it, and tell whoever listens beside the topic that it came on, be its names proper or not."""
+        """Count it, and send the refusal to the device that its topic names, proper name or not."""
         _refusals.count(refusal.reason, topic=self._delivery.topic[:200], detail=refusal.detail)
         if (levels := levels_of(self._delivery.topic, "face")) is not None:
             self._receipts.refused(levels[0], self._claimed_id(), refusal.reason)
@@ -146,10 +153,10 @@ class IncomingFace:
     def _claimed_id(self) -> str:
         try:
             return claimed_id(self._delivery.message)
-        except Refused:  # what is malformed names none
+        except Refused:  # the properties are malformed, and so is any id in them
             return ""
 
     def ignored(self) -> None:
-        """Let it go without a receipt."""
+        """Drop it without a receipt: the sender still has it."""
         self._span.end("ignored")
         self._delivery.acknowledge()

@@ -77,4 +77,4 @@ SWEEP_REFUSED = Counter(
 
 
 FACE_DROPS = Drops(DROPPED, "store.face_dropped")
-"""Faces that were let go, before the door or behind it; whoever has sent one has it still."""
+"""Faces dropped before they were queued or evicted from the queue; their sender still has them."""

@@ -1,4 +1,4 @@
-"""Tells that somebody came, from what is stored: with a link that anybody may see the picture by."""
+"""Notifies that a person has come, once the picture is stored, with a link to it that needs no login."""
 
 import asyncio
 from collections import deque
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from services.common.wire.faces import Face
 
 NEWS_FOR = timedelta(hours=1)
-"""A face that was taken longer ago is of an outage's backlog: who came then is no news."""
+"""A face taken longer ago comes from the backlog of an outage, and is no news any more."""
 
 log = structlog.get_logger()
 _drops = Drops(NOTIFY_DROPPED, "store.message_not_sent")
 
 
 class Notifier:
-    """Makes a message of each visit's first picture, once it is stored.
+    """Sends a notification of each visit's first picture, once it is stored.
 
-    No face waits for it, and it holds a bounded number of them; of more the oldest goes.
+    Storing never waits for it. It holds a bounded number of faces, and drops and counts the oldest of more.
 
     Args:
-        objects: the store, which gives links.
+        objects: the bucket or folder, which gives links.
         messenger: sends messages.
-        url: to whom; see `letters.check_url`.
-        link_s: for how many seconds a link is good.
-        has_picture: whether pictures go along.
+        url: of the receiver; see `letters.check_url`.
+        link_s: for how many seconds a link is valid.
+        has_picture: whether the picture itself is sent as well.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Notifier:
         self._wake = asyncio.Event()
 
     def note(self, admitted: Admitted) -> None:
-        """Take a face that was stored and was not before; most are no visit's first, and nobody is told."""
+        """Take a newly stored face; any but a live visit's first picture is passed over."""
         face, part = admitted.face, part_in(admitted.item.metadata)
         if part is None or part.shot != 1 or face.extensions.get("flow") == "paced":
             return
@@ -70,7 +70,7 @@ class Notifier:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write what is to be told, for ever."""
+        """Compose messages and hand them to the messenger, until cancelled."""
         while True:
             self._wake.clear()
             while self._faces:
@@ -91,12 +91,15 @@ class Notifier:
 async def notifying(
     objects: ObjectStore, settings: StoreSettings, is_erased: Callable[[Source, str, str], bool]
 ) -> AsyncIterator[Callable[[Admitted], None]]:
-    """Tell of visits for as long as the context lasts; yield what takes each face that was stored.
+    """Send notifications for as long as the context lasts.
 
     Args:
-        objects: where they are stored.
-        settings: the store's.
+        objects: where the faces are stored.
+        settings: of this service; without a receiver nothing is sent.
         is_erased: see `Messenger`.
+
+    Yields:
+        a function to call with each newly stored face.
     """
     if settings.store_notify_url is None:
         yield lambda _admitted: None

@@ -1,6 +1,6 @@
-"""For how long faces are kept, checked and put into force: `python3 -m services.store.retain`.
+"""Checks and enforces for how long faces are kept: `python3 -m services.store.retain`.
 
-The image of the store has this and no more; elsewhere it is `faceferry retain`.
+This is the command in the store's image; elsewhere it is `faceferry retain`.
 """
 
 import argparse
@@ -24,11 +24,16 @@ from services.store.sweep import Swept, overdue, sweep
 
 
 class RetainSettings(RetentionSettings, ObjectStoreSettings):
-    """Where the faces are, and for how long they are kept."""
+    """The bucket or folder, and for how long faces are kept in it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declare the command line; `default` says in words which store is meant where none is named."""
+    """Declare the command line.
+
+    Args:
+        parser: to add the arguments to.
+        default: for the help, in words: the store that is used where `--store` is not given.
+    """
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--check", action="store_true", help="say what is so, and what is not as it should be (status 1)"
@@ -51,10 +56,17 @@ def _days(text: str) -> str:
 
 
 def run(options: argparse.Namespace, store_url: str | None) -> int:
-    """Check or apply; return 1 where something is not as it should be.
+    """Check or apply, and print what is found.
+
+    Args:
+        options: of `add_arguments`.
+        store_url: the bucket or folder; None for FACEFERRY_STORE_URL.
+
+    Returns:
+        the exit status: 1 where something is not as it should be, else 0.
 
     Raises:
-        SetupError: the store cannot be used, or nobody has said for how long.
+        SetupError: the store cannot be used, or it is not set for how long faces are kept.
     """
     settings = _settings(store_url, options.days)
     fine = _Findings()
@@ -66,7 +78,7 @@ def run(options: argparse.Namespace, store_url: str | None) -> int:
 
 
 class _Findings:
-    """Prints what is found, as `faceferry doctor` does."""
+    """Prints findings, as `faceferry doctor` does, and knows whether something needs repair."""
 
     def __init__(self) -> None:
         self.is_fine = True
@@ -189,7 +201,7 @@ def _in_words(days: Counter[str]) -> str:
 
 
 def main() -> int:
-    """Do it for this store; return the exit status."""
+    """Run the command for this store; return the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m services.store.retain", description=__doc__)
     add_arguments(parser, "FACEFERRY_STORE_URL")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The job that lets go of faces in time, beside the work of the store."""
+"""Removes faces from the store that are older than they are kept, beside its other work."""
 
 import asyncio
 import random
@@ -27,10 +27,10 @@ _refusals = Drops(SWEEP_REFUSED, "store.face_not_removed")
 
 
 async def sweep_regularly(settings: StoreSettings, every_s: float = SWEEP_EVERY_S) -> None:
-    """Sweep the store now and then until cancelled, if faces are not kept for ever.
+    """Sweep the store every `every_s` seconds until cancelled; return at once if faces are kept for ever.
 
-    Each replica does: whoever comes second finds nothing. It has a thread, an event loop and connections of
-    its own, for faces that come in are not to wait for what goes.
+    Each replica does it: the second one finds nothing. A sweep has a thread, an event loop and connections
+    of its own, so that incoming faces do not wait for it.
     """
     if settings.retention.days is None:
         return
@@ -46,7 +46,7 @@ async def sweep_regularly(settings: StoreSettings, every_s: float = SWEEP_EVERY_
 
 
 async def _sweep_in_thread(settings: StoreSettings, now: datetime) -> bool:
-    """Sweep; say whether that worked. Cancelling ends it soon, after a few hundred faces."""
+    """Sweep once; say whether that worked. When cancelled, the thread ends after a few hundred faces."""
     leaving = threading.Event()
     try:
         swept = await asyncio.to_thread(_sweep, settings, now, leaving)
@@ -67,12 +67,12 @@ def _sweep(settings: StoreSettings, now: datetime, leaving: threading.Event) -> 
 
     try:
         return asyncio.run(work())
-    except SetupError as error:  # the store itself says the same, and ends with it
+    except SetupError as error:  # the service itself ends with the same error
         raise StoreUnavailable("setup", str(error)) from error
 
 
 def report(swept: Swept, retention: Retention) -> None:
-    """Count and log what went, day by day, and what could not go."""
+    """Count and log what was removed, day by day, and what could not be."""
     for day, copies in sorted(swept.removed.items()):
         EXPIRED.inc(copies)
         log.info("store.day_swept", day=day, copies=copies, kept=str(retention))
