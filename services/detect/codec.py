@@ -1,7 +1,7 @@
-"""JPEG in, crops out.
+"""Decodes JPEGs, at full or reduced scale; resizes, encodes and measures pictures.
 
-simplejpeg (libjpeg-turbo) decodes at a reduced scale and lets go of the interpreter's lock meanwhile; OpenCV
-takes the few JPEGs whose colour sampling libjpeg-turbo's interface has no name for.
+simplejpeg (libjpeg-turbo) decodes at a reduced scale and releases the interpreter's lock meanwhile; OpenCV
+decodes the few JPEGs whose colour sampling libjpeg-turbo's interface has no name for.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,8 @@ _SHARPNESS_SIZE = 128
 _END_OF_IMAGE = b"\xff\xd9"
 _GREY = 128
 _MOST_MISSING = 1 / 16
-"""Of a picture that is cut off. What cheap webcams and the last frame of a recording lack is less."""
+"""The most of a picture that may be missing at its end. Cheap webcams and the last frame of a recording lack
+less."""
 # libjpeg-turbo knows all eighths, but has vector code for these alone: 3/8 takes it longer than 1/2.
 _DIVISORS = (8, 4, 2)
 _REDUCED = {
@@ -47,20 +48,19 @@ _TURNS: Mapping[int, Callable[[BgrImage], npt.ArrayLike]] = {
     7: lambda picture: cv2.rotate(cv2.transpose(picture), cv2.ROTATE_180),
     8: lambda picture: cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-"""By Exif's orientation: what makes the picture upright."""
+"""By Exif's orientation: the transformation that makes the picture upright."""
 
 
 @dataclass(frozen=True, slots=True)
 class JpegImage:
-    """A frame's picture, still encoded, with the size that it claims and may have.
+    """A frame's picture, still encoded, whose header was read and whose size is allowed.
 
     Attributes:
-        data: the bytes.
-        width: of the upright picture, in pixels.
-        height: likewise.
-        is_plain: whether libjpeg-turbo's interface knows its colour sampling.
-        turn: its Exif orientation, 1 to 8: what `decode` does to make it upright.
-        scope: what of it is looked at: what is hidden is black in whatever is decoded.
+        data: the encoded bytes.
+        width, height: of the upright picture, in pixels.
+        is_plain: whether libjpeg-turbo's interface knows its colour sampling; else OpenCV decodes it.
+        turn: its Exif orientation, 1 to 8, which `decode` undoes.
+        scope: the parts that are hidden: they are black in `decode`'s pictures.
     """
 
     data: bytes
@@ -72,7 +72,7 @@ class JpegImage:
 
     @classmethod
     def open(cls, data: bytes, scope: Scope = WHOLE) -> "JpegImage":
-        """Read the header.
+        """Read the header; no pixel is decoded.
 
         Raises:
             Refused: `not_an_image`, `bad_image`, `truncated_image`, `bad_content_type` (a PNG) or
@@ -95,8 +95,11 @@ class JpegImage:
         """Return the picture, upright, at the smallest of the scales 1, 1/2, 1/4 and 1/8 not below this size.
 
         Args:
-            width: in pixels; 0 for all there is.
+            width: the least, in pixels; 0 for full size.
             height: likewise.
+
+        Returns:
+            (H, W, 3) uint8, BGR, owned by the caller; black where the scope hides it.
 
         Raises:
             Refused: `truncated_image` or `bad_image`.
@@ -108,11 +111,15 @@ class JpegImage:
     def decode_grey(self, width: int, height: int) -> GreyImage:
         """Return the lightness of the picture, upright, at the scale that `decode` would choose.
 
-        At an eighth libjpeg takes the mean of each block as it stands in the file: there is nothing cheaper.
+        At an eighth libjpeg reads the mean of each block from the file, which is as cheap as decoding gets.
+        What the scope hides is not black here.
 
         Args:
-            width: in pixels.
+            width: the least, in pixels.
             height: likewise.
+
+        Returns:
+            (H, W) uint8, owned by the caller.
 
         Raises:
             Refused: as `decode`.
@@ -121,7 +128,7 @@ class JpegImage:
         return grey if self.turn == UPRIGHT else np.asarray(_TURNS[self.turn](grey), np.uint8)
 
     def reduced_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height of what `decode` and `decode_grey` return when asked for this size."""
+        """Return the width and height of what `decode` and `decode_grey` return for this size, in pixels."""
         divisor = self._divisor(width, height)
         return -(-self.width // divisor), -(-self.height // divisor)
 
@@ -131,14 +138,15 @@ class JpegImage:
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """Width and height as they are before it is turned, in pixels."""
+        """Width and height as they are encoded, before the picture is turned, in pixels."""
         return (self.height, self.width) if swaps_sides(self.turn) else (self.width, self.height)
 
 
 def _inspected_size(data: bytes) -> tuple[int, int]:
-    """Return the size of what libjpeg-turbo's interface does not know, once its structure is sound.
+    """Return the size of a JPEG that libjpeg-turbo's interface does not know, if its structure is sound.
 
-    OpenCV shouts about what is not. What stands behind the end, or an end that is missing, does no harm.
+    It is checked because OpenCV prints warnings about an unsound one. Bytes behind the end, and a missing
+    end, are tolerated.
     """
     try:
         info = inspect(data[: end_of_image(data)])
@@ -165,7 +173,7 @@ def _decode_grey(jpeg: JpegImage, divisor: int) -> GreyImage:
         try:
             return _simple(jpeg, jpeg.data, divisor, is_strict=True, colours="GRAY")[:, :, 0]
         except ValueError:
-            pass  # a fault that `_decode` knows how to bear
+            pass  # a fault that `_decode` may tolerate
     return lightness(_decode(jpeg, divisor))
 
 
@@ -180,7 +188,7 @@ def _decode_odd(jpeg: JpegImage, divisor: int) -> BgrImage:
 
 
 def _decode_faulty(jpeg: JpegImage, divisor: int) -> BgrImage:
-    """Decode what cameras get wrong: no end, too few bytes, stray ones between segments, a flipped bit."""
+    """Decode a faulty JPEG as cameras make them: no end, missing bytes, stray bytes, a flipped bit."""
     try:
         inspect(jpeg.data)
         is_ended = True
@@ -196,10 +204,10 @@ def _decode_faulty(jpeg: JpegImage, divisor: int) -> BgrImage:
 
 
 def _nearly_whole(picture: BgrImage) -> BgrImage:
-    """Return a picture whose data ended early, if no more than its last rows are missing.
+    """Return a picture whose data ended early, if only its last rows are missing, which decoders leave grey.
 
     Raises:
-        Refused: `truncated_image`: more is. Decoders leave it grey.
+        Refused: `truncated_image`: more is missing.
     """
     missing = float(np.mean(np.all(picture == _GREY, axis=2)))
     if missing > _MOST_MISSING:
@@ -222,39 +230,44 @@ def _simple(jpeg: JpegImage, data: bytes, divisor: int, *, is_strict: bool, colo
 
 
 def resize(picture: BgrImage, width: int, height: int) -> BgrImage:
-    """Return the picture at exactly this size; itself if it has it."""
+    """Return the picture at exactly this size, in pixels; the same object if it has that size."""
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def lightness(picture: BgrImage) -> GreyImage:
-    """Return a picture in grey."""
+    """Return a picture's grey levels, (H, W) uint8."""
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def reduce(grey: GreyImage, width: int, height: int) -> GreyImage:
-    """Return a picture made smaller, each pixel a mean; itself if it has the size."""
+    """Return a picture made smaller, each pixel a mean; the same object if it has that size."""
     if grey.shape == (height, width):
         return grey
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def shrink(picture: BgrImage) -> BgrImage:
-    """Return the picture at half its size."""
+    """Return the picture at half its width and height, at least one pixel each."""
     height, width = picture.shape[:2]
     half = max(1, width // 2), max(1, height // 2)
     return np.asarray(cv2.resize(picture, half, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def encode_jpeg(picture: BgrImage, quality: int) -> bytes:
-    """Return a JPEG, 4:2:0 like nearly every camera's; the same bytes for the same pixels."""
+    """Return a JPEG, with 4:2:0 colours like nearly every camera's; the same bytes for the same pixels.
+
+    Args:
+        picture: not modified; need not be contiguous.
+        quality: 1 to 100.
+    """
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality, "BGR", "420")
     return encoded
 
 
 def encode_png(picture: BgrImage) -> bytes:
-    """Return a PNG, lossless; the same bytes for the same pixels."""
+    """Return a lossless PNG; the same bytes for the same pixels."""
     _, encoded = cv2.imencode(".png", picture)
     return encoded.tobytes()
 
@@ -262,9 +275,9 @@ def encode_png(picture: BgrImage) -> bytes:
 def sharpness(picture: BgrImage) -> int:
     """Return how sharp a face is: the variance of the Laplacian (4 neighbours) of its grey levels, rounded.
 
-    Scaled to 128 pixels on the long side first, so that faces of different sizes compare: below about 50 is
-    blurred or enlarged from little, above about 500 is sharp. After Pech-Pacheco et al., "Diatom
-    autofocusing in brightfield microscopy", ICPR 2000.
+    The face is scaled to 128 pixels on the long side first, so that faces of different sizes compare: below
+    about 50 it is blurred or enlarged from few pixels, above about 500 it is sharp. After Pech-Pacheco et
+    al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
     """
     height, width = picture.shape[:2]
     scale = _SHARPNESS_SIZE / max(height, width)

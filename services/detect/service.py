@@ -42,9 +42,9 @@ TICK_S = 0.1
 RESEND_BYTES_PER_TICK = 4 * 1024 * 1024
 """40 MB/s: what is held after an outage comes back without flooding the broker's queues."""
 PACKET_MARGIN_BYTES = 4 * 1024
-"""What a face's message has beside its image, at most."""
+"""The most that a face's message has besides its image."""
 DRAIN_S = 2.0
-"""For so long are receipts awaited after the order to stop."""
+"""For how long receipts are awaited after a signal to stop."""
 
 log = structlog.get_logger()
 _frames_dropped = Drops(metrics.FRAMES_DROPPED, "detect.frame_dropped")
@@ -53,7 +53,11 @@ _faces_refused = Drops(metrics.FACES_REFUSED, "detect.face_refused")
 
 
 async def serve(settings: DetectSettings) -> None:
-    """Turn frames into faces until cancelled."""
+    """Turn frames into faces until cancelled.
+
+    Raises:
+        SetupError: a detector or provider that the settings name cannot be had.
+    """
     DEVICE_INFO.labels(settings.device).set(1)
     # One thread works on one frame; OpenCV's own threads would only get in each other's way.
     cv2.setNumThreads(1)
@@ -70,8 +74,16 @@ async def serve(settings: DetectSettings) -> None:
 class Service:
     """The parts of detect, wired together.
 
-    Everything here runs in the event loop, save what `Pipeline` does, which runs in the pool's threads.
-    Frames that are heavy to decode go another way than light ones, so that these never wait for them.
+    Everything here runs in the event loop, except the methods of `Pipeline` and `MotionGate`, which run in
+    the pool's threads. Frames that are costly to decode have a queue of their own, and another process that
+    decodes them, so that cheap ones never wait for them.
+
+    Args:
+        settings: of this service.
+        detector: finds the faces; owned by the caller, and used from several threads.
+
+    Attributes:
+        link: the connection to the local broker, which the caller opens and closes.
     """
 
     def __init__(self, settings: DetectSettings, detector: Detector) -> None:
@@ -123,7 +135,7 @@ class Service:
             self._tasks.create_task(metrics.log_summaries(self._custody, self.link), name="detect.summary")
 
     async def drain(self) -> None:
-        """Wait a moment for the receipts of what is held; the rest is lost with this process."""
+        """Wait a moment for the receipts of faces in custody; the rest are lost with this process."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while len(self._custody) and self.link.is_up:
@@ -181,7 +193,7 @@ class Service:
             _refused.count(refusal.reason, topic=message.topic, detail=refusal.detail)
 
     def _dispatch(self) -> None:
-        """Give waiting frames to idle workers."""
+        """Start work on waiting frames, as far as workers are idle and custody has room."""
         for queue in (self._cheap, self._costly):
             if self._custody.is_full:
                 self._drop(Dropped(frame, "custody_full") for frame in queue.mailbox.take_live())
@@ -190,14 +202,14 @@ class Service:
                 if self._freshness.is_stale(frame, wall, now_s):
                     self._drop([Dropped(frame, "stale")])
                     continue
-                # From here on by the steady clock: the other may be set while a thread works on the frame.
+                # From here on by the steady clock: the wall clock may be set while the frame is worked on.
                 taken_s = now_s - self._freshness.age_s(frame, wall)
                 queue.begin(frame)
                 self._tasks.create_task(self._work(queue, frame, taken_s), name="detect.work")
 
     @property
     def _may_look(self) -> bool:
-        """Whether there is room for what would come of another frame."""
+        """Whether there is room for the faces and the question of another frame."""
         asks_too_much = self._questions is not None and self._questions.is_full
         return self._custody.has_room and not asks_too_much
 
@@ -225,19 +237,19 @@ class Service:
         self._dispatch()
 
     async def _ask(self, frame: Frame, look: Look) -> Answer:
-        """Return what forward makes of the faces, or what is done without it: all are cut."""
+        """Return forward's answer about the faces; where it gives none, the answer that all are wanted."""
         if not look.view.sights:
             self._tell_no_faces(frame)
         elif self._questions is not None:
             style = self._pipeline.style(self._most_bytes)
             self._custody.expect(frame, [about_bytes(box, style) for box in look.found.boxes])
-            self._dispatch()  # others are looked at meanwhile; where nobody is asked, cutting comes first
+            self._dispatch()  # other frames are worked on meanwhile; without a question, cutting comes first
             if (said := await self._questions.ask(frame, look.view)) is not None:
                 return said
         return Answer(None if len(look.found) else [])
 
     def _next_s(self, frame: Frame, look: Look, answer: Answer) -> float | None:
-        """Return for how long no other frame of a live camera is worth sending, or None of a recording."""
+        """Return for how many seconds no further frame of a live camera is needed; None for a recording."""
         if frame.paced:
             return None
         now_s = time.monotonic()
@@ -248,12 +260,12 @@ class Service:
         return next_look_s(summary, self._settings.usual_looks_per_s)
 
     def _tell_no_faces(self, frame: Frame) -> None:
-        """Have the frames of a recording that follow this one not wait for what is seen in it."""
+        """Tell forward that a recording's frame shows no face, so that later frames do not wait for it."""
         if frame.paced and self._questions is not None:
             self._questions.tell(frame)
 
     async def _look_cheap(self, frame: Frame) -> Look:
-        # A recording is looked at frame by frame: it can wait, and a replay shall find the same.
+        # Of a recording each frame is looked at in full: it can wait, and a replay has to find the same.
         look = self._pipeline.look if self._motion_gate is None or frame.paced else self._motion_gate.look
         return await asyncio.get_running_loop().run_in_executor(self._pool, look, frame)
 
@@ -262,7 +274,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _look_costly(self, frame: Frame) -> Look:
-        """Look at a frame that another process decodes, so that no thread waits for it."""
+        """Look at a frame that another process decodes: no thread waits for that."""
         seen = await self._decoder.look(frame.jpeg, self._settings.detection_size_px, frame.scope)
         work = functools.partial(self._pipeline.detect, seen.scaled, seen.letterbox, scope=frame.scope)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -276,9 +288,9 @@ class Service:
 
     @property
     def _most_bytes(self) -> int:
-        # What the broker does not take would stay here, and with enough of it no frame would be taken.
+        # A face that the broker does not take would stay in custody, until that is full and work stops.
         most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
-        # Nor is there any use in what the cloud's does not take: it would be set aside.
+        # One that the cloud's broker does not take would end up in forward's quarantine.
         return most_bytes if self._cloud_max_bytes is None else min(most_bytes, self._cloud_max_bytes)
 
     def _deliver(
@@ -298,7 +310,7 @@ class Service:
             metrics.FRAME_AGE_SECONDS.observe(max(0.0, now_s - taken_s))
 
     async def _resend(self) -> None:
-        """Publish again what is due, and keep the gauges."""
+        """Publish again the faces that are due, and update the gauges."""
         while True:
             await asyncio.sleep(TICK_S)
             now_s = time.monotonic()
@@ -316,7 +328,7 @@ class Service:
         self._custody.start_over(time.monotonic())
 
     def _publish(self, faces: Iterable[DueFace]) -> None:
-        """Publish faces; one that cannot go now stays held and is due again later."""
+        """Publish faces; one that cannot be sent now stays in custody and is due again later."""
         for face, expiry_s in faces:
             try:
                 self.link.publish(encode_face(face, expiry_s=expiry_s))
