@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import cv2
-import numpy as np
 import structlog
 
 from services.common.errors import Refused
@@ -21,7 +19,7 @@ from services.common.wire.frames import Done, Frame, decode_frame, encode_done
 from services.common.wire.message import Message
 from services.common.wire.receipts import decode_receipt
 from services.common.wire.refusals import refuse_frame
-from services.common.wire.sights import Answer, Wanted
+from services.common.wire.sights import Answer
 from services.common.wire.topics import device_topic
 from services.detect import metrics, threads
 from services.detect.custody import Custody, DueFace
@@ -36,7 +34,7 @@ from services.detect.motion_gate import MotionGate
 from services.detect.pipeline import Look, Pipeline
 from services.detect.questions import Questions
 from services.detect.settings import DetectSettings
-from services.detect.work_queue import WorkQueue
+from services.detect.work_queue import CheapWork, CostlyWork, WorkQueue
 
 TICK_S = 0.1
 RESEND_BYTES_PER_TICK = 4 * 1024 * 1024
@@ -92,18 +90,18 @@ class Service:
         skips = settings.skip_still and settings.keep == "visits"
         # A GPU gains nothing from parts: it wants the same size again and again, many at once.
         by_parts = settings.look_at_parts and detector.kind != "haar" and detector.provider == "cpu"
-        self._motion_gate = (
-            MotionGate(self._pipeline, settings.max_cameras, by_parts=by_parts) if skips else None
-        )
+        gate = MotionGate(self._pipeline, settings.max_cameras, by_parts=by_parts) if skips else None
         self._faces_found = metrics.FACES.labels(detector.kind)
         self._freshness = Freshness(settings.frame_max_age_s, settings.max_cameras)
         self._last_face_times = LastFaceTimes(settings.max_cameras)
         self._custody = Custody(settings.max_custody_bytes, settings.max_custody_faces)
-        self._threads = settings.threads or threads.default_count(threads.usable_cores())
-        self._pool = ThreadPoolExecutor(self._threads, "detect.frame")
+        count = settings.threads or threads.default_count(threads.usable_cores())
+        self._pool = ThreadPoolExecutor(count, "detect.frame")
         self._decoder = Decoder(settings.decode_timeout_s)
-        self._cheap = WorkQueue(settings.max_cameras, self._threads, self._look_cheap, self._cut_cheap)
-        self._costly = WorkQueue(settings.max_cameras, 1, self._look_costly, self._cut_costly)
+        cheap = CheapWork(self._pool, self._pipeline, gate, self._max_image_bytes)
+        costly = CostlyWork(self._pool, self._pipeline, self._decoder, self._max_image_bytes)
+        self._cheap = WorkQueue(settings.max_cameras, count, cheap)
+        self._costly = WorkQueue(settings.max_cameras, 1, costly)
         self._cloud_max_bytes: int | None = None
         self._questions: Questions | None = None
         if settings.keep == "visits":
@@ -119,7 +117,7 @@ class Service:
             ),
             on_up=self._start_over,
         )
-        log.info("detect.threads", threads=self._threads)
+        log.info("detect.threads", threads=count)
 
     def why_not_ready(self) -> str | None:
         """Return None while faces are receipted, else what is wrong (see `health.Check`)."""
@@ -241,7 +239,7 @@ class Service:
         if not look.view.sights:
             self._tell_no_faces(frame)
         elif self._questions is not None:
-            style = self._pipeline.style(self._most_bytes)
+            style = self._pipeline.style(self._max_image_bytes())
             self._custody.expect(frame, [about_bytes(box, style) for box in look.found.boxes])
             self._dispatch()  # other frames are worked on meanwhile; without a question, cutting comes first
             if (said := await self._questions.ask(frame, look.view)) is not None:
@@ -264,30 +262,8 @@ class Service:
         if frame.paced and self._questions is not None:
             self._questions.tell(frame)
 
-    async def _look_cheap(self, frame: Frame) -> Look:
-        # Of a recording each frame is looked at in full: it can wait, and a replay has to find the same.
-        look = self._pipeline.look if self._motion_gate is None or frame.paced else self._motion_gate.look
-        return await asyncio.get_running_loop().run_in_executor(self._pool, look, frame)
-
-    async def _cut_cheap(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
-        work = functools.partial(self._pipeline.cut, frame, look, wanted, self._most_bytes)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    async def _look_costly(self, frame: Frame) -> Look:
-        """Look at a frame that another process decodes: no thread waits for that."""
-        seen = await self._decoder.look(frame.jpeg, self._settings.detection_size_px, frame.scope)
-        work = functools.partial(self._pipeline.detect, seen.scaled, seen.letterbox, scope=frame.scope)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    async def _cut_costly(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
-        chosen = look.chosen(wanted)
-        found = look.found.selected(np.fromiter(chosen, np.intp, len(chosen)))
-        style = self._pipeline.style(self._most_bytes)
-        cuts = await self._decoder.cut(frame.jpeg, found, style, frame.scope)
-        return self._pipeline.faces(frame, look, chosen, cuts)
-
-    @property
-    def _most_bytes(self) -> int:
+    def _max_image_bytes(self) -> int:
+        """Return the largest image that both brokers take, the cloud's as far as it is known."""
         # A face that the broker does not take would stay in custody, until that is full and work stops.
         most_bytes = self.link.max_packet_bytes - PACKET_MARGIN_BYTES
         # One that the cloud's broker does not take would end up in forward's quarantine.
