@@ -1,4 +1,4 @@
-"""From a box to a face's image, and what is known of the face before it is cut."""
+"""Cuts faces out of pictures, and measures for forward what a face is like before it is cut."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -13,16 +13,16 @@ from services.detect.codec import BgrImage, sharpness
 
 
 def sightings(picture: BgrImage, found: Detections, to_source: Floats) -> tuple[Sight, ...]:
-    """Return the faces of a frame, in the order they were found.
+    """Return the faces of a frame as forward is told of them, in the order in which they were found.
 
     Args:
-        picture: as the detector saw it; not modified.
-        found: in its pixels.
-        to_source: what x and y are multiplied by for pixels of the frame: (2,) float32.
+        picture: (H, W, 3) uint8, BGR, as the detector saw it; not modified.
+        found: the faces, in pixels of `picture`.
+        to_source: the factors from x and y in `picture` to pixels of the frame: (2,) float32.
     """
     source = found.scaled(to_source)
     count = len(found)
-    # As Python's own numbers all at once: one by one numpy takes as long as the pixels do.
+    # Converted to Python's numbers all at once: one by one numpy takes as long as the pixels do.
     boxes: list[list[float]] = source.boxes.tolist()
     scores: list[float] = [1.0] * count if source.scores is None else source.scores.tolist()
     landmarks: list[list[float]] = [[]] * count
@@ -62,10 +62,10 @@ class CropStyle(NamedTuple):
     """How faces are cut and encoded.
 
     Attributes:
-        margin: how much more than the face is cut on each side, in parts of its size.
+        margin: how much is cut beyond the face on each side, as a fraction of its size.
         format: `jpeg` or `png`.
         quality: of a JPEG, 1 to 100.
-        most_bytes: a larger crop is halved in size until it fits.
+        most_bytes: a crop whose image is larger is halved in width and height until it fits.
     """
 
     margin: float
@@ -75,13 +75,13 @@ class CropStyle(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A face that is cut out.
+    """The image of a face.
 
     Attributes:
-        box: the face in whole pixels of the picture, without the margin.
-        crop: what was cut out, with the margin, in the same pixels; `CropStyle` may make the image smaller.
-        sharpness: see `codec.sharpness`.
-        content_type: of the image.
+        box: the face, in whole pixels of the picture, without the margin.
+        crop: the area that was cut, with the margin, in the same pixels; the image may be smaller.
+        sharpness: of the face without the margin; see `codec.sharpness`.
+        content_type: `image/jpeg` or `image/png`.
         image: encoded.
     """
 
@@ -93,12 +93,15 @@ class Crop(NamedTuple):
 
 
 def cut(whole: BgrImage, box: Floats, style: CropStyle) -> Crop | None:
-    """Cut one face, or None if its box lies in the padding beside the picture.
+    """Cut one face out of a picture.
 
     Args:
-        whole: the picture in full size.
-        box: (4,) float32, left, top, width, height, in its pixels.
-        style: how.
+        whole: (H, W, 3) uint8, BGR, in full size; not modified.
+        box: (4,) float32, left, top, width, height, in pixels of `whole`.
+        style: how to cut and encode it.
+
+    Returns:
+        None if the box lies beside the picture, in the padding that the detector saw.
     """
     height, width = whole.shape[:2]
     face, crop = clip_box(box, width, height), crop_rectangle(box, style.margin, width, height)
@@ -109,7 +112,7 @@ def cut(whole: BgrImage, box: Floats, style: CropStyle) -> Crop | None:
 
 
 def about_bytes(box: Floats, style: CropStyle) -> int:
-    """Return about what a face's image will take: a byte for each pixel that is cut, more than most take.
+    """Return about the size of a face's image: a byte for each pixel that is cut, more than most need.
 
     Args:
         box: as for `cut`.
@@ -120,7 +123,7 @@ def about_bytes(box: Floats, style: CropStyle) -> int:
 
 
 def _encode(crop: BgrImage, style: CropStyle) -> tuple[bytes, str]:
-    """Return the crop encoded, halved in size until brokers take it."""
+    """Return the image and its content type, halved in width and height until it has the bytes allowed."""
     while True:
         if style.format == "png":
             image, content_type = codec.encode_png(crop), "image/png"
@@ -133,5 +136,5 @@ def _encode(crop: BgrImage, style: CropStyle) -> tuple[bytes, str]:
 
 
 def within(picture: BgrImage, part: Rectangle) -> BgrImage:
-    """Return a part of a picture, as a view."""
+    """Return a part of a picture, as a view of the same memory."""
     return picture[part.y : part.y + part.height, part.x : part.x + part.width]

@@ -1,7 +1,8 @@
-"""Which pictures are light: decoding them takes a known and small time, whatever their bytes are.
+"""What decoding a JPEG costs: a cheap one takes a known and small time, whatever its bytes are.
 
-A picture of a single scan costs by its pixels. One of several scans costs by what they go through, and there
-can be no more of them than start marks. All others, and all whose headers leave room for doubt, are heavy.
+The cost of a picture with a single scan depends on its pixels; with several scans, on the samples that they
+go through together, and there can be no more scans than start-of-scan marks. All other pictures, and all
+whose headers leave doubt, count as costly.
 """
 
 from services.common.errors import Refused
@@ -19,18 +20,18 @@ from services.common.images.jpeg import (
 
 CHEAP_PIXELS = 4096 * 4096
 CHEAP_SAMPLES = 128_000_000
-"""What all scans may go through together: progressive pictures of up to eight megapixels have less."""
+"""Samples that all scans may go through together: progressive pictures up to eight megapixels have fewer."""
 
 _START_MARK = bytes([0xFF, SOI])
 _SCAN_MARK = bytes([0xFF, SOS])
 _HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
-# What decoders pass over or keep a little of. Any other marker may mean something else to them than to us.
+# Segments that decoders skip or read little of. They may take any other marker for something else.
 _HARMLESS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 _MOST_COMPONENTS = 4
 
 
 def is_cheap(jpeg: bytes) -> bool:
-    """Say whether a frame is decoded, or found to be no picture, within a known and small time."""
+    """Say whether a JPEG is decoded, or found to be none, within a known and small time."""
     if not jpeg.startswith(_START_MARK) or _SCAN_MARK not in jpeg:
         return True  # there is nothing to decode
     frame: FrameHeader | None = None
@@ -48,7 +49,7 @@ def is_cheap(jpeg: bytes) -> bool:
 
 
 def check_cost(jpeg: bytes, width: int, height: int) -> None:
-    """Check what decoding takes, however broken the picture is.
+    """Check that decoding a costly picture stays within bounds, however broken the picture is.
 
     Args:
         jpeg: the picture.
@@ -63,7 +64,7 @@ def check_cost(jpeg: bytes, width: int, height: int) -> None:
     except Refused as refusal:
         if refusal.reason in ("too_many_scans", "too_much_to_decode"):
             raise
-        # Decoders go on where the structure is broken: the most that they can find is what counts.
+        # Decoders go on behind a broken structure: count the most that they could find.
         scans = jpeg.count(_SCAN_MARK)
         if scans > MAX_SCANS:
             raise Refused("too_many_scans", f"up to {scans}, {MAX_SCANS} allowed") from refusal

@@ -1,4 +1,4 @@
-"""Has heavy pictures decoded by a process that can be killed; see `decoder_process`."""
+"""Has costly pictures decoded by a process that can be killed; see `decoder_process`."""
 
 import asyncio
 import contextlib
@@ -26,20 +26,20 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-# It is dead, or broken into, and what it says makes no sense.
+# The process is dead, or was taken over by a malicious picture, and its reply makes no sense.
 _NO_ANSWER = (EOFError, OSError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
 class DecoderUnavailable(FaceferryError):
-    """The process cannot be started just now; the picture is not to blame."""
+    """The process cannot be started just now, whatever the picture."""
 
 
 class ScaledFrame(NamedTuple):
-    """A picture as the detector wants it.
+    """A picture at the size that the detector takes.
 
     Attributes:
         letterbox: how it was scaled.
-        scaled: its pixels.
+        scaled: (letterbox.height, letterbox.width, 3) uint8, BGR; read-only.
     """
 
     letterbox: Letterbox
@@ -47,13 +47,13 @@ class ScaledFrame(NamedTuple):
 
 
 class Decoder:
-    """Decodes one picture at a time, within a time and within a share of memory.
+    """Decodes one picture at a time in another process, within bounds of time and memory.
 
-    The process is started with the first picture. One that is too slow or dies takes its picture along, and
-    the next picture gets a new one. See `running`.
+    The process starts with the first picture. If it is too slow or dies its picture is refused, and the next
+    one gets a new process. Use it within `running`.
 
     Args:
-        deadline_s: how long one look at a picture may take.
+        deadline_s: how many seconds one call may take once it has its turn.
     """
 
     def __init__(self, deadline_s: float) -> None:
@@ -63,19 +63,24 @@ class Decoder:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Decoder"]:
-        """End the process with the context."""
+        """End the process when the context is left."""
         try:
             yield self
         finally:
             await self._end()
 
     async def look(self, jpeg: bytes, size_px: int, scope: Scope = WHOLE) -> ScaledFrame:
-        """Return a picture at the size that the detector wants.
+        """Return a picture at the size that the detector takes.
+
+        Args:
+            jpeg: the encoded picture.
+            size_px: its long side for the detector; see `Letterbox.fit`.
+            scope: the parts that are hidden, which are black in the result.
 
         Raises:
             Refused: it cannot be decoded, or not within bounds: `too_many_scans`, `too_much_to_decode`,
                 `too_slow_to_decode`, `decoder_died`.
-            DecoderUnavailable: try later.
+            DecoderUnavailable: the process cannot be started just now.
         """
 
         def read(header: Header, pixels: bytes) -> ScaledFrame:
@@ -88,11 +93,19 @@ class Decoder:
     async def cut(
         self, jpeg: bytes, found: Detections, style: CropStyle, scope: Scope = WHOLE
     ) -> list[Crop | None]:
-        """Return the faces that were found in a picture, cut out.
+        """Cut faces out of a picture.
+
+        Args:
+            jpeg: the encoded picture.
+            found: the faces to cut, in pixels of the picture.
+            style: how to cut and encode them.
+            scope: as of `look`.
+
+        Returns:
+            the crops, in the order of `found`; None for one that lies beside the picture.
 
         Raises:
-            Refused: as `look`.
-            DecoderUnavailable: likewise.
+            Refused, DecoderUnavailable: as `look`.
         """
         question = {"do": "cut", "boxes": found.boxes.tolist(), "style": style, "mask": scope.mask}
         return await self._ask(question, jpeg, _read_cuts)
@@ -108,7 +121,7 @@ class Decoder:
                 header, body = await _exchange(process, decoder_protocol.encode(question, jpeg))
             answer = None if "refused" in header else read(header, body)
         except BaseException as error:
-            # Cancelled too: an answer that nobody waits for would be taken for the next picture's.
+            # When cancelled too: a reply that comes late would be taken for the next picture's.
             await self._end()
             if isinstance(error, TimeoutError):
                 raise Refused("too_slow_to_decode", f"more than {self._deadline_s:g} s") from error
@@ -145,16 +158,16 @@ class Decoder:
 
 
 def _environment() -> dict[str, str]:
-    """Return the process's environment, without detect's own settings: passwords are among them.
+    """Return the process's environment, without detect's own settings, which include passwords.
 
-    One thread, and none of the memory that a linear algebra library sets aside for each core.
+    It gets one thread, and so none of the memory that linear algebra libraries reserve for each core.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FACEFERRY_")}
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 async def _exchange(process: Process, question: Sequence[bytes]) -> tuple[Header, bytes]:
-    """Send a parcel, if there is anything in it, and return the next that comes."""
+    """Write a message, unless it is empty, and return the header and body of the next one read."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.writelines(question)

@@ -1,8 +1,8 @@
-"""The process that decodes heavy pictures: `python -m services.detect.decoder_process DEADLINE_S`.
+"""The process that decodes costly pictures: `python -m services.detect.decoder_process DEADLINE_S`.
 
-It may be slow, run out of memory or be killed, and nothing is lost with it: it knows one picture at a time.
-It reads parcels from its standard input and answers each on its standard output. What it says first, an
-empty parcel, says that it is ready.
+It may be slow, run out of memory or be killed, and nothing but its one picture is lost with it. It reads
+messages (see `decoder_protocol`) from its standard input and replies to each on its standard output. The
+first message that it writes is empty, and says that it is ready.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ from services.detect.decode_cost import check_cost
 from services.detect.decoder_protocol import Header
 
 MEMORY_BYTES = 400 * 1024 * 1024
-"""What a picture may take: all coefficients and all pixels of the largest that is let pass."""
+"""The memory for one picture: all coefficients and all pixels of the largest that `check_cost` passes."""
 _NICE = 10
 _EXIT_AFTER_S = 1.0
-"""By so much longer than its parent this process waits before it ends itself: the parent may be gone."""
+"""How long after its parent's deadline this process ends itself, in case the parent is gone."""
 
 Reply = list[bytes]
 
 
 def main() -> int:
-    """Answer until the input ends."""
+    """Reply to messages until the input ends; return the exit status."""
     deadline_s = float(sys.argv[1])
     _limit_resources()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _limit_resources() -> None:
-    """Stand back behind detect's own threads, for the processor and for memory."""
+    """Yield the processor to detect's own threads, and bound the memory of this process."""
     cv2.setNumThreads(1)
     os.nice(_NICE)
     with contextlib.suppress(OSError):
@@ -59,9 +59,9 @@ def _limit_resources() -> None:
     assert used is not None
     most_bytes = int(used[1]) * 1024 + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
-    # A native decoder returns to no Python code that could hear a signal: the default action ends it.
+    # Python runs no signal handler while a native decoder works; the default action ends the process.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # An order to stop is the parent's to hear; the end of the input is ours.
+    # The parent handles signals to stop, and ends the input of this process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -76,7 +76,7 @@ def _reply(header: Header, body: bytes) -> Reply:
 
 
 def _look(header: Header, body: bytes) -> Reply:
-    """Answer with the picture as the detector wants it, after a check that decoding it is bearable."""
+    """Return the picture as the detector takes it, after a check of what decoding it costs."""
     jpeg = JpegImage.open(body, _scope(header))
     check_cost(body, jpeg.width, jpeg.height)
     letterbox = Letterbox.fit(jpeg.width, jpeg.height, header["size"])
@@ -86,7 +86,7 @@ def _look(header: Header, body: bytes) -> Reply:
 
 
 def _cut(header: Header, body: bytes) -> Reply:
-    """Answer with the faces in these boxes."""
+    """Return the faces in these boxes, cut out."""
     whole, style = JpegImage.open(body, _scope(header)).decode(), CropStyle(*header["style"])
     cuts = [cutting.cut(whole, np.array(box, np.float32), style) for box in header["boxes"]]
     about = [one and [one.box, one.crop, one.sharpness, one.content_type, len(one.image)] for one in cuts]
@@ -94,7 +94,7 @@ def _cut(header: Header, body: bytes) -> Reply:
 
 
 def _scope(header: Header) -> Scope:
-    """Return what is looked at, as the other end has read it."""
+    """Return the parts that are hidden, which the parent has validated."""
     return Scope(tuple(tuple((x, y) for x, y in polygon) for polygon in header["mask"]))
 
 

@@ -1,7 +1,8 @@
-"""What goes between detect and the process that decodes heavy pictures: a few facts, and bytes.
+"""The messages between detect and the process that decodes costly pictures.
 
-A parcel is the length of its facts and the length of its bytes (big-endian, 32 bits each), the facts as JSON,
-and the bytes. Nothing in it is run or built on arrival: the other end may have been broken into.
+A message is the length of its header and the length of its body (big-endian, 32 bits each), the header as a
+JSON object, and the body as bytes. Reading one runs no code and builds no objects but JSON's: a malicious
+picture may have taken over the other end.
 """
 
 import json
@@ -17,16 +18,19 @@ Header = Mapping[str, Any]
 
 
 def encode(header: Header, *pieces: bytes) -> list[bytes]:
-    """Return a parcel, in pieces to be written one after the other."""
+    """Return a message, in pieces to be written one after the other; `pieces` together are its body."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return [LENGTHS.pack(len(text), sum(map(len, pieces))), text, *pieces]
 
 
 def read_lengths(lengths: bytes) -> tuple[int, int]:
-    """Return how many bytes of facts and how many others follow.
+    """Return the lengths of the header and of the body that follow, in bytes.
+
+    Args:
+        lengths: `LENGTHS.size` bytes.
 
     Raises:
-        ValueError: that much is never sent.
+        ValueError: a message is never as long.
     """
     header_bytes, body_bytes = LENGTHS.unpack(lengths)
     if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
@@ -35,10 +39,10 @@ def read_lengths(lengths: bytes) -> tuple[int, int]:
 
 
 def read_header(text: bytes) -> Header:
-    """Return a parcel's facts.
+    """Return a message's header.
 
     Raises:
-        ValueError, TypeError: they are none.
+        ValueError, TypeError: it is no JSON object.
     """
     header = json.loads(text)
     return dict(header)

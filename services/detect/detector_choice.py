@@ -1,4 +1,4 @@
-"""Which detector is taken, and why: the best whose model can be had, or the one that was asked for."""
+"""Which detector is used, and why: the one that is set, or the best whose model can be had."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _FAILING = {
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What the next start takes, as far as can be told without a download.
+    """The detector that the next start uses, as far as that is known without a download.
 
     Attributes:
         detector: the name of its model, or `haar`.
-        why: in words.
-        is_best: whether nothing better was to be had.
+        why: it is used, in words.
+        is_best: whether it is the first choice, not a fallback.
     """
 
     detector: str
@@ -35,14 +35,14 @@ class Forecast:
 
 
 def candidates(detector: str, model: str) -> tuple[str, ...]:
-    """Return the models to try, the best first; none where only Haar is left.
+    """Return the models to try, the best first; empty for Haar, which needs none.
 
     Args:
-        detector: as in `FACEFERRY_DETECTOR`.
-        model: as in `FACEFERRY_MODEL`, which is about YuNet's alone.
+        detector: the value of `FACEFERRY_DETECTOR`.
+        model: the value of `FACEFERRY_MODEL`: one of YuNet's, or the path of one.
 
     Raises:
-        SetupError: it is about another's.
+        SetupError: the model is another detector's.
     """
     if model in MODELS and MODELS[model].kind != "yunet":
         raise SetupError(
@@ -54,13 +54,13 @@ def candidates(detector: str, model: str) -> tuple[str, ...]:
 
 
 def forecast(environment: Mapping[str, str]) -> Forecast:
-    """Return which detector the next start takes on this machine.
+    """Return which detector the next start uses on this machine.
 
     Args:
         environment: with `FACEFERRY_DETECTOR`, `_MODEL` and `_MODEL_DIR`, as far as they are set.
 
     Raises:
-        SetupError: they name what is not there.
+        SetupError: they name a detector or model that does not exist.
     """
     detector = environment.get("FACEFERRY_DETECTOR") or "auto"
     if detector not in DETECTORS:

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Detector(Protocol):
-    """Finds faces; may be called from several threads at once."""
+    """Finds faces in pictures; may be called from several threads at once."""
 
     @property
     def kind(self) -> str:
@@ -28,22 +28,27 @@ class Detector(Protocol):
 
     @property
     def name(self) -> str:
-        """What faces say of where they come from: `yunet_n`, `centerface`, `haar`, ..."""
+        """Its model, for the faces' `detector` property: `yunet_n`, `centerface`, `haar`, ..."""
 
     @property
     def provider(self) -> str:
-        """What it runs on: `cpu`, `cuda`, `tensorrt`."""
+        """The execution provider that it runs on: `cpu`, `cuda`, `tensorrt`."""
 
     def detect(self, picture: BgrImage) -> Detections:
-        """Return the faces in a picture, best first, in its pixels."""
+        """Return the faces in a picture, best first, in its pixels.
+
+        Args:
+            picture: (H, W, 3) uint8, BGR, at the size at which to look for faces; not modified.
+        """
 
 
 @contextlib.contextmanager
 def open_detector(settings: DetectSettings) -> Iterator[Detector]:
-    """Open the detector that the settings ask for; may download its model.
+    """Open the detector that the settings ask for; may block to download its model.
 
     Raises:
-        SetupError: one was asked for by name and cannot be had, or the settings name what is not there.
+        SetupError: a detector that is set by name cannot be had, or the settings name a model, file or
+            provider that does not exist.
     """
     located = _locate(settings)
     if located is None:
@@ -98,7 +103,7 @@ _ADVICE_FOR_BOTH = (
 
 @contextlib.asynccontextmanager
 async def opened(settings: DetectSettings) -> AsyncIterator[Detector]:
-    """Open the detector off the event loop: its model may have to be downloaded."""
+    """Open the detector in a thread, because its model may have to be downloaded; see `open_detector`."""
     opening = open_detector(settings)
     detector = await asyncio.to_thread(opening.__enter__)
     try:

@@ -1,4 +1,4 @@
-"""What leaves detect of a face: what was measured, in its picture (EXIF) and beside it; sealed or not."""
+"""Makes the face that leaves detect out of a crop: its properties, EXIF in the image, and sealing."""
 
 import functools
 import struct
@@ -14,7 +14,7 @@ from services.common.wire.topics import Source
 from services.detect.settings import DetectSettings
 
 MOST_BYTES = 400
-"""By so much a picture grows at most: two names of 63 letters are what differs."""
+"""The most that `add_exif` adds to an image: only the two names differ in length, up to 63 letters each."""
 
 _ASCII, _LONG, _UNDEFINED = 2, 4, 7
 _MAKE, _MODEL, _EXIF_DIRECTORY = 0x010F, 0x0110, 0x8769
@@ -28,12 +28,12 @@ Entry = tuple[int, int, bytes]
 
 
 def add_exif(image: bytes, source: Source, time: datetime | None) -> bytes:
-    """Return a picture that says whose it is.
+    """Return an image with EXIF data, for photo managers.
 
     Args:
-        image: a JPEG or PNG as encoders make it, without Exif.
+        image: a JPEG or PNG as encoders make it, without EXIF data.
         source: device and camera, which become maker and model.
-        time: when it was taken, UTC; nothing if that is not known.
+        time: when it was taken, UTC; None if that is not known.
     """
     tiff = _tiff(source, time)
     if image.startswith(START):
@@ -53,7 +53,7 @@ def _tiff(source: Source, time: datetime | None) -> bytes:
         (_OFFSET, _ASCII, _text("+00:00")),
         (_FRACTION, _ASCII, _text(f"{time:%f}")),
     ]
-    # The first directory's size does not depend on where the second lies.
+    # The first directory's size does not depend on the second one's offset in it.
     size = len(_directory([*names, (_EXIF_DIRECTORY, _LONG, bytes(4))], len(_HEADER)))
     place = len(_HEADER) + size
     first = _directory([*names, (_EXIF_DIRECTORY, _LONG, place.to_bytes(4))], len(_HEADER))
@@ -61,7 +61,7 @@ def _tiff(source: Source, time: datetime | None) -> bytes:
 
 
 def _directory(entries: list[Entry], place: int) -> bytes:
-    """Return a directory for a place in the file, and behind it the values of more than four bytes."""
+    """Return a directory that starts at offset `place`, followed by its values of more than four bytes."""
     behind = place + 2 + len(entries) * _ENTRY.size + 4
     listed, values = b"", b""
     for tag, kind, value in entries:
@@ -70,7 +70,7 @@ def _directory(entries: list[Entry], place: int) -> bytes:
             field = value.ljust(_INLINE_BYTES, b"\0")
         else:
             field = (behind + len(values)).to_bytes(4)
-            values += value + bytes(len(value) % 2)  # values begin at even places
+            values += value + bytes(len(value) % 2)  # values begin at even offsets
         listed += _ENTRY.pack(tag, kind, count, field)
     return len(entries).to_bytes(2) + listed + bytes(4) + values
 
@@ -95,20 +95,20 @@ def finish(
     *,
     known: Mapping[str, str],
 ) -> Face:
-    """Return a face as it leaves detect. The same one comes out the same each time.
+    """Return a face as it leaves detect; equal arguments give equal faces, byte for byte.
 
     Args:
-        settings: say what is left out, and for whom it is sealed.
+        settings: which properties are left out, and the public keys to seal to; without any it is not sealed.
         source: the camera.
         time: of the frame, UTC.
-        image: the crop.
-        content_type: of it.
-        known: all that is known of the face.
+        image: the crop, encoded.
+        content_type: of the image.
+        known: all properties of the face.
     """
     extensions = {name: value for name, value in known.items() if name not in _LEFT_OUT[settings.metadata]}
     if not settings.seal_to:
         return mint(source, time, image, content_type, extensions)
-    # Loaded only where it is wanted: it takes a tenth of a second and some megabytes.
+    # Loaded only where faces are sealed: it takes a tenth of a second and some megabytes.
     from services.common.sealing.age import Label, seal  # noqa: PLC0415
 
     extensions[envelope.INSIDE] = content_type

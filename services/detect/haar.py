@@ -1,4 +1,4 @@
-"""The original homework's detector, which comes with OpenCV 4 and needs no model file."""
+"""The Haar cascade that comes with OpenCV 4: the fallback that needs no model file."""
 
 import threading
 from pathlib import Path
@@ -22,7 +22,7 @@ class Haar:
         most: faces in a picture, the largest first; 0 for all.
 
     Raises:
-        SetupError: this OpenCV has no cascades.
+        SetupError: this OpenCV comes without cascades.
     """
 
     kind = "haar"

@@ -1,4 +1,4 @@
-"""How soon a live camera is worth another look."""
+"""How soon a live camera is worth another look. Pure: time is an argument."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from services.common.wire.sights import MOST_HASTE
 from services.common.wire.topics import Source
 
 LINGER_S = 2.0
-"""For so long after a face the camera is looked at as if somebody were there: faces are turned and hidden."""
+"""For how long after a face the camera is looked at as if one were there: faces turn away and are hidden."""
 STILL_S = 0.25
-"""Where nothing changes: whoever appears is seen within 0.3 s, a camera's own period and the way included."""
+"""The pause where nothing changes: a person who appears is seen within 0.3 s, transport included."""
 UNKNOWN_S = 0.2
-"""Where nobody is seen, and nobody knows whether anything changes."""
+"""The pause where no face is seen and frames are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class LookSummary:
-    """What one look tells of how soon the next is due.
+    """The facts about one look that decide how soon the next is due.
 
     Attributes:
         faces: how many it found.
-        unseen_s: for how long there was nobody before it; see `LastFaceTimes`.
-        haste: how many times as often as usual the visits need a look, if forward has said so.
-        is_still: whether the picture is like the last one that was looked at; nothing if nobody has compared.
-        is_in_doubt: whether something in it may be a face, or not.
+        unseen_s: for how many seconds before it no face was seen; see `LastFaceTimes`.
+        haste: how many times as often as usual the visits need a look; None where forward did not answer.
+        is_still: whether the picture is like the last one looked at; None if they were not compared.
+        is_in_doubt: whether something in it may or may not be a face.
     """
 
     faces: int
@@ -35,11 +35,11 @@ class LookSummary:
 
 
 def next_look_s(summary: LookSummary, looks_per_s: float) -> float:
-    """Return how long after a frame no further one of its camera is worth sending, in seconds.
+    """Return for how many seconds after a frame no further one of its camera is worth sending.
 
     Args:
-        summary: what the frame showed.
-        looks_per_s: how often is usual where somebody is; 0: each frame, always.
+        summary: of the look at the frame.
+        looks_per_s: the usual rate where a face is; 0: each frame, always.
     """
     if not looks_per_s:
         return 0.0
@@ -54,20 +54,20 @@ def next_look_s(summary: LookSummary, looks_per_s: float) -> float:
 
 
 def _haste(summary: LookSummary) -> float:
-    """Return forward's haste; where it is away a face that nobody expected is new, and others are usual."""
+    """Return forward's haste; without it the most for a face that appears, else 1."""
     if summary.haste is not None:
         return summary.haste
     return MOST_HASTE if summary.unseen_s > LINGER_S else 1.0
 
 
 class LastFaceTimes:
-    """When somebody was last seen before each camera.
+    """When each camera last showed a face.
 
-    A hint and no track: of several detects each knows what it saw itself, and one that is new takes it that
-    somebody was there just before. Whoever is wrong looks once too often, or a little late.
+    A hint, not a track: each replica of detect knows only its own looks, and a new one assumes that there was
+    a face just before. A wrong hint costs one look too many, or makes one a little late.
 
     Args:
-        max_cameras: cameras that are remembered; the one least lately looked at is forgotten.
+        max_cameras: cameras that are remembered; the one looked at longest ago is forgotten.
     """
 
     def __init__(self, max_cameras: int) -> None:
@@ -75,11 +75,11 @@ class LastFaceTimes:
         self._seen_s: OrderedDict[Source, float] = OrderedDict()
 
     def unseen_s(self, source: Source, now_s: float) -> float:
-        """Return for how long nobody was seen there."""
+        """Return for how many seconds no face was seen; 0 for a camera that is not known."""
         return now_s - self._seen_s.get(source, now_s)
 
     def note(self, source: Source, faces: int, now_s: float) -> None:
-        """Take a look: so many faces were seen."""
+        """Note a look, which has found this many faces."""
         seen_s = self._seen_s.pop(source, now_s)
         self._seen_s[source] = now_s if faces else seen_s
         if len(self._seen_s) > self._max_cameras:

@@ -1,4 +1,4 @@
-"""How much of a picture is worth a look: all of it, parts, or nothing."""
+"""How much of a picture the detector is shown: all of it, parts, or nothing."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,13 +12,13 @@ from services.detect.stillness import Cells, Difference
 from services.detect.tiling import Grid, parts, with_border
 
 WHOLE_S = 2.0
-"""So long after the last look at the whole another is due, whatever the picture differs by."""
+"""The time after a look at the whole picture at which another is due, whether anything has changed or not."""
 DUE_S = 0.5
-"""The same where no parts are looked at, and of the places where somebody is or was."""
+"""The same where no parts are looked at; and for the places where faces are or were."""
 
 
 class Extent(StrEnum):
-    """How much of a picture is looked at."""
+    """How much of a picture is looked at; also the label of the metric."""
 
     WHOLE = "whole"
     PARTS = "parts"
@@ -27,14 +27,14 @@ class Extent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LookPlan:
-    """What to look at.
+    """What of a picture to look at.
 
     Attributes:
-        extent: how much of it.
-        parts: where, in pixels of the detector's canvas.
-        cells: that are looked at in these parts for their own sake, not as a border.
-        kept: indices of the faces that are still there without a look: nothing has changed where they are.
-        sees_places: whether all places where somebody is or was are looked at.
+        extent: how much.
+        parts: which, in pixels of the detector's canvas.
+        cells: that the parts are for, without their border; None for all.
+        kept: indices of the faces that count as still there without a look: nothing has changed at them.
+        sees_places: whether all places where a face is or was are looked at.
     """
 
     extent: Extent
@@ -48,7 +48,7 @@ WHOLE = LookPlan(Extent.WHOLE, sees_places=True)
 
 
 def expects_look(scene: Scene, at_s: float, *, by_parts: bool) -> bool:
-    """Say whether a picture of that time will probably be looked at."""
+    """Say, before anything is compared, whether a picture taken at `at_s` will probably be looked at."""
     is_due = _is_whole_due(scene, at_s, by_parts=by_parts) or _are_places_due(scene, at_s)
     return is_due or scene.was_moving or len(scene.doubtful(at_s)) > 0
 
@@ -57,11 +57,11 @@ def plan(scene: Scene, difference: Difference, grid: Grid, at_s: float, *, by_pa
     """Return what of a picture to look at.
 
     Args:
-        scene: what the camera showed before; boxes in pixels of the frame.
+        scene: what the camera showed before.
         difference: how the picture differs from that.
-        grid: how the cells lie.
-        at_s: when it was taken.
-        by_parts: whether anything but the whole can be looked at.
+        grid: how the cells lie in the frame and on the canvas.
+        at_s: when the picture was taken, in seconds of the frames' own time.
+        by_parts: whether less than the whole may be looked at.
     """
     doubtful = scene.doubtful(at_s)
     is_same = difference.is_still and not len(doubtful)

@@ -1,4 +1,4 @@
-"""Looks at a camera's pictures where they differ from what was looked at before."""
+"""Runs the detector on a live camera's pictures only where they differ from those looked at before."""
 
 from dataclasses import replace
 
@@ -17,18 +17,17 @@ from services.detect.stillness import Difference, compare
 from services.detect.tiling import Grid
 
 COARSENESS = 4
-"""Pictures are compared at no less than a quarter of the detector's scale: the least face has two pixels."""
+"""Pictures are compared at a quarter of the detector's scale or more: the smallest face has two pixels."""
 
 
 class MotionGate:
     """Looks at the live frames of all cameras; may be called from several threads at once.
 
-    What it remembers is its own: of a camera that several replicas look at, each compares with what it has
-    looked at itself.
+    Each replica of detect compares with the frames that it has looked at itself.
 
     Args:
-        pipeline: what it looks with.
-        max_cameras: of so many it remembers what they showed.
+        pipeline: decodes frames and runs the detector.
+        max_cameras: cameras whose scenes are remembered.
         by_parts: whether it may look at less than the whole of a frame.
     """
 
@@ -38,7 +37,10 @@ class MotionGate:
         self._by_parts = by_parts
 
     def look(self, frame: Frame) -> Look:
-        """Return what is seen in a frame, and who is still there where nothing has changed.
+        """Return the faces in a frame: those found now, and those that are still there where nothing changed.
+
+        Args:
+            frame: a live one, whose picture is cheap to decode.
 
         Raises:
             Refused: as `Pipeline.look`.
@@ -65,7 +67,7 @@ class MotionGate:
     def _look_again(
         self, scene: Scene, jpeg: JpegImage, letterbox: Letterbox, at_s: float
     ) -> tuple[Look, Scene]:
-        # One decoding does for both, where there will be a look.
+        # Where a look is likely, one decoding serves both the comparison and the detector.
         is_likely = expects_look(scene, at_s, by_parts=self._by_parts)
         picture = self._pipeline.decode(jpeg, letterbox) if is_likely else None
         with metrics.STAGE_SECONDS.labels("compare").time():
@@ -103,11 +105,11 @@ def _after(scene: Scene, difference: Difference, planned: LookPlan, look: Look, 
 
 
 def _grey(jpeg: JpegImage, letterbox: Letterbox, picture: BgrImage | None) -> GreyImage:
-    """Return what is compared of a frame, out of its picture if that was decoded for the detector."""
+    """Return the small grey picture to compare, made from `picture` if that was decoded for the detector."""
     size = -(-letterbox.width // COARSENESS), -(-letterbox.height // COARSENESS)
     if picture is None:
         grey = jpeg.decode_grey(*size)
     else:
         grey = codec.reduce(codec.lightness(picture), *jpeg.reduced_size(*size))
-    # At this scale in both cases: what moves where nobody looks is no reason for a look.
+    # Masked at this scale in both cases: what moves where it is hidden must not cause a look.
     return hide(grey, jpeg.scope.mask)

@@ -1,4 +1,4 @@
-"""Places in a camera's picture: where somebody is, was just now, may be, and where nobody looks."""
+"""Regions of a camera's picture: where faces are, were just now, may be, and which are hidden by a mask."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from services.common.wire.sights import Sight
 from services.detect.boxes import NMS_OVERLAP, NO_FACES, Detections, Floats, clip_box, joined, overlaps
 
 MOST_HIDDEN = 0.5
-"""Of a face's box. What is hidden is black, but a detector may guess at a face from what stands beside it."""
+"""The most of a face's box that a mask may hide. A detector may infer a face from what is beside the mask."""
 
 
 def unmasked(found: Detections, mask: Mask, width: int, height: int) -> Detections:
-    """Return the faces that a mask does not hide: neither their middle nor more than half of them.
+    """Return the faces of which a mask hides neither the middle nor more than `MOST_HIDDEN`.
 
     Args:
-        found: in pixels of the picture.
+        found: in pixels of the picture; not modified.
         mask: polygons.
-        width: of the picture.
+        width: of the picture, in pixels.
         height: likewise.
     """
     if not mask or not len(found):
@@ -37,24 +37,30 @@ def _is_shown(found: Detections, index: int, dark: Hidden) -> bool:
     height, width = dark.shape
     box = clip_box(found.boxes[index], width, height)
     if box is None:
-        return True  # beside the picture, and not cut at all
+        return True  # beside the picture: it is never cut
     part = dark[box.y : box.y + box.height, box.x : box.x + box.width]
     return not part[box.height // 2, box.width // 2] and float(part.mean()) <= MOST_HIDDEN
 
 
 DOUBT_S = 1.0
-"""For so long a place is looked at for its own sake."""
+"""For how long a doubtful place is itself a reason for looks."""
 HASTE_S = 1.5
-"""And each frame, until it has not been doubtful for so long, or for less the more are known: most of what is
-doubtful in a crowd is the crowd, which is looked at anyway."""
+"""Meanwhile each frame is looked at, until the place has not been doubtful for this long, divided by the
+number of known faces: most doubtful places in a crowd are of the crowd, which is looked at anyway."""
 KNOWN_S = 10.0
-"""So long after it was doubtful last a place is forgotten, and worth as much again."""
+"""A place is forgotten this long after it was last doubtful, and is a reason for looks again after that."""
 MOST_DOUBTS = 32
-"""Of one camera; of more the one that was seen least lately is forgotten."""
+"""Doubtful places that are kept for a camera; of more the one seen longest ago is forgotten."""
 
 
 class DoubtfulPlace(NamedTuple):
-    """A place, left, top, width and height in pixels of the frame; when it was doubtful first, and last."""
+    """Where something looks a little like a face.
+
+    Attributes:
+        box: left, top, width and height in pixels of the frame.
+        since_s: when it was doubtful first.
+        seen_s: when it was doubtful last.
+    """
 
     box: tuple[float, float, float, float]
     since_s: float
@@ -64,12 +70,12 @@ class DoubtfulPlace(NamedTuple):
 def doubtful_after(
     before: Sequence[DoubtfulPlace], doubtful: Floats, at_s: float
 ) -> tuple[DoubtfulPlace, ...]:
-    """Return the doubts after a look.
+    """Return the doubtful places after a look.
 
     Args:
-        before: those that there were; one that moves by less than its size stays the same.
-        doubtful: (N, 4), where something looks a little like a face now, in pixels of the frame.
-        at_s: when that is.
+        before: those before it; one that moves by less than its size stays the same.
+        doubtful: (N, 4) float32, where something looks a little like a face now, in pixels of the frame.
+        at_s: the frame's time.
     """
     if not len(doubtful) and not before:
         return ()
@@ -84,17 +90,17 @@ def doubtful_after(
 
 
 def open_places(places: Sequence[DoubtfulPlace], at_s: float) -> Floats:
-    """Return where another look is worth its time: (N, 4), in pixels of the frame."""
+    """Return the doubtful places that are worth another look: (N, 4) float32, in pixels of the frame."""
     return _boxes(_open(places, at_s))
 
 
 def is_urgent(places: Sequence[DoubtfulPlace], known: Floats, at_s: float) -> bool:
-    """Say whether the very next frame is worth a look for what is doubtful.
+    """Say whether the very next frame is worth a look because of doubtful places.
 
     Args:
-        places: those that there are.
-        known: (N, 4), where somebody is, or was just now, in pixels of the frame.
-        at_s: when it is now.
+        places: all that are known.
+        known: (N, 4) float32, where faces are or were just now, in pixels of the frame.
+        at_s: the frame's time.
     """
     haste_s = HASTE_S / max(1, len(known))
     recent = _boxes([each for each in _open(places, at_s) if at_s - each.seen_s < haste_s])
@@ -116,13 +122,13 @@ def _boxes(places: Sequence[DoubtfulPlace]) -> Floats:
 
 
 AFTER_FACE_S = 3.0
-"""For so long is somebody looked for who was not found again: faces are turned and hidden."""
+"""For how long a face that was not found again is looked for: faces turn away and are hidden."""
 MOST_LOST = 32
-"""Of one camera; of more the one that was missed first is forgotten."""
+"""Lost faces that are kept for a camera; of more the one lost first is forgotten."""
 
 
 class LostFace(NamedTuple):
-    """A place where somebody was: left, top, width and height in pixels of the frame, and until when."""
+    """Where a face was that was not found again: left, top, width and height in pixels of the frame; when."""
 
     box: tuple[float, float, float, float]
     seen_s: float
@@ -130,11 +136,11 @@ class LostFace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SeenFaces:
-    """The faces of a picture.
+    """The faces of a frame.
 
     Attributes:
         found: in pixels of the frame.
-        sights: the same for forward, in the same order, where it is asked; else none.
+        sights: the same as forward is told of them, in the same order; empty where it is not asked.
     """
 
     found: Detections = NO_FACES
@@ -149,11 +155,11 @@ class SeenFaces:
         return type(self)(self.found.selected(indices), sights)
 
     def with_new(self, new: "SeenFaces", most: int) -> "SeenFaces":
-        """Return these faces and new ones, best first, of which none is one of these again.
+        """Return these faces and those new ones that do not overlap one of them, best first.
 
         Args:
             new: as found just now.
-            most: how many faces there are at most; 0: any number.
+            most: how many faces to return at most; 0: any number.
         """
         if len(self) and len(new):
             is_known = (overlaps(new.found.boxes, self.found.boxes) > NMS_OVERLAP).any(axis=1)
@@ -168,17 +174,17 @@ class SeenFaces:
 def lost_after(
     before: Detections, now: Detections, lost: Sequence[LostFace], at_s: float, seen_s: float
 ) -> tuple[LostFace, ...]:
-    """Return where somebody was who is not found any more.
+    """Return the lost faces after a look.
 
-    Each face of now is the one of before that is nearest to it, however far; who is left over is missed, and
-    so are those who were, until somebody is found there or it is too late.
+    Each present face is taken for the earlier one nearest to it, however far. Earlier faces that are left
+    over are lost, and stay so until a face is found at their place or `AFTER_FACE_S` have passed.
 
     Args:
-        before: those who were there at the look before.
-        now: those who are there.
-        lost: those who were missed by then.
-        at_s: when it is now.
-        seen_s: when those before were seen.
+        before: the faces of the look before, in pixels of the frame.
+        now: the faces of this look.
+        lost: those that were lost by then.
+        at_s: the time of this look's frame.
+        seen_s: the time at which `before` was seen.
     """
     gone = [LostFace(_box(before.boxes[index]), seen_s) for index in _left_over(before.boxes, now.boxes)]
     late = [each for each in (*lost, *gone) if at_s - each.seen_s < AFTER_FACE_S]
@@ -190,7 +196,7 @@ def lost_after(
 
 
 def _left_over(before: Floats, now: Floats) -> list[int]:
-    """Return the indices of those before who are nobody now."""
+    """Return the indices of the earlier faces that no present face is taken for."""
     left = dict.fromkeys(range(len(before)))
     if len(now) >= len(before):
         return []

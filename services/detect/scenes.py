@@ -1,4 +1,4 @@
-"""What each camera showed when it was last looked at. Nothing is lost with it but the time of a look."""
+"""What each camera showed when it was last looked at. Losing it costs a look, never a face."""
 
 import threading
 from collections import OrderedDict
@@ -23,13 +23,13 @@ from services.detect.regions_of_interest import (
 from services.detect.stillness import Cells, Difference, Reference, learn, renew
 
 RECENT_S = 2.0
-"""What was seen longer ago says nothing of now: another replica may have looked at what came in between."""
+"""A scene older than this is not used: another replica may have looked at frames in between."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Of all cameras together. A picture of 1920x1080 takes 40 kB."""
+"""For all cameras together. A picture of 1920x1080 takes 40 kB."""
 
 
 class FrameShape(NamedTuple):
-    """What two pictures have in common that can be compared: size, how they are turned, what is looked at."""
+    """Equal for pictures that can be compared: size in pixels, Exif orientation, and what is hidden."""
 
     width: int
     height: int
@@ -39,18 +39,18 @@ class FrameShape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a camera showed.
+    """What a camera showed. Times are in seconds of the frames' own time.
 
     Attributes:
         shape: of its pictures.
-        reference: what the next is compared with.
-        at_s: when it was compared last, in seconds of the frames' own time.
-        whole_s: when the whole of it was looked at.
-        places_s: when all places were where somebody was.
-        faces: who is there.
-        lost: where somebody was who was not found again.
+        reference: what the next picture is compared with.
+        at_s: when the last picture was taken.
+        whole_s: when the whole picture was last looked at.
+        places_s: when all places where faces are or were were last looked at.
+        faces: those that are there.
+        lost: those that were there and were not found again.
         doubtful_places: where something looks a little like a face.
-        face_s: when somebody was there last; minus infinity if nobody was.
+        face_s: when a face was last there; minus infinity if none was.
         was_moving: whether the last picture differed from the one before.
     """
 
@@ -69,7 +69,15 @@ class Scene:
     def begin(
         cls, shape: FrameShape, grey: GreyImage, faces: SeenFaces, at_s: float, doubtful: Floats = NO_BOXES
     ) -> Self:
-        """Return what is known after the first look."""
+        """Return the scene after the first look, which was at the whole picture.
+
+        Args:
+            shape: of the picture.
+            grey: the small picture that the next is compared with; kept, and not modified.
+            faces: those that were found.
+            at_s: when the picture was taken.
+            doubtful: (N, 4), what looks a little like a face, in pixels of the frame.
+        """
         face_s = at_s if len(faces) else float("-inf")
         doubtful_places = doubtful_after((), doubtful, at_s)
         return cls(
@@ -78,20 +86,20 @@ class Scene:
 
     @property
     def boxes(self) -> Floats:
-        """Where somebody is, and then where somebody was: (N, 4), in pixels of the frame."""
+        """Where faces are, followed by where lost faces were: (N, 4) float32, in pixels of the frame."""
         lost = np.array([each.box for each in self.lost], np.float32).reshape(-1, 4)
         return np.concatenate([self.faces.found.boxes, lost])
 
     def doubtful(self, at_s: float) -> Floats:
-        """Return where a look shall say whether that is a face: (N, 4), in pixels of the frame."""
+        """Return the doubtful places that are worth a look: (N, 4) float32, in pixels of the frame."""
         return open_places(self.doubtful_places, at_s)
 
     def is_in_doubt(self, at_s: float) -> bool:
-        """Say whether the very next picture is worth a look for what is doubtful."""
+        """Say whether the very next picture is worth a look because of doubtful places."""
         return is_urgent(self.doubtful_places, self.boxes, at_s)
 
     def held_still(self, difference: Difference, at_s: float) -> Self:
-        """Return what is known after a picture that was not looked at."""
+        """Return the scene after a picture that was compared, and not looked at."""
         return replace(
             self,
             reference=self._learnt(difference, self.faces),
@@ -110,15 +118,15 @@ class Scene:
         cells: Cells | None = None,
         sees_places: bool = True,
     ) -> Self:
-        """Return what is known after a look.
+        """Return the scene after a look.
 
         Args:
-            difference: how the picture differs from the one before.
-            faces: who is there, looked at or not.
-            at_s: when it was taken.
-            doubtful: what looks a little like a face now.
-            cells: those that were looked at; nothing for all.
-            sees_places: whether all places where somebody was are among them.
+            difference: how the picture differs from the reference.
+            faces: those that are there, looked at or kept.
+            at_s: when the picture was taken.
+            doubtful: (N, 4), what looks a little like a face now, in pixels of the frame.
+            cells: those that were looked at; None for all.
+            sees_places: whether all places where faces are or were are among them.
         """
         lost = lost_after(self.faces.found, faces.found, self.lost, at_s, self.at_s)
         return replace(
@@ -135,18 +143,18 @@ class Scene:
         )
 
     def _learnt(self, difference: Difference, faces: SeenFaces) -> Reference:
-        # What moves while somebody is there is theirs, not the place's.
+        # What moves while a face is there is the person, not the noise of the place.
         return self.reference if len(faces) else learn(self.reference, difference)
 
 
 class Scenes:
-    """The scenes of all cameras, a bounded number; may be used by several threads at once.
+    """The scenes of all cameras; may be used by several threads at once.
 
-    The one that was least lately renewed is forgotten.
+    At a bound the scene renewed longest ago is forgotten.
 
     Args:
-        max_cameras: how many are remembered.
-        most_bytes: what they take together.
+        max_cameras: how many scenes are kept.
+        most_bytes: of the references of all scenes together.
     """
 
     def __init__(self, max_cameras: int, most_bytes: int = MOST_BYTES) -> None:
@@ -160,7 +168,7 @@ class Scenes:
         return len(self._scenes)
 
     def recall(self, source: Source, shape: FrameShape, at_s: float) -> Scene | None:
-        """Return what a camera showed shortly before, or None if that is not known."""
+        """Return what a camera showed within `RECENT_S` before, in pictures of this shape; else None."""
         with self._lock:
             scene = self._scenes.get(source)
         if scene is None or scene.shape != shape or not 0 <= at_s - scene.at_s <= RECENT_S:
@@ -168,7 +176,7 @@ class Scenes:
         return scene
 
     def remember(self, source: Source, scene: Scene) -> None:
-        """Note what a camera showed. Of two that were looked at at once the later one counts."""
+        """Note what a camera showed. Of two frames in work at the same time the later one counts."""
         with self._lock:
             before = self._scenes.get(source)
             if before is not None and 0 < before.at_s - scene.at_s <= RECENT_S:

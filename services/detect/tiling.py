@@ -1,4 +1,4 @@
-"""Which parts of a picture the detector is shown: rectangles of its canvas, few and small."""
+"""Covers the cells to look at with few and small rectangles of the detector's canvas, made of tiles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from services.detect.codec import GreyImage
 from services.detect.stillness import CELL_PX, Cells, cell_shape
 
 TILE_PX = MULTIPLE_PX
-"""Parts begin and end at multiples of it: the network's grids lie in them as they lie in the whole."""
+"""Parts begin and end at multiples of it, so that the network's grids lie in them as in the whole."""
 BORDER_PX = 16
-"""So much is shown around what is asked for: a face at the edge of what the network sees scores less. Cells
-that have moved reach further than the face that did by ten pixels or so."""
+"""The border shown around the cells asked for: a face at the edge of what the network sees scores less. Cells
+that have moved reach some ten pixels beyond the face that did."""
 FACE_BORDER = 0.25
-"""So much more, in parts of its size, around a face: a large one is judged by more of what is about it."""
+"""The border around a face, as a fraction of its size: the network judges a large face by more around it."""
 MOST_PARTS = 12
-"""Of more the whole picture is shown."""
+"""If it would take more, the whole picture is shown."""
 
 _RUN_TILES = 8
-"""What a run of the network costs beside its pixels, as so many tiles more."""
+"""What a run of the network costs besides its pixels, in tiles."""
 _MOST_OF_WHOLE = 0.85
-"""Parts that cost more than so much of it are shown as the whole, which is more certain."""
+"""If parts cost more than this fraction of the whole, that is shown: it is more certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How the cells of a small picture lie in the frame and on the detector's canvas.
+    """How the cells of a small picture (see `stillness`) lie in the frame and on the detector's canvas.
 
     Attributes:
-        rows, columns: how many there are.
-        width, height: of one, in pixels of the canvas.
-        frame_width, frame_height: of one, in pixels of the frame.
-        across, down: tiles of the canvas.
+        rows, columns: how many cells there are.
+        width, height: of a cell, in pixels of the canvas.
+        frame_width, frame_height: of a cell, in pixels of the frame.
+        across, down: how many tiles the canvas has in each direction.
     """
 
     rows: int
@@ -65,14 +65,14 @@ class Grid:
         )
 
     def cells(self, boxes: Floats) -> Cells:
-        """Return the cells that boxes (N, 4) in the frame touch."""
+        """Return the cells that boxes (N, 4), in pixels of the frame, touch."""
         found = np.zeros((self.rows, self.columns), np.bool_)
         for place in self._places(boxes):
             found[place] = True
         return found
 
     def touched(self, boxes: Floats, cells: Cells) -> npt.NDArray[np.bool_]:
-        """Return for each box in the frame whether it touches one of these cells."""
+        """Return for each box, in pixels of the frame, whether it touches one of these cells: (N,) bool."""
         return np.fromiter((cells[place].any() for place in self._places(boxes)), np.bool_, len(boxes))
 
     def _places(self, boxes: Floats) -> Iterator[tuple[slice, slice]]:
@@ -83,7 +83,7 @@ class Grid:
             )
 
     def tiles(self, cells: Cells) -> npt.NDArray[np.uint8]:
-        """Return the tiles (down, across) that these cells need, with their border."""
+        """Return the tiles that these cells need, with their border: (down, across) uint8, 1 or 0."""
         reach = 2 * int(np.ceil(BORDER_PX / self.width)) + 1, 2 * int(np.ceil(BORDER_PX / self.height)) + 1
         rows, columns = np.nonzero(cv2.dilate(cells.astype(np.uint8), np.ones(reach[::-1], np.uint8)))
         found = np.zeros((self.down, self.across), np.uint8)
@@ -94,16 +94,16 @@ class Grid:
 
 
 def with_border(boxes: Floats) -> Floats:
-    """Return boxes (N, 4) with what belongs around faces."""
+    """Return boxes (N, 4) of faces, enlarged by their border."""
     margin = FACE_BORDER * boxes[:, 2:]
     return np.hstack([boxes[:, :2] - margin, boxes[:, 2:] + 2 * margin])
 
 
 def parts(cells: Cells, grid: Grid) -> list[Rectangle] | None:
-    """Return what to show of a picture, in pixels of the canvas, or None if the whole is as cheap.
+    """Return the parts of a picture to show, in pixels of the canvas; None if the whole is about as cheap.
 
     Args:
-        cells: that are to be seen.
+        cells: to be covered.
         grid: how they lie on the canvas.
     """
     count, _, found, _ = cv2.connectedComponentsWithStats(grid.tiles(cells))
@@ -116,7 +116,7 @@ def parts(cells: Cells, grid: Grid) -> list[Rectangle] | None:
 
 
 def _merged(boxes: list[Rectangle]) -> list[Rectangle]:
-    """Return rectangles of which no two cost less as one."""
+    """Return the rectangles with those made one that together cost no more."""
     while True:
         pairs = ((one, other) for number, one in enumerate(boxes) for other in boxes[:number])
         worth = next(
@@ -138,7 +138,7 @@ def _cost(tiles: Rectangle) -> int:
 
 
 def _span(first: float, last: float, count: int) -> slice:
-    """Return the cells from one place to another, at least one of those that there are."""
+    """Return the range of cells from `first` to `last`, within the `count` there are and at least one."""
     start = min(max(0, int(first)), count - 1)
     return slice(start, max(start + 1, min(count, int(np.ceil(last)))))
 
