@@ -1,3 +1,5 @@
+"""Holds faces until forward receipts them, and says which are due again. Pure: time is an argument."""
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

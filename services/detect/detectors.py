@@ -1,3 +1,5 @@
+"""Opens the detector that the settings ask for, or the best that can be had."""
+
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator

@@ -1,3 +1,5 @@
+"""Judges the age of live frames, whose clock may differ from ours. Pure: time is an argument."""
+
 import math
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,3 +1,5 @@
+"""The frames that wait for a worker. Pure."""
+
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Frames in, faces and answers out."""
+"""The parts of the detect service, wired together: frames in, faces and answers out."""
 
 import asyncio
 import contextlib

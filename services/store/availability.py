@@ -1,3 +1,5 @@
+"""Whether the store works, for readiness, metrics and log; checks it when that is due."""
+
 import asyncio
 import time
 from collections.abc import Callable

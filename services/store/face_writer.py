@@ -1,3 +1,5 @@
+"""Checks incoming faces and writes them to the store, several at a time."""
+
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,3 +1,5 @@
+"""A bounded queue that is fair to the devices whose items it holds. Pure."""
+
 import heapq
 import math
 from collections import OrderedDict, deque

@@ -1,3 +1,5 @@
+"""Received messages on their way into the store, and the receipts for them."""
+
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime

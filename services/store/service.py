@@ -1,3 +1,5 @@
+"""The parts of the store service, wired together."""
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
