@@ -108,7 +108,7 @@ async def test_a_process_that_dies_takes_one_picture_along(decoder: Decoder) -> 
     assert (await decoder.look(LARGE, SIZE_PX)).scaled.any()
 
 
-async def test_an_answer_that_nobody_waits_for_is_nobody_elses(decoder: Decoder) -> None:
+async def test_a_reply_to_a_cancelled_call_is_not_taken_for_the_next(decoder: Decoder) -> None:
     await decoder.look(LARGE, SIZE_PX)
     asking = asyncio.create_task(decoder.look(LARGE, SIZE_PX))
     await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Somebody came, from what is stored: a real receiver is told, with a link into a real bucket."""
+"""Notifications of visits, from what is stored: to a real receiver, with a link into a real bucket."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -86,7 +86,7 @@ def dropped(reason: str) -> float:
 
 
 @pytest.mark.usefixtures("bucket")
-async def test_each_visit_is_told_of_once_with_a_link_that_anybody_sees_the_picture_by(
+async def test_each_visit_is_told_of_once_with_a_link_that_needs_no_login(
     receiver: tuple[Receiver, str],
 ) -> None:
     heard, url = receiver

@@ -1,4 +1,4 @@
-"""One camera sends pictures that mean harm to a real detect: they cost nobody else anything."""
+"""A camera sends malicious pictures to a real detect: other cameras lose nothing by it."""
 
 import asyncio
 import itertools

@@ -44,11 +44,11 @@ def test_each_frame_is_looked_at_where_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("haste", "looks"), [(1.0, 10.0), (0.5, 5.0), (2.0, 20.0), (MOST_HASTE, 160.0), (None, 10.0)]
 )
-def test_where_somebody_is_forward_says_how_often(haste: float | None, looks: float) -> None:
+def test_where_a_face_is_forward_says_how_often(haste: float | None, looks: float) -> None:
     assert next_look_s(LookSummary(1, 0.1, haste), 10.0) == pytest.approx(1 / looks)
 
 
-def test_without_forward_a_face_that_nobody_expected_is_looked_at_again_at_once() -> None:
+def test_without_forward_a_face_that_appears_is_looked_at_again_at_once() -> None:
     assert next_look_s(LookSummary(1, LONG_S), 10.0) < 0.01
     assert next_look_s(LookSummary(1, LINGER_S / 2), 10.0) == pytest.approx(0.1)
 
@@ -65,11 +65,11 @@ def test_the_less_changes_the_fewer_looks(*, is_still: bool | None, pause_s: flo
     assert next_look_s(LookSummary(0, LONG_S, is_still=is_still), 10.0) == pause_s
 
 
-def test_no_scene_is_looked_at_more_often_than_somebody_is() -> None:
+def test_no_scene_is_looked_at_more_often_than_a_face_is() -> None:
     assert next_look_s(LookSummary(0, LONG_S, is_still=True), 2.0) == 0.5
 
 
-def test_of_each_camera_it_is_known_since_when_nobody_was_there() -> None:
+def test_of_each_camera_it_is_known_since_when_no_face_was_there() -> None:
     attention = LastFaceTimes(max_cameras=2)
     attention.note(FRONT, 1, 10.0)
     attention.note(YARD, 0, 11.0)
@@ -77,7 +77,7 @@ def test_of_each_camera_it_is_known_since_when_nobody_was_there() -> None:
     assert (attention.unseen_s(FRONT, 13.0), attention.unseen_s(YARD, 13.0)) == (3.0, 2.0)
 
 
-def test_a_camera_that_is_new_is_looked_at_as_if_somebody_had_been_there() -> None:
+def test_a_new_camera_is_looked_at_as_if_a_face_had_been_there() -> None:
     attention = LastFaceTimes(max_cameras=1)
     assert attention.unseen_s(FRONT, 5.0) == 0.0
     attention.note(FRONT, 0, 5.0)

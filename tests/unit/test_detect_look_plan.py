@@ -59,7 +59,7 @@ def test_what_has_moved_is_looked_at_and_those_beside_it_are_still_there() -> No
     assert (part.y + part.height) * scale >= BOB[1] + BOB[3]
 
 
-def test_every_half_second_all_places_are_looked_at_where_somebody_is() -> None:
+def test_every_half_second_all_places_are_looked_at_where_a_face_is() -> None:
     assert planned(scene(ANN, BOB), STILL, 100 + 0.9 * DUE_S).extent is Extent.NONE
     found = planned(scene(ANN, BOB), STILL, 100 + DUE_S)
     assert found.extent is Extent.PARTS
@@ -91,7 +91,7 @@ def test_where_everything_has_moved_the_whole_is_looked_at() -> None:
     assert planned(scene(ANN), moving((0.0, 0.0, 1920.0, 1080.0))).extent is Extent.WHOLE
 
 
-def test_somebody_who_was_not_found_again_is_looked_for_where_they_were() -> None:
+def test_a_face_that_was_not_found_again_is_looked_for_where_it_was() -> None:
     known = scene(ANN).looked_at(moving(ANN), faces(), 100.2, cells=moving(ANN).moved, sees_places=True)
     assert planned(known, STILL, 100.3).extent is Extent.NONE
     found = planned(known, STILL, 100.7)

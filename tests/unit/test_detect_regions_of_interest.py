@@ -54,13 +54,13 @@ def test_who_has_moved_is_not_missed_and_who_is_gone_is() -> None:
     assert [each.box for each in missed(before, detections())] == [ANN, BOB]
 
 
-def test_who_is_found_where_somebody_was_missed_is_missed_no_more() -> None:
+def test_a_face_found_where_one_was_lost_ends_the_search_for_it() -> None:
     earlier = (LostFace(ANN, 9.0),)
     assert missed(detections(), detections(), earlier) == [*earlier]
     assert missed(detections(), detections((420.0, 300.0, 90.0, 100.0)), earlier) == []
 
 
-def test_nobody_is_missed_for_long_nor_are_many() -> None:
+def test_lost_faces_are_few_and_soon_forgotten() -> None:
     assert missed(detections(), detections(), (LostFace(ANN, 10.0 - AFTER_FACE_S),)) == []
     crowd = detections(*((10.0 * number, 10.0, 5.0, 5.0) for number in range(2 * MOST_LOST)))
     assert len(missed(crowd, detections())) == MOST_LOST

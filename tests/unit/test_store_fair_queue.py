@@ -76,7 +76,7 @@ def test_most_is_of_bytes_or_of_faces_whichever_is_nearer_to_the_bound() -> None
     assert queue.add(item("porch", 100)) == [large[2]]
 
 
-def test_what_is_at_work_is_taken_from_nobody_and_is_half_of_the_room_at_most() -> None:
+def test_what_is_at_work_is_never_evicted_and_is_half_of_the_queue_at_most() -> None:
     queue = make_queue(most_bytes=80)
     loud = [item("loud") for _ in range(8)]
     for each in loud:

@@ -18,7 +18,7 @@ def flood(floods: FloodMonitor, device: str, now_s: float) -> None:
         floods.note_rejected(device, now_s)
 
 
-def test_nobody_has_a_lane_while_nobody_floods() -> None:
+def test_no_device_has_a_lane_while_none_floods() -> None:
     floods = FloodMonitor()
     floods.note_accepted("porch")
     for _ in range(FLOOD_AT - 1):
@@ -26,7 +26,7 @@ def test_nobody_has_a_lane_while_nobody_floods() -> None:
     assert floods.lanes_wanted(0.0) == frozenset()
 
 
-def test_whoever_was_heard_of_gets_past_a_flood_but_not_the_one_that_floods() -> None:
+def test_devices_that_were_heard_of_get_past_a_flood_but_not_the_one_that_floods() -> None:
     floods = FloodMonitor()
     for device in ("porch", "yard", "loud"):
         floods.note_accepted(device)

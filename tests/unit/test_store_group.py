@@ -1,4 +1,4 @@
-"""The group in which the replicas share the faces: they agree on its name, and nobody else knows it."""
+"""The group in which the replicas share the faces: they agree on its name, and no device knows it."""
 
 from pathlib import Path
 from typing import Any

@@ -46,7 +46,7 @@ def test_whatever_comes_shows_that_it_is_not() -> None:
             schedule.note_message(float(second))
 
 
-def test_without_a_connection_or_where_it_is_not_wanted_nobody_knocks() -> None:
+def test_without_a_connection_or_where_it_is_turned_off_there_are_no_knocks() -> None:
     schedule = KnockSchedule("a", QUIET_S)
     schedule.begin(0.0)
     schedule.end()
