@@ -27,7 +27,7 @@ STAGE_SECONDS = Histogram(
 )
 LOOKS = Counter(
     "faceferry_detect_looks_total",
-    "Live frames by what the detector was shown of them: whole, parts, or none, for nothing had changed.",
+    "Live frames by what the detector was shown of them: whole, parts, or none, as nothing had changed.",
     ["extent"],
 )
 FRAME_AGE_SECONDS = Histogram(

@@ -98,7 +98,7 @@ async def test_the_command_says_what_is_too_old_and_removes_it_when_it_is_told_t
     checked = retain(url, "--check", FACEFERRY_RETAIN_DAYS="30")
     assert checked.returncode == 1
     assert "MEND too old" in checked.stdout
-    assert "has none: the store looks" in checked.stdout
+    assert "has none: the store removes" in checked.stdout
     assert len(await keys(url)) == 2
     applied = retain(url, "--apply", FACEFERRY_RETAIN_DAYS="30")
     assert applied.returncode == 0, applied.stdout + applied.stderr
