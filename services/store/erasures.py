@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from types import TracebackType
-from typing import Self
 
 import structlog
 
@@ -130,18 +128,19 @@ class ErasureOrders:
     Nothing depends on the broker's memory: a device that reconnects says that it is online, and is sent its
     orders again. A report is made durable first; then its order is removed from the broker.
 
-    Use it as an async context manager, which keeps the connection.
-
     Args:
         broker: where to connect.
         erasures: the orders and the reports; shared by all brokers.
+
+    Attributes:
+        link: the connection, which the caller opens and closes.
     """
 
     def __init__(self, broker: Broker, erasures: KnownErasures) -> None:
         self._erasures = erasures
         self._online: set[str] = set()
         self._sent: set[tuple[str, str]] = set()
-        self._link = Link(
+        self.link = Link(
             "cloud_erasures",
             broker,
             identity="store-erasures",
@@ -149,18 +148,9 @@ class ErasureOrders:
             on_up=self._start_over,
         )
 
-    async def __aenter__(self) -> Self:
-        await self._link.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._link.__aexit__(kind, error, trace)
-
     async def listen(self) -> None:
         """Take status messages and reports of devices, until cancelled."""
-        async for delivery in self._link:
+        async for delivery in self.link:
             try:
                 await self._handle(delivery.message)
             except Refused as refusal:
@@ -213,7 +203,7 @@ class ErasureOrders:
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         try:
-            self._link.publish(Message(topic=topic, payload=payload, qos=1, retain=True))
+            self.link.publish(Message(topic=topic, payload=payload, qos=1, retain=True))
         except (LinkDown, PacketTooLarge) as error:
             log.warning("store.erasure_not_told", topic=topic, detail=str(error))
             return False

@@ -9,8 +9,6 @@ import asyncio
 import hmac
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Link
@@ -114,8 +112,6 @@ class Listener:
     A device may send its faces through any of the brokers, in turn; it reads receipts at the one that it has
     just sent them through.
 
-    Use it as an async context manager, which keeps the connections.
-
     Args:
         settings: of this service.
         broker: where to connect.
@@ -124,6 +120,7 @@ class Listener:
 
     Attributes:
         link: the connection with the shared subscription.
+        links: both connections, which the caller opens in this order, and closes.
     """
 
     def __init__(
@@ -148,29 +145,17 @@ class Listener:
             on_up=self._knocker.link_up,
             on_down=self._knocker.link_down,
         )
+        self.links = (lanes.link, self.link)
         self._lanes = lanes
         self._throttle = throttle
         self._receipts = ReceiptBatches(self._send_receipt)
-
-    async def __aenter__(self) -> Self:
-        await self._lanes.link.__aenter__()
-        await self.link.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self.link.__aexit__(kind, error, trace)
-        finally:
-            await self._lanes.link.__aexit__(kind, error, trace)
 
     async def listen(self, writer: FaceWriter) -> None:
         """Put each accepted message into the writer's queue, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lanes.run(), name="store.lanes")
             tasks.create_task(self._knocker.run(self.link), name="store.knock")
-            for link in (self.link, self._lanes.link):
+            for link in self.links:
                 tasks.create_task(self._listen(link, writer), name=f"store.listen {link.name}")
 
     async def _listen(self, link: Link, writer: FaceWriter) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 
 from services.common.mqtt import Broker, check_any, notes_of
 from services.common.runtime import http
@@ -53,8 +54,8 @@ async def serve(settings: StoreSettings) -> None:
         await verify(objects, availability)
         erasures = await load_erasures(settings, objects, availability)
         async with AsyncExitStack() as stack:
-            for listener in listeners:
-                await stack.enter_async_context(listener)
+            for link in chain.from_iterable(listener.links for listener in listeners):
+                await stack.enter_async_context(link)
             writer = await stack.enter_async_context(
                 writing(settings, objects, availability, queue, erasures)
             )
@@ -134,7 +135,7 @@ async def announce_erasures(settings: StoreSettings, erasures: KnownErasures) ->
     all_orders = [ErasureOrders(broker, erasures) for broker in Broker.cloud(settings)]
     async with AsyncExitStack() as stack:
         for orders in all_orders:
-            await stack.enter_async_context(orders)
+            await stack.enter_async_context(orders.link)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         for orders in all_orders:
             tasks.create_task(orders.listen(), name="store.hear_reports")
