@@ -1,4 +1,4 @@
-"""The process that decodes heavy pictures, against detect's own threads and against what may befall it."""
+"""The process that decodes costly pictures: detect's threads go on beside it, and it may be slow or die."""
 
 import asyncio
 import signal
