@@ -19,13 +19,13 @@ import cv2
 
 from benchmarks.report.alone import alone, in_turns
 from services.capture.cameras import parse_camera, to_url
-from services.capture.developer import Developer
+from services.capture.encoder import JpegEncoder, to_jpeg
 from services.capture.metrics import Tally
+from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg, has_filter
-from services.capture.source.program import Program
-from services.capture.source.site import Site
-from services.capture.source.watch import Patience
-from services.capture.stream.pictures import Picture
+from services.capture.source.program import CameraProgram
+from services.capture.source.watch import Timeouts
+from services.capture.stream.picture import Picture
 from tests.rigs.clips import detailed, shortened
 from tests.rigs.pipeline import median
 from tests.rigs.report.findings import Figure, Part, Table
@@ -46,8 +46,8 @@ def measure(options: argparse.Namespace) -> Part:
     ways: dict[str, Callable[[int], float]] = {}
     for codec in ("mjpeg", "h264"):
         video = shortened(detailed(codec), options.frames)
-        site = Site(ffmpeg, codec=codec, has_zscale=has_filter(ffmpeg, "zscale"))
-        ways[f"{codec}, capture"] = partial(_cpu_ms_a_frame, partial(_capture, video, site))
+        facts = SourceFacts(ffmpeg, codec=codec, has_zscale=has_filter(ffmpeg, "zscale"))
+        ways[f"{codec}, capture"] = partial(_cpu_ms_a_frame, partial(_capture, video, facts))
         ways[f"{codec}, OpenCV"] = partial(_cpu_ms_a_frame, partial(_usual_way, video))
     found = {way: median(costs) for way, costs in in_turns(ways, options.rounds).items()}
     cheaper = found["mjpeg, OpenCV"] / found["mjpeg, capture"]
@@ -63,24 +63,24 @@ def measure(options: argparse.Namespace) -> Part:
     )
 
 
-def _capture(video: Path, site: Site) -> int:
+def _capture(video: Path, facts: SourceFacts) -> int:
     """Take a clip through capture, up to the JPEGs that it would publish; return how many."""
-    return asyncio.run(_captured(video, site))
+    return asyncio.run(_captured(video, facts))
 
 
-async def _captured(video: Path, site: Site) -> int:
+async def _captured(video: Path, facts: SourceFacts) -> int:
     frames = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        developer = Developer("benchmark", QUALITY, threads)
+        encoder = JpegEncoder("benchmark", QUALITY, threads)
 
         async def on_picture(picture: Picture) -> float:
             nonlocal frames
-            await developer.develop(picture, 1 << 24)
+            await to_jpeg(picture, encoder, 1 << 24)
             frames += 1
             return 0.0
 
         camera = parse_camera(f"benchmark={to_url(str(video))}?paced=1")
-        ending = await Program(camera, site, Patience(30, 30), Tally("benchmark")).run(on_picture)
+        ending = await CameraProgram(camera, facts, Timeouts(30, 30), Tally("benchmark")).run(on_picture)
         assert ending.status == 0, ending
     return frames
 

@@ -28,12 +28,11 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from services.capture.cameras import parse_camera
-from services.capture.encoding import encode
 from services.capture.source.commands import command
+from services.capture.source.facts import SourceFacts, make_reader
 from services.capture.source.ffmpeg import find_ffmpeg
-from services.capture.source.site import Site, make_reader
-from services.capture.stream.pictures import Jpeg as JpegPicture
-from services.capture.stream.pictures import Picture
+from services.capture.stream.picture import JpegPicture, Picture
+from services.capture.turbojpeg import encode
 from services.common.wire.frames import Frame
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
@@ -128,8 +127,8 @@ def _pictures(clip: Path) -> Iterator[Picture]:
     """Yield the clip's pictures as capture's program delivers them."""
     camera = parse_camera(f"front={clip.as_uri()}?paced=1")
     codec = "mjpeg" if ".mjpeg." in clip.name else "h264"
-    program = command(camera, Site(ffmpeg=find_ffmpeg(), codec=codec))
-    reader = make_reader(program.wire)
+    program = command(camera, SourceFacts(ffmpeg=find_ffmpeg(), codec=codec))
+    reader = make_reader(program.output_format)
     with subprocess.Popen(program.argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         while count := os.readv(process.stdout.fileno(), [reader.buffer()]):

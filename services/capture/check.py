@@ -7,13 +7,13 @@ from pathlib import Path
 from services.capture.cameras import TOPICS, Camera
 from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable
+from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg, named_in
-from services.capture.source.program import Program
+from services.capture.source.program import CameraProgram
 from services.capture.source.recording import survey
 from services.capture.source.redaction import redact, shown
-from services.capture.source.site import Site
-from services.capture.source.watch import Ending, Patience
-from services.capture.stream.pictures import Picture
+from services.capture.source.watch import Ending, Timeouts
+from services.capture.stream.picture import Picture
 from services.capture.subscription import Subscription
 from services.capture.topic import parse_topic
 from services.common.errors import SetupError
@@ -51,12 +51,12 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
     if camera.scheme in TOPICS:
         await _check_topic(camera, timeout_s)
         return
-    site = Site(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
+    facts = SourceFacts(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
     try:
         if camera.scheme == "file":
-            await survey(site.ffmpeg, Path(camera.place))
+            await survey(facts.ffmpeg, Path(camera.place))
             return
-        program = Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
+        program = CameraProgram(camera, facts, Timeouts(timeout_s, timeout_s), Tally(camera.name))
         ending = await _until_first_picture(program)
         if ending is not None and program.has_another_way:
             ending = await _until_first_picture(program)
@@ -64,7 +64,8 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
         raise SetupError(_line(camera, str(error))) from error
     if ending is not None:
         silence = f"no picture within {timeout_s:g} s" if ending.reason == "silent" else ""
-        raise SetupError(_line(camera, silence or ending.words or f"its program ended with {ending.status}"))
+        problem = silence or ending.message or f"its program ended with {ending.status}"
+        raise SetupError(_line(camera, problem))
 
 
 async def _check_topic(camera: Camera, timeout_s: float) -> None:
@@ -79,7 +80,7 @@ async def _check_topic(camera: Camera, timeout_s: float) -> None:
         raise SetupError(_line(camera, str(error))) from error
 
 
-async def _until_first_picture(program: Program) -> Ending | None:
+async def _until_first_picture(program: CameraProgram) -> Ending | None:
     """Return None if there was a picture, else how the program ended."""
     seen = asyncio.Event()
 

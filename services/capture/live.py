@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.capture.clock import ClockCheck
-from services.capture.developer import Developer
+from services.capture.encoder import JpegEncoder, to_jpeg
+from services.capture.flow_control import LiveWindow, RateLimit, SendSchedule
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
-from services.capture.pace import Pace, RateLimit
-from services.capture.stream.pictures import Jpeg, Picture
-from services.capture.window import LiveWindow
+from services.capture.stream.picture import JpegPicture, Picture
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.tracing import begin
@@ -23,7 +22,7 @@ _MOST_DELAY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class TimedPicture:
     """A picture.
 
     Attributes:
@@ -44,8 +43,8 @@ class LiveFlow:
         outlet: where they go.
         window: how many may be on their way.
         rate: how many a second, if the user has said so.
-        pace: when the next one is worth sending.
-        developer: makes them JPEG.
+        schedule: when the next one is worth sending.
+        encoder: makes them JPEG.
         tally: counts.
         scope: what of its pictures is looked at.
         on_seen: is told where faces are in what was looked at last.
@@ -54,11 +53,11 @@ class LiveFlow:
     def __init__(
         self,
         outlet: Outlet,
-        window: LiveWindow[Shot],
+        window: LiveWindow[TimedPicture],
         *,
         rate: RateLimit,
-        pace: Pace,
-        developer: Developer,
+        schedule: SendSchedule,
+        encoder: JpegEncoder,
         tally: Tally,
         scope: Scope = WHOLE,
         on_seen: Callable[[Outlines | None], None] = lambda _seen: None,
@@ -68,8 +67,8 @@ class LiveFlow:
         self._outlet = outlet
         self._window = window
         self._rate = rate
-        self._pace = pace
-        self._developer = developer
+        self._schedule = schedule
+        self._encoder = encoder
         self._tally = tally
         self._clock = ClockCheck()
         self._wake = asyncio.Event()
@@ -83,12 +82,12 @@ class LiveFlow:
             self._tally.drop("rate_limit")
             return 0.0
         # While one waits for a place the newest takes its turn, or that would be an old one.
-        if not self._pace.is_due(came_s) and not self._window.is_waited_in:
+        if not self._schedule.is_due(came_s) and not self._window.is_waited_in:
             self._tally.not_due.inc()
             # What is on its way may be answered with a wish for the very next picture.
-            return 0.0 if self._window.in_flight else self._pace.idle_s(came_s)
+            return 0.0 if self._window.in_flight else self._schedule.idle_s(came_s)
         taken_s = _taken_unix_s(picture, time.time())
-        if self._window.offer(Shot(picture, times.from_unix_s(taken_s), came_s)):
+        if self._window.offer(TimedPicture(picture, times.from_unix_s(taken_s), came_s)):
             self._tally.drop("replaced")
         self._wake.set()
         return 0.0
@@ -98,7 +97,7 @@ class LiveFlow:
         async for done in self._outlet.answers():
             is_awaited = self._window.answer(done.sequence)
             if is_awaited and done.dropped is None:
-                self._pace.answered(done.sequence, done.next_s)
+                self._schedule.answered(done.sequence, done.next_s)
                 self._on_seen(done.outlines)
             self._wake.set()
 
@@ -108,9 +107,9 @@ class LiveFlow:
             self._wake.clear()
             if late := self._window.expire(time.monotonic()):
                 self._tally.drop("unanswered", late)
-                self._pace.forget()
+                self._schedule.forget()
             while self._outlet.is_up and (taken := self._window.take(time.monotonic())) is not None:
-                self._pace.sent(taken[1].came_s)
+                self._schedule.sent(taken[1].came_s)
                 await self._send_one(*taken)
             self._tally.in_flight.set(self._window.in_flight)
             await wait_until(self._wake, self._window.next_deadline_s)
@@ -118,15 +117,15 @@ class LiveFlow:
     def _link_changed(self) -> None:
         """Give up what was on its way, for it is lost with the connection."""
         self._tally.drop("link_lost", self._window.lose())
-        self._pace.forget()
+        self._schedule.forget()
         self._wake.set()
 
-    async def _send_one(self, sequence: int, shot: Shot) -> None:
+    async def _send_one(self, sequence: int, shot: TimedPicture) -> None:
         taken_s = shot.time.timestamp()
         span = begin("capture", start_s=taken_s, source=str(self._outlet.source), frame=sequence)
         problem = None
         try:
-            jpeg = await self._developer.develop(shot.picture, self._outlet.max_frame_bytes)
+            jpeg = await to_jpeg(shot.picture, self._encoder, self._outlet.max_frame_bytes)
             frame = self._frame(sequence, shot.time, jpeg, span.traceparent)
             self._outlet.publish(encode_frame(frame))
         except Refused as error:
@@ -167,6 +166,6 @@ async def wait_until(event: asyncio.Event, deadline_s: float | None) -> None:
 
 def _taken_unix_s(picture: Picture, now_s: float) -> float:
     """Return when a picture was taken: what the source says, if that can be true, else now."""
-    taken_s = picture.taken_unix_s if isinstance(picture, Jpeg) else None
+    taken_s = picture.taken_unix_s if isinstance(picture, JpegPicture) else None
     is_plausible = taken_s is not None and 0 <= now_s - taken_s <= _MOST_DELAY_S
     return taken_s if taken_s is not None and is_plausible else now_s

@@ -2,15 +2,15 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from services.capture.developer import Developer
-from services.capture.journal import Journal
+from services.capture.encoder import JpegEncoder, to_jpeg
+from services.capture.flow_control import PacedWindow
 from services.capture.live import wait_until
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
+from services.capture.playback_journal import PlaybackJournal
 from services.capture.source.recording import Recording
 from services.capture.source.watch import Ending
-from services.capture.stream.pictures import Picture
-from services.capture.window import PacedWindow
+from services.capture.stream.picture import Picture
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.tracing import begin
@@ -27,7 +27,7 @@ class PacedFlow:
         recording: when they were taken.
         fps: frames for each second of the recording, at most.
         window: those on their way.
-        developer: makes them JPEG.
+        encoder: makes them JPEG.
         tally: counts.
         journal: where answers are noted.
         scope: what of its pictures is looked at.
@@ -40,9 +40,9 @@ class PacedFlow:
         *,
         fps: float | None,
         window: PacedWindow,
-        developer: Developer,
+        encoder: JpegEncoder,
         tally: Tally,
-        journal: Journal,
+        journal: PlaybackJournal,
         scope: Scope = WHOLE,
     ) -> None:
         self._scope = scope
@@ -50,7 +50,7 @@ class PacedFlow:
         self._recording = recording
         self._chosen = recording.chosen(fps) if fps else None
         self._window = window
-        self._developer = developer
+        self._encoder = encoder
         self._tally = tally
         self._journal = journal
         self._read = 0
@@ -116,7 +116,7 @@ class PacedFlow:
 
     async def _add(self, number: int, picture: Picture) -> None:
         try:
-            jpeg = await self._developer.develop(picture, self._outlet.max_frame_bytes)
+            jpeg = await to_jpeg(picture, self._encoder, self._outlet.max_frame_bytes)
         except Refused as error:
             self._note(Done(self._outlet.source, number, dropped=error.reason))
             return

@@ -8,7 +8,7 @@ from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable
 from services.capture.source.redaction import redact
 from services.capture.source.watch import Ending
-from services.capture.stream.pictures import OnPicture
+from services.capture.stream.picture import OnPicture
 from services.capture.topic import parse_topic, to_picture
 from services.common.errors import Refused, SetupError
 from services.common.mqtt import Delivery, Link

@@ -12,7 +12,7 @@ from services.capture.outlet import Outlet
 from services.capture.source.child import CameraUnavailable
 from services.capture.source.recording import Recording, survey
 from services.capture.source.watch import Ending
-from services.capture.stream.pictures import OnPicture, Picture
+from services.capture.stream.picture import OnPicture, Picture
 from services.common.runtime.queues import Backoff
 
 # Together with a program's start and a stream's first key frame this keeps a camera that is back from being
@@ -22,7 +22,7 @@ FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 2.0
 log = structlog.get_logger()
 
 
-class Origin(Protocol):
+class PictureSource(Protocol):
     """Where a camera's pictures come from: a program, or a topic."""
 
     async def run(self, on_picture: OnPicture) -> Ending:
@@ -34,7 +34,7 @@ class Origin(Protocol):
 
 
 async def keep_running(
-    origin: Origin,
+    origin: PictureSource,
     outlet: Outlet,
     on_picture: OnPicture,
     is_over: Callable[[Ending], bool],
@@ -61,7 +61,7 @@ async def keep_running(
         outlet.say("stalled" if ending.reason == "stalled" else "offline", why=ending.reason)
         if ending.pictures:
             backoff.reset()
-        if (tells := f"{ending.reason} {ending.words}") != told:
+        if (tells := f"{ending.reason} {ending.message}") != told:
             told = tells
             log.warning(
                 "capture.program_ended",
@@ -69,12 +69,12 @@ async def keep_running(
                 reason=ending.reason,
                 status=ending.status,
                 frames=ending.pictures,
-                last_words=ending.words,
+                last_words=ending.message,
             )
         await asyncio.sleep(backoff.next_s())
 
 
-async def _run(origin: Origin, on_picture: OnPicture) -> Ending:
+async def _run(origin: PictureSource, on_picture: OnPicture) -> Ending:
     try:
         return await origin.run(on_picture)
     except CameraUnavailable as error:

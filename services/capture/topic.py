@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from services.capture.stream.pictures import Jpeg
+from services.capture.stream.picture import JpegPicture
 from services.common.errors import Refused, SetupError
 from services.common.runtime.addresses import mqtt_url
 from services.common.wire import bare_images, times
@@ -15,7 +15,7 @@ MOST_TOPIC_BYTES = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TopicAddress:
     """Where a topic is.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place:
         return f"Place({self.topic!r})"
 
 
-def parse_topic(camera: str, url: str) -> Place:
+def parse_topic(camera: str, url: str) -> TopicAddress:
     """Read `mqtt://user:password@host:port/topic`, or `mqtt:///topic` of the broker on this device.
 
     Args:
@@ -48,7 +48,7 @@ def parse_topic(camera: str, url: str) -> Place:
     if problem := _problem(topic) or (None if authority else _problem_here(scheme, topic)):
         raise SetupError(f"camera {camera!r}: {problem}")
     if not authority:
-        return Place("", None, topic)
+        return TopicAddress("", None, topic)
     login, at, host = authority.rpartition("@")
     user, _, password = login.partition(":")
     broker = f"{scheme}://{user}{at}{host}"
@@ -59,10 +59,10 @@ def parse_topic(camera: str, url: str) -> Place:
             f"camera {camera!r}: an address such as {scheme}://user:password@host/topic is wanted; in a "
             "password, what means something in an address is written as its number, '/' as %2F"
         ) from None
-    return Place(broker, unquote(password) or None, topic)
+    return TopicAddress(broker, unquote(password) or None, topic)
 
 
-def to_picture(message: Message) -> Jpeg:
+def to_picture(message: Message) -> JpegPicture:
     """Return the picture that a message is: a JPEG, or one in base64, without what follows its end.
 
     Raises:
@@ -74,7 +74,7 @@ def to_picture(message: Message) -> Jpeg:
     image, info = bare_images.read(message.payload)
     if info.content_type != "image/jpeg":
         raise Refused("png", "a JPEG is wanted")
-    return Jpeg(image, _taken_unix_s(message))
+    return JpegPicture(image, _taken_unix_s(message))
 
 
 def _problem(topic: str) -> str | None:

@@ -12,8 +12,8 @@ from html import escape
 
 from aiohttp import web
 
-from services.capture.developer import Developer
-from services.capture.stream.pictures import OnPicture, Picture
+from services.capture.encoder import JpegEncoder, to_jpeg
+from services.capture.stream.picture import OnPicture, Picture
 from services.common.errors import Refused
 from services.common.runtime.access import Guard, is_own_name
 from services.common.wire.outlines import Outlines
@@ -49,12 +49,12 @@ class Viewfinder:
     """Holds a camera's newest picture.
 
     Args:
-        developer: makes it JPEG when somebody looks; one of its own, for lookers must not lower the quality
+        encoder: makes it JPEG when somebody looks; one of its own, for lookers must not lower the quality
             of what detect gets.
     """
 
-    def __init__(self, developer: Developer) -> None:
-        self._developer = developer
+    def __init__(self, encoder: JpegEncoder) -> None:
+        self._encoder = encoder
         self._picture: Picture | None = None
         self._came_s = 0.0
         self._news = asyncio.Condition()
@@ -97,13 +97,13 @@ class Viewfinder:
         assert self._picture is not None
         return self._picture
 
-    async def develop(self, picture: Picture) -> bytes:
+    async def encode(self, picture: Picture) -> bytes:
         """Return a picture's JPEG.
 
         Raises:
             Refused: it cannot be made one.
         """
-        return await self._developer.develop(picture, MAX_BYTES)
+        return await to_jpeg(picture, self._encoder, MAX_BYTES)
 
 
 def routes(
@@ -168,7 +168,7 @@ class _Screen:
         finder = self._finder(request)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                jpeg = await finder.develop(await finder.next())
+                jpeg = await finder.encode(await finder.next())
         except (TimeoutError, Refused):
             raise web.HTTPServiceUnavailable(text="the camera gives no picture\n", headers=_HEADERS) from None
         return web.Response(body=jpeg, content_type="image/jpeg", headers=_HEADERS)
@@ -205,7 +205,7 @@ async def _play(request: web.Request, finder: Viewfinder) -> web.StreamResponse:
         while True:
             began_s = time.monotonic()
             picture = await _wait_for_picture(request, finder, picture)
-            jpeg = await finder.develop(picture)
+            jpeg = await finder.encode(picture)
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             await _send(request, response, head.encode() + jpeg + b"\r\n")
             await asyncio.sleep(max(0.0, 1 / MAX_FPS - (time.monotonic() - began_s)))

@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.fit import CALM_FRAMES, LEVELS, Fit
-from services.capture.pace import HEADROOM, MOST_PERIOD_S, Pace, RateLimit, decoded_fps
-from services.capture.source.watch import LEAST_S, MOST_S, SHARE, Doze
-from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
+from services.capture.encoder import CALM_FRAMES, LEVELS, QualityControl
+from services.capture.flow_control import (
+    HEADROOM,
+    KNOCK_S,
+    MOST_PERIOD_S,
+    LiveWindow,
+    PacedWindow,
+    RateLimit,
+    SendSchedule,
+    decoded_fps,
+)
+from services.capture.source.watch import LEAST_S, MOST_S, SHARE, ReadPauses
 from services.common.wire.message import Message
 from services.detect.look_interval import STILL_S
 
@@ -259,7 +267,7 @@ def test_no_limit_lets_all_through() -> None:
 
 
 def test_quality_steps_down_to_the_last_level_and_then_says_no() -> None:
-    fit = Fit()
+    fit = QualityControl()
     assert fit.level.is_untouched
     steps = 0
     while fit.step_down():
@@ -269,7 +277,7 @@ def test_quality_steps_down_to_the_last_level_and_then_says_no() -> None:
 
 
 def test_quality_comes_back_after_a_calm_while_only() -> None:
-    fit = Fit()
+    fit = QualityControl()
     fit.step_down()
     for _ in range(CALM_FRAMES - 1):
         fit.note(100, 1000)
@@ -281,16 +289,18 @@ def test_quality_comes_back_after_a_calm_while_only() -> None:
     assert fit.level == LEVELS[0]
 
 
-def sent(pace: Pace, *, fps: float, seconds: float, answer_s: float, delay_s: float = 0.02) -> list[float]:
+def sent(
+    schedule: SendSchedule, *, fps: float, seconds: float, answer_s: float, delay_s: float = 0.02
+) -> list[float]:
     """Return when pictures of a camera go out, if each is answered after a while."""
     out: list[float] = []
     answers: list[tuple[float, int]] = []
     for number in range(int(seconds * fps)):
         now_s = number / fps
         while answers and answers[0][0] <= now_s:
-            pace.answered(answers.pop(0)[1], answer_s)
-        if pace.is_due(now_s):
-            pace.sent(now_s)
+            schedule.answered(answers.pop(0)[1], answer_s)
+        if schedule.is_due(now_s):
+            schedule.sent(now_s)
             out.append(now_s)
             answers.append((now_s + delay_s, number))
     return out
@@ -302,7 +312,7 @@ def gaps(times_s: list[float]) -> list[float]:
 
 @given(fps=st.sampled_from([5, 10, 12.5, 15, 24, 25, 29.97, 30, 60]), answer_s=st.floats(0.05, 0.5))
 def test_as_many_pictures_go_out_as_are_asked_for(fps: float, answer_s: float) -> None:
-    times_s = sent(Pace(), fps=fps, seconds=20, answer_s=answer_s)
+    times_s = sent(SendSchedule(), fps=fps, seconds=20, answer_s=answer_s)
     # A camera gives only whole periods: none is more than one too long or too short, and together they fit.
     asked_s = max(answer_s, 1 / fps)
     assert all(abs(gap_s - asked_s) <= 1 / fps + 1e-6 for gap_s in gaps(times_s)[2:])
@@ -311,69 +321,69 @@ def test_as_many_pictures_go_out_as_are_asked_for(fps: float, answer_s: float) -
 
 @pytest.mark.parametrize("fps", [10, 15, 25, 30])
 def test_where_nothing_changes_no_gap_is_longer_than_what_a_short_visit_takes(fps: float) -> None:
-    assert max(gaps(sent(Pace(), fps=fps, seconds=20, answer_s=STILL_S))) <= 0.3 + 1e-6
+    assert max(gaps(sent(SendSchedule(), fps=fps, seconds=20, answer_s=STILL_S))) <= 0.3 + 1e-6
 
 
 def test_nothing_is_held_back_before_the_first_answer_and_by_an_answer_of_nothing() -> None:
-    pace = Pace()
-    assert pace.is_due(0.0)
-    pace.sent(0.0)
-    assert pace.is_due(0.03)
-    pace.answered(1, 0.2)
-    assert not pace.is_due(0.06)
-    pace.answered(2, None)
-    assert pace.is_due(0.09)
+    schedule = SendSchedule()
+    assert schedule.is_due(0.0)
+    schedule.sent(0.0)
+    assert schedule.is_due(0.03)
+    schedule.answered(1, 0.2)
+    assert not schedule.is_due(0.06)
+    schedule.answered(2, None)
+    assert schedule.is_due(0.09)
 
 
 def test_a_slow_detect_is_given_no_more_than_a_quick_one() -> None:
-    quick = sent(Pace(), fps=30, seconds=10, answer_s=0.1, delay_s=0.01)
-    slow = sent(Pace(), fps=30, seconds=10, answer_s=0.1, delay_s=0.25)
+    quick = sent(SendSchedule(), fps=30, seconds=10, answer_s=0.1, delay_s=0.01)
+    slow = sent(SendSchedule(), fps=30, seconds=10, answer_s=0.1, delay_s=0.25)
     assert len(slow) <= len(quick) + 10
 
 
 def test_an_answer_that_was_overtaken_counts_no_more() -> None:
-    pace = Pace()
-    pace.sent(0.0)
-    pace.answered(2, 0.0)
-    pace.answered(1, 1.0)
-    assert pace.is_due(0.03)
+    schedule = SendSchedule()
+    schedule.sent(0.0)
+    schedule.answered(2, 0.0)
+    schedule.answered(1, 1.0)
+    assert schedule.is_due(0.03)
 
 
 def test_what_was_asked_for_ends_with_the_connection() -> None:
-    pace = Pace()
-    pace.sent(0.0)
-    pace.answered(1, 2.0)
-    assert not pace.is_due(0.5)
-    pace.forget()
-    assert pace.is_due(0.6)
+    schedule = SendSchedule()
+    schedule.sent(0.0)
+    schedule.answered(1, 2.0)
+    assert not schedule.is_due(0.5)
+    schedule.forget()
+    assert schedule.is_due(0.6)
 
 
 def test_what_is_idle_ends_before_the_next_picture_is_due() -> None:
-    pace = Pace()
+    schedule = SendSchedule()
     for number in range(30):
-        pace.is_due(number / 30)
-    pace.sent(1.0)
-    pace.answered(1, 0.25)
-    idle_s = pace.idle_s(1.03)
+        schedule.is_due(number / 30)
+    schedule.sent(1.0)
+    schedule.answered(1, 0.25)
+    idle_s = schedule.idle_s(1.03)
     assert idle_s > 0.15
-    assert not pace.is_due(1.03 + idle_s)
-    assert pace.is_due(1.25)
-    assert pace.idle_s(1.25) == 0.0
+    assert not schedule.is_due(1.03 + idle_s)
+    assert schedule.is_due(1.25)
+    assert schedule.idle_s(1.25) == 0.0
 
 
 def test_pictures_that_are_read_several_at_a_time_have_the_same_period() -> None:
-    bursts, steady = Pace(), Pace()
+    bursts, steady = SendSchedule(), SendSchedule()
     for number in range(200):
         steady.is_due(number / 30)
         bursts.is_due((number // 4) * 4 / 30)
-    for pace in (bursts, steady):
-        pace.sent(10.0)
-        pace.answered(1, 0.2)
+    for schedule in (bursts, steady):
+        schedule.sent(10.0)
+        schedule.answered(1, 0.2)
     assert bursts.idle_s(10.0) == pytest.approx(steady.idle_s(10.0), abs=0.005)
 
 
 def test_a_pipe_is_never_left_until_it_is_full() -> None:
-    doze = Doze(pipe_bytes=1_000_000)
+    doze = ReadPauses(pipe_bytes=1_000_000)
     assert doze.rest_s(1.0) == 0.0  # nobody knows yet how much comes
     for number in range(60):
         doze.note(120_000, number / 30, is_drained=True)
@@ -386,7 +396,7 @@ def test_a_pipe_is_never_left_until_it_is_full() -> None:
 
 
 def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon_enough() -> None:
-    raw, small = Doze(pipe_bytes=1_000_000), Doze(pipe_bytes=1_000_000)
+    raw, small = ReadPauses(pipe_bytes=1_000_000), ReadPauses(pipe_bytes=1_000_000)
     for number in range(60):
         raw.note(3_100_000, number / 30, is_drained=True)
         small.note(3_000, number / 30, is_drained=True)
@@ -394,17 +404,17 @@ def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon
 
 
 def test_where_the_user_decides_no_answer_holds_a_picture_back() -> None:
-    assert len(sent(Pace(most_s=0.0), fps=30, seconds=2, answer_s=2.0)) == 60
+    assert len(sent(SendSchedule(most_s=0.0), fps=30, seconds=2, answer_s=2.0)) == 60
 
 
 def test_a_camera_that_pauses_has_not_become_a_slow_one() -> None:
-    pace = Pace()
+    schedule = SendSchedule()
     for number in range(10):
-        pace.is_due(number / 30)
-    assert pace.is_due(60.0)
-    pace.sent(60.0)
-    pace.answered(1, 0.5)
-    assert not pace.is_due(60.5 - MOST_PERIOD_S)
+        schedule.is_due(number / 30)
+    assert schedule.is_due(60.0)
+    schedule.sent(60.0)
+    schedule.answered(1, 0.5)
+    assert not schedule.is_due(60.5 - MOST_PERIOD_S)
 
 
 def test_of_decoded_pictures_there_are_some_more_than_are_asked_for() -> None:

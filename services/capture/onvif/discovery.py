@@ -69,7 +69,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\uffff]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class OnvifDevice:
     """A camera that has answered.
 
     Attributes:
@@ -91,7 +91,7 @@ def probe(message_id: str) -> bytes:
     return _PROBE.format(message_id=message_id).encode()
 
 
-def devices(data: bytes, sender: str, message_id: str) -> tuple[Device, ...]:
+def devices(data: bytes, sender: str, message_id: str) -> tuple[OnvifDevice, ...]:
     """Return the cameras that an answer tells of.
 
     Anybody on the network may answer, and name any address. Only what stands at the sender's own is believed:
@@ -113,13 +113,13 @@ def devices(data: bytes, sender: str, message_id: str) -> tuple[Device, ...]:
         addresses = text(match, "XAddrs").split()
         own = next((each for each in addresses if _is_at(each, sender)), None)
         if own is not None:
-            found.append(Device(own, _name(text(match, "Scopes").split())))
+            found.append(OnvifDevice(own, _name(text(match, "Scopes").split())))
     return tuple(found)
 
 
-def named(host: str) -> Device:
+def named(host: str) -> OnvifDevice:
     """Return the camera at an address, where they usually have their device service."""
-    return Device(f"http://{host}/onvif/device_service", "")
+    return OnvifDevice(f"http://{host}/onvif/device_service", "")
 
 
 def _is_at(address: str, host: str) -> bool:

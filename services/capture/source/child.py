@@ -223,7 +223,7 @@ MAX_ANSWER_BYTES = 256 * 1024
 _ANSWER_CHUNK_BYTES = 64 * 1024
 
 
-class NoAnswer(Exception):
+class AskFailed(Exception):
     """A program cannot be asked; the message says why, to follow its name."""
 
 
@@ -245,13 +245,13 @@ def ask(argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
             start_new_session=True,
         )
     except OSError as error:
-        raise NoAnswer(f"cannot be started: {error.strerror}") from error
+        raise AskFailed(f"cannot be started: {error.strerror}") from error
     with program:
         try:
             said = _read(program, deadline_s)
             status = program.wait(max(0.0, deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise NoAnswer(f"does not answer within {timeout_s:g} s") from None
+            raise AskFailed(f"does not answer within {timeout_s:g} s") from None
         finally:
             # A wrapper's own child would hold the pipe open and go on.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -273,4 +273,4 @@ def _read(program: "subprocess.Popen[bytes]", deadline_s: float) -> bytes:
             return said
         said += chunk
         if len(said) > MAX_ANSWER_BYTES:
-            raise NoAnswer("does not stop talking")
+            raise AskFailed("does not stop talking")

@@ -7,16 +7,16 @@ from pathlib import Path
 from services.capture.cameras import Camera
 from services.capture.options import Size
 from services.capture.source import reach
-from services.capture.source.address import Answer, to_environment
-from services.capture.source.site import Command, Entrance, Site, Wire
+from services.capture.source.facts import Command, OutputFormat, RelayAddress, SourceFacts
+from services.capture.source.http_address import HttpKind, to_environment
 
 USUAL_SNAPSHOT_FPS = 2.0
 """Somebody who walks by is in view for some seconds; many a camera takes half a second for a picture."""
 
 
-def command(camera: Camera, site: Site) -> Command:
+def command(camera: Camera, facts: SourceFacts) -> Command:
     """Return the program that reads a camera. Pure: the same arguments give the same words."""
-    return _SOURCES[camera.scheme](camera, site)
+    return _SOURCES[camera.scheme](camera, facts)
 
 
 def needs_probe(camera: Camera) -> bool:
@@ -24,31 +24,31 @@ def needs_probe(camera: Camera) -> bool:
     return camera.scheme in _INPUTS and camera.options.format is None
 
 
-def probe_command(camera: Camera, site: Site) -> tuple[str, ...]:
+def probe_command(camera: Camera, facts: SourceFacts) -> tuple[str, ...]:
     """Return the words that have ffmpeg tell what a source delivers, in the manner of its `framecrc`."""
-    arguments = _INPUTS[camera.scheme](camera, site)
+    arguments = _INPUTS[camera.scheme](camera, facts)
     return (
-        *_before(site),
+        *_before(facts),
         *arguments,
         *["-map", "0:v:0", "-c", "copy", "-frames:v", "1", "-f", "framecrc", "pipe:1"],
     )
 
 
-def _v4l2(camera: Camera, site: Site) -> Command:
+def _v4l2(camera: Camera, facts: SourceFacts) -> Command:
     options = camera.options
     arguments = ["-f", "v4l2"]
-    if site.codec is not None:
-        arguments += ["-input_format", site.codec]
-    if site.size is not None:
-        arguments += ["-video_size", str(site.size)]
-    if site.fps is not None:
-        arguments += ["-framerate", f"{site.fps:g}"]
+    if facts.codec is not None:
+        arguments += ["-input_format", facts.codec]
+    if facts.size is not None:
+        arguments += ["-video_size", str(facts.size)]
+    if facts.fps is not None:
+        arguments += ["-framerate", f"{facts.fps:g}"]
     # A camera's own sizes are the limit; one that has none small enough is scaled down.
-    is_small = options.size is None or (site.size is not None and _fits(site.size, options.size))
-    return _ffmpeg(camera, site, [*arguments, "-i", camera.place], codec=site.codec, is_small=is_small)
+    is_small = options.size is None or (facts.size is not None and _fits(facts.size, options.size))
+    return _ffmpeg(camera, facts, [*arguments, "-i", camera.place], codec=facts.codec, is_small=is_small)
 
 
-def _rtsp_input(camera: Camera, site: Site) -> list[str]:
+def _rtsp_input(camera: Camera, facts: SourceFacts) -> list[str]:
     # Over TLS all goes through the one connection.
     transport = camera.options.transport if camera.scheme == "rtsp" else "tcp"
     return [
@@ -59,25 +59,25 @@ def _rtsp_input(camera: Camera, site: Site) -> list[str]:
         *("-fflags", "nobuffer", "-flags", "low_delay"),
         # Microseconds too: ffmpeg looks at a stream for 5 s if it may, which every reconnect would cost.
         *("-analyzeduration", "500000"),
-        *("-i", _entrance(site).url),
+        *("-i", _relay_address(facts).url),
     ]
 
 
-def _http_input(_camera: Camera, site: Site) -> list[str]:
-    entrance = _entrance(site)
-    proxy = [] if entrance.proxy is None else ["-http_proxy", entrance.proxy]
+def _http_input(_camera: Camera, facts: SourceFacts) -> list[str]:
+    address = _relay_address(facts)
+    proxy = [] if address.proxy is None else ["-http_proxy", address.proxy]
     # Told to expect nothing but JPEGs, ffmpeg looks for their own marks; each comes one later, for its end is
     # where the next one starts.
-    only_jpegs = [*_AT_ONCE, "-f", "mjpeg"] if site.is_boundless else []
-    return [*reach.WEB, *proxy, "-rw_timeout", "5000000", *only_jpegs, "-i", entrance.url]
+    only_jpegs = [*_AT_ONCE, "-f", "mjpeg"] if facts.is_boundless else []
+    return [*reach.WEB, *proxy, "-rw_timeout", "5000000", *only_jpegs, "-i", address.url]
 
 
-def _entrance(site: Site) -> Entrance:
-    assert site.entrance is not None, "the address itself is nothing for a command line"
-    return site.entrance
+def _relay_address(facts: SourceFacts) -> RelayAddress:
+    assert facts.relay_address is not None, "the address itself is nothing for a command line"
+    return facts.relay_address
 
 
-def _file_input(camera: Camera, _site: Site) -> list[str]:
+def _file_input(camera: Camera, _facts: SourceFacts) -> list[str]:
     options = camera.options
     pace = [] if options.paced else ["-re"]
     loop = ["-stream_loop", "-1"] if options.loop else []
@@ -90,28 +90,32 @@ def file_input(path: str | Path) -> list[str]:
     return [*reach.FILE, "-i", f"file:{path}"]
 
 
-def _opened_by_ffmpeg(camera: Camera, site: Site) -> Command:
+def _opened_by_ffmpeg(camera: Camera, facts: SourceFacts) -> Command:
     return _ffmpeg(
         camera,
-        site,
-        _INPUTS[camera.scheme](camera, site),
-        codec=camera.options.format or site.codec,
+        facts,
+        _INPUTS[camera.scheme](camera, facts),
+        codec=camera.options.format or facts.codec,
         is_small=False,
     )
 
 
-def _http(camera: Camera, site: Site) -> Command:
-    return _snapshots(camera, site) if site.answer is Answer.SNAPSHOT else _opened_by_ffmpeg(camera, site)
+def _http(camera: Camera, facts: SourceFacts) -> Command:
+    return (
+        _snapshots(camera, facts)
+        if facts.http_kind is HttpKind.SNAPSHOT
+        else _opened_by_ffmpeg(camera, facts)
+    )
 
 
-def _snapshots(camera: Camera, site: Site) -> Command:
-    poll = (*_snapshots_program(site), "poll", f"{snapshot_fps(camera):g}")
+def _snapshots(camera: Camera, facts: SourceFacts) -> Command:
+    poll = (*_snapshots_program(facts), "poll", f"{snapshot_fps(camera):g}")
     arguments = [*reach.PIPE, *_AT_ONCE, "-f", "mpjpeg", "-i", "pipe:0"]
-    through = _ffmpeg(camera, site, arguments, codec="mjpeg", is_small=False)
+    through = _ffmpeg(camera, facts, arguments, codec="mjpeg", is_small=False)
     # What would only be copied needs no ffmpeg.
-    is_copied = through.wire is Wire.MULTIPART
+    is_copied = through.output_format is OutputFormat.MULTIPART
     argv = poll if is_copied else (*poll, *through.argv)
-    return Command(argv, through.wire, {**through.environment, **address_variables(camera)})
+    return Command(argv, through.output_format, {**through.environment, **address_variables(camera)})
 
 
 def snapshot_fps(camera: Camera) -> float:
@@ -119,9 +123,9 @@ def snapshot_fps(camera: Camera) -> float:
     return camera.options.fps or USUAL_SNAPSHOT_FPS
 
 
-def look_command(site: Site) -> tuple[str, ...]:
+def look_command(facts: SourceFacts) -> tuple[str, ...]:
     """Return the words that tell how an `http` address answers; see `snapshots`."""
-    return (*_snapshots_program(site), "look")
+    return (*_snapshots_program(facts), "look")
 
 
 def address_variables(camera: Camera) -> dict[str, str]:
@@ -129,19 +133,19 @@ def address_variables(camera: Camera) -> dict[str, str]:
     return to_environment(camera.url, camera.options.trust)
 
 
-def _snapshots_program(site: Site) -> tuple[str, ...]:
-    return (site.python, "-m", "services.capture.source.snapshots")
+def _snapshots_program(facts: SourceFacts) -> tuple[str, ...]:
+    return (facts.python, "-m", "services.capture.source.snapshots")
 
 
-def _test(camera: Camera, site: Site) -> Command:
+def _test(camera: Camera, facts: SourceFacts) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 10
     # testsrc2 moves, and shows the running time and the frame's number.
     arguments = ["-re", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={fps:g}"]
-    return _ffmpeg(camera, site, arguments, codec=None, is_small=True)
+    return _ffmpeg(camera, facts, arguments, codec=None, is_small=True)
 
 
-def _csi(camera: Camera, _site: Site) -> Command:
+def _csi(camera: Camera, _facts: SourceFacts) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 30
     raw = f"video/x-raw(memory:NVMM),width={size.width},height={size.height},framerate={_fraction(fps)}"
@@ -156,25 +160,26 @@ def _csi(camera: Camera, _site: Site) -> Command:
         ["multipartmux", "boundary=faceferry"],
         ["fdsink", "fd=1", "sync=false"],
     )
-    return Command(("gst-launch-1.0", "-q", *_pipeline(stages)), Wire.MULTIPART)
+    return Command(("gst-launch-1.0", "-q", *_pipeline(stages)), OutputFormat.MULTIPART)
 
 
-def _rpicam(camera: Camera, site: Site) -> Command:
+def _rpicam(camera: Camera, facts: SourceFacts) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 30
     return Command(
         (
-            *(site.rpicam, "--camera", camera.place or "0", "--timeout", "0", "--nopreview", "--flush"),
+            *(facts.rpicam, "--camera", camera.place or "0", "--timeout", "0", "--nopreview", "--flush"),
             *("--codec", "mjpeg", "--quality", str(options.quality or 85)),
             *("--width", str(size.width), "--height", str(size.height), "--framerate", f"{fps:g}"),
             *("--rotation", str(options.rotate), "--output", "-"),
         ),
-        Wire.JPEG,
+        OutputFormat.JPEG,
     )
 
 
-def _exec(camera: Camera, _site: Site) -> Command:
-    return Command(tuple(shlex.split(camera.place)), Wire(camera.options.format or Wire.MULTIPART))
+def _exec(camera: Camera, _facts: SourceFacts) -> Command:
+    output_format = OutputFormat(camera.options.format or OutputFormat.MULTIPART)
+    return Command(tuple(shlex.split(camera.place)), output_format)
 
 
 FFMPEG_VARIABLES: Mapping[str, None] = dict.fromkeys(("http_proxy", "no_proxy", "FFREPORT"))
@@ -188,14 +193,14 @@ _AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", 
 _TICK = "1/1000"
 _NUMBERED = ("-enc_time_base", _TICK.replace("/", ":"))
 
-_INPUTS: Mapping[str, Callable[[Camera, Site], list[str]]] = {
+_INPUTS: Mapping[str, Callable[[Camera, SourceFacts], list[str]]] = {
     "rtsp": _rtsp_input,
     "rtsps": _rtsp_input,
     "http": _http_input,
     "https": _http_input,
     "file": _file_input,
 }
-_SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
+_SOURCES: Mapping[str, Callable[[Camera, SourceFacts], Command]] = {
     **dict.fromkeys(_INPUTS, _opened_by_ffmpeg),
     "http": _http,
     "https": _http,
@@ -207,41 +212,41 @@ _SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
 }
 
 
-def _before(site: Site) -> list[str]:
-    return [site.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+def _before(facts: SourceFacts) -> list[str]:
+    return [facts.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
 
 
 def _ffmpeg(
-    camera: Camera, site: Site, arguments: Sequence[str], *, codec: str | None, is_small: bool
+    camera: Camera, facts: SourceFacts, arguments: Sequence[str], *, codec: str | None, is_small: bool
 ) -> Command:
     """Return ffmpeg's words for an input.
 
     Args:
         camera: which camera.
-        site: what is known about it.
+        facts: what is known about it.
         arguments: ffmpeg's for the input.
         codec: what comes in.
         is_small: whether it is known to be within the size limit.
     """
     options = camera.options
     limit = None if is_small else options.size
-    words = _before(site)
+    words = _before(facts)
     is_jpeg_as_wanted = (
-        codec == "mjpeg" and options.quality is None and not (options.rotate or site.is_turned)
+        codec == "mjpeg" and options.quality is None and not (options.rotate or facts.is_turned)
     )
     if is_jpeg_as_wanted and limit is None:
         output = ["-c:v", "copy", "-f", "mpjpeg"]
-        wire = Wire.MULTIPART
+        output_format = OutputFormat.MULTIPART
     else:
-        if options.hwaccel is not None and not site.is_hwaccel_off:
+        if options.hwaccel is not None and not facts.is_hwaccel_off:
             words += ["-hwaccel", options.hwaccel]
         # One thread decodes with a sixth less work than two, and without their frames of delay.
         words += ["-threads", str(options.threads), "-filter_threads", "1"]
-        filters = _filters(limit, options.rotate, site.most_fps, has_zscale=site.has_zscale)
+        filters = _filters(limit, options.rotate, facts.most_fps, has_zscale=facts.has_zscale)
         output = ["-vf", filters, "-fps_mode", "passthrough", *_NUMBERED, "-f", "yuv4mpegpipe"]
-        wire = Wire.Y4M
+        output_format = OutputFormat.Y4M
     argv = (*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1")
-    return Command(argv, wire, FFMPEG_VARIABLES)
+    return Command(argv, output_format, FFMPEG_VARIABLES)
 
 
 def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zscale: bool) -> str:

@@ -54,7 +54,7 @@ def first_camera() -> FoundCamera | None:
     return next((camera for camera in cameras_of_this_machine() if camera.problem is None), None)
 
 
-def from_devices(devices: Iterable[v4l2.Device]) -> tuple[FoundCamera, ...]:
+def from_devices(devices: Iterable[v4l2.VideoDevice]) -> tuple[FoundCamera, ...]:
     """Return the cameras among V4L2 devices.
 
     A Jetson's CSI sensors are devices too, but deliver raw sensor data there: they are opened as `csi://`.
@@ -114,14 +114,14 @@ def _rpicam_cameras() -> tuple[FoundCamera, ...]:
     return parse_rpicam_list(said.stdout + said.stderr)
 
 
-def _v4l2_devices() -> tuple[list[v4l2.Device], list[FoundCamera]]:
+def _v4l2_devices() -> tuple[list[v4l2.VideoDevice], list[FoundCamera]]:
     devices, problems = [], []
     links = v4l2.links()
     for path in sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: int(path.name[5:])):
         try:
             devices.append(v4l2.describe(v4l2.lasting(str(path), links)))
         except CameraUnavailable as error:
-            # A camera has several devices, most of which deliver no pictures: only a closed door is news.
+            # Of a camera's several devices most deliver no pictures. Only missing permission is news.
             if "may not be opened" in str(error):
                 problems.append(
                     FoundCamera(f"v4l2://{path}", path.name, (), f"front=v4l2://{path}", str(error))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture.source.child import NoAnswer, ask
+from services.capture.source.child import AskFailed, ask
 from services.common.errors import SetupError
 
 LEAST = (5, 1)
@@ -74,7 +74,7 @@ def has_filter(ffmpeg: str, name: str) -> bool:
     """Say whether an ffmpeg has a filter; one that does not tell has not."""
     try:
         _status, listed = ask([ffmpeg, "-hide_banner", "-loglevel", "error", "-filters"], _TIMEOUT_S)
-    except NoAnswer:
+    except AskFailed:
         return False
     return f" {name} " in listed
 
@@ -125,7 +125,7 @@ def _judge(program: str) -> tuple[str, str]:
             return "", f"{program} is no ffmpeg"
         release = parse_version(banner[1])
         is_new_enough = _knows_fps_mode(program) if release is None else release >= LEAST
-    except NoAnswer as error:
+    except AskFailed as error:
         return "", f"{program} {error}"
     return banner[1], "" if is_new_enough else f"{program} is {banner[1]}, too old"
 

@@ -1,7 +1,7 @@
 """What ffmpeg may open for a source, which is no more than what such sources are made of.
 
 A playlist, a script or a session description names files and hosts, whatever it calls itself, and ffmpeg
-opens what it names. So none is read but HLS, and that only from a camera on a web server, whose door leads
+opens what it names. So none is read but HLS, and that only from a camera on a web server, whose relay leads
 nowhere else.
 """
 

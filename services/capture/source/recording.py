@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.capture.cameras import Camera
-from services.capture.pace import RateLimit
-from services.capture.source.address import Answer
+from services.capture.flow_control import RateLimit
 from services.capture.source.child import CameraUnavailable, listen, run_child
 from services.capture.source.commands import (
     FFMPEG_VARIABLES,
@@ -18,8 +17,9 @@ from services.capture.source.commands import (
     look_command,
     probe_command,
 )
-from services.capture.source.site import Site
-from services.capture.source.watch import LastWords
+from services.capture.source.facts import SourceFacts
+from services.capture.source.http_address import HttpKind
+from services.capture.source.watch import StderrTail
 from services.common.wire import times
 
 _CREATION = re.compile(r"^\s*creation_time\s*: (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
@@ -64,7 +64,7 @@ class PacketTimes:
         return self._ticks[-1] + 1 if self._ticks else 0
 
 
-class Description:
+class FfmpegLog:
     """Reads what ffmpeg says beside that, line by line, and keeps of it what matters.
 
     Attributes:
@@ -101,7 +101,7 @@ def _sensible_time(text: str) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class StreamInfo:
     """What a source delivers.
 
     Attributes:
@@ -113,42 +113,42 @@ class Delivery:
     is_turned: bool
 
 
-async def probe(camera: Camera, site: Site, timeout_s: float) -> Delivery:
+async def probe(camera: Camera, facts: SourceFacts, timeout_s: float) -> StreamInfo:
     """Return what a source delivers.
 
     Raises:
         CameraUnavailable: it cannot be opened, or not in time.
     """
-    packets, said = PacketTimes(), Description()
-    words = LastWords(camera.url, site.entrance.url if site.entrance else "")
+    packets, said = PacketTimes(), FfmpegLog()
+    tail = StderrTail(camera.url, facts.relay_address.url if facts.relay_address else "")
 
     def hear(line: str) -> None:
         said.add(line)
-        words.add(f"{line}\n".encode())
+        tail.add(f"{line}\n".encode())
 
-    async with run_child(probe_command(camera, site), FFMPEG_VARIABLES) as child:
+    async with run_child(probe_command(camera, facts), FFMPEG_VARIABLES) as child:
         try:
             await listen(child, packets.add, hear, timeout_s)
         except TimeoutError:
             raise CameraUnavailable(f"no answer within {timeout_s:g} s") from None
     if not packets.codec:
-        raise CameraUnavailable(str(words) or "it holds no video")
-    return Delivery(packets.codec, said.is_turned)
+        raise CameraUnavailable(str(tail) or "it holds no video")
+    return StreamInfo(packets.codec, said.is_turned)
 
 
-async def look_at(camera: Camera, site: Site, timeout_s: float) -> Answer:
+async def look_at(camera: Camera, facts: SourceFacts, timeout_s: float) -> HttpKind:
     """Return how an `http` address answers.
 
     Raises:
         CameraUnavailable: that could not even be asked.
     """
     said: list[str] = []
-    async with run_child(look_command(site), address_variables(camera)) as child:
+    async with run_child(look_command(facts), address_variables(camera)) as child:
         try:
             await listen(child, said.append, lambda _line: None, timeout_s)
         except TimeoutError:
-            return Answer.STREAM
-    return Answer(said[0]) if said else Answer.STREAM
+            return HttpKind.STREAM
+    return HttpKind(said[0]) if said else HttpKind.STREAM
 
 
 _SCRIPTS = (b"#EXTM3U", b"ffconcat")
@@ -191,7 +191,7 @@ async def survey(ffmpeg: str, path: Path, silence_s: float = SILENCE_S) -> Recor
         CameraUnavailable: it is missing, or no video, or cannot be read to its end.
     """
     modified_s = _modified_unix_s(path)
-    packets, said = PacketTimes(), Description()
+    packets, said = PacketTimes(), FfmpegLog()
     async with run_child(_survey_command(ffmpeg, path), FFMPEG_VARIABLES) as child:
         try:
             await listen(child, packets.add, said.add, silence_s)

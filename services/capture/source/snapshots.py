@@ -14,9 +14,9 @@ import time
 from http.client import HTTPResponse
 from typing import IO
 
-from services.capture.source.address import VARIABLE, Address, Answer, NoSnapshot, from_environment
+from services.capture.source.http_address import VARIABLE, HttpAddress, HttpKind, NoSnapshot, from_environment
 from services.capture.stream.jpegs import JpegReader, is_jpeg
-from services.capture.stream.pictures import MAX_JPEG_BYTES
+from services.capture.stream.picture import MAX_JPEG_BYTES
 
 LOOK_S = 3.0
 """For so long is looked whether an answer that does not tell its length ends after its first picture."""
@@ -27,26 +27,26 @@ _CHUNK_BYTES = 64 * 1024
 _BOUNDARY = b"--faceferry\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 
 
-def look(address: Address) -> Answer:
+def look(address: HttpAddress) -> HttpKind:
     """Return how an address answers."""
     try:
         with address.ask() as answer:
             return _answer(answer)
     except NoSnapshot:
-        return Answer.STREAM
+        return HttpKind.STREAM
 
 
-def _answer(answer: HTTPResponse) -> Answer:
+def _answer(answer: HTTPResponse) -> HttpKind:
     kind = _kind(answer)
     if kind.startswith("multipart/"):
-        return Answer.MULTIPART
+        return HttpKind.MULTIPART
     if kind.startswith(("video/", "audio/")):
-        return Answer.STREAM
+        return HttpKind.STREAM
     if kind == "image/jpeg" and answer.length is not None:
         is_snapshot = answer.length <= MAX_JPEG_BYTES
     else:
         is_snapshot = _is_one_jpeg(answer, time.monotonic() + LOOK_S)
-    return Answer.SNAPSHOT if is_snapshot else Answer.STREAM
+    return HttpKind.SNAPSHOT if is_snapshot else HttpKind.STREAM
 
 
 def _is_one_jpeg(answer: HTTPResponse, deadline_s: float) -> bool:
@@ -69,7 +69,7 @@ def _kind(answer: HTTPResponse) -> str:
     return answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
 
 
-def fetch(address: Address) -> bytes:
+def fetch(address: HttpAddress) -> bytes:
     """Return the picture that the camera has now.
 
     Raises:
@@ -89,7 +89,7 @@ def fetch(address: Address) -> bytes:
     return body
 
 
-def poll(address: Address, fps: float, output: IO[bytes]) -> None:
+def poll(address: HttpAddress, fps: float, output: IO[bytes]) -> None:
     """Write a picture for each tick, or as fast as the camera answers.
 
     Raises:
@@ -112,7 +112,7 @@ def poll(address: Address, fps: float, output: IO[bytes]) -> None:
         time.sleep(max(0.0, began_s + 1 / fps - time.monotonic()))
 
 
-def _poll_into(address: Address, fps: float, program: list[str]) -> int:
+def _poll_into(address: HttpAddress, fps: float, program: list[str]) -> int:
     """Poll for a program, and end with it."""
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     with subprocess.Popen(program, stdin=subprocess.PIPE, env=environment) as taker:

@@ -163,7 +163,7 @@ _CODECS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class VideoDevice:
     """A V4L2 device that delivers pictures.
 
     Attributes:
@@ -179,7 +179,7 @@ class Device:
     formats: tuple[Format, ...]
 
 
-def describe(path: str) -> Device:
+def describe(path: str) -> VideoDevice:
     """Return what a device says of itself.
 
     Raises:
@@ -192,7 +192,7 @@ def describe(path: str) -> Device:
         driver, card, _bus, _version, all_, own = struct.unpack_from("16s32s32sIII", reply)
         if not (own if all_ & _CAP_DEVICE_CAPS else all_) & _CAP_VIDEO_CAPTURE:
             raise CameraUnavailable(f"{path} delivers no pictures")
-        return Device(path, _text(card), _text(driver), tuple(_formats(device)))
+        return VideoDevice(path, _text(card), _text(driver), tuple(_formats(device)))
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from services.capture.metrics import Tally
 from services.capture.source.child import GRACE_S, Child, Pipe, run_child
+from services.capture.source.facts import Command, make_reader
 from services.capture.source.redaction import redact, shown
-from services.capture.source.site import Command, make_reader
-from services.capture.stream.pictures import OnPicture, Picture, Reader, StreamBroken
+from services.capture.stream.picture import OnPicture, Picture, PictureReader, StreamBroken
 
 MAX_LINES = 8
 MAX_LINE_CHARACTERS = 300
@@ -43,17 +43,17 @@ class SizeChange:
         return is_change
 
 
-class LastWords:
+class StderrTail:
     """Keeps the end of what a program says on standard error.
 
     Args:
         url: the camera's address: what opens it is not repeated, wherever it stands.
-        entrance: what the program was told in its place, and is new each time.
+        relay_url: what the program was told in its place, and is new each time.
     """
 
-    def __init__(self, url: str = "", entrance: str = "") -> None:
+    def __init__(self, url: str = "", relay_url: str = "") -> None:
         self._url = url
-        self._entrance = entrance
+        self._relay_url = relay_url
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._rest = b""
 
@@ -74,8 +74,8 @@ class LastWords:
 
     def _clean(self, line: bytes) -> str:
         text = line.decode(errors="replace")
-        if self._entrance:
-            text = text.replace(self._entrance, shown(self._url))
+        if self._relay_url:
+            text = text.replace(self._relay_url, shown(self._url))
         text = redact(text, self._url)
         return _ADDRESS.sub("", text)[:MAX_LINE_CHARACTERS]
 
@@ -90,7 +90,7 @@ WINDOW_S = 0.5
 """Over so long is measured how much comes."""
 
 
-class Doze:
+class ReadPauses:
     """Rests that a pipe can bear.
 
     To be woken for each piece of a picture that nobody looks at costs more than reading it, and a pipe holds
@@ -135,7 +135,7 @@ _GATHER_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a program may take to its first frame, and from one to the next; in seconds."""
 
     start_timeout_s: float
@@ -152,23 +152,23 @@ class Ending:
             `lost` (a topic's broker was).
         status: its exit status, if it ended by itself.
         pictures: how many it delivered.
-        words: the last it said, redacted.
+        message: the last that it wrote to standard error, redacted, or why there is no program.
     """
 
     reason: str
     status: int | None
     pictures: int
-    words: str
+    message: str
 
 
 async def watch(
     command: Command,
     on_picture: OnPicture,
     *,
-    patience: Patience,
+    timeouts: Timeouts,
     tally: Tally,
     url: str = "",
-    entrance: str = "",
+    relay_url: str = "",
     may_change: bool = False,
 ) -> Ending:
     """Run a camera's program until it ends, falls silent or makes no sense; it is gone when this returns.
@@ -177,20 +177,20 @@ async def watch(
         command: the program.
         on_picture: gets each picture; while it waits nothing is read, and no silence is held against the
             program. Nor is it while nothing is worth reading, of which the pipe holds some.
-        patience: how long to wait for pictures.
+        timeouts: how long to wait for pictures.
         tally: counts what is skipped.
         url: the camera's address, of which the last words must not tell what opens it.
-        entrance: what the program is told in its place.
+        relay_url: what the program is told in its place.
         may_change: whether to go on when the pictures' size changes: a recording would only start over.
 
     Raises:
         CameraUnavailable: it cannot be started.
     """
-    words = LastWords(url, entrance)
+    tail = StderrTail(url, relay_url)
     async with run_child(command.argv, command.environment) as child, asyncio.TaskGroup() as tasks:
-        watcher = _Watcher(child, make_reader(command.wire), on_picture, patience, tally)
+        watcher = _Watcher(child, make_reader(command.output_format), on_picture, timeouts, tally)
         on_change = _ignore if may_change else watcher.size_changed
-        listener = tasks.create_task(_listen(child.errors, words, on_change))
+        listener = tasks.create_task(_listen(child.errors, tail, on_change))
         try:
             reason = await watcher.run()
             status = await child.ended(GRACE_S) if reason == "exited" else None
@@ -198,21 +198,21 @@ async def watch(
                 await asyncio.wait([listener], timeout=GRACE_S)
         finally:
             listener.cancel()
-    return Ending(reason, status, watcher.pictures, words_and(words, watcher.problem))
+    return Ending(reason, status, watcher.pictures, _message(tail, watcher.problem))
 
 
-def words_and(words: LastWords, problem: str) -> str:
+def _message(tail: StderrTail, problem: str) -> str:
     """Return what a program said last, and what was wrong with what it wrote."""
-    return " | ".join(part for part in (str(words), problem) if part)
+    return " | ".join(part for part in (str(tail), problem) if part)
 
 
 class _Watcher:
     def __init__(
         self,
         child: Child,
-        reader: Reader,
+        reader: PictureReader,
         on_picture: OnPicture,
-        patience: Patience,
+        timeouts: Timeouts,
         tally: Tally,
     ) -> None:
         self.pictures = 0
@@ -220,11 +220,11 @@ class _Watcher:
         self._output = child.output
         self._reader = reader
         self._on_picture = on_picture
-        self._patience = patience
+        self._timeouts = timeouts
         self._tally = tally
         self._is_changed = False
         self._pause_s = 0.0
-        self._doze = Doze(child.output.size_bytes)
+        self._doze = ReadPauses(child.output.size_bytes)
         self._idle_until_s = 0.0
 
     def size_changed(self) -> None:
@@ -233,7 +233,7 @@ class _Watcher:
     async def run(self) -> str:
         """Read until there is a reason to stop; return it."""
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._patience.start_timeout_s
+        deadline_s = loop.time() + self._timeouts.start_timeout_s
         try:
             while count := await self._read(deadline_s):
                 has_come = await self._hand_on(self._reader.received(count))
@@ -241,7 +241,7 @@ class _Watcher:
                     return "changed"
                 await self._rest()
                 if has_come:
-                    deadline_s = loop.time() + self._patience.stall_timeout_s
+                    deadline_s = loop.time() + self._timeouts.stall_timeout_s
                 elif loop.time() > deadline_s:
                     return self._silence
             await self._hand_on(self._reader.ended())
@@ -288,11 +288,11 @@ class _Watcher:
         return count
 
 
-async def _listen(errors: Pipe, words: LastWords, on_change: Callable[[], None]) -> None:
+async def _listen(errors: Pipe, tail: StderrTail, on_change: Callable[[], None]) -> None:
     chunk = bytearray(_WORDS_CHUNK_BYTES)
     size = SizeChange()
     while count := await errors.read_into(memoryview(chunk)):
-        for line in words.add(bytes(chunk[:count])):
+        for line in tail.add(bytes(chunk[:count])):
             if size.is_told_by(line):
                 on_change()
         # Nor may one that never stops talking.

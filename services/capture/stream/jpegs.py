@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.capture.stream.picture import MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
 from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH, scan_start
 from services.common.images.structure import MAX_PADDING_BYTES, PADDING
 
@@ -134,7 +134,7 @@ class JpegReader:
         return True
 
     def _take(self, length: int, pictures: list[Picture]) -> None:
-        pictures.append(Jpeg(bytes(memoryview(self._data)[:length])))
+        pictures.append(JpegPicture(bytes(memoryview(self._data)[:length])))
         self._start_over(length)
 
     def _restart(self, reason: str) -> None:

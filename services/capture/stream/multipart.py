@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.capture.stream.jpegs import is_jpeg, is_whole_jpeg
-from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
+from services.capture.stream.picture import MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
 from services.common.images.jpeg import end_of_image
 
 CHUNK_BYTES = 256 * 1024
@@ -138,7 +138,8 @@ class MultipartReader:
         length = self._true_length(length)
         if length:
             end = self._start + length
-            pictures.append(Jpeg(bytes(memoryview(self._data)[self._start : end]), _taken_unix_s(headers)))
+            data = bytes(memoryview(self._data)[self._start : end])
+            pictures.append(JpegPicture(data, _taken_unix_s(headers)))
             self._drop_to(end)
             self._boundary = self._headers = None
         else:

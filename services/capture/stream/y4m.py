@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from services.capture.stream.pictures import Picture, Plane, Planes, StreamBroken
+from services.capture.stream.picture import Picture, Plane, StreamBroken, YuvPicture
 from services.common.images.structure import MAX_PIXELS
 
 _MAX_LINE_BYTES = 512
@@ -78,10 +78,10 @@ class Y4mReader:
     def _chroma(self) -> int:
         return -(-self._width // 2) * -(-self._height // 2)
 
-    def _planes(self, pixels: Plane) -> Planes:
+    def _planes(self, pixels: Plane) -> YuvPicture:
         y, u, v = np.split(pixels, (self._luma, self._luma + self._chroma))
         half = (-(-self._height // 2), -(-self._width // 2))
-        return Planes(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
+        return YuvPicture(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
 
 
 def parse_header(line: bytes) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.capture.pace import Pace
+from services.capture.flow_control import SendSchedule
 from services.common.wire.sights import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
@@ -91,17 +91,17 @@ def rehearse(moments: Sequence[Moment], looks_per_s: float, lead_s: float = 0.0)
 def _looked_at(
     moments: Sequence[Moment], looks_per_s: float, visits: CameraVisits, lead_s: float
 ) -> Iterator[list[Sighting]]:
-    pace, attention = Pace(), LastFaceTimes(1)
+    schedule, attention = SendSchedule(), LastFaceTimes(1)
     attention.note(_CAMERA, 0, -ALONE_S)
-    pace.sent(-lead_s)
-    pace.answered(0, next_look_s(LookSummary(0, ALONE_S, is_still=moments[0].is_still), looks_per_s))
+    schedule.sent(-lead_s)
+    schedule.answered(0, next_look_s(LookSummary(0, ALONE_S, is_still=moments[0].is_still), looks_per_s))
     answers: list[tuple[float, int, float]] = []
     for number, moment in enumerate(moments, 1):
         while answers and answers[0][0] <= moment.at_s:
-            pace.answered(*answers.pop(0)[1:])
-        if not pace.is_due(moment.at_s):
+            schedule.answered(*answers.pop(0)[1:])
+        if not schedule.is_due(moment.at_s):
             continue
-        pace.sent(moment.at_s)
+        schedule.sent(moment.at_s)
         sightings, next_s = _look(moment, looks_per_s, visits, attention)
         answers.append((moment.at_s + ANSWER_S, number, next_s))
         yield sightings

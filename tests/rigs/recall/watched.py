@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from services.capture.pace import Pace
+from services.capture.flow_control import SendSchedule
 from services.common.runtime.settings import DEFAULT_LOOKS_PER_S
 from services.common.wire.frames import Frame
 from services.common.wire.sights import seen_in
@@ -96,7 +96,7 @@ class Asked:
     """Which frames are sent: capture, detect and forward agree on it, here without the way between them."""
 
     def __init__(self) -> None:
-        self._pace = Pace()
+        self._pace = SendSchedule()
         self._attention = LastFaceTimes(1)
         self._visits = CameraVisits()
 

@@ -19,7 +19,7 @@ MAX_JPEG_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Jpeg:
+class JpegPicture:
     """A picture as its camera encoded it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Jpeg:
 
 
 @dataclass(frozen=True, slots=True)
-class Planes:
+class YuvPicture:
     """A decoded picture: YUV 4:2:0, full range, BT.601 as JFIF has it, 8 bits.
 
     Attributes:
@@ -46,7 +46,7 @@ class Planes:
     v: Plane
 
 
-Picture: TypeAlias = Jpeg | Planes
+Picture: TypeAlias = JpegPicture | YuvPicture
 OnPicture: TypeAlias = Callable[[Picture], Awaitable[float]]
 """Takes a camera's next picture; returns for how many seconds no other is worth reading."""
 
@@ -55,7 +55,7 @@ class StreamBroken(FaceferryError):
     """What comes from the program cannot be read any further; it must be started anew."""
 
 
-class Reader(Protocol):
+class PictureReader(Protocol):
     """Cuts a stream of bytes into pictures, whatever the size of the pieces it comes in.
 
     Attributes:

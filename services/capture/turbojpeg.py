@@ -1,12 +1,11 @@
-"""Pictures to JPEG with libjpeg-turbo, which lets go of the interpreter's lock meanwhile."""
+"""Pictures to JPEG with libjpeg-turbo, which releases the interpreter's lock meanwhile."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import simplejpeg
 
-from services.capture.fit import Fit, Level
-from services.capture.stream.pictures import Jpeg, Picture, Planes
+from services.capture.stream.picture import JpegPicture, Picture, YuvPicture
 from services.common.errors import Refused
 from services.common.images.jpeg import orientation, swaps_sides, with_orientation
 from services.common.shading import Hidden, hidden
@@ -31,33 +30,20 @@ def encode(picture: Picture, quality: int, reduction: int = 1) -> bytes:
     Raises:
         Refused: `not_a_jpeg`: what the camera sent cannot be decoded.
     """
-    if isinstance(picture, Jpeg):
+    if isinstance(picture, JpegPicture):
         return _recode(picture.data, quality, reduction)
     even = _even(picture)
     data: bytes = simplejpeg.encode_jpeg_yuv_planes(even.y, even.u, even.v, quality=quality)
     return data if reduction == 1 else _recode(data, quality, reduction)
 
 
-def encode_within(picture: Picture, quality: int, fit: Fit, limit_bytes: int) -> bytes:
-    """Return a picture as JPEG of at most `limit_bytes`, stepping down as far as that takes.
-
-    Raises:
-        Refused: `too_large`: even the worst is larger; `not_a_jpeg`.
-    """
-    while len(data := _encode_at(picture, quality, fit.level)) > limit_bytes:
-        if not fit.step_down():
-            raise Refused("too_large", f"{len(data)} bytes, {limit_bytes} allowed")
-    fit.note(len(data), limit_bytes)
-    return data
-
-
-def encode_hidden(picture: Picture, quality: int, mask: Mask) -> Jpeg:
+def encode_masked(picture: Picture, quality: int, mask: Mask) -> JpegPicture:
     """Return a picture as JPEG with what a mask hides in black, as detect sees it.
 
     Raises:
         Refused: `not_a_jpeg`.
     """
-    data = picture.data if isinstance(picture, Jpeg) else encode(picture, quality)
+    data = picture.data if isinstance(picture, JpegPicture) else encode(picture, quality)
     turn = orientation(data)
     try:
         pixels = simplejpeg.decode_jpeg(data, "BGR")
@@ -66,17 +52,11 @@ def encode_hidden(picture: Picture, quality: int, mask: Mask) -> Jpeg:
     height, width = pixels.shape[1::-1] if swaps_sides(turn) else pixels.shape[:2]
     pixels[_UNTURN[turn](hidden(mask, width, height))] = 0
     encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=quality, colorspace="BGR", colorsubsampling="420")
-    return Jpeg(with_orientation(encoded, turn), picture.taken_unix_s if isinstance(picture, Jpeg) else None)
+    taken_unix_s = picture.taken_unix_s if isinstance(picture, JpegPicture) else None
+    return JpegPicture(with_orientation(encoded, turn), taken_unix_s)
 
 
-def _encode_at(picture: Picture, quality: int, level: Level) -> bytes:
-    if level.is_untouched and isinstance(picture, Jpeg):
-        return picture.data
-    best = quality if level.quality is None else min(quality, level.quality)
-    return encode(picture, best, level.reduction)
-
-
-def _even(picture: Planes) -> Planes:
+def _even(picture: YuvPicture) -> YuvPicture:
     """Return a picture without its last row or column where that makes a side odd.
 
     libjpeg-turbo takes it for granted that the brightness is padded to whole chroma samples, and would read
@@ -86,7 +66,7 @@ def _even(picture: Planes) -> Planes:
     if picture.y.shape == (height, width):
         return picture
     u, v = (plane[: height // 2, : width // 2] for plane in (picture.u, picture.v))
-    return Planes(*(np.ascontiguousarray(plane) for plane in (picture.y[:height, :width], u, v)))
+    return YuvPicture(*(np.ascontiguousarray(plane) for plane in (picture.y[:height, :width], u, v)))
 
 
 def _recode(data: bytes, quality: int, reduction: int) -> bytes:

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from services.common.runtime.trust import Trust, Untrusted
 
 
-class Answer(StrEnum):
+class HttpKind(StrEnum):
     """How an address on a web server answers."""
 
     SNAPSHOT = "snapshot"
@@ -60,7 +60,7 @@ def to_environment(url: str, trust: Trust) -> dict[str, str]:
     return {VARIABLE: json.dumps({"url": url, "trust": asdict(trust)})}
 
 
-def from_environment() -> "Address":
+def from_environment() -> "HttpAddress":
     """Return the address that this process is to ask.
 
     Raises:
@@ -68,12 +68,12 @@ def from_environment() -> "Address":
     """
     try:
         told = json.loads(os.environ[VARIABLE])
-        return Address(told["url"], Trust(**told["trust"]))
+        return HttpAddress(told["url"], Trust(**told["trust"]))
     except (KeyError, ValueError, TypeError):
         raise NoSnapshot(f"no address in {VARIABLE}") from None
 
 
-class Address:
+class HttpAddress:
     """An address with its credentials, ready to be asked.
 
     Args:

@@ -14,7 +14,7 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.source.doors import open_door
+from services.capture.source.relay_protocols import open_relay
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
 from tests.certificates import Shown, self_signed, signed_for
@@ -209,9 +209,9 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 KNOCK = """
 import socket, sys
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as door:
-    door.sendall(b"OPTIONS rtsp://127.0.0.1/" + sys.argv[2].encode() + b" RTSP/1.0\\r\\nCSeq: 1\\r\\n\\r\\n")
-    print(door.recv(4096).decode())
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as relay:
+    relay.sendall(b"OPTIONS rtsp://127.0.0.1/" + sys.argv[2].encode() + b" RTSP/1.0\\r\\nCSeq: 1\\r\\n\\r\\n")
+    print(relay.recv(4096).decode())
 """
 
 
@@ -236,8 +236,8 @@ async def knock(user: int, url: str) -> str:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 async def test_only_this_user_learns_at_the_door_where_it_leads() -> None:
     camera = parse_camera("a=rtsp://admin:s3cret@127.0.0.1:9/x")
-    async with open_door(camera) as door:
-        assert door is not None
-        assert "s3cret" in await knock(0, door.entrance.url)
-        assert "s3cret" not in await knock(65534, door.entrance.url)
-        assert "s3cret" not in await knock(0, f"{door.entrance.url.rpartition('/')[0]}/guess")
+    async with open_relay(camera) as relay:
+        assert relay is not None
+        assert "s3cret" in await knock(0, relay.relay_address.url)
+        assert "s3cret" not in await knock(65534, relay.relay_address.url)
+        assert "s3cret" not in await knock(0, f"{relay.relay_address.url.rpartition('/')[0]}/guess")

@@ -8,9 +8,9 @@ from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import Element
 
 from services.capture.onvif import messages
-from services.capture.onvif.discovery import MOST_BYTES, Device, NotXml, parse
+from services.capture.onvif.discovery import MOST_BYTES, NotXml, OnvifDevice, parse
 from services.capture.onvif.messages import Profile
-from services.capture.source.address import Address, NoSnapshot
+from services.capture.source.http_address import HttpAddress, NoSnapshot
 from services.capture.source.redaction import without_named
 from services.common.errors import FaceferryError
 from services.common.runtime.trust import ANYBODY
@@ -19,7 +19,7 @@ _INSTEAD = "PASSWORD"
 _SOAP = "application/soap+xml; charset=utf-8"
 
 
-class NoAnswer(FaceferryError):
+class OnvifFailed(FaceferryError):
     """A camera does not say where its pictures are; says why.
 
     Attributes:
@@ -43,14 +43,14 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class OnvifStream:
     """Where pictures are: a profile and its RTSP address, as the camera tells it."""
 
     profile: Profile
     url: str
 
 
-def streams(device: Device, login: Login | None) -> tuple[Stream, ...]:
+def streams(device: OnvifDevice, login: Login | None) -> tuple[OnvifStream, ...]:
     """Return what a camera has.
 
     The password itself is never sent, but digests with it: nobody knows yet who it is that answers. Hence the
@@ -59,20 +59,20 @@ def streams(device: Device, login: Login | None) -> tuple[Stream, ...]:
     Raises:
         NoAnswer: it does not tell.
     """
-    asker = _Asker(device, login)
+    asker = _Client(device, login)
     media = asker.media_service()
     found = []
     for profile in asker.profiles(media):
         answer = asker.ask(media, messages.stream_uri(media[0], profile.token))
         if (url := messages.address(answer)) is not None:
-            found.append(Stream(profile, url))
+            found.append(OnvifStream(profile, url))
     if not found:
-        raise NoAnswer("it has no RTSP address")
+        raise OnvifFailed("it has no RTSP address")
     return tuple(found)
 
 
-class _Asker:
-    def __init__(self, device: Device, login: Login | None) -> None:
+class _Client:
+    def __init__(self, device: OnvifDevice, login: Login | None) -> None:
         self._device = device
         self._login = login
         self._behind = self._clock()
@@ -82,13 +82,13 @@ class _Asker:
         place = messages.DEVICE, self._device.address
         try:
             found = messages.media_service(self.ask(place, messages.SERVICES))
-        except NoAnswer as error:
+        except OnvifFailed as error:
             if error.wants_user:
                 raise
             found = None  # cameras of before 2011 have no such question
         found = found or messages.media_service(self.ask(place, messages.CAPABILITIES))
         if found is None:
-            raise NoAnswer("it has no media service")
+            raise OnvifFailed("it has no media service")
         return found[0], self._here(found[1])
 
     def profiles(self, media: tuple[str, str]) -> tuple[Profile, ...]:
@@ -107,25 +107,25 @@ class _Asker:
     def _post(self, service: tuple[str, str], question: str, security: str = "") -> Element:
         namespace, address = service
         try:
-            asked = Address(self._with_login(address), ANYBODY, is_basic_fine=False)
+            asked = HttpAddress(self._with_login(address), ANYBODY, is_basic_fine=False)
             status, data = asked.post(messages.envelope(namespace, question, security), _SOAP, MOST_BYTES + 1)
         except NoSnapshot as error:
-            raise NoAnswer(str(error)) from None
+            raise OnvifFailed(str(error)) from None
         if status == 401:
-            raise NoAnswer("it does not know who asks", wants_user=True)
+            raise OnvifFailed("it does not know who asks", wants_user=True)
         try:
             answer = parse(data)
         except NotXml as error:
-            raise NoAnswer(f"HTTP {status}, and no SOAP message: {error}") from None
+            raise OnvifFailed(f"HTTP {status}, and no SOAP message: {error}") from None
         if (why := messages.fault(answer)) is not None:
-            raise NoAnswer(why, wants_user=messages.wants_user(why))
+            raise OnvifFailed(why, wants_user=messages.wants_user(why))
         return answer
 
     def _clock(self) -> timedelta:
         """Return by how much the camera's clock is behind; none where it does not tell, as some do not."""
         try:
             answer = self._post((messages.DEVICE, self._device.address), messages.TIME)
-        except NoAnswer as error:
+        except OnvifFailed as error:
             if not error.wants_user:
                 raise
             return timedelta()
@@ -144,7 +144,7 @@ class _Asker:
             parts = urlsplit(address)
             host, port = self._device.host, parts.port
         except ValueError:
-            raise NoAnswer("its media service has no address") from None
+            raise OnvifFailed("its media service has no address") from None
         host = f"[{host}]" if ":" in host else host
         return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl()
 
@@ -156,7 +156,7 @@ class _Asker:
         return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
 
 
-def without_login(stream: Stream, login: Login | None) -> Stream:
+def without_login(stream: OnvifStream, login: Login | None) -> OnvifStream:
     """Return a stream whose address does not hold what opens it, as some cameras tell it."""
     parts = urlsplit(stream.url)
     path, query = (_without(each, login) for each in (parts.path, parts.query))

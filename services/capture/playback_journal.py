@@ -9,7 +9,7 @@ from services.common.journal import Entry
 from services.common.runtime.files import private
 
 
-class Journal:
+class PlaybackJournal:
     """Notes what became of the frames of paced files, in the form of `common.journal`."""
 
     def __init__(self, file: TextIO | None) -> None:
@@ -38,18 +38,18 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path | None) -> Iterator[Journal]:
+def open_journal(path: Path | None) -> Iterator[PlaybackJournal]:
     """Start a journal anew; without a path, one that keeps nothing.
 
     Raises:
         SetupError: it cannot be written.
     """
     if path is None:
-        yield Journal(None)
+        yield PlaybackJournal(None)
         return
     try:
         file = os.fdopen(private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
     except OSError as error:
         raise SetupError(f"FACEFERRY_JOURNAL_PATH: {error}") from error
     with file:
-        yield Journal(file)
+        yield PlaybackJournal(file)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from services.capture.options import Size
-from services.capture.source.address import Answer
+from services.capture.source.http_address import HttpKind
 from services.capture.stream.jpegs import JpegReader
 from services.capture.stream.multipart import MultipartReader
-from services.capture.stream.pictures import Reader
+from services.capture.stream.picture import PictureReader
 
 
-class Wire(StrEnum):
+class OutputFormat(StrEnum):
     """What a camera's program writes to its standard output."""
 
     MULTIPART = "multipart"
@@ -27,18 +27,18 @@ class Command:
     Attributes:
         argv: its command line, which every user of the machine can read; without passwords, but for those in
             a command of the user's own.
-        wire: what it writes.
+        output_format: what it writes.
         environment: what to add to its environment, which no other user can read; nothing: what to take away.
     """
 
     argv: tuple[str, ...]
-    wire: Wire
+    output_format: OutputFormat
     environment: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Entrance:
-    """What ffmpeg is told in place of a camera's address; see `door`.
+class RelayAddress:
+    """What ffmpeg is told in place of a camera's address; see `relay`.
 
     Attributes:
         url: an address without secrets.
@@ -50,7 +50,7 @@ class Entrance:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class SourceFacts:
     """What is known about a source, and the machine, when its program is about to start.
 
     Attributes:
@@ -62,13 +62,13 @@ class Site:
         fps: this.
         is_turned: whether the source says that its pictures have to be turned or mirrored, which ffmpeg does
             with what it decodes.
-        answer: how an `http` address answers; nothing: not known yet.
+        http_kind: how an `http` address answers; nothing: not known yet.
         is_boundless: whether its parts are such that only what they hold can be read, for ffmpeg is strict
             about what stands between them.
         most_fps: how many of a live camera's decoded pictures are worth carrying, a second; nothing for all.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
-        entrance: the way to a camera on a network.
+        relay_address: the way to a camera on a network.
         python: what runs this code.
     """
 
@@ -78,23 +78,23 @@ class Site:
     size: Size | None = None
     fps: float | None = None
     is_turned: bool = False
-    answer: Answer | None = None
+    http_kind: HttpKind | None = None
     is_boundless: bool = False
     most_fps: float | None = None
     has_zscale: bool = False
     is_hwaccel_off: bool = False
-    entrance: Entrance | None = None
+    relay_address: RelayAddress | None = None
     python: str = sys.executable
 
 
-def make_reader(wire: Wire) -> Reader:
+def make_reader(output_format: OutputFormat) -> PictureReader:
     """Return a fresh reader of what a program writes."""
-    match wire:
-        case Wire.MULTIPART:
+    match output_format:
+        case OutputFormat.MULTIPART:
             return MultipartReader()
-        case Wire.JPEG:
+        case OutputFormat.JPEG:
             return JpegReader()
-        case Wire.Y4M:
+        case OutputFormat.Y4M:
             from services.capture.stream.y4m import Y4mReader  # noqa: PLC0415 - brings numpy, see `pictures`
 
             return Y4mReader()

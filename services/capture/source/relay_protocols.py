@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from services.capture.cameras import Camera
-from services.capture.source.address import tidy
-from services.capture.source.door import Closed, Door, join
-from services.capture.source.site import Entrance
+from services.capture.source.facts import RelayAddress
+from services.capture.source.http_address import tidy
+from services.capture.source.relay import CameraRelay, RelayFailed, join
 
 _OF_ONE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"proxy-authorization"})
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProxyRequest:
     """What is asked of a proxy.
 
     Attributes:
@@ -28,11 +28,11 @@ class Question:
     head: bytes
 
 
-def parse_question(head: bytes) -> Question:
+def parse_request(head: bytes) -> ProxyRequest:
     """Read what a proxy is asked, its empty line included.
 
     Raises:
-        ValueError: that is no question to a proxy.
+        ValueError: that is no request to a proxy.
     """
     first, *fields = head.split(b"\r\n")
     method, address, version = first.split(b" ")
@@ -40,10 +40,10 @@ def parse_question(head: bytes) -> Question:
     if method != b"GET" or target.scheme != "http" or not target.hostname:
         raise ValueError(first)
     path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}".encode()
-    return Question(target, _joined(b"%b %b %b" % (method, path, version), fields))
+    return ProxyRequest(target, _joined(b"%b %b %b" % (method, path, version), fields))
 
 
-def place_of(target: SplitResult) -> tuple[str, int]:
+def host_and_port(target: SplitResult) -> tuple[str, int]:
     """Return the host and the port of an address.
 
     Raises:
@@ -52,7 +52,7 @@ def place_of(target: SplitResult) -> tuple[str, int]:
     return target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
 
 
-def change_answer(head: bytes, change_location: Callable[[str], str]) -> bytes:
+def rewrite_response(head: bytes, change_location: Callable[[str], str]) -> bytes:
     """Return the head of an answer for a connection that ends with it.
 
     Args:
@@ -85,22 +85,22 @@ _REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\
 _UNREACHABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class HttpDoor(Door):
+class HttpRelay(CameraRelay):
     """Asks the camera what ffmpeg asks, over TLS where the camera speaks it."""
 
     def __init__(self, camera: Camera) -> None:
         super().__init__(camera)
-        self._place = (self.host, self.port)
+        self._camera_address = (self.host, self.port)
         # Whether TLS is spoken there. A redirection on the same host adds to them, a playlist does not.
-        self._places = {self._place: camera.scheme == "https"}
+        self._addresses = {self._camera_address: camera.scheme == "https"}
 
     @property
-    def entrance(self) -> Entrance:
+    def relay_address(self) -> RelayAddress:
         """An address on the camera's host that leads to the right one, and the proxy that knows it."""
-        return Entrance(f"http://{self._authority}{self._knock}", f"http://127.0.0.1:{self.own_port}")
+        return RelayAddress(f"http://{self._authority}{self._path}", f"http://127.0.0.1:{self.own_port}")
 
     @property
-    def _knock(self) -> str:
+    def _path(self) -> str:
         # By this ending, or by its type, a newer ffmpeg knows a playlist, and not by what is in it alone.
         return f"/{self.token}{'.m3u8' if self.parts.path.endswith('.m3u8') else ''}"
 
@@ -109,28 +109,28 @@ class HttpDoor(Door):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    async def lead(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Answer one question."""
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Answer one request."""
         try:
-            question = parse_question(await reader.readuntil(b"\r\n\r\n"))
-            place = place_of(question.target)
+            request = parse_request(await reader.readuntil(b"\r\n\r\n"))
+            address = host_and_port(request.target)
         except ValueError:
             writer.write(_REFUSED)
             return
-        if place == self._place and question.target.path == self._knock:
+        if address == self._camera_address and request.target.path == self._path:
             writer.write(self._redirection())
             return
-        if place not in self._places:
+        if address not in self._addresses:
             writer.write(_REFUSED)
-            raise Closed(
-                f"the camera names another address, {place[0]}:{place[1]}, and is not followed there"
+            raise RelayFailed(
+                f"the camera names another address, {address[0]}:{address[1]}, and is not followed there"
             )
         try:
-            async with self.reach(*place, is_tls=self._places[place]) as (from_camera, to_camera):
-                to_camera.write(question.head)
+            async with self.connect(*address, is_tls=self._addresses[address]) as (from_camera, to_camera):
+                to_camera.write(request.head)
                 writer.write(await self._answer(from_camera))
                 await join(reader, writer, from_camera, to_camera)
-        except Closed:
+        except RelayFailed:
             writer.write(_UNREACHABLE)
             raise
 
@@ -146,31 +146,31 @@ class HttpDoor(Door):
             head = await from_camera.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError as error:
             return error.partial
-        return change_answer(head, self._relocate)
+        return rewrite_response(head, self._relocate)
 
     def _relocate(self, location: str) -> str:
-        """Take note of another place on the camera's host, for which ffmpeg then asks here as well."""
+        """Take note of another port on the camera's host, for which ffmpeg then asks here as well."""
         try:
             target = urlsplit(location)
-            place = place_of(target)
+            address = host_and_port(target)
         except ValueError:
             return location
-        if target.scheme not in ("http", "https") or place[0] != self.host:
+        if target.scheme not in ("http", "https") or address[0] != self.host:
             return location
-        self._places.setdefault(place, target.scheme == "https")
-        host = f"[{place[0]}]" if ":" in place[0] else place[0]
-        return target._replace(scheme="http", netloc=f"{host}:{place[1]}").geturl()
+        self._addresses.setdefault(address, target.scheme == "https")
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        return target._replace(scheme="http", netloc=f"{host}:{address[1]}").geturl()
 
 
-class RtspDoor(Door):
-    """Redirects (RFC 2326, 302 with Location), as ffmpeg follows it from its first question on."""
+class RtspRelay(CameraRelay):
+    """Redirects (RFC 2326, 302 with Location), as ffmpeg follows it from its first request on."""
 
     @property
-    def entrance(self) -> Entrance:
+    def relay_address(self) -> RelayAddress:
         """An address on loopback that is good for nothing but to be sent on."""
-        return Entrance(f"rtsp://127.0.0.1:{self.own_port}/{self.token}")
+        return RelayAddress(f"rtsp://127.0.0.1:{self.own_port}/{self.token}")
 
-    async def lead(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Send on whoever asks for the token; pass on what else is said, if TLS has to be spoken for it."""
         head = await reader.readuntil(b"\r\n\r\n")
         if self.token.encode() in head.partition(b"\r\n")[0]:
@@ -199,24 +199,29 @@ class RtspDoor(Door):
         return self.parts._replace(scheme="rtsp", netloc=f"{login}{at}127.0.0.1:{self.own_port}").geturl()
 
     async def _relay(self, head: bytes, reader: StreamReader, writer: StreamWriter) -> None:
-        async with self.reach(self.host, self.port, is_tls=True) as (from_camera, to_camera):
+        async with self.connect(self.host, self.port, is_tls=True) as (from_camera, to_camera):
             to_camera.write(head)
             await join(reader, writer, from_camera, to_camera)
 
 
-_KINDS: dict[str, type[Door]] = {"rtsp": RtspDoor, "rtsps": RtspDoor, "http": HttpDoor, "https": HttpDoor}
+_RELAYS: dict[str, type[CameraRelay]] = {
+    "rtsp": RtspRelay,
+    "rtsps": RtspRelay,
+    "http": HttpRelay,
+    "https": HttpRelay,
+}
 
 
 @contextlib.asynccontextmanager
-async def open_door(camera: Camera) -> AsyncIterator[Door | None]:
-    """Have a door to a camera on a network; there is none to one of this machine.
+async def open_relay(camera: Camera) -> AsyncIterator[CameraRelay | None]:
+    """Open a relay to a camera on a network, or yield None for a camera of this machine.
 
     Raises:
         CameraUnavailable: there can be none to that address.
     """
-    kind = _KINDS.get(camera.scheme)
+    kind = _RELAYS.get(camera.scheme)
     if kind is None:
         yield None
         return
-    async with kind(camera).opened() as door:
-        yield door
+    async with kind(camera).opened() as relay:
+        yield relay

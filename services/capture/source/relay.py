@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from services.capture.cameras import Camera
 from services.capture.source.child import CameraUnavailable
-from services.capture.source.site import Entrance
+from services.capture.source.facts import RelayAddress
 from services.common.runtime.trust import ANYBODY, Untrusted, advice, digest
 
 TIMEOUT_S = 5.0
@@ -32,11 +32,11 @@ _CHUNK_BYTES = 64 * 1024
 _SOCKETS = Path("/proc/net/tcp")
 
 
-class Closed(Exception):
+class RelayFailed(Exception):
     """There is no way; the message says why."""
 
 
-class Door(abc.ABC):
+class CameraRelay(abc.ABC):
     """Opened for one run of a camera's program.
 
     Args:
@@ -58,22 +58,22 @@ class Door(abc.ABC):
         self.token = secrets.token_urlsafe(16)
         self.own_port = 0
         self.problem = ""
-        self._visits: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     @property
     @abc.abstractmethod
-    def entrance(self) -> Entrance:
+    def relay_address(self) -> RelayAddress:
         """What a program is told."""
 
     @abc.abstractmethod
-    async def lead(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Serve one connection of the program's."""
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Self]:
         """Be open; when the context ends, every connection has."""
         try:
-            server = await asyncio.start_server(self._let_in, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
+            server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
         except OSError as error:
             raise CameraUnavailable(f"no port on loopback: {error.strerror}") from error
         self.own_port = server.sockets[0].getsockname()[1]
@@ -81,14 +81,14 @@ class Door(abc.ABC):
             yield self
         finally:
             server.close()
-            if visits := set(self._visits):
-                for visit in visits:
-                    visit.cancel()
-                await asyncio.wait(visits)
+            if connections := set(self._connections):
+                for connection in connections:
+                    connection.cancel()
+                await asyncio.wait(connections)
             await asyncio.sleep(0)  # a connection that is given up is closed a moment later
 
     @contextlib.asynccontextmanager
-    async def reach(
+    async def connect(
         self, host: str, port: int, *, is_tls: bool
     ) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
         """Have a connection to the camera.
@@ -102,7 +102,7 @@ class Door(abc.ABC):
                 self.camera.options.trust.check(_certificate(writer))
             yield reader, writer
         except Untrusted as error:
-            raise Closed(str(error)) from error
+            raise RelayFailed(str(error)) from error
         finally:
             writer.transport.abort()
 
@@ -110,16 +110,16 @@ class Door(abc.ABC):
         try:
             context = self.camera.options.trust.context() if is_tls else None
         except OSError as error:
-            raise Closed(f"ca_file: {error.strerror or 'it holds no certificate'}") from error
+            raise RelayFailed(f"ca_file: {error.strerror or 'it holds no certificate'}") from error
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await asyncio.open_connection(host, port, ssl=context, limit=MAX_HEAD_BYTES)
         except ssl.SSLCertVerificationError as error:
-            raise Closed(advice(error, await self._shown_by(host, port))) from error
+            raise RelayFailed(advice(error, await self._shown_by(host, port))) from error
         except TimeoutError:
-            raise Closed(f"no answer within {TIMEOUT_S:g} s") from None
+            raise RelayFailed(f"no answer within {TIMEOUT_S:g} s") from None
         except OSError as error:
-            raise Closed(str(error)) from error
+            raise RelayFailed(str(error)) from error
 
     async def _shown_by(self, host: str, port: int) -> str:
         """Return the digest of the certificate that a server shows, for whoever wants to compare it."""
@@ -133,17 +133,19 @@ class Door(abc.ABC):
         finally:
             writer.transport.abort()
 
-    def _let_in(self, reader: StreamReader, writer: StreamWriter) -> None:
+    def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         # A task of its own: one of asyncio's, cancelled, is shouted about by Python 3.11.
-        visit = asyncio.create_task(self._visit(reader, writer), name=f"capture.{self.camera.name}.door")
-        self._visits.add(visit)
-        visit.add_done_callback(self._visits.discard)
+        connection = asyncio.create_task(
+            self._handle(reader, writer), name=f"capture.{self.camera.name}.relay"
+        )
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
 
-    async def _visit(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _handle(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
             if _is_ours(writer):
-                await self.lead(reader, writer)
-        except Closed as closed:
+                await self.serve(reader, writer)
+        except RelayFailed as closed:
             self.problem = str(closed)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return  # either side has gone, or talks nonsense: the program says what that means to it
@@ -177,7 +179,7 @@ def _certificate(writer: StreamWriter) -> bytes | None:
 
 
 def _is_ours(writer: StreamWriter) -> bool:
-    """Say whether it is a process of this user that has come: others learn the door from the command line."""
+    """Say whether it is a process of this user that has come: others learn the port from the command line."""
     peer, own = (_as_listed(writer.get_extra_info(name)) for name in ("peername", "sockname"))
     try:
         lines = [line.split() for line in _SOCKETS.read_text().splitlines()[1:]]

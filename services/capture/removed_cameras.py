@@ -12,7 +12,7 @@ from services.common.runtime.metrics import MQTT_LINK_UP
 from services.common.wire.message import Message
 from services.common.wire.topics import RESERVED_CAMERAS, ROOT, parse_camera_topic
 
-LOOK_S = 60.0
+LISTEN_S = 60.0
 """For so long an earlier process's wills may still come."""
 
 _NAME = "local/departed"
@@ -20,7 +20,7 @@ _NAME = "local/departed"
 log = structlog.get_logger()
 
 
-def is_departed(message: Message, cameras: Collection[str]) -> bool:
+def is_removed(message: Message, cameras: Collection[str]) -> bool:
     """Say whether a state is that of a camera that is gone: nobody has it, and it is offline.
 
     One that another capture of this device has says so itself, as soon as it is there.
@@ -32,8 +32,8 @@ def is_departed(message: Message, cameras: Collection[str]) -> bool:
     return message.payload == b"offline" and camera not in cameras and camera not in RESERVED_CAMERAS
 
 
-async def say_who_has_departed(broker: Broker, device: str, cameras: Collection[str]) -> None:
-    """Have the broker forget the states of cameras that this device has no more; takes `LOOK_S`.
+async def forget_removed_cameras(broker: Broker, device: str, cameras: Collection[str]) -> None:
+    """Have the broker forget the states of cameras that this device has no more; takes `LISTEN_S`.
 
     Args:
         broker: the one on this device.
@@ -48,17 +48,17 @@ async def say_who_has_departed(broker: Broker, device: str, cameras: Collection[
     )
     try:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S), link:
-                await _look(link, cameras)
+            async with asyncio.timeout(LISTEN_S), link:
+                await _forget(link, cameras)
     finally:
         MQTT_LINK_UP.remove(_NAME, broker.address)  # nobody is to take it for one that is down
 
 
-async def _look(link: Link, cameras: Collection[str]) -> None:
+async def _forget(link: Link, cameras: Collection[str]) -> None:
     async for delivery in link:
         delivery.acknowledge()
         with contextlib.suppress(Refused, LinkDown):
-            if is_departed(delivery.message, cameras):
+            if is_removed(delivery.message, cameras):
                 topic = delivery.message.topic
                 link.publish(Message(topic=topic, qos=1, retain=True))
                 log.info("capture.camera_departed", camera=topic.split("/")[2])

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import REGISTRY
 
-from services.capture import departed
+from services.capture import removed_cameras
 from services.common.mqtt import Broker, Link
 from services.common.wire.message import Message
 from tests.support import MosquittoServer
@@ -36,11 +36,13 @@ async def kept(broker: MosquittoServer) -> dict[str, bytes]:
 async def test_the_broker_forgets_cameras_that_are_gone_and_those_alone(
     broker: MosquittoServer, listener: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departed, "LOOK_S", 1.5)
+    monkeypatch.setattr(removed_cameras, "LISTEN_S", 1.5)
     states = {"front": b"offline", "gone": b"offline", "elsewhere": b"online", "forward": b"offline"}
     for camera, state in states.items():
         listener.publish(Message(topic=f"faceferry/porch/{camera}/status", payload=state, qos=1, retain=True))
-    looking = asyncio.create_task(departed.say_who_has_departed(Broker(broker.url), "porch", {"front"}))
+    looking = asyncio.create_task(
+        removed_cameras.forget_removed_cameras(Broker(broker.url), "porch", {"front"})
+    )
     await asyncio.sleep(0.7)
     # The will of a process that was killed comes late.
     listener.publish(Message(topic="faceferry/porch/late/status", payload=b"offline", qos=1, retain=True))
