@@ -19,12 +19,13 @@ import cv2
 
 from benchmarks.report.alone import alone, in_turns
 from services.capture.cameras import parse_camera, to_url
-from services.capture.encoder import JpegEncoder, to_jpeg
+from services.capture.encoder import JpegEncoder
+from services.capture.live import to_jpeg
 from services.capture.metrics import Tally
 from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg, has_filter
+from services.capture.source.pipe import Timeouts
 from services.capture.source.program import CameraProgram
-from services.capture.source.watch import Timeouts
 from services.capture.stream.picture import Picture
 from tests.rigs.clips import detailed, shortened
 from tests.rigs.pipeline import median

@@ -9,10 +9,11 @@ from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable
 from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg, named_in
+from services.capture.source.pipe import Timeouts
 from services.capture.source.program import CameraProgram
 from services.capture.source.recording import survey
 from services.capture.source.redaction import redact, shown
-from services.capture.source.watch import Ending, Timeouts
+from services.capture.source.watch import Ending
 from services.capture.stream.picture import Picture
 from services.capture.subscription import Subscription
 from services.capture.topic import parse_topic

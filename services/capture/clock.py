@@ -25,23 +25,6 @@ def _adjtimex() -> Callable[[object], int] | None:
     return function
 
 
-class ClockCheck:
-    """Remembers the kernel's word for a while, for frames ask it more often than it changes."""
-
-    def __init__(self, ask: Callable[[], bool] = is_synchronised, keep_s: float = 5.0) -> None:
-        self._ask = ask
-        self._keep_s = keep_s
-        self._asked_s = float("-inf")
-        self._answer = True
-
-    def is_synchronised(self, now_s: float) -> bool:
-        """Say whether the clock is right, as far as is known; `now_s` is of a steady clock."""
-        if now_s - self._asked_s >= self._keep_s:
-            self._asked_s = now_s
-            self._answer = self._ask()
-        return self._answer
-
-
 class StepWatch:
     """Notices that the wall clock was set, by the steady one. No clock is read here."""
 

@@ -150,14 +150,3 @@ class JpegEncoder:
             reduction=level.reduction,
             limit_bytes=limit_bytes,
         )
-
-
-async def to_jpeg(picture: Picture, encoder: JpegEncoder, limit_bytes: int) -> bytes:
-    """Return a picture as JPEG of at most `limit_bytes`; a JPEG that is small enough stays as it came.
-
-    Raises:
-        Refused: `too_large` or `not_a_jpeg`.
-    """
-    if encoder.is_pass_through and isinstance(picture, JpegPicture) and len(picture.data) <= limit_bytes:
-        return picture.data
-    return await encoder.encode(picture, limit_bytes)

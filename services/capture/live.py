@@ -1,11 +1,12 @@
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.capture.clock import ClockCheck
-from services.capture.encoder import JpegEncoder, to_jpeg
+from services.capture.clock import is_synchronised
+from services.capture.encoder import JpegEncoder
 from services.capture.flow_control import LiveWindow, RateLimit, SendSchedule
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
@@ -36,6 +37,55 @@ class TimedPicture:
     came_s: float
 
 
+class LatestPicture:
+    """A camera's newest picture, for viewers: each is here from when it comes until the next does."""
+
+    def __init__(self) -> None:
+        self._picture: Picture | None = None
+        self._came_s = -math.inf
+        self._arrived = asyncio.Event()
+        self._waiting = 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody waits for the next picture."""
+        return self._waiting > 0
+
+    def put(self, picture: Picture, came_s: float) -> None:
+        """Take a picture that came at `came_s` of the steady clock, in the place of the one before."""
+        self._picture, self._came_s = picture, came_s
+        if self._waiting:
+            self._arrived.set()
+            self._arrived = asyncio.Event()
+
+    async def next(self, *, after: Picture | None = None, since_s: float = -math.inf) -> Picture:
+        """Return the newest picture as soon as it is not `after`, and did not come before `since_s`."""
+        self._waiting += 1
+        try:
+            while self._picture is None or self._picture is after or self._came_s < since_s:
+                await self._arrived.wait()
+        finally:
+            self._waiting -= 1
+        return self._picture
+
+
+class ClockCheck:
+    """Remembers for a while what the kernel says of the clock: frames ask more often than it changes."""
+
+    def __init__(self, ask: Callable[[], bool] = is_synchronised, keep_s: float = 5.0) -> None:
+        self._ask = ask
+        self._keep_s = keep_s
+        self._asked_s = float("-inf")
+        self._answer = True
+
+    def is_synchronised(self, now_s: float) -> bool:
+        """Say whether the clock is right, as far as is known; `now_s` is of a steady clock."""
+        if now_s - self._asked_s >= self._keep_s:
+            self._asked_s = now_s
+            self._answer = self._ask()
+        return self._answer
+
+
 class LiveFlow:
     """Hands a live camera's newest frames to detect, and drops what detect has no time for.
 
@@ -47,6 +97,7 @@ class LiveFlow:
         encoder: makes them JPEG.
         tally: counts.
         scope: what of its pictures is looked at.
+        latest: where each picture is kept for viewers.
         on_seen: is told where faces are in what was looked at last.
     """
 
@@ -59,9 +110,11 @@ class LiveFlow:
         schedule: SendSchedule,
         encoder: JpegEncoder,
         tally: Tally,
+        latest: LatestPicture,
         scope: Scope = WHOLE,
         on_seen: Callable[[Outlines | None], None] = lambda _seen: None,
     ) -> None:
+        self._latest = latest
         self._on_seen = on_seen
         self._scope = scope
         self._outlet = outlet
@@ -76,16 +129,19 @@ class LiveFlow:
 
     async def on_picture(self, picture: Picture) -> float:
         """Take a picture from the camera; never waits. Say for how long no other is worth reading."""
-        self._tally.frames.inc()
         came_s = time.monotonic()
+        self._outlet.say("online")
+        self._latest.put(picture, came_s)
+        self._tally.frames.inc()
         if not self._rate.admits(came_s):
             self._tally.drop("rate_limit")
             return 0.0
         # While one waits for a place the newest takes its turn, or that would be an old one.
         if not self._schedule.is_due(came_s) and not self._window.is_waited_in:
             self._tally.not_due.inc()
-            # What is on its way may be answered with a wish for the very next picture.
-            return 0.0 if self._window.in_flight else self._schedule.idle_s(came_s)
+            # What is on its way may be answered with a wish for the very next picture, and viewers want each.
+            is_next_wanted = self._window.in_flight or self._latest.is_awaited
+            return 0.0 if is_next_wanted else self._schedule.idle_s(came_s)
         taken_s = _taken_unix_s(picture, time.time())
         if self._window.offer(TimedPicture(picture, times.from_unix_s(taken_s), came_s)):
             self._tally.drop("replaced")
@@ -169,3 +225,14 @@ def _taken_unix_s(picture: Picture, now_s: float) -> float:
     taken_s = picture.taken_unix_s if isinstance(picture, JpegPicture) else None
     is_plausible = taken_s is not None and 0 <= now_s - taken_s <= _MOST_DELAY_S
     return taken_s if taken_s is not None and is_plausible else now_s
+
+
+async def to_jpeg(picture: Picture, encoder: JpegEncoder, limit_bytes: int) -> bytes:
+    """Return a picture as JPEG of at most `limit_bytes`; a JPEG that is small enough stays as it came.
+
+    Raises:
+        Refused: `too_large` or `not_a_jpeg`.
+    """
+    if encoder.is_pass_through and isinstance(picture, JpegPicture) and len(picture.data) <= limit_bytes:
+        return picture.data
+    return await encoder.encode(picture, limit_bytes)

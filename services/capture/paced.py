@@ -2,9 +2,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from services.capture.encoder import JpegEncoder, to_jpeg
+from services.capture.encoder import JpegEncoder
 from services.capture.flow_control import PacedWindow
-from services.capture.live import wait_until
+from services.capture.live import LatestPicture, to_jpeg, wait_until
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
 from services.capture.playback_journal import PlaybackJournal
@@ -30,6 +30,7 @@ class PacedFlow:
         encoder: makes them JPEG.
         tally: counts.
         journal: where answers are noted.
+        latest: where each picture is kept for viewers.
         scope: what of its pictures is looked at.
     """
 
@@ -43,8 +44,10 @@ class PacedFlow:
         encoder: JpegEncoder,
         tally: Tally,
         journal: PlaybackJournal,
+        latest: LatestPicture,
         scope: Scope = WHOLE,
     ) -> None:
+        self._latest = latest
         self._scope = scope
         self._outlet = outlet
         self._recording = recording
@@ -78,6 +81,8 @@ class PacedFlow:
 
     async def on_picture(self, picture: Picture) -> float:
         """Take the file's next picture; wait until it is on its way. Each is worth reading at once."""
+        self._outlet.say("online")
+        self._latest.put(picture, time.monotonic())
         number, self._read = self._read, self._read + 1
         if number >= self._handled:
             await self._handle(number, picture)

@@ -24,8 +24,9 @@ from services.capture.removed_cameras import forget_removed_cameras
 from services.capture.settings import CaptureSettings
 from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
+from services.capture.source.pipe import Timeouts
 from services.capture.source.program import CameraProgram
-from services.capture.source.watch import Ending, Timeouts
+from services.capture.source.watch import Ending
 from services.capture.subscription import Subscription
 from services.capture.supervision import PictureSource, keep_running, keep_surveying
 from services.capture.viewfinder import Viewfinder
@@ -184,13 +185,12 @@ class CameraPipeline:
             encoder=self._encoder,
             tally=self._tally,
             scope=self._camera.options.scope,
+            latest=self.viewfinder.latest,
             on_seen=self.viewfinder.saw,
         )
         self._start_flow(tasks, flow)
         facts = replace(self._facts, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
-        await keep_running(
-            self._origin(facts), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
-        )
+        await keep_running(self._origin(facts), self.outlet, flow.on_picture, self._is_played)
         self.outlet.say("offline", why="ended")
 
     def _schedule(self) -> SendSchedule:
@@ -209,12 +209,13 @@ class CameraPipeline:
             encoder=self._encoder,
             tally=self._tally,
             journal=self._journal,
+            latest=self.viewfinder.latest,
             scope=self._camera.options.scope,
         )
         self._start_flow(tasks, flow)
         flow.start()
         program = self._program(replace(self._facts, codec=recording.codec, is_turned=recording.is_turned))
-        await keep_running(program, self.outlet, self.viewfinder.beside(flow.on_picture), flow.is_read)
+        await keep_running(program, self.outlet, flow.on_picture, flow.is_read)
         await flow.finish()
         self.outlet.say("offline", why="ended")
 

@@ -12,7 +12,7 @@ from services.capture.outlet import Outlet
 from services.capture.source.child import CameraUnavailable
 from services.capture.source.recording import Recording, survey
 from services.capture.source.watch import Ending
-from services.capture.stream.picture import OnPicture, Picture
+from services.capture.stream.picture import OnPicture
 from services.common.runtime.queues import Backoff
 
 # Together with a program's start and a stream's first key frame this keeps a camera that is back from being
@@ -34,7 +34,7 @@ class PictureSource(Protocol):
 
 
 async def keep_running(
-    origin: PictureSource,
+    source: PictureSource,
     outlet: Outlet,
     on_picture: OnPicture,
     is_over: Callable[[Ending], bool],
@@ -42,20 +42,15 @@ async def keep_running(
     """Run a camera's program again and again until it has come to its proper end.
 
     Args:
-        origin: the camera's.
+        source: where the camera's pictures come from.
         outlet: where the camera's state is told.
-        on_picture: gets each picture, see `watch`.
+        on_picture: gets each picture, see `watch`, and says that the camera is online.
         is_over: says whether an ending was the proper one.
     """
     backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
     told = ""
-
-    async def hand_on(picture: Picture) -> float:
-        outlet.say("online")
-        return await on_picture(picture)
-
     while True:
-        ending = await _run(origin, hand_on)
+        ending = await _run(source, on_picture)
         if is_over(ending):
             return
         outlet.say("stalled" if ending.reason == "stalled" else "offline", why=ending.reason)
@@ -74,9 +69,9 @@ async def keep_running(
         await asyncio.sleep(backoff.next_s())
 
 
-async def _run(origin: PictureSource, on_picture: OnPicture) -> Ending:
+async def _run(source: PictureSource, on_picture: OnPicture) -> Ending:
     try:
-        return await origin.run(on_picture)
+        return await source.run(on_picture)
     except CameraUnavailable as error:
         return Ending("unavailable", None, 0, str(error))
 

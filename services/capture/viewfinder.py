@@ -5,6 +5,7 @@ Nothing is encoded while nobody looks; what is passed through is never encoded a
 
 import asyncio
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,8 +13,9 @@ from html import escape
 
 from aiohttp import web
 
-from services.capture.encoder import JpegEncoder, to_jpeg
-from services.capture.stream.picture import OnPicture, Picture
+from services.capture.encoder import JpegEncoder
+from services.capture.live import LatestPicture, to_jpeg
+from services.capture.stream.picture import Picture
 from services.common.errors import Refused
 from services.common.runtime.access import Guard, is_own_name
 from services.common.wire.outlines import Outlines
@@ -55,25 +57,9 @@ class Viewfinder:
 
     def __init__(self, encoder: JpegEncoder) -> None:
         self._encoder = encoder
-        self._picture: Picture | None = None
-        self._came_s = 0.0
-        self._news = asyncio.Condition()
-        self._lookers = 0
+        self.latest = LatestPicture()
         self._seen: Outlines | None = None
         self._seen_s = 0.0
-
-    def beside(self, on_picture: OnPicture) -> OnPicture:
-        """Return what hands each picture on and keeps it here until the next."""
-
-        async def keep(picture: Picture) -> float:
-            self._picture, self._came_s = picture, time.monotonic()
-            if self._lookers:
-                async with self._news:
-                    self._news.notify_all()
-            idle_s = await on_picture(picture)
-            return 0.0 if self._lookers else idle_s
-
-        return keep
 
     def saw(self, outlines: Outlines | None) -> None:
         """Take where faces are in the picture that detect looked at last."""
@@ -85,17 +71,9 @@ class Viewfinder:
         return self._seen if time.monotonic() - self._seen_s <= FRESH_S else None
 
     async def next(self, *, after: Picture | None = None) -> Picture:
-        """Return the newest picture, as soon as there is a fresh one other than `after`."""
-        if after is None and time.monotonic() - self._came_s > FRESH_S:
-            after = self._picture
-        self._lookers += 1
-        try:
-            async with self._news:
-                await self._news.wait_for(lambda: self._picture is not after and self._picture is not None)
-        finally:
-            self._lookers -= 1
-        assert self._picture is not None
-        return self._picture
+        """Return the newest picture as soon as it is not `after`; without `after`, as soon as it is fresh."""
+        since_s = time.monotonic() - FRESH_S if after is None else -math.inf
+        return await self.latest.next(after=after, since_s=since_s)
 
     async def encode(self, picture: Picture) -> bytes:
         """Return a picture's JPEG.

@@ -9,12 +9,13 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.metrics import Tally
-from services.capture.source.child import CameraUnavailable, Child, Pipe
+from services.capture.source.child import CameraUnavailable, Child
 from services.capture.source.commands import command
 from services.capture.source.facts import Command, OutputFormat, RelayAddress, SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.pipe import Pipe, Timeouts
 from services.capture.source.recording import probe, survey
-from services.capture.source.watch import Timeouts, watch
+from services.capture.source.watch import watch
 from services.capture.stream.picture import Picture
 from tests.support import PATIENCE
 

@@ -2,6 +2,7 @@ import asyncio
 import base64
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -39,10 +40,6 @@ def finder() -> Iterator[Viewfinder]:
         yield Viewfinder(JpegEncoder("front", 85, threads))
 
 
-async def nothing(_picture: Picture) -> float:
-    return 0.5
-
-
 @asynccontextmanager
 async def looking(
     finder: Viewfinder, guard: Guard | None = None, *, is_loopback: bool = True
@@ -53,8 +50,8 @@ async def looking(
         yield client
 
 
-async def show(finder: Viewfinder, picture: Picture) -> None:
-    await finder.beside(nothing)(picture)
+def show(finder: Viewfinder, picture: Picture) -> None:
+    finder.latest.put(picture, time.monotonic())
 
 
 async def status(client: Client, path: str, headers: Mapping[str, str] | None = None) -> int:
@@ -65,7 +62,7 @@ async def status(client: Client, path: str, headers: Mapping[str, str] | None = 
 async def test_a_still_is_the_newest_picture_as_the_camera_made_it(finder: Viewfinder) -> None:
     async with looking(finder) as client:
         for number in range(3):
-            await show(finder, JpegPicture(jpeg(number)))
+            show(finder, JpegPicture(jpeg(number)))
         async with client.get("/live/front.jpg") as answer:
             assert await answer.read() == jpeg(2)
             assert answer.content_type == "image/jpeg"
@@ -75,7 +72,7 @@ async def test_a_still_is_the_newest_picture_as_the_camera_made_it(finder: Viewf
 async def test_a_decoded_picture_is_encoded_for_whoever_looks(finder: Viewfinder) -> None:
     planes = [np.full(shape, 128, np.uint8) for shape in ((48, 64), (24, 32), (24, 32))]
     async with looking(finder) as client:
-        await show(finder, YuvPicture(*planes))
+        show(finder, YuvPicture(*planes))
         async with client.get("/live/front.jpg") as answer:
             info = structure.inspect(await answer.read())
     assert (info.width, info.height) == (64, 48)
@@ -91,7 +88,7 @@ async def test_what_is_never_looked_at_is_black_in_the_live_picture_however_the_
     with ThreadPoolExecutor(1) as threads:
         finder = Viewfinder(JpegEncoder("front", 95, threads, read_mask("0,0,0.3333,0,0.3333,1,0,1")))
         async with looking(finder) as client:
-            await show(finder, picture)
+            show(finder, picture)
             async with client.get("/live/front.jpg") as answer:
                 shown = await answer.read()
     upright = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)  # turns it as a browser does
@@ -108,7 +105,7 @@ async def test_a_decoded_picture_is_masked_too() -> None:
     with ThreadPoolExecutor(1) as threads:
         finder = Viewfinder(JpegEncoder("front", 95, threads, read_mask("0,0,1,0,1,0.5,0,0.5")))
         async with looking(finder) as client:
-            await show(finder, YuvPicture(*planes))
+            show(finder, YuvPicture(*planes))
             async with client.get("/live/front.jpg") as answer:
                 shown = simplejpeg.decode_jpeg(await answer.read(), "BGR")
     assert shown[:18].max() < 40
@@ -119,7 +116,7 @@ async def test_a_stream_goes_on_with_each_new_picture(finder: Viewfinder) -> Non
     async with looking(finder) as client, client.get("/live/front.mjpeg") as answer:
         assert answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=faceferry"
         for number in range(3):
-            await show(finder, JpegPicture(jpeg(number)))
+            show(finder, JpegPicture(jpeg(number)))
             head = await answer.content.readuntil(b"\r\n\r\n")
             assert head.startswith(b"--faceferry\r\n")
             found = re.search(rb"Content-Length: (\d+)", head)
@@ -132,12 +129,12 @@ async def test_a_picture_that_is_old_is_not_shown_as_new(
 ) -> None:
     monkeypatch.setattr(viewfinder, "FRESH_S", 0.0)
     monkeypatch.setattr(viewfinder, "PATIENCE_S", 0.05)
-    await show(finder, JpegPicture(jpeg()))
+    show(finder, JpegPicture(jpeg()))
     async with looking(finder) as client:
         assert await status(client, "/live/front.jpg") == 503
         asking = asyncio.create_task(status(client, "/live/front.jpg"))
         while not asking.done():
-            await show(finder, JpegPicture(jpeg(1)))
+            show(finder, JpegPicture(jpeg(1)))
             await asyncio.sleep(0.005)
         assert asking.result() == 200
 
@@ -186,7 +183,7 @@ async def test_a_looker_that_takes_nothing_is_sent_away(
                 while await status(client, "/live/front.mjpeg") != 503:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.01)
                 while await status(client, "/live/front.mjpeg") != 200:
-                    await show(finder, JpegPicture(large.data))
+                    show(finder, JpegPicture(large.data))
                     await asyncio.sleep(0.05)
 
 
@@ -207,7 +204,7 @@ def kernel_questions() -> list[tuple[int, float]]:
 
 
 async def test_without_a_token_only_this_machine_sees_anything(finder: Viewfinder) -> None:
-    await show(finder, JpegPicture(jpeg()))
+    show(finder, JpegPicture(jpeg()))
     async with looking(finder, is_loopback=False) as client:
         for path in ("/live", "/live/front.jpg", "/live/front.mjpeg"):
             assert await status(client, path) == 403
@@ -218,7 +215,7 @@ async def test_without_a_token_only_this_machine_sees_anything(finder: Viewfinde
 
 @pytest.mark.parametrize("is_loopback", [True, False])
 async def test_with_a_token_it_is_asked_for_everywhere(finder: Viewfinder, is_loopback: bool) -> None:
-    await show(finder, JpegPicture(jpeg()))
+    show(finder, JpegPicture(jpeg()))
     basic = base64.b64encode(f"me:{TOKEN}".encode()).decode()
     wrong = base64.b64encode(b"me:" + TOKEN[1:].encode()).decode()
     async with looking(finder, Guard(TOKEN), is_loopback=is_loopback) as client:

@@ -18,7 +18,7 @@ from services.capture.flow_control import (
     SendSchedule,
     decoded_fps,
 )
-from services.capture.source.watch import LEAST_S, MOST_S, SHARE, ReadPauses
+from services.capture.source.pipe import LEAST_S, MOST_S, SHARE, ReadPauses
 from services.common.wire.message import Message
 from services.detect.look_interval import STILL_S
 
@@ -384,15 +384,15 @@ def test_pictures_that_are_read_several_at_a_time_have_the_same_period() -> None
 
 def test_a_pipe_is_never_left_until_it_is_full() -> None:
     doze = ReadPauses(pipe_bytes=1_000_000)
-    assert doze.rest_s(1.0) == 0.0  # nobody knows yet how much comes
+    assert doze.pause_s(1.0) == 0.0  # nobody knows yet how much comes
     for number in range(60):
         doze.note(120_000, number / 30, is_drained=True)
-    rest_s = doze.rest_s(1.0)
+    rest_s = doze.pause_s(1.0)
     assert rest_s * 120_000 * 30 == pytest.approx(1_000_000 * SHARE, rel=0.1)
-    assert doze.rest_s(0.05) == 0.05
-    assert doze.rest_s(LEAST_S / 2) == 0.0
+    assert doze.pause_s(0.05) == 0.05
+    assert doze.pause_s(LEAST_S / 2) == 0.0
     doze.note(120_000, 2.0, is_drained=False)
-    assert doze.rest_s(1.0) == 0.0  # what is left there comes first
+    assert doze.pause_s(1.0) == 0.0  # what is left there comes first
 
 
 def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon_enough() -> None:
@@ -400,7 +400,7 @@ def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon
     for number in range(60):
         raw.note(3_100_000, number / 30, is_drained=True)
         small.note(3_000, number / 30, is_drained=True)
-    assert (raw.rest_s(1.0), small.rest_s(1.0)) == (0.0, MOST_S)
+    assert (raw.pause_s(1.0), small.pause_s(1.0)) == (0.0, MOST_S)
 
 
 def test_where_the_user_decides_no_answer_holds_a_picture_back() -> None:

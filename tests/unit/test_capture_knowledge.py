@@ -9,8 +9,9 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.clock import ClockCheck, StepWatch
+from services.capture.clock import StepWatch
 from services.capture.encoder import QualityControl, encode_within
+from services.capture.live import ClockCheck
 from services.capture.options import Options, Size
 from services.capture.source.devices import from_devices, parse_rpicam_list
 from services.capture.source.recording import FfmpegLog, PacketTimes, Recording

@@ -8,7 +8,7 @@ import pytest
 
 from services.capture import live
 from services.capture.flow_control import LiveWindow, RateLimit, SendSchedule
-from services.capture.live import LiveFlow, TimedPicture
+from services.capture.live import LatestPicture, LiveFlow, TimedPicture
 from services.capture.metrics import Tally
 from services.capture.stream.picture import JpegPicture
 
@@ -20,6 +20,9 @@ class Line:
 
     def on_change(self, then: Callable[[], None]) -> None:
         self.then = then
+
+    def say(self, state: str) -> None:
+        self.state = state
 
 
 class Station:
@@ -34,7 +37,13 @@ class Station:
         line: Any = Line()
         nobody: Any = None
         self.flow = LiveFlow(
-            line, self.window, rate=RateLimit(None), schedule=self.schedule, encoder=nobody, tally=self.tally
+            line,
+            self.window,
+            rate=RateLimit(None),
+            schedule=self.schedule,
+            encoder=nobody,
+            tally=self.tally,
+            latest=LatestPicture(),
         )
 
     async def picture(self, after_s: float) -> float:

@@ -10,8 +10,8 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.stream.jpegs import JpegReader, is_jpeg, is_whole_jpeg
-from services.capture.stream.multipart import MAX_HEADER_BYTES, MultipartReader
+from services.capture.stream.jpegs import JpegReader
+from services.capture.stream.multipart import MAX_HEADER_BYTES, MultipartReader, is_jpeg, is_whole_jpeg
 from services.capture.stream.picture import JpegPicture, Picture, PictureReader, StreamBroken, YuvPicture
 from services.capture.stream.y4m import Y4mReader, parse_header
 

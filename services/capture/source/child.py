@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import select
 import shutil
@@ -11,69 +10,16 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
+from services.capture.source.pipe import Pipe
 from services.common.errors import FaceferryError
 
-PIPE_BYTES = 1024 * 1024
 GRACE_S = 1.0
 """A camera's driver may want to be told before its program ends (nvarguscamerasrc does)."""
 
 
 class CameraUnavailable(FaceferryError):
     """A camera's program cannot be started, or has nothing more to say."""
-
-
-class Pipe:
-    """The reading end of a pipe, read without blocking and without copying."""
-
-    def __init__(self) -> None:
-        self._read, self.write = os.pipe()
-        os.set_blocking(self._read, False)
-        # The system may allow less to a user with many pipes; then it is slower, no more.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._read, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-    @property
-    def size_bytes(self) -> int:
-        """How much it holds."""
-        return fcntl.fcntl(self._read, fcntl.F_GETPIPE_SZ)
-
-    def read_now(self, view: "memoryview[Any]") -> int | None:
-        """Fill `view` with what is there; return how many bytes: 0 at the end, nothing if none yet."""
-        try:
-            return os.readv(self._read, [view])
-        except BlockingIOError:
-            return None
-
-    async def readable(self) -> None:
-        """Wait until there is something to read, or the end."""
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_reader(self._read, lambda: None if ready.done() else ready.set_result(None))
-        try:
-            await ready
-        finally:
-            loop.remove_reader(self._read)
-
-    async def read_into(self, view: "memoryview[Any]") -> int:
-        """Fill `view` as soon as there is something; return how many bytes, 0 at the end."""
-        while (count := self.read_now(view)) is None:
-            await self.readable()
-        return count
-
-    def close_write(self) -> None:
-        """Leave the writing end to the child alone, so that its end is the pipe's end."""
-        if self.write >= 0:
-            os.close(self.write)
-            self.write = -1
-
-    def close(self) -> None:
-        """Close both ends, once."""
-        self.close_write()
-        if self._read >= 0:
-            os.close(self._read)
-            self._read = -1
 
 
 class Child:

@@ -15,11 +15,12 @@ from services.capture.source.commands import command, needs_probe, snapshot_fps
 from services.capture.source.devices import find_rpicam
 from services.capture.source.facts import Command, OutputFormat, SourceFacts
 from services.capture.source.http_address import HttpKind
+from services.capture.source.pipe import Timeouts
 from services.capture.source.recording import look_at, probe
 from services.capture.source.relay import CameraRelay
 from services.capture.source.relay_protocols import open_relay
 from services.capture.source.v4l2 import choose, in_use
-from services.capture.source.watch import Ending, Timeouts, watch
+from services.capture.source.watch import Ending, watch
 from services.capture.stream.picture import OnPicture
 
 # A device gives its pictures to one program, the first to ask for any; others may look at it all the same.

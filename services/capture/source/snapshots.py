@@ -15,7 +15,8 @@ from http.client import HTTPResponse
 from typing import IO
 
 from services.capture.source.http_address import VARIABLE, HttpAddress, HttpKind, NoSnapshot, from_environment
-from services.capture.stream.jpegs import JpegReader, is_jpeg
+from services.capture.stream.jpegs import JpegReader
+from services.capture.stream.multipart import is_jpeg
 from services.capture.stream.picture import MAX_JPEG_BYTES
 
 LOOK_S = 3.0

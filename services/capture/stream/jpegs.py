@@ -4,32 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.capture.stream.picture import MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
-from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH, scan_start
-from services.common.images.structure import MAX_PADDING_BYTES, PADDING
+from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH
 
 CHUNK_BYTES = 256 * 1024
 _END_MARK = b"\xff\xd9"
-
-
-def is_jpeg(data: bytes | memoryview) -> bool:
-    """Say whether `data` begins as a JPEG, and has sound headers and a scan behind them.
-
-    Of how it ends nothing is said: cameras leave out the end marker, or add what does not belong there, and
-    whether all pixels are there only whoever decodes them can tell.
-    """
-    return bytes(data[:3]) == START and scan_start(data) is not None
-
-
-def is_whole_jpeg(data: bytes | memoryview) -> bool:
-    """Say whether `data` is a JPEG that also ends as one, save for padding.
-
-    The scan itself is not looked at: a pass-through frame is to cost microseconds.
-    """
-    if not is_jpeg(data):
-        return False
-    return bytes(data[-2:]) == _END_MARK or bytes(data[-MAX_PADDING_BYTES:]).rstrip(PADDING).endswith(
-        _END_MARK
-    )
 
 
 class JpegReader:

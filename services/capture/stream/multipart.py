@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.stream.jpegs import is_jpeg, is_whole_jpeg
 from services.capture.stream.picture import MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
-from services.common.images.jpeg import end_of_image
+from services.common.images.jpeg import START, end_of_image, scan_start
+from services.common.images.structure import MAX_PADDING_BYTES, PADDING
 
 CHUNK_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 8 * 1024
@@ -23,6 +23,28 @@ _TIMESTAMP = re.compile(
 _BOUNDARY_LINE = rb"--[^\r\n]{1,200}\r?\n"
 _BOUNDARY_HERE, _BOUNDARY = re.compile(_BOUNDARY_LINE), re.compile(rb"\n" + _BOUNDARY_LINE)
 _LONGEST_BOUNDARY = 210
+_END_MARK = b"\xff\xd9"
+
+
+def is_jpeg(data: bytes | memoryview) -> bool:
+    """Say whether `data` begins as a JPEG, and has sound headers and a scan behind them.
+
+    Of how it ends nothing is said: cameras leave out the end marker, or add what does not belong there, and
+    whether all pixels are there only whoever decodes them can tell.
+    """
+    return bytes(data[:3]) == START and scan_start(data) is not None
+
+
+def is_whole_jpeg(data: bytes | memoryview) -> bool:
+    """Say whether `data` is a JPEG that also ends as one, save for padding.
+
+    The scan itself is not looked at: a pass-through frame is to cost microseconds.
+    """
+    if not is_jpeg(data):
+        return False
+    return bytes(data[-2:]) == _END_MARK or bytes(data[-MAX_PADDING_BYTES:]).rstrip(PADDING).endswith(
+        _END_MARK
+    )
 
 
 class MultipartReader:
