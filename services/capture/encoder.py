@@ -1,4 +1,4 @@
-"""JPEGs that are small enough for the broker: how good they may be, and who encodes them."""
+"""Pictures to JPEGs that are small enough for the broker, in worker threads."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from services.common.errors import Refused
 from services.common.wire.scope import Mask
 
 CALM_FRAMES = 300
+"""So many frames in a row of less than half the limit let the quality go up a step."""
 
 log = structlog.get_logger()
 
@@ -21,9 +22,9 @@ class QualityLevel:
     """How a frame is encoded.
 
     Attributes:
-        quality: the best JPEG quality that is allowed; nothing: whatever is set, and a JPEG stays as its
+        quality: the best JPEG quality that is allowed, 1 to 100; None: as configured, and a JPEG stays as its
             camera made it.
-        reduction: by what the sides are divided: 1, 2, 4 or 8, which libjpeg does while it decodes.
+        reduction: what the sides are divided by: 1, 2, 4 or 8, which libjpeg does while it decodes.
     """
 
     quality: int | None = None
@@ -43,7 +44,7 @@ LEVELS = (
 
 
 class QualityControl:
-    """Steps down when a frame is too large for a packet, and up again after a calm while."""
+    """Steps down through `LEVELS` when a frame is too large for a packet, and up after `CALM_FRAMES`."""
 
     def __init__(self) -> None:
         self._step = 0
@@ -55,7 +56,7 @@ class QualityControl:
         return LEVELS[self._step]
 
     def step_down(self) -> bool:
-        """Encode worse from here on, for a frame was too large; say whether that is possible."""
+        """Go one level down, because a frame was too large; return False at the lowest."""
         self._calm = 0
         if self._step + 1 == len(LEVELS):
             return False
@@ -63,7 +64,7 @@ class QualityControl:
         return True
 
     def note(self, size_bytes: int, limit_bytes: int) -> None:
-        """Take note of a frame that fits: after many that are small the quality goes up a step."""
+        """Note the size of a frame within the limit; goes one level up after `CALM_FRAMES` small ones."""
         self._calm = self._calm + 1 if size_bytes * 2 < limit_bytes else 0
         if self._step > 0 and self._calm >= CALM_FRAMES:
             self._calm = 0
@@ -78,9 +79,9 @@ def encode_within(
     Args:
         picture: what came from the camera.
         quality: of JPEG that is encoded here, 1 to 100.
-        control: how good it may be; changed by this.
+        control: the level to begin with; left at the one that was good enough.
         limit_bytes: how large it may be.
-        mask: what is made black in it.
+        mask: the regions that are made black.
 
     Raises:
         Refused: `too_large`: even the worst is larger; `not_a_jpeg`: what the camera sent cannot be decoded.
@@ -112,7 +113,7 @@ class JpegEncoder:
         camera: its name, for the log.
         quality: of JPEG that is encoded here, 1 to 100.
         threads: where to encode.
-        mask: what is made black in each picture, for viewers who are not to see it.
+        mask: the regions that are made black in each picture.
 
     Attributes:
         is_pass_through: whether a JPEG that is small enough needs no encoder, see `to_jpeg`.

@@ -10,9 +10,9 @@ from services.common.wire.message import Message
 
 T = TypeVar("T")
 
-KNOCK_S = 0.25
-"""For so long the first answer is waited for, and twice as long each time that none comes: detect may not be
-connected yet, and then what went out is gone.
+FIRST_WAIT_S = 0.25
+"""How long the first answer is waited for, in seconds, and twice as long each time that none comes: what goes
+out before detect is connected is lost.
 """
 
 
@@ -20,12 +20,11 @@ class LiveWindow(Generic[T]):
     """Newest wins: at most `size` frames unanswered, and one that waits for a place among them.
 
     A place frees itself `answer_timeout_s` after its frame went out unanswered. From then on, and at first,
-    only one frame at a time goes out until an answer comes: a broker keeps all that it is given for a detect
-    that hangs.
+    only one frame at a time goes out until an answer comes: a broker holds them for a detect that hangs.
 
     Args:
-        size: frames in flight.
-        answer_timeout_s: for how long an answer is waited for.
+        size: how many frames may be unanswered.
+        answer_timeout_s: how long an answer is waited for, in seconds.
         first: the first frame's sequence number.
     """
 
@@ -35,7 +34,7 @@ class LiveWindow(Generic[T]):
         self._first = self._next = first
         self._waiting: T | None = None
         self._deadlines: dict[int, float] = {}
-        self._expect_nobody()
+        self._expect_no_answer()
 
     @property
     def in_flight(self) -> int:
@@ -49,7 +48,7 @@ class LiveWindow(Generic[T]):
 
     @property
     def next_deadline_s(self) -> float | None:
-        """When `expire` has something to do next."""
+        """When `expire` has something to do next, by the clock of `now_s`; None: no frame is in flight."""
         return next(iter(self._deadlines.values()), None)
 
     def offer(self, picture: T) -> bool:
@@ -59,13 +58,13 @@ class LiveWindow(Generic[T]):
         return is_replacing
 
     def take(self, now_s: float) -> tuple[int, T] | None:
-        """Give out the picture that waits, with its sequence number, if there is one and a place for it."""
+        """Return the picture that waits and its sequence number; None if none waits or there is no place."""
         places = self._size if self._is_answered else 1
         if self._waiting is None or len(self._deadlines) >= places:
             return None
         picture, self._waiting = self._waiting, None
         sequence, self._next = self._next, self._next + 1
-        self._deadlines[sequence] = now_s + self._patience_s
+        self._deadlines[sequence] = now_s + self._wait_s
         return sequence, picture
 
     def release(self, sequence: int) -> bool:
@@ -75,30 +74,30 @@ class LiveWindow(Generic[T]):
     def answer(self, sequence: int) -> bool:
         """Free the place of an answered frame; say whether it still had one."""
         if self._first <= sequence < self._next:
-            # A late answer frees no place, but somebody is there, and slow.
-            self._is_answered, self._patience_s = True, self._answer_timeout_s
+            # A late answer frees no place, but shows that detect is there, and slow.
+            self._is_answered, self._wait_s = True, self._answer_timeout_s
         return self.release(sequence)
 
     def expire(self, now_s: float) -> int:
-        """Free the places of all frames that waited too long; return how many."""
+        """Free the places of all frames that went unanswered for too long; return how many."""
         late = [sequence for sequence, deadline_s in self._deadlines.items() if deadline_s <= now_s]
         for sequence in late:
             del self._deadlines[sequence]
         if late:
             self._is_answered = False
-            self._patience_s = min(self._answer_timeout_s, 2 * self._patience_s)
+            self._wait_s = min(self._answer_timeout_s, 2 * self._wait_s)
         return len(late)
 
     def lose(self) -> int:
-        """Free all places, for the broker is gone and the frames with it; return how many."""
+        """Free all places, because the frames are lost with the connection; return how many."""
         lost = len(self._deadlines)
         self._deadlines.clear()
-        self._expect_nobody()
+        self._expect_no_answer()
         return lost
 
-    def _expect_nobody(self) -> None:
+    def _expect_no_answer(self) -> None:
         self._is_answered = False
-        self._patience_s = min(KNOCK_S, self._answer_timeout_s)
+        self._wait_s = min(FIRST_WAIT_S, self._answer_timeout_s)
 
 
 @dataclass(slots=True)
@@ -109,12 +108,12 @@ class _Unanswered:
 
 
 class PacedWindow:
-    """Nothing is lost: a frame stays, and is sent again, until detect names its faces.
+    """Nothing is lost: a frame is kept, and sent again, until detect names its faces.
 
     Args:
-        size: frames in flight.
-        first_pause_s: how long an answer is waited for; doubled at each resend,
-        most_pause_s: up to this.
+        size: how many frames may be unanswered.
+        first_pause_s: how long an answer is waited for, in seconds; doubled at each resend.
+        most_pause_s: the limit of that, in seconds.
     """
 
     def __init__(self, size: int, first_pause_s: float, most_pause_s: float = 10.0) -> None:
@@ -122,7 +121,7 @@ class PacedWindow:
         self._first_pause_s = first_pause_s
         self._most_pause_s = most_pause_s
         self._frames: dict[int, _Unanswered] = {}
-        self._expect_nobody()
+        self._expect_no_answer()
 
     @property
     def is_full(self) -> bool:
@@ -141,15 +140,15 @@ class PacedWindow:
 
     @property
     def next_due_s(self) -> float | None:
-        """When `take_due` has something to do next."""
+        """When `take_due` has something to do next, by the clock of `now_s`; None while no frame is held."""
         return min((frame.due_s for frame in self._frames.values()), default=None)
 
     def add(self, sequence: int, message: Message, now_s: float) -> None:
-        """Keep a frame, which is due at once. The caller sees to it that there is a place."""
+        """Keep a frame, which is due at once. The caller makes sure that the window is not full."""
         self._frames[sequence] = _Unanswered(message, now_s, self._pause_s)
 
     def take_due(self, now_s: float) -> deque[Message]:
-        """Return what is to be sent now, oldest first."""
+        """Return the messages that are to be sent now, oldest first."""
         due: deque[Message] = deque()
         for frame in self._frames.values():
             if frame.due_s <= now_s:
@@ -159,24 +158,24 @@ class PacedWindow:
         return due
 
     def answer(self, sequence: int) -> bool:
-        """Let go of a frame whose faces are named; say whether it was still held."""
+        """Release a frame whose faces are named; say whether it was still held."""
         self._note_answered()
         return self._frames.pop(sequence, None) is not None
 
     def reject(self, sequence: int, now_s: float) -> None:
-        """Have a frame that detect dropped sent again, sooner than one that nobody answered."""
+        """Have a frame that detect dropped sent again, sooner than an unanswered one."""
         if (frame := self._frames.get(sequence)) is not None:
             frame.due_s = min(frame.due_s, now_s + frame.pause_s / 8)
 
     def make_due(self, now_s: float) -> None:
-        """Have everything sent again at once: the broker is new and knows nothing of it."""
-        self._expect_nobody()
+        """Have everything sent again at once, because it was lost with the connection."""
+        self._expect_no_answer()
         for frame in self._frames.values():
             frame.due_s = now_s
             frame.pause_s = self._pause_s
 
-    def _expect_nobody(self) -> None:
-        self._pause_s = min(KNOCK_S, self._first_pause_s)
+    def _expect_no_answer(self) -> None:
+        self._pause_s = min(FIRST_WAIT_S, self._first_pause_s)
 
     def _note_answered(self) -> None:
         if self._pause_s < self._first_pause_s:
@@ -189,23 +188,23 @@ HEADROOM = 1.5
 
 
 def decoded_fps(fps: float | None, looks_per_s: float) -> float | None:
-    """Return how many of a live camera's decoded pictures are worth carrying, a second, or None for all.
+    """Return how many of a live camera's decoded pictures are worth carrying, a second; None: all.
 
-    A raw picture goes through two copies and a conversion, looked at or not: of those that come to nothing in
-    any case most are left out at once. Some more than are asked for remain to be chosen from.
+    A raw picture costs two copies and a conversion, looked at or not. Most of those that would be dropped in
+    any case are left out at once; some more than are asked for remain to be chosen from.
 
     Args:
-        fps: what the user allows, if anything is said.
-        looks_per_s: how often is usual where somebody is; 0: each frame.
+        fps: the rate limit that the user has set; None: there is none.
+        looks_per_s: how often frames are looked at while a person is there; 0: each frame.
     """
     return (fps or looks_per_s) * HEADROOM or None
 
 
 class RateLimit:
-    """Lets through at most so many pictures a second, evenly, and none too few because of jitter.
+    """Lets through at most so many pictures a second, evenly, and not fewer because of jitter.
 
     Args:
-        fps: pictures per second; nothing: all of them.
+        fps: pictures per second; None: all of them.
     """
 
     def __init__(self, fps: float | None) -> None:
@@ -225,23 +224,23 @@ class RateLimit:
 
 
 MOST_PERIOD_S = 0.5
-"""A camera that pauses for longer has not become a slower one."""
+"""A camera that pauses for longer, in seconds, has not become a slower one."""
 MARGIN_S = 0.005
-"""By so much earlier than a picture could be due it is waited for."""
+"""How much earlier than a picture could be due reading begins again, in seconds."""
 _MEMORY = 32
-"""Of so many pictures, at most, the mean period is: they may be read several at a time."""
+"""The mean period is taken over so many pictures at most: several may be read at a time."""
 
 
 class SendSchedule:
     """Holds back pictures for as long as the last answer says, counted from the picture that went out last.
 
-    A picture is due from half a camera's period before that time on, and what it comes too soon or too late
-    the next one waits longer or less, so that on the average there are as many as are asked for. Until the
-    next answer, the same holds after the next picture: a detect that is slow is not to be given more for it.
-    Before the first answer, and when answers fail to come, each picture is due.
+    A picture is due from half a camera's period before that time on. By how much it is too early or too late
+    the next one waits longer or less, so that on average there are as many as are asked for. Until the next
+    answer, the same holds after the next picture: a slow detect does not get more. Before the first answer,
+    and when answers fail to come, each picture is due.
 
     Args:
-        most_s: for longer no answer holds a picture back; 0 where the user has said how many go out.
+        most_s: how long an answer may hold a picture back, in seconds; 0 where the user has set a rate.
     """
 
     def __init__(self, most_s: float = MOST_NEXT_S) -> None:
@@ -252,16 +251,16 @@ class SendSchedule:
         self._answered = -1
 
     def is_due(self, came_s: float) -> bool:
-        """Say whether the picture that comes at this moment is worth sending; to be asked once of each.
+        """Say whether the picture that comes at this moment is worth sending. To be called once for each.
 
         Args:
-            came_s: now, by a clock that is never set, in seconds.
+            came_s: now, by a steady clock, in seconds.
         """
         self._period.note(came_s)
         return came_s >= self._due_s
 
     def idle_s(self, now_s: float) -> float:
-        """Return for how long no picture that comes will be due."""
+        """Return for how many seconds no picture that comes will be due."""
         return max(0.0, self._due_s - MARGIN_S - now_s)
 
     def sent(self, came_s: float) -> None:
@@ -270,11 +269,11 @@ class SendSchedule:
         self._from_s = self._planned_s if is_as_planned else came_s
 
     def answered(self, sequence: int, next_s: float | None) -> None:
-        """Take an answer; one that was overtaken by a later frame's says nothing of what is due now.
+        """Take an answer; one that comes after a later frame's is ignored.
 
         Args:
             sequence: the number of its frame.
-            next_s: for how long no picture is worth sending; nothing where detect does not say.
+            next_s: for how many seconds no picture is worth sending; None where detect does not say.
         """
         if sequence >= self._answered:
             self._answered, self._pause_s = sequence, min(self._most_s, next_s or 0.0)
@@ -288,14 +287,14 @@ class SendSchedule:
         return self._planned_s - self._period.mean_s / 2
 
     def forget(self) -> None:
-        """Have the next picture sent: nobody knows what has become of the last."""
+        """Make the next picture due: what became of the last is unknown."""
         self._pause_s = 0.0
         self._from_s = -math.inf
         self._answered = -1
 
 
 class _MeanPeriod:
-    """The mean time from one picture of a camera to the next, in seconds; 0 while nothing is known of it."""
+    """The mean time from one picture of a camera to the next, in seconds; 0 while it is unknown."""
 
     def __init__(self) -> None:
         self.mean_s = 0.0

@@ -1,3 +1,5 @@
+"""A live camera's flow: its newest picture goes to detect, the others are dropped and counted."""
+
 import asyncio
 import math
 import time
@@ -20,16 +22,17 @@ from services.common.wire.outlines import Outlines
 from services.common.wire.scope import WHOLE, Scope
 
 _MOST_DELAY_S = 10.0
+"""A picture whose source says that it is older than this gets the time at which it came."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedPicture:
-    """A picture.
+    """A picture and its times.
 
     Attributes:
-        picture: itself.
+        picture: as it came.
         time: when it was taken, UTC.
-        came_s: when it came here, by the steady clock.
+        came_s: when it came here, by the steady clock, in seconds.
     """
 
     picture: Picture
@@ -90,15 +93,15 @@ class LiveFlow:
     """Hands a live camera's newest frames to detect, and drops what detect has no time for.
 
     Args:
-        outlet: where they go.
-        window: how many may be on their way.
-        rate: how many a second, if the user has said so.
-        schedule: when the next one is worth sending.
-        encoder: makes them JPEG.
+        outlet: where frames are published.
+        window: limits how many are unanswered.
+        rate: the user's limit of pictures a second.
+        schedule: knows when the next picture is worth sending.
+        encoder: for pictures that have to be encoded.
         tally: counts.
-        scope: what of its pictures is looked at.
+        scope: which part of the pictures, and which faces, are looked at; sent with each frame.
         latest: where each picture is kept for viewers.
-        on_seen: is told where faces are in what was looked at last.
+        on_seen: called with where faces are in the frame that was answered last; None: nowhere.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class LiveFlow:
         outlet.on_change(self._link_changed)
 
     async def on_picture(self, picture: Picture) -> float:
-        """Take a picture from the camera; never waits. Say for how long no other is worth reading."""
+        """Take a picture, never wait; return for how many seconds no other is worth reading."""
         came_s = time.monotonic()
         self._outlet.say("online")
         self._latest.put(picture, came_s)
@@ -136,10 +139,10 @@ class LiveFlow:
         if not self._rate.admits(came_s):
             self._tally.drop("rate_limit")
             return 0.0
-        # While one waits for a place the newest takes its turn, or that would be an old one.
+        # While a picture waits for a place the newest replaces it, or an old one would go out.
         if not self._schedule.is_due(came_s) and not self._window.is_waited_in:
             self._tally.not_due.inc()
-            # What is on its way may be answered with a wish for the very next picture, and viewers want each.
+            # The answer to a frame in flight may ask for the very next picture, and viewers want each.
             is_next_wanted = self._window.in_flight or self._latest.is_awaited
             return 0.0 if is_next_wanted else self._schedule.idle_s(came_s)
         taken_s = _taken_unix_s(picture, time.time())
@@ -149,7 +152,7 @@ class LiveFlow:
         return 0.0
 
     async def receive(self) -> None:
-        """Free the places of answered frames, for ever."""
+        """Take answers and free the places of their frames, for ever."""
         async for done in self._outlet.answers():
             is_awaited = self._window.answer(done.sequence)
             if is_awaited and done.dropped is None:
@@ -171,7 +174,7 @@ class LiveFlow:
             await wait_until(self._wake, self._window.next_deadline_s)
 
     def _link_changed(self) -> None:
-        """Give up what was on its way, for it is lost with the connection."""
+        """Give up the frames in flight, which are lost with the connection."""
         self._tally.drop("link_lost", self._window.lose())
         self._schedule.forget()
         self._wake.set()
@@ -212,7 +215,7 @@ class LiveFlow:
 
 
 async def wait_until(event: asyncio.Event, deadline_s: float | None) -> None:
-    """Wait for an event, or for a moment of the steady clock if that comes first."""
+    """Wait for an event, or until a time of the steady clock; None: for the event alone."""
     try:
         async with asyncio.timeout(None if deadline_s is None else max(0.0, deadline_s - time.monotonic())):
             await event.wait()
@@ -221,7 +224,7 @@ async def wait_until(event: asyncio.Event, deadline_s: float | None) -> None:
 
 
 def _taken_unix_s(picture: Picture, now_s: float) -> float:
-    """Return when a picture was taken: what the source says, if that can be true, else now."""
+    """Return when a picture was taken: the source's time if it is at most `_MOST_DELAY_S` old, else now."""
     taken_s = picture.taken_unix_s if isinstance(picture, JpegPicture) else None
     is_plausible = taken_s is not None and 0 <= now_s - taken_s <= _MOST_DELAY_S
     return taken_s if taken_s is not None and is_plausible else now_s

@@ -1,3 +1,5 @@
+"""The file in which capture notes what became of each frame of a paced recording."""
+
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,25 +12,29 @@ from services.common.runtime.files import private
 
 
 class PlaybackJournal:
-    """Notes what became of the frames of paced files, in the form of `common.journal`."""
+    """Notes what became of the frames of paced recordings, in the format of `common.journal`.
+
+    Args:
+        file: where it is written, and flushed after each entry; None: nothing is kept.
+    """
 
     def __init__(self, file: TextIO | None) -> None:
         self._file = file
 
     def length(self, camera: str, frames: int) -> None:
-        """Note how many frames a file has."""
+        """Note how many frames of a recording will be sent."""
         self._write(Entry(camera, frames=frames))
 
     def answer(self, camera: str, frame: int, faces: Sequence[str]) -> None:
-        """Note the faces of a frame, all of which forward has safe."""
+        """Note the ids of a frame's faces, all of which forward has receipted."""
         self._write(Entry(camera, frame, tuple(faces)))
 
     def dropped(self, camera: str, frame: int, reason: str) -> None:
-        """Note a frame in which nobody will ever find a face, for it is no picture."""
+        """Note a frame that will never be looked at, and why, as the answer to it says."""
         self._write(Entry(camera, frame, dropped=reason))
 
     def finished(self, camera: str, frames: int) -> None:
-        """Note that every frame of a file is answered."""
+        """Note that a recording is over, and how many of its frames were answered."""
         self._write(Entry(camera, frames=frames, is_finished=True))
 
     def _write(self, entry: Entry) -> None:
@@ -39,7 +45,7 @@ class PlaybackJournal:
 
 @contextmanager
 def open_journal(path: Path | None) -> Iterator[PlaybackJournal]:
-    """Start a journal anew; without a path, one that keeps nothing.
+    """Open an empty journal at a path, readable by its owner alone; without a path, one that keeps nothing.
 
     Raises:
         SetupError: it cannot be written.

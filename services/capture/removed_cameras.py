@@ -1,4 +1,4 @@
-"""Cameras that this device had, and has no more."""
+"""Deletes the retained states of cameras that this device had and has no longer."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from services.common.wire.message import Message
 from services.common.wire.topics import RESERVED_CAMERAS, ROOT, parse_camera_topic
 
 LISTEN_S = 60.0
-"""For so long an earlier process's wills may still come."""
+"""For so many seconds the last wills of an earlier process may still come."""
 
 _NAME = "local/departed"
 
@@ -21,24 +21,24 @@ log = structlog.get_logger()
 
 
 def is_removed(message: Message, cameras: Collection[str]) -> bool:
-    """Say whether a state is that of a camera that is gone: nobody has it, and it is offline.
+    """Say whether a state is that of a camera that was removed: not one of `cameras`, and offline.
 
-    One that another capture of this device has says so itself, as soon as it is there.
+    Another capture of this device may have the camera: it publishes the state again as soon as it connects.
 
     Raises:
-        Refused: it is no camera's state.
+        Refused: the message is not a camera's state.
     """
     camera = parse_camera_topic(message.topic, "status").camera
     return message.payload == b"offline" and camera not in cameras and camera not in RESERVED_CAMERAS
 
 
 async def forget_removed_cameras(broker: Broker, device: str, cameras: Collection[str]) -> None:
-    """Have the broker forget the states of cameras that this device has no more; takes `LISTEN_S`.
+    """Delete the retained states of removed cameras from the broker; takes `LISTEN_S` seconds.
 
     Args:
         broker: the one on this device.
         device: its name.
-        cameras: those that it has.
+        cameras: the names of those that it has.
     """
     link = Link(
         _NAME,
@@ -51,7 +51,7 @@ async def forget_removed_cameras(broker: Broker, device: str, cameras: Collectio
             async with asyncio.timeout(LISTEN_S), link:
                 await _forget(link, cameras)
     finally:
-        MQTT_LINK_UP.remove(_NAME, broker.address)  # nobody is to take it for one that is down
+        MQTT_LINK_UP.remove(_NAME, broker.address)  # or it would be shown as a link that is down
 
 
 async def _forget(link: Link, cameras: Collection[str]) -> None:

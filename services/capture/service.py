@@ -43,7 +43,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SharedResources:
-    """What all cameras share."""
+    """The resources that all cameras share.
+
+    Attributes:
+        settings: capture's.
+        facts: what is known of this machine.
+        threads: where pictures are encoded.
+        journal: where the answers to paced frames are noted.
+    """
 
     settings: CaptureSettings
     facts: SourceFacts
@@ -55,7 +62,7 @@ async def serve(settings: CaptureSettings) -> None:
     """Take frames from every camera and hand them to detect until cancelled.
 
     Raises:
-        SetupError: no ffmpeg will do, or the journal or the lock cannot be written.
+        SetupError: there is no ffmpeg that is new enough, or the journal or the lock cannot be written.
     """
     DEVICE_INFO.labels(settings.device).set(1)
     facts = await asyncio.to_thread(_find_ffmpeg, settings.ffmpeg)
@@ -74,7 +81,7 @@ async def serve(settings: CaptureSettings) -> None:
             _held_lock(settings.lock_path),
         ):
             checks |= {f"local/{pipeline.name}": pipeline.outlet.why_not_ready for pipeline in pipelines}
-            # A camera that is away is nothing that capture depends on: it takes the others' pictures.
+            # Capture does not depend on any one camera: while it is away the others' pictures are taken.
             notes |= {f"camera/{pipeline.name}": pipeline.outlet.why_not_online for pipeline in pipelines}
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch_clock(), name="capture.clock")
@@ -107,7 +114,7 @@ async def _summarise(pipelines: Sequence["CameraPipeline"]) -> None:
 
 
 async def watch_clock() -> None:
-    """Say when the clock was set, and by how much, for ever: so earlier frames' times can be fixed."""
+    """Log, for ever, when the clock is set, and by how much: so earlier frames' times can be corrected."""
     watch = StepWatch()
     while True:
         # Of the steady clocks the one that goes on while the machine sleeps, as the wall clock does.
@@ -117,7 +124,7 @@ async def watch_clock() -> None:
 
 
 def _find_ffmpeg(named: Path | None) -> SourceFacts:
-    """Return what this machine has; blocks while its programs are asked."""
+    """Return what is known of this machine; blocks while its ffmpeg is asked."""
     ffmpeg = choose_ffmpeg(named)
     _log_passed_over(ffmpeg)
     return SourceFacts(ffmpeg.program, has_zscale=has_filter(ffmpeg.program, "zscale"))
@@ -147,8 +154,13 @@ class CameraPipeline:
     """One camera, from its program to the broker.
 
     Args:
-        camera: which one, and how.
-        shared: what it shares with the others.
+        camera: as the settings describe it.
+        shared: the resources that all cameras share.
+
+    Attributes:
+        name: the camera's.
+        outlet: its connection to the broker.
+        viewfinder: its live picture.
     """
 
     def __init__(self, camera: Camera, shared: SharedResources) -> None:
@@ -165,7 +177,7 @@ class CameraPipeline:
         self.viewfinder = Viewfinder(JpegEncoder(camera.name, quality, shared.threads, camera.options.mask))
 
     async def run(self) -> None:
-        """Hand frames on for ever; at a recording's end, wait: a container would only be started again."""
+        """Hand frames on for ever. At a recording's end, wait: a container would only be started again."""
         async with self.outlet, asyncio.TaskGroup() as tasks:
             if self._camera.options.paced:
                 await self._run_paced(tasks)
@@ -173,7 +185,7 @@ class CameraPipeline:
                 await self._run_live(tasks)
 
     async def _run_live(self, tasks: asyncio.TaskGroup) -> None:
-        # Numbers that no earlier run has used: a late answer to that one's frame must not free a place.
+        # Numbers that no earlier run has used: a late answer to its frame must not free a place.
         first = time.time_ns() // 1000
         settings, fps = self._settings, self._camera.options.fps
         window = LiveWindow[TimedPicture](settings.frames_in_flight, settings.frame_timeout_s, first)
@@ -194,7 +206,7 @@ class CameraPipeline:
         self.outlet.say("offline", why="ended")
 
     def _schedule(self) -> SendSchedule:
-        # The next message of a topic may be hours away, and the best picture be the one that came too soon.
+        # The next message of a topic may be hours away: none is dropped because it came too soon.
         is_each_due = self._camera.options.fps is not None or self._camera.scheme in TOPICS
         return SendSchedule(most_s=0.0) if is_each_due else SendSchedule()
 

@@ -1,4 +1,4 @@
-"""A camera's program is started, watched, and started again, for ever."""
+"""Runs a camera's source again and again, and tells the camera's state."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,21 +15,20 @@ from services.capture.source.watch import Ending
 from services.capture.stream.picture import OnPicture
 from services.common.runtime.queues import Backoff
 
-# Together with a program's start and a stream's first key frame this keeps a camera that is back from being
-# missed for longer than 5 s.
+# Together with a program's start and a stream's first key frame, a camera that is back is seen within 5 s.
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 2.0
 
 log = structlog.get_logger()
 
 
 class PictureSource(Protocol):
-    """Where a camera's pictures come from: a program, or a topic."""
+    """Where a camera's pictures come from: a program or a topic."""
 
     async def run(self, on_picture: OnPicture) -> Ending:
-        """Hand on pictures until there are no more, for whatever reason.
+        """Hand on pictures until no more come; return why.
 
         Raises:
-            CameraUnavailable: it cannot be had.
+            CameraUnavailable: the camera's program cannot be started, or its broker cannot be reached.
         """
 
 
@@ -39,13 +38,13 @@ async def keep_running(
     on_picture: OnPicture,
     is_over: Callable[[Ending], bool],
 ) -> None:
-    """Run a camera's program again and again until it has come to its proper end.
+    """Run a camera's source again and again, with growing pauses, until it has come to its proper end.
 
     Args:
         source: where the camera's pictures come from.
-        outlet: where the camera's state is told.
+        outlet: publishes the camera's state.
         on_picture: gets each picture, see `watch`, and says that the camera is online.
-        is_over: says whether an ending was the proper one.
+        is_over: says whether an ending was the proper one; a live camera has none.
     """
     backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
     told = ""
@@ -77,7 +76,13 @@ async def _run(source: PictureSource, on_picture: OnPicture) -> Ending:
 
 
 async def keep_surveying(ffmpeg: str, camera: Camera, outlet: Outlet) -> Recording:
-    """Return what a file holds, however long it takes until it is there."""
+    """Return what a recording holds, however long it takes until it can be read.
+
+    Args:
+        ffmpeg: the program's path.
+        camera: whose recording.
+        outlet: publishes the camera's state meanwhile.
+    """
     backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
     told = ""
     while True:

@@ -38,10 +38,10 @@ def encode(picture: Picture, quality: int, reduction: int = 1) -> bytes:
 
 
 def encode_masked(picture: Picture, quality: int, mask: Mask) -> JpegPicture:
-    """Return a picture as JPEG with what a mask hides in black, as detect sees it.
+    """Return a picture as JPEG with the regions of a mask in black, as detect sees it.
 
     Raises:
-        Refused: `not_a_jpeg`.
+        Refused: `not_a_jpeg`: what the camera sent cannot be decoded.
     """
     data = picture.data if isinstance(picture, JpegPicture) else encode(picture, quality)
     turn = orientation(data)
@@ -57,10 +57,10 @@ def encode_masked(picture: Picture, quality: int, mask: Mask) -> JpegPicture:
 
 
 def _even(picture: YuvPicture) -> YuvPicture:
-    """Return a picture without its last row or column where that makes a side odd.
+    """Return a picture without the last row or column of a side that is odd.
 
-    libjpeg-turbo takes it for granted that the brightness is padded to whole chroma samples, and would read
-    past the end of a plane that is not.
+    libjpeg-turbo expects the brightness to be padded to whole chroma samples, and would read past the end of
+    a plane that is not.
     """
     height, width = (side - side % 2 for side in picture.y.shape)
     if picture.y.shape == (height, width):

@@ -16,7 +16,7 @@ from services.capture.check import check_source
 from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg
 from services.capture.source.http_address import HttpAddress, HttpKind, NoSnapshot
-from services.capture.source.recording import look_at
+from services.capture.source.recording import ask_http_kind
 from services.capture.source.snapshots import fetch, poll
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
@@ -64,7 +64,7 @@ async def test_an_address_that_gives_one_picture_is_known_and_asked_as_the_camer
     webcam: Webcam, path: str, user: str
 ) -> None:
     url = webcam.url(path, user=user)
-    assert await look_at(parse_camera(f"a={url}"), SourceFacts(find_ffmpeg()), 20) is HttpKind.SNAPSHOT
+    assert await ask_http_kind(parse_camera(f"a={url}"), SourceFacts(find_ffmpeg()), 20) is HttpKind.SNAPSHOT
     assert await asyncio.to_thread(fetch, HttpAddress(url)) == webcam.picture
     assert path.replace(" ", "%20") in webcam.asked
 
@@ -80,7 +80,8 @@ async def test_an_address_that_gives_one_picture_is_known_and_asked_as_the_camer
     ],
 )
 async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str, answer: HttpKind) -> None:
-    assert await look_at(parse_camera(f"a={webcam.url(path)}"), SourceFacts(find_ffmpeg()), 20) is answer
+    camera = parse_camera(f"a={webcam.url(path)}")
+    assert await ask_http_kind(camera, SourceFacts(find_ffmpeg()), 20) is answer
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ async def test_a_picture_that_is_old_is_not_shown_as_new(
     finder: Viewfinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewfinder, "FRESH_S", 0.0)
-    monkeypatch.setattr(viewfinder, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(viewfinder, "TIMEOUT_S", 0.05)
     show(finder, JpegPicture(jpeg()))
     async with looking(finder) as client:
         assert await status(client, "/live/front.jpg") == 503
@@ -139,23 +139,23 @@ async def test_a_picture_that_is_old_is_not_shown_as_new(
         assert asking.result() == 200
 
 
-async def test_an_unknown_camera_is_not_found_and_too_many_lookers_are_told(
+async def test_an_unknown_camera_is_not_found_and_too_many_viewers_are_told(
     finder: Viewfinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewfinder, "MAX_LOOKERS", 1)
+    monkeypatch.setattr(viewfinder, "MAX_VIEWERS", 1)
     async with looking(finder) as client:
         assert await status(client, "/live/back.jpg") == 404
         async with client.get("/live/front.mjpeg"):
             assert await status(client, "/live/front.mjpeg") == 503
 
 
-async def test_lookers_at_a_dead_camera_are_let_go_when_they_go(finder: Viewfinder) -> None:
+async def test_viewers_at_a_dead_camera_are_let_go_when_they_go(finder: Viewfinder) -> None:
     # aiohttp's own test server cancels handlers whose client has gone; ours, as services have it, does not.
     app = web.Application()
     app.add_routes(viewfinder.routes({"dead": finder}, None, is_loopback=True))
     async with listening(app, "127.0.0.1", 0, "PORT") as port, ClientSession() as session:
         url = f"http://127.0.0.1:{port}/live/dead.mjpeg"
-        for _ in range(viewfinder.MAX_LOOKERS):
+        for _ in range(viewfinder.MAX_VIEWERS):
             answer = await session.get(url)
             assert answer.status == 200
             answer.close()
@@ -169,11 +169,11 @@ async def status_of(session: ClientSession, url: str) -> int:
         return answer.status
 
 
-async def test_a_looker_that_takes_nothing_is_sent_away(
+async def test_a_viewer_that_takes_nothing_is_sent_away(
     finder: Viewfinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewfinder, "MAX_LOOKERS", 1)
-    monkeypatch.setattr(viewfinder, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(viewfinder, "MAX_VIEWERS", 1)
+    monkeypatch.setattr(viewfinder, "TIMEOUT_S", 0.2)
     large = JpegPicture(jpeg() + bytes(4 * 1024 * 1024))
     async with looking(finder) as client:
         assert client.port is not None
@@ -187,7 +187,7 @@ async def test_a_looker_that_takes_nothing_is_sent_away(
                     await asyncio.sleep(0.05)
 
 
-async def test_a_looker_whose_machine_vanishes_is_missed_within_half_a_minute(finder: Viewfinder) -> None:
+async def test_a_viewer_whose_machine_vanishes_is_missed_within_half_a_minute(finder: Viewfinder) -> None:
     async with looking(finder) as client, client.get("/live/front.mjpeg"):
         (due_s,) = [due_s for port, due_s in kernel_questions() if port == client.port]
         assert due_s <= 15

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from services.capture.encoder import CALM_FRAMES, LEVELS, QualityControl
 from services.capture.flow_control import (
+    FIRST_WAIT_S,
     HEADROOM,
-    KNOCK_S,
     MOST_PERIOD_S,
     LiveWindow,
     PacedWindow,
@@ -84,9 +84,9 @@ def test_answer_frees_one_place_once() -> None:
 def test_a_late_answer_frees_nothing_but_opens_the_window() -> None:
     window = unheard()
     (knock,) = fill(window)
-    window.expire(KNOCK_S)
+    window.expire(FIRST_WAIT_S)
     assert not window.answer(knock)
-    assert len(fill(window, KNOCK_S)) == 4
+    assert len(fill(window, FIRST_WAIT_S)) == 4
 
 
 def test_answer_to_an_earlier_runs_frame_opens_nothing() -> None:
@@ -132,7 +132,8 @@ def test_before_the_first_answer_one_frame_knocks_with_growing_pauses() -> None:
         assert window.next_deadline_s is not None
         now_s = window.next_deadline_s
         window.expire(now_s)
-    assert out_s == [0, KNOCK_S, 3 * KNOCK_S, 7 * KNOCK_S, 15 * KNOCK_S, 15 * KNOCK_S + TIMEOUT_S]
+    waits_s = [times * FIRST_WAIT_S for times in (0, 1, 3, 7, 15)]
+    assert out_s == [*waits_s, waits_s[-1] + TIMEOUT_S]
 
 
 def test_the_first_answer_opens_the_window() -> None:
@@ -148,7 +149,7 @@ def test_lost_connection_frees_all_places_and_the_next_one_is_knocked_at() -> No
     fill(window)
     assert window.lose() == 4
     assert len(fill(window)) == 1
-    assert window.next_deadline_s == KNOCK_S
+    assert window.next_deadline_s == FIRST_WAIT_S
 
 
 @given(
@@ -206,8 +207,8 @@ def test_paced_frames_are_sent_again_soon_until_somebody_has_answered() -> None:
     for number in range(2):
         window.add(number, message(number), 0.0)
     window.take_due(0.0)
-    assert window.next_due_s == KNOCK_S
-    window.take_due(KNOCK_S)
+    assert window.next_due_s == FIRST_WAIT_S
+    window.take_due(FIRST_WAIT_S)
     window.answer(0)
     window.add(2, message(2), 1.0)
     assert list(window.take_due(1.0)) == [message(1), message(2)]
@@ -236,7 +237,7 @@ def test_new_connection_gets_every_unanswered_frame_at_once_in_order() -> None:
     window.answer(1)
     window.make_due(0.5)
     assert list(window.take_due(0.5)) == [message(0), message(2)]
-    assert window.next_due_s == 0.5 + KNOCK_S
+    assert window.next_due_s == 0.5 + FIRST_WAIT_S
 
 
 @given(st.floats(0.5, 60), st.floats(0.5, 60), st.integers(0, 2**32))

@@ -4,7 +4,7 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.options import Size
-from services.capture.source import reach
+from services.capture.source import commands
 from services.capture.source.commands import (
     FFMPEG_VARIABLES,
     address_variables,
@@ -24,10 +24,12 @@ COPY = "-map 0:v:0 -c:v copy -f mpjpeg -flush_packets 1 pipe:1"
 ONE_THREAD = "-threads 1 -filter_threads 1"
 FULL_RANGE = "format=yuv420p|yuvj420p,zscale=range=full,format=yuv420p|yuvj420p"
 RTSP = f"-timeout 5000000 -fflags nobuffer -flags low_delay -analyzeduration 500000 -i {RELAY.url}"
-OVER_TCP = f"{' '.join(reach.RTSP)} -rtsp_transport tcp"
-OVER_UDP = f"{' '.join(reach.RTSP_OVER_UDP)} -rtsp_transport udp"
-WEB = f"{' '.join(reach.WEB)} -http_proxy {WEB_RELAY.proxy} -rw_timeout 5000000 -i {WEB_RELAY.url}"
-FILE = " ".join(reach.FILE)
+OVER_TCP = f"{' '.join(commands.MAY_OPEN_RTSP)} -rtsp_transport tcp"
+OVER_UDP = f"{' '.join(commands.MAY_OPEN_RTSP_OVER_UDP)} -rtsp_transport udp"
+WEB = (
+    f"{' '.join(commands.MAY_OPEN_WEB)} -http_proxy {WEB_RELAY.proxy} -rw_timeout 5000000 -i {WEB_RELAY.url}"
+)
+FILE = " ".join(commands.MAY_OPEN_FILE)
 
 CSI = (
     "gst-launch-1.0 -q nvarguscamerasrc sensor-id=1 ! "

@@ -1,4 +1,4 @@
-"""Asking an ONVIF camera for the addresses of its pictures; blocks."""
+"""Requests to one ONVIF camera for its RTSP addresses. Blocks."""
 
 import re
 import secrets
@@ -20,10 +20,10 @@ _SOAP = "application/soap+xml; charset=utf-8"
 
 
 class OnvifFailed(FaceferryError):
-    """A camera does not say where its pictures are; says why.
+    """A camera does not tell its RTSP addresses; says why.
 
     Attributes:
-        wants_user: whether it would tell somebody else.
+        wants_user: whether it may tell them to a user, or to another one.
     """
 
     def __init__(self, why: str, *, wants_user: bool = False) -> None:
@@ -33,7 +33,7 @@ class OnvifFailed(FaceferryError):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who asks."""
+    """A user of a camera, and the password."""
 
     user: str
     password: str
@@ -44,26 +44,30 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class OnvifStream:
-    """Where pictures are: a profile and its RTSP address, as the camera tells it."""
+    """A profile and its RTSP address, as the camera tells it."""
 
     profile: Profile
     url: str
 
 
 def streams(device: OnvifDevice, login: Login | None) -> tuple[OnvifStream, ...]:
-    """Return what a camera has.
+    """Return the RTSP addresses of a camera, one for each profile.
 
-    The password itself is never sent, but digests with it: nobody knows yet who it is that answers. Hence the
-    certificate of one that speaks TLS is not looked at, either.
+    Only digests of the password are sent, because any host may have answered as a camera. Hence a certificate
+    is not checked, either.
+
+    Args:
+        device: the camera.
+        login: for the camera; None: without a user.
 
     Raises:
-        NoAnswer: it does not tell.
+        OnvifFailed: it does not tell.
     """
-    asker = _Client(device, login)
-    media = asker.media_service()
+    client = _Client(device, login)
+    media = client.media_service()
     found = []
-    for profile in asker.profiles(media):
-        answer = asker.ask(media, messages.stream_uri(media[0], profile.token))
+    for profile in client.profiles(media):
+        answer = client.ask(media, messages.stream_uri(media[0], profile.token))
         if (url := messages.address(answer)) is not None:
             found.append(OnvifStream(profile, url))
     if not found:
@@ -85,7 +89,7 @@ class _Client:
         except OnvifFailed as error:
             if error.wants_user:
                 raise
-            found = None  # cameras of before 2011 have no such question
+            found = None  # cameras from before 2011 have no such request
         found = found or messages.media_service(self.ask(place, messages.CAPABILITIES))
         if found is None:
             raise OnvifFailed("it has no media service")
@@ -96,7 +100,7 @@ class _Client:
         return messages.profiles(self.ask(media, messages.PROFILES[media[0]]))
 
     def ask(self, service: tuple[str, str], question: str) -> Element:
-        """Ask once, and say who asks if that is known.
+        """Send one request, authenticated if there is a login; return the response.
 
         Args:
             service: its namespace and its address.
@@ -122,7 +126,7 @@ class _Client:
         return answer
 
     def _clock(self) -> timedelta:
-        """Return by how much the camera's clock is behind; none where it does not tell, as some do not."""
+        """Return by how much the camera's clock is behind; zero where it does not tell, as some do not."""
         try:
             answer = self._post((messages.DEVICE, self._device.address), messages.TIME)
         except OnvifFailed as error:
@@ -139,7 +143,7 @@ class _Client:
         return messages.token(self._login.user, self._login.password, secrets.token_bytes(16), created)
 
     def _here(self, address: str) -> str:
-        """Return a service's address at the host that we talk to: cameras behind routers tell another one."""
+        """Return a service's address with the device's host: cameras behind routers tell another one."""
         try:
             parts = urlsplit(address)
             host, port = self._device.host, parts.port
@@ -157,7 +161,7 @@ class _Client:
 
 
 def without_login(stream: OnvifStream, login: Login | None) -> OnvifStream:
-    """Return a stream whose address does not hold what opens it, as some cameras tell it."""
+    """Return a stream without the password and keys that some cameras put into its address."""
     parts = urlsplit(stream.url)
     path, query = (_without(each, login) for each in (parts.path, parts.query))
     netloc = parts.netloc.rpartition("@")[2]
@@ -165,7 +169,7 @@ def without_login(stream: OnvifStream, login: Login | None) -> OnvifStream:
 
 
 def _without(text: str, login: Login | None) -> str:
-    """Return a part of an address without what it calls a password, and without ours, where it is a word."""
+    """Replace what a part of an address calls a password, and the login's own, where it is a whole word."""
     text = without_named(text, _INSTEAD)
     for spelling in {login.password, quote(login.password, safe="")} if login else ():
         if spelling:

@@ -1,4 +1,4 @@
-"""Asking the network which cameras are there, each with what to put into the configuration; blocks."""
+"""Finds the ONVIF cameras of the network, and an entry for FACEFERRY_CAMERAS for each. Blocks."""
 
 import contextlib
 import errno
@@ -17,9 +17,9 @@ from services.capture.onvif.discovery import GROUP, PORT, OnvifDevice, devices, 
 from services.capture.source.devices import FoundCamera
 
 WAIT_S = 2.0
-"""Cameras answer within half a second, so that they do not all answer at once."""
+"""How long answers are waited for, in seconds; cameras spread theirs over half a second."""
 _ASKED_AT_S = (0.0, 0.25, 0.75)
-"""A datagram may be lost."""
+"""The Probe is repeated, because a datagram may be lost."""
 _MOST_DATAGRAM = 65_535
 MOST_DEVICES = 256
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EPERM, errno.EINVAL})
@@ -28,12 +28,12 @@ _NO_WAY = frozenset({errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL, errno
 def search(
     wait_s: float = WAIT_S, interfaces: Sequence[str] | None = None, port: int = PORT
 ) -> tuple[OnvifDevice, ...]:
-    """Return the cameras that answer, each once, by their addresses.
+    """Return the cameras that answer, each once, in the order of their addresses.
 
     Args:
-        wait_s: for how long to listen.
-        interfaces: the network interfaces to ask on; default: all but loopback.
-        port: where cameras listen.
+        wait_s: how long to listen, in seconds.
+        interfaces: the names of the network interfaces to ask on; None: all but loopback.
+        port: the UDP port on which cameras listen.
     """
     message_id = f"urn:uuid:{uuid.uuid4()}"
     found: dict[str, OnvifDevice] = {}
@@ -50,7 +50,7 @@ def search(
 
 
 def _sockets(interfaces: Sequence[str] | None) -> Iterator[socket.socket]:
-    """Yield a socket for each interface: a datagram to a group goes out by one alone."""
+    """Yield a socket for each interface: a multicast datagram goes out by one interface only."""
     for number, name in socket.if_nameindex():
         if name == "lo" if interfaces is None else name not in interfaces:
             continue
@@ -84,21 +84,29 @@ def _answers(sockets: Sequence[socket.socket], until_s: float) -> Iterator[tuple
     while (left_s := until_s - time.monotonic()) > 0:
         ready, _, _ = select.select(sockets, [], [], left_s)
         for sock in ready:
-            with contextlib.suppress(OSError):  # what a router says of an earlier question
+            with contextlib.suppress(OSError):  # an ICMP error about an earlier datagram
                 data, sender = sock.recvfrom(_MOST_DATAGRAM)
                 yield data, str(sender[0])
 
 
 MOST_S = 20.0
-"""For longer no camera is waited for: one that answers a byte at a time may never come to an end."""
+"""How long the cameras are waited for, in seconds: one that answers a byte at a time may never finish."""
 
 AskLogin = Callable[[OnvifDevice], Login | None]
-"""Asks whoever sits there for a user and a password of a camera; nothing: to be left alone."""
+"""Asks the user for a login of a camera; None: the camera is left out."""
 
 
 @dataclass(slots=True)
 class _Inquiry:
-    """What came of asking one camera."""
+    """The result of asking one camera.
+
+    Attributes:
+        device: the camera.
+        found: its RTSP addresses; empty where it does not tell them.
+        why: it does not.
+        wants_user: whether it may tell them to a user.
+        login: which was used, if any.
+    """
 
     device: OnvifDevice
     found: tuple[OnvifStream, ...] = ()
@@ -107,7 +115,7 @@ class _Inquiry:
     login: Login | None = None
 
     def make(self) -> None:
-        """Ask."""
+        """Ask the camera, and keep the result."""
         try:
             self.found = streams(self.device, self.login)
         except OnvifFailed as error:
@@ -115,10 +123,10 @@ class _Inquiry:
 
 
 def network_cameras(devices: Sequence[OnvifDevice], ask_login: AskLogin) -> tuple[FoundCamera, ...]:
-    """Return what cameras of the network have to offer, an entry for each of their streams.
+    """Return the streams of cameras of the network, or why a camera does not tell any.
 
-    Each is asked without a user first, and once more with one if it wants one: after some wrong
-    passwords they lock their users out.
+    Each camera is asked without a user first, and only once more with one: after some wrong passwords they
+    lock a user out.
     """
     inquiries = _make([_Inquiry(device) for device in devices])
     again = []
@@ -131,7 +139,7 @@ def network_cameras(devices: Sequence[OnvifDevice], ask_login: AskLogin) -> tupl
 
 
 def _make(inquiries: list[_Inquiry]) -> list[_Inquiry]:
-    """Ask all at once; what is not done in time is left alone."""
+    """Ask all at once; those that are not done within `MOST_S` are left out."""
     threads = [threading.Thread(target=inquiry.make, daemon=True, name="onvif") for inquiry in inquiries]
     for thread in threads:
         thread.start()

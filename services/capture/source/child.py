@@ -1,4 +1,4 @@
-"""A camera's program as a child process that cannot be left behind, and programs that are asked something."""
+"""Child processes: a camera's program, which cannot outlive this one, and programs that answer and end."""
 
 import asyncio
 import contextlib
@@ -15,15 +15,20 @@ from services.capture.source.pipe import Pipe
 from services.common.errors import FaceferryError
 
 GRACE_S = 1.0
-"""A camera's driver may want to be told before its program ends (nvarguscamerasrc does)."""
+"""How long a program may take to end after SIGTERM, in seconds; nvarguscamerasrc has to tell its driver."""
 
 
 class CameraUnavailable(FaceferryError):
-    """A camera's program cannot be started, or has nothing more to say."""
+    """A camera cannot be read: its program, its address or its device cannot be used; says why."""
 
 
 class Child:
-    """A running program: what it writes, what it says, and how it ended."""
+    """A running program.
+
+    Attributes:
+        output: its standard output.
+        errors: its standard error.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, output: Pipe, errors: Pipe) -> None:
         self._process = process
@@ -45,10 +50,10 @@ class Child:
             return None
 
     async def stop(self) -> None:
-        """End the whole group: politely, and then not."""
+        """End the whole process group: SIGTERM, and after `GRACE_S` SIGKILL."""
         try:
             if self._process.returncode is None:
-                # A program that is stuck in a write to a full pipe would not hear the signal.
+                # A program that is stuck in a write to a full pipe does not act on the signal.
                 self.output.close()
                 self._signal(signal.SIGTERM)
                 self._signal(signal.SIGCONT)
@@ -71,7 +76,7 @@ async def run_child(
 
     Args:
         argv: its command line.
-        environment: what it has beside what this process has, or, where it says nothing, has not.
+        environment: variables to set beside those of this process; None: to remove.
 
     Raises:
         CameraUnavailable: it cannot be started.
@@ -111,12 +116,12 @@ async def _start(
 
 
 def _bound_to_us() -> list[str]:
-    """Return what lets the kernel kill the child when this process is killed and can do nothing any more."""
+    """Return the words that have the kernel kill the child when this process is killed."""
     return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Return this process's environment without its secrets, which are no business of a camera's program."""
+    """Return this process's environment with changes, without Faceferry's and AWS's: they hold secrets."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("FACEFERRY_", "AWS_"))}
     return {name: value for name, value in {**ours, **changes}.items() if value is not None}
 
@@ -128,16 +133,15 @@ _MAX_LINE_BYTES = 64 * 1024
 async def listen(
     child: Child, on_output: Callable[[str], None], on_error: Callable[[str], None], silence_s: float
 ) -> None:
-    """Read what a program writes and what it says, to the end of both, and both at once.
+    """Read a program's standard output and standard error to their ends, both at once.
 
-    To read the one to its end and then the other lets a program wait for ever that has filled the other's
-    pipe.
+    Read one after the other, a program that has filled the second pipe would wait for ever.
 
     Args:
         child: the program.
         on_output: gets each line of its standard output.
         on_error: gets each line of its standard error.
-        silence_s: how long it may take from one line of its output to the next, or to the first.
+        silence_s: how long it may take to the first line of its output, and from one to the next, in seconds.
 
     Raises:
         TimeoutError: it took longer.
@@ -149,7 +153,7 @@ async def listen(
 
 
 async def _hand_on(pipe: Pipe, take: Callable[[str], None], note_life: Callable[[], None]) -> None:
-    """Hand on each line that comes; of a line without an end, the end."""
+    """Hand on each line; of one that is too long, its last `_MAX_LINE_BYTES`."""
     chunk, rest = bytearray(_CHUNK_BYTES), b""
     while count := await pipe.read_into(memoryview(chunk)):
         *lines, rest = (rest + chunk[:count]).split(b"\n")
@@ -157,20 +161,20 @@ async def _hand_on(pipe: Pipe, take: Callable[[str], None], note_life: Callable[
             take(line.decode(errors="replace"))
         rest = rest[-_MAX_LINE_BYTES:]
         note_life()
-        # One that never stops talking must not keep everybody else from their turn.
+        # A program that never stops writing must not keep the other tasks from their turn.
         await asyncio.sleep(0)
     if rest:
         take(rest.decode(errors="replace"))
 
 
 MAX_ANSWER_BYTES = 256 * 1024
-"""`ffmpeg -filters` says 50 KB."""
+"""`ffmpeg -filters` prints 50 KB."""
 
 _ANSWER_CHUNK_BYTES = 64 * 1024
 
 
 class AskFailed(Exception):
-    """A program cannot be asked; the message says why, to follow its name."""
+    """A program does not answer; the message says why, and is to follow the program's name."""
 
 
 def ask(argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
@@ -179,7 +183,7 @@ def ask(argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
     It and all that it started are gone when this returns. Blocks: not for the event loop.
 
     Raises:
-        NoAnswer: it cannot be started, does not end in time, or says too much.
+        AskFailed: it cannot be started, does not end within `timeout_s` seconds, or prints too much.
     """
     deadline_s = time.monotonic() + timeout_s
     try:

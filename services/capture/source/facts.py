@@ -1,4 +1,4 @@
-"""What is known of a source when its program is about to start, and what that program writes."""
+"""What is known of a source when its program starts, and the format of that program's output."""
 
 import sys
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ class Command:
     """A camera's program.
 
     Attributes:
-        argv: its command line, which every user of the machine can read; without passwords, but for those in
-            a command of the user's own.
-        output_format: what it writes.
-        environment: what to add to its environment, which no other user can read; nothing: what to take away.
+        argv: its command line, which every user of the machine can read; without passwords, except in a
+            command that the user has written.
+        output_format: of its standard output.
+        environment: variables to set for it, which no other user can read; None: to remove.
     """
 
     argv: tuple[str, ...]
@@ -38,11 +38,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class RelayAddress:
-    """What ffmpeg is told in place of a camera's address; see `relay`.
+    """The address that ffmpeg is given in place of a camera's; see `relay`.
 
     Attributes:
         url: an address without secrets.
-        proxy: the HTTP proxy that it has to be asked through, if there is one.
+        proxy: the HTTP proxy through which it has to be requested; None: none.
     """
 
     url: str
@@ -51,25 +51,24 @@ class RelayAddress:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What is known about a source, and the machine, when its program is about to start.
+    """What is known of a source, and of the machine, when its program starts.
 
     Attributes:
         ffmpeg: the ffmpeg program.
         rpicam: the Raspberry Pi camera program (`libcamera-vid` on older systems).
-        codec: what the source delivers, by ffmpeg's name, as far as that is known. A `v4l2` device is asked
-            for it, for
-        size: this, and
-        fps: this.
-        is_turned: whether the source says that its pictures have to be turned or mirrored, which ffmpeg does
-            with what it decodes.
-        http_kind: how an `http` address answers; nothing: not known yet.
-        is_boundless: whether its parts are such that only what they hold can be read, for ffmpeg is strict
-            about what stands between them.
-        most_fps: how many of a live camera's decoded pictures are worth carrying, a second; nothing for all.
+        codec: what the source delivers, by ffmpeg's name; None: unknown. A `v4l2` device is asked for it.
+        size: what a `v4l2` device is asked for; None: its default.
+        fps: frames per second that a `v4l2` device is asked for; None: its default.
+        is_turned: whether the source says that its pictures have to be rotated or mirrored, which ffmpeg does
+            when it decodes.
+        http_kind: how an `http` address answers; None: unknown.
+        is_boundless: whether ffmpeg has to ignore what stands between the JPEGs of a multipart stream, about
+            which it is strict.
+        most_fps: how many of a live camera's decoded pictures are worth carrying, a second; None: all.
         has_zscale: whether ffmpeg has that filter, and it works on this camera's pictures.
         is_hwaccel_off: whether hardware decoding has failed before.
-        relay_address: the way to a camera on a network.
-        python: what runs this code.
+        relay_address: of the relay to a camera on a network; None for other cameras.
+        python: the interpreter that runs this code.
     """
 
     ffmpeg: str
@@ -88,7 +87,7 @@ class SourceFacts:
 
 
 def make_reader(output_format: OutputFormat) -> PictureReader:
-    """Return a fresh reader of what a program writes."""
+    """Return a new reader for a program's output."""
     match output_format:
         case OutputFormat.MULTIPART:
             return MultipartReader()

@@ -1,4 +1,4 @@
-"""An address on a web server, asked with the credentials that stand in it."""
+"""HTTP requests to a camera's address, with the credentials that stand in it. Blocks."""
 
 import contextlib
 import hashlib
@@ -23,28 +23,28 @@ class HttpKind(StrEnum):
     """How an address on a web server answers."""
 
     SNAPSHOT = "snapshot"
-    """With one JPEG, and no more."""
+    """With one JPEG."""
     MULTIPART = "multipart"
-    """With parts, JPEGs in all likelihood."""
+    """With multipart content, most likely JPEGs."""
     STREAM = "stream"
-    """With anything else, or not at all: ffmpeg makes the best of it, and tells best of trouble."""
+    """With anything else, or not at all: ffmpeg tries to read it, and reports what is wrong."""
 
 
 TIMEOUT_S = 5.0
-"""Without a byte."""
+"""How long no byte may come, in seconds."""
 
 _ASK_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 VARIABLE = "CAMERA_ADDRESS"
-"""Where a program finds the address that it is to ask, in its environment."""
+"""The environment variable in which a program finds the address to request."""
 
 
 class NoSnapshot(Exception):
     """There is no picture; the message says why.
 
     Attributes:
-        may_pass: whether it is worth asking again.
+        may_pass: whether another request may succeed.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
@@ -56,15 +56,15 @@ _BY_DEFAULT = Trust()
 
 
 def to_environment(url: str, trust: Trust) -> dict[str, str]:
-    """Return what has to stand in a program's environment for `from_environment`."""
+    """Return the environment variables for a program that calls `from_environment`."""
     return {VARIABLE: json.dumps({"url": url, "trust": asdict(trust)})}
 
 
 def from_environment() -> "HttpAddress":
-    """Return the address that this process is to ask.
+    """Return the address that this process is to request.
 
     Raises:
-        NoSnapshot: none is named, or it cannot be asked.
+        NoSnapshot: the environment has none, or it cannot be used.
     """
     try:
         told = json.loads(os.environ[VARIABLE])
@@ -74,15 +74,15 @@ def from_environment() -> "HttpAddress":
 
 
 class HttpAddress:
-    """An address with its credentials, ready to be asked.
+    """A camera's HTTP address, with its credentials.
 
     Args:
-        url: with `user:password@`, if the camera asks for one; basic and digest both work.
-        trust: whose certificate it has to show.
-        is_basic_fine: whether the password itself may be told who asks for it.
+        url: with `user:password@`, if the camera wants them; basic and digest authentication work.
+        trust: how the camera's certificate is checked.
+        is_basic_fine: whether basic authentication, which sends the password itself, may be used.
 
     Raises:
-        NoSnapshot: those who may have signed it cannot be read.
+        NoSnapshot: the file of certificate authorities cannot be read.
     """
 
     def __init__(self, url: str, trust: Trust = _BY_DEFAULT, *, is_basic_fine: bool = True) -> None:
@@ -90,13 +90,13 @@ class HttpAddress:
         host = parts.netloc.rpartition("@")[2]
         self._url = f"{parts.scheme}://{host}{tidy(parts)}"
         handlers: list[urllib.request.BaseHandler] = [
-            urllib.request.ProxyHandler({}),  # a camera is asked directly, as ffmpeg is made to ask it
+            urllib.request.ProxyHandler({}),  # a camera is requested directly, by ffmpeg, too
             _trusting(trust),
             _StaysWith(parts.hostname),
         ]
         if parts.username is not None:
             passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-            # For this host alone: a redirection elsewhere must not carry them along.
+            # For this host alone: they must not go with a redirection to another.
             user, password = unquote(parts.username), unquote(parts.password or "")
             passwords.add_password(None, f"{parts.scheme}://{host}/", user, password)
             handlers += [_BasicHandler(passwords)] if is_basic_fine else []
@@ -105,10 +105,10 @@ class HttpAddress:
 
     @contextlib.contextmanager
     def ask(self) -> Iterator[HTTPResponse]:
-        """Ask once; the answer's body is read by the caller.
+        """Send a GET request; the caller reads the response's body within the context.
 
         Raises:
-            NoSnapshot: there is no answer, or one that is no picture.
+            NoSnapshot: there is no response, or an error.
         """
         request = urllib.request.Request(self._url, headers={"User-Agent": "faceferry"})  # noqa: S310 - see `SCHEMES`
         try:
@@ -124,10 +124,10 @@ class HttpAddress:
             raise NoSnapshot(str(error)) from None
 
     def post(self, data: bytes, content_type: str, most_bytes: int) -> tuple[int, bytes]:
-        """Return the status and the body of the answer to a question, the body's first `most_bytes`.
+        """Send a POST request; return the response's status and the first `most_bytes` of its body.
 
         Raises:
-            NoSnapshot: there is no answer.
+            NoSnapshot: there is no response.
         """
         headers = {"User-Agent": "faceferry", "Content-Type": content_type}
         request = urllib.request.Request(self._url, data, headers)  # noqa: S310 - see `SCHEMES`
@@ -135,19 +135,19 @@ class HttpAddress:
             with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 return answer.status, answer.read(most_bytes)
         except HTTPError as error:
-            with error:  # it has a body, which tells why
+            with error:  # its body says why
                 return error.code, error.read(most_bytes)
         except (URLError, http.client.HTTPException, OSError, Untrusted, ValueError) as error:
             raise NoSnapshot(f"{getattr(error, 'reason', None) or error}" or type(error).__name__) from None
 
 
 class _AsksOnce(urllib.request.BaseHandler):
-    """Shows a password once: cameras lock their users out after some wrong ones."""
+    """Sends a password once: cameras lock a user out after some wrong ones."""
 
     scheme: str
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        """Ask again with the password, if that can help; urllib calls this."""
+        """Repeat the request with the password, if that can help; urllib calls this."""
         offers = " ".join(headers.get_all("WWW-Authenticate", [])).lower()
         if self.scheme not in offers or (req.has_header("Authorization") and "stale=true" not in offers):
             return None
@@ -166,7 +166,7 @@ class _BasicHandler(_AsksOnce, urllib.request.HTTPBasicAuthHandler):
 
 
 class _DigestHandler(_AsksOnce, urllib.request.HTTPDigestAuthHandler):
-    """Knows SHA-256, too, which Python's own does only from 3.14 on; RFC 7616."""
+    """With SHA-256 (RFC 7616), which Python's own has only from 3.14 on."""
 
     scheme = "digest"
 
@@ -181,13 +181,13 @@ class _DigestHandler(_AsksOnce, urllib.request.HTTPDigestAuthHandler):
 
 
 class _StaysWith(urllib.request.HTTPRedirectHandler):
-    """Goes where it is sent, on the camera's own host: a camera decides nothing about others."""
+    """Follows redirections on the camera's own host alone."""
 
     def __init__(self, host: str | None) -> None:
         self._host = host
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:  # noqa: PLR0917 - urllib calls this
-        """Return what to ask next."""
+        """Return the next request; urllib calls this."""
         to = urlsplit(newurl)
         if to.scheme not in ("http", "https") or to.hostname != self._host:
             raise NoSnapshot(f"HTTP {code}: it sends us elsewhere, to {to.scheme}://{to.hostname}")
@@ -208,7 +208,7 @@ class _TrustingHandler(urllib.request.HTTPSHandler):
         self._trusted = context
 
     def https_open(self, req: Any) -> HTTPResponse:
-        """Ask over TLS; urllib calls this."""
+        """Send a request over TLS; urllib calls this."""
         return self.do_open(self._connect, req, context=self._trusted)
 
 
@@ -218,12 +218,12 @@ class _TrustingConnection(http.client.HTTPSConnection):
         self._trust = trust
 
     def connect(self) -> None:
-        """Connect, and look who is there."""
+        """Connect, and check the certificate; urllib calls this."""
         super().connect()
         self._trust.check(self.sock.getpeercert(binary_form=True))
 
 
 def tidy(parts: SplitResult) -> str:
-    """Return an address's path and query, quoted as a browser would what users copy out of a manual."""
+    """Return an address's path and query, quoted as a browser quotes what a user types."""
     path, query = (quote(part, safe="/%:;,@!$&'()*+=?~[]|") for part in (parts.path, parts.query))
     return f"{path or '/'}{f'?{query}' if query else ''}"

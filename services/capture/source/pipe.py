@@ -19,29 +19,33 @@ _GATHER_S = 0.001
 
 
 class Pipe:
-    """The reading end of a pipe, read without blocking and without copying."""
+    """A pipe for a child process, read without blocking and without copying.
+
+    Attributes:
+        write: the writing end, for the child; -1 once it is closed here.
+    """
 
     def __init__(self) -> None:
         self._read, self.write = os.pipe()
         os.set_blocking(self._read, False)
-        # The system may allow less to a user with many pipes; then it is slower, no more.
+        # The system may allow less to a user with many pipes; then reading is slower.
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._read, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     @property
     def size_bytes(self) -> int:
-        """How much it holds."""
+        """How many bytes it holds."""
         return fcntl.fcntl(self._read, fcntl.F_GETPIPE_SZ)
 
     def read_now(self, view: "memoryview[Any]") -> int | None:
-        """Fill `view` with what is there; return how many bytes: 0 at the end, nothing if none yet."""
+        """Read into `view` without waiting; return how many bytes: 0 at the end, None if none yet."""
         try:
             return os.readv(self._read, [view])
         except BlockingIOError:
             return None
 
     async def readable(self) -> None:
-        """Wait until there is something to read, or the end."""
+        """Wait until there is something to read, or the end is reached."""
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
         loop.add_reader(self._read, lambda: None if ready.done() else ready.set_result(None))
@@ -51,13 +55,13 @@ class Pipe:
             loop.remove_reader(self._read)
 
     async def read_into(self, view: "memoryview[Any]") -> int:
-        """Fill `view` as soon as there is something; return how many bytes, 0 at the end."""
+        """Read into `view` as soon as there is something; return how many bytes, 0 at the end."""
         while (count := self.read_now(view)) is None:
             await self.readable()
         return count
 
     def close_write(self) -> None:
-        """Leave the writing end to the child alone, so that its end is the pipe's end."""
+        """Close the writing end here, so that the pipe ends when the child does."""
         if self.write >= 0:
             os.close(self.write)
             self.write = -1
@@ -72,19 +76,19 @@ class Pipe:
 
 MOST_S = 0.2
 LEAST_S = 0.01
-"""Shorter rests save nothing."""
+"""Shorter pauses save nothing."""
 SHARE = 0.7
-"""Of the pipe, that may fill up meanwhile: a program that cannot write cannot read its camera either, and
-comes behind."""
+"""How much of the pipe may fill up in a pause: a program that cannot write cannot read its camera either, and
+falls behind."""
 WINDOW_S = 0.5
-"""Over so long is measured how much comes."""
+"""The rate of bytes is measured over so many seconds."""
 
 
 class ReadPauses:
-    """Rests that a pipe can bear.
+    """How long reading may pause before a pipe is full.
 
-    To be woken for each piece of a picture that nobody looks at costs more than reading it, and a pipe holds
-    several pictures.
+    To be woken for each piece of a picture that will not be looked at costs more than reading it, and a pipe
+    holds several pictures. Reads no clock itself.
 
     Args:
         pipe_bytes: how much the pipe holds.
@@ -98,7 +102,7 @@ class ReadPauses:
         self._is_drained = False
 
     def note(self, count: int, now_s: float, *, is_drained: bool) -> None:
-        """Take note that so many bytes were read, and whether that was all that there was."""
+        """Note how many bytes were read, and whether the pipe is empty now."""
         self._is_drained = is_drained
         if self._since_s is None:
             self._since_s = now_s
@@ -109,9 +113,9 @@ class ReadPauses:
             self._since_s, self._bytes = now_s, 0
 
     def pause_s(self, idle_s: float) -> float:
-        """Return how long to rest, in seconds, where nothing is worth reading for `idle_s`; 0: not at all.
+        """Return how long to pause, in seconds, if nothing is worth reading for `idle_s`; 0: not at all.
 
-        What was left in the pipe is read first, or it would fill up from rest to rest.
+        Bytes that are left in the pipe are read first, or it would fill up from pause to pause.
         """
         if not self._bytes_a_s or not self._is_drained:
             return 0.0
@@ -121,7 +125,12 @@ class ReadPauses:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a program may take to its first frame, and from one to the next; in seconds."""
+    """How long a camera's program may be silent.
+
+    Attributes:
+        start_timeout_s: until its first frame, in seconds.
+        stall_timeout_s: from one frame to the next, in seconds.
+    """
 
     start_timeout_s: float
     stall_timeout_s: float
@@ -189,7 +198,7 @@ class PipeReader:
         return "exited"
 
     async def _hand_on(self, pictures: Sequence[Picture]) -> bool:
-        """Hand on what has come; say whether anything has."""
+        """Hand on the pictures that have come; say whether any have."""
         if self._reader.skipped:
             self._tally.skip(self._reader.skipped)
         for picture in pictures:
@@ -199,7 +208,7 @@ class PipeReader:
         return bool(pictures)
 
     async def _pause(self) -> None:
-        """Leave in the pipe what is not worth reading, until something is or the pipe has enough."""
+        """Pause while nothing is worth reading and the pipe has room."""
         if pause_s := self._pauses.pause_s(self._idle_until_s - asyncio.get_running_loop().time()):
             await asyncio.sleep(pause_s)
             self._gather_s = 0.0  # enough has gathered
@@ -209,7 +218,7 @@ class PipeReader:
         return "stalled" if self.count else "silent"
 
     async def _read(self, deadline_s: float) -> int:
-        """Return how much more there is, 0 at the end; always lets the other cameras have a turn."""
+        """Read on; return how many bytes, 0 at the end. Always gives the other cameras a turn."""
         view = self._reader.buffer()
         if len(view) > _SMALL_BYTES:
             await asyncio.sleep(self._gather_s)

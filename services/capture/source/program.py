@@ -1,4 +1,4 @@
-"""A camera's program: which one is run for it, and what it is told."""
+"""Runs the program that reads a camera, and learns from each run what to tell the next."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ from services.capture.source.devices import find_rpicam
 from services.capture.source.facts import Command, OutputFormat, SourceFacts
 from services.capture.source.http_address import HttpKind
 from services.capture.source.pipe import Timeouts
-from services.capture.source.recording import look_at, probe
+from services.capture.source.recording import ask_http_kind, probe
 from services.capture.source.relay import CameraRelay
 from services.capture.source.relay_protocols import open_relay
 from services.capture.source.v4l2 import choose, in_use
@@ -30,13 +30,13 @@ log = structlog.get_logger()
 
 
 class CameraProgram:
-    """A camera's program, and what earlier runs of it have taught.
+    """A camera's program, and what is known from its earlier runs.
 
     Args:
-        camera: which one.
-        facts: what is known about it.
-        timeouts: how long it may be silent.
-        tally: counts.
+        camera: whose program.
+        facts: what is known of the camera and this machine before the first run.
+        timeouts: how long the program may be silent.
+        tally: counts starts and what is skipped.
 
     Attributes:
         has_another_way: whether the next run tries something that the last, which gave no picture, did not.
@@ -51,10 +51,10 @@ class CameraProgram:
         self.has_another_way = False
 
     async def run(self, on_picture: OnPicture) -> Ending:
-        """Run it to its end, whatever that is.
+        """Run the program until it ends or is stopped; return how that came.
 
         Raises:
-            CameraUnavailable: it cannot be started.
+            CameraUnavailable: it cannot be started, or the camera cannot be asked what it delivers.
         """
         async with open_relay(self._camera) as relay:
             self._facts = replace(self._facts, relay_address=relay.relay_address if relay else None)
@@ -62,11 +62,11 @@ class CameraProgram:
                 ending = await self._run(on_picture)
             except CameraUnavailable as error:
                 raise CameraUnavailable(_with_problem(str(error), relay)) from error
-            # What stood in a program's way it cannot know itself.
+            # The program does not know why the relay could not reach the camera.
             return replace(ending, message=_with_problem(ending.message, relay))
 
     async def _with_holder(self, ending: Ending) -> Ending:
-        """Say who has the device, where somebody else does; it is tried again and again."""
+        """Return an ending that names the program that has the device, if another one has it."""
         if self._camera.scheme != "v4l2" or ending.pictures or _BUSY not in ending.message:
             return ending
         place = self._camera.place
@@ -74,7 +74,7 @@ class CameraProgram:
         return replace(ending, reason="busy", message=f"{place} is {who} | {ending.message}")
 
     async def _run(self, on_picture: OnPicture) -> Ending:
-        await self._look()
+        await self._find_out()
         program = command(self._camera, self._facts)
         self._tally.starts.inc()
         ending = await watch(
@@ -91,15 +91,15 @@ class CameraProgram:
         self.has_another_way = _way(self._facts) != _way(before)
         return await self._with_holder(ending)
 
-    async def _look(self) -> None:
-        """Find out what the camera delivers, as far as that is not known."""
+    async def _find_out(self) -> None:
+        """Find out what the camera delivers, as far as it is unknown."""
         if self._camera.scheme == "v4l2":
-            # Each time: what is plugged in now may not be what was. A broken device may hold up its opener.
+            # Each time: another camera may be plugged in now. In a thread: a broken device may block.
             self._choose(await asyncio.to_thread(v4l2.describe, self._camera.place))
         elif self._camera.scheme == "rpicam":
             self._facts = replace(self._facts, rpicam=find_rpicam("vid") or self._facts.rpicam)
         elif self._camera.scheme in ("http", "https") and self._facts.http_kind is None:
-            http_kind = await look_at(self._camera, self._facts, self._timeouts.start_timeout_s)
+            http_kind = await ask_http_kind(self._camera, self._facts, self._timeouts.start_timeout_s)
             self._facts = replace(self._facts, http_kind=http_kind)
         if self._facts.codec is None and needs_probe(self._camera) and not self._is_polled:
             self._facts = await self._probe(self._facts)
@@ -140,16 +140,16 @@ class CameraProgram:
             return
         self._facts = replace(self._facts, is_boundless=is_multipart and not self._facts.is_boundless)
         if program.output_format is OutputFormat.MULTIPART:
-            # What was passed through is perhaps no JPEG any more.
+            # The camera may deliver no JPEG any longer.
             self._facts = replace(self._facts, codec=None)
         if "zscale" in ending.message:
-            # It refuses colours that it has never heard of; the slower filter takes anything.
+            # zscale refuses colour spaces that it does not know; the slower filter takes any.
             self._facts = replace(self._facts, has_zscale=False)
         if self._camera.options.hwaccel is not None:
-            self._turn_hwaccel()
+            self._switch_hwaccel()
 
-    def _turn_hwaccel(self) -> None:
-        """Try without hardware decoding after a try with it that gave nothing, and the other way round."""
+    def _switch_hwaccel(self) -> None:
+        """Switch hardware decoding off after a run with it that gave no picture, and on after one without."""
         self._facts = replace(self._facts, is_hwaccel_off=not self._facts.is_hwaccel_off)
         if not self._is_fallback_told:
             self._is_fallback_told = True
@@ -162,5 +162,5 @@ def _with_problem(message: str, relay: CameraRelay | None) -> str:
 
 
 def _way(facts: SourceFacts) -> tuple[bool, ...]:
-    """Return what of a program's words is changed to see whether that helps."""
+    """Return the facts that are changed from run to run to see whether that helps."""
     return facts.is_boundless, facts.has_zscale, facts.is_hwaccel_off

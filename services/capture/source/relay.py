@@ -1,9 +1,9 @@
-"""A way to one camera and to nowhere else, for a program that is not told where it leads.
+"""A relay on loopback from ffmpeg to one camera on the network, and to nowhere else.
 
-What stands in a program's command line every user of the machine can read, and a program that follows what
-a camera says goes wherever the camera likes. So ffmpeg is given an address that holds no secret and leads to
-a port on loopback. There it learns the camera's, and there TLS is spoken for it: whether an ffmpeg looks at
-certificates, and at which, depends on its version and on how it was built.
+Every user of the machine can read a program's command line, and a program that follows redirections goes
+wherever the camera sends it. So ffmpeg is given an address without secrets, of a port on loopback. There it
+learns the camera's address, and there TLS is done for it: whether an ffmpeg checks certificates, and which,
+depends on its version and on how it was built.
 """
 
 import abc
@@ -24,7 +24,7 @@ from services.capture.source.facts import RelayAddress
 from services.common.runtime.trust import ANYBODY, Untrusted, advice, digest
 
 TIMEOUT_S = 5.0
-"""To connect, TLS and all."""
+"""To connect to the camera, TLS included."""
 DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 MAX_HEAD_BYTES = 32 * 1024
 
@@ -33,17 +33,24 @@ _SOCKETS = Path("/proc/net/tcp")
 
 
 class RelayFailed(Exception):
-    """There is no way; the message says why."""
+    """There is no connection to the camera; the message says why."""
 
 
 class CameraRelay(abc.ABC):
-    """Opened for one run of a camera's program.
+    """A relay for one run of a camera's program.
 
     Args:
-        camera: where it leads.
+        camera: which is to be reached.
 
     Attributes:
-        problem: why it has led nowhere, the last time that it did not.
+        host: the camera's.
+        port: the camera's.
+        own_port: on which the relay listens, once it is opened.
+        token: a random word in the relay's address, by which it knows what to redirect.
+        problem: why the camera could not be reached, the last time that it could not; else empty.
+
+    Raises:
+        CameraUnavailable: its address cannot be understood.
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -63,15 +70,23 @@ class CameraRelay(abc.ABC):
     @property
     @abc.abstractmethod
     def relay_address(self) -> RelayAddress:
-        """What a program is told."""
+        """The address that a program is given; good while the relay is open."""
 
     @abc.abstractmethod
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Serve one connection of the program's."""
+        """Serve one connection from the program.
+
+        Raises:
+            RelayFailed: the camera cannot be reached.
+        """
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Self]:
-        """Be open; when the context ends, every connection has."""
+        """Listen; when the context ends, every connection is closed.
+
+        Raises:
+            CameraUnavailable: there is no port to listen on.
+        """
         try:
             server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
         except OSError as error:
@@ -85,16 +100,16 @@ class CameraRelay(abc.ABC):
                 for connection in connections:
                     connection.cancel()
                 await asyncio.wait(connections)
-            await asyncio.sleep(0)  # a connection that is given up is closed a moment later
+            await asyncio.sleep(0)  # an aborted connection is closed by the loop's next turn
 
     @contextlib.asynccontextmanager
     async def connect(
         self, host: str, port: int, *, is_tls: bool
     ) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
-        """Have a connection to the camera.
+        """Connect to a port of the camera's host; the connection ends with the context.
 
         Raises:
-            Closed: it cannot be reached, or is not the one that it should be.
+            RelayFailed: it cannot be reached, or shows another certificate than it should.
         """
         reader, writer = await self._connect(host, port, is_tls=is_tls)
         try:
@@ -122,7 +137,7 @@ class CameraRelay(abc.ABC):
             raise RelayFailed(str(error)) from error
 
     async def _shown_by(self, host: str, port: int) -> str:
-        """Return the digest of the certificate that a server shows, for whoever wants to compare it."""
+        """Return the digest of the certificate that a server shows, for the user to compare; empty: none."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 _, writer = await asyncio.open_connection(host, port, ssl=ANYBODY.context())
@@ -134,7 +149,7 @@ class CameraRelay(abc.ABC):
             writer.transport.abort()
 
     def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
-        # A task of its own: one of asyncio's, cancelled, is shouted about by Python 3.11.
+        # A task of its own: Python 3.11 reports an error for a cancelled one of asyncio's streams.
         connection = asyncio.create_task(
             self._handle(reader, writer), name=f"capture.{self.camera.name}.relay"
         )
@@ -148,7 +163,7 @@ class CameraRelay(abc.ABC):
         except RelayFailed as closed:
             self.problem = str(closed)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return  # either side has gone, or talks nonsense: the program says what that means to it
+            return  # either side has closed, or breaks the protocol: the program reports what that means
         finally:
             writer.close()
 
@@ -156,7 +171,7 @@ class CameraRelay(abc.ABC):
 async def join(
     reader: StreamReader, writer: StreamWriter, from_camera: StreamReader, to_camera: StreamWriter
 ) -> None:
-    """Hand on what either says to the other, until one of them has gone."""
+    """Copy bytes in both directions until either side has closed."""
     ways = [asyncio.create_task(way) for way in (_pump(reader, to_camera), _pump(from_camera, writer))]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -179,12 +194,12 @@ def _certificate(writer: StreamWriter) -> bytes | None:
 
 
 def _is_ours(writer: StreamWriter) -> bool:
-    """Say whether it is a process of this user that has come: others learn the port from the command line."""
+    """Say whether a process of this user has connected: others can learn the port from the command line."""
     peer, own = (_as_listed(writer.get_extra_info(name)) for name in ("peername", "sockname"))
     try:
         lines = [line.split() for line in _SOCKETS.read_text().splitlines()[1:]]
     except OSError:
-        return True  # where the system does not tell, it does not show command lines this way either
+        return True  # where /proc is hidden, command lines are, too
     owners = {fields[7] for fields in lines if fields[1:3] == [peer, own]}
     return owners == {str(os.geteuid())}
 

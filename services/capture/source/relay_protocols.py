@@ -1,4 +1,4 @@
-"""Doors by protocol: to a camera on a web server, a proxy that leads there alone (RFC 9112), and by RTSP."""
+"""Relays by protocol: an HTTP proxy to one web server (RFC 9112), and a redirection and TLS for RTSP."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ _OF_ONE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """What is asked of a proxy.
+    """A request to an HTTP proxy.
 
     Attributes:
-        target: what for, a whole address.
-        head: what to ask the server itself.
+        target: the whole address that is requested.
+        head: the head of the request to the server itself.
     """
 
     target: SplitResult
@@ -29,10 +29,10 @@ class ProxyRequest:
 
 
 def parse_request(head: bytes) -> ProxyRequest:
-    """Read what a proxy is asked, its empty line included.
+    """Read the head of a request to a proxy, its empty line included.
 
     Raises:
-        ValueError: that is no request to a proxy.
+        ValueError: it is no such request.
     """
     first, *fields = head.split(b"\r\n")
     method, address, version = first.split(b" ")
@@ -53,11 +53,11 @@ def host_and_port(target: SplitResult) -> tuple[str, int]:
 
 
 def rewrite_response(head: bytes, change_location: Callable[[str], str]) -> bytes:
-    """Return the head of an answer for a connection that ends with it.
+    """Return the head of a response, for a connection that ends with it.
 
     Args:
-        head: its empty line included.
-        change_location: where a redirection leads, in place of where it says.
+        head: as the camera sent it, its empty line included.
+        change_location: returns the address for a redirection in place of the one that it names.
     """
     first, *fields = head.split(b"\r\n")
     changed = [_relocated(field, change_location) for field in fields]
@@ -86,22 +86,22 @@ _UNREACHABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: cl
 
 
 class HttpRelay(CameraRelay):
-    """Asks the camera what ffmpeg asks, over TLS where the camera speaks it."""
+    """Forwards ffmpeg's requests to the camera, over TLS where its address says so."""
 
     def __init__(self, camera: Camera) -> None:
         super().__init__(camera)
         self._camera_address = (self.host, self.port)
-        # Whether TLS is spoken there. A redirection on the same host adds to them, a playlist does not.
+        # And whether TLS is used there. A redirection on the same host adds to them, a playlist does not.
         self._addresses = {self._camera_address: camera.scheme == "https"}
 
     @property
     def relay_address(self) -> RelayAddress:
-        """An address on the camera's host that leads to the right one, and the proxy that knows it."""
+        """An address that the relay redirects to the camera's own, and the relay as proxy."""
         return RelayAddress(f"http://{self._authority}{self._path}", f"http://127.0.0.1:{self.own_port}")
 
     @property
     def _path(self) -> str:
-        # By this ending, or by its type, a newer ffmpeg knows a playlist, and not by what is in it alone.
+        # A newer ffmpeg recognises a playlist by this ending or its type, not by its content alone.
         return f"/{self.token}{'.m3u8' if self.parts.path.endswith('.m3u8') else ''}"
 
     @property
@@ -110,7 +110,7 @@ class HttpRelay(CameraRelay):
         return f"{host}:{self.port}"
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Answer one request."""
+        """Answer one request of ffmpeg's."""
         try:
             request = parse_request(await reader.readuntil(b"\r\n\r\n"))
             address = host_and_port(request.target)
@@ -141,7 +141,7 @@ class HttpRelay(CameraRelay):
         return _REDIRECTION % location.encode()
 
     async def _answer(self, from_camera: StreamReader) -> bytes:
-        """Return the head of the camera's answer, or the whole of one that has none."""
+        """Return the head of the camera's response, or all of it where it has no head."""
         try:
             head = await from_camera.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError as error:
@@ -149,7 +149,7 @@ class HttpRelay(CameraRelay):
         return rewrite_response(head, self._relocate)
 
     def _relocate(self, location: str) -> str:
-        """Take note of another port on the camera's host, for which ffmpeg then asks here as well."""
+        """Allow another port on the camera's host; return the address by which ffmpeg requests it here."""
         try:
             target = urlsplit(location)
             address = host_and_port(target)
@@ -163,15 +163,15 @@ class HttpRelay(CameraRelay):
 
 
 class RtspRelay(CameraRelay):
-    """Redirects (RFC 2326, 302 with Location), as ffmpeg follows it from its first request on."""
+    """Redirects ffmpeg to the camera (RFC 2326, 302 with Location), or relays to it over TLS."""
 
     @property
     def relay_address(self) -> RelayAddress:
-        """An address on loopback that is good for nothing but to be sent on."""
+        """An address on loopback that is redirected."""
         return RelayAddress(f"rtsp://127.0.0.1:{self.own_port}/{self.token}")
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Send on whoever asks for the token; pass on what else is said, if TLS has to be spoken for it."""
+        """Redirect a request for the token; relay any other over TLS, for a camera that speaks it."""
         head = await reader.readuntil(b"\r\n\r\n")
         if self.token.encode() in head.partition(b"\r\n")[0]:
             writer.write(self._redirection(head))
@@ -217,7 +217,7 @@ async def open_relay(camera: Camera) -> AsyncIterator[CameraRelay | None]:
     """Open a relay to a camera on a network, or yield None for a camera of this machine.
 
     Raises:
-        CameraUnavailable: there can be none to that address.
+        CameraUnavailable: the camera's address cannot be understood, or there is no port on loopback.
     """
     kind = _RELAYS.get(camera.scheme)
     if kind is None:

@@ -1,4 +1,4 @@
-"""Watches a camera's program: what it delivers, how long it may be silent, and its last words."""
+"""Runs a camera's program to its end, hands on its pictures, and keeps the end of its standard error."""
 
 import asyncio
 import re
@@ -19,9 +19,9 @@ MAX_LINE_CHARACTERS = 300
 
 _MOST_REST_BYTES = 4 * MAX_LINE_CHARACTERS
 
-# Where in its memory ffmpeg keeps what speaks is different each time, and would make each line news.
+# ffmpeg's memory addresses are different each time, and would make each line a new one.
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
-# ffmpeg's `-loglevel level+info` marks each line; what is only information says nothing about an end.
+# ffmpeg's `-loglevel level+info` marks each line; information does not explain an end.
 _STREAM = re.compile(r"Stream #0:\d+.*Video: .*?\b(\d{2,5}x\d{2,5})\b")
 _CHANGED = re.compile(r"Reconfiguring filter graph because video parameters changed.*?\b(\d{2,5}x\d{2,5})\b")
 _INFORMATION = re.compile(r"\[info\]|^\s|^$")
@@ -30,14 +30,14 @@ _INFORMATION = re.compile(r"\[info\]|^\s|^$")
 class SizeChange:
     """Notices when ffmpeg (7.1 and later) says that a camera's pictures have another size now.
 
-    From there on ffmpeg would squeeze the pictures into the old shape. Other parameters may change.
+    From then on ffmpeg would scale the pictures to the old shape. Other parameters may change.
     """
 
     def __init__(self) -> None:
         self._size = ""
 
     def is_told_by(self, line: str) -> bool:
-        """Say whether a line tells of a size other than the one before."""
+        """Say whether a line of ffmpeg's tells of a size other than the one before."""
         found = (_CHANGED if self._size else _STREAM).search(line) or _CHANGED.search(line)
         if found is None or found[1] == self._size:
             return False
@@ -49,8 +49,8 @@ class StderrTail:
     """Keeps the end of what a program says on standard error.
 
     Args:
-        url: the camera's address: what opens it is not repeated, wherever it stands.
-        relay_url: what the program was told in its place, and is new each time.
+        url: the camera's address, whose secrets are redacted in each line.
+        relay_url: the address that the program was given instead; new at each start, so it is replaced, too.
     """
 
     def __init__(self, url: str = "", relay_url: str = "") -> None:
@@ -60,10 +60,10 @@ class StderrTail:
         self._rest = b""
 
     def add(self, data: bytes) -> list[str]:
-        """Take what came; return the lines it completes, redacted."""
+        """Take bytes; return the lines that they complete, redacted."""
         *lines, rest = re.split(rb"[\r\n]", self._rest + data)
         if len(rest) > _MOST_REST_BYTES:
-            # Of an address that is cut in two the end could not be told from anything else.
+            # The end of an address that is cut in two could not be recognised, and would not be redacted.
             rest = rest[-_MOST_REST_BYTES:].partition(b" ")[2]
         self._rest = rest
         complete = [self._clean(line) for line in lines]
@@ -115,13 +115,13 @@ async def watch(
 
     Args:
         command: the program.
-        on_picture: gets each picture; while it waits nothing is read, and no silence is held against the
-            program. Nor is it while nothing is worth reading, of which the pipe holds some.
+        on_picture: gets each picture. While it waits, or says that nothing is worth reading, nothing is read
+            and no timeout runs.
         timeouts: how long to wait for pictures.
         tally: counts what is skipped.
-        url: the camera's address, of which the last words must not tell what opens it.
-        relay_url: what the program is told in its place.
-        may_change: whether to go on when the pictures' size changes: a recording would only start over.
+        url: the camera's address, whose secrets must not be in the message.
+        relay_url: the address that the program is given instead.
+        may_change: whether to go on when the pictures' size changes, because a recording would start over.
 
     Raises:
         CameraUnavailable: it cannot be started.
@@ -142,7 +142,7 @@ async def watch(
 
 
 def _message(tail: StderrTail, problem: str) -> str:
-    """Return what a program said last, and what was wrong with what it wrote."""
+    """Return the end of a program's standard error, and what was wrong with its output."""
     return " | ".join(part for part in (str(tail), problem) if part)
 
 
@@ -158,4 +158,4 @@ async def _listen(errors: Pipe, tail: StderrTail, on_change: Callable[[], None])
 
 
 def _ignore() -> None:
-    """Go on: ffmpeg scales what comes to the size that it began with."""
+    """Go on: ffmpeg scales the pictures to the size that it began with."""

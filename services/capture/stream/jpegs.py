@@ -1,22 +1,24 @@
-"""Cuts JPEGs out of a stream, told by their structure and not decoded."""
+"""JPEGs that follow each other without anything between, as `rpicam-vid` writes them."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.stream.picture import MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
+from services.capture.stream.picture import END_MARK, MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
 from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH
 
 CHUNK_BYTES = 256 * 1024
-_END_MARK = b"\xff\xd9"
 
 
 class JpegReader:
-    """Cuts JPEGs that follow each other without anything between, as `rpicam-vid` writes them.
+    """Cuts a stream into JPEGs by their structure, without decoding them.
 
     One whose end is missing ends where the next begins, or with the stream.
 
-    `jpeg.segment_at` is no help here: what can be no JPEG is given up at its first bytes, before all that it
+    Does not use `jpeg.segment_at`: what cannot be a JPEG is given up at its first bytes, before all that it
     announces has come.
+
+    Args:
+        max_jpeg_bytes: a larger JPEG is skipped.
     """
 
     def __init__(self, max_jpeg_bytes: int = MAX_JPEG_BYTES) -> None:
@@ -30,15 +32,15 @@ class JpegReader:
 
     @property
     def held_bytes(self) -> int:
-        """How much is held back until more comes."""
+        """How many bytes are held until more come."""
         return len(self._data)
 
     def buffer(self) -> "memoryview[Any]":
-        """Return where the next bytes belong."""
+        """Return the memory for the next bytes, valid until `received`."""
         return memoryview(self._chunk)
 
     def received(self, count: int) -> Sequence[Picture]:
-        """Return the pictures that are now complete."""
+        """Take `count` bytes of `buffer`; return the pictures that they complete."""
         self._data += memoryview(self._chunk)[:count]
         pictures: list[Picture] = []
         while self._step(pictures):
@@ -46,7 +48,7 @@ class JpegReader:
         return pictures
 
     def ended(self) -> Sequence[Picture]:
-        """Return the picture that the stream's end has cut off, if it has come to its pixels."""
+        """Return the picture that the stream's end has cut off, if its pixels have begun."""
         pictures: list[Picture] = []
         if self._has_scan and len(self._data) <= self._max_jpeg_bytes:
             self._take(len(self._data), pictures)
@@ -84,9 +86,9 @@ class JpegReader:
         return True
 
     def _take_segment(self, pictures: list[Picture]) -> bool:
-        """Go on behind the segment at the present position."""
+        """Read the segment at the current position; say whether there may be more to do."""
         head = self._data[self._position : self._position + 4]
-        if head[:2] == _END_MARK:
+        if head[:2] == END_MARK:
             self._take(self._position + 2, pictures)
             return True
         if len(head) < 4:
@@ -116,7 +118,7 @@ class JpegReader:
         self._start_over(length)
 
     def _restart(self, reason: str) -> None:
-        """Look for another start behind the one that led nowhere."""
+        """Look for the next start: what followed this one is no JPEG."""
         count_skip(self.skipped, reason)
         self._start_over(2)
 

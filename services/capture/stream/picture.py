@@ -1,4 +1,4 @@
-"""What a camera's program delivers, and what all readers of it have in common."""
+"""Pictures as a camera's program delivers them, and the interface of the readers that cut them out."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Plane: TypeAlias = "NDArray[np.uint8]"
 
 MAX_JPEG_BYTES = 32 * 1024 * 1024
-"""A 64 megapixel JPEG of high quality; more than this is not waited for."""
+"""A 64 megapixel JPEG of high quality; a larger one is skipped."""
+END_MARK = b"\xff\xd9"
+"""The end of a JPEG (EOI)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,8 @@ class JpegPicture:
     """A picture as its camera encoded it.
 
     Attributes:
-        data: the bytes as they came.
-        taken_unix_s: when it was taken, if the source told.
+        data: the JPEG, with whatever the camera has put into it.
+        taken_unix_s: when it was taken, in seconds of Unix time; None where the source does not tell.
     """
 
     data: bytes
@@ -36,9 +38,9 @@ class YuvPicture:
     """A decoded picture: YUV 4:2:0, full range, BT.601 as JFIF has it, 8 bits.
 
     Attributes:
-        y: (H, W), contiguous, owned by whoever holds the picture.
-        u: (ceil(H / 2), ceil(W / 2)).
-        v: the same.
+        y: (H, W) uint8, brightness, contiguous, owned by this picture.
+        u: (ceil(H / 2), ceil(W / 2)) uint8, blue chroma.
+        v: like `u`, red chroma.
     """
 
     y: Plane
@@ -48,36 +50,36 @@ class YuvPicture:
 
 Picture: TypeAlias = JpegPicture | YuvPicture
 OnPicture: TypeAlias = Callable[[Picture], Awaitable[float]]
-"""Takes a camera's next picture; returns for how many seconds no other is worth reading."""
+"""Takes a camera's next picture; returns for how many seconds no other is worth reading, 0: none."""
 
 
 class StreamBroken(FaceferryError):
-    """What comes from the program cannot be read any further; it must be started anew."""
+    """What a program writes cannot be read any further; the program has to be started again."""
 
 
 class PictureReader(Protocol):
     """Cuts a stream of bytes into pictures, whatever the size of the pieces it comes in.
 
     Attributes:
-        skipped: how often something had to be skipped, by reason, since the last look.
+        skipped: how often bytes were skipped, by reason, since the caller cleared it.
     """
 
     skipped: dict[str, int]
 
     def buffer(self) -> "memoryview[Any]":
-        """Return where the next bytes belong; never empty, good until `received`."""
+        """Return the memory for the next bytes; never empty, valid until `received`."""
 
     def received(self, count: int) -> Sequence[Picture]:
         """Take note that `count` bytes were put there; return the pictures they complete.
 
         Raises:
-            StreamBroken: see there.
+            StreamBroken: the rest cannot be read.
         """
 
     def ended(self) -> Sequence[Picture]:
-        """Take note that nothing more will come; return the picture that is left, if one is."""
+        """Note that the stream has ended; return the picture that is left, if there is one."""
 
 
 def count_skip(skipped: dict[str, int], reason: str) -> None:
-    """Count one of `reason`."""
+    """Count one skip for `reason` in `skipped`."""
     skipped[reason] = skipped.get(reason, 0) + 1
