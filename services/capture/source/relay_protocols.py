@@ -52,6 +52,10 @@ def host_and_port(target: SplitResult) -> tuple[str, int]:
     return target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
 
 
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def rewrite_response(head: bytes, change_location: Callable[[str], str]) -> bytes:
     """Return the head of a response, for a connection that ends with it.
 
@@ -106,8 +110,7 @@ class HttpRelay(CameraRelay):
 
     @property
     def _authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return _authority(self.host, self.port)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Answer one request of ffmpeg's."""
@@ -158,8 +161,7 @@ class HttpRelay(CameraRelay):
         if target.scheme not in ("http", "https") or address[0] != self.host:
             return location
         self._addresses.setdefault(address, target.scheme == "https")
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        return target._replace(scheme="http", netloc=f"{host}:{address[1]}").geturl()
+        return target._replace(scheme="http", netloc=_authority(*address)).geturl()
 
 
 class RtspRelay(CameraRelay):
