@@ -1,6 +1,6 @@
 """A camera, or a recording, that names other files and other hosts: real ffmpeg, real servers on loopback.
 
-What a playlist leads to is a real clip, so whoever follows it gets pictures.
+What a playlist leads to is a real clip, so a program that follows it gets pictures.
 """
 
 import base64

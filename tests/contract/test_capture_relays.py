@@ -90,7 +90,7 @@ async def problem(url: str) -> str:
 
 
 async def check_trust(url: str, shown: Shown, why_not: str, *, is_ca_enough: bool) -> None:
-    """Check that a camera is let in by whoever vouches for it, and by nothing less."""
+    """Check that a camera is accepted by each option that vouches for it, and by nothing less."""
     said = await problem(url)
     assert why_not in said
     assert f"tls_sha256={shown.sha256}" in said
@@ -233,8 +233,8 @@ async def knock(user: int, url: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-async def test_only_this_user_learns_at_the_door_where_it_leads() -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+async def test_the_relay_tells_only_this_user_where_it_leads() -> None:
     camera = parse_camera("a=rtsp://admin:s3cret@127.0.0.1:9/x")
     async with open_relay(camera) as relay:
         assert relay is not None

@@ -69,7 +69,7 @@ async def test_a_still_is_the_newest_picture_as_the_camera_made_it(finder: Viewf
             assert answer.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_decoded_picture_is_encoded_for_whoever_looks(finder: Viewfinder) -> None:
+async def test_a_decoded_picture_is_encoded_for_a_viewer(finder: Viewfinder) -> None:
     planes = [np.full(shape, 128, np.uint8) for shape in ((48, 64), (24, 32), (24, 32))]
     async with looking(finder) as client:
         show(finder, YuvPicture(*planes))

@@ -22,8 +22,8 @@ from tests.support import faceferry
 SECRET = "sword&fish<17"  # noqa: S105 - it opens a camera of the test's own
 
 
-def nobody(device: OnvifDevice) -> Login | None:
-    raise AssertionError(f"{device} asks nobody")
+def no_login(device: OnvifDevice) -> Login | None:
+    raise AssertionError(f"{device} needs no login")
 
 
 def found(camera: OnvifCamera, login: Login | None = None) -> dict[str, str]:
@@ -43,7 +43,7 @@ def test_cameras_are_found_by_multicast_each_once_and_tell_their_streams() -> No
             ("127.0.0.1", "Front door TEST-1"),
             ("127.0.0.2", "Yard TEST-1"),
         }
-        listed = network_cameras(answered, nobody)
+        listed = network_cameras(answered, no_login)
     assert len(listed) == 4
     assert [camera.url for camera in listed if camera.name == "Yard TEST-1, mainStream"] == [
         "rtsp://127.0.0.2:554/main"
@@ -94,7 +94,7 @@ def test_odd_answers_are_said_in_a_line(says: bytes, why: str) -> None:
         found(camera)
 
 
-def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_nobody(
+def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("services.capture.onvif.search.MOST_S", 1.0)
@@ -107,7 +107,7 @@ def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_nobody(
     with playing(OnvifCamera()) as good, playing(OnvifCamera()) as slow:
         gone = OnvifDevice(f"http://127.0.0.1:{free_port()}/onvif/device_service", "gone")
         slow.answer = wait  # type: ignore[method-assign, assignment]
-        listed = network_cameras([device_of(good), device_of(slow), gone], nobody)
+        listed = network_cameras([device_of(good), device_of(slow), gone], no_login)
         ends.set()
     problems = {camera.url: camera.problem for camera in listed if camera.problem}
     assert problems[slow.address] == "it has not come to an end with its answers"

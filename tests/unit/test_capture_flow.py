@@ -30,7 +30,7 @@ def unheard() -> LiveWindow[str]:
 
 
 def live(size: int = 4) -> LiveWindow[str]:
-    """Return a window whose first frame somebody has answered; the next one is number 100."""
+    """Return a window whose first frame is answered; the next one is number 100."""
     window: LiveWindow[str] = LiveWindow(size, TIMEOUT_S, first=99)
     window.offer("first")
     window.take(0.0)
@@ -111,7 +111,7 @@ def test_place_frees_itself_when_no_answer_comes_in_time() -> None:
     assert window.in_flight == 0
 
 
-def test_while_nobody_answers_one_frame_goes_out_at_a_time() -> None:
+def test_while_no_answer_comes_one_frame_goes_out_at_a_time() -> None:
     window = live()
     fill(window, 0.0)
     window.expire(TIMEOUT_S)
@@ -183,7 +183,7 @@ def message(number: int) -> Message:
 
 
 def paced(frames: int) -> PacedWindow:
-    """Return a window in which somebody has answered a frame before these."""
+    """Return a window in which a frame before these is answered."""
     window = PacedWindow(4, TIMEOUT_S)
     window.answer(-1)
     for number in range(frames):
@@ -202,7 +202,7 @@ def test_paced_frames_go_out_once_and_again_with_growing_pauses() -> None:
     assert times == [0, 2, 6, 14, 24, 34]
 
 
-def test_paced_frames_are_sent_again_soon_until_somebody_has_answered() -> None:
+def test_paced_frames_are_sent_again_soon_until_an_answer_comes() -> None:
     window = PacedWindow(4, TIMEOUT_S)
     for number in range(2):
         window.add(number, message(number), 0.0)
@@ -384,16 +384,16 @@ def test_pictures_that_are_read_several_at_a_time_have_the_same_period() -> None
 
 
 def test_a_pipe_is_never_left_until_it_is_full() -> None:
-    doze = ReadPauses(pipe_bytes=1_000_000)
-    assert doze.pause_s(1.0) == 0.0  # nobody knows yet how much comes
+    pauses = ReadPauses(pipe_bytes=1_000_000)
+    assert pauses.pause_s(1.0) == 0.0  # how much comes is not yet known
     for number in range(60):
-        doze.note(120_000, number / 30, is_drained=True)
-    rest_s = doze.pause_s(1.0)
+        pauses.note(120_000, number / 30, is_drained=True)
+    rest_s = pauses.pause_s(1.0)
     assert rest_s * 120_000 * 30 == pytest.approx(1_000_000 * SHARE, rel=0.1)
-    assert doze.pause_s(0.05) == 0.05
-    assert doze.pause_s(LEAST_S / 2) == 0.0
-    doze.note(120_000, 2.0, is_drained=False)
-    assert doze.pause_s(1.0) == 0.0  # what is left there comes first
+    assert pauses.pause_s(0.05) == 0.05
+    assert pauses.pause_s(LEAST_S / 2) == 0.0
+    pauses.note(120_000, 2.0, is_drained=False)
+    assert pauses.pause_s(1.0) == 0.0  # what is left there comes first
 
 
 def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon_enough() -> None:

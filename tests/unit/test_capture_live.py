@@ -1,4 +1,4 @@
-"""What a live camera's flow makes of its pictures, with nobody at the other end."""
+"""What a live camera's flow does with pictures, without a broker."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -35,13 +35,13 @@ class Station:
         self.schedule = SendSchedule()
         self.tally = Tally(camera)
         line: Any = Line()
-        nobody: Any = None
+        no_encoder: Any = None
         self.flow = LiveFlow(
             line,
             self.window,
             rate=RateLimit(None),
             schedule=self.schedule,
-            encoder=nobody,
+            encoder=no_encoder,
             tally=self.tally,
             latest=LatestPicture(),
         )

@@ -109,5 +109,5 @@ def test_what_is_wrong_with_a_setting_is_said_without_its_secrets(text: str) -> 
     assert HIDDEN not in str(caught.value)
 
 
-def test_a_camera_may_be_shown_by_whoever_shows_everything() -> None:
+def test_a_camera_may_be_shown_by_a_caller_that_shows_everything() -> None:
     assert HIDDEN not in repr(parse_camera(f"a=rtsp://admin:{HIDDEN}@host/live"))

@@ -107,7 +107,7 @@ def test_bad_part_is_counted_and_the_next_one_arrives(bad: bytes, reason: str) -
 
 
 CUT = JPEGS[0][:-20]
-"""Whether such a picture is good enough, whoever decodes it decides."""
+"""Whether such a picture is good enough, its decoder decides."""
 
 
 @pytest.mark.parametrize("length", [None, -1, len(JPEGS[0]), len(JPEGS[0]) + 50])
@@ -177,7 +177,7 @@ def test_no_stream_makes_the_jpeg_reader_crash_or_hoard(parts: list[bytes], size
 
 
 def damaged(randomness: random.Random) -> bytes:
-    """Return a stream that was fine until somebody cut, doubled and flipped in it."""
+    """Return a stream that was fine before parts of it were cut, doubled and flipped."""
     stream = bytearray(b"".join(part(body, randomness.choice([None, -1])) for body in JPEGS))
     for _ in range(randomness.randrange(1, 12)):
         at, length = randomness.randrange(len(stream)), randomness.randrange(1, 400)
