@@ -51,7 +51,7 @@ class LatestPicture:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether anybody waits for the next picture."""
+        """Whether a viewer waits for the next picture."""
         return self._waiting > 0
 
     def put(self, picture: Picture, came_s: float) -> None:
@@ -179,13 +179,13 @@ class LiveFlow:
         self._schedule.forget()
         self._wake.set()
 
-    async def _send_one(self, sequence: int, shot: TimedPicture) -> None:
-        taken_s = shot.time.timestamp()
+    async def _send_one(self, sequence: int, timed: TimedPicture) -> None:
+        taken_s = timed.time.timestamp()
         span = begin("capture", start_s=taken_s, source=str(self._outlet.source), frame=sequence)
         problem = None
         try:
-            jpeg = await to_jpeg(shot.picture, self._encoder, self._outlet.max_frame_bytes)
-            frame = self._frame(sequence, shot.time, jpeg, span.traceparent)
+            jpeg = await to_jpeg(timed.picture, self._encoder, self._outlet.max_frame_bytes)
+            frame = self._frame(sequence, timed.time, jpeg, span.traceparent)
             self._outlet.publish(encode_frame(frame))
         except Refused as error:
             problem = error.reason

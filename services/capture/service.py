@@ -202,7 +202,7 @@ class CameraPipeline:
         )
         self._start_flow(tasks, flow)
         facts = replace(self._facts, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
-        await keep_running(self._origin(facts), self.outlet, flow.on_picture, self._is_played)
+        await keep_running(self._source(facts), self.outlet, flow.on_picture, self._is_played)
         self.outlet.say("offline", why="ended")
 
     def _schedule(self) -> SendSchedule:
@@ -235,7 +235,7 @@ class CameraPipeline:
         tasks.create_task(flow.send(), name=f"capture.{self.name}.send")
         tasks.create_task(flow.receive(), name=f"capture.{self.name}.receive")
 
-    def _origin(self, facts: SourceFacts) -> PictureSource:
+    def _source(self, facts: SourceFacts) -> PictureSource:
         if self._camera.scheme not in TOPICS:
             return self._program(facts)
         return Subscription(

@@ -182,9 +182,7 @@ async def _play(request: web.Request, viewfinder: Viewfinder) -> web.StreamRespo
     await response.prepare(request)
     _detect_dead_peer(request)
     picture: Picture | None = None
-    with contextlib.suppress(
-        ConnectionError, Refused
-    ):  # the viewer has gone, or the camera's pictures cannot be decoded
+    with contextlib.suppress(ConnectionError, Refused):  # the viewer has gone, or pictures cannot be decoded
         while True:
             began_s = time.monotonic()
             picture = await _wait_for_picture(request, viewfinder, picture)

@@ -110,7 +110,7 @@ def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_no_other(
         listed = network_cameras([device_of(good), device_of(slow), gone], no_login)
         ends.set()
     problems = {camera.url: camera.problem for camera in listed if camera.problem}
-    assert problems[slow.address] == "it has not come to an end with its answers"
+    assert problems[slow.address] == "it takes too long to answer"
     assert "refused" in str(problems[gone.address])
     assert len(listed) == 4
 

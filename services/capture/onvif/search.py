@@ -93,7 +93,7 @@ MOST_S = 20.0
 """How long the cameras are waited for, in seconds: one that answers a byte at a time may never finish."""
 
 AskLogin = Callable[[OnvifDevice], Login | None]
-"""Asks the user for a login of a camera; None: the camera is left out."""
+"""Asks the user for a login of a camera; None: the camera is not asked again."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class _Inquiry:
 
     device: OnvifDevice
     found: tuple[OnvifStream, ...] = ()
-    why: str = "it has not come to an end with its answers"
+    why: str = "it takes too long to answer"
     wants_user: bool = False
     login: Login | None = None
 
@@ -139,7 +139,7 @@ def network_cameras(devices: Sequence[OnvifDevice], ask_login: AskLogin) -> tupl
 
 
 def _make(inquiries: list[_Inquiry]) -> list[_Inquiry]:
-    """Ask all at once; those that are not done within `MOST_S` are left out."""
+    """Ask all at once; those that take longer than `MOST_S` are not waited for."""
     threads = [threading.Thread(target=inquiry.make, daemon=True, name="onvif") for inquiry in inquiries]
     for thread in threads:
         thread.start()
@@ -171,5 +171,5 @@ def _problem(inquiry: _Inquiry) -> str:
     if not inquiry.wants_user:
         return inquiry.why
     if inquiry.login is None:
-        return "it tells nobody where its pictures are whom it does not know: `faceferry cameras --user NAME`"
+        return "it tells its addresses only to a user: `faceferry cameras --user NAME`"
     return f"user or password are not the camera's ({inquiry.why})"
