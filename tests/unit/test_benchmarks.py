@@ -136,7 +136,7 @@ def test_each_benchmark_has_its_command_and_its_place_on_the_page() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert set(re.findall(r"^<!-- (\w+) -->$", page, re.MULTILINE)) == {*BENCHMARKS, "lead", "glance"}
     for name in BENCHMARKS:
-        assert f"    python -m benchmarks.{name}\n" in page
+        assert f"```sh\npython -m benchmarks.{name}\n```\n" in page
         assert page.count(f"<!-- /{name} -->\n") == 1
 
 
