@@ -1,4 +1,4 @@
-"""What a frame costs capture, in CPU time of its own process and its child's together.
+"""CPU time of a frame in capture's own process and its child's together.
 
     python -m benchmarks.capture [--frames 300] [--rounds 5]
 
@@ -36,13 +36,13 @@ LEAST_CHEAPER, MOST_OF_OPENCV = 20.0, 1.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen here."""
+    """Add the options of this benchmark."""
     parser.add_argument("--frames", type=int, default=300, help="how many a round takes")
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many counts")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Measure both sources, both ways."""
+    """Measure both sources, with capture and with OpenCV."""
     ffmpeg = find_ffmpeg()
     ways: dict[str, Callable[[int], float]] = {}
     for codec in ("mjpeg", "h264"):

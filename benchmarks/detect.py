@@ -1,12 +1,12 @@
-"""What finding faces costs: ours, `cv2.FaceDetectorYN`, and the original homework's Haar cascade.
+"""What finding faces costs: detect, `cv2.FaceDetectorYN`, and the original homework's Haar cascade.
 
     python -m benchmarks.detect [--frames 16] [--rounds 5] [--threads N]
 
 Frames come from the clips with faces, 480x270: enlarged to 640x384, and as a wall of 16 for a wide scene of
-1920x1080, with a little of the sensor noise that the clips' compression took away. Each way runs on one
-thread and on all; OpenCV's own are off. The ways take turns, and of the rounds each frame's fastest counts,
-for other programs may run beside. The floor is what no detector on this network can go below: decoding at the
-needed scale, and the bare network.
+1920x1080, with a little of the sensor noise that the clips' compression has removed. Each variant runs on
+one thread and on all; OpenCV's own are off. The variants take turns, and for each frame the fastest round
+counts, because other programs may run meanwhile. The floor is the least that any detector with this network
+can take: decoding at the scale that it needs, and the bare network.
 """
 
 import argparse
@@ -54,7 +54,7 @@ Way = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one way did on so many threads: frames a second, and faces found."""
+    """The result of a variant on a number of threads: frames a second, and faces found."""
 
     threads: int
     frames_per_s: float
@@ -65,14 +65,14 @@ Results = Mapping[str, Result]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen here."""
+    """Add the options of this benchmark."""
     parser.add_argument("--frames", type=int, default=16, help="frames of each size")
     parser.add_argument("--rounds", type=int, default=5, help="of so many the fastest counts")
     parser.add_argument("--threads", type=int, default=threads.usable_cores(), help="how many `all` is")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Measure every way on frames of both sizes."""
+    """Measure every variant on frames of both sizes."""
     cv2.setNumThreads(1)  # threads are counted here
     settings = DetectSettings.model_validate(
         {"device": "benchmark", "detector": "yunet", "providers": ("cpu",)}
@@ -160,7 +160,7 @@ def _decode_with_opencv(jpeg: bytes) -> BgrImage:
 
 
 def _reference(model: Path, threshold: float) -> Callable[[BgrImage], int]:
-    """Return what counts faces with `cv2.FaceDetectorYN`, one instance a thread."""
+    """Return a function that counts faces with `cv2.FaceDetectorYN`, one instance a thread."""
     local = threading.local()
 
     def find(picture: BgrImage) -> int:
@@ -211,7 +211,7 @@ def _figures(found: Mapping[tuple[int, int], Sequence[Results]]) -> Iterator[Fig
 
 
 def _faster(run: Results, way: str, other: str) -> float:
-    """Return how many times the rate of the other a way has."""
+    """Return the ratio of two variants' rates."""
     return run[way].frames_per_s / run[other].frames_per_s
 
 

@@ -1,11 +1,11 @@
-"""Is anybody without a picture? People who never were, before a camera, by the hundred.
+"""Does every person get a picture? Hundreds of synthetic people before a camera.
 
     python -m benchmarks.people [--people 500] [--seed 1] [--looks-per-s 5 10 30]
 
 Faces of the real clips stand, walk, run, pass, stop, cross, take each other's place, leave and come back, in
-a real room (`script`, `stage`); the real detector looks, and the real visits choose. Who is seen three times
-has to have a picture of their own. A visit is *split* if one person has two, *merged* if two people who were
-not made to be one share it.
+a real room (`script`, `stage`); the real detector looks, and the real visits choose. A person who is seen
+three times has to have a picture. A visit is *split* if one person has two, *merged* if two people share it
+who were not meant to look like one.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Theatre:
         self._room = room(clips)
 
     def play(self, scene: Scene, looks_per_s: float, rules: VisitRules) -> Verdict:
-        """Return what became of a scene's people."""
+        """Return the result for each person of a scene."""
         acts = {person.name: person.act for person in scene.people}
         return judge(self._watch(scene, looks_per_s, rules), acts)
 
@@ -67,7 +67,7 @@ def _seen(view: View, at_s: float) -> Seen:
 
 
 def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
-    """Play all scenes, looked at so often; return what became of everybody."""
+    """Play all scenes with a number of looks a second; return the result for each person."""
     settings = DetectSettings.model_validate({"device": "stage", "detector": "yunet", "keep": "visits"})
     found = {}
     with open_detector(settings) as detector:
@@ -82,14 +82,14 @@ def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add who is there, and how often they are looked at."""
+    """Add the options: how many people, and how many looks a second."""
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--looks-per-s", type=float, nargs="+", default=[5.0, 10.0, 30.0])
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Play, and say who has no picture."""
+    """Play, and return who has no picture."""
     cv2.setNumThreads(1)
     found = play_all(options)
     figures, tables = tuple(_figures(found)), (_table(found),)
