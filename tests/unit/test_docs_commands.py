@@ -32,11 +32,15 @@ BLOCKS = {
     for name in DOCUMENTS
 }
 OF_THE_SYSTEM = "cat cp cut grep gzip head id install ls mkdir mv printf rm sed tar"
+OUTSIDE = re.compile(
+    rf"(?:^|[|;&(]) *(?:{OF_THE_SYSTEM.replace(' ', '|')})\b[^|;&)\n]* /(?!dev/)|> ?/", re.MULTILINE
+)
+"""These would really be done: to files that are no reader's but this machine's."""
 NOT_TRIED = {
     "age": "is another project's; tests/unit/test_sealing.py opens with pyrage what we have sealed",
     "aws": "needs an account at AWS",
     "docker buildx": "asks a registry",
-    "docker run": "needs an engine; tests/containers/test_access.py makes passwords so",
+    "docker run": "needs an engine; tests/containers/site.py makes passwords with the same program",
     "git": "needs the project's address; tests/newcomer/test_cloud_and_edge.py types it",
     "helm": "needs a cluster; tests/chart/test_chart.py renders the chart",
     "kubectl": "needs a cluster; tests/chart/test_api_server.py asks a real API server",
@@ -50,6 +54,7 @@ NOT_TRIED = {
 """Programs of which it is only noted that they were called, with the reason."""
 OURS = ("curl", "docker", "faceferry", "pip", "pytest", "python", "python3")
 NOTE = """{ printf '%s\\037' "$AT" "${name##*/}" "$PWD" "$@"; printf '\\036'; } >>"$CALLS";"""
+SHELL = re.compile(r"^```(?:sh|console|bash)$.*?^```$", re.MULTILINE | re.DOTALL)
 VALUED = {"-e", "-f", "-u", "-v", "--entrypoint", "--format", "--scale", "--timeout"}
 """Options of `docker compose` and its commands that a value follows."""
 COMPOSE_COMMANDS = {"build", "down", "exec", "logs", "ps", "restart", "run", "up", "version"}
@@ -99,6 +104,7 @@ def typed(scripts: Mapping[str, str], reader: Path) -> Iterator[tuple[str, str, 
         f"{name}() {{ local name={name}; {NOTE} }}"
         for name in {*OURS, *(one.split()[0] for one in NOT_TRIED)}
     ]
+    assert not [place for place, script in scripts.items() if OUTSIDE.search(script)]
     typing = [f"export AT={place}\n(\n:\n{script}\n)" for place, script in scripts.items()]
     done = subprocess.run(
         ["/bin/bash", "-c", "\n".join([*noting, *typing])],
@@ -228,6 +234,14 @@ def said_at(place: str) -> Iterator[None]:
     except AssertionError as error:
         error.add_note(place)
         raise
+
+
+def test_no_command_is_in_a_block_that_is_not_tried() -> None:
+    """Indented, or in a block that does not say that it is for a shell."""
+    programs = "|".join([*OURS, *(one.split()[0] for one in NOT_TRIED), *OF_THE_SYSTEM.split(), r"\./\S+"])
+    hidden = re.compile(rf"^( {{4,}}|```\w*\n)(FACEFERRY_\w+=\S+ )*({programs}) ", re.MULTILINE)
+    texts = {name: SHELL.sub("", (ROOT / name).read_text()) for name in DOCUMENTS}
+    assert [(name, found[0]) for name, text in texts.items() if (found := hidden.search(text))] == []
 
 
 def test_what_is_not_tried_is_still_on_a_page() -> None:
