@@ -1,5 +1,6 @@
 """Frames of the real clips, as JPEGs like those that capture sends."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,7 +19,7 @@ from services.detect.codec import BgrImage, encode_jpeg
 from tests.conftest import skip
 from tests.support import SHARED
 
-MODELS = SHARED / "models"
+MODELS = Path(os.environ.get("FACEFERRY_MODEL_DIR") or SHARED / "models")
 _CACHE = models.cache_folder()
 FACES = {
     "book.mkv": (109, 109),
