@@ -2,8 +2,8 @@
 
     python -m benchmarks [PART ...] [--publish | --compare docs/benchmarks.md]
 
-`--publish` writes what is found to docs/benchmarks.md; `--compare` says what is worse than on that page. Ends
-with status 1 if a bound is not kept, or something is worse. Takes about two hours, one of which is the soak,
+`--publish` writes the results to docs/benchmarks.md; `--compare` says what is worse than on that page. Ends
+with status 1 if a bound is missed, or something is worse. Takes about two hours, one of which is the soak,
 on a machine that has nothing else to do.
 """
 

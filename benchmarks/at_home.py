@@ -1,13 +1,13 @@
-"""What living with others costs: processor time a face, with what others want and without.
+"""What integrations cost: processor time a face with and without them.
 
     python -m benchmarks.at_home [--rounds 5] [--repeats 10] [--only WAY ...]
 
-A recording of people goes paced through the four services and both brokers into a folder: as it is; beside
-others (Home Assistant's entities, a webhook for each visit with its picture, and traces as they are by
-default, of one frame in ten, which want the extra `otel`); watched (a page of the gallery open that loads the
-image of every face, each service scraped and asked whether it is ready every 5 s); and sealed, for a key that
-nobody has. Start-up is left out, and so is whoever looks on and gets messages and traces, for they are
-elsewhere.
+A recording of people goes paced through the four services and both brokers into a folder: plain; beside
+others (Home Assistant's entities, a webhook for each visit with its picture, and traces with the default
+share of one frame in ten, which need the extra `otel`); watched (a page of the gallery is open and loads the
+image of every face, and each service is scraped and asked for `/readyz` every 5 s); and sealed, for a
+throw-away key. Start-up is not counted, and neither are the gallery and the receivers of messages and traces,
+which run elsewhere.
 """
 
 import argparse
@@ -42,14 +42,14 @@ PAIRS = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what is played, and how often."""
+    """Add the options: what is played, and how often."""
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10, help="how often a clip is played in a run")
     parser.add_argument("--only", action="append", choices=PAIRS, help="this way; repeatable")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Play the clips in all ways, in turns."""
+    """Play the clips in all variants, in turns."""
     pairs = {way: pair for way, pair in PAIRS.items() if way in (options.only or PAIRS)}
     wanted = {name for way, (without, _) in pairs.items() for name in (way, without)}
     paths: set[str] = set()
@@ -154,7 +154,7 @@ def _scrape(urls: Sequence[str], is_over: threading.Event) -> None:
 
 
 def _look(page: str) -> None:
-    """Load the image of every face that the page is told of."""
+    """Load the image of every face that the page gets."""
     with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(f"{page}events") as events:  # noqa: S310
         for line in events:
             for face in json.loads(line[6:]) if line.startswith(b"data: [") else ():
@@ -162,7 +162,7 @@ def _look(page: str) -> None:
 
 
 def _reads(url: str) -> bool:
-    """Read what is there; say whether something was."""
+    """Read what has arrived; return whether there was anything."""
     with contextlib.suppress(OSError, HTTPException), urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
         return bool(answer.read())
     return False

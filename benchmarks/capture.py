@@ -1,4 +1,4 @@
-"""What a frame costs capture, in CPU time of its own process and its child's together.
+"""CPU time of a frame in capture's own process and its child's together.
 
     python -m benchmarks.capture [--frames 300] [--rounds 5]
 
@@ -19,13 +19,14 @@ import cv2
 
 from benchmarks.report.alone import alone, in_turns
 from services.capture.cameras import parse_camera, to_url
-from services.capture.developer import Developer
+from services.capture.encoder import JpegEncoder
+from services.capture.live import to_jpeg
 from services.capture.metrics import Tally
+from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg, has_filter
-from services.capture.source.program import Program
-from services.capture.source.site import Site
-from services.capture.source.watch import Patience
-from services.capture.stream.pictures import Picture
+from services.capture.source.pipe import Timeouts
+from services.capture.source.program import CameraProgram
+from services.capture.stream.picture import Picture
 from tests.rigs.clips import detailed, shortened
 from tests.rigs.pipeline import median
 from tests.rigs.report.findings import Figure, Part, Table
@@ -35,19 +36,19 @@ LEAST_CHEAPER, MOST_OF_OPENCV = 20.0, 1.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen here."""
+    """Add the options of this benchmark."""
     parser.add_argument("--frames", type=int, default=300, help="how many a round takes")
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many counts")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Measure both sources, both ways."""
+    """Measure both sources, with capture and with OpenCV."""
     ffmpeg = find_ffmpeg()
     ways: dict[str, Callable[[int], float]] = {}
     for codec in ("mjpeg", "h264"):
         video = shortened(detailed(codec), options.frames)
-        site = Site(ffmpeg, codec=codec, has_zscale=has_filter(ffmpeg, "zscale"))
-        ways[f"{codec}, capture"] = partial(_cpu_ms_a_frame, partial(_capture, video, site))
+        facts = SourceFacts(ffmpeg, codec=codec, has_zscale=has_filter(ffmpeg, "zscale"))
+        ways[f"{codec}, capture"] = partial(_cpu_ms_a_frame, partial(_capture, video, facts))
         ways[f"{codec}, OpenCV"] = partial(_cpu_ms_a_frame, partial(_usual_way, video))
     found = {way: median(costs) for way, costs in in_turns(ways, options.rounds).items()}
     cheaper = found["mjpeg, OpenCV"] / found["mjpeg, capture"]
@@ -63,24 +64,24 @@ def measure(options: argparse.Namespace) -> Part:
     )
 
 
-def _capture(video: Path, site: Site) -> int:
+def _capture(video: Path, facts: SourceFacts) -> int:
     """Take a clip through capture, up to the JPEGs that it would publish; return how many."""
-    return asyncio.run(_captured(video, site))
+    return asyncio.run(_captured(video, facts))
 
 
-async def _captured(video: Path, site: Site) -> int:
+async def _captured(video: Path, facts: SourceFacts) -> int:
     frames = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        developer = Developer("benchmark", QUALITY, threads)
+        encoder = JpegEncoder("benchmark", QUALITY, threads)
 
         async def on_picture(picture: Picture) -> float:
             nonlocal frames
-            await developer.develop(picture, 1 << 24)
+            await to_jpeg(picture, encoder, 1 << 24)
             frames += 1
             return 0.0
 
         camera = parse_camera(f"benchmark={to_url(str(video))}?paced=1")
-        ending = await Program(camera, site, Patience(30, 30), Tally("benchmark")).run(on_picture)
+        ending = await CameraProgram(camera, facts, Timeouts(30, 30), Tally("benchmark")).run(on_picture)
         assert ending.status == 0, ending
     return frames
 

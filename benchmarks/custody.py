@@ -1,14 +1,15 @@
-"""The custody proof in its long form: known faces, and everything that can fail, failing at random.
+"""The long custody test: known faces, while everything that can fail fails at random.
 
     python -m benchmarks.custody [--seeds 3] [--seed N] [--faces 7000] [--faults 130] [--seconds 150]
         [--full-seconds 150] [--keep both] [--sealed] [--only FAULT ...] [--no-readiness]
         [--brokers 1] [--alone]
 
-A driver in detect's place publishes faces, each of its own; forward, store, both brokers, the link, the
-bucket, the spool's disk and files and the clocks fail meanwhile. When all is well again the bucket is
-compared with what was published, byte for byte. Then the judge is shown what it has to see; and each kind of
-fault that stops a service happens once more, alone, while all services are asked whether they are ready.
-Needs root for the spool's small disk, and libfaketime; what cannot be had is left out, and said.
+A driver in detect's place publishes faces, each different; forward, store, both brokers, the link, the
+bucket, the spool's disk and files and the clocks fail meanwhile. When all faults have ended the bucket is
+compared with what was published, byte for byte. Then the comparison itself is tested with damaged buckets;
+and each kind of fault that stops a service happens once more, alone, while all services are asked for
+`/readyz`. Needs root for the spool's small disk, and libfaketime; faults that are not possible are left out,
+and reported.
 """
 
 import argparse
@@ -35,7 +36,7 @@ MODES = ("visits", "every")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how many runs, and how large each is."""
+    """Add the options: how many runs, and how large each is."""
     parser.add_argument("--seeds", type=int, default=3, help="runs, each with the next seed")
     parser.add_argument("--seed", type=int, help="the first of them; default: any")
     parser.add_argument("--faces", type=int, default=7_000, help="in each run")
@@ -90,13 +91,13 @@ def _play(options: argparse.Namespace, program: str, seed: int, keep: str) -> Re
 
 
 def _play_readiness(options: argparse.Namespace, program: str) -> list[Verdict]:
-    """Let each kind of fault that stops something happen alone; return what the services said."""
+    """Play each kind of fault that stops a service alone; return what the services reported."""
     with tempfile.TemporaryDirectory(prefix="faceferry-") as folder:
         return asyncio.run(play_alone(Path(folder), program, only=options.only))
 
 
 def _figures(reports: Sequence[Report]) -> Iterator[Figure]:
-    """Yield what must be nothing, of all runs together."""
+    """Yield the counts that must be 0, over all runs."""
     limits = f"`--seed {reports[0].seed}` draws the same faults again" if reports else ""
     missed = sum(len(report.control_missed) for report in reports if report.control_missed is not None)
     counts = {
@@ -143,7 +144,7 @@ def _tables(reports: Sequence[Report]) -> tuple[Table, ...]:
 
 
 def _readiness_figures(verdicts: Sequence[Verdict]) -> Iterator[Figure]:
-    """Yield whether the services said what was so, and how soon."""
+    """Yield whether the services reported the fault, and how soon."""
     untrue = sorted({f"{each.service} ({each.fault})" for each in verdicts if not each.is_true})
     late = "answers of `/readyz` that were late, wrong or repeated"
     yield Figure(late, sum(not each.is_true for each in verdicts), "less", 0, limits=", ".join(untrue))
@@ -158,7 +159,7 @@ def _readiness_figures(verdicts: Sequence[Verdict]) -> Iterator[Figure]:
 
 
 def _readiness_table(verdicts: Sequence[Verdict]) -> Table:
-    """Return what each service said of each fault that stops it, and of others where it changed."""
+    """Return what each service reported in each fault that stops it, and in others where that changed."""
     told = [each for each in verdicts if each.is_stopped or each.changes]
     rows: list[tuple[Cell, ...]] = [
         (

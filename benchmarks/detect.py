@@ -1,12 +1,12 @@
-"""What finding faces costs: ours, `cv2.FaceDetectorYN`, and the original homework's Haar cascade.
+"""What finding faces costs: detect, `cv2.FaceDetectorYN`, and the original homework's Haar cascade.
 
     python -m benchmarks.detect [--frames 16] [--rounds 5] [--threads N]
 
 Frames come from the clips with faces, 480x270: enlarged to 640x384, and as a wall of 16 for a wide scene of
-1920x1080, with a little of the sensor noise that the clips' compression took away. Each way runs on one
-thread and on all; OpenCV's own are off. The ways take turns, and of the rounds each frame's fastest counts,
-for other programs may run beside. The floor is what no detector on this network can go below: decoding at the
-needed scale, and the bare network.
+1920x1080, with a little of the sensor noise that the clips' compression has removed. Each variant runs on
+one thread and on all; OpenCV's own are off. The variants take turns, and for each frame the fastest round
+counts, because other programs may run meanwhile. The floor is the least that any detector with this network
+can take: decoding at the scale that it needs, and the bare network.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from services.common.wire.frames import Frame
 from services.common.wire.topics import Source
 from services.detect import threads
 from services.detect.boxes import Letterbox, padded
+from services.detect.codec import BgrImage, JpegImage, encode_jpeg, resize
 from services.detect.detectors import Detector, open_detector
 from services.detect.haar import Haar
 from services.detect.network import Network
-from services.detect.pictures import Jpeg, Picture, encode_jpeg, resize
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 from tests.detect_clips import read_clip
@@ -54,7 +54,7 @@ Way = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one way did on so many threads: frames a second, and faces found."""
+    """The result of a variant on a number of threads: frames a second, and faces found."""
 
     threads: int
     frames_per_s: float
@@ -65,14 +65,14 @@ Results = Mapping[str, Result]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen here."""
+    """Add the options of this benchmark."""
     parser.add_argument("--frames", type=int, default=16, help="frames of each size")
     parser.add_argument("--rounds", type=int, default=5, help="of so many the fastest counts")
     parser.add_argument("--threads", type=int, default=threads.usable_cores(), help="how many `all` is")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Measure every way on frames of both sizes."""
+    """Measure every variant on frames of both sizes."""
     cv2.setNumThreads(1)  # threads are counted here
     settings = DetectSettings.model_validate(
         {"device": "benchmark", "detector": "yunet", "providers": ("cpu",)}
@@ -95,7 +95,7 @@ def measure(options: argparse.Namespace) -> Part:
     )
 
 
-def _jpegs(clips: Sequence[Picture], count: int, width: int, height: int) -> list[bytes]:
+def _jpegs(clips: Sequence[BgrImage], count: int, width: int, height: int) -> list[bytes]:
     """Return frames spread evenly over the clips, as JPEGs of this size."""
     noise = np.random.default_rng(5).normal(0, 2, (height, width, 3))
     make = _enlarged if width < 2 * clips[0].shape[1] else _wall
@@ -103,7 +103,7 @@ def _jpegs(clips: Sequence[Picture], count: int, width: int, height: int) -> lis
     return [encode_jpeg(np.clip(picture + noise, 0, 255).astype(np.uint8), 87) for picture in pictures]
 
 
-def _enlarged(clips: Sequence[Picture], index: int, width: int, height: int) -> Picture:
+def _enlarged(clips: Sequence[BgrImage], index: int, width: int, height: int) -> BgrImage:
     """Return a frame at this width, mirrored at the lower edge where the height is not reached."""
     frame = clips[index]
     scaled = resize(frame, width, round(frame.shape[0] * width / frame.shape[1]))
@@ -111,7 +111,7 @@ def _enlarged(clips: Sequence[Picture], index: int, width: int, height: int) -> 
     return np.asarray(cv2.copyMakeBorder(scaled, 0, missing, 0, 0, cv2.BORDER_REFLECT), np.uint8)
 
 
-def _wall(clips: Sequence[Picture], index: int, width: int, height: int) -> Picture:
+def _wall(clips: Sequence[BgrImage], index: int, width: int, height: int) -> BgrImage:
     """Return frames side by side, unscaled, each some way further along the clips."""
     across, down = width // clips[0].shape[1], height // clips[0].shape[0]
     step = len(clips) // (across * down)
@@ -123,10 +123,10 @@ def _wall(clips: Sequence[Picture], index: int, width: int, height: int) -> Pict
 def _ways(
     jpegs: Sequence[bytes], detector: Network, centerface: Detector, settings: DetectSettings
 ) -> dict[str, Way]:
-    first = Jpeg.open(jpegs[0])
+    first = JpegImage.open(jpegs[0])
     box = Letterbox.fit(first.width, first.height, settings.detection_size_px)
     pictures = [
-        resize(Jpeg.open(each).decode(box.width, box.height), box.width, box.height) for each in jpegs
+        resize(JpegImage.open(each).decode(box.width, box.height), box.width, box.height) for each in jpegs
     ]
     source, noon = Source("benchmark", "clip"), datetime(2026, 1, 1, tzinfo=UTC)
     frames = [Frame(source, number, noon, jpeg) for number, jpeg in enumerate(jpegs)]
@@ -134,7 +134,7 @@ def _ways(
     canvas = np.zeros((1, 3, padded(box.height), padded(box.width)), np.float32)
 
     def floor(index: int) -> int:
-        Jpeg.open(jpegs[index]).decode(box.width, box.height)
+        JpegImage.open(jpegs[index]).decode(box.width, box.height)
         detector.run(canvas)
         return 0
 
@@ -155,15 +155,15 @@ def _ways(
     return ways
 
 
-def _decode_with_opencv(jpeg: bytes) -> Picture:
+def _decode_with_opencv(jpeg: bytes) -> BgrImage:
     return np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
-def _reference(model: Path, threshold: float) -> Callable[[Picture], int]:
-    """Return what counts faces with `cv2.FaceDetectorYN`, one instance a thread."""
+def _reference(model: Path, threshold: float) -> Callable[[BgrImage], int]:
+    """Return a function that counts faces with `cv2.FaceDetectorYN`, one instance a thread."""
     local = threading.local()
 
-    def find(picture: Picture) -> int:
+    def find(picture: BgrImage) -> int:
         size = picture.shape[1], picture.shape[0]
         if not hasattr(local, "detector"):
             local.detector = cv2.FaceDetectorYN.create(str(model), "", size, threshold, 0.3, 5000)
@@ -211,7 +211,7 @@ def _figures(found: Mapping[tuple[int, int], Sequence[Results]]) -> Iterator[Fig
 
 
 def _faster(run: Results, way: str, other: str) -> float:
-    """Return how many times the rate of the other a way has."""
+    """Return the ratio of two variants' rates."""
     return run[way].frames_per_s / run[other].frames_per_s
 
 

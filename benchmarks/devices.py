@@ -1,6 +1,6 @@
-"""Many devices that send faces to one store, and what that costs.
+"""What many devices that send faces to one store cost.
 
-All but one are simulated: each has a connection of its own, publishes as forward does, and hears its own
+All but one are simulated: each has a connection of its own, publishes as forward does, and receives its own
 receipts. The last is a real forward behind a broker of its own, fed as detect feeds it.
 """
 
@@ -28,7 +28,7 @@ RECEIPT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one measurement came to.
+    """The result of one measurement.
 
     Attributes:
         cpu_ms: processor milliseconds a face by part: `store` and `cloud` over all faces, `forward` over its
@@ -36,7 +36,7 @@ class Cost:
         resident_mb: by part.
         receipt_ms: for each face of a simulated device, from its publication to its receipt.
         faces_a_receipt: of the simulated devices.
-        busy: share of this machine's processors that was not idle, whoever had it.
+        busy: share of this machine's processors that was not idle, other programs included.
     """
 
     cpu_ms: dict[str, float]
@@ -56,7 +56,7 @@ class _Site:
     forward: ServiceProcess
 
     def usage(self) -> dict[str, Usage]:
-        """Return what each part has taken so far, all stores as one."""
+        """Return the resources that each part has used so far, all stores as one."""
         stores = [usage_of(store.pid) for store in self.stores]
         store = Usage(sum(one.cpu_s for one in stores), sum(one.resident_bytes for one in stores))
         return {"store": store, "forward": usage_of(self.forward.pid), "cloud": usage_of(self.cloud.pid)}
@@ -70,8 +70,8 @@ async def cost_of(devices: int, replicas: int, faces_a_s: float, seconds: float,
         replicas: how many stores there are.
         faces_a_s: of all simulated devices together; the real forward has a ninth of that besides.
         seconds: for how long to measure.
-        folder: an empty one. All that it holds at the end is best left until nothing is measured any more:
-            to remove it keeps the file system busy for half a minute.
+        folder: an empty one. Delete it only when all measurements are done: deleting keeps the file system
+            busy for half a minute.
 
     Raises:
         TimeoutError: a face has no receipt at the end.

@@ -1,4 +1,4 @@
-"""One backlog that drains, through forward or through Mosquitto's own bridge, over a link of one's choice."""
+"""A backlog drains through forward or through Mosquitto's own bridge, over a link with a given capacity."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from services.common.mqtt import Broker, Link, LinkDown
 from services.common.runtime.queues import Batch
 from services.common.wire.faces import Face, encode_face
 from services.common.wire.receipts import MAX_IDS, encode_stored
-from services.forward.spool.spool import Spool
+from services.forward.spool.disk import Spool
 from tests.custody import damage
 from tests.custody.damage import Row
 from tests.custody.faces import DEVICE, known_face
@@ -34,7 +34,7 @@ RESERVE_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """What lies between the edge and the cloud: its capacity, 0 for bare loopback, and both ways together."""
+    """The link between the edge and the cloud: its capacity, 0 for bare loopback, and its round trip."""
 
     megabits_s: int = 0
     round_trip_ms: int = 0
@@ -50,12 +50,12 @@ class Road:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How one backlog went.
+    """The result of draining one backlog.
 
     Attributes:
-        faces_per_s: at the receiver, from the first to the last.
+        faces_per_s: at the receiver, from the first face to the last.
         bytes_per_s: of their images.
-        new_face_s: how long each new face took from its publication to the receiver.
+        new_face_s: seconds of each new face from its publication to the receiver.
     """
 
     faces_per_s: float
@@ -64,7 +64,7 @@ class Drain:
 
 
 class _Receiver:
-    """A bare subscriber that receipts what comes in."""
+    """A bare subscriber that receipts what it receives."""
 
     def __init__(self, broker_url: str) -> None:
         self.arrived_s: dict[str, float] = {}
@@ -93,8 +93,8 @@ async def drain(way: str, road: Road, backlog: Sequence[Face], bad: Sequence[Row
         way: `OURS` or a bridge.
         road: to the cloud.
         backlog: of good faces.
-        bad: rows of forward's spool that cannot be delivered, strewn among the good ones; None: as if there
-            were no such thing, with a broker that refuses nothing.
+        bad: rows of forward's spool that cannot be delivered, spread among the good ones; None: none, and a
+            broker that refuses nothing.
 
     Raises:
         TimeoutError: a good face has not arrived.

@@ -1,10 +1,11 @@
-"""How long a device's faces take while another one floods the same broker and store.
+"""How long a device's faces take while another device floods the same broker and store.
 
     python -m benchmarks.fair [--rounds 3] [--seconds 10] [--rate 20]
 
 A quiet device sends a few faces a second to a Mosquitto and a store, which writes them into a real S3 server:
-alone, and then beside a device that publishes as fast as the broker reads, whatever anybody answers. What is
-not receipted in time is sent again, as forward does; a face without a receipt at the end counts with its age.
+alone, and then beside a device that publishes as fast as the broker reads and ignores all answers. A face
+that is not receipted in time is sent again, as forward does; one without a receipt at the end counts with its
+age.
 """
 
 import argparse
@@ -49,7 +50,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """How long the quiet device's faces took, in milliseconds, and what the flood was.
+    """How long the quiet device's faces took, in milliseconds, and how large the flood was.
 
     Attributes:
         alone_ms: of each face, without the flood.
@@ -63,12 +64,12 @@ class Beside:
 
     @property
     def times(self) -> float:
-        """The slowest in a hundred, times that without the flood."""
+        """The 99th percentile as a multiple of that without the flood."""
         return quantile([*self.flooded_ms], 0.99) / quantile([*self.alone_ms], 0.99)
 
 
 class Quiet:
-    """A device that sends so many faces a second, as forward does, and knows how long each took."""
+    """A device that sends faces at a given rate, as forward does, and notes how long each took."""
 
     def __init__(self, broker_url: str, rate: float) -> None:
         topics = [device_topic(QUIET.device, "stored")]
@@ -83,7 +84,7 @@ class Quiet:
         self._took_s.clear()
 
     def took_ms(self) -> list[float]:
-        """Return what the faces since `begin` took, or their age."""
+        """Return the milliseconds that the faces since `begin` took, or their age."""
         now_s = time.monotonic()
         return [
             1e3 * self._took_s.get(face_id, now_s - began_s) for face_id, began_s in self._began_s.items()
@@ -154,7 +155,7 @@ def _measured(
 
 
 def _figures(found: Mapping[str, Sequence[Beside]]) -> Iterator[Figure]:
-    """Yield the claim: a device hardly notices that another one floods."""
+    """Yield the claim: another device's flood hardly delays a device."""
     for name, rounds in found.items():
         what = f"p99 from publication to receipt beside a flood of {name}, times without"
         yield Figure(what, median([each.times for each in rounds]), "less", MOST_TIMES)
@@ -175,7 +176,7 @@ def _table(found: Mapping[str, Sequence[Beside]]) -> Table:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how often, how long and how fast."""
+    """Add the options: how often, how long and how fast."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="for how long to measure, alone and beside"

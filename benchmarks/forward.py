@@ -4,8 +4,8 @@
         [--shapes 0/0,10/20,10/200,100/20,100/200]
 
 The receiver, a bare subscriber that receipts in both cases, counts what comes in: the images alone, from the
-first face to the last, the start included. While the backlog drains, new faces are published. Then forward's
-backlog once more, on bare loopback, with and without faces among them that cannot be delivered, of each sort.
+first face to the last, the start included. While the backlog drains, new faces are published. Then forward
+drains a backlog on bare loopback with and without faces that cannot be delivered, of each kind.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Drains = Mapping[str, Sequence[Drain]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how often, how long and over which links."""
+    """Add the options: how often, how long and over which links."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="for how long a full link has work")
     parser.add_argument("--faces", type=int, default=8_000, help="the backlog on bare loopback")
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Drain backlogs over every road, in every way."""
+    """Drain backlogs over every link, with forward and with the bridge."""
     counts = {
         road: int(road.bytes_per_s * options.seconds / FACE_BYTES) or options.faces for road in options.shapes
     }

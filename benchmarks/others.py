@@ -1,15 +1,16 @@
-"""What Faceferry is measured beside, each in a process of its own; prints frames, faces, seconds, cpu_s.
+"""What Faceferry is compared with, each in a process of its own; prints frames, faces, seconds, cpu_s.
 
     python -m benchmarks.others homework CLIP BROKER_PORT FOLDER
     python -m benchmarks.others plain CLIP MODEL FOLDER
     python -m benchmarks.others floor CLIP FOLDER [look]
 
 *Homework* is the original homework's way, written anew: one loop with OpenCV, Haar on the full frame, each
-face as a PNG over MQTT, and those that come back written to a folder. *Plain* is what one writes first: a
-loop with `cv2.FaceDetectorYN` on the full frame that saves each face; the model is YuNet with fixed sides,
-which OpenCV 4 can load. *Floor* is our own work as bare calls, no messages and nothing durable: each picture
-is read by capture's program, encoded if it is no JPEG, decoded at the scale that the network needs, run
-through it, and where there is a face decoded in full, cut, encoded and written; with `look` nothing is.
+face as a PNG over MQTT, and those that come back written to a folder. *Plain* is the simplest program: a loop
+with `cv2.FaceDetectorYN` on the full frame that saves each face; the model is YuNet with fixed sides, which
+OpenCV 4 can load. *Floor* is Faceferry's work as bare calls, no messages and nothing durable: each picture is
+read by capture's program, encoded if it is not a JPEG, decoded at the scale that the network needs, run
+through it, and where there is a face decoded in full, cropped, encoded and written; with `look` only the
+network runs.
 """
 
 import json
@@ -28,12 +29,11 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from services.capture.cameras import parse_camera
-from services.capture.encoding import encode
 from services.capture.source.commands import command
+from services.capture.source.facts import SourceFacts, make_reader
 from services.capture.source.ffmpeg import find_ffmpeg
-from services.capture.source.site import Site, make_reader
-from services.capture.stream.pictures import Jpeg as JpegPicture
-from services.capture.stream.pictures import Picture
+from services.capture.stream.picture import JpegPicture, Picture
+from services.capture.turbojpeg import encode
 from services.common.wire.frames import Frame
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
@@ -99,7 +99,7 @@ def plain(clip: str, model: str, folder: str) -> Found:
 
 
 def floor(clip: str, folder: str, only: str = "") -> Found:
-    """Do our own work by bare calls."""
+    """Do Faceferry's work by bare calls."""
     settings = DetectSettings(device="floor", detector="yunet", keep="every")
     with open_detector(settings) as detector:
         pipeline = Pipeline(detector, settings)
@@ -128,8 +128,8 @@ def _pictures(clip: Path) -> Iterator[Picture]:
     """Yield the clip's pictures as capture's program delivers them."""
     camera = parse_camera(f"front={clip.as_uri()}?paced=1")
     codec = "mjpeg" if ".mjpeg." in clip.name else "h264"
-    program = command(camera, Site(ffmpeg=find_ffmpeg(), codec=codec))
-    reader = make_reader(program.wire)
+    program = command(camera, SourceFacts(ffmpeg=find_ffmpeg(), codec=codec))
+    reader = make_reader(program.output_format)
     with subprocess.Popen(program.argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         while count := os.readv(process.stdout.fileno(), [reader.buffer()]):
@@ -137,7 +137,7 @@ def _pictures(clip: Path) -> Iterator[Picture]:
 
 
 def main() -> None:
-    """Do the work of one way and print what it took."""
+    """Run one of them and print what it took."""
     way, *arguments = sys.argv[1:]
     if way != "homework":
         cv2.setNumThreads(1)  # the homework leaves it as it comes
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def _now() -> tuple[float, float]:
-    """Return seconds on the clock, and those of the processor, ended children's too."""
+    """Return seconds of the clock, and of the processor, including ended children."""
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return time.monotonic(), sum(each.ru_utime + each.ru_stime for each in spent)
 

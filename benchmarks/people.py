@@ -1,11 +1,11 @@
-"""Is anybody without a picture? People who never were, before a camera, by the hundred.
+"""Does every person get a picture? Hundreds of synthetic people before a camera.
 
     python -m benchmarks.people [--people 500] [--seed 1] [--looks-per-s 5 10 30]
 
 Faces of the real clips stand, walk, run, pass, stop, cross, take each other's place, leave and come back, in
-a real room (`script`, `stage`); the real detector looks, and the real visits choose. Who is seen three times
-has to have a picture of their own. A visit is *split* if one person has two, *merged* if two people who were
-not made to be one share it.
+a real room (`script`, `stage`); the real detector looks, and the real visits choose. A person who is seen
+three times has to have a picture. A visit is *split* if one person has two, *merged* if two people share it
+who were not meant to look like one.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.detectors import Detector, open_detector
 from services.detect.settings import DetectSettings
-from services.forward.visits.visits import Rules, Visits
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from tests.rigs.people.cast import gather, look, room
 from tests.rigs.people.judge import Verdict, Watched, judge, whose
 from tests.rigs.people.script import Scene, scenes
@@ -31,7 +31,7 @@ from tests.rigs.report.findings import Cell, Figure, Part, Table
 from tests.support import SHARED
 
 if TYPE_CHECKING:
-    from services.detect.pictures import Picture
+    from services.detect.codec import BgrImage
 
 MOST_SPLIT, MOST_MERGED, MOST_PICTURES = 0.1, 0.02, 2.5
 
@@ -43,16 +43,16 @@ class Theatre:
         self._detector = detector
         self._settings = settings
         clips = SHARED / "data" / "video"
-        self.cast: Sequence[Sequence[Picture]] = gather(detector, settings, clips)
+        self.cast: Sequence[Sequence[BgrImage]] = gather(detector, settings, clips)
         self._room = room(clips)
 
-    def play(self, scene: Scene, looks_per_s: float, rules: Rules) -> Verdict:
-        """Return what became of a scene's people."""
+    def play(self, scene: Scene, looks_per_s: float, rules: VisitRules) -> Verdict:
+        """Return the result for each person of a scene."""
         acts = {person.name: person.act for person in scene.people}
         return judge(self._watch(scene, looks_per_s, rules), acts)
 
-    def _watch(self, scene: Scene, looks_per_s: float, rules: Rules) -> Iterator[Watched]:
-        visits = Visits()
+    def _watch(self, scene: Scene, looks_per_s: float, rules: VisitRules) -> Iterator[Watched]:
+        visits = CameraVisits()
         for shot in stage(scene, self.cast, self._room, looks_per_s):
             view = look(self._detector, shot.picture, self._settings)
             wanted = {each.index for each in visits.look(_seen(view, shot.at_s), rules)}
@@ -67,7 +67,7 @@ def _seen(view: View, at_s: float) -> Seen:
 
 
 def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
-    """Play all scenes, looked at so often; return what became of everybody."""
+    """Play all scenes with a number of looks a second; return the result for each person."""
     settings = DetectSettings.model_validate({"device": "stage", "detector": "yunet", "keep": "visits"})
     found = {}
     with open_detector(settings) as detector:
@@ -75,21 +75,21 @@ def play_all(options: argparse.Namespace) -> dict[float, Verdict]:
         for looks_per_s in options.looks_per_s:
             total = Verdict()
             for scene in scenes(options.seed, options.people, len(theatre.cast)):
-                total += theatre.play(scene, looks_per_s, Rules())
+                total += theatre.play(scene, looks_per_s, VisitRules())
             found[looks_per_s] = total
             print(f"{looks_per_s:g} looks a second: {total}", file=sys.stderr, flush=True)
     return found
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add who is there, and how often they are looked at."""
+    """Add the options: how many people, and how many looks a second."""
     parser.add_argument("--people", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--looks-per-s", type=float, nargs="+", default=[5.0, 10.0, 30.0])
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Play, and say who has no picture."""
+    """Play, and return who has no picture."""
     cv2.setNumThreads(1)
     found = play_all(options)
     figures, tables = tuple(_figures(found)), (_table(found),)

@@ -1,10 +1,10 @@
-"""The whole pipeline beside the homework's way and beside its own floor.
+"""The whole pipeline compared with the homework's way and with the same work as bare calls (the floor).
 
     python -m benchmarks.pipeline [--rounds 3] [--live-s 20] [--quick]
 
 Flat out: every frame of real clips, paced, into a folder and into a real S3 server. Live: 30 frames a second.
-Processor time counts every process: our services, ffmpeg, both brokers; the S3 server is listed apart. The
-ways take turns, and medians count.
+Processor time counts every process: the services, ffmpeg, both brokers; the S3 server is listed separately.
+The variants take turns, and medians count.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Costs = Mapping[str, Sequence[Cost]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen."""
+    """Add the options of this benchmark."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--live-s", type=float, default=20.0, help="how long a live camera is looked at")
     parser.add_argument("--quick", action="store_true", help="the beginning of one clip, and one camera")
@@ -70,7 +70,7 @@ def _over(
     *,
     has_visits: bool = False,
 ) -> Iterator[tuple[str, Callable[[int], Cost]]]:
-    """Yield the ways over a clip: ours into each store, the homework's, bare calls."""
+    """Yield the variants for a clip: Faceferry into each store, the homework's way, bare calls."""
     ways: dict[str, Callable[[Path], Cost]] = {
         name: partial(flat_out, video, s3=s3) for name, s3 in stores.items()
     }

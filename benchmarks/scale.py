@@ -1,11 +1,11 @@
-"""How cost grows as work grows: more devices with one store or two.
+"""How the cost of a face grows with the number of devices, with one store or two.
 
     python -m benchmarks.scale [--rounds 2] [--seconds 10] [--devices 1,10,100,1000,10000] [--stores 1,2]
         [--faces-a-s 180]
 
-One broker, so many stores, one real forward and many simulated devices, whose faces together are always as
-many, so that only the number of devices changes; every face has to be receipted. The processors are idle half
-the time, so that the figures show cost and not queueing.
+One broker, the stores, one real forward and many simulated devices, which always send the same number of
+faces in all, so that only the number of devices changes; every face has to be receipted. The processors are
+idle half the time, so that the figures show cost and not queueing.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Costs = Mapping[str, Sequence[Cost]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add this part's options."""
+    """Add the options of this benchmark."""
     parser.add_argument("--rounds", type=int, default=2, help="the median of so many counts")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--devices", type=_counts, default="1,10,100,1000,10000", help="how many, in turns")

@@ -1,4 +1,4 @@
-"""Devices that send faces without a camera, and the book of what came of each face."""
+"""Devices that send faces without a camera, and a ledger of what happened to each face."""
 
 import asyncio
 import time
@@ -43,31 +43,31 @@ class Ledger:
         return len(self._waiting_s)
 
     def note_published(self, face_id: str) -> None:
-        """Note a face that leaves now."""
+        """Note a face that is sent now."""
         self.published += 1
         self._waiting_s[face_id] = time.monotonic()
 
     def note_receipt(self, ids: Iterable[str]) -> None:
-        """Note a receipt; a second one for the same face says nothing new."""
+        """Note a receipt; a second one for the same face is ignored."""
         self.receipts += 1
         for face_id in ids:
             if (at_s := self._waiting_s.pop(face_id, None)) is not None:
                 self._took.append((at_s, time.monotonic() - at_s))
 
     def took_ms(self, since_s: float, until_s: float) -> list[float]:
-        """Return what the faces took that were published between two moments of the monotonic clock."""
+        """Return the milliseconds of the faces published between two times of the monotonic clock."""
         return [took_s * 1e3 for at_s, took_s in self._took if since_s <= at_s < until_s]
 
 
 class Device(asyncio.Protocol):
     """Publishes faces under a name, at QoS 1, and notes their receipts; it asks for no keep-alive.
 
-    It is as thin as ten thousand of them in one process have to be: a `Link` looks several times a second
-    whether its broker is there, and so many of those take more of this machine than what is to be measured.
+    It is minimal, because ten thousand of them run in one process: a `Link` checks several times a second
+    whether its broker is there, and so many of those would use more CPU than what is measured.
 
     Args:
         name: the device's.
-        ledger: is told; may be shared.
+        ledger: notes each face; may be shared.
         receipts: `stored` in forward's place, `taken` in detect's.
     """
 

@@ -1,4 +1,4 @@
-"""What storing a face costs: the whole service, broker included, and bare calls, side by side.
+"""What storing a face costs: the whole service, broker included, compared with bare calls.
 
     python -m benchmarks.store [--faces 2000] [--rounds 3] [--concurrency 32]
 
@@ -46,21 +46,21 @@ MOST_FACE_BYTES = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What all faces took: seconds on the clock, and seconds of the processor."""
+    """What all faces took: seconds of the clock, and seconds of the processor."""
 
     wall_s: float
     cpu_s: float
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen here."""
+    """Add the options of this benchmark."""
     parser.add_argument("--faces", type=int, default=2_000, help="faces a round")
     parser.add_argument("--rounds", type=int, default=3, help="the median of so many counts")
     parser.add_argument("--concurrency", type=int, default=32, help="writes at a time")
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Measure every way of storing faces."""
+    """Measure every variant of storing faces."""
     with tempfile.TemporaryDirectory(prefix="faceferry-") as folder, s3_server(Path(folder)) as s3:
         os.environ |= s3.environment  # the bare calls run in this process
         ways = dict(_ways(Path(folder), s3, options.concurrency, _messages(options.faces)))
@@ -87,7 +87,7 @@ def _messages(count: int) -> list[Message]:
 def _ways(
     place: Path, s3: S3Server, concurrency: int, messages: Sequence[Message]
 ) -> Iterator[tuple[str, Callable[[int], Cost]]]:
-    """Yield the ways of storing faces, each time in a place of its own."""
+    """Yield the variants of storing faces, each in a place of its own."""
     tuned = AioConfig(parameter_validation=False, request_checksum_calculation="when_required")
     ways: dict[str, Callable[[str], Coroutine[Any, Any, Cost]]] = {
         SERVICE: lambda name: _service(messages, f"s3://{S3_BUCKET}/{name}", place, concurrency),
@@ -126,7 +126,7 @@ async def _service(messages: Sequence[Message], store_url: str, place: Path, con
 
 
 async def _receipted(link: Link, messages: Sequence[Message]) -> None:
-    """Publish faces and return when all are receipted; what stays unanswered for a second is sent again."""
+    """Publish faces and return when all are receipted; send those without a receipt again each second."""
     waiting = {dict(message.attributes)["id"]: message for message in messages}
     while waiting:
         for message in waiting.values():

@@ -1,10 +1,10 @@
-"""Draws what is kept of the people in a clip: docs/visits.svg.
+"""Draws which pictures of the people in a clip are kept: docs/visits.svg.
 
     python -m benchmarks.timeline [--clip shared/data/video/....mp4] [--to docs/visits.svg]
 
-The clip is played through the whole pipeline, with default settings, and what detect asks forward is listened
-to. A line is a visit: how good a picture each of its frames would make, and which of them are taken. Of the
-faces themselves nothing is drawn.
+The clip is played through the whole pipeline, with default settings, while detect's questions to forward are
+recorded. A line is a visit: how good a picture each of its frames would make, and which of them are taken.
+The faces themselves are not drawn.
 """
 
 import argparse

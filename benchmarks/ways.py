@@ -1,4 +1,4 @@
-"""The ways over a clip: Faceferry's, the homework's, a plain loop, and bare calls without any messages."""
+"""The variants that play a clip: Faceferry, the homework's way, a plain loop, bare calls without messages."""
 
 import json
 import subprocess
@@ -20,14 +20,14 @@ QUESTIONS = "faceferry_detect_question_seconds"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run over a clip took.
+    """The cost of a run over a clip.
 
     Attributes:
-        frames: that were worked on while the time was taken.
+        frames: that were processed in the measured time.
         faces: that were stored.
         seconds: from the first frame to the last stored face.
         cpu_ms: processor time by part; the S3 server is `s3`.
-        stored_bytes: what a folder took, where that was the store: images and what is written beside them.
+        stored_bytes: size of the folder, where that was the store: images and the files beside them.
     """
 
     frames: int
@@ -49,7 +49,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """How it went with a camera of 30 frames a second that does not wait.
+    """The result of a run with a live camera of 30 frames a second.
 
     Attributes:
         frames: that the camera delivered.
@@ -57,7 +57,7 @@ class Live:
         dropped: how many frames.
         cpu_ms: processor time by part.
         resident_mb: memory by part, at the end.
-        question_ms: what a question took in the mean, which faces are wanted; None where nothing was asked.
+        question_ms: mean time of a question which faces are wanted; None if none was asked.
     """
 
     frames: float
@@ -68,7 +68,7 @@ class Live:
     question_ms: float | None
 
     def latency_ms(self, share: float) -> float:
-        """Return the latency that a share of all faces stays below."""
+        """Return the given quantile of the latencies, in milliseconds."""
         return quantile(self.latencies_s, share) * 1e3
 
 
@@ -88,7 +88,7 @@ def flat_out(
         folder: where everything is, made here.
         s3: the store; None: a folder.
         keep: `visits` or `every`.
-        watched: what looks on, with a gallery, while the clip is played.
+        watched: a context that watches, with a gallery, while the clip is played.
         settings: of all services.
     """
     url, keys = _store(folder, s3)
@@ -108,7 +108,7 @@ def flat_out(
 
 
 def live(video: Path, folder: Path, seconds: float, keep: str = "every") -> Live:
-    """Play a clip over and over as a camera of 30 frames a second, and look on for a while."""
+    """Play a clip over and over as a camera of 30 frames a second, and measure for a while."""
     url, settings = _store(folder, None)
     settings["FACEFERRY_LOG_LEVEL"] = "debug"
     with running(folder, (f"front={video.as_uri()}?loop=1",), url, keep=keep, **settings) as rig:
@@ -148,13 +148,13 @@ def plain(video: Path, model: Path, folder: Path) -> Cost:
 
 
 def floor(video: Path, folder: Path, only: str = "") -> Cost:
-    """Do the same work by bare calls, in a process of its own; with `look` no more than looking."""
+    """Do the same work by bare calls, in a process of its own; with `look` only run the network."""
     folder.mkdir(parents=True)
     return _told("floor", video, folder, only)
 
 
 def in_folder(run: Callable[[Path], Cost], folder: Path, name: str) -> Callable[[int], Cost]:
-    """Return a way as `in_turns` has it: in a folder of its own each time."""
+    """Return a variant as `in_turns` calls it: in a folder of its own each time."""
     return lambda number: run(folder / f"{number} {name}")
 
 
@@ -165,7 +165,7 @@ def _store(folder: Path, s3: S3Server | None) -> tuple[str, dict[str, str]]:
 
 
 def _told(way: str, *arguments: object) -> Cost:
-    """Run a way of `benchmarks.others` to its end and return what it prints."""
+    """Run a variant of `benchmarks.others` to its end and return what it prints."""
     words = [sys.executable, "-m", "benchmarks.others", way, *map(str, arguments)]
     told = json.loads(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
     return Cost(told["frames"], told["faces"], told["seconds"], {way: told["cpu_s"] * 1e3})

@@ -1,5 +1,6 @@
 """Frames of the real clips, as JPEGs like those that capture sends."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,11 +15,11 @@ from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect import models
 from services.detect.boxes import Floats
-from services.detect.pictures import Picture, encode_jpeg
+from services.detect.codec import BgrImage, encode_jpeg
 from tests.conftest import skip
 from tests.support import SHARED
 
-MODELS = SHARED / "models"
+MODELS = Path(os.environ.get("FACEFERRY_MODEL_DIR") or SHARED / "models")
 _CACHE = models.cache_folder()
 FACES = {
     "book.mkv": (109, 109),
@@ -50,7 +51,7 @@ def centerface_model() -> Path:
         raise
 
 
-def read_clip(path: Path) -> list[Picture]:
+def read_clip(path: Path) -> list[BgrImage]:
     """Every frame of a clip, (H, W, 3) uint8, BGR, through the real ffmpeg."""
     program = imageio_ffmpeg.get_ffmpeg_exe()
     options = ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm"]
@@ -59,7 +60,7 @@ def read_clip(path: Path) -> list[Picture]:
     return list(_pictures(stream))
 
 
-def _pictures(stream: bytes) -> Iterator[Picture]:
+def _pictures(stream: bytes) -> Iterator[BgrImage]:
     """Binary PPM after PPM: `P6`, width and height, 255, and the pixels, RGB."""
     position = 0
     while position < len(stream):

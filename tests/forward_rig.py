@@ -12,10 +12,9 @@ from services.common.erasure.reports import Report
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead
+from services.forward.spool.disk import Spool
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import Answers
-from services.forward.spool.spool import Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.conftest import skip
 
@@ -78,17 +77,40 @@ class Answered:
         self.put_back: list[int] = []
         self.tried: list[tuple[str, list[str]]] = []
         self.expired: list[str] = []
+        self.reports: list[Report] = []
 
-    @property
-    def answers(self) -> Answers:
-        return Answers(
-            written=lambda faces, _added: self.written.extend(faces),
-            turned_away=self.turned_away.extend,
-            read=lambda _read, part: self.parts.append(part),
-            put_back=self.put_back.append,
-            tried=lambda reason, ids: self.tried.append((reason, ids)),
-            expired=self.expired.extend,
-        )
+    async def listen_to(self, writer: SpoolWriter) -> None:
+        """Have a writer work, and note what it tells."""
+        told = _Told(self)
+        await writer.run(told, told)
+
+
+class _Told:
+    """Is told by a writer, in the place of receiver and sender."""
+
+    def __init__(self, answered: Answered) -> None:
+        self._answered = answered
+
+    def written(self, faces: list[SpooledFace], _added: int) -> None:
+        self._answered.written += faces
+
+    def turned_away(self, faces: list[SpooledFace]) -> None:
+        self._answered.turned_away += faces
+
+    def backlog_read(self, _read: BacklogRead, part: BacklogPart) -> None:
+        self._answered.parts.append(part)
+
+    def put_back(self, last_sequence: int) -> None:
+        self._answered.put_back.append(last_sequence)
+
+    def tried(self, reason: str, ids: list[str]) -> None:
+        self._answered.tried.append((reason, ids))
+
+    def expired(self, ids: list[str]) -> None:
+        self._answered.expired += ids
+
+    def erased(self, report: Report) -> None:
+        self._answered.reports.append(report)
 
 
 @asynccontextmanager
@@ -98,7 +120,7 @@ async def writing(
     """A writer at work, as the service has it."""
     writer = SpoolWriter(Spool(folder, reserve_bytes, DEVICE), quarantine_max_bytes)
     answered = Answered()
-    running = asyncio.create_task(writer.run(answered.answers))
+    running = asyncio.create_task(answered.listen_to(writer))
     try:
         yield writer, answered
     finally:
@@ -107,9 +129,9 @@ async def writing(
 
 
 @asynccontextmanager
-async def running(writer: SpoolWriter, answered: Answered, reports: list[Report]) -> AsyncIterator[None]:
-    """A writer at work, and what it reports of orders to erase."""
-    task = asyncio.create_task(writer.run(replace(answered.answers, erased=reports.append)))
+async def running(writer: SpoolWriter, answered: Answered) -> AsyncIterator[None]:
+    """A writer at work."""
+    task = asyncio.create_task(answered.listen_to(writer))
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from services.detect.boxes import Floats
-from services.detect.pictures import Grey, encode_jpeg
+from services.detect.codec import GreyImage, encode_jpeg
 
 WIDTH, HEIGHT = 960, 540
 
@@ -39,7 +39,7 @@ class Room:
             cv2.line(rain, (x, y), (x + 2, y + 40), 30.0, 1)
         return self.empty + rain
 
-    def taken(self, scene: Floats, noise: float = 2.0, quality: int = 85) -> Grey:
+    def taken(self, scene: Floats, noise: float = 2.0, quality: int = 85) -> GreyImage:
         """A camera's picture of a scene, as a JPEG, decoded at an eighth."""
         noisy = np.clip(scene + noise * self.chance.standard_normal(scene.shape, np.float32), 0, 255).astype(
             np.uint8

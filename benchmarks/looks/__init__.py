@@ -1,1 +1,1 @@
-"""How often a camera is looked at, what that costs, and whom it misses."""
+"""How often a camera is looked at, what that costs, and which people are missed."""

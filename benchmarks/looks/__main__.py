@@ -1,12 +1,12 @@
-"""What a live camera costs that is looked at as often as it pays, and whom that misses.
+"""What a live camera costs with the default number of looks, and which people that misses.
 
     python -m benchmarks.looks [--rounds 3] [--live-s 20]
 
 Five scenes as live cameras with default settings, the whole of `up`, beside the homework's way and a plain
 loop with `cv2.FaceDetectorYN` over the same clips in the same run: an empty room with a sensor's noise, one
 person who sits before the camera, a street with six faces a frame in MJPEG and in H.264, and eight cameras
-with nobody. Then the same decisions in a time of their own, over the street, beside a look at each frame;
-`benchmarks.recall` does that for faces of any size. Ends with status 1 if a bound is not kept.
+with nobody. Then the same decisions in simulated time, over the street, compared with a look at each frame;
+`benchmarks.recall` does that for faces of any size. Ends with status 1 if a bound is missed.
 """
 
 import argparse
@@ -62,13 +62,13 @@ answers after 40 ms. *Best picture* is a visit's, its quality in parts of the be
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A clip and how it is shown.
+    """A clip and how cameras play it.
 
     Attributes:
-        name: for people.
+        name: for display.
         video: the clip.
         fps: its rate.
-        cameras: how many show it.
+        cameras: how many play it.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a scene took in each round.
+    """The cost of a scene in each round.
 
     Attributes:
-        watched: ours.
+        watched: Faceferry's.
         homework_ms: the homework's way, CPU ms a frame.
-        plain_ms: of a plain loop.
-        decoding_ms: of ffmpeg alone.
+        plain_ms: the plain loop, CPU ms a frame.
+        decoding_ms: ffmpeg alone, CPU ms a frame.
     """
 
     watched: Sequence[Watched]
@@ -95,24 +95,24 @@ class Costs:
 
     @property
     def cpu_ms(self) -> float:
-        """Ours, CPU ms a frame, the median of the rounds."""
+        """Faceferry's CPU ms a frame, the median of the rounds."""
         return median([one.cpu_ms_a_frame for one in self.watched])
 
     @property
     def of_homework(self) -> float:
-        """Ours in parts of the homework's, the median of the rounds."""
+        """Faceferry's CPU time as a share of the homework's, the median of the rounds."""
         pairs = zip(self.watched, self.homework_ms, strict=True)
         return median([ours.cpu_ms_a_frame / theirs for ours, theirs in pairs])
 
     @property
     def of_decoding(self) -> float:
-        """Ours in parts of decoding alone."""
+        """Faceferry's CPU time as a multiple of decoding alone."""
         pairs = zip(self.watched, self.decoding_ms, strict=True)
         return median([ours.cpu_ms_a_frame / theirs for ours, theirs in pairs])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how long, and how many."""
+    """Add the options: how long, and how many."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--live-s", type=float, default=20.0, help="how long a live camera is looked at")
 

@@ -25,12 +25,12 @@ _LAST_FRAME = re.compile(r"frame= *(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """How it went with cameras that do not wait.
+    """The result of a run with live cameras.
 
     Attributes:
         frames: that they delivered.
         looks: frames that were sent to detect.
-        seconds: how long was looked on.
+        seconds: how long was measured.
         cpu_ms: processor time by part.
         latencies_s: of each stored face, from its frame to the bucket's answer.
         dropped: frames by reason.
@@ -49,7 +49,7 @@ class Watched:
         return sum(self.cpu_ms.values()) / self.frames
 
     def latency_ms(self, share: float) -> float:
-        """Return the latency that a share of all faces stays below."""
+        """Return the given quantile of the latencies, in milliseconds."""
         return quantile(list(self.latencies_s), share) * 1e3
 
 
@@ -58,9 +58,9 @@ def watch(video: Path, fps: int, folder: Path, seconds: float, cameras: int = 1,
 
     Args:
         video: the clip.
-        fps: its rate: frames that ffmpeg leaves out count, too.
+        fps: its rate; frames that ffmpeg leaves out count, too.
         folder: where everything is, made here.
-        seconds: for how long is looked on.
+        seconds: for how long to measure.
         cameras: how many play it.
         settings: what differs from the defaults.
     """
@@ -91,7 +91,7 @@ def _has_looked(rig: Rig) -> bool:
 
 
 def decoding_ms(video: Path) -> float:
-    """Return the processor milliseconds that ffmpeg takes to decode a frame of a clip, and no more."""
+    """Return the processor milliseconds that ffmpeg takes only to decode a frame of a clip."""
     words = [find_ffmpeg(), "-v", "error", "-stats", "-threads", "1", "-i", str(video), "-f", "null", "-"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=True)

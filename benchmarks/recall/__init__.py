@@ -1,1 +1,1 @@
-"""Is anybody missed by looking less? Faces pasted into real clips, against a look at each frame."""
+"""Is a person missed by looking at fewer frames? Faces pasted into real clips, judged by a look at each."""

@@ -1,9 +1,9 @@
-"""Is anybody missed by looking less? Faces pasted into real clips, against a look at each frame.
+"""Is a person missed by looking at fewer frames? Faces pasted into real clips, against a look at each frame.
 
     python -m benchmarks.recall [--trials 1000] [--first 0] [--seed 1] [--whole]
 
-Each visit of 0.3 seconds or more that a look at each frame finds has to be found by looking as detect does,
-and at most 0.6 seconds later. Ends with status 1 if one is not.
+Each visit of 0.3 seconds or more that a look at each frame finds must also be found with detect's looks,
+at most 0.6 seconds later. Ends with status 1 if one is not.
 """
 
 import argparse
@@ -35,7 +35,7 @@ seconds after the first has.
 
 
 def play(options: argparse.Namespace) -> list[Outcome]:
-    """Play all trials; say of each one that is missed which it is."""
+    """Play all trials; print each one that is missed."""
     settings = DetectSettings.model_validate({"device": "recall", "detector": "yunet", "keep": "visits"})
     outcomes = []
     with open_detector(settings) as detector:
@@ -48,7 +48,7 @@ def play(options: argparse.Namespace) -> list[Outcome]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add which trials are played, and how they are watched."""
+    """Add the options: which trials are played, and how they are watched."""
     parser.add_argument("--trials", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first trial")
     parser.add_argument("--seed", type=int, default=1)
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Part:
-    """Play, and say who is missed."""
+    """Play, and return who is missed."""
     cv2.setNumThreads(1)
     outcomes = play(options)
     about = ABOUT.format(

@@ -1,4 +1,4 @@
-"""One benchmark on the command line: its own options, and what all of them have."""
+"""One benchmark on the command line: its own options, and those that all of them have."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ def alone(
     measure: Callable[[argparse.Namespace], Part],
     add_options: Callable[[argparse.ArgumentParser], None] = lambda _parser: None,
 ) -> int:
-    """Measure one part, print it, and return the exit status: 1 if a bound is not kept or something is worse.
+    """Measure one part, print it, and return the exit status: 1 if a bound is missed or something is worse.
 
     Args:
         about: the module's docstring.
@@ -61,10 +61,10 @@ def alone(
 
 
 def in_turns(ways: Mapping[str, Callable[[int], Measured]], rounds: int) -> dict[str, list[Measured]]:
-    """Measure all ways in each round, in every other round the last one first; return what each found.
+    """Measure all variants in each round, in reverse order in every other round; return the results by name.
 
     Args:
-        ways: by name; each is told the number of the round.
+        ways: by name; each gets the number of the round.
         rounds: how many.
     """
     found: defaultdict[str, list[Measured]] = defaultdict(list)

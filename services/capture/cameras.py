@@ -29,12 +29,12 @@ _URL = re.compile(r"exec:|[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """One camera of this device.
+    """One camera of this device, as the settings describe it.
 
     Attributes:
         name: as in topics.
         scheme: one of `SCHEMES`.
-        url: where it is, without our options, with its credentials: never to be logged.
+        url: its address, without our options, with its credentials: never to be logged.
         options: how to treat it.
     """
 
@@ -45,7 +45,7 @@ class Camera:
 
     @property
     def place(self) -> str:
-        """What stands behind the scheme: a path, a number, or a command."""
+        """What follows the scheme: a path, a number or a command."""
         rest = self.url.partition(":")[2]
         return rest if self.scheme == "exec" else unquote_path(rest.removeprefix("//"))
 
@@ -66,7 +66,7 @@ def parse_cameras(text: str) -> tuple[Camera, ...]:
 
 
 def split_cameras(text: str) -> list[str]:
-    """Return the parts of a text that name a camera each."""
+    """Split a text into parts, each of which describes one camera."""
     return [part for part in _SEPARATOR.split(text.strip(" \t\r\n,")) if part]
 
 
@@ -108,7 +108,7 @@ def to_url(place: str) -> str:
 
 
 def is_there(place: str) -> bool:
-    """Say whether a user's word is the name of something on this machine."""
+    """Say whether a file of that name exists on this machine."""
     try:
         return Path(place).exists()
     except (OSError, ValueError):  # too long, or with a character that no name can have

@@ -1,4 +1,4 @@
-"""Whether a source can be opened, told before anything is started."""
+"""Whether a camera can be opened, checked before anything is started."""
 
 import asyncio
 import os
@@ -7,13 +7,14 @@ from pathlib import Path
 from services.capture.cameras import TOPICS, Camera
 from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable
+from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg, named_in
-from services.capture.source.program import Program
+from services.capture.source.pipe import Timeouts
+from services.capture.source.program import CameraProgram
 from services.capture.source.recording import survey
 from services.capture.source.redaction import redact, shown
-from services.capture.source.site import Site
-from services.capture.source.watch import Ending, Patience
-from services.capture.stream.pictures import Picture
+from services.capture.source.watch import Ending
+from services.capture.stream.picture import Picture
 from services.capture.subscription import Subscription
 from services.capture.topic import parse_topic
 from services.common.errors import SetupError
@@ -38,25 +39,25 @@ _ADVICE = {
 
 
 async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
-    """Return if a camera can be opened and delivers a picture, or may be listened to where it is a topic.
+    """Return if a camera can be opened and delivers a picture; if it is a topic, if it can be subscribed to.
 
     Args:
         camera: which one.
-        ffmpeg: the program to use; default: what capture will use, see `choose_ffmpeg`.
+        ffmpeg: the program to use; None: the one that capture will use, see `choose_ffmpeg`.
         timeout_s: how long it may take, in seconds.
 
     Raises:
-        SetupError: it cannot; one line that says what to do, without credentials.
+        SetupError: it cannot; one line that says why and what to do, without credentials.
     """
     if camera.scheme in TOPICS:
         await _check_topic(camera, timeout_s)
         return
-    site = Site(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
+    facts = SourceFacts(ffmpeg=await asyncio.to_thread(find_ffmpeg, ffmpeg or named_in(os.environ)))
     try:
         if camera.scheme == "file":
-            await survey(site.ffmpeg, Path(camera.place))
+            await survey(facts.ffmpeg, Path(camera.place))
             return
-        program = Program(camera, site, Patience(timeout_s, timeout_s), Tally(camera.name))
+        program = CameraProgram(camera, facts, Timeouts(timeout_s, timeout_s), Tally(camera.name))
         ending = await _until_first_picture(program)
         if ending is not None and program.has_another_way:
             ending = await _until_first_picture(program)
@@ -64,23 +65,24 @@ async def check_source(camera: Camera, *, ffmpeg: Path | None = None, timeout_s:
         raise SetupError(_line(camera, str(error))) from error
     if ending is not None:
         silence = f"no picture within {timeout_s:g} s" if ending.reason == "silent" else ""
-        raise SetupError(_line(camera, silence or ending.words or f"its program ended with {ending.status}"))
+        problem = silence or ending.message or f"its program ended with {ending.status}"
+        raise SetupError(_line(camera, problem))
 
 
 async def _check_topic(camera: Camera, timeout_s: float) -> None:
-    """Return if its broker lets us listen: a picture may come only when there is something to see."""
+    """Return if the broker grants the subscription: pictures may come only now and then."""
     if not parse_topic(camera.name, camera.url).broker:
-        return  # the one on this device, which may be started only now
+        return  # the broker on this device, which may not be started yet
     tally = Tally(camera.name)
     subscription = Subscription(camera, "check", Broker(""), start_timeout_s=timeout_s, tally=tally)
     try:
-        await subscription.look()
+        await subscription.check()
     except CameraUnavailable as error:
         raise SetupError(_line(camera, str(error))) from error
 
 
-async def _until_first_picture(program: Program) -> Ending | None:
-    """Return None if there was a picture, else how the program ended."""
+async def _until_first_picture(program: CameraProgram) -> Ending | None:
+    """Return None if a picture came, else how the program ended."""
     seen = asyncio.Event()
 
     async def on_picture(_picture: Picture) -> float:
@@ -89,14 +91,14 @@ async def _until_first_picture(program: Program) -> Ending | None:
         return 0.0
 
     run = asyncio.create_task(program.run(on_picture), name="capture.check")
-    sight = asyncio.create_task(seen.wait(), name="capture.check_seen")
+    first = asyncio.create_task(seen.wait(), name="capture.check_seen")
     try:
-        await asyncio.wait({run, sight}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({run, first}, return_when=asyncio.FIRST_COMPLETED)
         return None if seen.is_set() else await run
     finally:
         run.cancel()
-        sight.cancel()
-        await asyncio.wait({run, sight})
+        first.cancel()
+        await asyncio.wait({run, first})
 
 
 def _line(camera: Camera, problem: str) -> str:

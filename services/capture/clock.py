@@ -1,18 +1,20 @@
+"""Whether the wall clock is right, and when it was set."""
+
 import ctypes
 import functools
 from collections.abc import Callable
 
 STEP_S = 1.0
-"""The least that counts as set: what comes in between is a moment in which nobody let us run."""
+"""The smallest step, in seconds, that counts: less is a moment in which this process did not run."""
 
 _TIME_ERROR = 5
 _TIMEX_BYTES = 256  # struct timex is smaller everywhere
 
 
 def is_synchronised() -> bool:
-    """Say whether the kernel takes the clock to be right; adjtimex(2). True where it does not tell.
+    """Say whether the kernel takes the wall clock to be right; adjtimex(2). True where it does not tell.
 
-    A Raspberry Pi without a battery clock wakes up in the past, and believes it until a time server answers.
+    A Raspberry Pi without a battery clock starts in the past, and stays there until a time server answers.
     """
     adjtimex = _adjtimex()
     # All zero: nothing is changed, only asked.
@@ -25,33 +27,20 @@ def _adjtimex() -> Callable[[object], int] | None:
     return function
 
 
-class ClockCheck:
-    """Remembers the kernel's word for a while, for frames ask it more often than it changes."""
-
-    def __init__(self, ask: Callable[[], bool] = is_synchronised, keep_s: float = 5.0) -> None:
-        self._ask = ask
-        self._keep_s = keep_s
-        self._asked_s = float("-inf")
-        self._answer = True
-
-    def is_synchronised(self, now_s: float) -> bool:
-        """Say whether the clock is right, as far as is known; `now_s` is of a steady clock."""
-        if now_s - self._asked_s >= self._keep_s:
-            self._asked_s = now_s
-            self._answer = self._ask()
-        return self._answer
-
-
 class StepWatch:
-    """Notices that the wall clock was set, by the steady one. No clock is read here."""
+    """Notices that the wall clock was set, by comparison with a steady one. Reads no clock itself."""
 
     def __init__(self) -> None:
         self._ahead_s: float | None = None
 
     def note(self, wall_s: float, steady_s: float) -> float:
-        """Return by how much the wall clock was set since the last time: 0 if it was not, at least a second.
+        """Return by how much the wall clock was set since the last call, in seconds; 0 if it was not.
 
-        A clock that a time service draws slowly towards the right time is not set.
+        A clock that a time service slews slowly towards the right time is not set.
+
+        Args:
+            wall_s: now by the wall clock, in seconds.
+            steady_s: now by a clock that is never set and goes on while the machine sleeps, in seconds.
         """
         before_s, self._ahead_s = self._ahead_s, wall_s - steady_s
         if before_s is None or abs(self._ahead_s - before_s) < STEP_S:

@@ -25,10 +25,10 @@ IN_FLIGHT = Gauge("faceferry_capture_in_flight", "Frames that detect has not ans
 
 
 class Tally:
-    """One camera's metrics.
+    """The metrics of one camera: these labels, and drops that are logged at the first of each reason.
 
     Args:
-        camera: its name.
+        camera: the camera's name.
     """
 
     def __init__(self, camera: str) -> None:
@@ -44,12 +44,12 @@ class Tally:
         self.state = STATE.labels(camera)
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count dropped frames."""
+        """Count `count` dropped frames of one reason."""
         for _ in range(count):
             self._drops.count(reason, self._camera, camera=self._camera)
 
     def skip(self, skipped: dict[str, int]) -> None:
-        """Count what a reader skipped since the last look, and clear it there."""
+        """Count what a reader skipped, by reason, and clear `skipped`, which is the reader's."""
         for reason, count in skipped.items():
             for _ in range(count):
                 self._skips.count(reason, self._camera, camera=self._camera)

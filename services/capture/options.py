@@ -1,4 +1,4 @@
-"""What a camera's address may say of how to treat the camera, and which sources can do it."""
+"""The options that a camera's address may have, and which sources take them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -30,26 +30,26 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to treat one camera; nothing means: as it comes.
+    """How to treat one camera. None means: as it comes.
 
     Attributes:
         size: what a camera is asked for; what larger pictures are scaled down to.
-        fps: frames per second, at most.
+        fps: frames per second, at most; None: as many as are worth looking at.
         format: what the source delivers: for `v4l2` a pixel format's name (`mjpeg`, `yuyv422`), for `exec`
             `multipart` (default), `jpeg` or `y4m`, elsewhere `mjpeg` to pass frames through unlooked-at.
-        quality: of JPEG that is encoded here, 1 to 100.
+        quality: of JPEG that is encoded here, 1 to 100; None: as capture's settings say.
         rotate: clockwise, in degrees: 0, 90, 180 or 270.
         paced: whether a file waits for the answer to each of its frames.
         loop: whether a file starts over at its end.
         hwaccel: ffmpeg's name of a hardware decoder (`auto`, `cuda`, `vaapi`, ...).
         transport: `tcp` or `udp`, for RTSP.
         threads: that decode; 0: as many as ffmpeg likes.
-        tls_verify: whether the certificate of an `https` or `rtsps` camera is looked at,
-        ca_file: who may have signed it, in place of those whom the system trusts,
-        tls_sha256: the digest of the one that will do.
+        tls_verify: whether the certificate of a camera that speaks TLS is checked.
+        ca_file: the path of the certificates that may have signed it, in place of the system's.
+        tls_sha256: the SHA-256, in lower-case hexadecimal, of the only certificate that is accepted.
         mask: regions that are never looked at, see `Scope`.
         min_face_px: the least width and height of a face in this camera's pictures, in pixels.
-        quiet_s: for so many seconds a topic may be silent until its camera is called stalled; 0: for ever.
+        quiet_s: how long a topic may be silent until its camera is stalled, in seconds; 0: for ever.
     """
 
     size: Size | None = None
@@ -71,12 +71,12 @@ class Options:
 
     @property
     def scope(self) -> Scope:
-        """What is looked at of its pictures."""
+        """Which part of its pictures, and which faces, are looked at."""
         return Scope(self.mask, self.min_face_px)
 
     @property
     def trust(self) -> Trust:
-        """Whose certificate the camera has to show."""
+        """How the certificate that the camera shows is checked."""
         return Trust(self.tls_verify, self.ca_file, self.tls_sha256)
 
 
@@ -86,7 +86,7 @@ def takes(scheme: str) -> frozenset[str]:
 
 
 def may_be_ours(name: str, scheme: str) -> bool:
-    """Say whether a word in a camera's address is an option of ours, or one misspelt."""
+    """Say whether the name of a parameter in a camera's address is an option of ours, or like one."""
     return name in _OPTIONS or nearest(name, takes(scheme), _MISSPELT) is not None
 
 

@@ -1,3 +1,5 @@
+"""A camera's connection to the broker on this device."""
+
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
@@ -14,21 +16,21 @@ from services.common.wire.message import Message
 from services.common.wire.topics import Source, camera_topic
 
 PACKET_MARGIN_BYTES = 1024
-"""What a frame's topic and properties take in its packet, at most."""
+"""How much a frame's topic and properties take in its packet, at most."""
 
 log = structlog.get_logger()
 _drops = Drops(MQTT_DROPPED, "capture.answer_refused")
 
 
 class Outlet:
-    """A camera's own connection to the broker: its frames and its state go out, answers come in.
+    """A camera's own connection to the broker: frames and the camera's state go out, answers come in.
 
-    Each camera has one of its own because MQTT has one last will for each connection.
+    Each camera has its own because MQTT has one last will for each connection. To be entered before use.
 
     Args:
         broker: the broker on this device.
         source: which camera.
-        tally: counts.
+        tally: counts what is published and answered, and has the camera's state.
     """
 
     def __init__(self, broker: Broker, source: Source, tally: Tally) -> None:
@@ -57,30 +59,30 @@ class Outlet:
         await self._link.__aexit__(kind, error, trace)
 
     def on_change(self, then: Callable[[], None]) -> None:
-        """Have `then` called when the connection is there, and when it is lost."""
+        """Have `then` called each time that the connection is made or lost."""
         self._on_change = then
 
     @property
     def state(self) -> str:
-        """What the camera does just now: `online`, `stalled` or `offline`."""
+        """The camera's state: `online`, `stalled` or `offline`."""
         return self._state
 
     @property
     def is_up(self) -> bool:
-        """Whether frames can go out."""
+        """Whether there is a connection, so that frames can go out."""
         return self._link.is_up
 
     @property
     def max_frame_bytes(self) -> int:
-        """How large a JPEG the broker takes."""
+        """The size of the largest JPEG that the broker takes, in bytes."""
         return self._link.max_packet_bytes - PACKET_MARGIN_BYTES
 
     def why_not_ready(self) -> str | None:
-        """Return None while the connection is there, else what is wrong."""
+        """Return None while there is a connection, else why there is none."""
         return self._link.why_not_ready()
 
     def why_not_online(self) -> str | None:
-        """Return None while the camera is online, else its state and, in a word, what became of it."""
+        """Return None while the camera is online, else its state and, if known, the reason in a word."""
         if self._state == "online":
             return None
         return f"{self._state}: {self._why}" if self._why else self._state
@@ -96,24 +98,24 @@ class Outlet:
         self._tally.published.inc()
 
     def say(self, state: str, why: str | None = None) -> None:
-        """Tell everybody that the camera is `online`, `stalled` or `offline`, if that is news.
+        """Publish, retained, and log the camera's state, if it has changed; without a connection, later.
 
         Args:
-            state: one of the three.
-            why: what became of it, in a word, where it is not online.
+            state: `online`, `stalled` or `offline`.
+            why: the reason in a word, where it is not online.
         """
         if (state, why) == (self._state, self._why):
             return
         is_other = state != self._state
         self._state, self._why = state, why
-        if is_other:  # one that is tried again and again fails now like this and now like that
+        if is_other:  # the reason alone may change at each of many tries
             self._tally.state.state(state)
             tell = log.info if state == "online" else log.warning
             tell(f"capture.camera_{state}", camera=self.source.camera, **({"why": why} if why else {}))
         self._say_state()
 
     async def answers(self) -> AsyncIterator[Done]:
-        """Yield detect's answers, over however many connections."""
+        """Yield detect's answers for ever, over however many connections. What is no answer is counted."""
         async for delivery in self._link:
             delivery.acknowledge()
             try:
@@ -136,7 +138,7 @@ class Outlet:
             try:
                 self._link.publish(self._status(self._state, self._why))
             except LinkDown:
-                return  # said when the link is back
+                return  # published when the link is back
 
     def _status(self, state: str, why: str | None) -> Message:
         topic, because = camera_topic(self.source, "status"), status.because(why)

@@ -1,16 +1,18 @@
+"""A recording's flow: each frame goes to detect, and again, until its faces are receipted."""
+
 import asyncio
 import time
 from collections.abc import Callable
 
-from services.capture.developer import Developer
-from services.capture.journal import Journal
-from services.capture.live import wait_until
+from services.capture.encoder import JpegEncoder
+from services.capture.flow_control import PacedWindow
+from services.capture.live import LatestPicture, to_jpeg, wait_until
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
+from services.capture.playback_journal import PlaybackJournal
 from services.capture.source.recording import Recording
 from services.capture.source.watch import Ending
-from services.capture.stream.pictures import Picture
-from services.capture.window import PacedWindow
+from services.capture.stream.picture import Picture
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.tracing import begin
@@ -23,14 +25,15 @@ class PacedFlow:
     """Hands a recording's frames to detect as fast as it answers, and leaves none without an answer.
 
     Args:
-        outlet: where they go.
-        recording: when they were taken.
-        fps: frames for each second of the recording, at most.
-        window: those on their way.
-        developer: makes them JPEG.
+        outlet: where frames are published.
+        recording: knows when each frame was taken.
+        fps: frames for each second of the recording, at most; None: all.
+        window: keeps the unanswered frames.
+        encoder: for pictures that have to be encoded.
         tally: counts.
         journal: where answers are noted.
-        scope: what of its pictures is looked at.
+        latest: where each picture is kept for viewers.
+        scope: which part of the pictures, and which faces, are looked at; sent with each frame.
     """
 
     def __init__(
@@ -40,17 +43,19 @@ class PacedFlow:
         *,
         fps: float | None,
         window: PacedWindow,
-        developer: Developer,
+        encoder: JpegEncoder,
         tally: Tally,
-        journal: Journal,
+        journal: PlaybackJournal,
+        latest: LatestPicture,
         scope: Scope = WHOLE,
     ) -> None:
+        self._latest = latest
         self._scope = scope
         self._outlet = outlet
         self._recording = recording
         self._chosen = recording.chosen(fps) if fps else None
         self._window = window
-        self._developer = developer
+        self._encoder = encoder
         self._tally = tally
         self._journal = journal
         self._read = 0
@@ -63,21 +68,23 @@ class PacedFlow:
         outlet.on_change(self._link_changed)
 
     def start(self) -> None:
-        """Note the file's length."""
+        """Note in the journal how many frames will be sent."""
         chosen = self._recording.media_s if self._chosen is None else self._chosen
         self._journal.length(self._outlet.source.camera, len(chosen))
 
     def is_read(self, ending: Ending) -> bool:
         """Say whether the file has been read to its end; if not, it is read from its start again.
 
-        A file that twice ends with an error at the same frame has nothing behind it.
+        A file that ends twice with an error at the same frame holds no further frames.
         """
         is_stuck = ending.status is not None and self._read > 0 and self._read == self._stuck_at
         self._stuck_at, self._read = self._read, 0
         return is_stuck or (ending.status == 0 and ending.pictures > 0)
 
     async def on_picture(self, picture: Picture) -> float:
-        """Take the file's next picture; wait until it is on its way. Each is worth reading at once."""
+        """Take the file's next picture, wait for a place for it; return 0: each is worth reading."""
+        self._outlet.say("online")
+        self._latest.put(picture, time.monotonic())
         number, self._read = self._read, self._read + 1
         if number >= self._handled:
             await self._handle(number, picture)
@@ -91,12 +98,12 @@ class PacedFlow:
         self._handled = number + 1
 
     async def finish(self) -> None:
-        """Wait for the last answer, and note that it came."""
+        """Wait for the last answer, and note in the journal that it came."""
         await self._until(lambda: self._window.is_empty)
         self._journal.finished(self._outlet.source.camera, self._noted)
 
     async def receive(self) -> None:
-        """Let go of answered frames, for ever."""
+        """Take answers and release their frames, for ever."""
         async for done in self._outlet.answers():
             if done.dropped in PASSING:
                 self._window.reject(done.sequence, time.monotonic())
@@ -116,11 +123,11 @@ class PacedFlow:
 
     async def _add(self, number: int, picture: Picture) -> None:
         try:
-            jpeg = await self._developer.develop(picture, self._outlet.max_frame_bytes)
+            jpeg = await to_jpeg(picture, self._encoder, self._outlet.max_frame_bytes)
         except Refused as error:
             self._note(Done(self._outlet.source, number, dropped=error.reason))
             return
-        # From the moment it is read: a recording's own time is long ago.
+        # From now on, not from the frame's own time, which is long ago.
         span = begin("capture", source=str(self._outlet.source), frame=number)
         frame = Frame(
             self._outlet.source,
@@ -152,11 +159,11 @@ class PacedFlow:
         except LinkDown:
             return  # all are due again when the link is back
         except PacketTooLarge:
-            # The broker that is back takes less than the one before. It stays here, and due.
+            # The broker takes less since it is back. The frame stays here, and due.
             self._tally.drop("too_large")
 
     def _link_changed(self) -> None:
-        """Have all sent again: what was on its way is lost with the connection."""
+        """Have all frames in flight sent again: they are lost with the connection."""
         self._window.make_due(time.monotonic())
         self._announce()
 

@@ -13,23 +13,23 @@ from aiohttp import web
 from services.capture import metrics, viewfinder
 from services.capture.cameras import TOPICS, Camera
 from services.capture.clock import StepWatch
-from services.capture.departed import say_who_has_departed
-from services.capture.developer import Developer
-from services.capture.journal import Journal, open_journal
-from services.capture.live import LiveFlow, Shot
+from services.capture.encoder import JpegEncoder
+from services.capture.flow_control import LiveWindow, PacedWindow, RateLimit, SendSchedule, decoded_fps
+from services.capture.live import LiveFlow, TimedPicture
 from services.capture.metrics import Tally
 from services.capture.outlet import Outlet
-from services.capture.pace import Pace, RateLimit, decoded_fps
 from services.capture.paced import PacedFlow
+from services.capture.playback_journal import PlaybackJournal, open_journal
+from services.capture.removed_cameras import forget_removed_cameras
 from services.capture.settings import CaptureSettings
+from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import Ffmpeg, choose_ffmpeg, has_filter
-from services.capture.source.program import Program
-from services.capture.source.site import Site
-from services.capture.source.watch import Ending, Patience
+from services.capture.source.pipe import Timeouts
+from services.capture.source.program import CameraProgram
+from services.capture.source.watch import Ending
 from services.capture.subscription import Subscription
-from services.capture.supervision import Origin, keep_running, keep_surveying
+from services.capture.supervision import PictureSource, keep_running, keep_surveying
 from services.capture.viewfinder import Viewfinder
-from services.capture.window import LiveWindow, PacedWindow
 from services.common.mqtt import Broker
 from services.common.runtime import http, lock
 from services.common.runtime.access import Guard, is_loopback
@@ -42,52 +42,59 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Equipment:
-    """What all cameras share."""
+class SharedResources:
+    """The resources that all cameras share.
+
+    Attributes:
+        settings: capture's.
+        facts: what is known of this machine.
+        threads: where pictures are encoded.
+        journal: where the answers to paced frames are noted.
+    """
 
     settings: CaptureSettings
-    site: Site
+    facts: SourceFacts
     threads: Executor
-    journal: Journal
+    journal: PlaybackJournal
 
 
 async def serve(settings: CaptureSettings) -> None:
     """Take frames from every camera and hand them to detect until cancelled.
 
     Raises:
-        SetupError: no ffmpeg will do, or the journal or the lock cannot be written.
+        SetupError: there is no ffmpeg that is new enough, or the journal or the lock cannot be written.
     """
     DEVICE_INFO.labels(settings.device).set(1)
-    site = await asyncio.to_thread(_look_around, settings.ffmpeg)
+    facts = await asyncio.to_thread(_find_ffmpeg, settings.ffmpeg)
     with (
         open_journal(settings.journal_path) as journal,
         ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="encode") as threads,
     ):
-        equipment = Equipment(settings, site, threads, journal)
-        stations = [Station(camera, equipment) for camera in settings.cameras]
+        shared = SharedResources(settings, facts, threads, journal)
+        pipelines = [CameraPipeline(camera, shared) for camera in settings.cameras]
         # A standby is healthy: it has no dependency until the cameras are its own.
         checks: dict[str, http.Check] = {}
         notes: dict[str, http.Check] = {}
-        routes = _live(stations, settings)
+        routes = _live_routes(pipelines, settings)
         async with (
             http.serve(settings.http_host, settings.http_port, checks, routes, notes),
-            _alone(settings.lock_path),
+            _held_lock(settings.lock_path),
         ):
-            checks |= {f"local/{station.name}": station.outlet.why_not_ready for station in stations}
-            # A camera that is away is nothing that capture depends on: it takes the others' pictures.
-            notes |= {f"camera/{station.name}": station.outlet.why_not_online for station in stations}
+            checks |= {f"local/{pipeline.name}": pipeline.outlet.why_not_ready for pipeline in pipelines}
+            # Capture does not depend on any one camera: while it is away the others' pictures are taken.
+            notes |= {f"camera/{pipeline.name}": pipeline.outlet.why_not_online for pipeline in pipelines}
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch_clock(), name="capture.clock")
-                tasks.create_task(_summarise(stations), name="capture.summary")
-                departed = say_who_has_departed(
-                    Broker.local(settings), settings.device, {station.name for station in stations}
+                tasks.create_task(_summarise(pipelines), name="capture.summary")
+                forgetting = forget_removed_cameras(
+                    Broker.local(settings), settings.device, {pipeline.name for pipeline in pipelines}
                 )
-                tasks.create_task(departed, name="capture.departed")
-                for station in stations:
-                    tasks.create_task(station.run(), name=f"capture.{station.name}")
+                tasks.create_task(forgetting, name="capture.departed")
+                for pipeline in pipelines:
+                    tasks.create_task(pipeline.run(), name=f"capture.{pipeline.name}")
 
 
-async def _summarise(stations: Sequence["Station"]) -> None:
+async def _summarise(pipelines: Sequence["CameraPipeline"]) -> None:
     def did() -> Counts:
         return totals(
             {
@@ -99,7 +106,7 @@ async def _summarise(stations: Sequence["Station"]) -> None:
         )
 
     def waits() -> Waiting:
-        away = {station.name: station.outlet.state for station in stations}
+        away = {pipeline.name: pipeline.outlet.state for pipeline in pipelines}
         away = {name: state for name, state in away.items() if state != "online"}
         return {"not_online": away} if away else {}
 
@@ -107,7 +114,7 @@ async def _summarise(stations: Sequence["Station"]) -> None:
 
 
 async def watch_clock() -> None:
-    """Say when the clock was set, and by how much, for ever: so earlier frames' times can be fixed."""
+    """Log, for ever, when the clock is set, and by how much: so earlier frames' times can be corrected."""
     watch = StepWatch()
     while True:
         # Of the steady clocks the one that goes on while the machine sleeps, as the wall clock does.
@@ -116,14 +123,14 @@ async def watch_clock() -> None:
         await asyncio.sleep(CLOCK_EVERY_S)
 
 
-def _look_around(named: Path | None) -> Site:
-    """Return what this machine has; blocks while its programs are asked."""
+def _find_ffmpeg(named: Path | None) -> SourceFacts:
+    """Return what is known of this machine; blocks while its ffmpeg is asked."""
     ffmpeg = choose_ffmpeg(named)
-    _tell(ffmpeg)
-    return Site(ffmpeg.program, has_zscale=has_filter(ffmpeg.program, "zscale"))
+    _log_passed_over(ffmpeg)
+    return SourceFacts(ffmpeg.program, has_zscale=has_filter(ffmpeg.program, "zscale"))
 
 
-def _tell(ffmpeg: Ffmpeg) -> None:
+def _log_passed_over(ffmpeg: Ffmpeg) -> None:
     if ffmpeg.passed_over:
         log.warning(
             "capture.ffmpeg_passed_over",
@@ -133,99 +140,104 @@ def _tell(ffmpeg: Ffmpeg) -> None:
         )
 
 
-def _live(stations: Sequence["Station"], settings: CaptureSettings) -> list[web.RouteDef]:
+def _live_routes(pipelines: Sequence["CameraPipeline"], settings: CaptureSettings) -> list[web.RouteDef]:
     guard = Guard(settings.live_token.get_secret_value()) if settings.live_token else None
-    finders = {station.name: station.viewfinder for station in stations}
-    return viewfinder.routes(finders, guard, is_loopback=is_loopback(settings.http_host))
+    viewfinders = {pipeline.name: pipeline.viewfinder for pipeline in pipelines}
+    return viewfinder.routes(viewfinders, guard, is_loopback=is_loopback(settings.http_host))
 
 
-def _alone(folder: Path | None) -> AbstractAsyncContextManager[None]:
+def _held_lock(folder: Path | None) -> AbstractAsyncContextManager[None]:
     return nullcontext() if folder is None else lock.hold(folder, "capture")
 
 
-class Station:
+class CameraPipeline:
     """One camera, from its program to the broker.
 
     Args:
-        camera: which one, and how.
-        equipment: what it shares with the others.
+        camera: as the settings describe it.
+        shared: the resources that all cameras share.
+
+    Attributes:
+        name: the camera's.
+        outlet: its connection to the broker.
+        viewfinder: its live picture.
     """
 
-    def __init__(self, camera: Camera, equipment: Equipment) -> None:
-        settings = equipment.settings
+    def __init__(self, camera: Camera, shared: SharedResources) -> None:
+        settings = shared.settings
         self.name = camera.name
         self._camera = camera
         self._settings = settings
-        self._site = equipment.site
-        self._journal = equipment.journal
+        self._facts = shared.facts
+        self._journal = shared.journal
         self._tally = Tally(camera.name)
         self.outlet = Outlet(Broker.local(settings), Source(settings.device, camera.name), self._tally)
         quality = camera.options.quality or settings.jpeg_quality
-        self._developer = Developer(camera.name, quality, equipment.threads)
-        self.viewfinder = Viewfinder(Developer(camera.name, quality, equipment.threads, camera.options.mask))
+        self._encoder = JpegEncoder(camera.name, quality, shared.threads)
+        self.viewfinder = Viewfinder(JpegEncoder(camera.name, quality, shared.threads, camera.options.mask))
 
     async def run(self) -> None:
-        """Hand frames on for ever; at a recording's end, wait: a container would only be started again."""
+        """Hand frames on for ever. At a recording's end, wait: a container would only be started again."""
         async with self.outlet, asyncio.TaskGroup() as tasks:
             if self._camera.options.paced:
-                await self._play(tasks)
+                await self._run_paced(tasks)
             else:
-                await self._follow(tasks)
+                await self._run_live(tasks)
 
-    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
-        # Numbers that no earlier run has used: a late answer to that one's frame must not free a place.
+    async def _run_live(self, tasks: asyncio.TaskGroup) -> None:
+        # Numbers that no earlier run has used: a late answer to its frame must not free a place.
         first = time.time_ns() // 1000
-        window = LiveWindow[Shot](self._settings.frames_in_flight, self._settings.frame_timeout_s, first)
-        fps = self._camera.options.fps
+        settings, fps = self._settings, self._camera.options.fps
+        window = LiveWindow[TimedPicture](settings.frames_in_flight, settings.frame_timeout_s, first)
         flow = LiveFlow(
             self.outlet,
             window,
             rate=RateLimit(fps),
-            pace=self._pace(),
-            developer=self._developer,
+            schedule=self._schedule(),
+            encoder=self._encoder,
             tally=self._tally,
             scope=self._camera.options.scope,
+            latest=self.viewfinder.latest,
             on_seen=self.viewfinder.saw,
         )
-        self._connect(tasks, flow)
-        site = replace(self._site, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
-        await keep_running(
-            self._origin(site), self.outlet, self.viewfinder.beside(flow.on_picture), self._is_played
-        )
+        self._start_flow(tasks, flow)
+        facts = replace(self._facts, most_fps=decoded_fps(fps, self._settings.usual_looks_per_s))
+        await keep_running(self._source(facts), self.outlet, flow.on_picture, self._is_played)
         self.outlet.say("offline", why="ended")
 
-    def _pace(self) -> Pace:
-        # The next message of a topic may be hours away, and the best picture be the one that came too soon.
+    def _schedule(self) -> SendSchedule:
+        # The next message of a topic may be hours away: none is dropped because it came too soon.
         is_each_due = self._camera.options.fps is not None or self._camera.scheme in TOPICS
-        return Pace(most_s=0.0) if is_each_due else Pace()
+        return SendSchedule(most_s=0.0) if is_each_due else SendSchedule()
 
-    async def _play(self, tasks: asyncio.TaskGroup) -> None:
-        recording = await keep_surveying(self._site.ffmpeg, self._camera, self.outlet)
+    async def _run_paced(self, tasks: asyncio.TaskGroup) -> None:
+        recording = await keep_surveying(self._facts.ffmpeg, self._camera, self.outlet)
         window = PacedWindow(self._settings.frames_in_flight, self._settings.frame_timeout_s)
         flow = PacedFlow(
             self.outlet,
             recording,
             fps=self._camera.options.fps,
             window=window,
-            developer=self._developer,
+            encoder=self._encoder,
             tally=self._tally,
             journal=self._journal,
+            latest=self.viewfinder.latest,
             scope=self._camera.options.scope,
         )
-        self._connect(tasks, flow)
+        self._start_flow(tasks, flow)
         flow.start()
-        program = self._program(replace(self._site, codec=recording.codec, is_turned=recording.is_turned))
-        await keep_running(program, self.outlet, self.viewfinder.beside(flow.on_picture), flow.is_read)
+        program = self._program(replace(self._facts, codec=recording.codec, is_turned=recording.is_turned))
+        await keep_running(program, self.outlet, flow.on_picture, flow.is_read)
         await flow.finish()
         self.outlet.say("offline", why="ended")
 
-    def _connect(self, tasks: asyncio.TaskGroup, flow: LiveFlow | PacedFlow) -> None:
+    def _start_flow(self, tasks: asyncio.TaskGroup, flow: LiveFlow | PacedFlow) -> None:
         tasks.create_task(flow.send(), name=f"capture.{self.name}.send")
         tasks.create_task(flow.receive(), name=f"capture.{self.name}.receive")
 
-    def _origin(self, site: Site) -> Origin:
+    def _source(self, facts: SourceFacts) -> PictureSource:
         if self._camera.scheme not in TOPICS:
-            return self._program(site)
+            return self._program(facts)
         return Subscription(
             self._camera,
             self._settings.device,
@@ -235,9 +247,9 @@ class Station:
             on_subscribed=lambda: self.outlet.say("online"),
         )
 
-    def _program(self, site: Site) -> Program:
-        patience = Patience(self._settings.start_timeout_s, self._settings.stall_timeout_s)
-        return Program(self._camera, site, patience, self._tally)
+    def _program(self, facts: SourceFacts) -> CameraProgram:
+        timeouts = Timeouts(self._settings.start_timeout_s, self._settings.stall_timeout_s)
+        return CameraProgram(self._camera, facts, timeouts, self._tally)
 
     def _is_played(self, ending: Ending) -> bool:
         """Say whether a file has come to its end; a camera never does."""

@@ -58,9 +58,8 @@ class CaptureSettings(DeviceSettings, LooksSettings, TracesSettings):
     live_token: SecretStr | None = Field(
         None,
         min_length=MIN_TOKEN_LENGTH,
-        description="what one has to know to see the live pictures at /live on the HTTP port, as a bearer "
-        "token or as a password; without one they are shown on this machine alone, where the port listens "
-        "on loopback",
+        description="the token for the live pictures at /live on the HTTP port, as a bearer token or as a "
+        "password; without one they are shown on this machine alone, where the port listens on loopback",
     )
     ffmpeg: Path | None = Field(
         None,
@@ -69,7 +68,7 @@ class CaptureSettings(DeviceSettings, LooksSettings, TracesSettings):
     lock_path: Path | None = Field(
         None,
         description="a folder; of all captures that name the same one, one takes frames and the others stand "
-        "by; default: nobody stands by",
+        "by; default: no lock",
     )
     journal_path: Path | None = Field(
         None, description="where to note what became of each frame of a paced file, one JSON object a line"

@@ -1,3 +1,5 @@
+"""Pictures from an MQTT topic: the adapter between a link and a camera's flow."""
+
 import asyncio
 import math
 import time
@@ -8,7 +10,7 @@ from services.capture.metrics import Tally
 from services.capture.source.child import CameraUnavailable
 from services.capture.source.redaction import redact
 from services.capture.source.watch import Ending
-from services.capture.stream.pictures import OnPicture
+from services.capture.stream.picture import OnPicture
 from services.capture.topic import parse_topic, to_picture
 from services.common.errors import Refused, SetupError
 from services.common.mqtt import Delivery, Link
@@ -17,27 +19,27 @@ from services.common.mqtt.broker import Broker
 MOST_PACKET_BYTES = 16 * 1024 * 1024
 """The broker is told not to send more. Twelve megabytes of JPEG in base64 are in it."""
 MOST_WAITING_BYTES = 32 * 1024 * 1024
-"""Beyond it what comes is dropped: somebody publishes faster than this machine can look at it."""
-GLANCE_S = 0.5
-"""So often is looked whether the connection still stands, while nothing comes."""
+"""Messages beyond it are dropped: they come faster than this machine can look at them."""
+CHECK_EVERY_S = 0.5
+"""How often the connection is checked while no message comes, in seconds."""
 
 
 class Subscription:
-    """A camera that is a topic: a picture a message, the newest first.
+    """A camera that is a topic: each message is a picture, and the newest replaces those that wait.
 
-    Silence is not held against it for `quiet_s`: some publish only when there is something to see.
+    It may be silent for `quiet_s`: some publish only when there is something to see.
 
     Args:
         camera: which one.
         device: this device's name.
-        local: the broker on it, which is meant where an address names none.
+        local: the broker on this device, for an address that names none.
         start_timeout_s: how long a connection may take, in seconds.
         tally: counts.
         on_subscribed: called when the broker has granted the subscription, where the topic may be silent for
-            ever: of such a camera nothing more can be known.
+            ever: more cannot be known of such a camera.
 
     Raises:
-        SetupError: its address cannot be used.
+        SetupError: the camera's address cannot be used.
     """
 
     def __init__(
@@ -63,21 +65,21 @@ class Subscription:
         self._tally = tally
         self._on_subscribed = on_subscribed
 
-    async def look(self) -> None:
-        """Return if the broker lets us listen to the topic.
+    async def check(self) -> None:
+        """Return if the broker grants the subscription.
 
         Raises:
             CameraUnavailable: it does not; says why.
         """
         async with self._link() as link:
             problem = await self._problem(link)
-        self._check(problem)
+        self._raise(problem)
 
     async def run(self, on_picture: OnPicture) -> Ending:
-        """Hand on pictures until the connection is lost, or the topic has been silent for too long.
+        """Hand on pictures until the connection is lost, or the topic has been silent for `quiet_s`.
 
         Raises:
-            CameraUnavailable: there is no connection, or no subscription.
+            CameraUnavailable: there is no connection or no subscription in time.
         """
         self._tally.starts.inc()
         ending = Ending("unavailable", None, 0, "")
@@ -86,7 +88,7 @@ class Subscription:
                 if self._quiet_s == math.inf:
                     self._on_subscribed()
                 ending = await _Listener(link, on_picture, self._quiet_s, self._tally).run()
-        self._check(problem)
+        self._raise(problem)
         return ending
 
     def _link(self) -> Link:
@@ -111,7 +113,7 @@ class Subscription:
         return link
 
     async def _problem(self, link: Link) -> str | None:
-        """Return None once there is a connection with the subscription, or why there is none in time."""
+        """Wait for the connection and the subscription; return None, or why there is none in time."""
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await link.wait_up()
@@ -119,8 +121,8 @@ class Subscription:
             return link.why_not_ready() or "no subscription"
         return None
 
-    def _check(self, problem: str | None) -> None:
-        """Raise what was wrong, but outside of the link, which would wrap it up."""
+    def _raise(self, problem: str | None) -> None:
+        """Raise what was wrong. Outside of the link's context, which would wrap the error in a group."""
         if problem is not None:
             raise CameraUnavailable(redact(problem, self._url))
 
@@ -145,13 +147,13 @@ class _Listener:
 
     async def _next(self) -> Delivery | None:
         try:
-            async with asyncio.timeout(GLANCE_S):
+            async with asyncio.timeout(CHECK_EVERY_S):
                 return await anext(self._link)
         except TimeoutError:
             return None
 
     async def _take(self, delivery: Delivery) -> bool:
-        """Hand on what is a picture; say whether it is one, or a newer one is here already."""
+        """Hand on a message's picture; say whether it is one, or a newer message is here already."""
         delivery.acknowledge()
         if self._link.waiting_bytes:
             self._tally.frames.inc()

@@ -1,10 +1,10 @@
-"""A camera that is a topic: where it is, and what of its messages is a picture."""
+"""A camera that is an MQTT topic: its address, and the pictures in its messages."""
 
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from services.capture.stream.pictures import Jpeg
+from services.capture.stream.picture import JpegPicture
 from services.common.errors import Refused, SetupError
 from services.common.runtime.addresses import mqtt_url
 from services.common.wire import bare_images, times
@@ -15,12 +15,12 @@ MOST_TOPIC_BYTES = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a topic is.
+class TopicAddress:
+    """A topic and its broker.
 
     Attributes:
-        broker: its broker's address, without a password; empty: the one on this device.
-        password: for the address's user.
+        broker: the broker's address, without a password; empty: the broker on this device.
+        password: of the user in that address; None: none is sent.
         topic: a topic filter; `+` and `#` are as in MQTT.
     """
 
@@ -29,10 +29,10 @@ class Place:
     topic: str
 
     def __repr__(self) -> str:
-        return f"Place({self.topic!r})"
+        return f"TopicAddress({self.topic!r})"
 
 
-def parse_topic(camera: str, url: str) -> Place:
+def parse_topic(camera: str, url: str) -> TopicAddress:
     """Read `mqtt://user:password@host:port/topic`, or `mqtt:///topic` of the broker on this device.
 
     Args:
@@ -40,7 +40,7 @@ def parse_topic(camera: str, url: str) -> Place:
         url: its address, without our options.
 
     Raises:
-        SetupError: it cannot be understood; says why, without what stands in it.
+        SetupError: it cannot be understood; says why, without repeating the address.
     """
     scheme, _, rest = url.partition("://")
     authority, _, path = rest.partition("/")
@@ -48,7 +48,7 @@ def parse_topic(camera: str, url: str) -> Place:
     if problem := _problem(topic) or (None if authority else _problem_here(scheme, topic)):
         raise SetupError(f"camera {camera!r}: {problem}")
     if not authority:
-        return Place("", None, topic)
+        return TopicAddress("", None, topic)
     login, at, host = authority.rpartition("@")
     user, _, password = login.partition(":")
     broker = f"{scheme}://{user}{at}{host}"
@@ -59,26 +59,26 @@ def parse_topic(camera: str, url: str) -> Place:
             f"camera {camera!r}: an address such as {scheme}://user:password@host/topic is wanted; in a "
             "password, what means something in an address is written as its number, '/' as %2F"
         ) from None
-    return Place(broker, unquote(password) or None, topic)
+    return TopicAddress(broker, unquote(password) or None, topic)
 
 
-def to_picture(message: Message) -> Jpeg:
+def to_picture(message: Message) -> JpegPicture:
     """Return the picture that a message is: a JPEG, or one in base64, without what follows its end.
 
     Raises:
-        Refused: `retained`: it is as old as may be; `png`: capture has no decoder for one; what else it is
-            (see `bare_images.read`).
+        Refused: `retained`: nobody can tell how old it is; `png`: capture has no decoder for one; others, see
+            `bare_images.read`.
     """
     if message.retain:
         raise Refused("retained", "the broker has kept it from before")
     image, info = bare_images.read(message.payload)
     if info.content_type != "image/jpeg":
         raise Refused("png", "a JPEG is wanted")
-    return Jpeg(image, _taken_unix_s(message))
+    return JpegPicture(image, _taken_unix_s(message))
 
 
 def _problem(topic: str) -> str | None:
-    """Return why nothing can be subscribed to (MQTT 5.0, section 4.7)."""
+    """Return why a topic filter cannot be subscribed to (MQTT 5.0, section 4.7), or None."""
     levels = topic.split("/")
     if not topic or not topic.isprintable() or len(topic.encode(errors="replace")) > MOST_TOPIC_BYTES:
         return "a topic is wanted behind the broker's name, as in mqtt://host/frigate/front/person/snapshot"
@@ -90,16 +90,16 @@ def _problem(topic: str) -> str | None:
 
 
 def _problem_here(scheme: str, topic: str) -> str | None:
-    """Return why a topic of this device's own broker is none for a camera."""
+    """Return why a topic of this device's own broker cannot be a camera, or None."""
     if scheme != "mqtt":
         return "the broker on this device is mqtt:///topic, however it is reached"
     if topic.partition("/")[0] in (ROOT, "+", "#"):
-        return f"what is under {ROOT}/ are our own messages, with our own frames among them"
+        return f"topics under {ROOT}/ carry our own messages, our own frames among them"
     return None
 
 
 def _taken_unix_s(message: Message) -> float | None:
-    """Return what a message says of when its picture was taken, as CloudEvents have it."""
+    """Return when a message's picture was taken, by its CloudEvents attribute `time`, or None."""
     told: dict[str, Any] = dict(message.attributes)
     try:
         return times.parse_rfc3339(told.get("time", "")).timestamp()

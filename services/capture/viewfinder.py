@@ -1,10 +1,11 @@
-"""What a camera sees, for whoever aims it: as a still, as multipart JPEG, and where in it faces are.
+"""A camera's live picture over HTTP: as a still, as multipart JPEG, and where in it faces are.
 
-Nothing is encoded while nobody looks; what is passed through is never encoded at all.
+Nothing is encoded while there is no viewer; pictures that are passed through are never encoded at all.
 """
 
 import asyncio
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,22 +13,23 @@ from html import escape
 
 from aiohttp import web
 
-from services.capture.developer import Developer
-from services.capture.stream.pictures import OnPicture, Picture
+from services.capture.encoder import JpegEncoder
+from services.capture.live import LatestPicture, to_jpeg
+from services.capture.stream.picture import Picture
 from services.common.errors import Refused
 from services.common.runtime.access import Guard, is_own_name
 from services.common.wire.outlines import Outlines
 
-MAX_LOOKERS = 8
+MAX_VIEWERS = 8
 """Streams at a time, of all cameras together."""
 MAX_FPS = 10.0
 MAX_BYTES = 8 * 1024 * 1024
 FRESH_S = 2.0
-"""An older picture is not shown as what the camera sees now."""
-PATIENCE_S = 5.0
-"""For so long is a still's picture waited for, and a looker that takes nothing."""
-GLANCE_S = 1.0
-"""So often is a looker looked at while its camera gives no picture."""
+"""An older picture, in seconds, is not shown as the current one."""
+TIMEOUT_S = 5.0
+"""How long a still's picture is waited for, and a viewer that reads nothing, in seconds."""
+CHECK_EVERY_S = 1.0
+"""How often a viewer's connection is checked while its camera gives no picture, in seconds."""
 PATH = "/live"
 
 _BOUNDARY = "faceferry"
@@ -36,8 +38,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-# Seconds until the first question, between questions, questions; milliseconds for what was sent. tcp(7).
-_LINE_OPTIONS = {
+# Seconds until the first probe and between probes, number of probes; milliseconds for sent data. tcp(7).
+_SOCKET_OPTIONS = {
     socket.TCP_KEEPIDLE: 15,
     socket.TCP_KEEPINTVL: 5,
     socket.TCP_KEEPCNT: 3,
@@ -46,87 +48,66 @@ _LINE_OPTIONS = {
 
 
 class Viewfinder:
-    """Holds a camera's newest picture.
+    """A camera's newest picture and where faces are in it.
 
     Args:
-        developer: makes it JPEG when somebody looks; one of its own, for lookers must not lower the quality
-            of what detect gets.
+        encoder: for pictures that have to be encoded; not the flow's, because viewers must not lower the
+            quality of what detect gets.
+
+    Attributes:
+        latest: where the camera's flow puts each picture.
     """
 
-    def __init__(self, developer: Developer) -> None:
-        self._developer = developer
-        self._picture: Picture | None = None
-        self._came_s = 0.0
-        self._news = asyncio.Condition()
-        self._lookers = 0
+    def __init__(self, encoder: JpegEncoder) -> None:
+        self._encoder = encoder
+        self.latest = LatestPicture()
         self._seen: Outlines | None = None
         self._seen_s = 0.0
 
-    def beside(self, on_picture: OnPicture) -> OnPicture:
-        """Return what hands each picture on and keeps it here until the next."""
-
-        async def keep(picture: Picture) -> float:
-            self._picture, self._came_s = picture, time.monotonic()
-            if self._lookers:
-                async with self._news:
-                    self._news.notify_all()
-            idle_s = await on_picture(picture)
-            return 0.0 if self._lookers else idle_s
-
-        return keep
-
     def saw(self, outlines: Outlines | None) -> None:
-        """Take where faces are in the picture that detect looked at last."""
+        """Take where faces are in the picture that detect looked at last; None: nowhere."""
         self._seen, self._seen_s = outlines, time.monotonic()
 
     @property
     def seen(self) -> Outlines | None:
-        """Where faces were a moment ago, or None where there were none, or detect has not looked lately."""
+        """Where faces were within the last `FRESH_S`; None: nowhere, or detect has not answered since."""
         return self._seen if time.monotonic() - self._seen_s <= FRESH_S else None
 
     async def next(self, *, after: Picture | None = None) -> Picture:
-        """Return the newest picture, as soon as there is a fresh one other than `after`."""
-        if after is None and time.monotonic() - self._came_s > FRESH_S:
-            after = self._picture
-        self._lookers += 1
-        try:
-            async with self._news:
-                await self._news.wait_for(lambda: self._picture is not after and self._picture is not None)
-        finally:
-            self._lookers -= 1
-        assert self._picture is not None
-        return self._picture
+        """Return the newest picture as soon as it is not `after`; without `after`, as soon as it is fresh."""
+        since_s = time.monotonic() - FRESH_S if after is None else -math.inf
+        return await self.latest.next(after=after, since_s=since_s)
 
-    async def develop(self, picture: Picture) -> bytes:
-        """Return a picture's JPEG.
+    async def encode(self, picture: Picture) -> bytes:
+        """Return a picture as JPEG of at most `MAX_BYTES`.
 
         Raises:
-            Refused: it cannot be made one.
+            Refused: `too_large` or `not_a_jpeg`.
         """
-        return await self._developer.develop(picture, MAX_BYTES)
+        return await to_jpeg(picture, self._encoder, MAX_BYTES)
 
 
 def routes(
-    finders: Mapping[str, Viewfinder], guard: Guard | None, *, is_loopback: bool
+    viewfinders: Mapping[str, Viewfinder], guard: Guard | None, *, is_loopback: bool
 ) -> list[web.RouteDef]:
     """Return `/live`, `/live/{camera}.jpg`, `/live/{camera}.mjpeg` and `/live/{camera}.json`.
 
     Args:
-        finders: each camera's, by name.
-        guard: knows the token, if there is one.
-        is_loopback: only this machine can ask; otherwise nothing is shown without a token.
+        viewfinders: each camera's, by the camera's name.
+        guard: checks the token; None: there is none.
+        is_loopback: whether only this machine can connect; otherwise nothing is shown without a token.
     """
-    gate = _Gate(guard, is_loopback=is_loopback)
-    screen = _Screen(finders)
+    access = _Access(guard, is_loopback=is_loopback)
+    handlers = _Handlers(viewfinders)
     return [
-        web.get(PATH, gate(screen.index)),
-        web.get(PATH + "/{camera}.jpg", gate(screen.still), allow_head=False),
-        web.get(PATH + "/{camera}.json", gate(screen.outlines), allow_head=False),
-        web.get(PATH + "/{camera}.mjpeg", gate(screen.stream), allow_head=False),
+        web.get(PATH, access(handlers.index)),
+        web.get(PATH + "/{camera}.jpg", access(handlers.still), allow_head=False),
+        web.get(PATH + "/{camera}.json", access(handlers.outlines), allow_head=False),
+        web.get(PATH + "/{camera}.mjpeg", access(handlers.stream), allow_head=False),
     ]
 
 
-class _Gate:
+class _Access:
     def __init__(self, guard: Guard | None, *, is_loopback: bool) -> None:
         self._guard = guard
         self._is_loopback = is_loopback
@@ -150,13 +131,13 @@ class _Gate:
         return guarded
 
 
-class _Screen:
-    def __init__(self, finders: Mapping[str, Viewfinder]) -> None:
-        self._finders = finders
+class _Handlers:
+    def __init__(self, viewfinders: Mapping[str, Viewfinder]) -> None:
+        self._viewfinders = viewfinders
         self._streams = 0
 
     async def index(self, _request: web.Request) -> web.Response:
-        names = [escape(name) for name in self._finders]
+        names = [escape(name) for name in self._viewfinders]
         items = "".join(
             f'<h1>{name}</h1><p><img src="{PATH}/{name}.mjpeg" alt="What {name} sees"></p>' for name in names
         )
@@ -165,83 +146,83 @@ class _Screen:
         return web.Response(text=text, content_type="text/html", headers=_HEADERS | policy)
 
     async def still(self, request: web.Request) -> web.Response:
-        finder = self._finder(request)
+        viewfinder = self._viewfinder(request)
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                jpeg = await finder.develop(await finder.next())
+            async with asyncio.timeout(TIMEOUT_S):
+                jpeg = await viewfinder.encode(await viewfinder.next())
         except (TimeoutError, Refused):
             raise web.HTTPServiceUnavailable(text="the camera gives no picture\n", headers=_HEADERS) from None
         return web.Response(body=jpeg, content_type="image/jpeg", headers=_HEADERS)
 
     async def outlines(self, request: web.Request) -> web.Response:
-        seen = self._finder(request).seen
+        seen = self._viewfinder(request).seen
         return web.json_response(seen.body if seen is not None else {}, headers=_HEADERS)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        finder = self._finder(request)
-        if self._streams >= MAX_LOOKERS:
-            raise web.HTTPServiceUnavailable(text="too many are looking\n", headers=_HEADERS)
+        viewfinder = self._viewfinder(request)
+        if self._streams >= MAX_VIEWERS:
+            raise web.HTTPServiceUnavailable(text="too many viewers\n", headers=_HEADERS)
         self._streams += 1
         try:
-            return await _play(request, finder)
+            return await _play(request, viewfinder)
         finally:
             self._streams -= 1
 
-    def _finder(self, request: web.Request) -> Viewfinder:
-        finder = self._finders.get(request.match_info["camera"])
-        if finder is None:
+    def _viewfinder(self, request: web.Request) -> Viewfinder:
+        viewfinder = self._viewfinders.get(request.match_info["camera"])
+        if viewfinder is None:
             raise web.HTTPNotFound(text="there is no such camera\n", headers=_HEADERS)
-        return finder
+        return viewfinder
 
 
-async def _play(request: web.Request, finder: Viewfinder) -> web.StreamResponse:
-    """Send picture after picture, the newest each time, as fast as the looker takes them."""
+async def _play(request: web.Request, viewfinder: Viewfinder) -> web.StreamResponse:
+    """Send picture after picture, the newest each time, as fast as the viewer reads them."""
     kind = {"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"}
     response = web.StreamResponse(headers=_HEADERS | kind)
     await response.prepare(request)
-    _mind_the_line(request)
+    _detect_dead_peer(request)
     picture: Picture | None = None
-    with contextlib.suppress(ConnectionError, Refused):  # the looker has gone, or the camera has gone mad
+    with contextlib.suppress(ConnectionError, Refused):  # the viewer has gone, or pictures cannot be decoded
         while True:
             began_s = time.monotonic()
-            picture = await _wait_for_picture(request, finder, picture)
-            jpeg = await finder.develop(picture)
+            picture = await _wait_for_picture(request, viewfinder, picture)
+            jpeg = await viewfinder.encode(picture)
             head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             await _send(request, response, head.encode() + jpeg + b"\r\n")
             await asyncio.sleep(max(0.0, 1 / MAX_FPS - (time.monotonic() - began_s)))
     return response
 
 
-async def _wait_for_picture(request: web.Request, finder: Viewfinder, after: Picture | None) -> Picture:
-    """Return the next picture. While there is none, look now and then whether the looker is still there.
+async def _wait_for_picture(request: web.Request, viewfinder: Viewfinder, after: Picture | None) -> Picture:
+    """Return the next picture. While there is none, check every `CHECK_EVERY_S` that the viewer is there.
 
     Raises:
-        ConnectionError: it has gone; nothing is written meanwhile that would tell.
+        ConnectionError: it has gone. No write would tell, because nothing is written meanwhile.
     """
     while True:
         try:
-            async with asyncio.timeout(GLANCE_S):
-                return await finder.next(after=after)
+            async with asyncio.timeout(CHECK_EVERY_S):
+                return await viewfinder.next(after=after)
         except TimeoutError:
             if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError("the looker has gone") from None
+                raise ConnectionResetError("the viewer has gone") from None
 
 
 async def _send(request: web.Request, response: web.StreamResponse, part: bytes) -> None:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await response.write(part)
     except TimeoutError:
-        # It takes nothing and does not go: a browser that is stopped. Nor would it take a goodbye.
+        # A browser that is stopped reads nothing and does not close. It would not read an end, either.
         if request.transport is not None:
             request.transport.abort()
-        raise ConnectionResetError("the looker takes nothing") from None
+        raise ConnectionResetError("the viewer reads nothing") from None
 
 
-def _mind_the_line(request: web.Request) -> None:
-    """Have the kernel find out that a looker's machine has vanished, within half a minute or so."""
-    line = None if request.transport is None else request.transport.get_extra_info("socket")
-    if line is not None:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _LINE_OPTIONS.items():
-            line.setsockopt(socket.IPPROTO_TCP, option, value)
+def _detect_dead_peer(request: web.Request) -> None:
+    """Have the kernel notice within about half a minute that a viewer's machine has vanished."""
+    sock = None if request.transport is None else request.transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _SOCKET_OPTIONS.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from getpass import getpass
 from pathlib import Path
 
-from services.capture.onvif.asking import Login
-from services.capture.onvif.discovery import PORT, Device, named
+from services.capture.onvif.client import Login
+from services.capture.onvif.discovery import PORT, OnvifDevice, named
 from services.capture.onvif.search import WAIT_S, AskLogin, network_cameras, search
 from services.capture.source.devices import FoundCamera, cameras_of_this_machine
 from services.common.errors import SetupError
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _devices(options: argparse.Namespace) -> Sequence[Device]:
+def _devices(options: argparse.Namespace) -> Sequence[OnvifDevice]:
     answered = search(options.wait, options.interface, options.port) if options.wait else ()
     hosts = {device.host for device in answered}
     return (*answered, *(named(host) for host in options.host if host not in hosts))
@@ -72,7 +72,7 @@ def _ask_login(options: argparse.Namespace) -> AskLogin:
     """Return what asks for a password: once for all cameras if the user is named, else for each."""
     asked: dict[str, str] = {}
 
-    def ask(device: Device) -> Login | None:
+    def ask(device: OnvifDevice) -> Login | None:
         if options.user is not None:
             if not asked:
                 asked[options.user] = _password(options)

@@ -117,7 +117,7 @@ async def _ffmpeg() -> Finding:
 
 
 async def _detector() -> Finding:
-    from services.detect.choice import forecast  # noqa: PLC0415, I001 - before onnxruntime: see its package
+    from services.detect.detector_choice import forecast  # noqa: PLC0415, I001 - before onnxruntime: see its package
     import onnxruntime  # noqa: PLC0415
 
     taken = forecast(os.environ)
@@ -209,8 +209,8 @@ async def _retention() -> Finding:
 
 async def _spool() -> Finding:
     from services.commands.spool import default_folder  # noqa: PLC0415
+    from services.forward.spool.disk import DATABASE  # noqa: PLC0415
     from services.forward.spool.holdings import look  # noqa: PLC0415
-    from services.forward.spool.spool import DATABASE  # noqa: PLC0415
 
     folder = default_folder()
     if not (folder / DATABASE).exists():

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 from services.common.errors import SetupError
-from services.detect.choice import forecast
+from services.detect.detector_choice import forecast
 from services.detect.models import MODELS, ModelUnavailable, cache_folder, fetch, list_models
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from services.common.errors import SetupError
 from services.common.storage.locations import DEFAULT_STORE, state_folder, store_url
 from services.forward.spool import holdings
-from services.forward.spool.spool import DATABASE
+from services.forward.spool.disk import DATABASE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import os
 from services.common.runtime.arguments import seconds
 from services.common.runtime.lifecycle import run_until_stopped
 from services.common.storage.locations import DEFAULT_STORE
-from services.detect.choice import DETECTORS
+from services.detect.detector_choice import DETECTORS
 from services.up.passwords import other_accounts
 from services.up.plan import RunRequest
 from services.up.run import up

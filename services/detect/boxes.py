@@ -14,12 +14,12 @@ NO_BOXES: Floats = np.zeros((0, 4), np.float32)
 MULTIPLE_PX = 32
 """Sides of what a network sees are multiples of it: its coarsest grid has cells of that size."""
 MOST_ENLARGED = 2.0
-"""A frame smaller than the detection size is scaled up at most so much: beyond it there is nothing to see."""
+"""How much a frame smaller than the detection size is enlarged at most: beyond it there is nothing to see."""
 NMS_OVERLAP = 0.3
 """The threshold of `cv2.FaceDetectorYN`: boxes that overlap more are one face."""
 
 LEAST_SHRUNK = 0.97
-"""A picture is made smaller by so much at most where that saves 32 rows: 16:9 at 640 pixels becomes
+"""The factor by which a picture may be shrunk further where that saves 32 rows: 16:9 at 640 pixels becomes
 626x352 on a canvas of 640x352, which costs a twelfth less than 640x360 on 640x384."""
 
 _EDGE_PX = 16
@@ -63,9 +63,9 @@ class Letterbox:
 
     @property
     def to_source(self) -> Floats:
-        """Return what x and y on the canvas are multiplied by for pixels of the source frame: (2,) float32.
+        """Return the factors from x and y on the canvas to pixels of the source frame: (2,) float32.
 
-        The two differ a little, for each side is rounded to whole pixels by itself.
+        The two differ a little, because each side is rounded to whole pixels by itself.
         """
         return np.array([self.source_width / self.width, self.source_height / self.height], np.float32)
 
@@ -76,11 +76,11 @@ class Detections:
 
     Attributes:
         boxes: (N, 4) float32, left, top, width, height.
-        scores: (N,) float32, 0..1; none where the detector gives no score.
+        scores: (N,) float32, 0..1; None where the detector gives no score.
         landmarks: (N, 5, 2) float32, x and y of the right eye, left eye, nose tip and right and left corner
-            of the mouth (right and left are the person's own); none where the detector gives none.
-        doubtful: (M, 4) float32, what looks a little like a face and is not one of them; not kept where some
-            of the faces are taken, or those of several pictures are joined.
+            of the mouth (right and left are the person's own); None where the detector gives none.
+        doubtful: (M, 4) float32, boxes whose score is a little below a face's, beside those of the faces;
+            `selected` and `joined` leave them out.
     """
 
     boxes: Floats
@@ -98,7 +98,7 @@ class Detections:
         return Detections(self.boxes * doubled, self.scores, landmarks, self.doubtful * doubled)
 
     def moved(self, x: float, y: float) -> "Detections":
-        """Return the same faces so far to the right and down."""
+        """Return the same faces, moved right by `x` and down by `y` pixels."""
         by = np.array([x, y], np.float32)
         landmarks = None if self.landmarks is None else self.landmarks + by
         corner = np.array([x, y, 0, 0], np.float32)
@@ -116,7 +116,7 @@ class Detections:
 
 
 def joined(found: Sequence[Detections]) -> Detections:
-    """Return the faces of several in one, each after the other; they are of one detector."""
+    """Return the faces of several detections as one, in their order; all are of one detector."""
     if not found:
         return NO_FACES
     scores = [each.scores for each in found if each.scores is not None]
@@ -154,7 +154,7 @@ def padded(pixels: int) -> int:
 
 
 def corners_of(cells: npt.NDArray[np.intp], columns: int) -> Floats:
-    """Return column and row (n, 2) of the cells of a network's grid, which are numbered row by row."""
+    """Return column and row, (n, 2) float32, of cells of a network's grid, numbered row by row."""
     return np.stack([cells % columns, cells // columns], axis=1).astype(np.float32)
 
 
@@ -162,7 +162,7 @@ def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Dete
     """Keep the best of the boxes that overlap each other (greedy non-maximum suppression).
 
     Args:
-        found: with scores, all above 0.
+        found: with scores, all above 0; not modified.
         most: how many to keep; 0 for all.
         overlap: intersection over union above which two boxes are one face.
 
@@ -180,13 +180,13 @@ def suppress(found: Detections, most: int, overlap: float = NMS_OVERLAP) -> Dete
 
 
 def wholly_seen(boxes: Floats, part: Rectangle, width: int, height: int) -> npt.NDArray[np.intp]:
-    """Return the indices of the boxes that do not end where a part of a picture does.
+    """Return the indices of the boxes that the edge of a part of a picture does not cut off.
 
-    Beside the part the network saw black: what it makes of a face's rest is worth less than what is known.
+    Beside the part the network saw black, so its box of a face that is cut off is worse than the known one.
 
     Args:
-        boxes: (N, 4), of faces in the part, in pixels of the picture.
-        part: what was shown; it may reach beyond the picture.
+        boxes: (N, 4) float32, of faces in the part, in pixels of the picture.
+        part: what the network saw; it may reach beyond the picture.
         width: of the picture, in pixels.
         height: likewise.
     """
@@ -203,7 +203,10 @@ def clip_box(box: Floats, frame_width: int, frame_height: int) -> Rectangle | No
 
 
 def crop_rectangle(box: Floats, margin: float, frame_width: int, frame_height: int) -> Rectangle | None:
-    """Return what to cut for a box: `margin` of its size more on each side, never beyond the frame."""
+    """Return the area to cut for a box: `margin` times its size more on each side, clipped to the frame.
+
+    None if the box lies outside the frame.
+    """
     return _clip(box, margin, frame_width, frame_height)
 
 

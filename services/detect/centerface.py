@@ -10,10 +10,10 @@ from services.detect.network import Family
 STRIDE = 4
 """A cell of the network's grid in pixels of the canvas."""
 SURER = 7 / 3
-"""So many times the odds that the network gives a face make a score that means about what YuNet's does: where
-the network says 0.5, which is its authors' threshold, it is 0.7.
+"""The factor on the odds that the network gives a face, for a score that means about what YuNet's does: where
+the network says 0.5, its authors' threshold, the score is 0.7.
 
-There it takes nothing of an empty room for a face, as YuNet at 0.7, and finds nine tenths of YuNet's faces in
+At that score it finds no face in an empty room, like YuNet at 0.7, and finds nine tenths of YuNet's faces in
 frames of real clips side by side, sixteen a picture."""
 
 _SHAPES = {
@@ -23,7 +23,7 @@ _SHAPES = {
     "539": (10, 2, 8, 8),
     "540": (10, 10, 8, 8),
 }
-"""What the file says of the picture and of the outputs: pictures, channels, height, width."""
+"""The shapes of the input and the outputs in the file: pictures, channels, height, width."""
 _INPUT, *_OUTPUTS = _SHAPES
 _OF_ANY_SIZE = b"\x12\x00"
 _VERSION = b"\x08\x04"
@@ -63,11 +63,14 @@ def _surer(likely: Floats) -> Floats:
 def with_any_size(model: bytes) -> bytes:
     """Return CenterFace's model for pictures of any number and size; the file is for ten of 32x32.
 
-    The network takes any size; only what the file says of its input and outputs names one. There each such
-    side is overwritten in place: a number by an empty name, which is as long and means any
-    (`TensorShapeProto.Dimension` in onnx.proto). And the file's version becomes 3, in which weights are
-    constants although they are listed as inputs, as all are here: ONNX Runtime can bring only constants into
-    the order that its fast convolutions want.
+    The network takes any size; only the shapes that the file declares for its input and outputs name one.
+    In them each side is overwritten in place: a number by an empty name, which is as long and means any size
+    (`TensorShapeProto.Dimension` in onnx.proto). The file's version becomes 3, in which weights that are
+    listed as inputs, as all are here, are constants: ONNX Runtime can only reorder constants for its fast
+    convolutions.
+
+    Args:
+        model: the content of the file.
 
     Raises:
         ValueError: it is another model.

@@ -1,3 +1,5 @@
+"""Holds faces until forward receipts them, and says which are due again. Pure: time is an argument."""
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +13,11 @@ from services.common.wire.topics import Source
 FIRST_RESEND_S = 1.0
 MOST_RESEND_S = 10.0
 OVERHEAD_BYTES = 1_024
-"""What a face takes beside its image: names, numbers, and Python's objects around them."""
+"""The memory that a face takes besides its image: its properties, and Python's objects around them."""
 
 
 class FrameKey(NamedTuple):
-    """What tells one frame from another, over restarts of capture too."""
+    """Identifies a frame, across restarts of capture too."""
 
     source: Source
     sequence: int
@@ -27,8 +29,8 @@ class FrameKey(NamedTuple):
         return cls(frame.source, frame.sequence, frame.time)
 
 
-class Sending(NamedTuple):
-    """A face to publish now, and the seconds until it is published again."""
+class DueFace(NamedTuple):
+    """A face to publish now, with the message's expiry: the seconds until it is published again."""
 
     face: Face
     expiry_s: int
@@ -48,7 +50,7 @@ class _Held:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _PacedFrame:
     faces: tuple[str, ...]
     missing: set[str]
 
@@ -56,20 +58,23 @@ class _Waiting:
 class Custody:
     """Faces that forward has not receipted yet, and the paced frames that wait for them.
 
-    A face leaves by its receipt, which may be a refusal, and in no other way. Whoever fills it asks whether
-    it `has_room` first, and says what it expects: while forward is asked which faces it wants, many frames
-    may be under way.
+    A face leaves by its receipt, which may be a refusal, and in no other way. It never drops a face: the
+    caller checks `has_room` before it takes a frame, and calls `expect` for the frame's faces, because many
+    frames may be in work while forward is asked which faces it wants.
 
     Args:
-        max_bytes: when this much is held, it is full.
-        max_faces: when so many are held, it is full.
+        max_bytes: of images and overhead, at which it is full.
+        max_faces: the number at which it is full.
+
+    Attributes:
+        size_bytes: what the faces held take, with `OVERHEAD_BYTES` for each.
     """
 
     def __init__(self, max_bytes: int, max_faces: int) -> None:
         self._max_bytes = max_bytes
         self._max_faces = max_faces
         self._held: dict[str, _Held] = {}
-        self._waiting: dict[FrameKey, _Waiting] = {}
+        self._paced: dict[FrameKey, _PacedFrame] = {}
         self._expected: dict[FrameKey, tuple[int, int]] = {}
         self.size_bytes = 0
 
@@ -81,43 +86,46 @@ class Custody:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more frames may be taken, for want of receipts."""
+        """Whether no frame may be taken until receipts come."""
         return len(self._held) >= self._max_faces or self.size_bytes >= self._max_bytes
 
     @property
     def has_room(self) -> bool:
-        """Whether another frame may be taken: it is not full, nor would be with all that is under way."""
+        """Whether another frame may be taken: it is not full, nor would be with the faces expected."""
         faces = len(self._held) + sum(count for count, _ in self._expected.values())
         size_bytes = self.size_bytes + sum(size for _, size in self._expected.values())
         return faces < self._max_faces and size_bytes < self._max_bytes
 
     def expect(self, frame: Frame, images_bytes: Sequence[int]) -> None:
-        """Keep room for the faces of a frame, until `expect_no_more` of it.
+        """Reserve room for the faces of a frame, until `expect_no_more` is called with it.
 
         Args:
-            frame: whose faces may come.
-            images_bytes: about how large the image of each will be.
+            frame: the frame.
+            images_bytes: about the size of each face's image.
         """
         size_bytes = sum(images_bytes) + OVERHEAD_BYTES * len(images_bytes)
         self._expected[FrameKey.of(frame)] = len(images_bytes), size_bytes
 
     def expect_no_more(self, frame: Frame) -> None:
-        """Keep no room for a frame any longer: its faces are held, or none come."""
+        """Release the room reserved for a frame: its faces are held, or none come."""
         self._expected.pop(FrameKey.of(frame), None)
 
     def oldest_s(self, now_s: float) -> float:
-        """Return for how long the oldest face has been held, in seconds."""
+        """Return for how many seconds the oldest face has been held; 0 if none is."""
         oldest = next(iter(self._held.values()), None)
         return now_s - oldest.since_s if oldest is not None else 0.0
 
     def is_waiting(self, frame: Frame) -> bool:
-        """Say whether this very frame is known and will be answered when its faces are receipted."""
-        return FrameKey.of(frame) in self._waiting
+        """Say whether this paced frame will be answered when its faces are receipted."""
+        return FrameKey.of(frame) in self._paced
 
-    def hold(self, frame: Frame, faces: Sequence[Face], now_s: float) -> list[Sending]:
-        """Take custody of a frame's faces; return those that were not held before, to be published.
+    def hold(self, frame: Frame, faces: Sequence[Face], now_s: float) -> list[DueFace]:
+        """Take custody of a frame's faces.
 
         A paced frame with faces is remembered until all of them are receipted.
+
+        Returns:
+            the faces that were not held before, to be published now.
         """
         fresh = {face.id: face for face in faces if face.id not in self._held}
         for face in fresh.values():
@@ -126,13 +134,13 @@ class Custody:
             self.size_bytes += held.size_bytes
         if frame.paced and faces:
             self._remember(FrameKey.of(frame), tuple(dict.fromkeys(face.id for face in faces)))
-        return [_send(self._held[face], now_s) for face in fresh]
+        return [_take_due(self._held[face], now_s) for face in fresh]
 
     def release(self, receipted: Iterable[str]) -> list[Done]:
-        """Let go of what forward has safe, or never will have.
+        """Release the faces with these ids, which forward has made durable or refused.
 
         Returns:
-            the answers to the paced frames that are complete now.
+            the answers to the paced frames whose last face this was.
         """
         answers: list[Done] = []
         for face_id in receipted:
@@ -143,43 +151,43 @@ class Custody:
             answers += filter(None, (self._complete(key, face_id) for key in held.frames))
         return answers
 
-    def due(self, now_s: float, most_bytes: int) -> list[Sending]:
-        """Return the faces to publish again now, the oldest first, about `most_bytes` of them at most."""
-        sendings = []
+    def due(self, now_s: float, most_bytes: int) -> list[DueFace]:
+        """Return the faces to publish again now, the oldest first, until they take `most_bytes` or more."""
+        faces = []
         for held in self._held.values():
             if most_bytes <= 0:
                 break
             if held.due_s <= now_s:
-                sendings.append(_send(held, now_s))
+                faces.append(_take_due(held, now_s))
                 most_bytes -= held.size_bytes
-        return sendings
+        return faces
 
     def start_over(self, now_s: float) -> None:
-        """Make every face due now: the connection is new, and what went over the old one may be lost."""
+        """Make every face due now: the connection is new, and messages on the old one may be lost."""
         for held in self._held.values():
             held.tries = 0
             held.due_s = now_s
 
     def _complete(self, key: FrameKey, face_id: str) -> Done | None:
         """Return the answer to a frame if this was the last of its faces."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
+        paced = self._paced.get(key)
+        if paced is None:
             return None
-        waiting.missing.discard(face_id)
-        if waiting.missing:
+        paced.missing.discard(face_id)
+        if paced.missing:
             return None
-        del self._waiting[key]
-        return Done(key.source, key.sequence, faces=waiting.faces)
+        del self._paced[key]
+        return Done(key.source, key.sequence, faces=paced.faces)
 
     def _remember(self, key: FrameKey, ids: tuple[str, ...]) -> None:
-        self._waiting[key] = _Waiting(ids, set(ids))
+        self._paced[key] = _PacedFrame(ids, set(ids))
         for face_id in ids:
             self._held[face_id].frames.add(key)
 
 
-def _send(held: _Held, now_s: float) -> Sending:
+def _take_due(held: _Held, now_s: float) -> DueFace:
     interval_s = min(MOST_RESEND_S, FIRST_RESEND_S * 2**held.tries)
-    # Far enough for the cap; a number that grows for weeks is of no use.
+    # Enough to reach the cap; without a bound it would grow for as long as forward is away.
     held.tries = min(held.tries + 1, 8)
     held.due_s = now_s + interval_s
-    return Sending(held.face, math.ceil(interval_s))
+    return DueFace(held.face, math.ceil(interval_s))

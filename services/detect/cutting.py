@@ -1,4 +1,4 @@
-"""From a box to a face's image, and what is known of the face before it is cut."""
+"""Cuts faces out of pictures, and measures for forward what a face is like before it is cut."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -7,22 +7,22 @@ import cv2
 import numpy as np
 
 from services.common.wire.sights import SIGNATURE_SIDE, Sight
-from services.detect import pictures
+from services.detect import codec
 from services.detect.boxes import Detections, Floats, Rectangle, clip_box, crop_rectangle
-from services.detect.pictures import Picture, sharpness
+from services.detect.codec import BgrImage, sharpness
 
 
-def sight(picture: Picture, found: Detections, to_source: Floats) -> tuple[Sight, ...]:
-    """Return the faces of a frame, in the order they were found.
+def sightings(picture: BgrImage, found: Detections, to_source: Floats) -> tuple[Sight, ...]:
+    """Return the faces of a frame as forward is told of them, in the order in which they were found.
 
     Args:
-        picture: as the detector saw it; not modified.
-        found: in its pixels.
-        to_source: what x and y are multiplied by for pixels of the frame: (2,) float32.
+        picture: (H, W, 3) uint8, BGR, as the detector saw it; not modified.
+        found: the faces, in pixels of `picture`.
+        to_source: the factors from x and y in `picture` to pixels of the frame: (2,) float32.
     """
     source = found.scaled(to_source)
     count = len(found)
-    # As Python's own numbers all at once: one by one numpy takes as long as the pixels do.
+    # Converted to Python's numbers all at once: one by one numpy takes as long as the pixels do.
     boxes: list[list[float]] = source.boxes.tolist()
     scores: list[float] = [1.0] * count if source.scores is None else source.scores.tolist()
     landmarks: list[list[float]] = [[]] * count
@@ -32,13 +32,13 @@ def sight(picture: Picture, found: Detections, to_source: Floats) -> tuple[Sight
     return tuple(map(_sight, faces, boxes, scores, landmarks))
 
 
-def _cut(picture: Picture, box: Floats) -> Picture | None:
+def _cut(picture: BgrImage, box: Floats) -> BgrImage | None:
     height, width = picture.shape[:2]
     part = clip_box(box, width, height)
     return None if part is None else within(picture, part)
 
 
-def _sight(face: Picture | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> Sight:
+def _sight(face: BgrImage | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> Sight:
     left, top, wide, high = box
     return Sight(
         box=(left, top, max(wide, 1.0), max(high, 1.0)),
@@ -49,7 +49,7 @@ def _sight(face: Picture | None, box: Sequence[float], score: float, landmarks: 
     )
 
 
-def _signature(face: Picture) -> bytes:
+def _signature(face: BgrImage) -> bytes:
     """Return a face as 8x8 pixels in Lab (8 bits each, as OpenCV scales them), plane after plane."""
     small = cv2.resize(face, (SIGNATURE_SIDE, SIGNATURE_SIDE), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(cv2.cvtColor(small, cv2.COLOR_BGR2LAB).transpose(2, 0, 1)).tobytes()
@@ -58,14 +58,14 @@ def _signature(face: Picture) -> bytes:
 _LEAST_SIDE_PX = 16
 
 
-class Style(NamedTuple):
+class CropStyle(NamedTuple):
     """How faces are cut and encoded.
 
     Attributes:
-        margin: how much more than the face is cut on each side, in parts of its size.
+        margin: how much is cut beyond the face on each side, as a fraction of its size.
         format: `jpeg` or `png`.
         quality: of a JPEG, 1 to 100.
-        most_bytes: a larger crop is halved in size until it fits.
+        most_bytes: a crop whose image is larger is halved in width and height until it fits.
     """
 
     margin: float
@@ -74,14 +74,14 @@ class Style(NamedTuple):
     most_bytes: int
 
 
-class Cut(NamedTuple):
-    """A face that is cut out.
+class Crop(NamedTuple):
+    """The image of a face.
 
     Attributes:
-        box: the face in whole pixels of the picture, without the margin.
-        crop: what was cut out, with the margin, in the same pixels; the image may be smaller, see `Style`.
-        sharpness: see `pictures.sharpness`.
-        content_type: of the image.
+        box: the face, in whole pixels of the picture, without the margin.
+        crop: the area that was cut, with the margin, in the same pixels; the image may be smaller.
+        sharpness: of the face without the margin; see `codec.sharpness`.
+        content_type: `image/jpeg` or `image/png`.
         image: encoded.
     """
 
@@ -92,24 +92,27 @@ class Cut(NamedTuple):
     image: bytes
 
 
-def cut(whole: Picture, box: Floats, style: Style) -> Cut | None:
-    """Cut one face, or None if its box lies in the padding beside the picture.
+def cut(whole: BgrImage, box: Floats, style: CropStyle) -> Crop | None:
+    """Cut one face out of a picture.
 
     Args:
-        whole: the picture in full size.
-        box: (4,) float32, left, top, width, height, in its pixels.
-        style: how.
+        whole: (H, W, 3) uint8, BGR, in full size; not modified.
+        box: (4,) float32, left, top, width, height, in pixels of `whole`.
+        style: how to cut and encode it.
+
+    Returns:
+        None if the box lies beside the picture, in the padding that the detector saw.
     """
     height, width = whole.shape[:2]
     face, crop = clip_box(box, width, height), crop_rectangle(box, style.margin, width, height)
     if face is None or crop is None:
         return None
     image, content_type = _encode(within(whole, crop), style)
-    return Cut(face, crop, pictures.sharpness(within(whole, face)), content_type, image)
+    return Crop(face, crop, codec.sharpness(within(whole, face)), content_type, image)
 
 
-def about_bytes(box: Floats, style: Style) -> int:
-    """Return about what a face's image will take: a byte for each pixel that is cut, more than most take.
+def about_bytes(box: Floats, style: CropStyle) -> int:
+    """Return about the size of a face's image: a byte for each pixel that is cut, more than most need.
 
     Args:
         box: as for `cut`.
@@ -119,19 +122,19 @@ def about_bytes(box: Floats, style: Style) -> int:
     return min(style.most_bytes, round(width * height * (1 + 2 * style.margin) ** 2))
 
 
-def _encode(crop: Picture, style: Style) -> tuple[bytes, str]:
-    """Return the crop encoded, halved in size until brokers take it."""
+def _encode(crop: BgrImage, style: CropStyle) -> tuple[bytes, str]:
+    """Return the image and its content type, halved in width and height until it has the bytes allowed."""
     while True:
         if style.format == "png":
-            image, content_type = pictures.encode_png(crop), "image/png"
+            image, content_type = codec.encode_png(crop), "image/png"
         else:
-            image, content_type = pictures.encode_jpeg(crop, style.quality), "image/jpeg"
+            image, content_type = codec.encode_jpeg(crop, style.quality), "image/jpeg"
         height, width = crop.shape[:2]
         if len(image) <= style.most_bytes or min(width, height) < 2 * _LEAST_SIDE_PX:
             return image, content_type
-        crop = pictures.shrink(crop)
+        crop = codec.shrink(crop)
 
 
-def within(picture: Picture, part: Rectangle) -> Picture:
-    """Return a part of a picture, as a view."""
+def within(picture: BgrImage, part: Rectangle) -> BgrImage:
+    """Return a part of a picture, as a view of the same memory."""
     return picture[part.y : part.y + part.height, part.x : part.x + part.width]

@@ -1,4 +1,4 @@
-"""Has heavy pictures decoded by a process that can be killed; see `decoder_process`."""
+"""Has costly pictures decoded by a process that can be killed; see `decoder_process`."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,11 @@ import structlog
 
 from services.common.errors import FaceferryError, Refused, is_reason
 from services.common.wire.scope import WHOLE, Scope
-from services.detect import parcels
+from services.detect import decoder_protocol
 from services.detect.boxes import Detections, Letterbox, Rectangle
-from services.detect.cutting import Cut, Style
-from services.detect.parcels import Facts
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
+from services.detect.cutting import Crop, CropStyle
+from services.detect.decoder_protocol import Header
 
 START_S = 60.0
 """A small machine that is busy takes long to start Python."""
@@ -26,89 +26,102 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-# It is dead, or broken into, and what it says makes no sense.
+# The process is dead, or was taken over by a malicious picture, and its reply makes no sense.
 _NO_ANSWER = (EOFError, OSError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
 class DecoderUnavailable(FaceferryError):
-    """The process cannot be started just now; the picture is not to blame."""
+    """The process cannot be started just now, whatever the picture."""
 
 
-class Look(NamedTuple):
-    """A picture as the detector wants it.
+class ScaledFrame(NamedTuple):
+    """A picture at the size that the detector takes.
 
     Attributes:
         letterbox: how it was scaled.
-        scaled: its pixels.
+        scaled: (letterbox.height, letterbox.width, 3) uint8, BGR; read-only.
     """
 
     letterbox: Letterbox
-    scaled: Picture
+    scaled: BgrImage
 
 
 class Decoder:
-    """Decodes one picture at a time, within a time and within a share of memory.
+    """Decodes one picture at a time in another process, within bounds of time and memory.
 
-    The process is started with the first picture. One that is too slow or dies takes its picture along, and
-    the next picture gets a new one. See `running`.
+    The process starts with the first picture. If it is too slow or dies its picture is refused, and the next
+    one gets a new process. Use it within `running`.
 
     Args:
-        deadline_s: how long one look at a picture may take.
+        deadline_s: how many seconds one call may take once it has its turn.
     """
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         self._process: Process | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Decoder"]:
-        """End the process with the context."""
+        """End the process when the context is left."""
         try:
             yield self
         finally:
             await self._end()
 
-    async def look(self, jpeg: bytes, size_px: int, scope: Scope = WHOLE) -> Look:
-        """Return a picture at the size that the detector wants.
+    async def look(self, jpeg: bytes, size_px: int, scope: Scope = WHOLE) -> ScaledFrame:
+        """Return a picture at the size that the detector takes.
+
+        Args:
+            jpeg: the encoded picture.
+            size_px: its long side for the detector; see `Letterbox.fit`.
+            scope: the parts that are hidden, which are black in the result.
 
         Raises:
             Refused: it cannot be decoded, or not within bounds: `too_many_scans`, `too_much_to_decode`,
                 `too_slow_to_decode`, `decoder_died`.
-            DecoderUnavailable: try later.
+            DecoderUnavailable: the process cannot be started just now.
         """
 
-        def read(facts: Facts, pixels: bytes) -> Look:
-            letterbox = Letterbox.fit(facts["width"], facts["height"], size_px)
+        def read(header: Header, pixels: bytes) -> ScaledFrame:
+            letterbox = Letterbox.fit(header["width"], header["height"], size_px)
             picture = np.frombuffer(pixels, np.uint8).reshape(letterbox.height, letterbox.width, 3)
-            return Look(letterbox, picture)
+            return ScaledFrame(letterbox, picture)
 
         return await self._ask({"do": "look", "size": size_px, "mask": scope.mask}, jpeg, read)
 
     async def cut(
-        self, jpeg: bytes, found: Detections, style: Style, scope: Scope = WHOLE
-    ) -> list[Cut | None]:
-        """Return the faces that were found in a picture, cut out.
+        self, jpeg: bytes, found: Detections, style: CropStyle, scope: Scope = WHOLE
+    ) -> list[Crop | None]:
+        """Cut faces out of a picture.
+
+        Args:
+            jpeg: the encoded picture.
+            found: the faces to cut, in pixels of the picture.
+            style: how to cut and encode them.
+            scope: as of `look`.
+
+        Returns:
+            the crops, in the order of `found`; None for one that lies beside the picture.
 
         Raises:
-            Refused: as `look`.
-            DecoderUnavailable: likewise.
+            Refused, DecoderUnavailable: as `look`.
         """
         question = {"do": "cut", "boxes": found.boxes.tolist(), "style": style, "mask": scope.mask}
         return await self._ask(question, jpeg, _read_cuts)
 
-    async def _ask(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
-        async with self._turn:
+    async def _ask(self, question: Header, jpeg: bytes, read: Callable[[Header, bytes], T]) -> T:
+        async with self._lock:
             return await self._ask_now(question, jpeg, read)
 
-    async def _ask_now(self, question: Facts, jpeg: bytes, read: Callable[[Facts, bytes], T]) -> T:
+    async def _ask_now(self, question: Header, jpeg: bytes, read: Callable[[Header, bytes], T]) -> T:
         process = await self._started()
         try:
             async with asyncio.timeout(self._deadline_s):
-                facts, data = await _exchange(process, parcels.pack(question, jpeg))
-            answer = None if "refused" in facts else read(facts, data)
+                header, body = await _exchange(process, decoder_protocol.encode(question, jpeg))
+            answer = None if "refused" in header else read(header, body)
         except BaseException as error:
-            # Cancelled too: an answer that nobody waits for would be taken for the next picture's.
+            # When cancelled too: a reply that comes late would be taken for the next picture's.
             await self._end()
             if isinstance(error, TimeoutError):
                 raise Refused("too_slow_to_decode", f"more than {self._deadline_s:g} s") from error
@@ -116,8 +129,8 @@ class Decoder:
                 raise Refused("decoder_died", f"status {process.returncode}") from error
             raise
         if answer is None:
-            reason = facts["refused"]
-            raise Refused(reason if is_reason(reason) else "bad_image", str(facts.get("detail"))[:120])
+            reason = header["refused"]
+            raise Refused(reason if is_reason(reason) else "bad_image", str(header.get("detail"))[:120])
         return answer
 
     async def _started(self) -> Process:
@@ -145,33 +158,35 @@ class Decoder:
 
 
 def _environment() -> dict[str, str]:
-    """Return the process's environment, without detect's own settings: passwords are among them.
+    """Return the process's environment, without detect's own settings, which include passwords.
 
-    One thread, and none of the memory that a linear algebra library sets aside for each core.
+    It gets one thread, and so none of the memory that linear algebra libraries reserve for each core.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FACEFERRY_")}
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-async def _exchange(process: Process, question: Sequence[bytes]) -> tuple[Facts, bytes]:
-    """Send a parcel, if there is anything in it, and return the next that comes."""
+async def _exchange(process: Process, question: Sequence[bytes]) -> tuple[Header, bytes]:
+    """Write a message, unless it is empty, and return the header and body of the next one read."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.writelines(question)
     await process.stdin.drain()
-    facts_bytes, other_bytes = parcels.read_head(await process.stdout.readexactly(parcels.HEAD.size))
-    facts = parcels.read_facts(await process.stdout.readexactly(facts_bytes))
-    return facts, await process.stdout.readexactly(other_bytes)
+    header_bytes, body_bytes = decoder_protocol.read_lengths(
+        await process.stdout.readexactly(decoder_protocol.LENGTHS.size)
+    )
+    header = decoder_protocol.read_header(await process.stdout.readexactly(header_bytes))
+    return header, await process.stdout.readexactly(body_bytes)
 
 
-def _read_cuts(facts: Facts, images: bytes) -> list[Cut | None]:
-    cuts: list[Cut | None] = []
+def _read_cuts(header: Header, images: bytes) -> list[Crop | None]:
+    cuts: list[Crop | None] = []
     start = 0
-    for one in facts["cuts"]:
+    for one in header["cuts"]:
         if one is None:
             cuts.append(None)
             continue
         box, crop, sharpness, content_type, size_bytes = one
         image, start = images[start : start + size_bytes], start + size_bytes
-        cuts.append(Cut(Rectangle(*box), Rectangle(*crop), sharpness, content_type, image))
+        cuts.append(Crop(Rectangle(*box), Rectangle(*crop), sharpness, content_type, image))
     return cuts

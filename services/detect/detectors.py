@@ -1,3 +1,5 @@
+"""Opens the detector that the settings ask for, or the best that can be had."""
+
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -7,12 +9,12 @@ from typing import Protocol
 import structlog
 
 from services.common.errors import SetupError
-from services.detect import choice, metrics, models
+from services.detect import detector_choice, metrics, models
 from services.detect.boxes import Detections
 from services.detect.centerface import CENTERFACE
+from services.detect.codec import BgrImage
 from services.detect.haar import Haar
 from services.detect.network import Family, open_network
-from services.detect.pictures import Picture
 from services.detect.settings import DetectSettings
 from services.detect.yunet import YUNET
 
@@ -20,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Detector(Protocol):
-    """Finds faces; may be called from several threads at once."""
+    """Finds faces in pictures; may be called from several threads at once."""
 
     @property
     def kind(self) -> str:
@@ -28,22 +30,27 @@ class Detector(Protocol):
 
     @property
     def name(self) -> str:
-        """What faces say of where they come from: `yunet_n`, `centerface`, `haar`, ..."""
+        """Its model, for the faces' `detector` property: `yunet_n`, `centerface`, `haar`, ..."""
 
     @property
     def provider(self) -> str:
-        """What it runs on: `cpu`, `cuda`, `tensorrt`."""
+        """The execution provider that it runs on: `cpu`, `cuda`, `tensorrt`."""
 
-    def detect(self, picture: Picture) -> Detections:
-        """Return the faces in a picture, best first, in its pixels."""
+    def detect(self, picture: BgrImage) -> Detections:
+        """Return the faces in a picture, best first, in its pixels.
+
+        Args:
+            picture: (H, W, 3) uint8, BGR, at the size at which to look for faces; not modified.
+        """
 
 
 @contextlib.contextmanager
 def open_detector(settings: DetectSettings) -> Iterator[Detector]:
-    """Open the detector that the settings ask for; may download its model.
+    """Open the detector that the settings ask for; may block to download its model.
 
     Raises:
-        SetupError: one was asked for by name and cannot be had, or the settings name what is not there.
+        SetupError: a detector that is set by name cannot be had, or the settings name a model, file or
+            provider that does not exist.
     """
     located = _locate(settings)
     if located is None:
@@ -65,7 +72,7 @@ def open_detector(settings: DetectSettings) -> Iterator[Detector]:
 def _locate(settings: DetectSettings) -> tuple[Family, str, Path] | None:
     """Return the network to use, its model's name and its file, or None where Haar is to be used."""
     problems: list[str] = []
-    for wanted in choice.candidates(settings.detector, settings.model):
+    for wanted in detector_choice.candidates(settings.detector, settings.model):
         try:
             name, path = models.locate(wanted, settings.model_dir)
         except models.ModelUnavailable as error:
@@ -73,8 +80,8 @@ def _locate(settings: DetectSettings) -> tuple[Family, str, Path] | None:
             continue
         if problems:
             log.warning("detect.fallback_to_centerface", problem=problems[0], advice=_ADVICE_FOR_YUNET)
-        return (CENTERFACE if wanted == choice.CENTERFACE else YUNET), name, path
-    if settings.detector not in ("auto", choice.HAAR):
+        return (CENTERFACE if wanted == detector_choice.CENTERFACE else YUNET), name, path
+    if settings.detector not in ("auto", detector_choice.HAAR):
         raise SetupError(f"{problems[0]}; {_ADVICE_WITHOUT}")
     if problems:
         log.warning("detect.fallback_to_haar", problem="; ".join(problems), advice=_ADVICE_FOR_BOTH)
@@ -98,7 +105,7 @@ _ADVICE_FOR_BOTH = (
 
 @contextlib.asynccontextmanager
 async def opened(settings: DetectSettings) -> AsyncIterator[Detector]:
-    """Open the detector off the event loop: its model may have to be downloaded."""
+    """Open the detector in a thread, because its model may have to be downloaded; see `open_detector`."""
     opening = open_detector(settings)
     detector = await asyncio.to_thread(opening.__enter__)
     try:

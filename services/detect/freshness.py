@@ -1,3 +1,5 @@
+"""Judges the age of live frames, whose clock may differ from ours. Pure: time is an argument."""
+
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,13 +8,13 @@ from services.common.wire.frames import Frame
 from services.common.wire.topics import Source
 
 PROOF_S = 0.5
-"""For so long must a camera that is new be late by the same before its clock is held to be behind ours."""
+"""For how long a new camera's frames must be late by the same before its clock is taken to be behind ours."""
 DISBELIEF_S = 5.0
-"""The same for one whose clock we knew: it may have been stepped, but a queue is more likely."""
+"""The same for a camera whose clock was known: it may have been stepped, but a queue is more likely."""
 SHRINKING_S = 0.2
-"""Ages that shrink by more meanwhile are a queue that drains: its frames are as old as they look."""
+"""Ages that shrink by more than this meanwhile come from a queue that drains: the frames are that old."""
 MEMORY_S = 30.0
-"""The smallest age is remembered for once to twice as long, for clocks drift."""
+"""The smallest age is remembered for this long to twice as long, because clocks drift."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class _Offset:
 
     @property
     def seconds(self) -> float:
-        """The offset, if it is one."""
+        """The smallest age lately."""
         return min(self._smallest_s, self._before_s)
 
     def note(self, age_s: float, now_s: float) -> None:
@@ -45,7 +47,7 @@ class _Offset:
         self._smallest_s = min(self._smallest_s, age_s)
 
     def is_steady(self, for_s: float, now_s: float) -> bool:
-        """Say whether it has stood for so long."""
+        """Say whether it began `for_s` seconds ago or earlier."""
         return now_s - self.since_s >= for_s
 
     def is_shrinking(self, age_s: float) -> bool:
@@ -55,7 +57,7 @@ class _Offset:
 
 @dataclass(slots=True)
 class _Clock:
-    """What is known of a camera's clock, and what speaks against it."""
+    """A camera's clock: its offset from ours, and a rival offset that recent frames suggest."""
 
     offset: _Offset
     is_proven: bool = False
@@ -63,11 +65,11 @@ class _Clock:
 
     @property
     def offset_s(self) -> float:
-        """What to subtract from ages. A frame from the future proves at once that its clock is ahead."""
+        """Seconds to subtract from ages. A frame from the future proves at once that its clock is ahead."""
         return self.offset.seconds if self.is_proven else min(0.0, self.offset.seconds)
 
     def agrees(self, age_s: float, now_s: float) -> None:
-        """Take a frame that fits what is known."""
+        """Take a frame whose age fits the known offset."""
         self.rival = None
         if self.is_proven or not self.offset.is_shrinking(age_s):
             self.offset.note(age_s, now_s)
@@ -76,7 +78,7 @@ class _Clock:
             self.offset = _Offset(age_s, now_s)
 
     def disagrees(self, age_s: float, max_age_s: float, now_s: float) -> None:
-        """Take a frame that is too late by what is known: a queue, or the clock was stepped."""
+        """Take a frame too old for the known offset: it was in a queue, or its clock was stepped."""
         if 0 <= age_s <= max_age_s:  # a clock that was ahead and has been set right
             self.offset, self.is_proven, self.rival = _Offset(age_s, now_s), False, None
             return
@@ -92,19 +94,19 @@ class _Clock:
 class Freshness:
     """Says which live frames are too old to be worth working on.
 
-    A frame's time is of capture's clock, which may differ from ours (another host) or be stepped. So what is
-    too old is a frame that comes later than the camera's frames do: the smallest age seen lately is taken for
-    the difference of the clocks, as delays are estimated where only one way is seen. What is assumed:
+    A frame's time is by capture's clock, which may differ from ours (another host) or be stepped. So a frame
+    is too old if it comes later than the camera's frames usually do: the smallest age seen lately is taken
+    for the difference of the clocks, as one-way delays are estimated. Assumptions:
 
-    - Until a camera has shown otherwise its clock agrees with ours, or is ahead. So of a camera whose clock
-      is behind the first `PROOF_S` are lost, and a queue that is there at the start is recognised.
-    - A queue drains: the ages of its frames shrink, by more than `SHRINKING_S` in that time. A delay that
-      never shrinks cannot be told from a clock that is behind, and is taken for one: better late than never.
-    - No step of any clock stops a camera for longer than `DISBELIEF_S`; one that makes ages less, not at all.
+    - Until a camera's frames show otherwise, its clock agrees with ours or is ahead. So of a camera whose
+      clock is behind the frames of the first `PROOF_S` are lost, and a queue at the start is recognised.
+    - A queue drains: the ages of its frames shrink by more than `SHRINKING_S` in that time. A delay that
+      never shrinks looks like a clock that is behind, and is taken for one: better late than never.
+    - A step of a clock stops a camera for at most `DISBELIEF_S`; a step that makes ages smaller, not at all.
 
     Args:
-        max_age_s: how much later than that a frame may be; 0 for any age.
-        max_cameras: cameras that are remembered; the one least lately seen is forgotten.
+        max_age_s: how much later than usual a frame may come; 0 for any age.
+        max_cameras: cameras that are remembered; the one seen longest ago is forgotten.
     """
 
     def __init__(self, max_age_s: float, max_cameras: int) -> None:
@@ -116,8 +118,8 @@ class Freshness:
         """Say whether a frame is too old.
 
         Args:
-            frame: any; a paced one never is.
-            wall: what our clock shows, UTC.
+            frame: any; a paced one is never too old.
+            wall: our wall clock's time, UTC.
             now_s: time that is never stepped, in seconds.
         """
         if frame.paced or not self._max_age_s:
@@ -131,11 +133,11 @@ class Freshness:
         return age_s - clock.offset_s > self._max_age_s
 
     def age_s(self, frame: Frame, wall: datetime) -> float:
-        """Return how old a frame is, with the difference of the clocks taken off as far as it is known.
+        """Return a frame's age in seconds, corrected by the difference of the clocks as far as it is known.
 
         Args:
             frame: any.
-            wall: what our clock shows, UTC.
+            wall: our wall clock's time, UTC.
         """
         clock = self._clocks.get(frame.source)
         return (wall - frame.time).total_seconds() - (clock.offset_s if clock is not None else 0.0)

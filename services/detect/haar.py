@@ -1,4 +1,4 @@
-"""The original homework's detector, which comes with OpenCV 4 and needs no model file."""
+"""The Haar cascade that comes with OpenCV 4: the fallback that needs no model file."""
 
 import threading
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from services.common.errors import SetupError
 from services.detect.boxes import Detections
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
 
 SCALE_STEP = 1.3
 MIN_NEIGHBOURS = 5
@@ -22,7 +22,7 @@ class Haar:
         most: faces in a picture, the largest first; 0 for all.
 
     Raises:
-        SetupError: this OpenCV has no cascades.
+        SetupError: this OpenCV comes without cascades.
     """
 
     kind = "haar"
@@ -34,7 +34,7 @@ class Haar:
         self._local = threading.local()
         self._cascade()
 
-    def detect(self, picture: Picture) -> Detections:
+    def detect(self, picture: BgrImage) -> Detections:
         """Return the faces in a picture, the largest first."""
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
         found = self._cascade().detectMultiScale(grey, SCALE_STEP, MIN_NEIGHBOURS)

@@ -1,44 +1,16 @@
-import contextlib
-import threading
+"""The frames that wait for a worker. Pure."""
+
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
 from services.common.wire.frames import PASSING, Frame
 from services.common.wire.topics import Source
 
-
-class Room:
-    """A bounded amount of something that threads hold a part of for a while; who finds too little waits.
-
-    Args:
-        most: all there is. Who wants more gets all of it.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._free = most
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def holding(self, amount: int) -> Iterator[None]:
-        """Hold so much; never to be asked for more by one that holds some."""
-        amount = min(amount, self._most)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= amount)
-            self._free -= amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += amount
-                self._changed.notify_all()
-
-
 MAX_PACED = 64
-"""Paced frames of one camera that may wait; capture has far fewer unanswered."""
+"""Paced frames of one camera that may wait; capture keeps far fewer unanswered."""
 MAX_PACED_BYTES = 32 * 1024 * 1024
-"""The same in bytes, as many as capture has unanswered of the largest that brokers take."""
+"""The same in bytes: as many as capture keeps unanswered, at the largest size that brokers take."""
 
 
 class Dropped(NamedTuple):
@@ -49,14 +21,14 @@ class Dropped(NamedTuple):
 
     @property
     def is_final(self) -> bool:
-        """Whether capture is told: not of a paced frame that it is to send again, or will be told of."""
+        """Whether capture is told: not of a paced frame that it has to send again, or is told of later."""
         return not (self.frame.paced and (self.reason in PASSING or self.reason == "repeated"))
 
 
 class Mailbox:
     """Frames that wait for a worker: a bounded number, cameras in turn.
 
-    Of a live camera only the newest frame waits. Paced frames wait in order.
+    Of a live camera only the newest frame waits, and replaces the one before. Paced frames wait in order.
 
     Args:
         max_cameras: cameras that may have frames waiting at once; frames of others are dropped.
@@ -70,7 +42,7 @@ class Mailbox:
         return sum(map(len, self._cameras.values()))
 
     def put(self, frame: Frame) -> list[Dropped]:
-        """Let a frame wait; return those that do not wait because of it."""
+        """Add a frame; return the frames that are dropped for it, which may be itself."""
         waiting = self._cameras.get(frame.source)
         if waiting is None:
             if len(self._cameras) >= self._max_cameras:
@@ -79,11 +51,11 @@ class Mailbox:
         return _put_paced(waiting, frame) if frame.paced else _put_live(waiting, frame)
 
     def take(self, busy: Collection[Source] = ()) -> Frame | None:
-        """Return the oldest frame of the camera whose turn it is, if any waits.
+        """Remove and return the oldest frame of the camera whose turn it is; None if none waits.
 
         Args:
-            busy: cameras that have a frame in work. They come behind all others: however long theirs takes,
-                one camera alone keeps no two workers while another waits.
+            busy: cameras that have a frame in work. They come after all others: so a camera with slow frames
+                never holds two workers while another camera waits.
         """
         if not self._cameras:
             return None
@@ -95,7 +67,7 @@ class Mailbox:
         return frame
 
     def take_live(self) -> list[Frame]:
-        """Return all live frames; paced ones go on waiting."""
+        """Remove and return all live frames; paced ones stay."""
         live = [frame for waiting in self._cameras.values() for frame in waiting if not frame.paced]
         for frame in live:
             self._cameras[frame.source].remove(frame)

@@ -1,4 +1,4 @@
-"""What detect counts and measures, and says of itself once a minute."""
+"""The metrics of detect, and its summary in the log once a minute."""
 
 import time
 
@@ -27,7 +27,7 @@ STAGE_SECONDS = Histogram(
 )
 LOOKS = Counter(
     "faceferry_detect_looks_total",
-    "Live frames by what the detector was shown of them: whole, parts, or none, for nothing had changed.",
+    "Live frames by what the detector was shown of them: whole, parts, or none, as nothing had changed.",
     ["extent"],
 )
 FRAME_AGE_SECONDS = Histogram(
@@ -76,11 +76,11 @@ FACES_RESENT = Counter("faceferry_detect_faces_resent_total", "Faces published a
 
 
 SOON_S = 1.0
-"""A face that is held for longer waits for something."""
+"""A face held for longer than this makes the summary say what it waits for."""
 
 
-async def tell(custody: Custody, link: Link) -> None:
-    """Log what was done and what waits, for ever; see `common.summary`."""
+async def log_summaries(custody: Custody, link: Link) -> None:
+    """Log once a minute what was done and what waits, until cancelled; see `summarise`."""
 
     def waits() -> Waiting:
         oldest_s = custody.oldest_s(time.monotonic())

@@ -1,4 +1,4 @@
-"""The models: where they come from, and where they are."""
+"""The models of the detectors: finds them on this machine, verifies and downloads them."""
 
 import contextlib
 import hashlib
@@ -31,18 +31,18 @@ log = structlog.get_logger()
 Kind = Literal["yunet", "centerface"]
 State = Literal["ok", "missing", "corrupted"]
 Progress = Callable[[int, int], None]
-"""Takes the bytes that are there and the bytes that there will be."""
+"""Is called with the bytes downloaded so far and the bytes in all."""
 
 
 class Readable(Protocol):
-    """What a model's bytes are read from."""
+    """A stream of a model's bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most so many of the next bytes; none at the end."""
+        """Return at most `size` of the next bytes; empty at the end."""
 
 
 class ModelUnavailable(FaceferryError):
-    """A model is nowhere here and could not be downloaded."""
+    """A model is not on this machine and could not be downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Model:
     """A model file, pinned.
 
     Attributes:
-        name: what users call it.
-        origin: the address that it is downloaded from, or the wheel that it lies in.
-        sha256: what it must be, in hex.
-        size_bytes: how large it is.
-        note: what it is good for.
-        kind: which of the detectors it is for.
+        name: as in the settings.
+        origin: the URL that it is downloaded from, or the wheel that contains it.
+        sha256: of the file, in hex.
+        size_bytes: of the file.
+        note: for users, on its use.
+        kind: the detector that runs it.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Model:
 
     @property
     def file_name(self) -> str:
-        """Its name in every folder: the last part of where it comes from."""
+        """The file's name in every folder: the last part of its origin."""
         path = self.origin.member if isinstance(self.origin, Wheel) else self.origin
         return path.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A model and what there is of it on this machine."""
+class FoundModel:
+    """A model, and whether its file is on this machine and sound; `path` is None where there is no file."""
 
     model: Model
     state: State
@@ -129,21 +129,21 @@ def search_folders(model_dir: Path | None) -> list[Path]:
     return [*([model_dir] if model_dir else []), cache_folder()]
 
 
-def list_models(model_dir: Path | None = None) -> list[Found]:
-    """Return every model and whether it is there and sound."""
+def list_models(model_dir: Path | None = None) -> list[FoundModel]:
+    """Return for every model whether its file is on this machine and sound."""
     return [find(model, search_folders(model_dir)) for model in MODELS.values()]
 
 
-def find(model: Model, folders: Sequence[Path]) -> Found:
+def find(model: Model, folders: Sequence[Path]) -> FoundModel:
     """Return the first sound file of a model; else the first corrupted one; else that it is missing."""
     corrupted: Path | None = None
     for path in (folder / model.file_name for folder in folders):
         match verify(model, path):
             case "ok":
-                return Found(model, "ok", path)
+                return FoundModel(model, "ok", path)
             case "corrupted":
                 corrupted = corrupted or path
-    return Found(model, "corrupted" if corrupted else "missing", corrupted)
+    return FoundModel(model, "corrupted" if corrupted else "missing", corrupted)
 
 
 def verify(model: Model, path: Path) -> State:
@@ -158,14 +158,14 @@ def verify(model: Model, path: Path) -> State:
 
 
 def look_for(name: str, model_dir: Path | None = None) -> Path | None:
-    """Return where a model is on this machine, whole, or None where it is not.
+    """Return the path of a model's sound file on this machine; None if there is none.
 
     Args:
         name: of a model, or the path of any ONNX file of the YuNet family.
         model_dir: searched first.
 
     Raises:
-        SetupError: neither a name nor a file.
+        SetupError: `name` is neither a model nor a file.
     """
     if name not in MODELS:
         return _own_file(name)
@@ -187,7 +187,7 @@ def locate(name: str, model_dir: Path | None = None) -> tuple[str, Path]:
         model_dir: likewise.
 
     Raises:
-        SetupError: neither a name nor a file.
+        SetupError: `name` is neither a model nor a file.
         ModelUnavailable: it could not be downloaded.
     """
     if name not in MODELS:
@@ -204,10 +204,13 @@ def locate(name: str, model_dir: Path | None = None) -> tuple[str, Path]:
 def fetch(model: Model, folder: Path, progress: Progress | None = None) -> Path:
     """Download a model into a folder, whole and verified or not at all; return its path.
 
-    A file of that name is replaced.
+    Args:
+        model: which.
+        folder: made if it does not exist; a file of the model's name in it is replaced.
+        progress: is called as bytes come in; None shows it on a terminal.
 
     Raises:
-        ModelUnavailable: no connection, an answer that is not the model, or a folder that cannot be written.
+        ModelUnavailable: no connection, other content than the model, or a folder that cannot be written.
     """
     path = folder / model.file_name
     log.info("detect.model_download", model=model.name, origin=str(model.origin), path=str(path))
@@ -248,7 +251,7 @@ def _opened(model: Model, folder: Path) -> contextlib.AbstractContextManager[Rea
 
 
 def _take(model: Model, content: Readable, descriptor: int, progress: Progress) -> None:
-    """Copy a model's content into a file, unless it is something else."""
+    """Copy a model's content into a file; raise `ModelUnavailable` if it has another size or digest."""
     digest = hashlib.sha256()
     size = 0
     while chunk := content.read(_CHUNK_BYTES):
@@ -271,5 +274,5 @@ def _show_progress(done: int, total: int) -> None:
 
 
 def _plain_name(path: Path) -> str:
-    """Return a file's name in the letters that a property and a label may have."""
+    """Return a file's name with only letters, digits and underscores, for properties and labels."""
     return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in path.stem)[:64]

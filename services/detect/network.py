@@ -1,4 +1,4 @@
-"""Neural networks that find faces, in ONNX Runtime; `yunet` and `centerface` say what is theirs alone."""
+"""Neural networks that find faces, in ONNX Runtime; `yunet` and `centerface` hold what differs."""
 
 import contextlib
 import queue
@@ -18,22 +18,22 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from services.common.errors import SetupError
 from services.detect import providers
 from services.detect.boxes import Detections, Floats, padded, suppress
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
 
 Run = Callable[[Floats], list[Floats]]
-"""Takes pictures (N, 3, H, W), returns the outputs, each (N, ...)."""
+"""Takes pictures (N, 3, H, W) float32, returns the outputs, each (N, ...) float32."""
 
 
 class Batcher:
-    """Puts pictures of several threads into one run of the network, for devices that gain from it.
+    """Combines pictures of several threads into one run of the network, for devices that gain from it.
 
-    It never waits for a batch to fill: a batch is what has come in while the device was busy with the one
-    before. So a lone camera has no more delay than without, and many cameras fill the device. Batches are
-    padded to powers of two, for every new shape costs the device a new plan.
+    It never waits for a batch to fill: a batch holds the pictures that came while the device ran the one
+    before. So a single camera has no extra delay, and many cameras fill the device. Batches are padded to
+    powers of two, because each new shape costs the device a new plan.
 
     Args:
         run: the network; called from one thread only.
-        most: pictures in a batch at most.
+        most: the largest batch, in pictures.
     """
 
     def __init__(self, run: Run, most: int) -> None:
@@ -43,7 +43,10 @@ class Batcher:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Run]:
-        """Run the batches' thread; yields what runs one picture (1, 3, H, W), from any thread."""
+        """Run the batches' thread; yield a function that any thread may call with a picture (1, 3, H, W).
+
+        It blocks until its picture was run, and raises what the run raises.
+        """
         thread = threading.Thread(target=self._work, name="detect.batches", daemon=True)
         thread.start()
         try:
@@ -91,7 +94,7 @@ class Batcher:
 
 MAX_BATCH = 16
 DOUBTFUL = 0.7
-"""What has this much of the least score looks a little like a face."""
+"""A box is doubtful, not a face, from this fraction of the least score on."""
 _LOAD_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -110,15 +113,15 @@ class Family:
     """What networks of one kind have in common.
 
     Attributes:
-        kind: how settings and metrics call it.
-        title: how people call it.
-        input_name: of the picture, which TensorRT is to know beforehand.
+        kind: its name in settings and metrics.
+        title: its name in messages to users.
+        input_name: of the picture; TensorRT has to know it beforehand.
         outputs: their names, in the order in which `decode` takes them.
         is_rgb: whether the picture's planes are red, green, blue; else blue, green, red.
         decode: takes the outputs for one picture, the width of its canvas in pixels, and the least score;
-            returns the candidates in pixels of the canvas, in no order, some of them for the same face.
-        content: takes a model's file and returns what ONNX Runtime is to load: its path, or bytes in its
-            place. Raises OSError, or ValueError for what is no such model.
+            returns candidates in pixels of the canvas, unordered, several of which may be the same face.
+        content: takes a model's file and returns what ONNX Runtime loads: the file's path, or its bytes,
+            adapted. Raises OSError, or ValueError for a file that is no such model.
     """
 
     kind: str
@@ -131,13 +134,13 @@ class Family:
 
 
 class Network:
-    """Finds faces; may be called from several threads at once. See `open_network`.
+    """Finds faces in pictures; may be called from several threads at once. See `open_network`.
 
     Attributes:
         kind: of its family.
         name: of its model.
-        provider: what it runs on.
-        run: the bare network.
+        provider: the execution provider that it runs on.
+        run: the network itself, without drawing or decoding.
     """
 
     def __init__(
@@ -152,11 +155,11 @@ class Network:
         self._most = most
         self._local = threading.local()
 
-    def detect(self, picture: Picture) -> Detections:
-        """Return the faces in a picture that has the size at which the network shall see it.
+    def detect(self, picture: BgrImage) -> Detections:
+        """Return the faces in a picture, best first, in its pixels.
 
         Args:
-            picture: not modified.
+            picture: (H, W, 3) uint8, BGR, at the size at which to look for faces; not modified.
         """
         pixels = self._canvas.draw(picture)
         outputs = [output[0] for output in self.run(pixels)]
@@ -168,7 +171,7 @@ class Network:
 
     @property
     def _canvas(self) -> "_Canvas":
-        """This thread's own."""
+        """The canvas of this thread."""
         canvas: _Canvas | None = getattr(self._local, "canvas", None)
         if canvas is None:
             canvas = self._local.canvas = _Canvas(is_rgb=self._family.is_rgb)
@@ -176,9 +179,9 @@ class Network:
 
 
 class _Canvas:
-    """What the network sees: one piece of memory for pictures of all sizes.
+    """The network's input: one buffer that is used again for pictures of all sizes.
 
-    New memory costs a page fault for each 4 KiB, which for a small part is more than the network does.
+    A new buffer costs a page fault for each 4 KiB, which for a small part is more than the network costs.
     """
 
     def __init__(self, *, is_rgb: bool) -> None:
@@ -186,11 +189,15 @@ class _Canvas:
         self._floats = np.zeros(0, np.float32)
         self._bytes = np.zeros(0, np.uint8)
 
-    def draw(self, picture: Picture) -> Floats:
-        """Return a picture as the network takes it, until the next one is drawn.
+    def draw(self, picture: BgrImage) -> Floats:
+        """Return a picture as the network takes it.
+
+        Args:
+            picture: (h, w, 3) uint8, BGR; not modified.
 
         Returns:
-            (1, 3, H, W) float32, 0..255, BGR or RGB; sides multiples of 32; black beside the picture.
+            (1, 3, H, W) float32, 0..255, BGR or RGB; H and W multiples of 32, black beside the picture. It
+            is the canvas's own buffer, and valid until the next picture is drawn.
         """
         height, width = picture.shape[:2]
         high, wide = padded(height), padded(width)
@@ -218,16 +225,16 @@ def open_network(
     threshold: float,
     most: int,
 ) -> Iterator[Network]:
-    """Load a model of a family.
+    """Load a model of a family, for as long as the context lasts.
 
     Args:
-        family: which.
+        family: the model's.
         model: an ONNX file.
-        name: what faces say of where they come from.
-        wanted: execution providers, see `providers.choose`.
+        name: of the model, for the faces' `detector` property.
+        wanted: execution providers in order, see `providers.choose`.
         cache: a folder where providers may keep what they built.
-        threshold: the least score.
-        most: faces in a picture; 0 for all.
+        threshold: the least score of a face, 0..1.
+        most: faces in a picture, the best first; 0 for all.
 
     Raises:
         SetupError: the file is no such model, or a provider is missing.

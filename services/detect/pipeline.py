@@ -1,4 +1,4 @@
-"""From a frame's bytes to its faces, in one thread."""
+"""Turns a frame's JPEG into its faces, in the calling thread."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from services.common.wire.frames import Frame
 from services.common.wire.outlines import Outlines
 from services.common.wire.scope import WHOLE, Scope
 from services.common.wire.sights import View, Wanted
-from services.detect import cutting, metrics, pictures, sealing
+from services.detect import codec, cutting, finishing, metrics
 from services.detect.boxes import (
     NMS_OVERLAP,
     NO_BOXES,
@@ -25,56 +25,56 @@ from services.detect.boxes import (
     suppress,
     wholly_seen,
 )
-from services.detect.cutting import Cut, Style, sight, within
+from services.detect.codec import BgrImage, JpegImage
+from services.detect.cutting import Crop, CropStyle, sightings, within
 from services.detect.detectors import Detector
-from services.detect.mailbox import Room
-from services.detect.pictures import Jpeg, Picture
-from services.detect.places import Faces, outside
-from services.detect.sealing import finished
+from services.detect.finishing import finish
+from services.detect.regions_of_interest import SeenFaces, unmasked
 from services.detect.settings import DetectSettings
+from services.detect.threads import WeightedSemaphore
 
 MAX_WHOLE_PIXELS = 24 * 1024 * 1024
-"""Of pictures that are in memory in full at the same time; three of 4K. At most 12 bytes each."""
+"""Of all pictures that are decoded in full at the same time: three of 4K. At most 12 bytes a pixel."""
 MOST_KEPT_PIXELS = 512 * 1024
-"""A picture that was decoded in full to be looked at is kept to be cut from while forward is asked, if it has
-no more: many frames may wait for an answer."""
+"""A picture that was decoded in full for the detector is kept for cutting while forward is asked, unless it
+has more pixels: many frames may wait for an answer."""
 
 Chosen = Mapping[int, Wanted | None]
-"""The faces to cut, by their place, with what they are wanted for; nothing where nobody was asked."""
+"""The faces to cut: indices in `Look.found`, with what forward wants each for; None if it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is seen in a frame.
+    """The result of a look at a frame.
 
     Attributes:
         found: the faces, in pixels of the frame.
-        view: the same for forward, where it is asked.
-        whole: the picture in full size, if that was decoded.
-        doubtful: (N, 4), what looks a little like a face, in pixels of the frame.
-        is_still: whether nothing differs from what was looked at before; nothing where that was not compared.
-        is_in_doubt: whether the next frame is worth a look for what is doubtful in this one.
+        view: the same as forward is told of them; without faces where it is not asked.
+        whole: the picture in full size, if it was decoded and is kept for cutting; else None.
+        doubtful: (N, 4) float32, what looks a little like a face, in pixels of the frame.
+        is_still: whether nothing differs from the frame looked at before; None if they were not compared.
+        is_in_doubt: whether the next frame is worth a look because of doubtful places in this one.
     """
 
     found: Detections
     view: View
-    whole: Picture | None = None
+    whole: BgrImage | None = None
     doubtful: Floats = field(default_factory=lambda: NO_BOXES)
     is_still: bool | None = None
     is_in_doubt: bool = False
 
     @property
-    def faces(self) -> Faces:
-        """What is seen, as it is remembered."""
-        return Faces(self.found, self.view.sights)
+    def faces(self) -> SeenFaces:
+        """The faces, as a scene keeps them."""
+        return SeenFaces(self.found, self.view.sights)
 
     @property
     def outlines(self) -> Outlines | None:
-        """Where they are, for whoever looks at the camera, or None where there are none."""
+        """Where the faces are, for viewers of the camera; None if there are none."""
         return Outlines.of(self.view.width, self.view.height, self.found.boxes) if len(self.found) else None
 
     def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:
-        """Return which faces to cut: those that are wanted, or all of them."""
+        """Return which faces to cut: those that are wanted, or all of them if that is None."""
         if wanted is None:
             return dict.fromkeys(range(len(self.found)))
         return {each.index: each for each in wanted if each.index < len(self.found)}
@@ -82,39 +82,44 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Finds and cuts the faces of a frame; may be called from several threads at once."""
+    """Finds and cuts the faces of a frame; may be called from several threads at once.
+
+    Attributes:
+        detector: finds faces.
+        settings: the sizes, the crops' format, and what is done with each face.
+    """
 
     detector: Detector
     settings: DetectSettings
-    _room: Room = field(default_factory=lambda: Room(MAX_WHOLE_PIXELS))
+    _memory: WeightedSemaphore = field(default_factory=lambda: WeightedSemaphore(MAX_WHOLE_PIXELS))
 
     def find_faces(self, frame: Frame, most_bytes: int | None = None) -> list[Face]:
-        """Return all faces of a frame, best first: `look` and `cut` at once."""
+        """Return all faces of a frame, best first: `look` and `cut` in one call."""
         return self.cut(frame, self.look(frame), None, most_bytes)
 
     def look(self, frame: Frame) -> Look:
-        """Return what is seen in a frame.
+        """Return the faces in a frame.
 
         Args:
-            frame: the frame; its picture is light, see `light`.
+            frame: its picture has to be cheap to decode, see `decode_cost`.
 
         Raises:
-            Refused: the frame is no picture that can be decoded; see `pictures.Jpeg`.
+            Refused: the picture cannot be decoded; see `codec.JpegImage`.
         """
         jpeg, letterbox = self.open(frame)
-        return self.see_decoded(jpeg, letterbox, self.decode(jpeg, letterbox))
+        return self.detect_decoded(jpeg, letterbox, self.decode(jpeg, letterbox))
 
-    def open(self, frame: Frame) -> tuple[Jpeg, Letterbox]:
-        """Return a frame's picture, still encoded, and how the detector wants it.
+    def open(self, frame: Frame) -> tuple[JpegImage, Letterbox]:
+        """Return a frame's picture, still encoded, and how it is scaled for the detector.
 
         Raises:
             Refused: as `look`.
         """
-        jpeg = Jpeg.open(frame.jpeg, frame.scope)
+        jpeg = JpegImage.open(frame.jpeg, frame.scope)
         return jpeg, Letterbox.fit(jpeg.width, jpeg.height, self.settings.detection_size_px)
 
-    def decode(self, jpeg: Jpeg, letterbox: Letterbox) -> Picture:
-        """Return a picture, no smaller than the detector wants it.
+    def decode(self, jpeg: JpegImage, letterbox: Letterbox) -> BgrImage:
+        """Return a picture, at a reduced scale that is no smaller than the detector takes it.
 
         Raises:
             Refused: as `look`.
@@ -122,23 +127,23 @@ class Pipeline:
         with metrics.STAGE_SECONDS.labels("decode").time():
             return jpeg.decode(letterbox.width, letterbox.height)
 
-    def see_decoded(self, jpeg: Jpeg, letterbox: Letterbox, picture: Picture) -> Look:
-        """Return what is seen in a picture that `decode` has returned."""
-        scaled = pictures.resize(picture, letterbox.width, letterbox.height)
+    def detect_decoded(self, jpeg: JpegImage, letterbox: Letterbox, picture: BgrImage) -> Look:
+        """Return the faces in a picture that `decode` has returned; it is not modified, but may be kept."""
+        scaled = codec.resize(picture, letterbox.width, letterbox.height)
         is_whole = picture.shape[:2] == (jpeg.height, jpeg.width)
         is_kept = is_whole and (not self._is_asked or jpeg.width * jpeg.height <= MOST_KEPT_PIXELS)
-        return self.see(scaled, letterbox, picture if is_kept else None, jpeg.scope)
+        return self.detect(scaled, letterbox, picture if is_kept else None, jpeg.scope)
 
-    def see(
-        self, scaled: Picture, letterbox: Letterbox, whole: Picture | None = None, scope: Scope = WHOLE
+    def detect(
+        self, scaled: BgrImage, letterbox: Letterbox, whole: BgrImage | None = None, scope: Scope = WHOLE
     ) -> Look:
-        """Return what is seen in a picture.
+        """Return the faces in a picture.
 
         Args:
-            scaled: the picture as the letterbox has it.
+            scaled: (letterbox.height, letterbox.width, 3) uint8, BGR; not modified.
             letterbox: how it was scaled.
-            whole: the picture in full size, if that was decoded.
-            scope: what of it is looked at; what is hidden is black already.
+            whole: the picture in full size, to be kept for cutting; None if it is not at hand.
+            scope: the parts that are hidden, and black already.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
             found = self.detector.detect(scaled)
@@ -147,25 +152,25 @@ class Pipeline:
         view = View(letterbox.source_width, letterbox.source_height, faces.sights)
         return Look(faces.found, view, whole, doubtful)
 
-    def see_parts(
+    def detect_parts(
         self,
-        scaled: Picture,
+        scaled: BgrImage,
         letterbox: Letterbox,
         parts: Sequence[Rectangle],
-        kept: Faces,
+        kept: SeenFaces,
         scope: Scope = WHOLE,
     ) -> Look:
-        """Return what is seen in parts of a picture, and who is there beside them.
+        """Return the faces in parts of a picture, together with those kept beside the parts.
 
         Args:
-            scaled: the picture as the letterbox has it.
+            scaled: as of `detect`.
             letterbox: how it was scaled.
             parts: what the detector is shown, in pixels of the canvas.
-            kept: who is still there without a look.
-            scope: what of it is looked at.
+            kept: the faces that count as still there without a look.
+            scope: as of `detect`.
         """
         with metrics.STAGE_SECONDS.labels("detect").time():
-            seen = [self._see_part(scaled, part) for part in parts]
+            seen = [self._detect_part(scaled, part) for part in parts]
         new = self._faces(scaled, letterbox, suppress(joined(seen), 0), scope)
         faces = kept.with_new(new, self.settings.max_faces)
         every = np.concatenate([NO_BOXES, *(each.doubtful for each in seen)])
@@ -173,22 +178,22 @@ class Pipeline:
         view = View(letterbox.source_width, letterbox.source_height, faces.sights)
         return Look(faces.found, view, doubtful=doubtful)
 
-    def _see_part(self, scaled: Picture, part: Rectangle) -> Detections:
+    def _detect_part(self, scaled: BgrImage, part: Rectangle) -> Detections:
         found = self.detector.detect(within(scaled, part)).moved(part.x, part.y)
         height, width = scaled.shape[:2]
         doubtful = found.doubtful[wholly_seen(found.doubtful, part, width, height)]
         return replace(found.selected(wholly_seen(found.boxes, part, width, height)), doubtful=doubtful)
 
-    def _faces(self, scaled: Picture, letterbox: Letterbox, found: Detections, scope: Scope) -> Faces:
-        """Return what was found on the canvas, and may be looked at, in pixels of the frame."""
-        found = outside(found, scope.mask, letterbox.width, letterbox.height)
+    def _faces(self, scaled: BgrImage, letterbox: Letterbox, found: Detections, scope: Scope) -> SeenFaces:
+        """Return what was found on the canvas, is large enough and not hidden, in pixels of the frame."""
+        found = unmasked(found, scope.mask, letterbox.width, letterbox.height)
         source = found.scaled(letterbox.to_source)
         large = source.large_enough(scope.min_face_px or self.settings.min_face_px)
-        sights = sight(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
-        return Faces(source.selected(large), sights)
+        sights = sightings(scaled, found.selected(large), letterbox.to_source) if self._is_asked else ()
+        return SeenFaces(source.selected(large), sights)
 
-    def _doubtful(self, boxes: Floats, letterbox: Letterbox, faces: Faces, scope: Scope) -> Floats:
-        """Return what looks a little like a face and is none of these, in pixels of the frame."""
+    def _doubtful(self, boxes: Floats, letterbox: Letterbox, faces: SeenFaces, scope: Scope) -> Floats:
+        """Return the doubtful boxes that overlap none of these faces, in pixels of the frame."""
         if not len(boxes):
             return NO_BOXES
         source = Detections(boxes).scaled(letterbox.to_source)
@@ -199,13 +204,15 @@ class Pipeline:
     def cut(
         self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None, most_bytes: int | None = None
     ) -> list[Face]:
-        """Return faces of a frame, best first. The same frame gives the same faces, byte for byte.
+        """Cut faces out of a frame. The same frame gives the same faces, byte for byte.
+
+        It waits while the pictures of other threads, decoded in full, take all the memory set for them.
 
         Args:
-            frame: the frame; its picture is light.
-            look: what was seen in it.
-            wanted: which of the faces; nothing for all.
-            most_bytes: what the broker takes of a crop, where that is less than the setting allows.
+            frame: its picture has to be cheap to decode.
+            look: the result of the look at it.
+            wanted: which of the faces; None for all, best first.
+            most_bytes: the largest image of a face that brokers take; None: any that the setting allows.
 
         Raises:
             Refused: the picture cannot be decoded in full.
@@ -215,28 +222,30 @@ class Pipeline:
             return []
         style = self.style(most_bytes)
         pixels = look.view.width * look.view.height
-        with metrics.STAGE_SECONDS.labels("cut").time(), self._room.holding(pixels):
-            # Decoded in full only now: most frames have no face in them that anybody wants.
-            whole = Jpeg.open(frame.jpeg, frame.scope).decode() if look.whole is None else look.whole
+        with metrics.STAGE_SECONDS.labels("cut").time(), self._memory.holding(pixels):
+            # Decoded in full only now: most frames have no face in them that is wanted.
+            whole = JpegImage.open(frame.jpeg, frame.scope).decode() if look.whole is None else look.whole
             cuts = [cutting.cut(whole, look.found.boxes[index], style) for index in chosen]
         return self.faces(frame, look, chosen, cuts)
 
-    def style(self, most_bytes: int | None) -> Style:
-        """Return how faces are cut; `most_bytes` as in `cut`."""
+    def style(self, most_bytes: int | None) -> CropStyle:
+        """Return how faces are cut, with room for what EXIF and sealing add; `most_bytes` as in `cut`."""
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
-        bound -= sealing.MOST_BYTES if self.settings.exif else 0
+        bound -= finishing.MOST_BYTES if self.settings.exif else 0
         bound -= envelope.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
-        return Style(self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound)
+        return CropStyle(
+            self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound
+        )
 
-    def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Cut | None]) -> list[Face]:
-        """Return the faces that were cut out of a frame.
+    def faces(self, frame: Frame, look: Look, chosen: Chosen, cuts: Iterable[Crop | None]) -> list[Face]:
+        """Return crops of a frame as faces, ready to be published.
 
         Args:
             frame: the frame.
-            look: what was seen in it.
+            look: the result of the look at it.
             chosen: which faces were cut.
-            cuts: each of them, in the same order; nothing of one that lies beside the picture.
+            cuts: their crops, in the same order; None, which is left out, for one beside the picture.
         """
         return [
             self._face(frame, look, index, one, chosen[index])
@@ -248,7 +257,7 @@ class Pipeline:
     def _is_asked(self) -> bool:
         return self.settings.keep == "visits"
 
-    def _face(self, frame: Frame, look: Look, index: int, one: Cut, wanted: Wanted | None) -> Face:
+    def _face(self, frame: Frame, look: Look, index: int, one: Crop, wanted: Wanted | None) -> Face:
         extensions = {
             "box": ",".join(map(str, one.box)),
             "crop": ",".join(map(str, one.crop)),
@@ -262,8 +271,10 @@ class Pipeline:
             extensions.update([UNSYNCHRONISED])
         image = one.image
         if self.settings.exif:
-            image = sealing.add(image, frame.source, frame.time if frame.is_clock_synchronised else None)
-        return finished(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
+            image = finishing.add_exif(
+                image, frame.source, frame.time if frame.is_clock_synchronised else None
+            )
+        return finish(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
 
 
 def _visit(wanted: Wanted | None) -> dict[str, str]:

@@ -14,18 +14,18 @@ RUNTIME_NAMES = {
     "cpu": "CPUExecutionProvider",
 }
 _AUTOMATIC = ("cuda", "cpu")
-"""TensorRT builds an engine for minutes at the first start: only who asks for it gets it."""
+"""TensorRT is left out: at the first start it builds an engine for minutes, so it has to be asked for."""
 
 
 def choose(wanted: Sequence[str], available: Sequence[str]) -> list[str]:
     """Return the providers to use, best first.
 
     Args:
-        wanted: names of ours in order of preference; `auto` alone for the best there is.
-        available: ONNX Runtime's names of what it was built with.
+        wanted: our names, in order of preference; `auto` alone for the best there is.
+        available: ONNX Runtime's names of those that it was built with.
 
     Raises:
-        SetupError: one that was asked for is not there. It is never replaced silently.
+        SetupError: one of `wanted` is not available. It is never replaced silently.
     """
     if tuple(wanted) == ("auto",):
         return [name for name in _AUTOMATIC if RUNTIME_NAMES[name] in available]
@@ -41,12 +41,12 @@ def choose(wanted: Sequence[str], available: Sequence[str]) -> list[str]:
 
 
 def check_in_use(wanted: str, in_use: Sequence[str]) -> None:
-    """Check that the session runs on the provider that was to be first.
+    """Check that the session runs on the provider that was put first.
 
     ONNX Runtime goes on without a provider whose libraries it cannot load, and only logs it.
 
     Raises:
-        SetupError: it runs on another.
+        SetupError: it runs on another provider.
     """
     if not in_use or in_use[0] != RUNTIME_NAMES[wanted]:
         raise SetupError(

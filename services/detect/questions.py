@@ -1,4 +1,4 @@
-"""Asks forward which faces are wanted, before they are cut."""
+"""Asks forward which faces are wanted, before they are cut out of their frame."""
 
 import asyncio
 import itertools
@@ -24,27 +24,27 @@ from services.common.wire.sights import (
 from services.detect import metrics
 
 MOST_OPEN = 64
-"""Each holds a frame; with so many no other frame is taken."""
+"""Each question holds a frame in memory; with this many open, no other frame is taken."""
 PATIENCE_S = 0.25
-"""For so long is a live camera's answer awaited. Then all faces are wanted: in doubt, keep."""
+"""For how long an answer about a live frame is awaited. After that all its faces are cut: in doubt, keep."""
 IMPATIENCE_S = 0.02
-"""The same while forward has not answered the one before."""
+"""The same while forward has not answered the question before."""
 PACED_PATIENCE_S = 1.0
 PACED_TRIES = 6
-"""A recording's frames can wait, and are asked for again: a replay shall want the same faces."""
+"""A recording's frames can wait, and are asked about again, so that a replay cuts the same faces."""
 
 log = structlog.get_logger()
 
 
 class Questions:
-    """What was asked and is not answered yet.
+    """The questions that are not answered yet.
 
     Args:
         device: this device's name.
-        publish: sends to the local broker.
+        publish: sends to the local broker, or raises `LinkDown` or `PacketTooLarge`.
 
     Attributes:
-        topic: where the answers come.
+        topic: of the answers, to be subscribed to by the caller.
     """
 
     def __init__(self, device: str, publish: Callable[[Message], None]) -> None:
@@ -57,19 +57,22 @@ class Questions:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more may be asked just now."""
+        """Whether no further question may be asked just now."""
         return len(self._open) >= MOST_OPEN
 
     async def ask(self, frame: Frame, view: View) -> Answer | None:
-        """Return what forward makes of a frame's faces, or None if it does not say.
+        """Ask which faces of a frame are wanted.
 
         Args:
-            frame: in which they were seen.
+            frame: in which the faces were seen.
             view: the faces.
+
+        Returns:
+            forward's answer; None if it has not answered in time.
         """
         began_s = time.monotonic()
         said = None
-        # Of a forward that is not there one try says enough.
+        # While forward does not answer at all, one try is enough.
         for _ in range(PACED_TRIES if frame.paced and self._is_answered else 1):
             if (said := await self._try(frame, view)) is not None:
                 break
@@ -80,14 +83,14 @@ class Questions:
         return said
 
     def tell(self, frame: Frame) -> None:
-        """Tell that there is nobody in a recording's frame, so that its followers need not wait for it."""
+        """Tell forward that a recording's frame shows no face, so that later frames do not wait for it."""
         self._send(frame, NOBODY)
 
     def take(self, message: Message) -> None:
-        """Take an answer; late ones are of no use.
+        """Take an answer; one that comes too late is ignored.
 
         Raises:
-            Refused: it is none.
+            Refused: the message is no answer, or forward has refused the question.
         """
         said = decode_wanted(message)
         if not self._is_answered and self._news.is_news("answers", time.monotonic()):
@@ -122,7 +125,7 @@ class Questions:
     def _send(self, frame: Frame, view: View) -> bytes:
         """Send a question; return what its answer will carry."""
         correlation = b"%d" % next(self._numbers)
-        # Without a connection there is no answer, and that is one too.
+        # Without a connection no answer comes, which `_try` notices by its timeout.
         try:
             self._publish(encode_seen(seen_in(frame, view, answer_to=self.topic, correlation=correlation)))
         except (LinkDown, PacketTooLarge):

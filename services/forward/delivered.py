@@ -1,3 +1,5 @@
+"""Which faces the store has receipted lately."""
+
 from collections import OrderedDict
 
 MOST = 20_000
@@ -5,15 +7,15 @@ KEEP_S = 600.0
 
 
 class Delivered:
-    """The faces that the store has lately answered for, to be known again when they come back.
+    """The faces that the store has receipted lately, to be recognised when they come back.
 
-    A bridge that copies both ways between the brokers brings each of our own publications back as a new face,
-    for ever. What comes back is kept in mind for longer; what does not is forgotten, for somebody may really
-    want a face to be sent anew one day. Time is an argument.
+    A bridge that copies both ways between the brokers brings each of our publications back as a new face, for
+    ever. A face that comes back is remembered for longer. Others are forgotten, because a face may be sent
+    anew on purpose one day. Time is an argument: seconds of a monotonic clock.
 
     Args:
-        most: how many are remembered; the one that was seen least lately is forgotten.
-        keep_s: for how long.
+        most: how many are remembered; beyond it the least recently seen one is forgotten.
+        keep_s: for how many seconds.
     """
 
     def __init__(self, most: int = MOST, keep_s: float = KEEP_S) -> None:
@@ -22,14 +24,14 @@ class Delivered:
         self._seen_s: OrderedDict[str, float] = OrderedDict()
 
     def add(self, face_id: str, now_s: float) -> None:
-        """Remember a face that was just answered for, or has just come back."""
+        """Remember a face that was just receipted, or has just come back."""
         self._seen_s.pop(face_id, None)
         self._seen_s[face_id] = now_s
         while len(self._seen_s) > self._most or now_s - self._oldest_s() > self._keep_s:
             self._seen_s.popitem(last=False)
 
     def has(self, face_id: str, now_s: float) -> bool:
-        """Say whether a face that comes was answered for already."""
+        """Say whether a face was receipted already, and remember it for longer if so."""
         seen_s = self._seen_s.get(face_id)
         if seen_s is None or now_s - seen_s > self._keep_s:
             return False

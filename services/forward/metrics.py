@@ -46,3 +46,19 @@ WINDOW_BYTES = Gauge("faceferry_forward_window_bytes", "Bytes that may be in fli
 STORE_SILENT = Gauge(
     "faceferry_forward_store_silent", "Whether faces were sent and nothing at all was receipted since."
 )
+
+MOST_CAMERAS = 256
+"""Their names come from the local broker; beyond this no new label is made."""
+
+
+class LastFaceTimes:
+    """Sets the metric of each camera's last face, of a bounded number of cameras."""
+
+    def __init__(self) -> None:
+        self._cameras: set[str] = set()
+
+    def note(self, camera: str, now_unix_s: float) -> None:
+        """Note that a face of a camera was taken just now, Unix time."""
+        if camera in self._cameras or len(self._cameras) < MOST_CAMERAS:
+            self._cameras.add(camera)
+            LAST_FACE_AT.labels(camera).set(now_unix_s)

@@ -1,35 +1,77 @@
-"""What brokers retain: the cameras' states on their way to the cloud, and the latest picture of each."""
+"""What brokers retain: the states that go to the cloud, forward's own among them, and the latest pictures."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from services.common.erasure.selection import Selection
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown
 from services.common.wire import status
-from services.common.wire.faces import Face
 from services.common.wire.message import Message
-from services.common.wire.topics import Source, camera_topic, parse_camera_topic
+from services.common.wire.status import Sayings
+from services.common.wire.topics import Source, camera_topic, device_topic, parse_camera_topic
 
-STATES = frozenset({b"online", b"stalled", b"offline", b""})
-"""The last one, in the place of a state, deletes what a broker keeps: that camera is gone."""
+STATES = frozenset(state.encode() for state in (*status.STATES, ""))
+"""The empty one deletes what a broker keeps: that camera is gone."""
 MAX_CAMERAS = 1_000
-"""Whose states are kept for the next connection."""
+"""The most whose states are kept for the next connection; of others they are refused."""
 
 
 Publish = Callable[[Message, Callable[[str | None], None]], None]
-"""Sends a message and says later that the broker has answered, or raises `LinkDown`; see `Link.publish`."""
+"""Sends a message, and calls back when the broker has answered; see `Link.publish`."""
 
 
-class Relay:
-    """Keeps the last state of each camera, and sends it on.
+class OwnStatus:
+    """The status of this device itself in the cloud: online, and, by the broker's will, offline.
 
-    One at a time is under way for a camera, until the broker has it: one that flaps must not fill a slow
-    link. What a broker refuses is not sent again before it changes or there is a new connection.
+    Args:
+        device: its name.
+        every_s: after how many seconds `online` is repeated; 0: never.
+
+    Attributes:
+        topic: the topic of the status.
+    """
+
+    def __init__(self, device: str, every_s: int) -> None:
+        self.topic = device_topic(device, "forward/status")
+        self._every_s = every_s
+        self._sayings = Sayings(every_s)
+        self._said_s = 0.0
+
+    def will(self, now: datetime) -> Message:
+        """Begin a connection; return what the broker publishes when it is over.
+
+        Args:
+            now: UTC.
+        """
+        self._sayings.begin(now)
+        return self._sayings.last(Message(topic=self.topic, payload=b"offline", qos=1, retain=True))
+
+    def online(self, now_s: float, *, is_first: bool) -> Message:
+        """Return the status to publish now, in monotonic seconds; only a connection's first is retained."""
+        self._said_s = now_s
+        said = Message(topic=self.topic, payload=b"online", qos=1 if is_first else 0, retain=is_first)
+        return self._sayings.first(said)
+
+    def is_due(self, now_s: float) -> bool:
+        """Say whether the status is to be repeated now."""
+        return self._every_s > 0 and now_s - self._said_s >= self._every_s
+
+    def mark(self, state: Message) -> Message:
+        """Return a camera's state with its place in the order of all that this device publishes."""
+        return self._sayings.next(state)
+
+
+class StatusRelay:
+    """Keeps the last state of each camera, and sends it to the cloud.
+
+    One state of a camera at a time is in flight, until the broker has it: a camera that flaps must not fill
+    a slow link. What a broker refuses is not sent again before it changes or there is a new connection.
 
     Args:
         publish: sends to the cloud.
         own_topic: forward's own status, which no camera may have.
-        mark: says in a state when it was said.
+        mark: adds to a state when it was published.
     """
 
     def __init__(
@@ -52,7 +94,7 @@ class Relay:
         if topic == self._own_topic or message.payload not in STATES:
             raise Refused("bad_status", repr(message.payload[:32]))
         if topic not in self._states and not message.payload:
-            return  # nobody has heard of it
+            return  # the cloud does not know it
         if topic not in self._states and len(self._states) >= MAX_CAMERAS:
             raise Refused("too_many_cameras", topic)
         because = status.because(status.why(message))
@@ -62,7 +104,7 @@ class Relay:
             self._send(topic)
 
     def start_over(self) -> None:
-        """Send every state into a new connection."""
+        """Send every state over a new connection."""
         self._under_way.clear()
         for topic in self._states:
             self._send(topic)
@@ -86,15 +128,15 @@ class Relay:
 
 
 MOST_CAMERAS = 1_024
-"""Names come from the device's broker."""
+"""The most that are known: their names come from the device's broker."""
 _NONE = ("", None)
-"""In place of a face's id and visit: no picture is kept."""
+"""In the place of a face's id and visit: the broker keeps no picture."""
 
 
-class Latest:
-    """Knows of which cameras a picture is kept, and takes back those that were erased.
+class LatestPictures:
+    """Knows whose picture the local broker keeps of each camera, and removes those that are erased.
 
-    What an earlier process has left there is not known: it is taken back where it may be one of them.
+    Of a picture that an earlier process left there nothing is known: it is removed if it may be erased.
 
     Args:
         publish: sends to the local broker.
@@ -113,20 +155,20 @@ class Latest:
             self._want_back(source, self._erased)
             self.link_up()
 
-    def came(self, face: Face) -> None:
-        """Note a face whose picture is kept from now on."""
-        if face.source in self._faces or len(self._faces) < MOST_CAMERAS:
-            self._faces[face.source] = (face.id, face.extensions.get("visit"))
+    def picture_kept(self, source: Source, face_id: str, visit: str | None) -> None:
+        """Note that a camera's picture is this face's from now on."""
+        if source in self._faces or len(self._faces) < MOST_CAMERAS:
+            self._faces[source] = (face_id, visit)
 
     def erase(self, selection: Selection) -> None:
-        """Take back whatever may be of a selection; at the next connection, if there is none."""
+        """Remove pictures that may be of a selection, now or at the next connection."""
         self._erased.append(selection)
         for source in self._faces:
             self._want_back(source, [selection])
         self.link_up()
 
     def link_up(self) -> None:
-        """Take back what is to be."""
+        """Remove the pictures that could not be removed without a connection."""
         for source in sorted(self._wanted):
             try:
                 self._publish(Message(topic=camera_topic(source, "latest"), qos=1, retain=True))

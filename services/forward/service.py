@@ -1,9 +1,8 @@
-"""Faces into custody, and on to the cloud."""
+"""Connects the parts of forward, runs them and keeps its gauges."""
 
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,22 +12,17 @@ from services.common.runtime.metrics import DEVICE_INFO, Counts, Waiting, summar
 from services.common.runtime.queues import Backoff
 from services.forward import metrics
 from services.forward.delivered import Delivered
-from services.forward.erasures import Erasures
-from services.forward.sending import Sender
+from services.forward.erasures import ErasureOrders
+from services.forward.receiver import Receiver
+from services.forward.sender import Sender
 from services.forward.settings import ForwardSettings
+from services.forward.spool.commands import Expire, PutBack, PutBackRequest
 from services.forward.spool.database import SpoolFull, SpoolUnwritable
+from services.forward.spool.disk import Spool
+from services.forward.spool.erasure_log import ErasureLog
 from services.forward.spool.folder import prepare
-from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import Answers, Expire, PutBack
-from services.forward.spool.rows import OTHER_DEVICE, Request
-from services.forward.spool.spool import Spool
+from services.forward.spool.rows import OTHER_DEVICE
 from services.forward.spool.writer import SpoolWriter
-from services.forward.taking import Taker
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from services.common.wire.faces import Face
 
 METRICS_EVERY_S = 1.0
 DISK_POLL_S = 1.0
@@ -49,10 +43,10 @@ async def serve(settings: ForwardSettings) -> None:
         http.serve(settings.http_host, settings.http_port, checks),
         lock.hold(settings.spool_path, "spool"),
     ):
-        opening = Opening()
+        opening = SpoolOpening()
         checks["spool"] = opening.why_not_ready
         spool = await open_spool(settings, opening)
-        tell_of_others(spool, settings.device)
+        log_faces_of_others(spool, settings.device)
         await ferry(settings, spool, checks)
 
 
@@ -60,73 +54,67 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
     """Take faces into an open spool, and bring them to the cloud, until cancelled.
 
     Args:
-        settings: forward's.
-        spool: owned here from now on, and closed in the end.
-        checks: where each dependency says whether it is ready.
+        settings: those of this process.
+        spool: owned by this function, which closes it at the end.
+        checks: readiness checks by dependency; those of both brokers are added, that of the spool replaced.
+
+    Raises:
+        sqlite3.Error: the database fails in a way that only a restart may repair.
+        SpoolTaken: the spool's folder was replaced.
     """
     last_sequence = spool.last_sequence()
     verify = settings.erase_verifier()
-    book = OrderBook(settings.spool_path, settings.device, verify) if verify is not None else None
-    writer = SpoolWriter(spool, settings.quarantine_max_bytes, book)
+    erasure_log = ErasureLog(settings.spool_path, settings.device, verify) if verify is not None else None
+    writer = SpoolWriter(spool, settings.quarantine_max_bytes, erasure_log)
     # What a wrong name has set aside is ours again.
-    writer.put(PutBack(Request(reason=OTHER_DEVICE, of=settings.device)))
+    writer.put(PutBack(PutBackRequest(reason=OTHER_DEVICE, of=settings.device)))
     delivered = Delivered()
-    erasures = None
-    if book is not None and verify is not None:
-        erasures = Erasures(
-            settings.device,
-            verify,
-            book,
-            put=writer.put,
-            heard=lambda order: taker.erase(order.selection),
-        )
+    erasures = ErasureOrders(erasure_log, writer.put) if erasure_log is not None else None
     sender = Sender(settings, writer, delivered, last_sequence, erasures)
-    check: Callable[[Face], None] = (lambda _: None) if erasures is None else erasures.check
-    taker = Taker(settings, writer, delivered, offer=sender.offer, relay=sender.relay.take, check=check)
+    receiver = Receiver(settings, writer, delivered, sender, erasures)
     if erasures is not None:
         erasures.resume()
-    checks["local_broker"] = taker.link.why_not_ready
+    checks["local_broker"] = receiver.link.why_not_ready
     checks["cloud_broker"] = sender.why_not_ready
-    checks["spool"] = taker.why_no_room
-    answers = Answers(
-        written=taker.written,
-        turned_away=taker.turned_away,
-        read=sender.backlog_read,
-        put_back=sender.put_back,
-        tried=sender.tried,
-        expired=sender.expired,
-        erased=sender.erased,
-    )
-    async with taker.link, sender.link, asyncio.TaskGroup() as tasks:
-        tasks.create_task(writer.run(answers), name="forward.spool")
-        tasks.create_task(taker.run(), name="forward.take")
+    checks["spool"] = receiver.why_no_room
+    async with receiver.link, sender.link, asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.run(receiver, sender), name="forward.spool")
+        tasks.create_task(receiver.run(), name="forward.take")
         tasks.create_task(sender.receive_receipts(), name="forward.receipts")
         tasks.create_task(sender.run(), name="forward.send")
         tasks.create_task(sender.try_again(), name="forward.try_again")
-        tasks.create_task(keep(settings.retention, writer), name="forward.keep")
+        tasks.create_task(delete_expired(settings.retention, writer), name="forward.keep")
         tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
-        tasks.create_task(measure(settings, writer, taker, sender), name="forward.measure")
-        waits = functools.partial(what_waits, writer, taker, sender)
-        tasks.create_task(summarise("forward.summary", what_was_done, waits), name="forward.summary")
-        if taker.teller is not None:
-            tasks.create_task(taker.teller.run(), name="forward.notify")
-        if taker.chooser is not None:
-            tasks.create_task(taker.chooser.go_on_for_ever(), name="forward.choose")
+        tasks.create_task(update_gauges(settings, writer, receiver, sender), name="forward.measure")
+        summary = functools.partial(waiting_faces, writer, receiver, sender)
+        tasks.create_task(summarise("forward.summary", counted, summary), name="forward.summary")
+        if receiver.notifier is not None:
+            tasks.create_task(receiver.notifier.run(), name="forward.notify")
+        if receiver.chooser is not None:
+            tasks.create_task(receiver.chooser.run(), name="forward.choose")
 
 
-class Opening:
-    """What keeps the spool from being opened (see `health.Check`)."""
+class SpoolOpening:
+    """Readiness while the spool is not open yet (see `http.Check`).
+
+    Attributes:
+        problem: why it is not, as a text.
+    """
 
     def __init__(self) -> None:
         self.problem = "it is being opened"
 
     def why_not_ready(self) -> str:
-        """Return what is wrong; while this is asked the spool is not open."""
+        """Return what is wrong: never None, because an open spool has another check."""
         return self.problem
 
 
-async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
-    """Open the spool; wait where the disk has not even the room for that."""
+async def open_spool(settings: ForwardSettings, opening: SpoolOpening) -> Spool:
+    """Open the spool; wait while the disk is full or takes no writes.
+
+    Raises:
+        SetupError: a newer version made it.
+    """
     was_told = False
     backoff = Backoff(DISK_POLL_S, MOST_DISK_POLL_S)
     while True:
@@ -143,8 +131,8 @@ async def open_spool(settings: ForwardSettings, opening: Opening) -> Spool:
         await asyncio.sleep(backoff.next_s())
 
 
-def tell_of_others(spool: Spool, device: str) -> None:
-    """Say plainly that there are faces that cannot be delivered from here, if there are."""
+def log_faces_of_others(spool: Spool, device: str) -> None:
+    """Log an error if the spool holds faces of other devices, which cannot be delivered from here."""
     if topics := spool.others:
         log.error(
             "spool.holds_faces_of_others",
@@ -154,8 +142,8 @@ def tell_of_others(spool: Spool, device: str) -> None:
         )
 
 
-def what_was_done() -> Counts:
-    """Return what was counted so far."""
+def counted() -> Counts:
+    """Return the totals of the counters that the summary in the log is made of."""
     return totals(
         {
             "sights": metrics.SIGHTS,
@@ -169,11 +157,11 @@ def what_was_done() -> Counts:
     )
 
 
-def what_waits(writer: SpoolWriter, taker: Taker, sender: Sender) -> Waiting:
-    """Return how many faces wait, for how long the oldest has, why, and what is kept apart."""
+def waiting_faces(writer: SpoolWriter, receiver: Receiver, sender: Sender) -> Waiting:
+    """Return how many faces wait, since when, why, and how many are set aside or in quarantine."""
     state = writer.state
-    oldest_s = None if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
-    why = taker.why_no_room() or sender.why_not_ready() or sender.why_waiting()
+    oldest_s = state.oldest_s(time.monotonic())
+    why = receiver.why_no_room() or sender.why_not_ready() or sender.why_waiting()
     apart = {"set_aside": sum(state.set_aside.values()), "quarantined": state.quarantined}
     return {
         **waiting(state.faces, oldest_s, why),
@@ -181,8 +169,8 @@ def what_waits(writer: SpoolWriter, taker: Taker, sender: Sender) -> Waiting:
     }
 
 
-async def keep(retention: Retention, writer: SpoolWriter) -> None:
-    """Have what is older than faces are kept let go of, until cancelled."""
+async def delete_expired(retention: Retention, writer: SpoolWriter) -> None:
+    """Delete faces that are older than the retention, until cancelled."""
     clock = SettledClock()
     while retention.days is not None:
         now = clock.time(time.time(), time.monotonic())
@@ -191,23 +179,25 @@ async def keep(retention: Retention, writer: SpoolWriter) -> None:
         await asyncio.sleep(LOOK_AT_CLOCK_S if now is None else EXPIRE_EVERY_S)
 
 
-async def measure(settings: ForwardSettings, writer: SpoolWriter, taker: Taker, sender: Sender) -> None:
-    """Keep the gauges until cancelled."""
+async def update_gauges(
+    settings: ForwardSettings, writer: SpoolWriter, receiver: Receiver, sender: Sender
+) -> None:
+    """Once a second: set the gauges, and tell Home Assistant and detect what has changed; until cancelled."""
     metrics.SPOOL_MAX_BYTES.set(settings.spool_max_bytes)
     reasons: set[str] = set()
     while True:
         state = writer.state
         metrics.SPOOL_FACES.set(state.faces)
         metrics.SPOOL_BYTES.set(state.bytes)
-        oldest_s = 0.0 if state.oldest_since_s is None else time.monotonic() - state.oldest_since_s
+        oldest_s = state.oldest_s(time.monotonic()) or 0.0
         metrics.SPOOL_OLDEST_SECONDS.set(oldest_s)
-        metrics.SPOOL_IS_FULL.set(taker.why_no_room() is not None)
+        metrics.SPOOL_IS_FULL.set(receiver.why_no_room() is not None)
         metrics.QUARANTINE_FACES.set(state.quarantined)
         reasons |= state.set_aside.keys()
         for reason in reasons:
             metrics.SET_ASIDE_FACES.labels(reason).set(state.set_aside.get(reason, 0))
-        if taker.home is not None:
-            taker.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
+        if receiver.home is not None:
+            receiver.home.measure(is_cloud_up=sender.link.is_up, waiting=state.faces, oldest_s=oldest_s)
         sender.measure()
-        taker.tell_room(sender.most_image_bytes)
+        receiver.announce_limit(sender.most_image_bytes)
         await asyncio.sleep(METRICS_EVERY_S)

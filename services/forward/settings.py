@@ -16,7 +16,11 @@ MIB = 1024 * 1024
 
 
 def _bare_topics(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return patterns that can be subscribed to together; see `bare_topics`."""
+    """Check that patterns can be subscribed to together; see `bare_topics`.
+
+    Raises:
+        ValueError: they cannot, or one has a level for the device.
+    """
     patterns = [bare_topics.parse(text) for text in texts]
     if any(pattern.device is not None for pattern in patterns):
         raise ValueError("at the edge all images are this device's: behind '=' stands a camera's name alone")
@@ -36,10 +40,14 @@ class ForwardSettings(
         description="what that folder may hold, quarantine included; beyond it no face is taken",
     )
     spool_reserve_bytes: int = Field(
-        8 * MIB, ge=MIB, description="kept free on the disk for forward, so that a full disk never wedges it"
+        8 * MIB,
+        ge=MIB,
+        description="kept free on the disk, so that forward works on when it is full",
     )
     quarantine_max_bytes: int = Field(
-        256 * MIB, ge=0, description="what refused faces may take; beyond it the oldest of them goes, counted"
+        256 * MIB,
+        ge=0,
+        description="what refused faces may take; beyond it the oldest are deleted, counted",
     )
     uplink_max_bytes_s: int = Field(0, ge=0, description="limit of the uplink in bytes a second; 0: none")
     bare_topics: Annotated[tuple[str, ...], CommaSeparated, AfterValidator(_bare_topics)] = Field(
@@ -48,55 +56,58 @@ class ForwardSettings(
         "with {camera} for the level that names it (cam/{camera}/faces), or a name behind (faces=front)",
     )
     resend_first_s: float = Field(
-        2.0, gt=0, le=10, description="seconds without a receipt until a face is sent again; then doubled"
+        2.0,
+        gt=0,
+        le=10,
+        description="seconds without a receipt until a face is sent again; then doubled",
     )
     status_every_s: int = Field(
         10,
         ge=0,
         le=MOST_EVERY_S,
         description="seconds after which the cloud is told again that this device is there; the gallery "
-        "takes it for offline after two and a half times as long; 0: never",
+        "shows it as offline after two and a half times as long; 0: never",
     )
     visit_gap_s: float = Field(
-        2.0, gt=0, le=600, description="who was not seen for so many seconds comes for another visit"
+        2.0, gt=0, le=600, description="a visit ends when its face was not seen for so many seconds"
     )
     visit_better: float = Field(
-        1.1, ge=1, le=100, description="a further picture of a visit is wanted if it is so many times as good"
+        1.1, ge=1, le=100, description="a further picture of a visit is kept if it is so many times as good"
     )
     visit_most_shots: int = Field(
         8,
         ge=1,
         le=10_000,
-        description="pictures of a visit; where it may be somebody else, there is one more",
+        description="pictures of a visit, at most; where it may be another person, there is one more",
     )
     visit_anew_s: float = Field(
         0.0,
         ge=0,
-        description="who stays for longer than so many seconds begins another visit; 0: never, for a poster "
-        "stays for ever",
+        description="a person who stays for longer than so many seconds begins another visit; 0: never, "
+        "because a poster stays for ever",
     )
 
     home_assistant: bool = Field(
         False,
-        description="true: the local broker is told what Home Assistant makes entities of (MQTT discovery)",
+        description="true: publish for Home Assistant on the local broker (MQTT discovery)",
     )
 
     notify_url: ReceiverUrl = Field(
         None,
-        description="who is told that somebody came: https://host/path, which gets JSON; "
+        description="where to send a message when a visit begins: https://host/path, which gets JSON; "
         "ntfys://ntfy.sh/topic; tgram://TOKEN/CHAT",
     )
     notify_secret: ReceiverSecret = Field(
         None, description="the key that https:// receivers know our messages by (Standard Webhooks)"
     )
-    notify_picture: bool = Field(False, description="true: the first picture of a visit goes along")
+    notify_picture: bool = Field(False, description="true: a message has the first picture of the visit")
     notify_per_minute: int = Field(10, ge=1, le=600, description="messages a minute, at most")
 
     @model_validator(mode="after")
     def _check_visits(self) -> Self:
         for name, is_set in (("HOME_ASSISTANT", self.home_assistant), ("NOTIFY_URL", self.notify_url)):
             if is_set and self.keep != "visits":
-                raise ValueError(f"FACEFERRY_{name} wants FACEFERRY_KEEP=visits: it is told of visits")
+                raise ValueError(f"FACEFERRY_{name} needs FACEFERRY_KEEP=visits: it is about visits")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What is let into the store, and as what. Nothing here depends on how the bucket is doing."""
+"""Which messages are stored, and as which objects. Pure: nothing here depends on the state of the bucket."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ _LAST = datetime(2200, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A face that is to be stored.
+    """A face to store.
 
     Attributes:
         face: the face.
-        item: what it is in the bucket.
-        is_bare: it came without properties, and nobody waits for its receipt.
-        traceparent: its place in a trace, if there is one.
+        item: the object that it becomes.
+        is_bare: whether it came without properties; its sender expects no receipt then.
+        traceparent: its place in a trace; None if it has none.
     """
 
     face: Face
@@ -52,19 +52,19 @@ def admit(
     *,
     retention: Retention = KEEP,
 ) -> Admitted:
-    """Return what a message is to be stored as.
+    """Return the face that a message holds, and the object that it becomes.
 
     Args:
         message: as it came in.
-        now: the arrival time, UTC, which bare images get their id from.
-        max_bytes: the largest image that is taken.
-        bare_topics: say whose the bare images are.
-        retention: for how long faces are kept; what is older is let in no more.
+        now: the time of arrival, UTC; a bare image's id is made from it.
+        max_bytes: the largest image that is accepted.
+        bare_topics: give device and camera of images without properties.
+        retention: for how long faces are kept; older ones are refused.
 
     Raises:
         Refused: the message can never be stored. See `decode_face`, `check_image` and `bare_images.read` for
             reasons; besides `too_large`, `bad_content_type`, `bad_time`, `expired`, and `retained`: a bare
-            image that the broker kept is no new one. A face with an id is the same however often it comes.
+            image that the broker kept is no new one. (A face with an id is the same however often it comes.)
     """
     if len(message.payload) > max_bytes:
         raise Refused("too_large", f"{len(message.payload)} bytes, {max_bytes} allowed")
@@ -88,9 +88,9 @@ def admit(
 
 
 def device_of(topic: str) -> str:
-    """Return whose message it is, by its topic, which the broker lets nobody else publish on.
+    """Return the device that sent a message, by its topic, on which the broker lets no other publish.
 
-    Bare images are all one device's, of no name that a device can have.
+    All bare images count as one device's, with a name that no device can have.
     """
     return topic.split("/", 2)[1] if is_own(topic) else BARE
 

@@ -1,9 +1,7 @@
-"""What was erased is kept out; devices are told to erase it, too, and what they report about it is kept."""
+"""Keeps erased faces out, has devices erase them too, and keeps what the devices report."""
 
 import asyncio
 import time
-from types import TracebackType
-from typing import Self
 
 import structlog
 
@@ -24,12 +22,12 @@ from services.store.metrics import ERASURE_REFUSED, ERASURE_REPORTS, ERASURES, E
 refusals = Drops(ERASURE_REFUSED, "store.erasure_refused")
 
 
-class Erasures:
-    """What a store knows of erasures, and keeps of what devices report.
+class KnownErasures:
+    """The orders to erase that are known, and the reports of devices about them.
 
     Args:
-        store: where the log and the reports lie.
-        verify: knows the public key.
+        store: the bucket or folder with the log of orders and the reports.
+        verify: checks an order's signature by the public key.
 
     Attributes:
         following: reads the log.
@@ -40,11 +38,11 @@ class Erasures:
         self._store = store
         self._reported: set[tuple[str, str]] = set()
 
-    async def begin(self) -> None:
-        """Read what there is.
+    async def load(self) -> None:
+        """Read the log and the names of the reports.
 
         Raises:
-            StoreUnavailable: it cannot be read.
+            StoreUnavailable: they cannot be read.
         """
         async for entry in self._store.entries(REPORTS):
             match entry.key.split("/"):
@@ -53,19 +51,22 @@ class Erasures:
         await self.look()
 
     async def look(self) -> list[LogEntry]:
-        """Read what has come since, and say that this store knows it.
+        """Read what the log has that is new, and write this store's own report on each order.
+
+        Returns:
+            all orders, in the order in which they were read.
 
         Raises:
-            StoreUnavailable: one of that cannot be done.
+            StoreUnavailable: the log cannot be read, or a report not written.
         """
         await self.following.look()
         for name in self.following.orders:
-            await self.keep(Report(name, STORE, {}))
+            await self.keep_report(Report(name, STORE, {}))
         ERASURES.set(len(self.following.orders))
         ERASURES_READ_AT.set(time.time())
         return list(self.following.orders.values())
 
-    async def keep(self, report: Report) -> None:
+    async def keep_report(self, report: Report) -> None:
         """Keep a report; it is durable when this returns.
 
         Raises:
@@ -79,23 +80,23 @@ class Erasures:
             ERASURE_REPORTS.inc()
 
     def is_reported(self, order: str, device: str) -> bool:
-        """Say whether a device has reported about an order."""
+        """Say whether a device has reported on an order."""
         return (order, device) in self._reported
 
-    def due(self, device: str) -> list[LogEntry]:
-        """Return the orders that a device is to be told of."""
+    def orders_due(self, device: str) -> list[LogEntry]:
+        """Return the orders that concern a device and that it has not reported on."""
         return [
             order
             for name, order in self.following.orders.items()
             if order.selection.device in (None, device) and not self.is_reported(name, device)
         ]
 
-    def see(self, admitted: Admitted) -> None:
-        """Return if a face may be stored, as far as erasures are concerned.
+    def check(self, admitted: Admitted) -> None:
+        """Check that a face was not erased, before it is stored.
 
         Raises:
             Refused: `erased`.
-            StoreUnavailable: it is not known what was erased.
+            StoreUnavailable: the log has not been read lately, so it is not known.
         """
         self.following.check_known()
         face = admitted.face
@@ -103,11 +104,11 @@ class Erasures:
             raise Refused(ERASED, face.id)
 
     def has_erased(self, source: Source, face_id: str, visit: str | None) -> bool:
-        """Say whether a face was erased."""
+        """Say whether a face was erased; `visit` is None for one that belongs to none."""
         return self.following.erased_faces.takes(source, face_id, visit)
 
     def is_erased(self, row: IndexRow) -> bool:
-        """Say whether a face was erased, by its row of the index."""
+        """Say whether the face of a row of the index was erased."""
         return self.following.erased_faces.takes(row.key.source, row.id, row.visit)
 
 
@@ -116,117 +117,109 @@ def _refused(refusal: Refused) -> None:
 
 
 MOST_DEVICES = 100_000
-"""Of which one connection remembers what they were told; of more all are told anew."""
+"""Of how many devices a connection remembers which orders were sent; beyond that it starts over."""
 
 log = structlog.get_logger()
 
 
-class Telling:
-    """Puts the orders of a device on a broker as soon as it says there that it is online, for that to keep.
+class ErasureOrders:
+    """Publishes the orders for each device, retained, when it comes online at a broker; takes its reports.
 
-    No promise rests on a broker's memory: who comes back after it has lost that says so, and is told again.
-    What a device has reported is kept in the store first; then its order is taken from the broker.
-
-    Use it as an async context manager, which keeps the connection.
+    Nothing depends on the broker's memory: a device that reconnects says that it is online, and is sent its
+    orders again. A report is made durable first; then its order is removed from the broker.
 
     Args:
-        broker: which one.
-        erasures: what was ordered, and reported.
+        broker: where to connect.
+        erasures: the orders and the reports; shared by all brokers.
+
+    Attributes:
+        link: the connection, which the caller opens and closes.
     """
 
-    def __init__(self, broker: Broker, erasures: Erasures) -> None:
+    def __init__(self, broker: Broker, erasures: KnownErasures) -> None:
         self._erasures = erasures
         self._online: set[str] = set()
-        self._told: set[tuple[str, str]] = set()
-        self._link = Link(
+        self._sent: set[tuple[str, str]] = set()
+        self.link = Link(
             "cloud_erasures",
             broker,
             identity="store-erasures",
             subscriptions=[f"{ROOT}/+/forward/status", f"{ROOT}/+/erased/+"],
-            on_up=self._begin,
+            on_up=self._start_over,
         )
 
-    async def __aenter__(self) -> Self:
-        await self._link.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._link.__aexit__(kind, error, trace)
-
     async def listen(self) -> None:
-        """Hear which devices are there, and what they report, until cancelled."""
-        async for delivery in self._link:
+        """Take status messages and reports of devices, until cancelled."""
+        async for delivery in self.link:
             try:
-                await self._hear(delivery.message)
+                await self._handle(delivery.message)
             except Refused as refusal:
                 refusals.count(refusal.reason, topic=delivery.message.topic[:200], detail=refusal.detail)
             except StoreUnavailable as error:
-                # It keeps its order, and reports again when it is told again.
+                # The order stays on the broker, and the device reports again when it is sent it again.
                 log.warning("store.erasure_report_not_kept", reason=error.reason, detail=error.detail)
-                self._told.clear()
+                self._sent.clear()
             delivery.acknowledge()
 
-    def tell_all(self) -> None:
-        """Tell every device that is there what it was not told yet."""
+    def send_all(self) -> None:
+        """Send every device that is online the orders that it was not sent yet."""
         for device in sorted(self._online):
-            self._tell(device)
+            self._send_orders(device)
 
-    async def _hear(self, message: Message) -> None:
+    async def _handle(self, message: Message) -> None:
         match message.topic.split("/"):
             case [_, device, "forward", "status"] if is_name(device):
-                self._hear_state(device, message.payload)
+                self._handle_status(device, message.payload)
             case [_, device, "erased", order] if is_name(device) and is_order_name(order):
-                await self._hear_report(device, order, message)
+                await self._handle_report(device, order, message)
             case _:
                 raise Refused("bad_topic", message.topic[:200])
 
-    def _hear_state(self, device: str, state: bytes) -> None:
+    def _handle_status(self, device: str, state: bytes) -> None:
         if state != b"online":
             self._online.discard(device)
             return
         if len(self._online) >= MOST_DEVICES:
-            self._begin()
+            self._start_over()
         self._online.add(device)
-        self._tell(device)
+        self._send_orders(device)
 
-    async def _hear_report(self, device: str, order: str, message: Message) -> None:
+    async def _handle_report(self, device: str, order: str, message: Message) -> None:
         report = read_report(message.payload)
         if (report.device, report.order) != (device, order):
             raise Refused("bad_report", "of another device or order than its topic")
         if order not in self._erasures.following.orders:
             raise Refused("unknown_order", order)
-        await self._erasures.keep(report)
+        await self._erasures.keep_report(report)
         log.info("store.erasure_reported", device=device, order=order, **report.gone)
         self._publish(_topic(device, order), b"")
 
-    def _tell(self, device: str) -> None:
-        for order in self._erasures.due(device):
-            if (device, order.name) not in self._told and self._publish(
+    def _send_orders(self, device: str) -> None:
+        for order in self._erasures.orders_due(device):
+            if (device, order.name) not in self._sent and self._publish(
                 _topic(device, order.name), order.line
             ):
-                self._told.add((device, order.name))
+                self._sent.add((device, order.name))
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         try:
-            self._link.publish(Message(topic=topic, payload=payload, qos=1, retain=True))
+            self.link.publish(Message(topic=topic, payload=payload, qos=1, retain=True))
         except (LinkDown, PacketTooLarge) as error:
             log.warning("store.erasure_not_told", topic=topic, detail=str(error))
             return False
         return True
 
-    def _begin(self) -> None:
+    def _start_over(self) -> None:
         self._online.clear()
-        self._told.clear()
+        self._sent.clear()
 
 
 def _topic(device: str, order: str) -> str:
     return device_topic(device, f"erase/{order}")
 
 
-async def look_for_ever(erasures: Erasures, tellings: list[Telling], every_s: float) -> None:
-    """Look for what was ordered, and tell devices of it, until cancelled."""
+async def follow(erasures: KnownErasures, all_orders: list[ErasureOrders], every_s: float) -> None:
+    """Read the log every `every_s` seconds and send devices what is new, until cancelled."""
     is_told = False
     known: list[LogEntry] = []
     while True:
@@ -240,6 +233,6 @@ async def look_for_ever(erasures: Erasures, tellings: list[Telling], every_s: fl
             for order in found[len(known) :]:
                 log.info("store.erasure_known", order=order.name, selection=str(order.selection))
             known, is_told = found, False
-            for telling in tellings:
-                telling.tell_all()
+            for orders in all_orders:
+                orders.send_all()
         await asyncio.sleep(every_s)

@@ -1,6 +1,6 @@
-"""Writes down which faces are stored, for whoever wants to know without listing each camera's folder.
+"""Writes the index of stored faces, which spares galleries and queries the listing of each camera's folder.
 
-No receipt depends on it: what is lost here is added when the index is repaired from the keys.
+No receipt depends on it: rows that are lost here are added when the index is repaired from the keys.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from services.store.admission import Admitted
 from services.store.metrics import INDEXED, UNINDEXED
 
 MOST_IN_A_FILE = 512
-"""Rows that are written at once, whatever their age."""
+"""At this many rows a file is written, whatever their age."""
 MOST_WAITING = 8_192
-"""Rows that wait while the store takes none, some 8 MB; then the oldest go."""
+"""Rows that wait while the store takes none, some 8 MB; of more the oldest are dropped and counted."""
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 30.0
 LAST_WRITE_S = 5.0
-"""So long may the last rows take when the service ends."""
+"""How long the last rows may take when the service ends."""
 
 log = structlog.get_logger()
 _drops = Drops(UNINDEXED, "store.index_incomplete")
@@ -36,17 +36,20 @@ _drops = Drops(UNINDEXED, "store.index_incomplete")
 async def indexing(
     files: FileStore, every_s: float, is_erased: Callable[[IndexRow], bool] = lambda _: False
 ) -> AsyncIterator[Callable[[Admitted], None]]:
-    """Write the index for as long as the context lasts; yield what takes each face that was stored.
+    """Write the index for as long as the context lasts.
 
     Args:
-        files: the store.
-        every_s: for how long a row may wait for others; 0: nothing is written.
-        is_erased: says of a face whether it was erased while its row waited.
+        files: the bucket or folder.
+        every_s: for how long a row may wait for others, in seconds; 0: nothing is written.
+        is_erased: says whether a face was erased while its row waited.
+
+    Yields:
+        a function to call with each newly stored face.
     """
     if not every_s:
         yield lambda _admitted: None
         return
-    index = Indexing(files, every_s, is_erased)
+    index = IndexWriter(files, every_s, is_erased)
     async with asyncio.TaskGroup() as tasks:
         writing = tasks.create_task(index.run(), name="store.index")
         try:
@@ -55,12 +58,12 @@ async def indexing(
             await index.end(writing)
 
 
-class Indexing:
-    """Gathers rows and writes them, those of an hour into a file of its own.
+class IndexWriter:
+    """Gathers rows and writes them, those of one hour into one file.
 
     Args:
-        files: the store.
-        every_s: for how long a row may wait for others.
+        files: the bucket or folder.
+        every_s: for how long a row may wait for others, in seconds.
         is_erased: see `indexing`.
     """
 
@@ -86,7 +89,7 @@ class Indexing:
             _drops.count("too_many_waiting")
 
     async def run(self) -> None:
-        """Write what has come, at least so often, until told to end and nothing is left to be written."""
+        """Write rows as they come due, until `end` was called and nothing is left to write."""
         while True:
             await self._gather()
             is_written = await self._write_until_done()
@@ -94,7 +97,7 @@ class Indexing:
                 return
 
     async def _gather(self) -> None:
-        """Wait until there is something, and then for as long as it may wait for more."""
+        """Wait for a row, and then for as long as it may wait for others."""
         await self._begun.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._every_s):
@@ -104,18 +107,18 @@ class Indexing:
             self._full.clear()
 
     async def end(self, writing: asyncio.Task[None]) -> None:
-        """Have what is left written, if the store takes it at once, by the task that runs."""
+        """Have the task of `run` write what is left, if the store takes it soon; count what is not."""
         self._is_ending = True
         self._begun.set()
         self._full.set()
-        # It is not cancelled before: what is under way would be written twice.
+        # Not cancelled before: a file that is being written would be written twice.
         if (await asyncio.wait([writing], timeout=LAST_WRITE_S))[1]:
             writing.cancel()
         for _ in self._rows:
             _drops.count("ended")
 
     async def _write_until_done(self) -> bool:
-        """Write what has come; return whether the store took it, which at the end is tried once."""
+        """Write the rows until the store takes them, at the end once only; return whether it did."""
         backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         is_told = False
         while True:
@@ -132,7 +135,7 @@ class Indexing:
             await asyncio.sleep(backoff.next_s())
 
     async def _write(self) -> None:
-        """Write what has come until now; what is not durable yet waits on."""
+        """Write the rows that wait; each leaves when its file is durable."""
         self._rows = [row for row in self._rows if not self._is_erased(row)]
         for some in rows.by_hour(rows.sorted_unique(self._rows)).values():
             body = rows.encode(some)

@@ -1,4 +1,4 @@
-"""The store's knocks at its own door: a broker may grant a subscription, and then hand nothing over."""
+"""Tests the store's subscription by messages to itself: a broker may grant one, and then deliver nothing."""
 
 import asyncio
 import secrets
@@ -11,77 +11,78 @@ from services.common.mqtt import UNHEARD, Delivery, Link, LinkDown, PacketTooLar
 from services.common.wire import bare_topics
 from services.common.wire.message import Message
 from services.common.wire.topics import ROOT
-from services.store.hearing import Hearing
+from services.store.knock_schedule import KnockSchedule
 from services.store.metrics import DEAF
 
 TOPIC = f"{ROOT}/_knock/store/face"
-"""A face's topic, so that the subscription to faces brings it; no device can be called so."""
+"""A face's topic, so that the subscription to faces delivers it; no device can have this name."""
 LOOK_EVERY_S = 0.5
 SOON_S = 1.0
-"""A connection that ends so soon after a knock may have ended for it; and"""
+"""A connection that ends within this time after a knock may have ended because of it."""
 SURE_AFTER = 3
-"""so many in a row did: this broker ends connections of those who publish what they may not."""
+"""After this many in a row it did: some brokers disconnect a client that publishes what it may not."""
 MUTED_S = 3_600.0
+"""For how long no knocks are sent to a broker that does not take them."""
 
 log = structlog.get_logger()
 
 
-class Knocking:
-    """Begins a connection anew by which nothing comes, though the broker has granted all.
+class Knocker:
+    """Knocks at one broker, and reconnects where nothing comes though the broker has granted all.
 
     Args:
-        filters: what is subscribed to; where no knock matches, there is none.
-        quiet_s: so long nothing comes before there is one; 0: never is.
+        filters: the topic filters subscribed to; where none matches `TOPIC`, no knocks are sent.
+        quiet_s: see `KnockSchedule`.
     """
 
     def __init__(self, filters: Sequence[str], quiet_s: float) -> None:
         self._me = secrets.token_hex(8)
         is_heard = any(bare_topics.is_match(each, TOPIC) for each in filters)
-        self._hearing = Hearing(self._me, quiet_s if is_heard else 0.0)
+        self._schedule = KnockSchedule(self._me, quiet_s if is_heard else 0.0)
         self._muted_until_s = 0.0
         self._knocked_s: float | None = None
         self._strikes = 0
 
     def link_up(self) -> None:
-        """Start with a new connection."""
+        """Start with a new connection, unless this broker does not take knocks."""
         if time.monotonic() >= self._muted_until_s:
-            self._hearing.begin(time.monotonic())
+            self._schedule.begin(time.monotonic())
 
     def link_down(self) -> None:
-        """Stop until there is another, and see whether this one ended for a knock."""
+        """Stop until the next connection, and judge whether this one ended because of a knock."""
         now_s, knocked_s, self._knocked_s = time.monotonic(), self._knocked_s, None
-        self._hearing.end()
+        self._schedule.end()
         if knocked_s is None or now_s - knocked_s > SOON_S:
             return
         self._strikes += 1
         if self._strikes >= SURE_AFTER:
             self._mute("the broker ends the connection for it")
 
-    def heard(self) -> None:
-        """Note that something has come."""
-        self._hearing.heard(time.monotonic())
+    def note_message(self) -> None:
+        """Note that a message has come."""
+        self._schedule.note_message(time.monotonic())
 
-    def takes(self, delivery: Delivery) -> bool:
-        """Say whether a message is a knock, which needs nothing more then."""
+    def take(self, delivery: Delivery) -> bool:
+        """Say whether a message is a knock; if so it is acknowledged and done with."""
         if delivery.topic != TOPIC:
             return False
-        self._hearing.heard(time.monotonic(), delivery.message.payload[:64].decode(errors="replace"))
+        self._schedule.note_message(time.monotonic(), delivery.message.payload[:64].decode(errors="replace"))
         delivery.acknowledge()
         return True
 
     async def run(self, link: Link) -> None:
-        """Knock when it is time to, until cancelled."""
+        """Knock when it is due, and reconnect when the subscription is deaf, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now_s = time.monotonic()
             if not link.is_up:
                 continue
-            if self._hearing.is_deaf(now_s):
+            if self._schedule.is_deaf(now_s):
                 DEAF.inc()
                 log.warning("store.deaf", broker=link.address)
-                self._hearing.renews()
+                self._schedule.note_resubscribed()
                 link.leave("nothing comes by it, not even what was sent to ourselves", or_anew=True)
-            elif self._hearing.knocks(now_s):
+            elif self._schedule.is_knock_due(now_s):
                 self._knock(link, now_s)
 
     def _knock(self, link: Link, now_s: float) -> None:
@@ -99,8 +100,8 @@ class Knocking:
             self._mute(f"the broker refuses it: {refusal}")
 
     def _mute(self, why: str) -> None:
-        """Leave it for a while: who may not publish a knock may well hear faces."""
+        """Send no knocks for a while: a client that may not publish them may still receive faces."""
         log.info("store.knocks_not", why=why)
         self._strikes = 0
         self._muted_until_s = time.monotonic() + MUTED_S
-        self._hearing.end()
+        self._schedule.end()

@@ -1,131 +1,135 @@
-"""Which devices are to have a lane past a flood, by how fast each sends. Pure: time is an argument."""
+"""The store's second connection to a broker: for receipts, and for faces while a device floods the first."""
 
+import asyncio
+import itertools
 import math
-from collections import OrderedDict
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
-from services.common.wire.topics import ROOT, is_name
+import structlog
 
-BURST_S = 2.0
-"""So much of its allowance a device may use at once: faces come when people do, not evenly."""
-_FIRST_LOOK = 1_024
+from services.common.mqtt import Broker, Link, LinkDown
+from services.store.admission import device_of
+from services.store.floods import FloodMonitor, lane_filters
+from services.store.metrics import COPIES, LANES
 
+LOOK_EVERY_S = 0.25
+MOST_OPENED_AT_ONCE = 256
+"""How many lanes are opened at a time, so that a broker is not kept busy with subscriptions."""
+REST_S = 0.006
+"""The pause after each batch read from the first connection while lanes are open: reading all of a flood
+would take time from everything else."""
+OVERLAP_S = 2.0
+"""For how long after a lane is opened its device's messages are still taken from the first connection, which
+delivers what came before; what waits there for longer is sent again anyway."""
 
-class Rates:
-    """Bounds the rate of each device, in some unit a second (the generic cell rate algorithm, ITU-T I.371).
-
-    Of a device no more is remembered than when its allowance is whole again, and that no longer than until
-    then.
-
-    Args:
-        most_per_s: what each device may send in a second; 0 for no bound.
-    """
-
-    def __init__(self, most_per_s: int) -> None:
-        self._most_per_s = most_per_s
-        self._whole_s: dict[str, float] = {}
-        self._look_at = _FIRST_LOOK
-
-    def __len__(self) -> int:
-        return len(self._whole_s)
-
-    def has_left(self, device: str, now_s: float) -> bool:
-        """Say whether a device may send now. What goes beyond its allowance then delays its next one."""
-        return self._most_per_s == 0 or self._whole_s.get(device, now_s) - now_s < BURST_S
-
-    def spend(self, device: str, amount: int, now_s: float) -> None:
-        """Take what a device has sent out of its allowance."""
-        if self._most_per_s == 0:
-            return
-        self._whole_s[device] = max(self._whole_s.get(device, now_s), now_s) + amount / self._most_per_s
-        if len(self._whole_s) > self._look_at:
-            self._whole_s = {name: whole_s for name, whole_s in self._whole_s.items() if whole_s > now_s}
-            self._look_at = max(_FIRST_LOOK, 2 * len(self._whole_s))
-
-
-LOUD_AT = 64
-"""So many of a device's messages that were not let in"""
-WITHIN_S = 5.0
-"""within so long are a flood,"""
-LOUD_S = 60.0
-"""which is over when it has not been one for so long."""
-LOUD_AT_WORK = 4
-"""So many of its faces are written at a time meanwhile: each takes a while from what others have at work."""
-MOST_LANES = 2_048
-"""So many devices at most have one: those that were heard of last."""
+log = structlog.get_logger()
 
 
 class Lanes:
-    """Tells devices that flood from those that are to get past them.
+    """Opens and closes lanes: subscriptions to single devices, on a connection that no flood fills.
 
-    A broker keeps one queue for each of our connections. Where one device fills that, what others send is
-    dropped from it, too, and no reader is so fast that it could not be filled. On another connection they
-    have a queue of their own. There is no topic filter for all devices but one, so they are named one by one;
-    a device can be named that was heard of.
-    """
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, None] = OrderedDict()
-        self._away: dict[str, tuple[float, int]] = {}
-        self._loud_until_s: dict[str, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._known) + len(self._away) + len(self._loud_until_s)
-
-    @property
-    def loud(self) -> frozenset[str]:
-        """The devices that flood."""
-        return frozenset(self._loud_until_s)
-
-    def let_in(self, device: str) -> None:
-        """Note that a message of a device was let in."""
-        if device in self._known:
-            self._known.move_to_end(device)
-        elif is_name(device):
-            self._known[device] = None
-            if len(self._known) > MOST_LANES:
-                self._known.popitem(last=False)
-
-    def turned_away(self, device: str, now_s: float) -> None:
-        """Note that one was not."""
-        since_s, count = self._away.get(device, (now_s, 0))
-        if now_s - since_s > WITHIN_S:
-            since_s, count = now_s, 0
-        if count + 1 < LOUD_AT:
-            self._away[device] = since_s, count + 1
-        else:
-            self._away.pop(device, None)
-            self._loud_until_s[device] = now_s + LOUD_S
-
-    def wanted(self, now_s: float) -> frozenset[str]:
-        """Return the devices that are to have a lane now: nobody while nobody floods."""
-        self._forget(now_s)
-        if not self._loud_until_s:
-            return frozenset()
-        return frozenset(self._known.keys() - self._loud_until_s.keys())
-
-    def most_at_work(self, device: str) -> float:
-        """Return how many of its faces may be written at a time: few while it floods and is not alone."""
-        has_others = len(self._known) > (device in self._known)
-        return LOUD_AT_WORK if has_others and device in self._loud_until_s else math.inf
-
-    def _forget(self, now_s: float) -> None:
-        """Forget what is over: names come from the network, so they must not pile up."""
-        self._loud_until_s = {name: at_s for name, at_s in self._loud_until_s.items() if at_s > now_s}
-        self._away = {name: away for name, away in self._away.items() if now_s - away[0] <= WITHIN_S}
-
-
-def lane_of(filters: Sequence[str], device: str) -> list[str]:
-    """Return the topic filters by which one device's part of shared ones is asked for.
+    A broker reads one packet of each connection in turn: on the first one receipts would wait behind the
+    acknowledgements of a flood. It also has a queue for each connection: the messages of a device that has a
+    lane do not wait in the queue that the flood fills. They are delivered twice then, and those on the first
+    connection are ignored.
 
     Args:
-        filters: `$share/{group}/{filter}` each; those in which all devices are not named with a plus sign in
-            the place of the device have no lanes.
-        device: whose.
+        broker: where to connect.
+        floods: says which devices need a lane.
+        filters: of the first connection's shared subscription.
+        receive_maximum: faces that the broker may deliver before the first is acknowledged.
+        wants: says by its topic and size whether a message is accepted.
+
+    Attributes:
+        link: the connection.
     """
-    found = []
-    for text in filters:
-        share, group, *levels = text.split("/")
-        if levels[:2] == [ROOT, "+"]:
-            found.append("/".join((share, group, ROOT, device, *levels[2:])))
-    return found
+
+    def __init__(
+        self,
+        broker: Broker,
+        floods: FloodMonitor,
+        filters: Sequence[str],
+        *,
+        receive_maximum: int,
+        wants: Callable[[str, int], bool],
+    ) -> None:
+        self.link = Link(
+            "cloud_receipts",
+            broker,
+            identity="store-receipts",
+            receive_maximum=receive_maximum,
+            wants=wants,
+            on_down=self._forget,
+        )
+        self._floods = floods
+        self._filters = filters
+        self._open_s: dict[str, float] = {}
+        self._gauged = 0
+        self._is_flood = False
+
+    def is_copy(self, topic: str) -> bool:
+        """Say whether a message on the first connection is a copy of one in a lane, and count it if so."""
+        if not self._open_s:
+            return False
+        if time.monotonic() - self._open_s.get(device_of(topic), math.inf) < OVERLAP_S:
+            return False
+        COPIES.inc()
+        return True
+
+    def rest_s(self) -> float:
+        """Return for how many seconds the first connection pauses after each batch that it reads."""
+        return REST_S if self._open_s else 0.0
+
+    async def run(self) -> None:
+        """Open and close lanes as floods come and go, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            lanes_wanted = self._floods.lanes_wanted(time.monotonic())
+            self._log_floods()
+            if not self.link.is_up:
+                continue
+            self._close(sorted(self._open_s.keys() - lanes_wanted))
+            try:
+                await self._open(sorted(lanes_wanted - self._open_s.keys())[:MOST_OPENED_AT_ONCE])
+            except LinkDown:
+                continue  # all lanes are opened again on the next connection
+            self._update_gauge()
+
+    def _close(self, devices: Sequence[str]) -> None:
+        for device in devices:
+            del self._open_s[device]
+        self.link.unsubscribe(self._topics(devices))
+
+    async def _open(self, devices: Sequence[str]) -> None:
+        topics = self._topics(devices)
+        if not topics:
+            return
+        # Until the broker grants it, or where it refuses, there is no lane; but there may be one to close.
+        self._open_s.update(dict.fromkeys(devices, math.inf))
+        granted = await self.link.subscribe(topics)
+        now_s = time.monotonic()
+        for device in devices:
+            if granted.issuperset(lane_filters(self._filters, device)):
+                self._open_s[device] = now_s
+
+    def _topics(self, devices: Sequence[str]) -> list[str]:
+        return list(itertools.chain.from_iterable(lane_filters(self._filters, device) for device in devices))
+
+    def _forget(self) -> None:
+        self._open_s.clear()
+        self._update_gauge()
+
+    def _update_gauge(self) -> None:
+        LANES.inc(len(self._open_s) - self._gauged)  # a gauge of all brokers together
+        self._gauged = len(self._open_s)
+
+    def _log_floods(self) -> None:
+        is_flood = bool(self._floods.flooding)
+        if is_flood and not self._is_flood:
+            log.warning(
+                "store.flood_began", broker=self.link.address, devices=sorted(self._floods.flooding)[:10]
+            )
+        elif self._is_flood and not is_flood:
+            log.info("store.flood_over", broker=self.link.address)
+        self._is_flood = is_flood

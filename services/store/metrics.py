@@ -19,12 +19,10 @@ COPIES = Counter(
     "faceferry_store_copies_total",
     "Faces that came again while they were being written, or past a flood as well.",
 )
-LANES = Gauge(
-    "faceferry_store_lanes", "Devices whose faces come past a flood of another one, at each broker."
-)
+LANES = Gauge("faceferry_store_lanes", "Devices whose faces bypass the flood of another one, at each broker.")
 DEAF = Counter(
     "faceferry_store_deaf_total",
-    "Connections begun anew because nothing came by them, not even what was sent to ourselves.",
+    "Connections made anew because nothing came, not even messages that the store sent to itself.",
 )
 RECEIPTED = Counter("faceferry_store_receipted_total", "Faces that a receipt was sent for.", ["kind"])
 LAST_FACE_AT = Gauge(
@@ -52,7 +50,7 @@ ERASURES_READ_AT = Gauge(
 )
 ERASURE_REFUSED = Counter(
     "faceferry_store_erasure_refused_total",
-    "Lines of the log of erasures, and reports of devices, that are none.",
+    "Lines of the log of erasures, and reports of devices, that are invalid.",
     ["reason"],
 )
 ERASURE_REPORTS = Counter(
@@ -64,17 +62,19 @@ EXPIRED = Counter(
 )
 SWEPT_AT = Gauge(
     "faceferry_store_swept_timestamp_seconds",
-    "When what is too old was last looked for and removed, Unix time; 0 if it never was.",
+    "When the last sweep for what is too old ended, Unix time; 0 if none has.",
 )
 SWEEPS_FAILED = Counter(
-    "faceferry_store_sweeps_failed_total", "Looks for what is too old that could not be finished.", ["reason"]
+    "faceferry_store_sweeps_failed_total",
+    "Sweeps for what is too old that could not be finished.",
+    ["reason"],
 )
 SWEEP_REFUSED = Counter(
     "faceferry_store_not_removed_total",
-    "Copies of faces that are too old and that the bucket or folder does not let go of.",
+    "Copies of faces that are too old and that the bucket or folder refuses to remove.",
     ["reason"],
 )
 
 
-FACES = Drops(DROPPED, "store.face_dropped")
-"""Faces that were let go, before the door or behind it; whoever has sent one has it still."""
+FACE_DROPS = Drops(DROPPED, "store.face_dropped")
+"""Faces dropped before they were queued or evicted from the queue; their sender still has them."""

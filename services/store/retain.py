@@ -1,6 +1,6 @@
-"""For how long faces are kept, checked and put into force: `python3 -m services.store.retain`.
+"""Checks and enforces for how long faces are kept: `python3 -m services.store.retain`.
 
-The image of the store has this and no more; elsewhere it is `faceferry retain`.
+This is the command in the store's image; elsewhere it is `faceferry retain`.
 """
 
 import argparse
@@ -23,17 +23,24 @@ from services.store.sweep import Swept, overdue, sweep
 
 
 class RetainSettings(RetentionSettings, ObjectStoreSettings):
-    """Where the faces are, and for how long they are kept."""
+    """The bucket or folder, and for how long faces are kept in it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declare the command line; `default` says in words which store is meant where none is named."""
+    """Declare the command line.
+
+    Args:
+        parser: to add the arguments to.
+        default: for the help, in words: the store that is used where `--store` is not given.
+    """
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--check", action="store_true", help="say what is so, and what is not as it should be (status 1)"
+        "--check",
+        action="store_true",
+        help="report what is so, and what is not as it should be (status 1)",
     )
     what.add_argument(
-        "--apply", action="store_true", help="make it so: write the bucket's rules, remove what is too old"
+        "--apply", action="store_true", help="enforce it: write the bucket's rules, remove what is too old"
     )
     parser.add_argument("--store", metavar="URL_OR_PATH", help=f"default: {default}")
     parser.add_argument(
@@ -45,10 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def run(options: argparse.Namespace, store_url: str | None) -> int:
-    """Check or apply; return 1 where something is not as it should be.
+    """Check or apply, and print what is found.
+
+    Args:
+        options: of `add_arguments`.
+        store_url: the bucket or folder; None for FACEFERRY_STORE_URL.
+
+    Returns:
+        the exit status: 1 where something is not as it should be, else 0.
 
     Raises:
-        SetupError: the store cannot be used, or nobody has said for how long.
+        SetupError: the store cannot be used, or it is not set for how long faces are kept.
     """
     settings = _settings(store_url, options.days)
     fine = _Findings()
@@ -60,7 +74,7 @@ def run(options: argparse.Namespace, store_url: str | None) -> int:
 
 
 class _Findings:
-    """Prints what is found, as `faceferry doctor` does."""
+    """Prints findings, as `faceferry doctor` does, and knows whether something needs repair."""
 
     def __init__(self) -> None:
         self.is_fine = True
@@ -93,7 +107,7 @@ async def _run(settings: RetainSettings, say: _Findings, *, is_to_apply: bool) -
     elif not location.path.is_dir():
         raise SetupError(f"there is no folder {location.path}")
     else:
-        say.ok("rules", "a folder has none: the store looks for what is too old each hour while it runs")
+        say.ok("rules", "a folder has none: the store removes what is too old each hour while it runs")
     await _overdue(settings, say, is_to_apply=is_to_apply)
 
 
@@ -109,24 +123,24 @@ async def _rules(bucket: Bucket, settings: RetainSettings, say: _Findings, *, is
         found = await s3_lifecycle.apply_rules(bucket, access, retention)
         say.ok("rules", "written, and read back as they were written")
     if found.plan is None:
-        say.ok("rules", "this server has none: the store looks for what is too old each hour while it runs")
+        say.ok("rules", "this server has none: the store removes what is too old each hour while it runs")
     elif found.plan.is_so:
         say.ok("rules", _rules_in_words(retention, is_versioned=found.is_versioned))
     else:
-        say.repair("rules", "the bucket's are not ours, or say something else: `faceferry retain --apply`")
+        say.repair("rules", "the bucket's rules are missing or differ: `faceferry retain --apply`")
     if found.plan is not None and found.plan.foreign:
-        say.note("rules", f"{len(found.plan.foreign)} of others in the bucket: they are left as they are")
+        say.note("rules", f"{len(found.plan.foreign)} other rules in the bucket are left as they are")
     for clash in found.clashes:
         say.repair("rules", clash)
     if found.is_versioned:
-        say.note("versions", "the bucket keeps them; those of faces go with the faces")
+        say.note("versions", "the bucket keeps them; those of faces are removed with the faces")
     _tell_of_lock(found.locked_days, retention, say)
 
 
 def _rules_in_words(retention: Retention, *, is_versioned: bool) -> str:
     if retention.days is None:
-        return "none of ours, as it should be"
-    return f"a face goes {retention} after it was written" + (
+        return "none of Faceferry's, as it should be"
+    return f"a face is removed {retention} after it was written" + (
         ", a version a day later" if is_versioned else ""
     )
 
@@ -137,7 +151,7 @@ def _tell_of_lock(locked_days: int, retention: Retention, say: _Findings) -> Non
     if retention.days is not None and locked_days > retention.days:
         say.repair(
             "lock",
-            f"Object Lock keeps each version for {locked_days} days: what is to go after {retention} cannot",
+            f"Object Lock keeps each version for {locked_days} days, longer than faces are kept",
         )
     else:
         say.note("lock", f"Object Lock keeps each version for {locked_days} days")
@@ -154,7 +168,7 @@ async def _overdue(settings: RetainSettings, say: _Findings, *, is_to_apply: boo
             swept.removed[copy.key.removeprefix(f"{INDEX}/").partition("/")[0]] += 1
     if swept.removed:
         say.repair(
-            "too old", f"{_in_words(swept.removed)}: `faceferry retain --apply`, or the store's next look"
+            "too old", f"{_in_words(swept.removed)}: `faceferry retain --apply`, or the store's next sweep"
         )
     else:
         say.ok("too old", "nothing is")
@@ -164,13 +178,13 @@ async def _overdue(settings: RetainSettings, say: _Findings, *, is_to_apply: boo
 def _tell(swept: Swept, say: _Findings) -> None:
     say.ok("too old", f"{_in_words(swept.removed)} removed" if swept.removed else "nothing was")
     for reason, copies in swept.refused.items():
-        say.repair("too old", f"{copies} copies are not let go of: {reason}")
+        say.repair("too old", f"{copies} copies cannot be removed: {reason}")
     _tell_of_foreign(swept, say)
 
 
 def _tell_of_foreign(swept: Swept, say: _Findings) -> None:
     if swept.foreign:
-        say.note("too old", f"{swept.foreign} things that are no faces lie among them, and stay")
+        say.note("too old", f"{swept.foreign} objects among them are no faces, and stay")
 
 
 def _in_words(days: Counter[str]) -> str:
@@ -180,7 +194,7 @@ def _in_words(days: Counter[str]) -> str:
 
 
 def main() -> int:
-    """Do it for this store; return the exit status."""
+    """Run the command for this store; return the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m services.store.retain", description=__doc__)
     add_arguments(parser, "FACEFERRY_STORE_URL")
     options = parser.parse_args()

@@ -1,6 +1,9 @@
+"""The parts of the store service, wired together."""
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 
 from services.common.mqtt import Broker, check_any, notes_of
 from services.common.runtime import http
@@ -11,15 +14,15 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable, Whole
 from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
-from services.store.ear import MOST_AROUND_BYTES, Door, Ear
-from services.store.erasures import Erasures, Telling, look_for_ever
-from services.store.herald import heralding
+from services.store.erasures import ErasureOrders, KnownErasures, follow
+from services.store.face_writer import FIRST_RETRY_S, FaceWriter, Job
+from services.store.fair_queue import FairQueue
+from services.store.floods import FloodMonitor
 from services.store.indexing import indexing
-from services.store.keeping import keep
-from services.store.lanes import Lanes
+from services.store.listener import MAX_OVERHEAD_BYTES, Listener, Throttle
+from services.store.notifications import notifying
 from services.store.settings import StoreSettings
-from services.store.waiting import Waiting
-from services.store.writer import FIRST_RETRY_S, Job, Writer
+from services.store.sweep_job import sweep_regularly
 
 LAST_VERIFY_S = 3.0
 
@@ -27,45 +30,45 @@ LAST_VERIFY_S = 3.0
 async def serve(settings: StoreSettings) -> None:
     """Put faces into the store until cancelled.
 
-    Nothing is asked of the broker before the store has taken a probe, so that a replica with bad access
-    takes no share of the faces.
+    The service subscribes only after the bucket or folder has taken a probe, so that a replica with bad
+    access takes no share of the faces.
 
     Raises:
-        SetupError: a store or certificates that can never work.
+        SetupError: the bucket, the folder or the certificates can never work as they are set.
     """
     availability = Availability()
-    lanes = Lanes()
-    waiting = Waiting[Job](
+    floods = FloodMonitor()
+    queue = FairQueue[Job](
         settings.store_max_waiting_faces,
-        settings.store_max_waiting_bytes + MOST_AROUND_BYTES,
-        lanes.most_at_work,
+        settings.store_max_waiting_bytes + MAX_OVERHEAD_BYTES,
+        floods.most_at_work,
     )
-    door = Door(settings, waiting, lanes)
-    ears = [Ear(settings, broker, door, lanes) for broker in Broker.cloud(settings)]
-    links = [ear.link for ear in ears]
+    throttle = Throttle(settings, queue, floods)
+    listeners = [Listener(settings, broker, throttle, floods) for broker in Broker.cloud(settings)]
+    links = [listener.link for listener in listeners]
     checks = {"cloud": check_any(links), "store": availability.why_not_ready}
     async with (
         open_store(settings, may_make_folder=settings.store_make_folder) as objects,
         http.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
     ):
         await verify(objects, availability)
-        erasures = await know_erasures(settings, objects, availability)
+        erasures = await load_erasures(settings, objects, availability)
         async with AsyncExitStack() as stack:
-            for ear in ears:
-                await stack.enter_async_context(ear)
+            for link in chain.from_iterable(listener.links for listener in listeners):
+                await stack.enter_async_context(link)
             writer = await stack.enter_async_context(
-                writing(settings, objects, availability, waiting, erasures)
+                writing(settings, objects, availability, queue, erasures)
             )
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             if erasures is not None:
                 checks["erasures"] = erasures.following.why_unknown
-                tasks.create_task(tell(settings, erasures), name="store.tell")
+                tasks.create_task(announce_erasures(settings, erasures), name="store.erasures")
             tasks.create_task(availability.watch(objects), name="store.watch")
-            for ear in ears:
-                tasks.create_task(ear.listen(writer), name=f"store.listen {ear.link.address}")
-            summary = summarise("store.summary", what_was_done, writer.waits)
+            for listener in listeners:
+                tasks.create_task(listener.listen(writer), name=f"store.listen {listener.link.address}")
+            summary = summarise("store.summary", counts_so_far, writer.waiting_summary)
             tasks.create_task(summary, name="store.summary")
-            tasks.create_task(keep(settings), name="store.keep")
+            tasks.create_task(sweep_regularly(settings), name="store.sweep")
 
 
 @asynccontextmanager
@@ -73,58 +76,74 @@ async def writing(
     settings: StoreSettings,
     objects: WholeStore,
     availability: Availability,
-    waiting: Waiting[Job],
-    erasures: Erasures | None,
-) -> AsyncIterator[Writer]:
-    """Write what waits, and the index of it, for as long as the context lasts."""
+    queue: FairQueue[Job],
+    erasures: KnownErasures | None,
+) -> AsyncIterator[FaceWriter]:
+    """Run the writer, and what is told of each stored face: the index and the notifications.
+
+    Args:
+        settings: of this service.
+        objects: the bucket or folder.
+        availability: is told of each write.
+        queue: holds the faces that wait; the writer alone changes it from here on.
+        erasures: what must not be stored again; None where nothing may be erased.
+
+    Yields:
+        the writer. Leaving the context waits until what it holds is durable.
+    """
     is_erased = (lambda _: False) if erasures is None else erasures.is_erased
-    see: Callable[[Admitted], None] = (lambda _: None) if erasures is None else erasures.see
+    check_erased: Callable[[Admitted], None] = (lambda _: None) if erasures is None else erasures.check
     has_erased = (lambda *_: False) if erasures is None else erasures.has_erased
     async with (
-        indexing(objects, settings.store_index_s, is_erased) as indexed,
-        heralding(objects, settings, has_erased) as told,
+        indexing(objects, settings.store_index_s, is_erased) as index,
+        notifying(objects, settings, has_erased) as notify,
     ):
 
-        def noted(admitted: Admitted) -> None:
-            indexed(admitted)
-            told(admitted)
+        def on_stored(admitted: Admitted) -> None:
+            index(admitted)
+            notify(admitted)
 
-        writer = Writer(
-            objects, availability, waiting, concurrency=settings.store_concurrency, noted=noted, see=see
+        writer = FaceWriter(
+            objects,
+            availability,
+            queue,
+            concurrency=settings.store_concurrency,
+            on_stored=on_stored,
+            check_erased=check_erased,
         )
         async with writer:
             yield writer
 
 
-async def know_erasures(
+async def load_erasures(
     settings: StoreSettings, objects: WholeStore, availability: Availability
-) -> Erasures | None:
-    """Wait until it is known what was erased, or None where nobody may erase.
+) -> KnownErasures | None:
+    """Return what was erased, once the log of it can be read; None where no erase key is set.
 
     Raises:
-        SetupError: the key is none.
+        SetupError: FACEFERRY_ERASE_KEY is not a public key.
     """
     if (verify := settings.erase_verifier()) is None:
         return None
-    erasures = Erasures(objects, verify)
-    await _until_it_answers(erasures.begin, availability)
+    erasures = KnownErasures(objects, verify)
+    await _retry_until_available(erasures.load, availability)
     return erasures
 
 
-async def tell(settings: StoreSettings, erasures: Erasures) -> None:
-    """Follow what is ordered, and have devices told of it at each broker, until cancelled."""
-    tellings = [Telling(broker, erasures) for broker in Broker.cloud(settings)]
+async def announce_erasures(settings: StoreSettings, erasures: KnownErasures) -> None:
+    """Follow the log of erasures, and pass its orders on to devices at each broker, until cancelled."""
+    all_orders = [ErasureOrders(broker, erasures) for broker in Broker.cloud(settings)]
     async with AsyncExitStack() as stack:
-        for telling in tellings:
-            await stack.enter_async_context(telling)
+        for orders in all_orders:
+            await stack.enter_async_context(orders.link)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        for telling in tellings:
-            tasks.create_task(telling.listen(), name="store.hear_reports")
-        await look_for_ever(erasures, tellings, settings.store_erasures_s)
+        for orders in all_orders:
+            tasks.create_task(orders.listen(), name="store.hear_reports")
+        await follow(erasures, all_orders, settings.store_erasures_s)
 
 
-def what_was_done() -> Counts:
-    """Return what was counted so far."""
+def counts_so_far() -> Counts:
+    """Return the counters of the summary line, by name; they never fall."""
     return totals(
         {
             "stored": metrics.PUTS,
@@ -136,16 +155,16 @@ def what_was_done() -> Counts:
 
 
 async def verify(objects: ObjectStore, availability: Availability) -> None:
-    """Wait until the store has taken a probe.
+    """Wait until the bucket or folder has taken a probe.
 
     Raises:
-        SetupError: it never will.
+        SetupError: it can never work as it is set.
     """
-    await _until_it_answers(objects.verify, availability)
+    await _retry_until_available(objects.verify, availability)
 
 
-async def _until_it_answers(ask: Callable[[], Awaitable[object]], availability: Availability) -> None:
-    """Ask the store for something again and again, and say how it is."""
+async def _retry_until_available(ask: Callable[[], Awaitable[object]], availability: Availability) -> None:
+    """Try a request, with growing waits, until the store answers it; each outcome goes to `availability`."""
     backoff = Backoff(FIRST_RETRY_S, LAST_VERIFY_S)
     while True:
         try:

@@ -15,7 +15,7 @@ _MOST_GROUP_BYTES = 255
 
 
 def _topics(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return filters that a broker takes, for a wrong one would end each connection; see `bare_topics`."""
+    """Return the topic filters if all are valid; a broker ends connections over an invalid one."""
     if not texts:
         raise ValueError("names no topic filter")
     for text in texts:
@@ -24,7 +24,7 @@ def _topics(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _group(secret: SecretStr | None) -> SecretStr | None:
-    """Return a name that a group can have; MQTT 5.0, section 4.8.2. What it is is not said."""
+    """Return a valid group's name (MQTT 5.0, section 4.8.2). It is a secret: no error shows it."""
     name = secret.get_secret_value() if secret is not None else None
     if name is not None and (
         not name.isprintable() or {"/", "+", "#"} & set(name) or len(name.encode()) > _MOST_GROUP_BYTES
@@ -44,22 +44,22 @@ class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectSto
     )
     store_group: Annotated[SecretStr | None, AfterValidator(_group)] = Field(
         None,
-        description="the name of the group in which replicas share them, which nobody else may know; "
-        "default: made of this store's key or password, so that replicas with the same one agree",
+        description="the name of the group in which replicas share them, which only they may know; "
+        "default: derived from this store's key or password, so that replicas with the same one agree",
     )
     store_knock_s: float = Field(
         15.0,
         ge=0,
         le=3600,
         description="seconds without any message after which the store sends one to itself, by each broker: "
-        "a broker may grant a subscription and then hand nothing over; 0: never",
+        "a broker may grant a subscription and then deliver nothing; 0: never",
     )
     store_concurrency: int = Field(32, ge=1, le=1024, description="writes at a time")
     store_receive_maximum: int = Field(
         2_048,
         ge=1,
         le=65_535,
-        description="faces that the broker may hand over before the first is stored; more than may wait, so "
+        description="faces that the broker may deliver before the first is stored; more than may wait, so "
         "that the store sees what all devices send",
     )
     store_make_folder: bool = Field(
@@ -68,14 +68,14 @@ class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectSto
         "true: it becomes one",
     )
     store_max_face_bytes: int = Field(
-        8 * _MIB, ge=1024, le=256 * _MIB, description="the largest image that is taken, in bytes"
+        8 * _MIB, ge=1024, le=256 * _MIB, description="the largest image that is accepted, in bytes"
     )
     store_max_waiting_faces: int = Field(
         1_024,
         ge=1,
         le=32_767,
-        description="faces in memory until they are stored, in a room that all devices share; when it is "
-        "full the device that has most in it loses its newest, which is left to be sent again",
+        description="faces of all devices in memory until they are stored; of more, the newest of the device "
+        "that has the most are dropped, for it to send again",
     )
     store_max_waiting_bytes: int = Field(
         128 * _MIB,
@@ -84,40 +84,40 @@ class StoreSettings(CloudSettings, RetentionSettings, ErasureSettings, ObjectSto
     )
     store_notify_url: ReceiverUrl = Field(
         None,
-        description="who is told that somebody came, from what is stored: https://host/path, which gets "
-        "JSON; ntfys://ntfy.sh/topic; tgram://TOKEN/CHAT",
+        description="where a message goes when a visit's first picture is stored: https://host/path, which "
+        "gets JSON; ntfys://ntfy.sh/topic; tgram://TOKEN/CHAT",
     )
     store_notify_secret: ReceiverSecret = Field(
-        None, description="the key that https:// receivers know our messages by (Standard Webhooks)"
+        None, description="the key that messages to https:// receivers are signed with (Standard Webhooks)"
     )
     store_notify_picture: bool = Field(
-        False, description="true: the first picture of a visit goes along, beside the link to it"
+        False, description="true: the picture itself is sent as well as the link to it"
     )
     store_notify_per_minute: int = Field(10, ge=1, le=600, description="messages a minute, at most")
     store_notify_link_s: int = Field(
         86_400,
         ge=1,
         le=604_800,
-        description="seconds that the link in a message is good for; a folder gives none",
+        description="seconds for which the link in a message is valid; a folder gives no links",
     )
     store_index_s: float = Field(
         60.0,
         ge=0,
         le=3600,
-        description="seconds that a stored face may be missing in the index, which lists what is stored for "
-        "galleries of many devices and for queries; 0: no index is written",
+        description="seconds that a stored face may be missing from the index, which lists the stored faces "
+        "for galleries of many devices and for queries; 0: no index is written",
     )
     store_erasures_s: float = Field(
         10.0,
         gt=0,
         le=15,
-        description="seconds between looks for what was erased, where FACEFERRY_ERASE_KEY is set",
+        description="seconds between two reads of the log of erasures, where FACEFERRY_ERASE_KEY is set",
     )
     store_device_max_bytes_s: int = Field(
         0,
         ge=0,
-        description="bytes a second that one device may send, with 2 kB for each face; what goes beyond it "
-        "is left to be sent again; 0: no bound",
+        description="bytes a second that one device may send, with 2 kB more for each face; what exceeds it "
+        "is dropped, for the device to send again; 0: no bound",
     )
     store_device_max_faces_s: int = Field(
         0, ge=0, description="faces a second that one device may send; likewise; 0: no bound"

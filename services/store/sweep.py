@@ -1,4 +1,4 @@
-"""What is older than faces are kept is found by its day, judged by its age, and removed."""
+"""Removes faces that are older than they are kept: found by the day in their key, judged by their age."""
 
 import re
 from collections import Counter
@@ -17,18 +17,18 @@ from services.common.wire.cloudevents import is_time_known
 _HOUR = re.compile(r"/hour=([01]\d|2[0-3])/", re.ASCII)
 
 AT_ONCE = 500
-"""Copies that are removed before the next are looked for."""
+"""How many copies are removed at a time."""
 
 
 @dataclass(slots=True)
 class Swept:
-    """What came of a sweep.
+    """The outcome of a sweep.
 
     Attributes:
         removed: copies that are gone, by the day of their capture; a face in a folder has two, its image and
-            its `.json`, and one in a bucket as many as there are versions.
-        refused: copies that the store does not let go of, by reason.
-        foreign: what lies among them and is no face's; it is left alone.
+            its `.json`, and one in a bucket has one for each version.
+        refused: copies that the store refuses to remove, by reason.
+        foreign: objects among them that belong to no face; they are left alone.
     """
 
     removed: Counter[str] = field(default_factory=Counter)
@@ -45,16 +45,16 @@ async def sweep(
 ) -> Swept:
     """Remove every copy of every face that is older than faces are kept.
 
-    It may be done twice, or by two at a time, or be cut short: what is left goes with the next.
+    It may run twice, concurrently, or be cut short: the next sweep removes what is left.
 
     Args:
-        objects: the store.
+        objects: the bucket or folder.
         retention: for how long faces are kept.
         now: the time, UTC.
-        is_wanted: is asked between a few hundred copies whether to go on.
+        is_wanted: is asked after every few hundred copies whether to go on.
 
     Raises:
-        StoreUnavailable: it cannot be looked at, or nothing of it be removed, just now.
+        StoreUnavailable: the store cannot be listed, or nothing removed, just now.
     """
     swept = Swept()
     some: list[Copy] = []
@@ -72,16 +72,19 @@ async def sweep(
 async def overdue(
     objects: ObjectStore, retention: Retention, now: datetime, swept: Swept
 ) -> AsyncIterator[Copy]:
-    """Yield the copies that are to go.
+    """Yield the copies to remove.
 
-    Days are looked at that may hold any: those that are over, and those that cannot have been yet, which only
-    a wrong clock has.
+    Only days that may hold some are listed: those old enough, and those in the future, which come from a
+    wrong clock.
 
     Args:
-        objects: the store.
+        objects: the bucket or folder.
         retention: for how long faces are kept.
         now: the time, UTC.
-        swept: is told of what is no face's.
+        swept: its `foreign` counts objects that belong to no face.
+
+    Raises:
+        StoreUnavailable: the store cannot be listed just now.
     """
     limit = retention.limit(now)
     if limit is None:
@@ -100,7 +103,7 @@ async def overdue(
 
 
 async def _overdue_index(objects: ObjectStore, limit: datetime) -> AsyncIterator[Copy]:
-    """Yield what the index has of hours that are over: its rows are of faces that go."""
+    """Yield the index files of hours that are old enough: their rows are of faces that are removed."""
     for folder in await objects.folders(INDEX):
         day = day_in(folder.removeprefix(f"{INDEX}/"))
         if day is None or day > limit.date():
@@ -122,7 +125,7 @@ async def _is_over(
         return True
     if not retention.is_over(key.time, now):
         return False
-    # It came late, or its camera did not know the time: few do, so each may be asked.
+    # It came late, or its camera did not know the time. Few did, so the metadata of each may be read.
     since = kept_since(key.time, copy.came, is_time_known=await _is_time_known(objects, key))
     return retention.is_over(since, now)
 
@@ -131,7 +134,7 @@ async def _is_time_known(objects: ObjectStore, key: FaceKey) -> bool:
     try:
         about = await objects.about(str(key))
     except NoSuchObject:
-        return True  # what is left of it tells nothing else
+        return True  # a remnant without metadata says nothing to the contrary
     return is_time_known(about)
 
 

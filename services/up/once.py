@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.common.journal import Entry
 from services.forward.spool.database import connect_to_read
-from services.forward.spool.spool import DATABASE
+from services.forward.spool.disk import DATABASE
 from services.up.blocked import samples_of
 
 POLL_S = 0.1

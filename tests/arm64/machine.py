@@ -1,5 +1,6 @@
 """A virtual machine with an arm64 processor and Debian; no hardware help is needed, only patience."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.detect.models import ModelUnavailable, locate
 from tests.conftest import skip
 from tests.guests import CACHE, ROOT, Outcomes, lacks, pack, run
 from tests.support import SHARED
@@ -78,8 +80,9 @@ def visit_tests(share: Path) -> Outcomes:
     """Have the chosen tests run in the machine; return what became of them."""
     prepare()
     _put_s3_server(share / "s3-server")
+    _put_models(share / "models")
     tests = [str(path.relative_to(ROOT)) for path in chosen_files()]
-    command = ["tests/arm64/inside_tests.sh", f"{TESTS_S:.0f}", str(SHARED / "models"), *tests]
+    command = ["tests/arm64/inside_tests.sh", f"{TESTS_S:.0f}", *tests]
     command += ["-k", " and ".join(f"not {name}" for name in CASES_LEFT_OUT)]
     for claim in LEFT_OUT:
         module, _, name = claim.partition(".")
@@ -115,6 +118,16 @@ def prepare() -> None:
     if not stamp.exists() or stamp.read_text() != state:
         subprocess.run([TOOL / "packages", _FOLDER, lock], check=True, timeout=3600, cwd=ROOT)
         stamp.write_text(state)
+
+
+def _put_models(folder: Path) -> None:
+    """Copy the models that this machine has or can get to a folder: the other one can get none."""
+    models = [*(SHARED / "models").iterdir()]
+    with contextlib.suppress(ModelUnavailable):  # the tests that want it are skipped there, and say so
+        models.append(locate("centerface", SHARED / "models")[1])
+    folder.mkdir()
+    for model in models:
+        shutil.copy(model, folder)
 
 
 def _put_s3_server(path: Path) -> None:

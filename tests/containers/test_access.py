@@ -22,7 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from services.common.mqtt import Broker
 from services.pki import certificates
 from services.pki.certificates import CertifiedKey, pair
-from services.store.ear import derive
+from services.store.listener import group_of
 from tests.containers.engine import ROOT, Project, until
 from tests.containers.site import Site
 from tests.hostile_client import SUBACK, HostileClient, subscribe
@@ -266,7 +266,7 @@ def test_a_device_reads_its_own_receipts_only(peer: Any) -> None:
 
 @pytest.mark.usefixtures("broker")
 def test_who_joins_a_group_by_guessing_takes_no_face_from_the_store(site: Site, peer: Any) -> None:
-    group = derive(b"".join((site.cloud / "store.key").read_bytes().split()))
+    group = group_of(b"".join((site.cloud / "store.key").read_bytes().split()))
     with ExitStack() as stack:
         store = stack.enter_context(peer("_store")).listens(f"$share/{group}/faceferry/+/+/face")
         porch, yard = (stack.enter_context(peer(name)) for name in ("porch", "yard"))

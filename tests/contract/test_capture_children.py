@@ -9,13 +9,14 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.metrics import Tally
-from services.capture.source.child import CameraUnavailable, Child, Pipe
+from services.capture.source.child import CameraUnavailable, Child
 from services.capture.source.commands import command
+from services.capture.source.facts import Command, OutputFormat, RelayAddress, SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.pipe import Pipe, Timeouts
 from services.capture.source.recording import probe, survey
-from services.capture.source.site import Command, Entrance, Site, Wire
-from services.capture.source.watch import Patience, watch
-from services.capture.stream.pictures import Picture
+from services.capture.source.watch import watch
+from services.capture.stream.picture import Picture
 from tests.support import PATIENCE
 
 PACKETS = "\\n".join(["#tb 0: 1/25", "#codec_id 0: h264", *(f"0, {n}, {n}, 1, 9, 0x0" for n in range(50))])
@@ -45,8 +46,8 @@ async def test_a_file_with_megabytes_of_warnings_is_surveyed(tmp_path: Path, cli
 
 async def test_a_source_with_megabytes_of_warnings_is_probed(tmp_path: Path) -> None:
     ffmpeg = program(tmp_path, f"{WARNINGS} >&2; printf '{PACKETS}\\n'; {WARNINGS} >&2")
-    site = Site(ffmpeg, entrance=Entrance("rtsp://127.0.0.1/token"))
-    found = await probe(parse_camera("a=rtsp://host/x"), site, 20 * PATIENCE)
+    facts = SourceFacts(ffmpeg, relay_address=RelayAddress("rtsp://127.0.0.1/token"))
+    found = await probe(parse_camera("a=rtsp://host/x"), facts, 20 * PATIENCE)
     assert found.codec == "h264"
 
 
@@ -119,7 +120,7 @@ async def test_what_is_not_worth_reading_stays_in_the_pipe_for_a_while_and_is_no
         return idle_s
 
     ending = await watch(
-        Command(argv, Wire.MULTIPART), on_picture, patience=Patience(20, 1), tally=Tally("a")
+        Command(argv, OutputFormat.MULTIPART), on_picture, timeouts=Timeouts(20, 1), tally=Tally("a")
     )
     assert (ending.reason, ending.status, ending.pictures) == ("exited", 0, 200)
     # Of those of the last second how many were read together with the one before.
@@ -142,11 +143,11 @@ async def test_of_decoded_pictures_only_those_leave_ffmpeg_that_there_is_use_for
     async def on_picture(_picture: Picture) -> float:
         return 0.0
 
-    for site, expected in (
-        (Site(ffmpeg), (4 * rate, 4 * rate)),
-        (Site(ffmpeg, most_fps=most_fps), (fewest, most)),
+    for facts, expected in (
+        (SourceFacts(ffmpeg), (4 * rate, 4 * rate)),
+        (SourceFacts(ffmpeg, most_fps=most_fps), (fewest, most)),
     ):
-        ending = await watch(command(camera, site), on_picture, patience=Patience(20, 5), tally=Tally("a"))
+        ending = await watch(command(camera, facts), on_picture, timeouts=Timeouts(20, 5), tally=Tally("a"))
         assert ending.status == 0
         assert expected[0] <= ending.pictures <= expected[1]
 
@@ -166,7 +167,7 @@ async def test_pictures_that_come_unevenly_are_nothing_that_ffmpeg_warns_of(tmp_
 
     camera = parse_camera(f"a=file://{video}?paced=1")
     ending = await watch(
-        command(camera, Site(ffmpeg)), on_picture, patience=Patience(20, 5), tally=Tally("a")
+        command(camera, SourceFacts(ffmpeg)), on_picture, timeouts=Timeouts(20, 5), tally=Tally("a")
     )
     assert (ending.status, ending.pictures) == (0, 60)
-    assert "DTS" not in ending.words
+    assert "DTS" not in ending.message

@@ -20,7 +20,7 @@ def device() -> Iterator[str]:
         os.close(end)
 
 
-def test_a_device_that_nobody_has_but_this_process_is_nobodys(device: str) -> None:
+def test_a_device_that_only_this_process_has_is_held_by_no_other(device: str) -> None:
     assert list(holders(device)) == []
 
 

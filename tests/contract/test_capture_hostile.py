@@ -1,6 +1,6 @@
 """A camera, or a recording, that names other files and other hosts: real ffmpeg, real servers on loopback.
 
-What a playlist leads to is a real clip, so whoever follows it gets pictures.
+What a playlist leads to is a real clip, so a program that follows it gets pictures.
 """
 
 import base64
@@ -13,8 +13,8 @@ import pytest
 
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.source.address import Address, NoSnapshot
 from services.capture.source.ffmpeg import find_ffmpeg
+from services.capture.source.http_address import HttpAddress, NoSnapshot
 from services.capture.source.snapshots import fetch
 from services.common.errors import SetupError
 from services.common.runtime.files import file_url
@@ -133,7 +133,7 @@ async def test_a_redirection_leads_to_no_other_host(clip: Path, elsewhere: Hosti
         for path in ("/x", "/again"):
             await refused(camera.url(path, user="admin:Zq7xT"))
             with pytest.raises(NoSnapshot):
-                fetch(Address(camera.url(path)))
+                fetch(HttpAddress(camera.url(path)))
     assert elsewhere.asked == []
 
 

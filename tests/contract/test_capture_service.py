@@ -1,4 +1,4 @@
-"""Capture as it runs: real programs, a real broker, and somebody who answers."""
+"""Capture as it runs: real programs, a real broker, and a client that answers."""
 
 import asyncio
 import hashlib

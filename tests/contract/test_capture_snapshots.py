@@ -13,10 +13,10 @@ import simplejpeg
 
 from services.capture.cameras import parse_camera
 from services.capture.check import check_source
-from services.capture.source.address import Address, Answer, NoSnapshot
+from services.capture.source.facts import SourceFacts
 from services.capture.source.ffmpeg import find_ffmpeg
-from services.capture.source.recording import look_at
-from services.capture.source.site import Site
+from services.capture.source.http_address import HttpAddress, HttpKind, NoSnapshot
+from services.capture.source.recording import ask_http_kind
 from services.capture.source.snapshots import fetch, poll
 from services.common.errors import SetupError
 from tests.capture_rig import CaptureProcess, Detector
@@ -64,23 +64,24 @@ async def test_an_address_that_gives_one_picture_is_known_and_asked_as_the_camer
     webcam: Webcam, path: str, user: str
 ) -> None:
     url = webcam.url(path, user=user)
-    assert await look_at(parse_camera(f"a={url}"), Site(find_ffmpeg()), 20) is Answer.SNAPSHOT
-    assert await asyncio.to_thread(fetch, Address(url)) == webcam.picture
+    assert await ask_http_kind(parse_camera(f"a={url}"), SourceFacts(find_ffmpeg()), 20) is HttpKind.SNAPSHOT
+    assert await asyncio.to_thread(fetch, HttpAddress(url)) == webcam.picture
     assert path.replace(" ", "%20") in webcam.asked
 
 
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
-        ("/stream", Answer.MULTIPART),
-        ("/raw", Answer.STREAM),
-        ("/page", Answer.STREAM),
-        ("/gone", Answer.STREAM),
-        ("/basic", Answer.STREAM),
+        ("/stream", HttpKind.MULTIPART),
+        ("/raw", HttpKind.STREAM),
+        ("/page", HttpKind.STREAM),
+        ("/gone", HttpKind.STREAM),
+        ("/basic", HttpKind.STREAM),
     ],
 )
-async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str, answer: Answer) -> None:
-    assert await look_at(parse_camera(f"a={webcam.url(path)}"), Site(find_ffmpeg()), 20) is answer
+async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str, answer: HttpKind) -> None:
+    camera = parse_camera(f"a={webcam.url(path)}")
+    assert await ask_http_kind(camera, SourceFacts(find_ffmpeg()), 20) is answer
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,13 @@ async def test_anything_else_is_left_to_ffmpeg(webcam: Webcam, path: str, answer
 )
 def test_what_is_no_picture_is_said(webcam: Webcam, path: str, said: str) -> None:
     with pytest.raises(NoSnapshot, match=said):
-        fetch(Address(webcam.url(path)))
+        fetch(HttpAddress(webcam.url(path)))
 
 
 @pytest.mark.parametrize("path", ["/basic", "/digest", "/digest-sha256"])
 def test_a_wrong_password_is_shown_once_and_never_said(webcam: Webcam, path: str) -> None:
     with pytest.raises(NoSnapshot, match="HTTP 401") as caught:
-        fetch(Address(webcam.url(path, user="admin:wrong")))
+        fetch(HttpAddress(webcam.url(path, user="admin:wrong")))
     assert webcam.asked[path] == 2
     assert "wrong" not in str(caught.value)
 
@@ -126,7 +127,7 @@ def test_pictures_are_asked_for_at_the_wanted_rate_or_as_fast_as_they_come(webca
     for path, fps, seconds in (("/snap", 10.0, 0.1), ("/slow", 10.0, 0.4), ("/snap", 2.0, 0.5)):
         taker = Taker(4)
         with contextlib.suppress(BrokenPipeError):
-            poll(Address(webcam.url(path)), fps, taker)  # type: ignore[arg-type]
+            poll(HttpAddress(webcam.url(path)), fps, taker)  # type: ignore[arg-type]
         paces_s = [after - before for before, after in zip(taker.times_s, taker.times_s[1:], strict=False)]
         assert seconds * 0.6 < sorted(paces_s)[1] < seconds * 2 + 0.2
 

@@ -1,4 +1,4 @@
-"""Cameras that are topics: a real broker, capture as it runs, and somebody who publishes pictures."""
+"""Cameras that are topics: a real broker, capture as it runs, and a client that publishes pictures."""
 
 import asyncio
 import contextlib
@@ -163,7 +163,7 @@ async def test_a_broker_that_is_killed_takes_its_cameras_offline_and_brings_them
             await publish_until(link, picture(1), detector.more_than("porch", 0))
 
 
-async def test_who_is_not_let_in_is_told_so_and_his_password_to_nobody(rig: Rig, tmp_path: Path) -> None:
+async def test_a_refused_user_is_reported_and_the_password_is_not(rig: Rig, tmp_path: Path) -> None:
     with guarded_broker(tmp_path) as theirs:
         login = f"viewer:{SECRET}"
         right = f"mqtt://{login}@127.0.0.1:{theirs.port}/esp32/porch"
@@ -231,7 +231,7 @@ async def test_nothing_is_said_to_a_broker_that_shows_another_certificate(
 async def test_a_flood_of_large_pictures_takes_bounded_memory_and_the_newest_are_seen(
     rig: Rig, theirs: MosquittoServer
 ) -> None:
-    # Comments, which nobody reads.
+    # Comments, which are not read.
     large = jpeg()[:2] + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 40 + jpeg()[2:]
     cameras = f"porch={theirs.url}/esp32/porch,other=test://?fps=5"
     async with rig.run(cameras) as (capture, detector), publisher(Broker(theirs.url)) as link:

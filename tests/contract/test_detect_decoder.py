@@ -1,4 +1,4 @@
-"""The process that decodes heavy pictures, against detect's own threads and against what may befall it."""
+"""The process that decodes costly pictures: detect's threads go on beside it, and it may be slow or die."""
 
 import asyncio
 import signal
@@ -11,20 +11,20 @@ import pytest
 
 from services.common.errors import Refused
 from services.common.images.jpeg import with_orientation
-from services.detect import cutting, pictures
+from services.detect import codec, cutting
 from services.detect.boxes import Detections, Letterbox
-from services.detect.cutting import Style
+from services.detect.codec import JpegImage
+from services.detect.cutting import CropStyle
 from services.detect.decoder import Decoder
-from services.detect.pictures import Jpeg
 from tests import bombs
 from tests.bombs import behind_start, flat, progressive
 from tests.support import PATIENCE
 
 SIZE_PX = 640
 NOISE = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
-LARGE = pictures.encode_jpeg(np.asarray(cv2.resize(NOISE, (4800, 3600)), np.uint8), 85)
+LARGE = codec.encode_jpeg(np.asarray(cv2.resize(NOISE, (4800, 3600)), np.uint8), 85)
 BOXES = np.array([[100, 200, 900, 1200], [3000.5, 2000.25, 400, 300], [-90, -90, 10, 10]], np.float32)
-STYLE = Style(margin=0.25, format="jpeg", quality=90, most_bytes=100_000)
+STYLE = CropStyle(margin=0.25, format="jpeg", quality=90, most_bytes=100_000)
 
 BOMBS = {
     "a thousand scans": (progressive(2000, 2000, 1_000), "too_many_scans"),
@@ -67,10 +67,10 @@ def worker() -> psutil.Process:
 
 async def test_it_sees_and_cuts_what_a_thread_would(decoder: Decoder) -> None:
     look = await decoder.look(LARGE, SIZE_PX)
-    jpeg = Jpeg.open(LARGE)
+    jpeg = JpegImage.open(LARGE)
     assert look.letterbox == Letterbox.fit(4800, 3600, SIZE_PX)
     width, height = look.letterbox.width, look.letterbox.height
-    assert np.array_equal(look.scaled, pictures.resize(jpeg.decode(width, height), width, height))
+    assert np.array_equal(look.scaled, codec.resize(jpeg.decode(width, height), width, height))
     cuts = await decoder.cut(LARGE, Detections(BOXES), STYLE)
     assert cuts == [cutting.cut(jpeg.decode(), box, STYLE) for box in BOXES]
     assert [one is None for one in cuts] == [False, False, True]
@@ -108,7 +108,7 @@ async def test_a_process_that_dies_takes_one_picture_along(decoder: Decoder) -> 
     assert (await decoder.look(LARGE, SIZE_PX)).scaled.any()
 
 
-async def test_an_answer_that_nobody_waits_for_is_nobody_elses(decoder: Decoder) -> None:
+async def test_a_reply_to_a_cancelled_call_is_not_taken_for_the_next(decoder: Decoder) -> None:
     await decoder.look(LARGE, SIZE_PX)
     asking = asyncio.create_task(decoder.look(LARGE, SIZE_PX))
     await asyncio.sleep(0.005)

@@ -12,11 +12,11 @@ import pytest
 
 from services.common.images.structure import inspect
 from services.common.wire.faces import decode_face, encode_face
-from services.detect import pictures
+from services.detect import codec
 from services.detect.boxes import Letterbox
+from services.detect.codec import BgrImage, JpegImage
 from services.detect.detectors import Detector, open_detector
 from services.detect.network import Network
-from services.detect.pictures import Jpeg, Picture
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 from tests.conftest import skip
@@ -94,9 +94,9 @@ def test_boxes_are_those_of_the_reference(yunet: Detector, clips: Path) -> None:
     assert boxes >= 200
 
 
-def _at_detection_size(picture: Picture) -> Picture:
+def _at_detection_size(picture: BgrImage) -> BgrImage:
     box = Letterbox.fit(picture.shape[1], picture.shape[0], 640)
-    return pictures.resize(picture, box.width, box.height)
+    return codec.resize(picture, box.width, box.height)
 
 
 def test_landmarks_and_scores_are_those_of_the_reference(yunet: Detector, clips: Path) -> None:
@@ -118,11 +118,11 @@ def test_boxes_come_back_in_source_pixels_at_every_aspect_ratio(
     size: tuple[int, int], network: Detector, clips: Path
 ) -> None:
     portrait = read_clip(clips / "book.mkv")[0]
-    [seen] = Pipeline(network, settings()).find_faces(frame(pictures.encode_jpeg(portrait, 95)))
+    [seen] = Pipeline(network, settings()).find_faces(frame(codec.encode_jpeg(portrait, 95)))
     canvas = np.zeros((size[1], size[0], 3), np.uint8)
     x, y = size[0] - 640, size[1] - 480
     canvas[y:, x:] = portrait
-    [moved] = Pipeline(network, settings()).find_faces(frame(pictures.encode_jpeg(canvas, 95)))
+    [moved] = Pipeline(network, settings()).find_faces(frame(codec.encode_jpeg(canvas, 95)))
     box = np.array([moved.extensions["box"].split(",")], np.float32) - [x, y, 0, 0]
     expected = np.array(seen.extensions["box"].split(","), np.float32)
     assert overlaps(expected, box.astype(np.float32))[0] > 0.7
@@ -187,13 +187,13 @@ def test_png_crop_has_the_pixels_of_the_frame(yunet: Detector, clips: Path) -> N
     crop = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_COLOR)
     assert crop is not None
     assert face.content_type == "image/png"
-    assert np.array_equal(crop, Jpeg.open(jpeg).decode()[y : y + height, x : x + width])
+    assert np.array_equal(crop, JpegImage.open(jpeg).decode()[y : y + height, x : x + width])
 
 
 def test_crop_that_brokers_would_refuse_is_made_smaller(yunet: Detector, clips: Path) -> None:
-    picture = pictures.resize(read_clip(clips / "book.mkv")[0], 3840, 2880)
+    picture = codec.resize(read_clip(clips / "book.mkv")[0], 3840, 2880)
     chosen = settings(crop_format="png", max_crop_bytes=16_384)
-    [face] = Pipeline(yunet, chosen).find_faces(frame(pictures.encode_jpeg(picture, 90)))
+    [face] = Pipeline(yunet, chosen).find_faces(frame(codec.encode_jpeg(picture, 90)))
     assert len(face.image) <= 16_384
 
 
@@ -239,12 +239,12 @@ STREET = [clip for clip, (_frames, faces) in FACES.items() if faces and not clip
 
 def streets(clips: Path, count: int) -> list[bytes]:
     """Scenes of many people at a distance: sixteen frames of real clips in one of 1920x1080."""
-    frames = [pictures.resize(each, 480, 270) for clip in STREET for each in read_clip(clips / clip)]
+    frames = [codec.resize(each, 480, 270) for clip in STREET for each in read_clip(clips / clip)]
     scenes = []
     for number in range(count):
         tiles = [frames[(12 * number + 7 * place) % len(frames)] for place in range(16)]
         rows = [np.hstack(tiles[start : start + 4]) for start in range(0, 16, 4)]
-        scenes.append(pictures.encode_jpeg(np.vstack(rows), 90))
+        scenes.append(codec.encode_jpeg(np.vstack(rows), 90))
     return scenes
 
 

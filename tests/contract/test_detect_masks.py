@@ -17,13 +17,13 @@ from services.common.wire.faces import Face
 from services.common.wire.frames import Frame
 from services.common.wire.scope import WHOLE_SIDE, Mask, Scope, read_mask
 from services.detect.boxes import Detections
+from services.detect.codec import BgrImage
 from services.detect.decoder import Decoder
 from services.detect.detectors import Detector, open_detector
-from services.detect.pictures import Picture
+from services.detect.motion_gate import MotionGate
 from services.detect.pipeline import Pipeline
-from services.detect.places import outside
+from services.detect.regions_of_interest import unmasked
 from services.detect.settings import DetectSettings
-from services.detect.watching import Watch
 from tests.conftest import skip
 from tests.detect_clips import MODELS, clip_jpegs, frame
 
@@ -77,12 +77,12 @@ def box_of(face: Face) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
-def crop_of(face: Face) -> Picture:
+def crop_of(face: Face) -> BgrImage:
     decoded = cv2.imdecode(np.frombuffer(face.image, np.uint8), cv2.IMREAD_COLOR)
     return np.asarray(decoded, np.uint8)
 
 
-def dark_part(face: Face, mask: Mask, margin: float) -> tuple[Hidden, Picture]:
+def dark_part(face: Face, mask: Mask, margin: float) -> tuple[Hidden, BgrImage]:
     """What is hidden of a face's crop, and the crop."""
     width, height = map(int, face.extensions["framesize"].split("x"))
     dark, crop = hidden(mask, width, height), crop_of(face)
@@ -158,7 +158,7 @@ def test_a_detector_that_guesses_is_not_believed() -> None:
         sides = [rng.uniform(4, 60) for _ in range(2)]
         corner = [rng.uniform(-10, 150), rng.uniform(-10, 80)]
         found = Detections(np.array([[*corner, *sides]], np.float32), np.ones(1, np.float32))
-        left = outside(found, mask, 160, 90)
+        left = unmasked(found, mask, 160, 90)
         dark = hidden(mask, 160, 90)
         x0, y0 = max(0, round(corner[0])), max(0, round(corner[1]))
         x1, y1 = min(160, round(corner[0] + sides[0])), min(90, round(corner[1] + sides[1]))
@@ -187,7 +187,7 @@ def test_what_moves_under_a_mask_is_no_reason_for_a_look_and_yields_nobody(
     yunet: Detector, frames: list[Frame]
 ) -> None:
     """Live, where parts that change are looked at: all of it is hidden, and whoever is there moves."""
-    watch = Watch(Pipeline(yunet, settings()), 4, by_parts=True)
+    watch = MotionGate(Pipeline(yunet, settings()), 4, by_parts=True)
     everything = Scope(read_mask("0,0,1,0,1,1,0,1"))
     left = read_mask("0,0,0.5,0,0.5,1,0,1")
     for one in frames[:20]:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from services.common.storage.folder import FolderStore
+from services.detect.codec import BgrImage, JpegImage
 from services.detect.detectors import Detector, open_detector
-from services.detect.pictures import Jpeg, Picture
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
 from services.store.admission import to_object
@@ -64,7 +64,7 @@ async def test_a_stored_face_is_aligned_as_if_the_whole_frame_were_there(  # noq
             assert np.abs(aligned[middle].astype(float) - expected[middle]).mean() < MOST_OFF
 
 
-def _aligned_in_frame(jpeg: bytes, landmarks: str, template: npt.NDArray[np.float32]) -> Picture:
+def _aligned_in_frame(jpeg: bytes, landmarks: str, template: npt.NDArray[np.float32]) -> BgrImage:
     points = np.array(landmarks.split(","), np.float32).reshape(5, 2)
     to_template, _ = cv2.estimateAffinePartial2D(points, template, method=cv2.LMEDS)
-    return np.asarray(cv2.warpAffine(Jpeg.open(jpeg).decode(), to_template, (112, 112)), np.uint8)
+    return np.asarray(cv2.warpAffine(JpegImage.open(jpeg).decode(), to_template, (112, 112)), np.uint8)

@@ -167,7 +167,7 @@ def test_pip_is_unpacked_where_python_comes_without_it(system: System) -> None:
     assert status == 2
     assert said == [
         f"without root: unpacking {PACKAGES} into .venv (or install it {BY_HAND})",
-        f"without root it went no further, and why stands above; {BY_HAND}",
+        f"unpacking without root failed, and says why above; {BY_HAND}",
     ]
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from services.forward.spool.commands import Changes
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.folder import prepare
 from services.forward.spool.holdings import look
-from services.forward.spool.orders import Changes
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import DEVICE, face
 
 RESERVE_BYTES = 1024 * 1024

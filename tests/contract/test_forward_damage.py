@@ -14,13 +14,12 @@ import pytest
 from services.common.errors import SetupError
 from services.common.runtime.files import sync_folder
 from services.forward.spool import replacement
+from services.forward.spool.commands import Changes, Delete, PutBackRequest
 from services.forward.spool.database import SpoolDamaged
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes, Delete
 from services.forward.spool.replacement import COMPLETE, MAKING, damaged_files
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import ALL_FIRSTS, DEVICE, EVERYTHING, PAGE, RESERVE_BYTES, face, writing, zero_page
 from tests.support import eventually
 
@@ -206,7 +205,7 @@ def test_what_is_apart_is_rescued_too(folder: Path, faces: list[SpooledFace], ki
         everything(spool)
         assert spool.state().quarantined == 3
         assert spool.state().set_aside == {"not_authorized": 3}
-        assert len(spool.whole.find_apart(Request())) == 6
+        assert len(spool.whole.find_apart(PutBackRequest())) == 6
 
 
 @pytest.mark.parametrize("seed", range(12))

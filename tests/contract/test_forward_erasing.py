@@ -17,14 +17,14 @@ from services.common.errors import Refused
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
-from services.forward.erasures import Erasures
+from services.forward.erasures import ErasureOrders
 from services.forward.spool import tables
+from services.forward.spool.commands import Changes, Erase
+from services.forward.spool.disk import DATABASE, Spool
+from services.forward.spool.erasure_log import ORDERS, ErasureLog
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orderbook import ORDERS, OrderBook
-from services.forward.spool.orders import Changes, Erase
 from services.forward.spool.rows import UNANSWERED
-from services.forward.spool.spool import DATABASE, Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import DEVICE, RESERVE_BYTES, Answered, running
 from tests.remains import picture, remains
@@ -174,56 +174,54 @@ def test_who_reads_the_database_meanwhile_is_waited_for(folder: Path) -> None:
 async def test_the_writer_carries_an_order_out_once_and_remembers_it(folder: Path) -> None:
     faces = [taken(number) for number in range(1, 101)]
     given = order(ALL)
-    reports: list[Report] = []
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     answered = Answered()
     writer = SpoolWriter(Spool(folder, RESERVE_BYTES, DEVICE), 1 << 30, book)
-    async with running(writer, answered, reports):
+    async with running(writer, answered):
         for face in faces:
             writer.put(face)
         writer.put(Erase(given))
-        await eventually(lambda: reports)
-    assert reports[0].gone == {"waiting": 100, "quarantine": 0, "set_aside": 0, "files": 0}
+        await eventually(lambda: answered.reports)
+    assert answered.reports[0].gone == {"waiting": 100, "quarantine": 0, "set_aside": 0, "files": 0}
     assert sorted(answered.expired) == sorted(face.id for face in faces)
     assert remains(folder, range(1, 101)) == {}
-    again = OrderBook(folder, DEVICE, VERIFY)
+    again = ErasureLog(folder, DEVICE, VERIFY)
     assert (list(again.orders.values()), again.reports, again.unfinished) == (
         [given],
-        {given.name: reports[0]},
+        {given.name: answered.reports[0]},
         [],
     )
 
 
 async def test_what_is_read_out_of_a_damaged_database_is_erased_again(folder: Path) -> None:
     """A page that was free is no place where an erased face may wait."""
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     book.add(given := order(ALL))
     book.done(Report(given.name, DEVICE, {}))
     with closing(Spool(folder, RESERVE_BYTES, DEVICE)) as spool:
         spool.write(Changes([taken(number) for number in range(1, 30)]))
-    reports: list[Report] = []
     writer = SpoolWriter(Spool(folder, RESERVE_BYTES, DEVICE), 1 << 30, book)
     answered = Answered()
-    async with running(writer, answered, reports):
+    async with running(writer, answered):
         (folder / DATABASE).unlink()  # people do; what the open file holds is rescued
         writer.put(taken(2_000))
         await eventually(lambda: answered.written)
         await eventually(lambda: not remains(folder, range(1, 30)))
         await eventually(lambda: held(folder, "faces") == {taken(2_000).id})
-    assert reports == []  # it was reported before
+    assert answered.reports == []  # it was reported before
 
 
 def test_a_line_that_was_cut_off_is_none_and_hides_no_other(folder: Path) -> None:
     first, second = order(ALL), order(Selection(device=DEVICE, until=BEGAN))
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     book.add(first)
     with (folder / ORDERS).open("ab") as file:
         file.write(second.line[:100])
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     assert list(book.orders) == [first.name]
     book.add(second)
     book.done(Report(first.name, DEVICE, {"waiting": 1}))
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     assert list(book.orders) == [first.name, second.name]
     assert book.unfinished == [second]
 
@@ -233,9 +231,10 @@ class Obeyed:
 
     def __init__(self, folder: Path) -> None:
         self.put: list[Erase] = []
-        self.heard: list[LogEntry] = []
-        self.book = OrderBook(folder, DEVICE, VERIFY)
-        self.erasures = Erasures(DEVICE, VERIFY, self.book, put=self.put.append, heard=self.heard.append)
+        self.told: list[Selection] = []
+        self.book = ErasureLog(folder, DEVICE, VERIFY)
+        self.erasures = ErasureOrders(self.book, self.put.append)
+        self.erasures.add_holder(self.told.append)
 
     def hear(self, line: bytes, topic: str) -> Message | None:
         return self.erasures.hear(Message(topic=topic, payload=line, qos=1, retain=True))
@@ -265,16 +264,17 @@ def test_a_device_obeys_what_is_signed_for_it_and_nothing_else(folder: Path) -> 
         with pytest.raises(Refused) as told:
             obeyed.hear(line, topic)
         assert told.value.reason == reason
-    assert (obeyed.put, obeyed.heard) == ([], [])
+    assert (obeyed.put, obeyed.told) == ([], [])
     assert obeyed.hear(b"", topic_of(good)) is None
     assert obeyed.hear(good.line, topic_of(good)) is None
     assert obeyed.hear(good.line, topic_of(good)) is None  # again, before it is done
-    assert [each.order for each in obeyed.put] == obeyed.heard == [good]
+    assert [each.order for each in obeyed.put] == [good]
+    assert obeyed.told == [good.selection]
 
 
 def test_an_order_that_was_carried_out_is_answered_again_and_one_that_was_not_goes_on(folder: Path) -> None:
     done, left = order(ALL), order(Selection(visit=VISIT))
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     for each in (done, left):
         book.add(each)
     book.done(Report(done.name, DEVICE, {"waiting": 3}))
@@ -287,13 +287,13 @@ def test_an_order_that_was_carried_out_is_answered_again_and_one_that_was_not_go
 
 
 def test_what_was_erased_and_comes_late_is_not_taken(folder: Path) -> None:
-    book = OrderBook(folder, DEVICE, VERIFY)
+    book = ErasureLog(folder, DEVICE, VERIFY)
     book.add(order(Selection(device=DEVICE, until=BEGAN + 5 * MINUTE)))
     obeyed = Obeyed(folder)
     old, young = (
         mint(Source(DEVICE, "cam"), BEGAN + minutes * MINUTE, picture(1), "image/jpeg", {})
         for minutes in (4, 5)
     )
-    obeyed.erasures.check(young)
+    obeyed.erasures.check(young.source, young.id, None)
     with pytest.raises(Refused, match="erased"):
-        obeyed.erasures.check(old)
+        obeyed.erasures.check(old.source, old.id, None)

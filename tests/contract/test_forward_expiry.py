@@ -13,11 +13,11 @@ import pytest
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
+from services.forward.spool.commands import Changes, Expire
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes, Expire
 from services.forward.spool.rows import OTHER_DEVICE, UNANSWERED
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, writing
 from tests.support import eventually
 

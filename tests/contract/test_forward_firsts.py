@@ -11,14 +11,12 @@ import pytest
 
 from services.common.wire.sights import Why
 from services.forward.spool import database, rows
-from services.forward.spool.backlog import BacklogPart
+from services.forward.spool.commands import BacklogPart, Changes, PutBackRequest
 from services.forward.spool.database import INDEX_OF_FIRSTS, SpoolDamaged
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes
 from services.forward.spool.replacement import damaged_files
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import (
     ALL_FIRSTS,
     DEVICE,
@@ -163,7 +161,7 @@ def test_what_is_put_back_is_what_it_was(folder: Path) -> None:
             {each.id: "not_authorized" for each in faces}, {7: "other_device", 8: "other_device"}
         )
         assert spool.read(ALL_FIRSTS) == BacklogPart([], ALL_FIRSTS.until)
-        spool.put_back(spool.whole.find_apart(Request(device=DEVICE)), DEVICE)
+        spool.put_back(spool.whole.find_apart(PutBackRequest(device=DEVICE)), DEVICE)
         assert len(spool.read(ALL_FIRSTS).faces) == 3
         assert [each.is_later for each in spool.read(EVERYTHING).faces] == [False, True, True] * 2 + [
             False,

@@ -9,10 +9,10 @@ import pytest
 
 from services.forward import service
 from services.forward.settings import ForwardSettings
+from services.forward.spool.commands import Changes, Delete, Quarantine, SetAside
 from services.forward.spool.database import SpoolFull
+from services.forward.spool.disk import Spool
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import Changes, Delete, Quarantine, SetAside
-from services.forward.spool.spool import Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import (
     DEVICE,
@@ -138,7 +138,7 @@ async def test_where_a_spool_cannot_even_be_made_forward_waits_for_room(
     monkeypatch.setattr(service, "DISK_POLL_S", 0.02)
     filler = take_all_room(disk)
     settings = ForwardSettings(cloud_mqtt_url="mqtt://cloud", device="dev", spool_path=disk)
-    opening = asyncio.create_task(service.open_spool(settings, service.Opening()))
+    opening = asyncio.create_task(service.open_spool(settings, service.SpoolOpening()))
     await asyncio.wait([opening], timeout=0.2)
     assert not opening.done()
     filler.unlink()

@@ -13,10 +13,9 @@ import pytest
 
 from services.common.runtime.files import sync_folder
 from services.forward.spool import replacement
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, Delete, Quarantine
+from services.forward.spool.disk import DAMAGED_AND_FULL, DATABASE, Spool
 from services.forward.spool.face import SpooledFace
-from services.forward.spool.orders import Changes, Delete, Quarantine
-from services.forward.spool.spool import DAMAGED_AND_FULL, DATABASE, Spool
 from services.forward.spool.writer import SpoolWriter
 from tests.forward_rig import DEVICE, PAGE, Answered, face, small_disk, take_all_room, writing, zero_page
 from tests.support import eventually
@@ -198,7 +197,7 @@ async def raising(disk: Path) -> AsyncIterator[tuple[SpoolWriter, Answered]]:
     writer, answered = SpoolWriter(Spool(disk, RESERVE, DEVICE), 1 << 30), Answered()
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(writer.run(answered.answers))
+            running = tasks.create_task(answered.listen_to(writer))
             yield writer, answered
             running.cancel()
     except* OSError as errors:

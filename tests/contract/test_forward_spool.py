@@ -9,13 +9,18 @@ import pytest
 
 from services.common.errors import SetupError
 from services.forward.spool import database
-from services.forward.spool.backlog import BacklogPart, BacklogRead, Unsendable
+from services.forward.spool.commands import (
+    BacklogPart,
+    BacklogRead,
+    Changes,
+    PutBackRequest,
+    RowPlace,
+    Unsendable,
+)
 from services.forward.spool.database import connect_to_read
+from services.forward.spool.disk import DATABASE, Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import SpoolTaken, prepare
-from services.forward.spool.orders import Changes
-from services.forward.spool.rows import Place, Request
-from services.forward.spool.spool import DATABASE, Spool
 from tests.forward_rig import DEVICE, EVERYTHING, RESERVE_BYTES, face
 
 
@@ -186,11 +191,11 @@ def test_faces_of_another_device_become_ours_whether_they_were_met_or_still_wait
     ours, met, waiting = (face(spool.next_sequence(), device=device) for device in (DEVICE, "wrong", "wrong"))
     spool.write(Changes([ours, met, waiting]))
     spool.whole.set_aside({}, {2: "other_device"})
-    assert spool.whole.find_apart(Request(reason="other_device", device="somebody")) == [
-        Place("set_aside", 1)
+    assert spool.whole.find_apart(PutBackRequest(reason="other_device", device="somebody")) == [
+        RowPlace("set_aside", 1)
     ]
-    places = spool.whole.find_apart(Request(device=DEVICE))
-    assert places == [Place("set_aside", 1), Place("faces", 3)]
+    places = spool.whole.find_apart(PutBackRequest(device=DEVICE))
+    assert places == [RowPlace("set_aside", 1), RowPlace("faces", 3)]
     back, seen = spool.put_back(places, DEVICE)
     assert (len(back), seen) == (2, 2)
     assert spool.state().set_aside == {}

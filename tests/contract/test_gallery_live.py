@@ -1,6 +1,7 @@
 """Live pictures with boxes: from capture's viewfinder to the gallery, which does not believe it."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.capture import viewfinder
-from services.capture.developer import Developer
-from services.capture.stream.pictures import Jpeg, Picture
+from services.capture.encoder import JpegEncoder
+from services.capture.stream.picture import JpegPicture
 from services.capture.viewfinder import Viewfinder
 from services.common.errors import Refused
 from services.common.runtime.access import Guard
@@ -107,16 +108,13 @@ async def asked(client: Client, path: str) -> tuple[int, bytes]:
 
 
 async def test_a_camera_is_shown_with_boxes_where_its_capture_can_be_reached(tmp_path: Path) -> None:
-    async def nothing(_picture: Picture) -> float:
-        return 0.5
-
     with ThreadPoolExecutor(1) as threads:
-        finder = Viewfinder(Developer("front", 85, threads))
+        finder = Viewfinder(JpegEncoder("front", 85, threads))
         async with (
             capture(finder) as url,
             visiting_folder(tmp_path, gallery_live=f"porch={url}", live_token=TOKEN) as client,
         ):
-            await finder.beside(nothing)(Jpeg(jpeg(1)))
+            finder.latest.put(JpegPicture(jpeg(1)), time.monotonic())
             assert await asked(client, "/live/porch/front/now.jpg") == (200, jpeg(1))
             assert await asked(client, "/live/porch/front/now.json") == (200, b"{}")
             finder.saw(SEEN)
@@ -135,7 +133,7 @@ async def test_a_camera_is_shown_with_boxes_where_its_capture_can_be_reached(tmp
 
 async def test_boxes_that_are_old_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(1) as threads:
-        finder = Viewfinder(Developer("front", 85, threads))
+        finder = Viewfinder(JpegEncoder("front", 85, threads))
         finder.saw(SEEN)
         assert finder.seen == SEEN
         monkeypatch.setattr(viewfinder, "FRESH_S", -1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.capture.journal import open_journal
+from services.capture.playback_journal import open_journal
 from services.common.storage.backends import open_store
 from services.common.storage.folder import FolderStore
 from services.common.storage.settings import ObjectStoreSettings

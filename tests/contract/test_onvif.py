@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from services.capture.onvif import asking
-from services.capture.onvif.asking import Login, NoAnswer, streams
-from services.capture.onvif.discovery import Device
+from services.capture.onvif import client
+from services.capture.onvif.client import Login, OnvifFailed, streams
+from services.capture.onvif.discovery import OnvifDevice
 from services.capture.onvif.search import network_cameras, search
 from services.commands import cameras as command
 from services.up.brokers import free_port
@@ -22,16 +22,16 @@ from tests.support import faceferry
 SECRET = "sword&fish<17"  # noqa: S105 - it opens a camera of the test's own
 
 
-def nobody(device: Device) -> Login | None:
-    raise AssertionError(f"{device} asks nobody")
+def no_login(device: OnvifDevice) -> Login | None:
+    raise AssertionError(f"{device} needs no login")
 
 
 def found(camera: OnvifCamera, login: Login | None = None) -> dict[str, str]:
     return {stream.profile.token: stream.url for stream in streams(device_of(camera), login)}
 
 
-def device_of(camera: OnvifCamera) -> Device:
-    return Device(camera.address, "")
+def device_of(camera: OnvifCamera) -> OnvifDevice:
+    return OnvifDevice(camera.address, "")
 
 
 def test_cameras_are_found_by_multicast_each_once_and_tell_their_streams() -> None:
@@ -43,7 +43,7 @@ def test_cameras_are_found_by_multicast_each_once_and_tell_their_streams() -> No
             ("127.0.0.1", "Front door TEST-1"),
             ("127.0.0.2", "Yard TEST-1"),
         }
-        listed = network_cameras(answered, nobody)
+        listed = network_cameras(answered, no_login)
     assert len(listed) == 4
     assert [camera.url for camera in listed if camera.name == "Yard TEST-1, mainStream"] == [
         "rtsp://127.0.0.2:554/main"
@@ -66,7 +66,7 @@ def test_a_camera_that_wants_to_know_who_asks_is_told_without_the_password(optio
     with playing(OnvifCamera(user="viewer", password=SECRET, **options)) as camera:
         assert found(camera, Login("viewer", SECRET))["main"] == "rtsp://127.0.0.1:554/main"
         for login in (None, Login("viewer", "wrong")):
-            with pytest.raises(NoAnswer) as answer:
+            with pytest.raises(OnvifFailed) as answer:
                 found(camera, login)
             assert answer.value.wants_user
         assert not any(b"fish" in request for request in camera.requests)
@@ -74,7 +74,7 @@ def test_a_camera_that_wants_to_know_who_asks_is_told_without_the_password(optio
 
 def test_who_wants_the_password_itself_does_not_get_it() -> None:
     camera = OnvifCamera(user="viewer", password=SECRET, wants_http=True, challenge='Basic realm="cam"')
-    with playing(camera), pytest.raises(NoAnswer):
+    with playing(camera), pytest.raises(OnvifFailed):
         found(camera, Login("viewer", SECRET))
     assert set(camera.authorizations) == {""}
 
@@ -90,11 +90,11 @@ def test_who_wants_the_password_itself_does_not_get_it() -> None:
     ],
 )
 def test_odd_answers_are_said_in_a_line(says: bytes, why: str) -> None:
-    with playing(OnvifCamera(says=says)) as camera, pytest.raises(NoAnswer, match=why):
+    with playing(OnvifCamera(says=says)) as camera, pytest.raises(OnvifFailed, match=why):
         found(camera)
 
 
-def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_nobody(
+def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("services.capture.onvif.search.MOST_S", 1.0)
@@ -105,12 +105,12 @@ def test_a_camera_that_is_not_there_or_never_comes_to_an_end_holds_up_nobody(
         return 200, {}, b""
 
     with playing(OnvifCamera()) as good, playing(OnvifCamera()) as slow:
-        gone = Device(f"http://127.0.0.1:{free_port()}/onvif/device_service", "gone")
+        gone = OnvifDevice(f"http://127.0.0.1:{free_port()}/onvif/device_service", "gone")
         slow.answer = wait  # type: ignore[method-assign, assignment]
-        listed = network_cameras([device_of(good), device_of(slow), gone], nobody)
+        listed = network_cameras([device_of(good), device_of(slow), gone], no_login)
         ends.set()
     problems = {camera.url: camera.problem for camera in listed if camera.problem}
-    assert problems[slow.address] == "it has not come to an end with its answers"
+    assert problems[slow.address] == "it takes too long to answer"
     assert "refused" in str(problems[gone.address])
     assert len(listed) == 4
 
@@ -142,4 +142,4 @@ def test_a_camera_out_of_reach_is_asked_by_name() -> None:
     with playing(OnvifCamera()) as camera:
         options = mock.Mock(wait=0, host=[f"127.0.0.1:{camera.port}"])
         (device,) = command._devices(options)
-        assert asking.streams(device, None)
+        assert client.streams(device, None)

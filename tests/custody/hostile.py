@@ -10,7 +10,7 @@ from services.common.images import structure
 from services.common.wire.frames import Done, Frame, decode_done, decode_frame, encode_done, encode_frame
 from services.common.wire.message import Message
 from services.common.wire.receipts import decode_receipt, encode_stored, encode_taken
-from services.forward import taking
+from services.forward import receiver
 from services.store import admission
 from tests.storing import HOSTILE, PORCH, TIME, jpeg, with_attribute
 
@@ -78,7 +78,7 @@ def sendable(make: Callable[[random.Random], Message], rng: random.Random) -> It
 
 
 def _forward(message: Message) -> object:
-    return taking.admit(message, PORCH.device, _NOW)
+    return receiver.admit(message, PORCH.device, _NOW)
 
 
 def _store(message: Message) -> object:

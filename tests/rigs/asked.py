@@ -8,8 +8,8 @@ from pathlib import Path
 
 from services.common.mqtt import Broker, Link
 from services.common.wire.sights import Seen, Why, decode_seen
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
 from tests.rigs.pipeline import running
 
 
@@ -32,11 +32,11 @@ class Moment:
 
 def watch(clip: Path) -> list[Moment]:
     """Play a clip through all of it; return what was seen, and which of it was wanted."""
-    visits, moments = Visits(), []
+    visits, moments = CameraVisits(), []
     questions = sorted(asyncio.run(_questions(clip.absolute().as_uri())), key=lambda seen: seen.sequence)
     for seen in questions:
         # The same questions get the same answers: so which visit a face is of can be had, too.
-        whys = {each.index: each.why for each in visits.look(seen, Rules())}
+        whys = {each.index: each.why for each in visits.look(seen, VisitRules())}
         at_s = (seen.time - questions[0].time).total_seconds()
         for index, sight in enumerate(seen.view.sights):
             rated = quality(sight, seen.view.width, seen.view.height)

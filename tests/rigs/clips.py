@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.capture.source.ffmpeg import find_ffmpeg
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
 from tests.support import SHARED
 
 VIDEOS = SHARED / "data" / "video"
@@ -107,7 +107,7 @@ def _still(number: int, size: str) -> str:
     return f"[{number}:v]trim=end_frame=50,loop=5:50,scale={size.replace('x', ':')}:flags=bicubic"
 
 
-def film(title: str, pictures: Callable[[], Iterable[Picture]], size: str, codec: str, fps: int) -> Path:
+def film(title: str, pictures: Callable[[], Iterable[BgrImage]], size: str, codec: str, fps: int) -> Path:
     """Return a clip of pictures as a sensor sees them; they are asked for if there is none of that title yet.
 
     Args:

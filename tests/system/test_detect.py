@@ -18,7 +18,7 @@ from services.common.wire.faces import Face, decode_face
 from services.common.wire.frames import Done, Frame, decode_done, encode_frame
 from services.common.wire.receipts import encode_taken
 from services.common.wire.topics import Source
-from services.detect.pacing import STILL_S
+from services.detect.look_interval import STILL_S
 from tests.conftest import skip
 from tests.detect_clips import MODELS, clip_jpegs, frame
 from tests.support import MosquittoServer, ServiceProcess, eventually

@@ -1,4 +1,4 @@
-"""One camera sends pictures that mean harm to a real detect: they cost nobody else anything."""
+"""A camera sends malicious pictures to a real detect: other cameras lose nothing by it."""
 
 import asyncio
 import itertools
@@ -14,8 +14,8 @@ import pytest
 
 from services.common.images.structure import inspect
 from services.common.wire.faces import Face
-from services.detect import pictures
-from services.detect.pictures import Jpeg
+from services.detect import codec
+from services.detect.codec import JpegImage
 from tests import bombs
 from tests.bombs import behind_start, flat, progressive
 from tests.detect_clips import frame
@@ -72,9 +72,9 @@ def box_of(face: Face) -> npt.NDArray[np.int64]:
 
 
 def enlarged(jpeg: bytes, by: int) -> bytes:
-    small = Jpeg.open(jpeg).decode()
+    small = JpegImage.open(jpeg).decode()
     height, width = small.shape[:2]
-    return pictures.encode_jpeg(pictures.resize(small, by * width, by * height), 80)
+    return codec.encode_jpeg(codec.resize(small, by * width, by * height), 80)
 
 
 @pytest.mark.parametrize("kind", BOMBS)

@@ -33,11 +33,11 @@ from services.common.wire import faces
 from services.common.wire.faces import Face
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
+from services.forward.spool.commands import Changes
+from services.forward.spool.disk import Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes
 from services.forward.spool.rows import UNANSWERED
-from services.forward.spool.spool import Spool
 from services.store.admission import to_object
 from services.up.brokers import free_port
 from tests.contract.test_store_sweep import keep_versions

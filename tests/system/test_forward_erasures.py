@@ -11,10 +11,10 @@ from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
+from services.forward.spool.commands import Changes
+from services.forward.spool.disk import Spool
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Changes
-from services.forward.spool.spool import Spool
 from tests.forward_rig import RESERVE_BYTES
 from tests.remains import picture, remains
 from tests.support import MosquittoServer, ServiceProcess, eventually

@@ -14,7 +14,7 @@ import pytest
 from services.common.mqtt import Broker, Link
 from services.common.wire import faces
 from services.common.wire.topics import Source
-from services.store.ear import derive
+from services.store.listener import group_of
 from tests.cloud_broker import MEMORY_BYTES, CloudBroker, running_cloud_broker
 from tests.hostile_client import (
     QOS_1,
@@ -84,7 +84,7 @@ async def test_who_joins_a_group_of_the_stores_name_takes_no_face_from_the_store
 
 async def test_the_group_s_name_is_nowhere_to_be_seen(cloud: CloudBroker, store: StoreProcess) -> None:
     key = (cloud.secrets / "store.key").read_bytes()
-    name = derive(b"".join(key.split()))
+    name = group_of(b"".join(key.split()))
     await store.until_ready()
     told = [store.output, cloud.log, *(store._get(page) for page in ("readyz", "metrics"))]
     assert all(told)

@@ -14,7 +14,7 @@ from services.common.storage.backends import open_store
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire import faces
 from services.common.wire.faces import Face
-from services.store import keeping
+from services.store import sweep_job
 from services.store.settings import StoreSettings
 from tests.storing import PORCH, StoreProcess, images_in, jpeg, put, receipted
 from tests.support import MosquittoServer, S3Server, eventually
@@ -66,9 +66,9 @@ async def test_the_job_beside_the_store_removes_what_becomes_too_old(
     """The job itself, with a clock that has gone evenly for a while already."""
     folder = tmp_path / "faces"
     await put(folder.as_uri(), taken(31), young := taken(29, 1))
-    monkeypatch.setattr(keeping, "SettledClock", _Settled)
+    monkeypatch.setattr(sweep_job, "SettledClock", _Settled)
     settings = StoreSettings(cloud_mqtt_url=broker.url, store_url=folder.as_uri(), retain_days="30")
-    job = asyncio.create_task(keeping.keep(settings, every_s=0.1))
+    job = asyncio.create_task(sweep_job.sweep_regularly(settings, every_s=0.1))
     await eventually(lambda: len(images_in(folder)) == 1)
     job.cancel()
     await asyncio.wait([job])
@@ -81,7 +81,7 @@ async def test_nobody_removes_anything_by_a_clock_that_was_just_started(
     folder = tmp_path / "faces"
     await put(folder.as_uri(), taken(31))
     settings = StoreSettings(cloud_mqtt_url=broker.url, store_url=folder.as_uri(), retain_days="30")
-    job = asyncio.create_task(keeping.keep(settings, every_s=0.1))
+    job = asyncio.create_task(sweep_job.sweep_regularly(settings, every_s=0.1))
     await asyncio.sleep(1.0)
     job.cancel()
     await asyncio.wait([job])
@@ -98,7 +98,7 @@ async def test_the_command_says_what_is_too_old_and_removes_it_when_it_is_told_t
     checked = retain(url, "--check", FACEFERRY_RETAIN_DAYS="30")
     assert checked.returncode == 1
     assert "MEND too old" in checked.stdout
-    assert "has none: the store looks" in checked.stdout
+    assert "has none: the store removes" in checked.stdout
     assert len(await keys(url)) == 2
     applied = retain(url, "--apply", FACEFERRY_RETAIN_DAYS="30")
     assert applied.returncode == 0, applied.stdout + applied.stderr

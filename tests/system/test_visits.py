@@ -28,8 +28,8 @@ from services.common.wire.topics import Source
 from services.detect.detectors import open_detector
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
 from tests.conftest import skip
 from tests.detect_clips import clip_jpegs, frame
 from tests.rigs.asked import watch
@@ -111,11 +111,15 @@ def test_each_visits_best_picture_is_nearly_the_best_of_all(clips: Path, environ
     with open_detector(settings) as detector:
         pipeline = Pipeline(detector, settings)
         for clip in (name for name, people in VISITS.items() if people):
-            visits, best, kept = Visits(), defaultdict[str, float](float), defaultdict[str, list[float]](list)
+            visits, best, kept = (
+                CameraVisits(),
+                defaultdict[str, float](float),
+                defaultdict[str, list[float]](list),
+            )
             for number, jpeg in enumerate(clip_jpegs(clips / clip)):
                 view = pipeline.look(frame(jpeg, number)).view
                 asked = seen_in(frame(jpeg, number), view, answer_to="", correlation=b"")
-                for wanted in visits.look(asked, Rules()):
+                for wanted in visits.look(asked, VisitRules()):
                     kept[wanted.visit].append(wanted.quality)
                 for sight in view.sights:
                     visit = visits.visit_at(sight.box)

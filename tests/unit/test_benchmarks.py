@@ -136,7 +136,7 @@ def test_each_benchmark_has_its_command_and_its_place_on_the_page() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert set(re.findall(r"^<!-- (\w+) -->$", page, re.MULTILINE)) == {*BENCHMARKS, "lead", "glance"}
     for name in BENCHMARKS:
-        assert f"    python -m benchmarks.{name}\n" in page
+        assert f"```sh\npython -m benchmarks.{name}\n```\n" in page
         assert page.count(f"<!-- /{name} -->\n") == 1
 
 
@@ -144,3 +144,18 @@ def test_the_commands_that_documents_name_exist() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         named = set(re.findall(r"python -m benchmarks\.(\w+)", path.read_text()))
         assert named <= {*BENCHMARKS, "timeline"}, path
+
+
+def test_what_the_readme_says_of_costs_is_what_was_measured() -> None:
+    said, measured = (
+        dict(re.findall(r"^\| ([^|]+ frames/s) \| (.+) \|$", text, re.MULTILINE))
+        for text in (
+            (ROOT / "README.md").read_text(),
+            (ROOT / "docs/benchmarks.md").read_text().partition("<!-- /lead -->")[0],
+        )
+    )
+    assert said.keys() == measured.keys()
+    for scene, figures in measured.items():
+        rate = int(scene.split()[-2])
+        ours, _plain, homework, *_ = map(float, figures.split(" | "))
+        assert said[scene] == f"{ours:.1f} ms | {ours * rate / 10:.0f} % | {homework:.0f} ms"

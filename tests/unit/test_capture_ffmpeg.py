@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from services.capture.source import ffmpeg
-from services.capture.source.child import NoAnswer, ask
+from services.capture.source.child import AskFailed, ask
 from services.capture.source.ffmpeg import choose_ffmpeg, find_ffmpeg, has_filter, parse_version
 from services.commands import doctor
 from services.common.errors import SetupError
@@ -174,7 +174,7 @@ async def test_doctor_says_what_was_passed_over(folder: Path) -> None:
 def test_what_was_asked_leaves_nothing_behind(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     script = program(tmp_path, f"sleep 100 & echo $! > {shlex.quote(str(marker))}; wait")
-    with pytest.raises(NoAnswer):
+    with pytest.raises(AskFailed):
         ask([str(script)], 0.5)
     left = int(marker.read_text())
     psutil.wait_procs([psutil.Process(left)] if psutil.pid_exists(left) else [], timeout=30)
@@ -182,5 +182,5 @@ def test_what_was_asked_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_an_endless_answer_is_cut_off() -> None:
-    with pytest.raises(NoAnswer, match="stop talking"):
+    with pytest.raises(AskFailed, match="stop talking"):
         ask([sys.executable, "-c", "while True: print('x' * 999)"], 10)

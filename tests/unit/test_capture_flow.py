@@ -7,12 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.fit import CALM_FRAMES, LEVELS, Fit
-from services.capture.pace import HEADROOM, MOST_PERIOD_S, Pace, RateLimit, decoded_fps
-from services.capture.source.watch import LEAST_S, MOST_S, SHARE, Doze
-from services.capture.window import KNOCK_S, LiveWindow, PacedWindow
+from services.capture.encoder import CALM_FRAMES, LEVELS, QualityControl
+from services.capture.flow_control import (
+    FIRST_WAIT_S,
+    HEADROOM,
+    MOST_PERIOD_S,
+    LiveWindow,
+    PacedWindow,
+    RateLimit,
+    SendSchedule,
+    decoded_fps,
+)
+from services.capture.source.pipe import LEAST_S, MOST_S, SHARE, ReadPauses
 from services.common.wire.message import Message
-from services.detect.pacing import STILL_S
+from services.detect.look_interval import STILL_S
 
 TIMEOUT_S = 2.0
 
@@ -22,7 +30,7 @@ def unheard() -> LiveWindow[str]:
 
 
 def live(size: int = 4) -> LiveWindow[str]:
-    """Return a window whose first frame somebody has answered; the next one is number 100."""
+    """Return a window whose first frame is answered; the next one is number 100."""
     window: LiveWindow[str] = LiveWindow(size, TIMEOUT_S, first=99)
     window.offer("first")
     window.take(0.0)
@@ -76,9 +84,9 @@ def test_answer_frees_one_place_once() -> None:
 def test_a_late_answer_frees_nothing_but_opens_the_window() -> None:
     window = unheard()
     (knock,) = fill(window)
-    window.expire(KNOCK_S)
+    window.expire(FIRST_WAIT_S)
     assert not window.answer(knock)
-    assert len(fill(window, KNOCK_S)) == 4
+    assert len(fill(window, FIRST_WAIT_S)) == 4
 
 
 def test_answer_to_an_earlier_runs_frame_opens_nothing() -> None:
@@ -103,7 +111,7 @@ def test_place_frees_itself_when_no_answer_comes_in_time() -> None:
     assert window.in_flight == 0
 
 
-def test_while_nobody_answers_one_frame_goes_out_at_a_time() -> None:
+def test_while_no_answer_comes_one_frame_goes_out_at_a_time() -> None:
     window = live()
     fill(window, 0.0)
     window.expire(TIMEOUT_S)
@@ -124,7 +132,8 @@ def test_before_the_first_answer_one_frame_knocks_with_growing_pauses() -> None:
         assert window.next_deadline_s is not None
         now_s = window.next_deadline_s
         window.expire(now_s)
-    assert out_s == [0, KNOCK_S, 3 * KNOCK_S, 7 * KNOCK_S, 15 * KNOCK_S, 15 * KNOCK_S + TIMEOUT_S]
+    waits_s = [times * FIRST_WAIT_S for times in (0, 1, 3, 7, 15)]
+    assert out_s == [*waits_s, waits_s[-1] + TIMEOUT_S]
 
 
 def test_the_first_answer_opens_the_window() -> None:
@@ -140,7 +149,7 @@ def test_lost_connection_frees_all_places_and_the_next_one_is_knocked_at() -> No
     fill(window)
     assert window.lose() == 4
     assert len(fill(window)) == 1
-    assert window.next_deadline_s == KNOCK_S
+    assert window.next_deadline_s == FIRST_WAIT_S
 
 
 @given(
@@ -174,7 +183,7 @@ def message(number: int) -> Message:
 
 
 def paced(frames: int) -> PacedWindow:
-    """Return a window in which somebody has answered a frame before these."""
+    """Return a window in which a frame before these is answered."""
     window = PacedWindow(4, TIMEOUT_S)
     window.answer(-1)
     for number in range(frames):
@@ -193,13 +202,13 @@ def test_paced_frames_go_out_once_and_again_with_growing_pauses() -> None:
     assert times == [0, 2, 6, 14, 24, 34]
 
 
-def test_paced_frames_are_sent_again_soon_until_somebody_has_answered() -> None:
+def test_paced_frames_are_sent_again_soon_until_an_answer_comes() -> None:
     window = PacedWindow(4, TIMEOUT_S)
     for number in range(2):
         window.add(number, message(number), 0.0)
     window.take_due(0.0)
-    assert window.next_due_s == KNOCK_S
-    window.take_due(KNOCK_S)
+    assert window.next_due_s == FIRST_WAIT_S
+    window.take_due(FIRST_WAIT_S)
     window.answer(0)
     window.add(2, message(2), 1.0)
     assert list(window.take_due(1.0)) == [message(1), message(2)]
@@ -228,7 +237,7 @@ def test_new_connection_gets_every_unanswered_frame_at_once_in_order() -> None:
     window.answer(1)
     window.make_due(0.5)
     assert list(window.take_due(0.5)) == [message(0), message(2)]
-    assert window.next_due_s == 0.5 + KNOCK_S
+    assert window.next_due_s == 0.5 + FIRST_WAIT_S
 
 
 @given(st.floats(0.5, 60), st.floats(0.5, 60), st.integers(0, 2**32))
@@ -259,7 +268,7 @@ def test_no_limit_lets_all_through() -> None:
 
 
 def test_quality_steps_down_to_the_last_level_and_then_says_no() -> None:
-    fit = Fit()
+    fit = QualityControl()
     assert fit.level.is_untouched
     steps = 0
     while fit.step_down():
@@ -269,7 +278,7 @@ def test_quality_steps_down_to_the_last_level_and_then_says_no() -> None:
 
 
 def test_quality_comes_back_after_a_calm_while_only() -> None:
-    fit = Fit()
+    fit = QualityControl()
     fit.step_down()
     for _ in range(CALM_FRAMES - 1):
         fit.note(100, 1000)
@@ -281,16 +290,18 @@ def test_quality_comes_back_after_a_calm_while_only() -> None:
     assert fit.level == LEVELS[0]
 
 
-def sent(pace: Pace, *, fps: float, seconds: float, answer_s: float, delay_s: float = 0.02) -> list[float]:
+def sent(
+    schedule: SendSchedule, *, fps: float, seconds: float, answer_s: float, delay_s: float = 0.02
+) -> list[float]:
     """Return when pictures of a camera go out, if each is answered after a while."""
     out: list[float] = []
     answers: list[tuple[float, int]] = []
     for number in range(int(seconds * fps)):
         now_s = number / fps
         while answers and answers[0][0] <= now_s:
-            pace.answered(answers.pop(0)[1], answer_s)
-        if pace.is_due(now_s):
-            pace.sent(now_s)
+            schedule.answered(answers.pop(0)[1], answer_s)
+        if schedule.is_due(now_s):
+            schedule.sent(now_s)
             out.append(now_s)
             answers.append((now_s + delay_s, number))
     return out
@@ -302,7 +313,7 @@ def gaps(times_s: list[float]) -> list[float]:
 
 @given(fps=st.sampled_from([5, 10, 12.5, 15, 24, 25, 29.97, 30, 60]), answer_s=st.floats(0.05, 0.5))
 def test_as_many_pictures_go_out_as_are_asked_for(fps: float, answer_s: float) -> None:
-    times_s = sent(Pace(), fps=fps, seconds=20, answer_s=answer_s)
+    times_s = sent(SendSchedule(), fps=fps, seconds=20, answer_s=answer_s)
     # A camera gives only whole periods: none is more than one too long or too short, and together they fit.
     asked_s = max(answer_s, 1 / fps)
     assert all(abs(gap_s - asked_s) <= 1 / fps + 1e-6 for gap_s in gaps(times_s)[2:])
@@ -311,100 +322,100 @@ def test_as_many_pictures_go_out_as_are_asked_for(fps: float, answer_s: float) -
 
 @pytest.mark.parametrize("fps", [10, 15, 25, 30])
 def test_where_nothing_changes_no_gap_is_longer_than_what_a_short_visit_takes(fps: float) -> None:
-    assert max(gaps(sent(Pace(), fps=fps, seconds=20, answer_s=STILL_S))) <= 0.3 + 1e-6
+    assert max(gaps(sent(SendSchedule(), fps=fps, seconds=20, answer_s=STILL_S))) <= 0.3 + 1e-6
 
 
 def test_nothing_is_held_back_before_the_first_answer_and_by_an_answer_of_nothing() -> None:
-    pace = Pace()
-    assert pace.is_due(0.0)
-    pace.sent(0.0)
-    assert pace.is_due(0.03)
-    pace.answered(1, 0.2)
-    assert not pace.is_due(0.06)
-    pace.answered(2, None)
-    assert pace.is_due(0.09)
+    schedule = SendSchedule()
+    assert schedule.is_due(0.0)
+    schedule.sent(0.0)
+    assert schedule.is_due(0.03)
+    schedule.answered(1, 0.2)
+    assert not schedule.is_due(0.06)
+    schedule.answered(2, None)
+    assert schedule.is_due(0.09)
 
 
 def test_a_slow_detect_is_given_no_more_than_a_quick_one() -> None:
-    quick = sent(Pace(), fps=30, seconds=10, answer_s=0.1, delay_s=0.01)
-    slow = sent(Pace(), fps=30, seconds=10, answer_s=0.1, delay_s=0.25)
+    quick = sent(SendSchedule(), fps=30, seconds=10, answer_s=0.1, delay_s=0.01)
+    slow = sent(SendSchedule(), fps=30, seconds=10, answer_s=0.1, delay_s=0.25)
     assert len(slow) <= len(quick) + 10
 
 
 def test_an_answer_that_was_overtaken_counts_no_more() -> None:
-    pace = Pace()
-    pace.sent(0.0)
-    pace.answered(2, 0.0)
-    pace.answered(1, 1.0)
-    assert pace.is_due(0.03)
+    schedule = SendSchedule()
+    schedule.sent(0.0)
+    schedule.answered(2, 0.0)
+    schedule.answered(1, 1.0)
+    assert schedule.is_due(0.03)
 
 
 def test_what_was_asked_for_ends_with_the_connection() -> None:
-    pace = Pace()
-    pace.sent(0.0)
-    pace.answered(1, 2.0)
-    assert not pace.is_due(0.5)
-    pace.forget()
-    assert pace.is_due(0.6)
+    schedule = SendSchedule()
+    schedule.sent(0.0)
+    schedule.answered(1, 2.0)
+    assert not schedule.is_due(0.5)
+    schedule.forget()
+    assert schedule.is_due(0.6)
 
 
 def test_what_is_idle_ends_before_the_next_picture_is_due() -> None:
-    pace = Pace()
+    schedule = SendSchedule()
     for number in range(30):
-        pace.is_due(number / 30)
-    pace.sent(1.0)
-    pace.answered(1, 0.25)
-    idle_s = pace.idle_s(1.03)
+        schedule.is_due(number / 30)
+    schedule.sent(1.0)
+    schedule.answered(1, 0.25)
+    idle_s = schedule.idle_s(1.03)
     assert idle_s > 0.15
-    assert not pace.is_due(1.03 + idle_s)
-    assert pace.is_due(1.25)
-    assert pace.idle_s(1.25) == 0.0
+    assert not schedule.is_due(1.03 + idle_s)
+    assert schedule.is_due(1.25)
+    assert schedule.idle_s(1.25) == 0.0
 
 
 def test_pictures_that_are_read_several_at_a_time_have_the_same_period() -> None:
-    bursts, steady = Pace(), Pace()
+    bursts, steady = SendSchedule(), SendSchedule()
     for number in range(200):
         steady.is_due(number / 30)
         bursts.is_due((number // 4) * 4 / 30)
-    for pace in (bursts, steady):
-        pace.sent(10.0)
-        pace.answered(1, 0.2)
+    for schedule in (bursts, steady):
+        schedule.sent(10.0)
+        schedule.answered(1, 0.2)
     assert bursts.idle_s(10.0) == pytest.approx(steady.idle_s(10.0), abs=0.005)
 
 
 def test_a_pipe_is_never_left_until_it_is_full() -> None:
-    doze = Doze(pipe_bytes=1_000_000)
-    assert doze.rest_s(1.0) == 0.0  # nobody knows yet how much comes
+    pauses = ReadPauses(pipe_bytes=1_000_000)
+    assert pauses.pause_s(1.0) == 0.0  # how much comes is not yet known
     for number in range(60):
-        doze.note(120_000, number / 30, is_drained=True)
-    rest_s = doze.rest_s(1.0)
+        pauses.note(120_000, number / 30, is_drained=True)
+    rest_s = pauses.pause_s(1.0)
     assert rest_s * 120_000 * 30 == pytest.approx(1_000_000 * SHARE, rel=0.1)
-    assert doze.rest_s(0.05) == 0.05
-    assert doze.rest_s(LEAST_S / 2) == 0.0
-    doze.note(120_000, 2.0, is_drained=False)
-    assert doze.rest_s(1.0) == 0.0  # what is left there comes first
+    assert pauses.pause_s(0.05) == 0.05
+    assert pauses.pause_s(LEAST_S / 2) == 0.0
+    pauses.note(120_000, 2.0, is_drained=False)
+    assert pauses.pause_s(1.0) == 0.0  # what is left there comes first
 
 
 def test_pictures_that_a_pipe_does_not_hold_are_read_at_once_and_small_ones_soon_enough() -> None:
-    raw, small = Doze(pipe_bytes=1_000_000), Doze(pipe_bytes=1_000_000)
+    raw, small = ReadPauses(pipe_bytes=1_000_000), ReadPauses(pipe_bytes=1_000_000)
     for number in range(60):
         raw.note(3_100_000, number / 30, is_drained=True)
         small.note(3_000, number / 30, is_drained=True)
-    assert (raw.rest_s(1.0), small.rest_s(1.0)) == (0.0, MOST_S)
+    assert (raw.pause_s(1.0), small.pause_s(1.0)) == (0.0, MOST_S)
 
 
 def test_where_the_user_decides_no_answer_holds_a_picture_back() -> None:
-    assert len(sent(Pace(most_s=0.0), fps=30, seconds=2, answer_s=2.0)) == 60
+    assert len(sent(SendSchedule(most_s=0.0), fps=30, seconds=2, answer_s=2.0)) == 60
 
 
 def test_a_camera_that_pauses_has_not_become_a_slow_one() -> None:
-    pace = Pace()
+    schedule = SendSchedule()
     for number in range(10):
-        pace.is_due(number / 30)
-    assert pace.is_due(60.0)
-    pace.sent(60.0)
-    pace.answered(1, 0.5)
-    assert not pace.is_due(60.5 - MOST_PERIOD_S)
+        schedule.is_due(number / 30)
+    assert schedule.is_due(60.0)
+    schedule.sent(60.0)
+    schedule.answered(1, 0.5)
+    assert not schedule.is_due(60.5 - MOST_PERIOD_S)
 
 
 def test_of_decoded_pictures_there_are_some_more_than_are_asked_for() -> None:

@@ -9,15 +9,16 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.clock import ClockCheck, StepWatch
-from services.capture.encoding import encode, encode_within
-from services.capture.fit import Fit
+from services.capture.clock import StepWatch
+from services.capture.encoder import QualityControl, encode_within
+from services.capture.live import ClockCheck
 from services.capture.options import Options, Size
 from services.capture.source.devices import from_devices, parse_rpicam_list
-from services.capture.source.recording import Description, PacketTimes, Recording
-from services.capture.source.v4l2 import Device, Format, choose, lasting
-from services.capture.source.watch import MAX_LINE_CHARACTERS, MAX_LINES, LastWords, SizeChange
-from services.capture.stream.pictures import Jpeg, Planes
+from services.capture.source.recording import FfmpegLog, PacketTimes, Recording
+from services.capture.source.v4l2 import Format, VideoDevice, choose, lasting
+from services.capture.source.watch import MAX_LINE_CHARACTERS, MAX_LINES, SizeChange, StderrTail
+from services.capture.stream.picture import JpegPicture, YuvPicture
+from services.capture.turbojpeg import encode
 from services.common.errors import Refused
 from services.common.images.jpeg import orientation, with_orientation
 from services.common.wire.times import EPOCH
@@ -106,7 +107,7 @@ def test_format_that_the_camera_lacks_is_not_replaced_by_another() -> None:
 
 
 def test_listed_camera_comes_with_the_line_for_the_configuration() -> None:
-    (camera,) = from_devices([Device("/dev/video0", "C920", "uvcvideo", listed(LOGITECH_C920))])
+    (camera,) = from_devices([VideoDevice("/dev/video0", "C920", "uvcvideo", listed(LOGITECH_C920))])
     assert camera.line == "front=v4l2:///dev/video0?format=mjpeg&size=1920x1080&fps=30"
 
 
@@ -126,9 +127,9 @@ def test_a_name_that_a_camera_keeps_is_better_than_its_number() -> None:
 
 def test_devices_that_are_stages_of_another_camera_are_not_listed() -> None:
     devices = [
-        Device("/dev/video0", "vi-output, imx219 9-0010", "tegra-video", ()),
-        Device("/dev/video1", "unicam-image", "unicam", ()),
-        Device("/dev/video2", "metadata", "uvcvideo", ()),
+        VideoDevice("/dev/video0", "vi-output, imx219 9-0010", "tegra-video", ()),
+        VideoDevice("/dev/video1", "unicam-image", "unicam", ()),
+        VideoDevice("/dev/video2", "metadata", "uvcvideo", ()),
     ]
     assert [camera.url for camera in from_devices(devices)] == ["csi://0"]
 
@@ -152,7 +153,7 @@ def test_raspberry_pi_cameras_are_listed() -> None:
 
 
 def test_last_words_are_bounded_and_the_end_of_what_was_said() -> None:
-    words = LastWords()
+    words = StderrTail()
     for number in range(10_000):
         words.add(f"[error] {number} {'x' * 5_000}\n".encode())
     assert str(words).count("|") == MAX_LINES - 1
@@ -161,7 +162,7 @@ def test_last_words_are_bounded_and_the_end_of_what_was_said() -> None:
 
 
 def test_what_is_only_information_is_no_last_word() -> None:
-    words = LastWords()
+    words = StderrTail()
     words.add(b"[info] Input #0, rtsp\n  Duration: N/A\n[error] Connection refu")
     words.add(b"sed\n")
     assert str(words) == "[error] Connection refused"
@@ -178,20 +179,20 @@ def test_change_of_size_is_noticed_and_no_other_change() -> None:
 def test_same_end_is_told_in_the_same_words() -> None:
     said = []
     for address in ("0x55e1", "0x7ffc"):
-        words = LastWords()
+        words = StderrTail()
         words.add(f"[rtsp @ {address}] [error] Connection refused\n".encode())
         said.append(str(words))
     assert said == ["[rtsp] [error] Connection refused"] * 2
-    for entrance in ("rtsp://127.0.0.1:40001/abc", "rtsp://127.0.0.1:40002/def"):
-        words = LastWords("rtsp://10.0.0.7/live", entrance)
-        words.add(f"[error] Error opening input file {entrance}.\n".encode())
+    for relay_url in ("rtsp://127.0.0.1:40001/abc", "rtsp://127.0.0.1:40002/def"):
+        words = StderrTail("rtsp://10.0.0.7/live", relay_url)
+        words.add(f"[error] Error opening input file {relay_url}.\n".encode())
         said.append(str(words))
     assert said[2:] == ["[error] Error opening input file rtsp://10.0.0.7/***."] * 2
 
 
 @given(st.binary(max_size=400))
 def test_last_words_never_disturb_a_terminal(said: bytes) -> None:
-    words = LastWords()
+    words = StderrTail()
     words.add(said)
     assert re.search(r"[\x00-\x1f\x7f\x9b]", str(words)) is None
 
@@ -239,24 +240,24 @@ def noise(side: int) -> bytes:
 def test_frame_is_made_to_fit_the_packet(limit_bytes: int) -> None:
     data = noise(400)
     assert len(data) > limit_bytes
-    assert len(encode_within(Jpeg(data), 85, Fit(), limit_bytes)) <= limit_bytes
+    assert len(encode_within(JpegPicture(data), 85, QualityControl(), limit_bytes)) <= limit_bytes
 
 
 def test_frame_that_fits_nowhere_is_refused() -> None:
     with pytest.raises(Refused, match="too_large"):
-        encode_within(Jpeg(noise(400)), 85, Fit(), 100)
+        encode_within(JpegPicture(noise(400)), 85, QualityControl(), 100)
 
 
 def test_what_only_looks_like_a_jpeg_is_refused_when_it_has_to_be_decoded() -> None:
     with pytest.raises(Refused, match="not_a_jpeg"):
-        encode_within(Jpeg(b"\xff\xd8\xff" + bytes(5_000)), 85, Fit(), 1_000)
+        encode_within(JpegPicture(b"\xff\xd8\xff" + bytes(5_000)), 85, QualityControl(), 1_000)
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_jpeg_that_is_encoded_anew_still_says_how_to_turn_it(turn: int) -> None:
     data = with_orientation(noise(64), turn)
-    assert orientation(encode(Jpeg(data), 50)) == turn
-    assert orientation(encode(Jpeg(data), 50, reduction=2)) == turn
+    assert orientation(encode(JpegPicture(data), 50)) == turn
+    assert orientation(encode(JpegPicture(data), 50, reduction=2)) == turn
 
 
 OUTPUT = """Input #0, mov, from 'file:x.mov':
@@ -284,7 +285,7 @@ Output #0, framecrc, to 'pipe:1':
     ],
 )
 def test_what_ffmpeg_says_of_a_source_is_understood(matrix: str, output_matrix: str, is_turned: bool) -> None:
-    said = Description()
+    said = FfmpegLog()
     for line in OUTPUT.format(matrix=matrix, output_matrix=output_matrix).splitlines():
         said.add(line)
     assert said.is_turned == is_turned
@@ -295,7 +296,7 @@ def test_what_ffmpeg_says_of_a_source_is_understood(matrix: str, output_matrix: 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (63, 47), (64, 47), (17, 2)])
 def test_planes_of_any_size_become_the_picture_they_hold(width: int, height: int) -> None:
     half = (-(-height // 2), -(-width // 2))
-    planes = Planes(
+    planes = YuvPicture(
         np.full((height, width), 180, np.uint8), np.full(half, 90, np.uint8), np.full(half, 160, np.uint8)
     )
     pixels = simplejpeg.decode_jpeg(encode(planes, 90), "RGB")

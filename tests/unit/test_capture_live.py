@@ -1,4 +1,4 @@
-"""What a live camera's flow makes of its pictures, with nobody at the other end."""
+"""What a live camera's flow does with pictures, without a broker."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from services.capture import live
-from services.capture.live import LiveFlow, Shot
+from services.capture.flow_control import LiveWindow, RateLimit, SendSchedule
+from services.capture.live import LatestPicture, LiveFlow, TimedPicture
 from services.capture.metrics import Tally
-from services.capture.pace import Pace, RateLimit
-from services.capture.stream.pictures import Jpeg
-from services.capture.window import LiveWindow
+from services.capture.stream.picture import JpegPicture
 
-PICTURE = Jpeg(b"a picture")
+PICTURE = JpegPicture(b"a picture")
 
 
 class Line:
@@ -22,6 +21,9 @@ class Line:
     def on_change(self, then: Callable[[], None]) -> None:
         self.then = then
 
+    def say(self, state: str) -> None:
+        self.state = state
+
 
 class Station:
     """A camera's flow with a clock of its own; what it lets through is sent at once."""
@@ -29,13 +31,19 @@ class Station:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, camera: str) -> None:
         self.now_s = 100.0
         monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: self.now_s, time=lambda: 1e9))
-        self.window = LiveWindow[Shot](4, 2.0)
-        self.pace = Pace()
+        self.window = LiveWindow[TimedPicture](4, 2.0)
+        self.schedule = SendSchedule()
         self.tally = Tally(camera)
         line: Any = Line()
-        nobody: Any = None
+        no_encoder: Any = None
         self.flow = LiveFlow(
-            line, self.window, rate=RateLimit(None), pace=self.pace, developer=nobody, tally=self.tally
+            line,
+            self.window,
+            rate=RateLimit(None),
+            schedule=self.schedule,
+            encoder=no_encoder,
+            tally=self.tally,
+            latest=LatestPicture(),
         )
 
     async def picture(self, after_s: float) -> float:
@@ -46,12 +54,12 @@ class Station:
         taken = self.window.take(self.now_s)
         if taken is None:
             return None
-        self.pace.sent(taken[1].came_s)
+        self.schedule.sent(taken[1].came_s)
         return taken[0]
 
     def answer(self, sequence: int, next_s: float) -> None:
         self.window.answer(sequence)
-        self.pace.answered(sequence, next_s)
+        self.schedule.answered(sequence, next_s)
 
     @property
     def not_due(self) -> float:
@@ -96,7 +104,7 @@ async def test_while_a_picture_waits_for_a_place_the_newest_takes_its_turn(stati
     for _ in range(2):  # before the first answer one place is all there is
         await station.picture(0.0)
         station.send()
-    station.pace.answered(0, 1.0)
+    station.schedule.answered(0, 1.0)
     await station.picture(0.01)
     assert station.window.is_waited_in
     station.answer(0, 1.0)

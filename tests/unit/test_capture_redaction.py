@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.capture.cameras import parse_camera, parse_cameras
 from services.capture.source.redaction import redact, secrets_of, shown
-from services.capture.source.watch import LastWords
+from services.capture.source.watch import StderrTail
 from services.common.errors import SetupError
 
 HIDDEN = "Zq7xT"
@@ -49,7 +49,7 @@ def test_of_an_address_on_a_network_scheme_and_host_are_shown(url: str, said: st
 @example("p#", "?", "cam")
 def test_a_password_of_any_characters_is_never_said(before: str, after: str, host: str) -> None:
     url = credentials(before, after, host)
-    words = LastWords(url)
+    words = StderrTail(url)
     words.add(f"[error] {url}: 401\n[error] method DESCRIBE of {url.rpartition('@')[2]} failed".encode())
     for text in (shown(url), redact(f"cannot open {url} now", url), redact(url, url), str(words)):
         assert HIDDEN not in text
@@ -82,7 +82,7 @@ def test_addresses_of_others_are_cut_too() -> None:
 
 def test_a_line_without_an_end_is_not_cut_within_an_address() -> None:
     url = credentials("", "", "cam")
-    words = LastWords(url)
+    words = StderrTail(url)
     for _ in range(300):
         words.add(f"[error]{url}".encode())
         assert HIDDEN not in str(words)
@@ -109,5 +109,5 @@ def test_what_is_wrong_with_a_setting_is_said_without_its_secrets(text: str) -> 
     assert HIDDEN not in str(caught.value)
 
 
-def test_a_camera_may_be_shown_by_whoever_shows_everything() -> None:
+def test_a_camera_may_be_shown_by_a_caller_that_shows_everything() -> None:
     assert HIDDEN not in repr(parse_camera(f"a=rtsp://admin:{HIDDEN}@host/live"))

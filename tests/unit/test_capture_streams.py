@@ -10,9 +10,9 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.capture.stream.jpegs import JpegReader, is_jpeg, is_whole_jpeg
-from services.capture.stream.multipart import MAX_HEADER_BYTES, MultipartReader
-from services.capture.stream.pictures import Jpeg, Picture, Planes, Reader, StreamBroken
+from services.capture.stream.jpegs import JpegReader
+from services.capture.stream.multipart import MAX_HEADER_BYTES, MultipartReader, is_jpeg, is_whole_jpeg
+from services.capture.stream.picture import JpegPicture, Picture, PictureReader, StreamBroken, YuvPicture
 from services.capture.stream.y4m import Y4mReader, parse_header
 
 LIMIT = 20_000
@@ -29,7 +29,7 @@ JPEGS = [jpeg(seed) for seed in range(6)]
 pieces = st.lists(st.integers(1, 5_000), min_size=1, max_size=40)
 
 
-def feed(reader: Reader, data: bytes, sizes: Sequence[int] = (CHUNK,)) -> list[Picture]:
+def feed(reader: PictureReader, data: bytes, sizes: Sequence[int] = (CHUNK,)) -> list[Picture]:
     """Give a reader the bytes in pieces of these sizes, over and over."""
     source, turn = io.BytesIO(data), 0
     pictures: list[Picture] = []
@@ -43,7 +43,7 @@ def feed(reader: Reader, data: bytes, sizes: Sequence[int] = (CHUNK,)) -> list[P
 
 
 def bodies(pictures: Sequence[Picture]) -> list[bytes]:
-    return [picture.data for picture in pictures if isinstance(picture, Jpeg)]
+    return [picture.data for picture in pictures if isinstance(picture, JpegPicture)]
 
 
 def part(body: bytes, length: int | None = None, extra: str = "") -> bytes:
@@ -80,7 +80,7 @@ def test_line_ends_of_one_byte_and_a_preamble_are_understood() -> None:
 
 def test_time_that_a_camera_tells_is_kept() -> None:
     (picture,) = feed(MultipartReader(), part(JPEGS[0], extra="X-Timestamp: 1700000000.250000\r\n"))
-    assert isinstance(picture, Jpeg)
+    assert isinstance(picture, JpegPicture)
     assert picture.taken_unix_s == 1700000000.25
 
 
@@ -107,7 +107,7 @@ def test_bad_part_is_counted_and_the_next_one_arrives(bad: bytes, reason: str) -
 
 
 CUT = JPEGS[0][:-20]
-"""Whether such a picture is good enough, whoever decodes it decides."""
+"""Whether such a picture is good enough, its decoder decides."""
 
 
 @pytest.mark.parametrize("length", [None, -1, len(JPEGS[0]), len(JPEGS[0]) + 50])
@@ -177,7 +177,7 @@ def test_no_stream_makes_the_jpeg_reader_crash_or_hoard(parts: list[bytes], size
 
 
 def damaged(randomness: random.Random) -> bytes:
-    """Return a stream that was fine until somebody cut, doubled and flipped in it."""
+    """Return a stream that was fine before parts of it were cut, doubled and flipped."""
     stream = bytearray(b"".join(part(body, randomness.choice([None, -1])) for body in JPEGS))
     for _ in range(randomness.randrange(1, 12)):
         at, length = randomness.randrange(len(stream)), randomness.randrange(1, 400)
@@ -252,15 +252,15 @@ def test_raw_pictures_come_whole_whatever_their_size_and_the_pieces(
     stream, planes = y4m(width, height, 3)
     pictures = feed(Y4mReader(), stream, sizes)
     assert [
-        one.y.tobytes() + one.u.tobytes() + one.v.tobytes() for one in pictures if isinstance(one, Planes)
+        one.y.tobytes() + one.u.tobytes() + one.v.tobytes() for one in pictures if isinstance(one, YuvPicture)
     ] == planes
-    assert all(isinstance(one, Planes) and one.y.shape == (height, width) for one in pictures)
+    assert all(isinstance(one, YuvPicture) and one.y.shape == (height, width) for one in pictures)
 
 
 def test_frame_lines_may_have_parameters() -> None:
     stream, planes = y4m(4, 2, 1)
     (picture,) = feed(Y4mReader(), stream.replace(b"FRAME\n", b"FRAME Ip\n"))
-    assert isinstance(picture, Planes)
+    assert isinstance(picture, YuvPicture)
     assert picture.y.tobytes() == planes[0][:8]
 
 

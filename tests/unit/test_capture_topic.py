@@ -4,8 +4,8 @@ import pytest
 
 from services.capture.cameras import parse_camera, parse_cameras
 from services.capture.source.redaction import redact, shown
-from services.capture.stream.pictures import Jpeg
-from services.capture.topic import Place, parse_topic, to_picture
+from services.capture.stream.picture import JpegPicture
+from services.capture.topic import TopicAddress, parse_topic, to_picture
 from services.common.errors import Refused, SetupError
 from services.common.wire.message import Message
 from tests.storing import jpeg, png
@@ -16,19 +16,19 @@ TINY_JPEG, TINY_PNG = jpeg(), png()
 @pytest.mark.parametrize(
     ("url", "place"),
     [
-        ("mqtt://host/cam", Place("mqtt://host", None, "cam")),
+        ("mqtt://host/cam", TopicAddress("mqtt://host", None, "cam")),
         (
             "mqtts://frigate@host:8884/frigate/front/person/snapshot",
-            Place("mqtts://frigate@host:8884", None, "frigate/front/person/snapshot"),
+            TopicAddress("mqtts://frigate@host:8884", None, "frigate/front/person/snapshot"),
         ),
-        ("mqtt://a%40b:p%2Fw@[::1]/x", Place("mqtt://a%40b@[::1]", "p/w", "x")),
-        ("mqtt://host/f/front/+/snapshot", Place("mqtt://host", None, "f/front/+/snapshot")),
-        ("mqtt://host/f/#", Place("mqtt://host", None, "f/#")),
-        ("mqtt://host//a%20topic%3F/", Place("mqtt://host", None, "/a topic?/")),
-        ("mqtt:///esp32/porch", Place("", None, "esp32/porch")),
+        ("mqtt://a%40b:p%2Fw@[::1]/x", TopicAddress("mqtt://a%40b@[::1]", "p/w", "x")),
+        ("mqtt://host/f/front/+/snapshot", TopicAddress("mqtt://host", None, "f/front/+/snapshot")),
+        ("mqtt://host/f/#", TopicAddress("mqtt://host", None, "f/#")),
+        ("mqtt://host//a%20topic%3F/", TopicAddress("mqtt://host", None, "/a topic?/")),
+        ("mqtt:///esp32/porch", TopicAddress("", None, "esp32/porch")),
     ],
 )
-def test_a_topic_is_read_as_it_stands_in_an_address(url: str, place: Place) -> None:
+def test_a_topic_is_read_as_it_stands_in_an_address(url: str, place: TopicAddress) -> None:
     assert parse_topic("a", url) == place
 
 
@@ -83,7 +83,7 @@ def test_nothing_of_an_address_is_said_but_the_host() -> None:
      b"data:image/jpeg;base64," + b64encode(TINY_JPEG)],
 )  # fmt: skip
 def test_a_jpeg_is_a_picture_and_so_is_its_base64(payload: bytes) -> None:
-    assert to_picture(Message(topic="a", payload=payload)) == Jpeg(TINY_JPEG)
+    assert to_picture(Message(topic="a", payload=payload)) == JpegPicture(TINY_JPEG)
 
 
 def test_a_message_may_say_when_its_picture_was_taken() -> None:

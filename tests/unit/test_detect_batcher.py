@@ -52,7 +52,7 @@ def test_sizes_are_never_mixed() -> None:
         assert [answer.result()[0].shape[3] for answer in answers] == [2, 4, 2, 4, 8, 2]
 
 
-def test_fault_reaches_whoever_waits_and_the_next_run_goes_on() -> None:
+def test_a_fault_reaches_the_threads_that_wait_and_the_next_run_goes_on() -> None:
     def fail(pictures: Floats) -> list[Floats]:
         if pictures[0, 0, 0, 0] == 1:
             raise RuntimeError("out of memory")

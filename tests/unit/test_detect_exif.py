@@ -12,7 +12,7 @@ from PIL import Image
 
 from services.common.images import structure
 from services.common.wire.topics import NAME_PATTERN, Source
-from services.detect import pictures, sealing
+from services.detect import codec, finishing
 from tests.conftest import skip
 from tests.storing import jpeg, png
 
@@ -32,30 +32,30 @@ def read(image: bytes) -> tuple[dict[int, object], dict[int, object]]:
 
 @given(st.sampled_from([jpeg(), png()]), st.builds(Source, names, names), times)
 def test_a_picture_says_when_and_by_whom_it_was_taken(image: bytes, source: Source, time: datetime) -> None:
-    written = sealing.add(image, source, time)
+    written = finishing.add_exif(image, source, time)
     first, second = read(written)
     assert (first[0x010F], first[0x0110]) == source
     said = f"{second[0x9003]}.{second[0x9291]}{second[0x9011]}"
     assert datetime.strptime(said, "%Y:%m:%d %H:%M:%S.%f%z") == time
-    assert len(written) <= len(image) + sealing.MOST_BYTES
+    assert len(written) <= len(image) + finishing.MOST_BYTES
 
 
 @pytest.mark.parametrize("image", [jpeg(), png()], ids=["jpeg", "png"])
 def test_its_pixels_stay_and_its_structure_is_sound(image: bytes) -> None:
-    written = sealing.add(image, FRONT, TIME)
+    written = finishing.add_exif(image, FRONT, TIME)
     assert structure.inspect(written) == structure.inspect(image)
     pixels, expected = (np.asarray(Image.open(io.BytesIO(each))) for each in (written, image))
     assert np.array_equal(pixels, expected)
 
 
 def test_a_time_that_is_not_known_is_not_said() -> None:
-    first, second = read(sealing.add(jpeg(), FRONT, None))
+    first, second = read(finishing.add_exif(jpeg(), FRONT, None))
     assert (first, second) == ({0x010F: "porch", 0x0110: "front"}, {})
 
 
 @pytest.mark.parametrize(
     "image",
-    [pictures.encode_jpeg(np.zeros((32, 32, 3), np.uint8), 90), png()],
+    [codec.encode_jpeg(np.zeros((32, 32, 3), np.uint8), 90), png()],
     ids=["jpeg", "png"],
 )
 def test_exiftool_reads_it_without_a_warning(image: bytes) -> None:
@@ -65,7 +65,7 @@ def test_exiftool_reads_it_without_a_warning(image: bytes) -> None:
         return
     answer = subprocess.run(
         [program, "-j", "-warning", "-make", "-model", "-subsecdatetimeoriginal", "-"],
-        input=sealing.add(image, FRONT, TIME),
+        input=finishing.add_exif(image, FRONT, TIME),
         capture_output=True,
         check=True,
     )

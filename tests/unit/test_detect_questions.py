@@ -29,6 +29,16 @@ class Forward:
         self.answers = True
         self.questions = Questions("porch", self.publish)
 
+    @property
+    def answers(self) -> bool:
+        return self._answers
+
+    @answers.setter
+    def answers(self, answers: bool) -> None:
+        self._answers = answers
+        # Where an answer comes it is waited for, however long this machine takes.
+        _set_patience(60.0 if answers else 0.02)
+
     def publish(self, message: Message) -> None:
         self.asked.append(decode_seen(message))
         if self.answers and self.asked[-1].view.sights:
@@ -36,9 +46,17 @@ class Forward:
             asyncio.get_running_loop().call_soon(self.questions.take, answer)
 
 
+PATIENCE = ("PATIENCE_S", "IMPATIENCE_S", "PACED_PATIENCE_S")
+
+
+def _set_patience(seconds: float) -> None:
+    for name in PATIENCE:
+        setattr(questions, name, seconds)
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PATIENCE_S", "IMPATIENCE_S", "PACED_PATIENCE_S"):
+    for name in PATIENCE:
         monkeypatch.setattr(questions, name, 0.02)
 
 

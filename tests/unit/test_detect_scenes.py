@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from services.common.wire.topics import Source
-from services.detect.places import Faces
-from services.detect.scenes import RECENT_S, Scene, Scenes, Shape
+from services.detect.regions_of_interest import SeenFaces
+from services.detect.scenes import RECENT_S, FrameShape, Scene, Scenes
 
-SHAPE = Shape(1280, 720, 1)
+SHAPE = FrameShape(1280, 720, 1)
 FRONT = Source("porch", "front")
 GREY = np.full((90, 160), 100, np.uint8)
-SIZE = Scene.begin(SHAPE, GREY, Faces(), 0).reference.size_bytes
+SIZE = Scene.begin(SHAPE, GREY, SeenFaces(), 0).reference.size_bytes
 
 
 def scene(at_s: float = 100.0) -> Scene:
-    return Scene.begin(SHAPE, GREY, Faces(), at_s)
+    return Scene.begin(SHAPE, GREY, SeenFaces(), at_s)
 
 
 @pytest.mark.parametrize("at_s", [99.9, 100.1 + RECENT_S], ids=["earlier than what is known", "much later"])

@@ -11,7 +11,7 @@ from services.detect.stillness import CELL_PX, Reference, cell_shape, compare, l
 from tests.still_scenes import HEIGHT, WIDTH, Room
 
 if TYPE_CHECKING:
-    from services.detect.pictures import Grey
+    from services.detect.codec import GreyImage
 
 ROWS = np.arange(HEIGHT)[:, None]
 
@@ -134,7 +134,7 @@ def test_where_faces_are_nothing_is_learnt() -> None:
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 255), st.integers(0, 255))
 def test_pictures_of_any_size_are_compared(height: int, width: int, before: int, now: int) -> None:
     reference = Reference.of(np.full((height, width), before, np.uint8))
-    grey: Grey = np.full((height, width), now, np.uint8)
+    grey: GreyImage = np.full((height, width), now, np.uint8)
     difference = compare(reference, grey)
     assert difference.moved.shape == reference.noise.shape == cell_shape(grey)
     assert np.isfinite(difference.level).all()

@@ -12,11 +12,11 @@ SAID_BY = [
         for path in sorted((ROOT / "services" / "common" / drawer).glob("*.py"))
     ),
     "services/detect/decoder.py",
-    "services/detect/light.py",
+    "services/detect/decode_cost.py",
     "services/detect/mailbox.py",
-    "services/detect/pictures.py",
+    "services/detect/codec.py",
     "services/detect/service.py",
-    "services/forward/taking.py",
+    "services/forward/receiver.py",
     "services/store/admission.py",
 ]
 NEVER_TOLD = {"repeated", "mailbox_full", "bad_boxes"}

@@ -8,17 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.common.wire.message import Message
-from services.forward.hush import FEW, FIRST_PATIENCE_S
+from services.forward.congestion import FEW, FIRST_PATIENCE_S, CongestionWindow
 from services.forward.outbox import (
     FRESH_MAX_BYTES,
-    MOST_KNOCK_S,
+    MOST_PROBE_S,
     MOST_RESEND_S,
+    FaceToSend,
     Outbox,
-    Sending,
 )
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead
 from services.forward.spool.face import LATER, SpooledFace
-from services.forward.window import Window
 
 
 def face(sequence: int, size_bytes: int = 1_000, topic: str = "t", *, is_later: bool = False) -> SpooledFace:
@@ -32,7 +31,7 @@ def later(sequence: int, size_bytes: int = 1_000, topic: str = "t") -> SpooledFa
 
 
 def outbox(*, window_bytes: int = 1_000_000, last_sequence: int = 0, is_up: bool = True) -> Outbox:
-    made = Outbox(Window(window_bytes // 2, window_bytes), 2.0, last_sequence)
+    made = Outbox(CongestionWindow(window_bytes // 2, window_bytes), 2.0, last_sequence)
     if is_up:
         made.link_up()
         made.settle("before", 0.0)  # a store is there
@@ -210,7 +209,7 @@ def test_a_face_without_receipt_is_sent_again_ever_more_seldom() -> None:
         assert sent(box, due_s - 0.01) == []
         now_s = due_s
         assert sent(box, now_s) == ["face-1"]
-    assert waits == [2, 4, 8, 16, 32, MOST_KNOCK_S]
+    assert waits == [2, 4, 8, 16, 32, MOST_PROBE_S]
 
 
 def test_a_face_that_nobody_heard_is_sent_again_soon_and_then_as_any() -> None:
@@ -327,7 +326,7 @@ def test_what_waits_in_the_store_behind_what_is_receipted_now_is_not_sent_again(
     for at, face_id in enumerate(under_way := sent(box)):
         box.broker_has(face_id, at / 1_000)
     again = sent(box, 2.2)
-    assert len(again) == 1, "a knock"
+    assert len(again) == 1, "a probe"
     box.broker_has(again[0], 2.2)
     for at, face_id in enumerate(under_way):
         now_s = 4.0 + at / 90
@@ -393,7 +392,7 @@ def test_copies_expire_when_the_next_one_is_sent() -> None:
     assert (first.is_again, first.expiry_s) == (False, 2)
     box.broker_has("face-1", 0.0)
     again = box.next(2.0)
-    assert isinstance(again, Sending)
+    assert isinstance(again, FaceToSend)
     assert (again.is_again, again.expiry_s) == (True, 4)
 
 
@@ -445,7 +444,7 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.knows_firsts = True
         self.under_way: set[str] = set()
         self.is_up = False
-        self.box = Outbox(Window(60_000, 200_000), 2.0, self.sequence)
+        self.box = Outbox(CongestionWindow(60_000, 200_000), 2.0, self.sequence)
 
     @rule()
     def link_changes(self) -> None:
@@ -549,7 +548,7 @@ def test_an_empty_spool_has_no_backlog(is_up: bool) -> None:
 
 def test_on_a_slow_link_a_new_face_waits_behind_two_old_ones_at_most() -> None:
     """A floor of the window in bytes was four seconds of 256 kbit/s."""
-    box = Outbox(Window(), 2.0, 200)
+    box = Outbox(CongestionWindow(), 2.0, 200)
     box.link_up()
     feed(box, [face(sequence, 19_488) for sequence in range(1, 201)])
     under_way = [*sent(box)]
@@ -594,7 +593,7 @@ def test_a_store_that_lets_go_of_two_faces_in_three_gets_them_all_in_the_end() -
     for one in faces:
         box.offer(one)
     for second in range(20_000):
-        if (read := box.wants_backlog()) is not None:  # what gave way to a knock lies on the disk
+        if (read := box.wants_backlog()) is not None:  # what gave way to a probe lies on the disk
             left = [one for one in faces if one.id not in stored and read.after < one.sequence <= read.until]
             box.backlog(read, BacklogPart(left, read.until))
         while (sending := box.next(float(second))) is not None:
@@ -643,7 +642,7 @@ def test_a_refused_knock_costs_no_wait() -> None:
 
 
 def test_however_long_a_store_is_silent_little_is_under_way() -> None:
-    """A knock with a face that was never sent takes the place of one that was."""
+    """A probe with a face that was never sent takes the place of one that was."""
     box = outbox(window_bytes=100_000)
     disk = {number: face(number, 19_488, topic=f"camera-{number % 3}") for number in range(1, 501)}
     for each in disk.values():

@@ -7,7 +7,7 @@ from services.common.errors import Refused
 from services.common.mqtt import LinkDown
 from services.common.wire.message import Message
 from services.forward import relay
-from services.forward.relay import Relay
+from services.forward.relay import StatusRelay
 
 OWN = "faceferry/porch/forward/status"
 
@@ -44,22 +44,24 @@ def cloud() -> Cloud:
 
 
 @pytest.fixture
-def states(cloud: Cloud) -> Relay:
-    return Relay(cloud.publish, OWN)
+def states(cloud: Cloud) -> StatusRelay:
+    return StatusRelay(cloud.publish, OWN)
 
 
 def status(payload: bytes, camera: str = "front") -> Message:
     return Message(topic=f"faceferry/porch/{camera}/status", payload=payload, retain=True)
 
 
-def test_a_state_goes_on_once(states: Relay, cloud: Cloud) -> None:
+def test_a_state_goes_on_once(states: StatusRelay, cloud: Cloud) -> None:
     states.take(status(b"online"))
     cloud.acknowledge()
     states.take(status(b"online"))
     assert cloud.said == [("front", b"online")]
 
 
-def test_one_that_flaps_has_one_state_under_way_and_ends_with_its_last(states: Relay, cloud: Cloud) -> None:
+def test_one_that_flaps_has_one_state_under_way_and_ends_with_its_last(
+    states: StatusRelay, cloud: Cloud
+) -> None:
     for _ in range(500):
         states.take(status(b"online"))
         states.take(status(b"stalled"))
@@ -71,7 +73,7 @@ def test_one_that_flaps_has_one_state_under_way_and_ends_with_its_last(states: R
     assert cloud.said == []
 
 
-def test_a_new_connection_hears_all_states(states: Relay, cloud: Cloud) -> None:
+def test_a_new_connection_hears_all_states(states: StatusRelay, cloud: Cloud) -> None:
     states.take(status(b"online"))
     cloud.is_up = False
     states.take(status(b"offline"))
@@ -82,7 +84,7 @@ def test_a_new_connection_hears_all_states(states: Relay, cloud: Cloud) -> None:
     assert cloud.said == [("front", b"offline"), ("yard", b"online")]
 
 
-def test_what_is_no_state_of_a_camera_is_refused(states: Relay, cloud: Cloud) -> None:
+def test_what_is_no_state_of_a_camera_is_refused(states: StatusRelay, cloud: Cloud) -> None:
     bad = [
         Message(topic=OWN, payload=b"online"),
         Message(topic="faceferry/porch/front/face", payload=b"online"),
@@ -94,7 +96,7 @@ def test_what_is_no_state_of_a_camera_is_refused(states: Relay, cloud: Cloud) ->
     assert cloud.sent == []
 
 
-def test_invented_cameras_do_not_pile_up(states: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invented_cameras_do_not_pile_up(states: StatusRelay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "MAX_CAMERAS", 2)
     states.take(status(b"online", "a"))
     states.take(status(b"online", "b"))
@@ -104,7 +106,7 @@ def test_invented_cameras_do_not_pile_up(states: Relay, monkeypatch: pytest.Monk
     assert caught.value.reason == "too_many_cameras"
 
 
-def test_a_camera_that_is_gone_is_taken_back_and_forgotten(states: Relay, cloud: Cloud) -> None:
+def test_a_camera_that_is_gone_is_taken_back_and_forgotten(states: StatusRelay, cloud: Cloud) -> None:
     states.take(status(b""))
     assert cloud.said == []
     states.take(status(b"offline"))
@@ -116,7 +118,9 @@ def test_a_camera_that_is_gone_is_taken_back_and_forgotten(states: Relay, cloud:
     assert cloud.said == []
 
 
-def test_a_reason_goes_on_with_its_state_and_what_is_no_reason_does_not(states: Relay, cloud: Cloud) -> None:
+def test_a_reason_goes_on_with_its_state_and_what_is_no_reason_does_not(
+    states: StatusRelay, cloud: Cloud
+) -> None:
     for camera, said, goes_on in (
         ("front", "unavailable", True),
         ("yard", "rtsp://user:secret@camera", False),

@@ -7,12 +7,11 @@ import pytest
 
 from services.common.wire.message import Message
 from services.forward.spool import rows
+from services.forward.spool.commands import Delete, PutBack, PutBackRequest, Quarantine, SetAside
+from services.forward.spool.disk import DATABASE
 from services.forward.spool.face import SpooledFace
 from services.forward.spool.folder import prepare
-from services.forward.spool.orders import Delete, PutBack, Quarantine, SetAside
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE
-from tests.forward_rig import EVERYTHING, face, writing
+from tests.forward_rig import DEVICE, EVERYTHING, face, writing
 from tests.support import eventually
 
 
@@ -33,7 +32,7 @@ async def test_every_copy_of_a_face_is_answered(folder: Path) -> None:
         writer.put(Delete("stored meanwhile"))
         await eventually(lambda: len(answered.written) == 12)
         assert sorted(each.sequence for each in answered.written) == list(range(1, 13))
-        assert writer.state.faces == 1
+        await eventually(lambda: writer.state.faces == 1)  # it is looked at behind the answers
 
 
 async def test_what_is_set_aside_is_kept_and_comes_back_behind_all_others(folder: Path) -> None:
@@ -46,7 +45,7 @@ async def test_what_is_set_aside_is_kept_and_comes_back_behind_all_others(folder
         writer.put(Quarantine(made[90].id, "not_an_image"))
         await eventually(lambda: writer.state.set_aside == {"not_authorized": 90})
         assert writer.state.faces == 9
-        writer.put(PutBack(Request(reason="not_authorized")))
+        writer.put(PutBack(PutBackRequest(reason="not_authorized")))
         await eventually(lambda: writer.state.faces == 99)
         await eventually(lambda: writer.state.set_aside == {})
         assert writer.state.quarantined == 1
@@ -56,13 +55,23 @@ async def test_what_is_set_aside_is_kept_and_comes_back_behind_all_others(folder
         assert answered.put_back[-1] == answered.parts[0].faces[-1].sequence
 
 
+async def test_only_faces_of_the_device_that_is_asked_for_are_put_back(folder: Path) -> None:
+    ours, other = face(1), face(2, device="other")
+    async with writing(folder) as (writer, _):
+        for one in (ours, other):
+            writer.put(one)
+            writer.put(SetAside(one.id, rows.OTHER_DEVICE))
+        writer.put(PutBack(PutBackRequest(reason=rows.OTHER_DEVICE, of=DEVICE)))
+        await eventually(lambda: (writer.state.faces, writer.state.set_aside) == (1, {rows.OTHER_DEVICE: 1}))
+
+
 async def test_one_of_a_reason_can_be_tried_for_all(folder: Path) -> None:
     made = [face(number) for number in range(1, 4)]
     async with writing(folder) as (writer, answered):
         for one in made:
             writer.put(one)
             writer.put(SetAside(one.id, "not_authorized"))
-        writer.put(PutBack(Request(reason="not_authorized"), most=1))
+        writer.put(PutBack(PutBackRequest(reason="not_authorized"), most=1))
         await eventually(lambda: answered.tried)
         assert answered.tried == [("not_authorized", [made[0].id])]
         await eventually(lambda: writer.state.set_aside == {"not_authorized": 2})
@@ -72,7 +81,7 @@ async def test_what_people_ask_for_is_done_while_forward_runs_and_once_it_starts
     made = [face(number) for number in range(1, 6)]
     stranger = face(6, device="other")
 
-    def ask(request: Request) -> None:
+    def ask(request: PutBackRequest) -> None:
         with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
             rows.ask(connection, request)
 
@@ -83,10 +92,10 @@ async def test_what_people_ask_for_is_done_while_forward_runs_and_once_it_starts
             writer.put(Quarantine(one.id, "not_an_image"))
         writer.put(EVERYTHING)
         await eventually(lambda: writer.state.set_aside == {"other_device": 1})
-        ask(Request(reason="not_an_image"))
+        ask(PutBackRequest(reason="not_an_image"))
         await eventually(lambda: writer.state.quarantined == 0, 10)
         assert writer.state.faces == 5
-    ask(Request(device="dev"))
+    ask(PutBackRequest(device="dev"))
     async with writing(folder) as (writer, answered):
         await eventually(lambda: writer.state.faces == 6)
         assert writer.state.set_aside == {}
@@ -107,7 +116,7 @@ async def test_a_request_for_what_comes_apart_again_ends(folder: Path) -> None:
             writer.put(face(number, 500, device="other"))
         writer.put(EVERYTHING)
         await eventually(lambda: writer.state.set_aside == {"other_device": 100})
-        writer.put(PutBack(Request()))
+        writer.put(PutBack(PutBackRequest()))
         await eventually(lambda: writer.state.faces == 100)
         for _ in range(4):
             writer.put(EVERYTHING)
@@ -139,7 +148,7 @@ async def test_a_face_given_up_as_unanswered_is_let_go_when_stored_and_kept_when
         for one in (stored, refused):
             writer.put(one)
             writer.put(SetAside(one.id, rows.UNANSWERED))
-        writer.put(PutBack(Request(id="none")))  # which has what is set aside moved first
+        writer.put(PutBack(PutBackRequest(id="none")))  # which has what is set aside moved first
         writer.put(Delete(stored.id))
         writer.put(Quarantine(refused.id, "not_an_image"))
         await eventually(lambda: writer.state.set_aside == {rows.UNANSWERED: 1})

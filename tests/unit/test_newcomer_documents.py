@@ -1,9 +1,6 @@
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from tests.newcomer.documents import ROOT, block, blocks, command, parse
+from tests.newcomer.documents import block, blocks, command, parse
 
 TEXT = """\
 # Page
@@ -80,13 +77,3 @@ def test_who_is_in_the_group_docker_needs_no_sudo_for_what_is_typed_there(docume
     every = [one for each in blocks(f"docs/{document}.md") for one in each.commands()]
     assert every
     assert [one for one in every if "sudo" in one.split()] == []
-
-
-@pytest.mark.parametrize(
-    "document", ["README.md", *sorted(f"docs/{p.name}" for p in Path(ROOT / "docs").glob("*.md"))]
-)
-def test_a_shell_takes_every_command_of_our_documents(document: str) -> None:
-    for one in [*blocks(document), *blocks(document, language="console")]:
-        script = "\n".join(one.commands())
-        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{one.place}: {done.stderr}"

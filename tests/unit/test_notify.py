@@ -18,7 +18,7 @@ from services.common.notify.notifications import (
     signature,
     write,
 )
-from services.common.notify.notifier import LAST_RETRY_S, MOST, NotificationQueue
+from services.common.notify.sender import LAST_RETRY_S, MOST, NotificationQueue
 from services.common.wire.faces import Face, mint
 from services.common.wire.topics import Source
 from services.common.wire.visits import News, Stage

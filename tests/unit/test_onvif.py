@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.capture.onvif import messages
-from services.capture.onvif.asking import Login, Stream, without_login
-from services.capture.onvif.discovery import MOST_BYTES, Device, NotXml, devices, named, parse, probe
+from services.capture.onvif.client import Login, OnvifStream, without_login
+from services.capture.onvif.discovery import MOST_BYTES, NotXml, OnvifDevice, devices, named, parse, probe
 from services.capture.onvif.messages import MEDIA, MEDIA2, Profile
 from services.capture.options import Size
 from services.capture.source.v4l2 import Format
@@ -36,7 +36,7 @@ def test_a_camera_is_at_its_own_address_and_has_a_name() -> None:
         "http://[fe80::1]/onvif http://192.0.2.9:8080/onvif/device_service",
         "onvif://www.onvif.org/hardware/DS-1 onvif://www.onvif.org/name/Front%20door%1b%5b",
     )
-    device = Device("http://192.0.2.9:8080/onvif/device_service", "Front door [ DS-1")
+    device = OnvifDevice("http://192.0.2.9:8080/onvif/device_service", "Front door [ DS-1")
     assert devices(data, "192.0.2.9", ID) == (device,)
     assert device.host == "192.0.2.9"
     assert named("192.0.2.9").host == "192.0.2.9"
@@ -138,5 +138,5 @@ def test_what_a_camera_does_not_say_is_not_made_up() -> None:
 )  # fmt: skip
 def test_what_opens_a_camera_is_not_in_what_is_shown(url: str, shown: str) -> None:
     profile = Profile("t", "", Format("h264", Size(1, 1)))
-    assert without_login(Stream(profile, url), Login("admin", "hunter2")).url == shown
+    assert without_login(OnvifStream(profile, url), Login("admin", "hunter2")).url == shown
     assert "hunter2" not in repr(Login("admin", "hunter2"))

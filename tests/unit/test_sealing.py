@@ -17,9 +17,9 @@ from services.common.sealing.keys import read_identities, read_recipient
 from services.common.storage import sidecar
 from services.common.wire import envelope, faces
 from services.common.wire.topics import Source
-from services.detect.sealing import finished
+from services.detect.finishing import finish
 from services.detect.settings import DetectSettings
-from services.forward.taking import admit as forward_admit
+from services.forward.receiver import admit as forward_admit
 from services.store.admission import admit as store_admit
 from tests.storing import PORCH, TIME, jpeg, with_attribute
 
@@ -47,7 +47,7 @@ def face(**changes: Any) -> faces.Face:
         "quality": "0.5",
         "clock": "x",
     }
-    return finished(detect_settings(**changes), PORCH, TIME, jpeg(), "image/jpeg", known=known)
+    return finish(detect_settings(**changes), PORCH, TIME, jpeg(), "image/jpeg", known=known)
 
 
 @settings(max_examples=60)

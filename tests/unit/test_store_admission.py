@@ -38,7 +38,7 @@ def test_a_face_that_comes_too_late_to_be_kept_is_refused_and_no_other() -> None
     assert admit(message, TIME + timedelta(days=9_999), MAX_BYTES).face == face()
 
 
-def test_how_old_a_face_is_whose_camera_did_not_know_the_time_nobody_can_say() -> None:
+def test_a_face_whose_camera_did_not_know_the_time_has_no_known_age() -> None:
     message = with_attribute(faces.encode_face(face()), "clock", "unsynchronised")
     admitted = admit(message, TIME + timedelta(days=99), MAX_BYTES, retention=Retention(30))
     assert admitted.face.id == face().id

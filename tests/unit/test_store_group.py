@@ -1,4 +1,4 @@
-"""The group in which the replicas share the faces: they agree on its name, and nobody else knows it."""
+"""The group in which the replicas share the faces: they agree on its name, and no device knows it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.common.runtime.settings import load
-from services.store.ear import PLAIN, share
+from services.store.listener import PLAIN_GROUP, shared_filters
 from services.store.settings import StoreSettings
 
 WORD, ANOTHER_WORD = "over-the-sea", "under-the-bridge"
@@ -22,7 +22,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def group(**settings: Any) -> str:
     """Return the group's name of a store with settings of its own."""
-    filters = share(StoreSettings(**settings))
+    filters = shared_filters(StoreSettings(**settings))
     names = {topic.split("/")[1] for topic in filters}
     assert [topic.split("/", 2)[2] for topic in filters] == ["faceferry/+/+/face", "test_topic"]
     assert len(names) == 1
@@ -46,7 +46,7 @@ def test_replicas_with_the_same_key_agree_and_others_do_not(tmp_path: Path) -> N
 def test_without_a_key_the_password_names_it_and_is_not_in_the_name() -> None:
     name = group(cloud_mqtt_password=WORD)
     assert name == group(cloud_mqtt_password=WORD)
-    assert name not in (PLAIN, group(cloud_mqtt_password=ANOTHER_WORD))
+    assert name not in (PLAIN_GROUP, group(cloud_mqtt_password=ANOTHER_WORD))
     assert "sea" not in name
 
 
@@ -57,7 +57,7 @@ def test_a_key_goes_before_a_password_and_a_name_that_is_set_before_both(tmp_pat
 
 
 def test_a_store_without_a_secret_is_in_the_plain_group() -> None:
-    assert group() == PLAIN
+    assert group() == PLAIN_GROUP
 
 
 def test_a_name_may_come_from_a_file_and_is_not_shown(
@@ -66,7 +66,7 @@ def test_a_name_may_come_from_a_file_and_is_not_shown(
     (tmp_path / "group").write_text("a name of ours\n")
     monkeypatch.setenv("FACEFERRY_STORE_GROUP_FILE", str(tmp_path / "group"))
     settings = load(StoreSettings, [])
-    assert share(settings)[0].startswith("$share/a name of ours/")
+    assert shared_filters(settings)[0].startswith("$share/a name of ours/")
     assert "ours" not in repr(settings)
 
 

@@ -12,7 +12,7 @@ from services.common.runtime.settings import load
 from services.common.storage.locations import Bucket, FolderLocation, parse_location
 from services.common.storage.s3_client import Clients, S3Settings
 from services.common.storage.settings import ObjectStoreSettings
-from services.store.ear import share
+from services.store.listener import shared_filters
 from services.store.settings import StoreSettings
 
 
@@ -181,7 +181,7 @@ def test_topics_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_topic_that_names_its_camera_is_subscribed_to_as_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEFERRY_STORE_TOPICS", "faceferry/+/+/face,cam/{camera}/faces,hw03=lab/door")
-    shared = [topic.split("/", 2)[2] for topic in share(load(StoreSettings, []))]
+    shared = [topic.split("/", 2)[2] for topic in shared_filters(load(StoreSettings, []))]
     assert shared == ["faceferry/+/+/face", "cam/+/faces", "hw03"]
 
 

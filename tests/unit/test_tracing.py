@@ -13,7 +13,7 @@ from services.common.runtime.traces_settings import TracesSettings
 from services.common.wire.faces import encode_face
 from services.common.wire.frames import Frame, decode_frame, encode_frame
 from services.common.wire.topics import Source
-from services.forward.journeys import Journeys
+from services.forward.sender import SendSpans
 from services.forward.spool.face import SpooledFace, from_row, to_row
 from services.store.admission import admit
 from tests.storing import face
@@ -108,22 +108,22 @@ def test_what_is_stored_is_the_same_whether_it_was_traced_or_not() -> None:
 
 
 def test_a_send_is_a_trace_of_its_own_that_is_linked_and_goes_out_with_the_face(told: Told) -> None:
-    journeys = Journeys()
+    spans = SendSpans()
     spooled = SpooledFace(1, face().id, encode_face(face().traced(PLACE)))
-    attributes = journeys.begin(spooled)
+    attributes = spans.begin(spooled)
     assert [pair for pair in attributes if pair[0] == "traceparent"] == [("traceparent", OTHER)]
-    assert journeys.begin(spooled) == attributes, "again over the same connection"
-    journeys.cut_short()
-    journeys.begin(spooled)
-    journeys.end(spooled.id)
-    journeys.end(spooled.id)
+    assert spans.begin(spooled) == attributes, "again over the same connection"
+    spans.cut_short()
+    spans.begin(spooled)
+    spans.end(spooled.id)
+    spans.end(spooled.id)
     follow = ("follow", "forward send", PLACE)
     assert told.told == [follow, ("end", "link_lost"), follow, ("end", None)]
 
 
 def test_faces_that_nobody_traced_go_out_as_they_came(told: Told) -> None:
     spooled = SpooledFace(1, face().id, encode_face(face()))
-    assert Journeys().begin(spooled) == spooled.message.attributes
+    assert SendSpans().begin(spooled) == spooled.message.attributes
     assert told.told == []
 
 

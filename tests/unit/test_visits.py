@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from services.common.wire.sights import Sight, Wanted, Why
 from services.common.wire.visits import Stage
-from services.forward.visits.matching import Likeness, difference
-from services.forward.visits.order import MOST_WAITING, PATIENCE_S, Order
+from services.forward.visits.camera_visits import MAX_OPEN, CameraVisits, VisitRules, rules_at_fill
+from services.forward.visits.matching import Appearance, difference
 from services.forward.visits.quality import frontality, quality
-from services.forward.visits.visits import MAX_OPEN, Rules, Visits, thrifty
+from services.forward.visits.reordering import MOST_WAITING, PATIENCE_S, ReorderBuffer
 from tests.visits_rig import ANN, BOB, HEIGHT, WIDTH, seen, sight
 
-RULES = Rules()
+RULES = VisitRules()
 
 
-def watch(looks: list[tuple[float, list[Sight]]], rules: Rules = RULES) -> list[Wanted]:
+def watch(looks: list[tuple[float, list[Sight]]], rules: VisitRules = RULES) -> list[Wanted]:
     """What is wanted of a camera's frames, one after the other."""
-    visits = Visits()
+    visits = CameraVisits()
     return [choice for at_s, sights in looks for choice in visits.look(seen(at_s, *sights), rules)]
 
 
@@ -38,7 +38,7 @@ def test_who_stands_still_is_one_visit_and_one_picture() -> None:
 
 
 def test_who_stays_for_long_begins_anew_where_that_is_asked_for() -> None:
-    assert whys(watch(still(60), Rules(anew_s=25))) == [Why.FIRST] * 3
+    assert whys(watch(still(60), VisitRules(anew_s=25))) == [Why.FIRST] * 3
 
 
 def test_each_of_those_who_are_there_at_once_is_wanted_at_once() -> None:
@@ -84,7 +84,7 @@ def test_better_is_wanted_by_the_factor_and_not_too_soon() -> None:
 
 def test_a_visit_has_no_more_pictures_than_allowed() -> None:
     looks = [(number / 2, [sight(size=20 * 1.1**number, sharpness=10 + 9 * number)]) for number in range(30)]
-    assert len(watch(looks, Rules(most_shots=99))) > RULES.most_shots
+    assert len(watch(looks, VisitRules(most_shots=99))) > RULES.most_shots
     assert len(watch(looks)) == RULES.most_shots
     assert [choice.shot for choice in watch(looks)] == list(range(1, RULES.most_shots + 1))
 
@@ -100,28 +100,28 @@ def test_who_takes_anothers_place_has_a_picture_of_their_own() -> None:
 
 def test_a_better_one_is_no_later_one_while_the_last_has_not_come() -> None:
     """The first may have died with a detect; then this is the only one."""
-    live = Rules(missing_s=2.0)
+    live = VisitRules(missing_s=2.0)
     for came in (False, True):
-        visits = Visits()
+        visits = CameraVisits()
         [first] = visits.look(seen(0, sight(sharpness=40)), live)
         if came:
-            visits.came(first.visit, "1", "a picture")
+            visits.picture_arrived(first.visit, "1", "a picture")
         [second] = visits.look(seen(0.4, sight(sharpness=120)), live)
         assert second.why == (Why.BETTER if came else Why.MISSING)
 
 
 def test_doubt_is_not_bound_by_the_most_shots() -> None:
     looks = [(number / 10, [sight(looks=ANN if number % 2 else BOB)]) for number in range(20)]
-    assert len(watch(looks, Rules(most_shots=3))) == 20
+    assert len(watch(looks, VisitRules(most_shots=3))) == 20
 
 
 def test_a_picture_that_does_not_come_is_wanted_again() -> None:
-    visits, rules = Visits(), Rules(missing_s=2.0)
+    visits, rules = CameraVisits(), VisitRules(missing_s=2.0)
     [first] = visits.look(seen(0, sight()), rules)
     assert visits.look(seen(1.9, sight()), rules) == []
     [second] = visits.look(seen(2.1, sight()), rules)
     assert (second.why, second.visit, second.shot) == (Why.MISSING, first.visit, 2)
-    assert visits.came(second.visit, "2", "a picture") is not None
+    assert visits.picture_arrived(second.visit, "2", "a picture") is not None
     assert [visits.look(seen(2.1 + number, sight()), rules) for number in (1, 2, 3)] == [[], [], []]
 
 
@@ -137,7 +137,7 @@ def test_frames_a_little_out_of_order_make_no_more_visits() -> None:
 
 
 def test_open_visits_are_bounded() -> None:
-    visits = Visits()
+    visits = CameraVisits()
     for number in range(20):
         crowd = [
             sight(200.0 * x + number, 200.0 * y, 20) for x in range(10) for y in range(number, number + 10)
@@ -147,12 +147,12 @@ def test_open_visits_are_bounded() -> None:
 
 
 def test_a_full_spool_wants_less_but_never_nobody() -> None:
-    assert thrifty(RULES, 0.4) == RULES
-    assert thrifty(RULES, 0.6).better > RULES.better
+    assert rules_at_fill(RULES, 0.4) == RULES
+    assert rules_at_fill(RULES, 0.6).better > RULES.better
     looks = [(float(number), [sight(size=20 + 5 * number)]) for number in range(10)]
-    assert whys(watch(looks, thrifty(RULES, 0.9))) == [Why.FIRST]
+    assert whys(watch(looks, rules_at_fill(RULES, 0.9))) == [Why.FIRST]
     other = [(10.0, [sight(size=70, looks=BOB)])]
-    assert whys(watch([*looks, *other], thrifty(RULES, 0.9))) == [Why.FIRST, Why.CHANGED]
+    assert whys(watch([*looks, *other], rules_at_fill(RULES, 0.9))) == [Why.FIRST, Why.CHANGED]
 
 
 numbers = st.floats(-1_000, 3_000)
@@ -192,11 +192,11 @@ def test_a_tilted_head_still_looks_at_us(turn: float) -> None:
 
 
 def test_two_people_differ_and_one_does_not() -> None:
-    ann, bob = Likeness.of(ANN), Likeness.of(BOB)
+    ann, bob = Appearance.of(ANN), Appearance.of(BOB)
     assert difference(ann, ann) == pytest.approx(0)
     assert difference(ann, bob) > 1
     assert difference(ann, None) == 0
-    flat = Likeness.of(bytes([100] * 192))
+    flat = Appearance.of(bytes([100] * 192))
     assert difference(flat, flat) == 0
 
 
@@ -206,7 +206,7 @@ def test_a_recording_is_put_into_order(order: list[int], gaps: set[int]) -> None
     numbers = [number for number in range(12) if number not in gaps]
     before = dict(zip(numbers[1:], numbers, strict=False))
     questions = {n: seen(n / 10, number=n, after=before.get(n), paced=True) for n in numbers}
-    kept = Order()
+    kept = ReorderBuffer()
     arrivals = [number for number in order if number in questions]
     arrivals.remove(0)
     through = [each for number in (0, *arrivals) for each in kept.put(questions[number], 0.0)]
@@ -214,7 +214,7 @@ def test_a_recording_is_put_into_order(order: list[int], gaps: set[int]) -> None
 
 
 def test_what_never_comes_is_waited_for_so_long_and_no_longer() -> None:
-    kept = Order()
+    kept = ReorderBuffer()
     assert kept.put(seen(0, number=0), 0.0)
     assert not kept.put(seen(0.2, number=2, after=1), 1.0)
     assert not kept.put(seen(0.3, number=3, after=2), 2.0)
@@ -225,22 +225,22 @@ def test_what_never_comes_is_waited_for_so_long_and_no_longer() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    kept = Order()
+    kept = ReorderBuffer()
     kept.put(seen(0, number=0), 0.0)
     through = [kept.put(seen(0, number=n, after=n - 1), 0.0) for n in range(2, MOST_WAITING + 10)]
     assert sum(map(len, through)) > 0
 
 
 def test_a_visit_is_told_of_when_its_pictures_come_and_when_it_is_over() -> None:
-    visits = Visits()
+    visits = CameraVisits()
     [first] = visits.look(seen(0, sight(sharpness=20)), RULES)
     [better] = visits.look(seen(1, sight(sharpness=120)), RULES)
-    assert visits.came("another", "1", "x") is None
-    assert visits.came(first.visit, "3", "x") is None  # never wanted
-    assert visits.came(first.visit, "one", "x") is None
-    began = visits.came(first.visit, "1", "a")
-    came = visits.came(better.visit, "2", "b")
-    assert visits.came(better.visit, "2", "b") is None  # once more
+    assert visits.picture_arrived("another", "1", "x") is None
+    assert visits.picture_arrived(first.visit, "3", "x") is None  # never wanted
+    assert visits.picture_arrived(first.visit, "one", "x") is None
+    began = visits.picture_arrived(first.visit, "1", "a")
+    came = visits.picture_arrived(better.visit, "2", "b")
+    assert visits.picture_arrived(better.visit, "2", "b") is None  # once more
     assert began is not None
     assert came is not None
     assert (began.stage, began.picture, began.shot, began.people) == (Stage.BEGAN, "a", 1, 1)
@@ -254,7 +254,7 @@ def test_a_visit_is_told_of_when_its_pictures_come_and_when_it_is_over() -> None
 
 
 def test_who_has_no_picture_is_not_told_of() -> None:
-    visits = Visits()
+    visits = CameraVisits()
     visits.look(seen(0, sight()), RULES)
     assert visits.close() == []
     assert len(visits) == 0

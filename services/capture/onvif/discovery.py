@@ -10,14 +10,14 @@ MOST_BYTES = 256 * 1024
 
 
 class NotXml(ValueError):
-    """What came is no XML that is read."""
+    """The bytes are no XML that may be read; says why."""
 
 
 def parse(data: bytes) -> Element:
     """Return a document's root.
 
     Raises:
-        NotXml: it is none, is too large, or may bring definitions of its own along.
+        NotXml: it is not XML, is larger than `MOST_BYTES`, or has a document type, which can define entities.
     """
     if len(data) > MOST_BYTES:
         raise NotXml("more than a camera has to say")
@@ -25,7 +25,7 @@ def parse(data: bytes) -> Element:
         raise NotXml("a document type, which no SOAP message has")
     try:
         return fromstring(data)  # noqa: S314 - without a document type there are no entities
-    except (ParseError, ValueError, LookupError) as error:  # an encoding may be one that nobody knows
+    except (ParseError, ValueError, LookupError) as error:  # the encoding may be unknown
         raise NotXml(str(error)) from error
 
 
@@ -35,19 +35,19 @@ def name(element: Element) -> str:
 
 
 def every(element: Element, wanted: str) -> Iterator[Element]:
-    """Yield all elements of a name below another."""
+    """Yield all elements of a name, without namespace, below another."""
     return (each for each in element.iter() if name(each) == wanted)
 
 
 def first(element: Element | None, *path: str) -> Element | None:
-    """Return the first element of the last name below the first of the one before, and so on."""
+    """Follow a path of names, each time to the first element of the name; return None if there is none."""
     for wanted in path:
         element = None if element is None else next(every(element, wanted), None)
     return element
 
 
 def text(element: Element | None, *path: str) -> str:
-    """Return what stands in `first`, without space around it; empty where it is missing."""
+    """Return the text of the element that `first` finds, stripped; empty where there is none."""
     found = first(element, *path)
     return ((found.text if found is not None else None) or "").strip()
 
@@ -69,12 +69,12 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\uffff]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class OnvifDevice:
     """A camera that has answered.
 
     Attributes:
-        address: where its device service is.
-        name: what it calls itself.
+        address: the URL of its device service.
+        name: its own name; may be empty.
     """
 
     address: str
@@ -82,25 +82,25 @@ class Device:
 
     @property
     def host(self) -> str:
-        """Its name or address."""
+        """The host in its address."""
         return urlsplit(self.address).hostname or ""
 
 
 def probe(message_id: str) -> bytes:
-    """Return the question who is there; answers name it by `message_id`, `urn:uuid:...`."""
+    """Return a WS-Discovery Probe; answers refer to it by `message_id`, `urn:uuid:...`."""
     return _PROBE.format(message_id=message_id).encode()
 
 
-def devices(data: bytes, sender: str, message_id: str) -> tuple[Device, ...]:
-    """Return the cameras that an answer tells of.
+def devices(data: bytes, sender: str, message_id: str) -> tuple[OnvifDevice, ...]:
+    """Return the cameras that an answer names.
 
-    Anybody on the network may answer, and name any address. Only what stands at the sender's own is believed:
-    no answer is to have us ask somebody else.
+    Any host on the network may answer, and name any address. Only an address of the sender itself is taken,
+    so that no answer makes this machine send requests to a third host.
 
     Args:
         data: the datagram.
-        sender: whose it is, an IP address.
-        message_id: of the question; other answers are none of ours.
+        sender: its IP address.
+        message_id: of the Probe; answers to others are ignored.
     """
     try:
         envelope = parse(data)
@@ -113,13 +113,13 @@ def devices(data: bytes, sender: str, message_id: str) -> tuple[Device, ...]:
         addresses = text(match, "XAddrs").split()
         own = next((each for each in addresses if _is_at(each, sender)), None)
         if own is not None:
-            found.append(Device(own, _name(text(match, "Scopes").split())))
+            found.append(OnvifDevice(own, _name(text(match, "Scopes").split())))
     return tuple(found)
 
 
-def named(host: str) -> Device:
-    """Return the camera at an address, where they usually have their device service."""
-    return Device(f"http://{host}/onvif/device_service", "")
+def named(host: str) -> OnvifDevice:
+    """Return the camera at a host, with the path that device services usually have."""
+    return OnvifDevice(f"http://{host}/onvif/device_service", "")
 
 
 def _is_at(address: str, host: str) -> bool:
@@ -138,5 +138,5 @@ def _name(scopes: list[str]) -> str:
 
 
 def shown(words: str) -> str:
-    """Return what a camera says of itself as any terminal can show it."""
+    """Return a camera's text without control characters, and not longer than `MOST_NAME`."""
     return _UNPRINTABLE.sub(" ", words).strip()[:MOST_NAME]

@@ -1,4 +1,4 @@
-"""What ONVIF cameras are asked, and what they answer (Device, Media and Media 2 services). Pure."""
+"""Requests to ONVIF cameras and their responses (Device, Media and Media 2 services). Pure."""
 
 import hashlib
 import math
@@ -40,12 +40,12 @@ _SECURITY = (
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One way in which a camera sends pictures.
+    """A media profile: one way in which a camera sends pictures.
 
     Attributes:
-        token: what it is asked for by.
-        name: what the camera calls it.
-        format: what comes, as far as the camera tells.
+        token: its identifier in requests.
+        name: its name; may be empty.
+        format: of its pictures; None where the camera does not tell.
     """
 
     token: str
@@ -54,15 +54,15 @@ class Profile:
 
 
 def token(user: str, password: str, nonce: bytes, created: datetime) -> str:
-    """Return the header that says who asks, with a digest in the place of the password.
+    """Return the header that authenticates a request with a digest of the password.
 
     Web Services Security, UsernameToken Profile 1.0.
 
     Args:
-        user: who.
-        password: the user's.
-        nonce: never used before.
-        created: now, by the camera's clock: most take no question that is older than some minutes.
+        user: the user's name.
+        password: the user's password, which is not in the header.
+        nonce: random bytes, never used before.
+        created: now, by the camera's clock: most refuse a request that is older than some minutes.
     """
     time = f"{created:%Y-%m-%dT%H:%M:%S}Z"
     digest = hashlib.sha1(nonce + time.encode() + password.encode()).digest()  # noqa: S324 - as the standard has it
@@ -72,7 +72,13 @@ def token(user: str, password: str, nonce: bytes, created: datetime) -> str:
 
 
 def envelope(namespace: str, body: str, security: str = "") -> bytes:
-    """Return a SOAP 1.2 message whose body's elements are of one namespace."""
+    """Return a SOAP 1.2 message.
+
+    Args:
+        namespace: of the elements in the body.
+        body: XML.
+        security: see `token`; empty: none.
+    """
     header = f"<s:Header>{security}</s:Header>" if security else ""
     parts = f'{header}<s:Body xmlns="{namespace}">{body}</s:Body>'
     soap = "http://www.w3.org/2003/05/soap-envelope"
@@ -80,7 +86,7 @@ def envelope(namespace: str, body: str, security: str = "") -> bytes:
 
 
 def stream_uri(namespace: str, profile: str) -> str:
-    """Return the question for a profile's address, RTSP over whatever its client likes."""
+    """Return the body of a request for the RTSP address of a profile, given by its token."""
     token = escape(profile)
     if namespace == MEDIA2:
         return f"<GetStreamUri><Protocol>RTSP</Protocol><ProfileToken>{token}</ProfileToken></GetStreamUri>"
@@ -93,7 +99,7 @@ def stream_uri(namespace: str, profile: str) -> str:
 
 
 def camera_time(answer: Element) -> datetime | None:
-    """Return what time it is by the camera's clock, UTC, if it says so."""
+    """Return the time by the camera's clock, UTC; None where it does not tell."""
     found = first(answer, "UTCDateTime")
     fields = (("Date", "Year"), ("Date", "Month"), ("Date", "Day"), ("Time", "Hour"), ("Time", "Minute"))
     try:
@@ -106,10 +112,10 @@ def camera_time(answer: Element) -> datetime | None:
 
 
 def media_service(answer: Element) -> tuple[str, str] | None:
-    """Return the namespace and the address of a media service, the newer one if there is one.
+    """Return the namespace and the address of the newest media service, or None.
 
     Args:
-        answer: to `SERVICES` or `CAPABILITIES`.
+        answer: the response to `SERVICES` or `CAPABILITIES`.
     """
     services = {text(each, "Namespace"): text(each, "XAddr") for each in every(answer, "Service")}
     capability = text(answer, "Media", "XAddr")
@@ -118,7 +124,7 @@ def media_service(answer: Element) -> tuple[str, str] | None:
 
 
 def profiles(answer: Element) -> tuple[Profile, ...]:
-    """Return the profiles that send pictures."""
+    """Return the profiles that send pictures, `MOST_PROFILES` at most."""
     found = []
     for each in every(answer, "Profiles"):
         encoder = first(each, "VideoEncoderConfiguration")
@@ -129,7 +135,7 @@ def profiles(answer: Element) -> tuple[Profile, ...]:
 
 
 def address(answer: Element) -> str | None:
-    """Return the RTSP address in an answer to `stream_uri`, if there is one that can be used."""
+    """Return the RTSP address in the response to `stream_uri`, or None if there is none that can be used."""
     uri = text(answer, "Uri")
     is_usable = uri.startswith(("rtsp://", "rtsps://")) and uri.isprintable() and " " not in uri
     try:
@@ -140,7 +146,7 @@ def address(answer: Element) -> str | None:
 
 
 def fault(answer: Element) -> str | None:
-    """Return why a camera does not answer, if it does not: the subcodes first, for they say most."""
+    """Return the reason in a SOAP fault, its subcodes first, or None if the response is no fault."""
     found = first(answer, "Fault")
     if found is None:
         return None
@@ -149,7 +155,7 @@ def fault(answer: Element) -> str | None:
 
 
 def wants_user(why: str) -> bool:
-    """Say whether a fault means that the camera does not know who asks, or not well enough."""
+    """Say whether a fault means that the request needs a user, or one with more rights."""
     return any(code in why for code in ("NotAuthorized", "FailedAuthentication", "FailedCheck"))
 
 

@@ -1,4 +1,4 @@
-"""Asking the network which cameras are there, each with what to put into the configuration; blocks."""
+"""Finds the ONVIF cameras of the network, and an entry for FACEFERRY_CAMERAS for each. Blocks."""
 
 import contextlib
 import errno
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from services.capture.onvif.asking import Login, NoAnswer, Stream, streams, without_login
-from services.capture.onvif.discovery import GROUP, PORT, Device, devices, probe
+from services.capture.onvif.client import Login, OnvifFailed, OnvifStream, streams, without_login
+from services.capture.onvif.discovery import GROUP, PORT, OnvifDevice, devices, probe
 from services.capture.source.devices import FoundCamera
 
 WAIT_S = 2.0
-"""Cameras answer within half a second, so that they do not all answer at once."""
+"""How long answers are waited for, in seconds; cameras spread theirs over half a second."""
 _ASKED_AT_S = (0.0, 0.25, 0.75)
-"""A datagram may be lost."""
+"""The Probe is repeated, because a datagram may be lost."""
 _MOST_DATAGRAM = 65_535
 MOST_DEVICES = 256
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.EPERM, errno.EINVAL})
@@ -27,42 +27,42 @@ _NO_WAY = frozenset({errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL, errno
 
 def search(
     wait_s: float = WAIT_S, interfaces: Sequence[str] | None = None, port: int = PORT
-) -> tuple[Device, ...]:
-    """Return the cameras that answer, each once, by their addresses.
+) -> tuple[OnvifDevice, ...]:
+    """Return the cameras that answer, each once, in the order of their addresses.
 
     Args:
-        wait_s: for how long to listen.
-        interfaces: the network interfaces to ask on; default: all but loopback.
-        port: where cameras listen.
+        wait_s: how long to listen, in seconds.
+        interfaces: the names of the network interfaces to ask on; None: all but loopback.
+        port: the UDP port on which cameras listen.
     """
     message_id = f"urn:uuid:{uuid.uuid4()}"
-    found: dict[str, Device] = {}
+    found: dict[str, OnvifDevice] = {}
     with contextlib.ExitStack() as stack:
-        doors = [stack.enter_context(contextlib.closing(door)) for door in _doors(interfaces)]
+        sockets = [stack.enter_context(contextlib.closing(sock)) for sock in _sockets(interfaces)]
         begun_s = time.monotonic()
         for until_s in (*_ASKED_AT_S[1:], max(wait_s, _ASKED_AT_S[-1])):
-            _ask(doors, probe(message_id), port)
-            for data, sender in _answers(doors, begun_s + until_s):
+            _ask(sockets, probe(message_id), port)
+            for data, sender in _answers(sockets, begun_s + until_s):
                 found |= {device.address: device for device in devices(data, sender, message_id)}
                 if len(found) >= MOST_DEVICES:
                     break
     return tuple(sorted(found.values(), key=lambda device: device.address)[:MOST_DEVICES])
 
 
-def _doors(interfaces: Sequence[str] | None) -> Iterator[socket.socket]:
-    """Yield a socket for each interface: a datagram to a group goes out by one alone."""
+def _sockets(interfaces: Sequence[str] | None) -> Iterator[socket.socket]:
+    """Yield a socket for each interface: a multicast datagram goes out by one interface only."""
     for number, name in socket.if_nameindex():
         if name == "lo" if interfaces is None else name not in interfaces:
             continue
-        door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        door.setblocking(False)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
         try:
-            door.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _by(number))
-            door.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _by(number))
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
         except OSError:  # it has no address
-            door.close()
+            sock.close()
         else:
-            yield door
+            yield sock
 
 
 def _by(interface: int) -> bytes:
@@ -70,98 +70,106 @@ def _by(interface: int) -> bytes:
     return struct.pack("=4s4si", b"", b"", interface)
 
 
-def _ask(doors: Sequence[socket.socket], question: bytes, port: int) -> None:
-    for door in doors:
+def _ask(sockets: Sequence[socket.socket], question: bytes, port: int) -> None:
+    for sock in sockets:
         try:
-            door.sendto(question, (GROUP, port))
+            sock.sendto(question, (GROUP, port))
         except OSError as error:
             if error.errno not in _NO_WAY:
                 raise
 
 
-def _answers(doors: Sequence[socket.socket], until_s: float) -> Iterator[tuple[bytes, str]]:
+def _answers(sockets: Sequence[socket.socket], until_s: float) -> Iterator[tuple[bytes, str]]:
     """Yield datagrams and their senders until a time of the steady clock."""
     while (left_s := until_s - time.monotonic()) > 0:
-        ready, _, _ = select.select(doors, [], [], left_s)
-        for door in ready:
-            with contextlib.suppress(OSError):  # what a router says of an earlier question
-                data, sender = door.recvfrom(_MOST_DATAGRAM)
+        ready, _, _ = select.select(sockets, [], [], left_s)
+        for sock in ready:
+            with contextlib.suppress(OSError):  # an ICMP error about an earlier datagram
+                data, sender = sock.recvfrom(_MOST_DATAGRAM)
                 yield data, str(sender[0])
 
 
 MOST_S = 20.0
-"""For longer no camera is waited for: one that answers a byte at a time may never come to an end."""
+"""How long the cameras are waited for, in seconds: one that answers a byte at a time may never finish."""
 
-AskLogin = Callable[[Device], Login | None]
-"""Asks whoever sits there for a user and a password of a camera; nothing: to be left alone."""
+AskLogin = Callable[[OnvifDevice], Login | None]
+"""Asks the user for a login of a camera; None: the camera is not asked again."""
 
 
 @dataclass(slots=True)
-class _Visit:
-    """What came of asking one camera."""
+class _Inquiry:
+    """The result of asking one camera.
 
-    device: Device
-    found: tuple[Stream, ...] = ()
-    why: str = "it has not come to an end with its answers"
+    Attributes:
+        device: the camera.
+        found: its RTSP addresses; empty where it does not tell them.
+        why: it does not.
+        wants_user: whether it may tell them to a user.
+        login: which was used, if any.
+    """
+
+    device: OnvifDevice
+    found: tuple[OnvifStream, ...] = ()
+    why: str = "it takes too long to answer"
     wants_user: bool = False
     login: Login | None = None
 
     def make(self) -> None:
-        """Ask."""
+        """Ask the camera, and keep the result."""
         try:
             self.found = streams(self.device, self.login)
-        except NoAnswer as error:
+        except OnvifFailed as error:
             self.why, self.wants_user = str(error), error.wants_user
 
 
-def network_cameras(devices: Sequence[Device], ask_login: AskLogin) -> tuple[FoundCamera, ...]:
-    """Return what cameras of the network have to offer, an entry for each of their streams.
+def network_cameras(devices: Sequence[OnvifDevice], ask_login: AskLogin) -> tuple[FoundCamera, ...]:
+    """Return the streams of cameras of the network, or why a camera does not tell any.
 
-    Each is asked without a user first, and once more with one if it wants one: after some wrong
-    passwords they lock their users out.
+    Each camera is asked without a user first, and only once more with one: after some wrong passwords they
+    lock a user out.
     """
-    visits = _make([_Visit(device) for device in devices])
+    inquiries = _make([_Inquiry(device) for device in devices])
     again = []
-    for visit in visits:
-        login = ask_login(visit.device) if visit.wants_user else None
+    for inquiry in inquiries:
+        login = ask_login(inquiry.device) if inquiry.wants_user else None
         if login is not None:
-            again.append(_Visit(visit.device, login=login))
-    told = {visit.device.address: visit for visit in (*visits, *_make(again))}
-    return tuple(camera for visit in told.values() for camera in _cameras(visit))
+            again.append(_Inquiry(inquiry.device, login=login))
+    answered = {inquiry.device.address: inquiry for inquiry in (*inquiries, *_make(again))}
+    return tuple(camera for inquiry in answered.values() for camera in _cameras(inquiry))
 
 
-def _make(visits: list[_Visit]) -> list[_Visit]:
-    """Ask all at once; what is not done in time is left alone."""
-    threads = [threading.Thread(target=visit.make, daemon=True, name="onvif") for visit in visits]
+def _make(inquiries: list[_Inquiry]) -> list[_Inquiry]:
+    """Ask all at once; those that take longer than `MOST_S` are not waited for."""
+    threads = [threading.Thread(target=inquiry.make, daemon=True, name="onvif") for inquiry in inquiries]
     for thread in threads:
         thread.start()
     until_s = time.monotonic() + MOST_S
     for thread in threads:
         thread.join(max(0.0, until_s - time.monotonic()))
-    return visits
+    return inquiries
 
 
-def _cameras(visit: _Visit) -> tuple[FoundCamera, ...]:
-    name = visit.device.name or "ONVIF camera"
-    if not visit.found:
-        return (FoundCamera(visit.device.address, name, (), "", _problem(visit)),)
-    return tuple(_camera(name, visit, without_login(stream, visit.login)) for stream in visit.found)
+def _cameras(inquiry: _Inquiry) -> tuple[FoundCamera, ...]:
+    name = inquiry.device.name or "ONVIF camera"
+    if not inquiry.found:
+        return (FoundCamera(inquiry.device.address, name, (), "", _problem(inquiry)),)
+    return tuple(_camera(name, inquiry, without_login(stream, inquiry.login)) for stream in inquiry.found)
 
 
-def _camera(name: str, visit: _Visit, stream: Stream) -> FoundCamera:
+def _camera(name: str, inquiry: _Inquiry, stream: OnvifStream) -> FoundCamera:
     formats = () if stream.profile.format is None else (stream.profile.format,)
     parts = urlsplit(stream.url)
-    login = "" if visit.login is None else "USER:PASSWORD@"
+    login = "" if inquiry.login is None else "USER:PASSWORD@"
     line = f"front={parts._replace(netloc=f'{login}{parts.netloc}').geturl()}"
     problem = None
-    if parts.hostname != visit.device.host:
-        problem = f"that address is another host's than {visit.device.host}, which names it"
+    if parts.hostname != inquiry.device.host:
+        problem = f"that address is another host's than {inquiry.device.host}, which names it"
     return FoundCamera(stream.url, f"{name}, {stream.profile.name}".rstrip(", "), formats, line, problem)
 
 
-def _problem(visit: _Visit) -> str:
-    if not visit.wants_user:
-        return visit.why
-    if visit.login is None:
-        return "it tells nobody where its pictures are whom it does not know: `faceferry cameras --user NAME`"
-    return f"user or password are not the camera's ({visit.why})"
+def _problem(inquiry: _Inquiry) -> str:
+    if not inquiry.wants_user:
+        return inquiry.why
+    if inquiry.login is None:
+        return "it tells its addresses only to a user: `faceferry cameras --user NAME`"
+    return f"user or password are not the camera's ({inquiry.why})"

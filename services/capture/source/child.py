@@ -1,8 +1,7 @@
-"""A camera's program as a child process that cannot be left behind, and programs that are asked something."""
+"""Child processes: a camera's program, which cannot outlive this one, and programs that answer and end."""
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import select
 import shutil
@@ -11,73 +10,25 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
+from services.capture.source.pipe import Pipe
 from services.common.errors import FaceferryError
 
-PIPE_BYTES = 1024 * 1024
 GRACE_S = 1.0
-"""A camera's driver may want to be told before its program ends (nvarguscamerasrc does)."""
+"""How long a program may take to end after SIGTERM, in seconds; nvarguscamerasrc has to tell its driver."""
 
 
 class CameraUnavailable(FaceferryError):
-    """A camera's program cannot be started, or has nothing more to say."""
-
-
-class Pipe:
-    """The reading end of a pipe, read without blocking and without copying."""
-
-    def __init__(self) -> None:
-        self._read, self.write = os.pipe()
-        os.set_blocking(self._read, False)
-        # The system may allow less to a user with many pipes; then it is slower, no more.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._read, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-    @property
-    def size_bytes(self) -> int:
-        """How much it holds."""
-        return fcntl.fcntl(self._read, fcntl.F_GETPIPE_SZ)
-
-    def read_now(self, view: "memoryview[Any]") -> int | None:
-        """Fill `view` with what is there; return how many bytes: 0 at the end, nothing if none yet."""
-        try:
-            return os.readv(self._read, [view])
-        except BlockingIOError:
-            return None
-
-    async def readable(self) -> None:
-        """Wait until there is something to read, or the end."""
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_reader(self._read, lambda: None if ready.done() else ready.set_result(None))
-        try:
-            await ready
-        finally:
-            loop.remove_reader(self._read)
-
-    async def read_into(self, view: "memoryview[Any]") -> int:
-        """Fill `view` as soon as there is something; return how many bytes, 0 at the end."""
-        while (count := self.read_now(view)) is None:
-            await self.readable()
-        return count
-
-    def close_write(self) -> None:
-        """Leave the writing end to the child alone, so that its end is the pipe's end."""
-        if self.write >= 0:
-            os.close(self.write)
-            self.write = -1
-
-    def close(self) -> None:
-        """Close both ends, once."""
-        self.close_write()
-        if self._read >= 0:
-            os.close(self._read)
-            self._read = -1
+    """A camera cannot be read: its program, its address or its device cannot be used; says why."""
 
 
 class Child:
-    """A running program: what it writes, what it says, and how it ended."""
+    """A running program.
+
+    Attributes:
+        output: its standard output.
+        errors: its standard error.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, output: Pipe, errors: Pipe) -> None:
         self._process = process
@@ -99,10 +50,10 @@ class Child:
             return None
 
     async def stop(self) -> None:
-        """End the whole group: politely, and then not."""
+        """End the whole process group: SIGTERM, and after `GRACE_S` SIGKILL."""
         try:
             if self._process.returncode is None:
-                # A program that is stuck in a write to a full pipe would not hear the signal.
+                # A program that is stuck in a write to a full pipe does not act on the signal.
                 self.output.close()
                 self._signal(signal.SIGTERM)
                 self._signal(signal.SIGCONT)
@@ -125,7 +76,7 @@ async def run_child(
 
     Args:
         argv: its command line.
-        environment: what it has beside what this process has, or, where it says nothing, has not.
+        environment: variables to set beside those of this process; None: to remove.
 
     Raises:
         CameraUnavailable: it cannot be started.
@@ -165,12 +116,12 @@ async def _start(
 
 
 def _bound_to_us() -> list[str]:
-    """Return what lets the kernel kill the child when this process is killed and can do nothing any more."""
+    """Return the words that have the kernel kill the child when this process is killed."""
     return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Return this process's environment without its secrets, which are no business of a camera's program."""
+    """Return this process's environment with changes, without Faceferry's and AWS's: they hold secrets."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("FACEFERRY_", "AWS_"))}
     return {name: value for name, value in {**ours, **changes}.items() if value is not None}
 
@@ -182,16 +133,15 @@ _MAX_LINE_BYTES = 64 * 1024
 async def listen(
     child: Child, on_output: Callable[[str], None], on_error: Callable[[str], None], silence_s: float
 ) -> None:
-    """Read what a program writes and what it says, to the end of both, and both at once.
+    """Read a program's standard output and standard error to their ends, both at once.
 
-    To read the one to its end and then the other lets a program wait for ever that has filled the other's
-    pipe.
+    Read one after the other, a program that has filled the second pipe would wait for ever.
 
     Args:
         child: the program.
         on_output: gets each line of its standard output.
         on_error: gets each line of its standard error.
-        silence_s: how long it may take from one line of its output to the next, or to the first.
+        silence_s: how long it may take to the first line of its output, and from one to the next, in seconds.
 
     Raises:
         TimeoutError: it took longer.
@@ -203,7 +153,7 @@ async def listen(
 
 
 async def _hand_on(pipe: Pipe, take: Callable[[str], None], note_life: Callable[[], None]) -> None:
-    """Hand on each line that comes; of a line without an end, the end."""
+    """Hand on each line; of one that is too long, its last `_MAX_LINE_BYTES`."""
     chunk, rest = bytearray(_CHUNK_BYTES), b""
     while count := await pipe.read_into(memoryview(chunk)):
         *lines, rest = (rest + chunk[:count]).split(b"\n")
@@ -211,20 +161,20 @@ async def _hand_on(pipe: Pipe, take: Callable[[str], None], note_life: Callable[
             take(line.decode(errors="replace"))
         rest = rest[-_MAX_LINE_BYTES:]
         note_life()
-        # One that never stops talking must not keep everybody else from their turn.
+        # A program that never stops writing must not keep the other tasks from their turn.
         await asyncio.sleep(0)
     if rest:
         take(rest.decode(errors="replace"))
 
 
 MAX_ANSWER_BYTES = 256 * 1024
-"""`ffmpeg -filters` says 50 KB."""
+"""`ffmpeg -filters` prints 50 KB."""
 
 _ANSWER_CHUNK_BYTES = 64 * 1024
 
 
-class NoAnswer(Exception):
-    """A program cannot be asked; the message says why, to follow its name."""
+class AskFailed(Exception):
+    """A program does not answer; the message says why, and is to follow the program's name."""
 
 
 def ask(argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
@@ -233,7 +183,7 @@ def ask(argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
     It and all that it started are gone when this returns. Blocks: not for the event loop.
 
     Raises:
-        NoAnswer: it cannot be started, does not end in time, or says too much.
+        AskFailed: it cannot be started, does not end within `timeout_s` seconds, or prints too much.
     """
     deadline_s = time.monotonic() + timeout_s
     try:
@@ -245,13 +195,13 @@ def ask(argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
             start_new_session=True,
         )
     except OSError as error:
-        raise NoAnswer(f"cannot be started: {error.strerror}") from error
+        raise AskFailed(f"cannot be started: {error.strerror}") from error
     with program:
         try:
             said = _read(program, deadline_s)
             status = program.wait(max(0.0, deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise NoAnswer(f"does not answer within {timeout_s:g} s") from None
+            raise AskFailed(f"does not answer within {timeout_s:g} s") from None
         finally:
             # A wrapper's own child would hold the pipe open and go on.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -273,4 +223,4 @@ def _read(program: "subprocess.Popen[bytes]", deadline_s: float) -> bytes:
             return said
         said += chunk
         if len(said) > MAX_ANSWER_BYTES:
-            raise NoAnswer("does not stop talking")
+            raise AskFailed("does not stop talking")

@@ -1,4 +1,4 @@
-"""From a camera's URL to the command line of the program that reads it."""
+"""The command lines of the programs that read cameras. Pure."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -6,78 +6,113 @@ from pathlib import Path
 
 from services.capture.cameras import Camera
 from services.capture.options import Size
-from services.capture.source import reach
-from services.capture.source.address import Answer, to_environment
-from services.capture.source.site import Command, Entrance, Site, Wire
+from services.capture.source.facts import Command, OutputFormat, RelayAddress, SourceFacts
+from services.capture.source.http_address import HttpKind, to_environment
+
+# What ffmpeg may open for a source. A playlist, a script or a session description names files and hosts,
+# whatever its name is, and ffmpeg opens them. So only HLS is read, and only from a camera on a web server,
+# whose relay leads nowhere else.
+_MOVING = (
+    *("mov", "matroska", "mpegts", "mpeg", "flv", "avi", "asf", "ogg"),
+    *("mpjpeg", "mjpeg", "h264", "hevc", "m4v", "ivf", "jpeg_pipe"),
+)
+_OF_PLAYLISTS = ("hls", "aac", "mp3", "ac3", "eac3", "webvtt")
+_RECORDED = (
+    *("mpegvideo", "mxf", "nut", "dv", "wtv", "rm", "dhav", "ifv", "obu", "av1", "vvc", "vc1", "y4m"),
+    *(
+        "yuv4mpegpipe",
+        "gif",
+        "apng",
+        "image2",
+        "png_pipe",
+        "bmp_pipe",
+        "tiff_pipe",
+        "webp_pipe",
+        "jpegxl_pipe",
+    ),
+)
+
+
+def _only(formats: tuple[str, ...], protocols: tuple[str, ...]) -> tuple[str, ...]:
+    return ("-protocol_whitelist", ",".join(protocols), "-format_whitelist", ",".join(formats))
+
+
+MAY_OPEN_FILE = _only((*_MOVING, *_RECORDED), ("file",))
+"""A recording: itself, and no other file."""
+MAY_OPEN_WEB = _only((*_MOVING, *_OF_PLAYLISTS), ("http", "tcp"))
+"""A camera on a web server. `http` needs `tcp`; no demuxer among these opens it itself."""
+MAY_OPEN_RTSP = _only(("rtsp",), ("rtsp", "tcp"))
+MAY_OPEN_RTSP_OVER_UDP = _only(("rtsp",), ("rtsp", "tcp", "rtp", "udp"))
+MAY_OPEN_PIPE = _only(("mpjpeg",), ("pipe",))
 
 USUAL_SNAPSHOT_FPS = 2.0
-"""Somebody who walks by is in view for some seconds; many a camera takes half a second for a picture."""
+"""A passer-by is in view for some seconds; many cameras take half a second for a picture."""
 
 
-def command(camera: Camera, site: Site) -> Command:
-    """Return the program that reads a camera. Pure: the same arguments give the same words."""
-    return _SOURCES[camera.scheme](camera, site)
+def command(camera: Camera, facts: SourceFacts) -> Command:
+    """Return the program that reads a camera, as its address, its options and what is known of it say."""
+    return _SOURCES[camera.scheme](camera, facts)
 
 
 def needs_probe(camera: Camera) -> bool:
-    """Say whether only the source itself can tell what it delivers."""
+    """Say whether a source has to be asked what it delivers, see `probe_command`."""
     return camera.scheme in _INPUTS and camera.options.format is None
 
 
-def probe_command(camera: Camera, site: Site) -> tuple[str, ...]:
-    """Return the words that have ffmpeg tell what a source delivers, in the manner of its `framecrc`."""
-    arguments = _INPUTS[camera.scheme](camera, site)
+def probe_command(camera: Camera, facts: SourceFacts) -> tuple[str, ...]:
+    """Return the command line by which ffmpeg tells what a source delivers, in its `framecrc` format."""
+    arguments = _INPUTS[camera.scheme](camera, facts)
     return (
-        *_before(site),
+        *_before(facts),
         *arguments,
         *["-map", "0:v:0", "-c", "copy", "-frames:v", "1", "-f", "framecrc", "pipe:1"],
     )
 
 
-def _v4l2(camera: Camera, site: Site) -> Command:
+def _v4l2(camera: Camera, facts: SourceFacts) -> Command:
     options = camera.options
     arguments = ["-f", "v4l2"]
-    if site.codec is not None:
-        arguments += ["-input_format", site.codec]
-    if site.size is not None:
-        arguments += ["-video_size", str(site.size)]
-    if site.fps is not None:
-        arguments += ["-framerate", f"{site.fps:g}"]
+    if facts.codec is not None:
+        arguments += ["-input_format", facts.codec]
+    if facts.size is not None:
+        arguments += ["-video_size", str(facts.size)]
+    if facts.fps is not None:
+        arguments += ["-framerate", f"{facts.fps:g}"]
     # A camera's own sizes are the limit; one that has none small enough is scaled down.
-    is_small = options.size is None or (site.size is not None and _fits(site.size, options.size))
-    return _ffmpeg(camera, site, [*arguments, "-i", camera.place], codec=site.codec, is_small=is_small)
+    is_small = options.size is None or (facts.size is not None and _fits(facts.size, options.size))
+    return _ffmpeg(camera, facts, [*arguments, "-i", camera.place], codec=facts.codec, is_small=is_small)
 
 
-def _rtsp_input(camera: Camera, site: Site) -> list[str]:
+def _rtsp_input(camera: Camera, facts: SourceFacts) -> list[str]:
     # Over TLS all goes through the one connection.
     transport = camera.options.transport if camera.scheme == "rtsp" else "tcp"
     return [
-        *(reach.RTSP_OVER_UDP if transport == "udp" else reach.RTSP),
+        *(MAY_OPEN_RTSP_OVER_UDP if transport == "udp" else MAY_OPEN_RTSP),
         *("-rtsp_transport", transport),
-        # Microseconds; a read that hangs for ever after a reconnect is what users complain about most.
+        # Microseconds. Without it a read may hang for ever after a reconnect.
         *("-timeout", "5000000"),
         *("-fflags", "nobuffer", "-flags", "low_delay"),
-        # Microseconds too: ffmpeg looks at a stream for 5 s if it may, which every reconnect would cost.
+        # Microseconds too: ffmpeg analyses a stream for 5 s by default, at every reconnect.
         *("-analyzeduration", "500000"),
-        *("-i", _entrance(site).url),
+        *("-i", _relay_address(facts).url),
     ]
 
 
-def _http_input(_camera: Camera, site: Site) -> list[str]:
-    entrance = _entrance(site)
-    proxy = [] if entrance.proxy is None else ["-http_proxy", entrance.proxy]
-    # Told to expect nothing but JPEGs, ffmpeg looks for their own marks; each comes one later, for its end is
-    # where the next one starts.
-    only_jpegs = [*_AT_ONCE, "-f", "mjpeg"] if site.is_boundless else []
-    return [*reach.WEB, *proxy, "-rw_timeout", "5000000", *only_jpegs, "-i", entrance.url]
+def _http_input(_camera: Camera, facts: SourceFacts) -> list[str]:
+    address = _relay_address(facts)
+    proxy = [] if address.proxy is None else ["-http_proxy", address.proxy]
+    # Told to expect JPEGs alone, ffmpeg looks for their own markers. Each picture comes one later, because it
+    # ends where the next one starts.
+    only_jpegs = [*_AT_ONCE, "-f", "mjpeg"] if facts.is_boundless else []
+    return [*MAY_OPEN_WEB, *proxy, "-rw_timeout", "5000000", *only_jpegs, "-i", address.url]
 
 
-def _entrance(site: Site) -> Entrance:
-    assert site.entrance is not None, "the address itself is nothing for a command line"
-    return site.entrance
+def _relay_address(facts: SourceFacts) -> RelayAddress:
+    assert facts.relay_address is not None, "a camera's own address never stands in a command line"
+    return facts.relay_address
 
 
-def _file_input(camera: Camera, _site: Site) -> list[str]:
+def _file_input(camera: Camera, _facts: SourceFacts) -> list[str]:
     options = camera.options
     pace = [] if options.paced else ["-re"]
     loop = ["-stream_loop", "-1"] if options.loop else []
@@ -85,33 +120,37 @@ def _file_input(camera: Camera, _site: Site) -> list[str]:
 
 
 def file_input(path: str | Path) -> list[str]:
-    """Return the words that have ffmpeg read a recording, and nothing that this names."""
-    # With "file:" before it, no character of a name means anything to ffmpeg.
-    return [*reach.FILE, "-i", f"file:{path}"]
+    """Return ffmpeg's arguments to read a recording, and no file that the recording names."""
+    # After "file:", no character of a name has a meaning to ffmpeg.
+    return [*MAY_OPEN_FILE, "-i", f"file:{path}"]
 
 
-def _opened_by_ffmpeg(camera: Camera, site: Site) -> Command:
+def _opened_by_ffmpeg(camera: Camera, facts: SourceFacts) -> Command:
     return _ffmpeg(
         camera,
-        site,
-        _INPUTS[camera.scheme](camera, site),
-        codec=camera.options.format or site.codec,
+        facts,
+        _INPUTS[camera.scheme](camera, facts),
+        codec=camera.options.format or facts.codec,
         is_small=False,
     )
 
 
-def _http(camera: Camera, site: Site) -> Command:
-    return _snapshots(camera, site) if site.answer is Answer.SNAPSHOT else _opened_by_ffmpeg(camera, site)
+def _http(camera: Camera, facts: SourceFacts) -> Command:
+    return (
+        _snapshots(camera, facts)
+        if facts.http_kind is HttpKind.SNAPSHOT
+        else _opened_by_ffmpeg(camera, facts)
+    )
 
 
-def _snapshots(camera: Camera, site: Site) -> Command:
-    poll = (*_snapshots_program(site), "poll", f"{snapshot_fps(camera):g}")
-    arguments = [*reach.PIPE, *_AT_ONCE, "-f", "mpjpeg", "-i", "pipe:0"]
-    through = _ffmpeg(camera, site, arguments, codec="mjpeg", is_small=False)
-    # What would only be copied needs no ffmpeg.
-    is_copied = through.wire is Wire.MULTIPART
+def _snapshots(camera: Camera, facts: SourceFacts) -> Command:
+    poll = (*_snapshots_program(facts), "poll", f"{snapshot_fps(camera):g}")
+    arguments = [*MAY_OPEN_PIPE, *_AT_ONCE, "-f", "mpjpeg", "-i", "pipe:0"]
+    through = _ffmpeg(camera, facts, arguments, codec="mjpeg", is_small=False)
+    # JPEGs that are only copied need no ffmpeg.
+    is_copied = through.output_format is OutputFormat.MULTIPART
     argv = poll if is_copied else (*poll, *through.argv)
-    return Command(argv, through.wire, {**through.environment, **address_variables(camera)})
+    return Command(argv, through.output_format, {**through.environment, **address_variables(camera)})
 
 
 def snapshot_fps(camera: Camera) -> float:
@@ -119,29 +158,29 @@ def snapshot_fps(camera: Camera) -> float:
     return camera.options.fps or USUAL_SNAPSHOT_FPS
 
 
-def look_command(site: Site) -> tuple[str, ...]:
-    """Return the words that tell how an `http` address answers; see `snapshots`."""
-    return (*_snapshots_program(site), "look")
+def look_command(facts: SourceFacts) -> tuple[str, ...]:
+    """Return the command line that tells how an `http` address answers; see `snapshots`."""
+    return (*_snapshots_program(facts), "look")
 
 
 def address_variables(camera: Camera) -> dict[str, str]:
-    """Return what a program of `snapshots` finds its address in."""
+    """Return the environment variables by which a program of `snapshots` finds its address."""
     return to_environment(camera.url, camera.options.trust)
 
 
-def _snapshots_program(site: Site) -> tuple[str, ...]:
-    return (site.python, "-m", "services.capture.source.snapshots")
+def _snapshots_program(facts: SourceFacts) -> tuple[str, ...]:
+    return (facts.python, "-m", "services.capture.source.snapshots")
 
 
-def _test(camera: Camera, site: Site) -> Command:
+def _test(camera: Camera, facts: SourceFacts) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 10
     # testsrc2 moves, and shows the running time and the frame's number.
     arguments = ["-re", "-f", "lavfi", "-i", f"testsrc2=size={size}:rate={fps:g}"]
-    return _ffmpeg(camera, site, arguments, codec=None, is_small=True)
+    return _ffmpeg(camera, facts, arguments, codec=None, is_small=True)
 
 
-def _csi(camera: Camera, _site: Site) -> Command:
+def _csi(camera: Camera, _facts: SourceFacts) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 30
     raw = f"video/x-raw(memory:NVMM),width={size.width},height={size.height},framerate={_fraction(fps)}"
@@ -156,46 +195,47 @@ def _csi(camera: Camera, _site: Site) -> Command:
         ["multipartmux", "boundary=faceferry"],
         ["fdsink", "fd=1", "sync=false"],
     )
-    return Command(("gst-launch-1.0", "-q", *_pipeline(stages)), Wire.MULTIPART)
+    return Command(("gst-launch-1.0", "-q", *_pipeline(stages)), OutputFormat.MULTIPART)
 
 
-def _rpicam(camera: Camera, site: Site) -> Command:
+def _rpicam(camera: Camera, facts: SourceFacts) -> Command:
     options = camera.options
     size, fps = options.size or Size(1280, 720), options.fps or 30
     return Command(
         (
-            *(site.rpicam, "--camera", camera.place or "0", "--timeout", "0", "--nopreview", "--flush"),
+            *(facts.rpicam, "--camera", camera.place or "0", "--timeout", "0", "--nopreview", "--flush"),
             *("--codec", "mjpeg", "--quality", str(options.quality or 85)),
             *("--width", str(size.width), "--height", str(size.height), "--framerate", f"{fps:g}"),
             *("--rotation", str(options.rotate), "--output", "-"),
         ),
-        Wire.JPEG,
+        OutputFormat.JPEG,
     )
 
 
-def _exec(camera: Camera, _site: Site) -> Command:
-    return Command(tuple(shlex.split(camera.place)), Wire(camera.options.format or Wire.MULTIPART))
+def _exec(camera: Camera, _facts: SourceFacts) -> Command:
+    output_format = OutputFormat(camera.options.format or OutputFormat.MULTIPART)
+    return Command(tuple(shlex.split(camera.place)), output_format)
 
 
 FFMPEG_VARIABLES: Mapping[str, None] = dict.fromkeys(("http_proxy", "no_proxy", "FFREPORT"))
-"""Taken out of ffmpeg's environment: it would go another way than it is told, or keep addresses in a file."""
+"""Taken out of ffmpeg's environment: it would use another proxy, or write addresses to a file."""
 
-# Nothing is looked at in advance: for what ffmpeg would like to see it waits seconds, where pictures are few.
+# ffmpeg analyses nothing in advance: where pictures are few, it would wait for seconds.
 _AT_ONCE = ("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0")
 
-# Raw pictures leave ffmpeg without times. It gives them some all the same, in steps of the frame rate, and
-# warns ("Non-monotonic DTS") of two in one step, as cameras and networks deliver them all day.
+# Raw pictures leave ffmpeg without times. It computes some all the same, in steps of the frame rate, and
+# warns ("Non-monotonic DTS") of two in one step, as cameras and networks often deliver them.
 _TICK = "1/1000"
 _NUMBERED = ("-enc_time_base", _TICK.replace("/", ":"))
 
-_INPUTS: Mapping[str, Callable[[Camera, Site], list[str]]] = {
+_INPUTS: Mapping[str, Callable[[Camera, SourceFacts], list[str]]] = {
     "rtsp": _rtsp_input,
     "rtsps": _rtsp_input,
     "http": _http_input,
     "https": _http_input,
     "file": _file_input,
 }
-_SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
+_SOURCES: Mapping[str, Callable[[Camera, SourceFacts], Command]] = {
     **dict.fromkeys(_INPUTS, _opened_by_ffmpeg),
     "http": _http,
     "https": _http,
@@ -207,49 +247,49 @@ _SOURCES: Mapping[str, Callable[[Camera, Site], Command]] = {
 }
 
 
-def _before(site: Site) -> list[str]:
-    return [site.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+def _before(facts: SourceFacts) -> list[str]:
+    return [facts.ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
 
 
 def _ffmpeg(
-    camera: Camera, site: Site, arguments: Sequence[str], *, codec: str | None, is_small: bool
+    camera: Camera, facts: SourceFacts, arguments: Sequence[str], *, codec: str | None, is_small: bool
 ) -> Command:
-    """Return ffmpeg's words for an input.
+    """Return ffmpeg's command for an input.
 
     Args:
-        camera: which camera.
-        site: what is known about it.
+        camera: whose pictures.
+        facts: what is known of it.
         arguments: ffmpeg's for the input.
-        codec: what comes in.
-        is_small: whether it is known to be within the size limit.
+        codec: of the input, by ffmpeg's name; None: unknown.
+        is_small: whether its pictures are known to be within the size limit.
     """
     options = camera.options
     limit = None if is_small else options.size
-    words = _before(site)
+    words = _before(facts)
     is_jpeg_as_wanted = (
-        codec == "mjpeg" and options.quality is None and not (options.rotate or site.is_turned)
+        codec == "mjpeg" and options.quality is None and not (options.rotate or facts.is_turned)
     )
     if is_jpeg_as_wanted and limit is None:
         output = ["-c:v", "copy", "-f", "mpjpeg"]
-        wire = Wire.MULTIPART
+        output_format = OutputFormat.MULTIPART
     else:
-        if options.hwaccel is not None and not site.is_hwaccel_off:
+        if options.hwaccel is not None and not facts.is_hwaccel_off:
             words += ["-hwaccel", options.hwaccel]
         # One thread decodes with a sixth less work than two, and without their frames of delay.
         words += ["-threads", str(options.threads), "-filter_threads", "1"]
-        filters = _filters(limit, options.rotate, site.most_fps, has_zscale=site.has_zscale)
+        filters = _filters(limit, options.rotate, facts.most_fps, has_zscale=facts.has_zscale)
         output = ["-vf", filters, "-fps_mode", "passthrough", *_NUMBERED, "-f", "yuv4mpegpipe"]
-        wire = Wire.Y4M
+        output_format = OutputFormat.Y4M
     argv = (*words, *arguments, "-map", "0:v:0", *output, "-flush_packets", "1", "pipe:1")
-    return Command(argv, wire, FFMPEG_VARIABLES)
+    return Command(argv, output_format, FFMPEG_VARIABLES)
 
 
 def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zscale: bool) -> str:
-    """Return ffmpeg's filters: never larger than `limit`, turned, and in the full range that JFIF has.
+    """Return ffmpeg's filters: scaled down to `limit`, rotated, and converted to JFIF's full range.
 
-    Of pictures that come more often than `most_fps` some are left out. The range alone is converted. Pictures
-    after BT.709 keep their matrix and come out a shade off, as they do with OpenCV: to convert that too costs
-    as much as decoding. In the end they are numbered, see `_NUMBERED`.
+    Of pictures that come more often than `most_fps` some are dropped. Only the range is converted: pictures
+    of BT.709 keep their matrix, and their colours are slightly off, as with OpenCV, because to convert these
+    costs as much as decoding. In the end pictures are numbered, see `_NUMBERED`.
     """
     chain = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}[rotate]
     if limit is not None:
@@ -258,7 +298,7 @@ def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zsc
     if most_fps is not None:
         chain = [_thinned(most_fps), *chain]
     planar = "format=yuv420p|yuvj420p"
-    # zscale does it in a third of the time, but is not in every ffmpeg.
+    # zscale takes a third of the time, but is not in every ffmpeg.
     full_range = (
         [planar, "zscale=range=full", planar] if has_zscale else ["scale=out_range=pc", "format=yuv420p"]
     )
@@ -266,9 +306,9 @@ def _filters(limit: Size | None, rotate: int, most_fps: float | None, *, has_zsc
 
 
 def _thinned(fps: float) -> str:
-    """Return the filter that lets through the first picture of each time slot, and all that have no time.
+    """Return the filter that keeps the first picture of each time slot, and all that have no time.
 
-    Times may jump to and fro, as those of network cameras do.
+    Times may jump forwards and backwards, as those of network cameras do.
     """
     now, last = (f"floor({time}*{fps:g}+0.01)" for time in ("t", "prev_selected_t"))
     return f"select='isnan(t)+isnan(prev_selected_t)+not(eq({now},{last}))'"
@@ -283,7 +323,7 @@ def _fraction(fps: float) -> str:
 
 
 def _pipeline(stages: Sequence[Sequence[str]]) -> list[str]:
-    """Join GStreamer's elements with the exclamation marks that gst-launch wants between them."""
+    """Join GStreamer's elements with the exclamation marks that gst-launch expects between them."""
     words: list[str] = []
     for stage in stages:
         words += ["!", *stage] if words else stage

@@ -29,11 +29,11 @@ class FoundCamera:
     """A camera of this machine, or of its network.
 
     Attributes:
-        url: how capture is told of it.
-        name: what it calls itself.
+        url: its address in capture's settings.
+        name: its own name.
         formats: what it offers.
-        line: what to put into FACEFERRY_CAMERAS.
-        problem: why it cannot be used as it is, and what to do.
+        line: an entry for FACEFERRY_CAMERAS; empty where none is known.
+        problem: why it cannot be used as it is, and what to do; None: it can.
     """
 
     url: str
@@ -44,20 +44,20 @@ class FoundCamera:
 
 
 def cameras_of_this_machine() -> tuple[FoundCamera, ...]:
-    """Return all cameras that this machine has: Raspberry Pi's and Jetson's own first, then USB's."""
+    """Return all cameras of this machine: those of a Raspberry Pi or a Jetson first, then USB. Blocks."""
     devices, problems = _v4l2_devices()
     return (*_rpicam_cameras(), *from_devices(devices), *problems)
 
 
 def first_camera() -> FoundCamera | None:
-    """Return the first camera that can be used, if there is one."""
+    """Return the first camera that can be used, or None. Blocks."""
     return next((camera for camera in cameras_of_this_machine() if camera.problem is None), None)
 
 
-def from_devices(devices: Iterable[v4l2.Device]) -> tuple[FoundCamera, ...]:
+def from_devices(devices: Iterable[v4l2.VideoDevice]) -> tuple[FoundCamera, ...]:
     """Return the cameras among V4L2 devices.
 
-    A Jetson's CSI sensors are devices too, but deliver raw sensor data there: they are opened as `csi://`.
+    A Jetson's CSI sensors are such devices, but deliver raw sensor data: they are opened as `csi://`.
     """
     devices = [device for device in devices if device.driver not in _PI_DRIVERS]
     sensors = [device for device in devices if device.driver == _JETSON_DRIVER]
@@ -78,7 +78,7 @@ def parse_rpicam_list(text: str) -> tuple[FoundCamera, ...]:
 
 
 def find_rpicam(program: str) -> str | None:
-    """Return the full name of a Raspberry Pi camera program such as `vid`, if it is installed."""
+    """Return the name of a Raspberry Pi camera program such as `vid`, or None if it is not installed."""
     names = (f"{family}-{program}" for family in RPICAM_PROGRAMS)
     return next((name for name in names if shutil.which(name)), None)
 
@@ -114,14 +114,14 @@ def _rpicam_cameras() -> tuple[FoundCamera, ...]:
     return parse_rpicam_list(said.stdout + said.stderr)
 
 
-def _v4l2_devices() -> tuple[list[v4l2.Device], list[FoundCamera]]:
+def _v4l2_devices() -> tuple[list[v4l2.VideoDevice], list[FoundCamera]]:
     devices, problems = [], []
     links = v4l2.links()
     for path in sorted(Path("/dev").glob("video[0-9]*"), key=lambda path: int(path.name[5:])):
         try:
             devices.append(v4l2.describe(v4l2.lasting(str(path), links)))
         except CameraUnavailable as error:
-            # A camera has several devices, most of which deliver no pictures: only a closed door is news.
+            # Of a camera's several devices most deliver no pictures. Only missing permission is news.
             if "may not be opened" in str(error):
                 problems.append(
                     FoundCamera(f"v4l2://{path}", path.name, (), f"front=v4l2://{path}", str(error))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.capture.source.child import NoAnswer, ask
+from services.capture.source.child import AskFailed, ask
 from services.common.errors import SetupError
 
 LEAST = (5, 1)
@@ -19,7 +19,7 @@ _WANTED = "ffmpeg {}.{} or newer is wanted".format(*LEAST)
 _TIMEOUT_S = 4.0
 _BANNER = re.compile(r"^ffmpeg version (\S{1,80})", re.MULTILINE)
 # 4.4.2-0ubuntu0.22.04.1, 5.1.6-0+deb12u1, n6.0, 7.0.2-static; but N-12345-gabcdef, 2024-01-01-git-abcdef
-# and n5.1-dev-123-gabcdef say nothing that could be compared.
+# and n5.1-dev-123-gabcdef cannot be compared.
 _RELEASE = re.compile(r"n?(\d{1,2})\.(\d{1,3})(?!\d)")
 _UNRELEASED = re.compile(r"git|dev|-g[0-9a-f]{7}", re.ASCII)
 
@@ -30,8 +30,8 @@ class Ffmpeg:
 
     Attributes:
         program: its path.
-        version: as it tells it itself.
-        passed_over: what came before it and will not do, each with the reason.
+        version: as the program reports it.
+        passed_over: the programs before it that cannot be used, each with the reason.
     """
 
     program: str
@@ -50,7 +50,7 @@ def choose_ffmpeg(named: Path | None = None) -> Ffmpeg:
     Blocks for as long as the programs take to answer, and for at most ten seconds each.
 
     Raises:
-        SetupError: none will do; one line that says what was found and how new it must be.
+        SetupError: none can be used; one line that says which were found and how new one must be.
     """
     if named is not None:
         return _named(named)
@@ -66,15 +66,15 @@ def choose_ffmpeg(named: Path | None = None) -> Ffmpeg:
 
 
 def named_in(environment: Mapping[str, str]) -> Path | None:
-    """Return the program that `FACEFERRY_FFMPEG` names, for commands that have no settings of capture's."""
+    """Return the program that `FACEFERRY_FFMPEG` names, for commands that do not read capture's settings."""
     return Path(named) if (named := environment.get("FACEFERRY_FFMPEG")) else None
 
 
 def has_filter(ffmpeg: str, name: str) -> bool:
-    """Say whether an ffmpeg has a filter; one that does not tell has not."""
+    """Say whether an ffmpeg has a filter; False if it does not answer. Blocks."""
     try:
         _status, listed = ask([ffmpeg, "-hide_banner", "-loglevel", "error", "-filters"], _TIMEOUT_S)
-    except NoAnswer:
+    except AskFailed:
         return False
     return f" {name} " in listed
 
@@ -97,14 +97,14 @@ def _named(named: Path) -> Ffmpeg:
 
 
 def _candidates() -> Iterator[str]:
-    """Yield each program that may do, once, however many names it has."""
+    """Yield each program that may be used, once, however many names it has."""
     named = (shutil.which("ffmpeg", path=folder) for folder in os.get_exec_path())
     places = {Path(program).resolve(): program for program in (*named, *_bundled()) if program is not None}
     yield from places.values()
 
 
 def _bundled() -> list[str | None]:
-    """Return imageio-ffmpeg's program. It is not asked for it, for it would try others, and wait for them."""
+    """Return imageio-ffmpeg's program. The package itself would try others, and wait for them."""
     package = importlib.util.find_spec("imageio_ffmpeg")
     folders = (package and package.submodule_search_locations) or []
     return [
@@ -116,7 +116,7 @@ def _bundled() -> list[str | None]:
 
 @functools.cache
 def _judge(program: str) -> tuple[str, str]:
-    """Return a program's version, and why it will not do, if it will not."""
+    """Return a program's version, and why it cannot be used; empty: it can."""
     try:
         status, said = ask([program, "-version"], _TIMEOUT_S)
         if status != 0:
@@ -125,7 +125,7 @@ def _judge(program: str) -> tuple[str, str]:
             return "", f"{program} is no ffmpeg"
         release = parse_version(banner[1])
         is_new_enough = _knows_fps_mode(program) if release is None else release >= LEAST
-    except NoAnswer as error:
+    except AskFailed as error:
         return "", f"{program} {error}"
     return banner[1], "" if is_new_enough else f"{program} is {banner[1]}, too old"
 

@@ -1,4 +1,4 @@
-"""What a source delivers, asked of ffmpeg before it is decoded: its kind, and when each frame was taken."""
+"""Asks a source what it delivers, before it is decoded: its codec, and when each frame was taken."""
 
 import re
 import stat
@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from services.capture.cameras import Camera
-from services.capture.pace import RateLimit
-from services.capture.source.address import Answer
+from services.capture.flow_control import RateLimit
 from services.capture.source.child import CameraUnavailable, listen, run_child
 from services.capture.source.commands import (
     FFMPEG_VARIABLES,
@@ -18,8 +17,9 @@ from services.capture.source.commands import (
     look_command,
     probe_command,
 )
-from services.capture.source.site import Site
-from services.capture.source.watch import LastWords
+from services.capture.source.facts import SourceFacts
+from services.capture.source.http_address import HttpKind
+from services.capture.source.watch import StderrTail
 from services.common.wire import times
 
 _CREATION = re.compile(r"^\s*creation_time\s*: (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
@@ -34,7 +34,11 @@ _MAX_REASON_CHARACTERS = 300
 
 
 class PacketTimes:
-    """Reads the presentation times out of ffmpeg's `framecrc` output, line by line."""
+    """Reads presentation times out of ffmpeg's `framecrc` output, line by line.
+
+    Attributes:
+        codec: by ffmpeg's name; empty until it is known.
+    """
 
     def __init__(self) -> None:
         self.codec = ""
@@ -53,9 +57,9 @@ class PacketTimes:
             self.codec = found[1]
 
     def media_s(self) -> "array[float]":
-        """Return the times in order of appearance, in seconds from the first.
+        """Return the frames' times in order of appearance, in seconds from the first.
 
-        Packets come in the order in which they are decoded, which B-frames make another one.
+        Packets come in decoding order, which differs where there are B-frames.
         """
         ordered = sorted(self._ticks)
         return array("d", ((ticks - ordered[0]) * self._unit_s for ticks in ordered))
@@ -64,13 +68,13 @@ class PacketTimes:
         return self._ticks[-1] + 1 if self._ticks else 0
 
 
-class Description:
-    """Reads what ffmpeg says beside that, line by line, and keeps of it what matters.
+class FfmpegLog:
+    """Reads ffmpeg's log, line by line, and keeps what is needed.
 
     Attributes:
-        creation: the container's creation time, if it has a sensible one.
-        is_turned: whether players have to turn or mirror the pictures: the stream has a display matrix.
-        last_line: what it said last.
+        creation: the container's creation time, UTC; None where it has none that can be true.
+        is_turned: whether players have to rotate or mirror the pictures: the stream has a display matrix.
+        last_line: the last one that is not empty.
     """
 
     def __init__(self) -> None:
@@ -96,75 +100,75 @@ def _sensible_time(text: str) -> datetime | None:
         time = datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
         return None
-    # A camera that does not know the time writes the start of its own.
+    # A camera that does not know the time writes the start of its epoch.
     return time if time.year > 1980 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class StreamInfo:
     """What a source delivers.
 
     Attributes:
-        codec: by ffmpeg's name for it.
-        is_turned: whether a player has to turn or mirror the pictures.
+        codec: by ffmpeg's name.
+        is_turned: whether a player has to rotate or mirror the pictures.
     """
 
     codec: str
     is_turned: bool
 
 
-async def probe(camera: Camera, site: Site, timeout_s: float) -> Delivery:
-    """Return what a source delivers.
+async def probe(camera: Camera, facts: SourceFacts, timeout_s: float) -> StreamInfo:
+    """Return what a source delivers, as ffmpeg tells it.
 
     Raises:
-        CameraUnavailable: it cannot be opened, or not in time.
+        CameraUnavailable: it cannot be opened, or not within `timeout_s` seconds.
     """
-    packets, said = PacketTimes(), Description()
-    words = LastWords(camera.url, site.entrance.url if site.entrance else "")
+    packets, said = PacketTimes(), FfmpegLog()
+    tail = StderrTail(camera.url, facts.relay_address.url if facts.relay_address else "")
 
-    def hear(line: str) -> None:
+    def note(line: str) -> None:
         said.add(line)
-        words.add(f"{line}\n".encode())
+        tail.add(f"{line}\n".encode())
 
-    async with run_child(probe_command(camera, site), FFMPEG_VARIABLES) as child:
+    async with run_child(probe_command(camera, facts), FFMPEG_VARIABLES) as child:
         try:
-            await listen(child, packets.add, hear, timeout_s)
+            await listen(child, packets.add, note, timeout_s)
         except TimeoutError:
             raise CameraUnavailable(f"no answer within {timeout_s:g} s") from None
     if not packets.codec:
-        raise CameraUnavailable(str(words) or "it holds no video")
-    return Delivery(packets.codec, said.is_turned)
+        raise CameraUnavailable(str(tail) or "it holds no video")
+    return StreamInfo(packets.codec, said.is_turned)
 
 
-async def look_at(camera: Camera, site: Site, timeout_s: float) -> Answer:
+async def ask_http_kind(camera: Camera, facts: SourceFacts, timeout_s: float) -> HttpKind:
     """Return how an `http` address answers.
 
     Raises:
-        CameraUnavailable: that could not even be asked.
+        CameraUnavailable: the program that asks cannot be started.
     """
     said: list[str] = []
-    async with run_child(look_command(site), address_variables(camera)) as child:
+    async with run_child(look_command(facts), address_variables(camera)) as child:
         try:
             await listen(child, said.append, lambda _line: None, timeout_s)
         except TimeoutError:
-            return Answer.STREAM
-    return Answer(said[0]) if said else Answer.STREAM
+            return HttpKind.STREAM
+    return HttpKind(said[0]) if said else HttpKind.STREAM
 
 
 _SCRIPTS = (b"#EXTM3U", b"ffconcat")
 SILENCE_S = 30.0
-"""For so long may ffmpeg find no further frame. A disk that sleeps or a network share may take a while."""
+"""How long ffmpeg may find no further frame, in seconds: a disk that sleeps or a network share is slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file's frames.
+    """The frames of a recording.
 
     Attributes:
-        start: when it was begun: its creation time, else when it was last changed.
-        media_s: when each frame is due, in seconds from the first one's time, in order of appearance.
-        codec: what they are encoded with, by ffmpeg's name.
-        is_turned: whether a player has to turn or mirror them.
+        start: when the first was taken, UTC: the file's creation time, else when it was last modified.
+        media_s: when each frame is shown, in seconds from the first, in order of appearance.
+        codec: by ffmpeg's name.
+        is_turned: whether a player has to rotate or mirror them.
     """
 
     start: datetime
@@ -173,25 +177,25 @@ class Recording:
     is_turned: bool = False
 
     def time(self, frame: int) -> datetime:
-        """Return when a frame was taken. Past the end, which a decoder may see elsewhere, it goes on."""
+        """Return when a frame was taken, UTC. Those that a decoder finds beyond the list come later."""
         last = len(self.media_s) - 1
         media_s = self.media_s[min(frame, last)] if last >= 0 else 0.0
         return self.start + timedelta(microseconds=round(media_s * 1_000_000) + max(0, frame - last))
 
     def chosen(self, fps: float | None) -> frozenset[int]:
-        """Return the frames that a rate limit leaves."""
+        """Return the numbers of the frames that a rate limit leaves; `fps` None: all."""
         limit = RateLimit(fps)
         return frozenset(frame for frame, media_s in enumerate(self.media_s) if limit.admits(media_s))
 
 
 async def survey(ffmpeg: str, path: Path, silence_s: float = SILENCE_S) -> Recording:
-    """Return what a file holds, without decoding it.
+    """Return what a recording holds, without decoding it.
 
     Raises:
-        CameraUnavailable: it is missing, or no video, or cannot be read to its end.
+        CameraUnavailable: it is missing, is no video, or cannot be read to its end.
     """
     modified_s = _modified_unix_s(path)
-    packets, said = PacketTimes(), Description()
+    packets, said = PacketTimes(), FfmpegLog()
     async with run_child(_survey_command(ffmpeg, path), FFMPEG_VARIABLES) as child:
         try:
             await listen(child, packets.add, said.add, silence_s)
@@ -207,7 +211,7 @@ async def survey(ffmpeg: str, path: Path, silence_s: float = SILENCE_S) -> Recor
 
 def _survey_command(ffmpeg: str, path: Path) -> tuple[str, ...]:
     before = (ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", *file_input(path))
-    # Each packet at once: what comes together, and late, would pass for silence.
+    # Each packet at once: packets that are held back would look like silence.
     return (*before, "-map", "0:v:0", "-c", "copy", "-f", "framecrc", "-flush_packets", "1", "pipe:1")
 
 

@@ -1,8 +1,8 @@
-"""What may be said of a camera's address: where the camera is, and nothing that opens it.
+"""Removes secrets from texts about a camera's address, for logs and messages.
 
 Cameras take passwords in every part of their addresses: before the host, in the path
-(`/user=admin_password=x_channel=1`), in the query; or the path is itself the secret. So nothing is said of an
-address on a network but its scheme and its host.
+(`/user=admin_password=x_channel=1`), in the query; or the path is itself the secret. So only the scheme and
+the host of an address on a network are shown.
 """
 
 import functools
@@ -15,7 +15,7 @@ HIDDEN = "***"
 _SHORT = 5
 
 _LOCAL = frozenset({"file", "v4l2", "csi", "rpicam", "test"})
-"""Where these are is no secret, and what one has to know."""
+"""Their addresses are no secrets, and users need them to understand a message."""
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,20}://[^\s'\"]*[^\s'\":;,.!)]")
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::\d{1,5})?")
 _NAMED = re.compile(
@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\uffff]+")
 
 
 def shown(url: str) -> str:
-    """Return what may be said of a camera's address: scheme and host, or a command's program."""
+    """Return a camera's address without secrets: its scheme and host, or a command's program."""
     scheme, _, rest = url.partition(":")
     if scheme == "exec":
         program, space, _words = rest.strip().partition(" ")
@@ -34,13 +34,13 @@ def shown(url: str) -> str:
 
 
 def redact(text: str, url: str = "") -> str:
-    """Take what opens a camera, and control characters, out of what anybody says.
+    """Return a text without the secrets of a camera's address, of other addresses, and control characters.
 
     Args:
-        text: what is said.
-        url: the address of the camera that it may be about, with all that is in it.
+        text: a log line or message.
+        url: the address of the camera that it may be about, with its secrets.
     """
-    # Whole first: of an address with an odd password nothing but the address tells where it ends.
+    # The whole address first: where it ends in a text, with an odd password in it, no pattern can tell.
     for spelling in _spellings_of_whole(url):
         text = text.replace(spelling, shown(url))
     text = _URL.sub(lambda found: shown(found[0]), text)
@@ -50,15 +50,15 @@ def redact(text: str, url: str = "") -> str:
 
 
 def without_named(text: str, instead: str) -> str:
-    """Return a part of an address with another word in the place of what it calls a password or a key."""
+    """Return a part of an address in which the value of each password or key is replaced by a word."""
     return _NAMED.sub(lambda found: found[0].removesuffix(found[1]) + instead, text)
 
 
 @functools.lru_cache(maxsize=64)
 def secrets_of(url: str) -> tuple[str, ...]:
-    """Return what of a camera's address must not be said, in each spelling in which a program may repeat it.
+    """Return the secrets of a camera's address, in each spelling in which a program may repeat them.
 
-    The longest come first, for none is to be hidden by half.
+    The longest come first, so that none is replaced in part.
     """
     if not _is_on_network(url):
         return ()
@@ -72,17 +72,17 @@ def _is_on_network(url: str) -> bool:
 
 
 def _place(rest: str) -> str:
-    """Return the host of what follows a scheme, if there can be no doubt where it stands."""
+    """Return the host of an address without its scheme, if it is certain where it stands."""
     authority, tail = _split(rest.removeprefix("//"))
     login, _, host = authority.rpartition("@")
-    # An `@` further on: a password may have had a character that belongs quoted, and this is no host yet.
+    # An `@` after it: a password may have a character that was not quoted, and this is a part of it.
     if "@" in tail or not _HOST.fullmatch(host):
         return HIDDEN
     return f"{f'{HIDDEN}@' if login else ''}{host}{f'/{HIDDEN}' if tail not in ('', '/') else ''}"
 
 
 def _split(address: str) -> tuple[str, str]:
-    """Return what stands before the path and the query, and these."""
+    """Split an address without its scheme into what stands before its path or query, and the rest."""
     end = next((index for index, each in enumerate(address) if each in "/?#"), len(address))
     return address[:end], address[end:]
 
@@ -92,10 +92,10 @@ def _secrets(address: str) -> Iterator[str]:
     yield login
     yield login.partition(":")[2]
     if "@" in _split(address)[1]:
-        yield place  # which may be no place at all
+        yield place  # it may be a part of the password
     for part in (address, place):
         tail = _split(part)[1]
-        # A short one without its slash would be a part of too many words.
+        # A short path without its slash would be found in too many words.
         yield tail.strip("/") if len(tail) > _SHORT else tail.rstrip("/")
         yield from _NAMED.findall(tail)
 

@@ -1,9 +1,9 @@
-"""Polls an address that answers each question with one JPEG, and writes what comes as multipart JPEG.
+"""Polls an address that answers each request with one JPEG, and writes the JPEGs as multipart.
 
-A program of its own, like every camera's. With the word `look` it tells what an address is, with
-`poll FPS` it goes on until it is stopped or nothing comes any more, with `poll FPS PROGRAM ...` it
-writes to that program. The address is in the environment, which unlike the command line no other user can
-read. What is wrong is said on standard error.
+A program of its own, as for every camera. `look` prints how an address answers (see `HttpKind`), `poll FPS`
+writes until it is stopped or no picture comes any longer, `poll FPS PROGRAM ...` writes to that program. The
+address is in the environment, which other users cannot read as they can the command line. Errors go to
+standard error.
 """
 
 import contextlib
@@ -14,43 +14,44 @@ import time
 from http.client import HTTPResponse
 from typing import IO
 
-from services.capture.source.address import VARIABLE, Address, Answer, NoSnapshot, from_environment
-from services.capture.stream.jpegs import JpegReader, is_jpeg
-from services.capture.stream.pictures import MAX_JPEG_BYTES
+from services.capture.source.http_address import VARIABLE, HttpAddress, HttpKind, NoSnapshot, from_environment
+from services.capture.stream.jpegs import JpegReader
+from services.capture.stream.multipart import is_jpeg
+from services.capture.stream.picture import MAX_JPEG_BYTES
 
 LOOK_S = 3.0
-"""For so long is looked whether an answer that does not tell its length ends after its first picture."""
+"""How long a response without a length is read to see whether it ends after its first picture, in seconds."""
 MOST_FAILURES = 3
-"""In a row: a camera that is busy may miss a question."""
+"""In a row: a camera that is busy may miss a request."""
 
 _CHUNK_BYTES = 64 * 1024
 _BOUNDARY = b"--faceferry\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 
 
-def look(address: Address) -> Answer:
-    """Return how an address answers."""
+def look(address: HttpAddress) -> HttpKind:
+    """Return how an address answers, `STREAM` if it does not."""
     try:
         with address.ask() as answer:
             return _answer(answer)
     except NoSnapshot:
-        return Answer.STREAM
+        return HttpKind.STREAM
 
 
-def _answer(answer: HTTPResponse) -> Answer:
+def _answer(answer: HTTPResponse) -> HttpKind:
     kind = _kind(answer)
     if kind.startswith("multipart/"):
-        return Answer.MULTIPART
+        return HttpKind.MULTIPART
     if kind.startswith(("video/", "audio/")):
-        return Answer.STREAM
+        return HttpKind.STREAM
     if kind == "image/jpeg" and answer.length is not None:
         is_snapshot = answer.length <= MAX_JPEG_BYTES
     else:
         is_snapshot = _is_one_jpeg(answer, time.monotonic() + LOOK_S)
-    return Answer.SNAPSHOT if is_snapshot else Answer.STREAM
+    return HttpKind.SNAPSHOT if is_snapshot else HttpKind.STREAM
 
 
 def _is_one_jpeg(answer: HTTPResponse, deadline_s: float) -> bool:
-    """Say whether the answer ends, in time, after its first picture."""
+    """Say whether the response ends, in time, after its first picture."""
     reader, pictures = JpegReader(), 0
     while time.monotonic() < deadline_s:
         view = reader.buffer()
@@ -65,21 +66,21 @@ def _is_one_jpeg(answer: HTTPResponse, deadline_s: float) -> bool:
 
 
 def _kind(answer: HTTPResponse) -> str:
-    """Return the content type; nothing where none is said, for which the library has one of its own."""
+    """Return the content type, empty where there is none; the library would return a default."""
     return answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
 
 
-def fetch(address: Address) -> bytes:
-    """Return the picture that the camera has now.
+def fetch(address: HttpAddress) -> bytes:
+    """Return the camera's current picture, a JPEG.
 
     Raises:
-        NoSnapshot: there is none.
+        NoSnapshot: there is none; says why.
     """
     with address.ask() as answer:
         if (kind := _kind(answer)).startswith("multipart/"):
             raise NoSnapshot("answers with a stream now")
         body = answer.read(MAX_JPEG_BYTES + 1)
-        missing = answer.length or 0  # what the camera has promised and not sent
+        missing = answer.length or 0  # announced and not sent
     if len(body) > MAX_JPEG_BYTES:
         raise NoSnapshot(f"the answer is larger than {MAX_JPEG_BYTES} bytes")
     if missing:
@@ -89,13 +90,13 @@ def fetch(address: Address) -> bytes:
     return body
 
 
-def poll(address: Address, fps: float, output: IO[bytes]) -> None:
-    """Write a picture for each tick, or as fast as the camera answers.
+def poll(address: HttpAddress, fps: float, output: IO[bytes]) -> None:
+    """Write `fps` pictures a second, or as many as the camera answers with, for ever.
 
     Raises:
-        NoSnapshot: there was none several times in a row, or there will be none.
+        NoSnapshot: `MOST_FAILURES` requests in a row failed, or another would be of no use.
     """
-    failures = MOST_FAILURES - 1  # one that does not answer at first is not there
+    failures = MOST_FAILURES - 1  # the first request has no second try
     while True:
         began_s = time.monotonic()
         try:
@@ -104,7 +105,7 @@ def poll(address: Address, fps: float, output: IO[bytes]) -> None:
             failures += 1
             if failures >= MOST_FAILURES or not problem.may_pass:
                 raise
-            print(problem, file=sys.stderr, flush=True)  # noqa: T201 - its way to speak
+            print(problem, file=sys.stderr, flush=True)  # noqa: T201 - its log
         else:
             failures = 0
             output.write(_BOUNDARY % len(picture) + picture + b"\r\n")
@@ -112,8 +113,8 @@ def poll(address: Address, fps: float, output: IO[bytes]) -> None:
         time.sleep(max(0.0, began_s + 1 / fps - time.monotonic()))
 
 
-def _poll_into(address: Address, fps: float, program: list[str]) -> int:
-    """Poll for a program, and end with it."""
+def _poll_into(address: HttpAddress, fps: float, program: list[str]) -> int:
+    """Poll and write to a program until it ends; return its exit status."""
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     with subprocess.Popen(program, stdin=subprocess.PIPE, env=environment) as taker:
         assert taker.stdin is not None
@@ -123,7 +124,7 @@ def _poll_into(address: Address, fps: float, program: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Look or poll; return the exit status."""
+    """Run `look` or `poll`; return the exit status."""
     try:
         match arguments:
             case ["look"]:

@@ -1,4 +1,4 @@
-"""Video4Linux devices (linux/videodev2.h): lasting names, who holds them, which format to ask for."""
+"""Video4Linux devices (linux/videodev2.h): lasting names, which processes hold them, their formats."""
 
 import errno
 import fcntl
@@ -14,19 +14,19 @@ from services.capture.options import Options, Size
 from services.capture.source.child import CameraUnavailable
 
 FOLDERS = ("/dev/v4l/by-id", "/dev/v4l/by-path")
-"""What a camera says it is; of two that say the same only one has the name. Then the socket that it is in."""
+"""By the camera's own name, which only one of two with the same has; then by the USB port that it is in."""
 
 
 def links() -> dict[str, str]:
-    """Return the device, `/dev/video0`, behind each lasting name of this machine, the better names first."""
+    """Return the device (`/dev/video0`) of each lasting name on this machine, the better names first."""
     return {str(link): str(link.resolve()) for folder in FOLDERS for link in _in(Path(folder))}
 
 
 def lasting(device: str, behind: Mapping[str, str]) -> str:
-    """Return a device's best lasting name; itself if it has none, as where there is no udev.
+    """Return a device's best lasting name; the device itself if it has none, as without udev.
 
     Args:
-        device: `/dev/video0`.
+        device: such as `/dev/video0`.
         behind: see `links`.
     """
     return next((name for name, target in behind.items() if target == device), device)
@@ -36,11 +36,11 @@ def _in(folder: Path) -> Iterator[Path]:
     try:
         yield from sorted(folder.iterdir())
     except OSError:
-        return  # no camera has ever been plugged in, or it was just pulled out
+        return  # no camera was ever plugged in, or it was just unplugged
 
 
 def in_use(path: str) -> str:
-    """Return in words that a device is in use, and by whom. Blocks for milliseconds.
+    """Return a text that says that a device is in use, and by which programs. Blocks for milliseconds.
 
     Args:
         path: the device's, or a link to it.
@@ -50,7 +50,7 @@ def in_use(path: str) -> str:
 
 
 def holders(path: str) -> Iterator[int]:
-    """Yield who has a device open, but for this process; other users' and containers' are hidden."""
+    """Yield the ids of the other processes that have a device open; those of other users are hidden."""
     try:
         device = Path(path).stat()
     except OSError:
@@ -66,7 +66,7 @@ def _open_files(process: Path) -> Iterator[os.stat_result]:
         for file in (process / "fd").iterdir():
             yield file.stat()
     except OSError:
-        return  # another user's, or it has ended, or closed what it had open
+        return  # another user's process, or it has ended or closed the file
 
 
 def _is_same(file: os.stat_result, device: os.stat_result) -> bool:
@@ -87,10 +87,9 @@ def _describe(pid: int) -> str:
 USUAL_LIMIT = Size(1920, 1080)
 USUAL_FPS = 30.0
 ENOUGH_FPS = 10.0
-"""Less is taken only where there is nothing faster: a raw picture that is large comes slowly over USB."""
+"""A slower format is taken only where none is faster: large raw pictures come slowly over USB."""
 
-# By ffmpeg's names. What a camera has compressed as JPEG goes on as it is; raw is encoded here; the rest has
-# to be decoded before.
+# By ffmpeg's names. JPEG is passed through; raw pictures are encoded here; the rest is decoded first.
 _PREFERENCE = {"mjpeg": 2, "h264": 0, "hevc": 0}
 
 
@@ -101,7 +100,7 @@ class Format:
     Attributes:
         codec: by ffmpeg's name: `mjpeg`, `yuyv422`, ...
         size: in pixels.
-        fps: frames per second; nothing where the camera does not tell.
+        fps: frames per second; None where the camera does not tell.
     """
 
     codec: str
@@ -112,7 +111,7 @@ class Format:
 def choose(formats: Iterable[Format], options: Options) -> Format | None:
     """Return the best format that the options allow, or None if the camera has none of the wanted codec.
 
-    Best is: within the size limit, fast enough, JPEG, large; no faster than wanted if it can be helped.
+    In this order: within the size limit, fast enough, JPEG, large, as fast as wanted, not faster than needed.
     """
     wanted = [one for one in formats if options.format in (None, one.codec)]
     return max(wanted, key=lambda one: _rank(one, options), default=None)
@@ -145,7 +144,7 @@ _CAP_VIDEO_CAPTURE = 0x1 | 0x1000
 _CAP_DEVICE_CAPS = 0x80000000
 _BUFFER_TYPES = (1, 9)  # single-planar and multi-planar capture
 _DISCRETE = 1
-_MOST = 256  # of anything; a driver that never says "no more" does not hold us up
+_MOST = 256  # of anything, for a driver whose lists never end
 
 _CODECS = {
     b"MJPG": "mjpeg",
@@ -163,14 +162,14 @@ _CODECS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class VideoDevice:
     """A V4L2 device that delivers pictures.
 
     Attributes:
-        path: `/dev/video0`, or a name that lasts, see `device_names`.
-        card: what it calls itself.
+        path: `/dev/video0`, or a lasting name, see `links`.
+        card: its own name.
         driver: the kernel's driver.
-        formats: what it offers, of what ffmpeg understands.
+        formats: those of its formats that ffmpeg reads.
     """
 
     path: str
@@ -179,8 +178,8 @@ class Device:
     formats: tuple[Format, ...]
 
 
-def describe(path: str) -> Device:
-    """Return what a device says of itself.
+def describe(path: str) -> VideoDevice:
+    """Ask a device for its name and formats.
 
     Raises:
         CameraUnavailable: there is no such device, it may not be opened, or it is no camera.
@@ -192,7 +191,7 @@ def describe(path: str) -> Device:
         driver, card, _bus, _version, all_, own = struct.unpack_from("16s32s32sIII", reply)
         if not (own if all_ & _CAP_DEVICE_CAPS else all_) & _CAP_VIDEO_CAPTURE:
             raise CameraUnavailable(f"{path} delivers no pictures")
-        return Device(path, _text(card), _text(driver), tuple(_formats(device)))
+        return VideoDevice(path, _text(card), _text(driver), tuple(_formats(device)))
 
 
 @contextmanager
@@ -227,7 +226,7 @@ def _formats(device: int) -> Iterator[Format]:
 def _sizes(device: int, codec: str, pixel_format: bytes) -> Iterator[Format]:
     for reply in _enumerate(device, _ENUM_FRAMESIZES, pixel_format, 44):
         kind, *sides = struct.unpack_from("I6I", reply, 8)
-        # A range is represented by its largest size, which alone is sure to be one of its steps.
+        # Of a range the largest size is taken: it is certainly one of the steps.
         width, height = sides[:2] if kind == _DISCRETE else (sides[1], sides[4])
         rates = _rates(device, pixel_format + struct.pack("II", width, height))
         yield from (Format(codec, Size(width, height), fps) for fps in rates or [None])
@@ -247,7 +246,7 @@ def _rates(device: int, picture: bytes) -> list[float | None]:
 
 
 def _enumerate(device: int, request: int, about: bytes, size_bytes: int) -> Iterator[bytes]:
-    """Yield the device's replies to an enumeration: an index, what it is about, and room for the reply."""
+    """Yield a device's replies to an enumeration; a request is an index, `about`, and room for the reply."""
     for index in range(_MOST):
         reply = _ask(device, request, (struct.pack("I", index) + about).ljust(size_bytes, b"\0"))
         if reply is None:

@@ -1,44 +1,24 @@
-"""Cuts JPEGs out of a stream, told by their structure and not decoded."""
+"""JPEGs that follow each other without anything between, as `rpicam-vid` writes them."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
-from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH, scan_start
-from services.common.images.structure import MAX_PADDING_BYTES, PADDING
+from services.capture.stream.picture import END_MARK, MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
+from services.common.images.jpeg import END_OF_SCAN, SOS, START, WITH_LENGTH
 
 CHUNK_BYTES = 256 * 1024
-_END_MARK = b"\xff\xd9"
-
-
-def is_jpeg(data: bytes | memoryview) -> bool:
-    """Say whether `data` begins as a JPEG, and has sound headers and a scan behind them.
-
-    Of how it ends nothing is said: cameras leave out the end marker, or add what does not belong there, and
-    whether all pixels are there only whoever decodes them can tell.
-    """
-    return bytes(data[:3]) == START and scan_start(data) is not None
-
-
-def is_whole_jpeg(data: bytes | memoryview) -> bool:
-    """Say whether `data` is a JPEG that also ends as one, save for padding.
-
-    The scan itself is not looked at: a pass-through frame is to cost microseconds.
-    """
-    if not is_jpeg(data):
-        return False
-    return bytes(data[-2:]) == _END_MARK or bytes(data[-MAX_PADDING_BYTES:]).rstrip(PADDING).endswith(
-        _END_MARK
-    )
 
 
 class JpegReader:
-    """Cuts JPEGs that follow each other without anything between, as `rpicam-vid` writes them.
+    """Cuts a stream into JPEGs by their structure, without decoding them.
 
     One whose end is missing ends where the next begins, or with the stream.
 
-    `jpeg.segment_at` is no help here: what can be no JPEG is given up at its first bytes, before all that it
+    Does not use `jpeg.segment_at`: what cannot be a JPEG is given up at its first bytes, before all that it
     announces has come.
+
+    Args:
+        max_jpeg_bytes: a larger JPEG is skipped.
     """
 
     def __init__(self, max_jpeg_bytes: int = MAX_JPEG_BYTES) -> None:
@@ -52,15 +32,15 @@ class JpegReader:
 
     @property
     def held_bytes(self) -> int:
-        """How much is held back until more comes."""
+        """How many bytes are held until more come."""
         return len(self._data)
 
     def buffer(self) -> "memoryview[Any]":
-        """Return where the next bytes belong."""
+        """Return the memory for the next bytes, valid until `received`."""
         return memoryview(self._chunk)
 
     def received(self, count: int) -> Sequence[Picture]:
-        """Return the pictures that are now complete."""
+        """Take `count` bytes of `buffer`; return the pictures that they complete."""
         self._data += memoryview(self._chunk)[:count]
         pictures: list[Picture] = []
         while self._step(pictures):
@@ -68,7 +48,7 @@ class JpegReader:
         return pictures
 
     def ended(self) -> Sequence[Picture]:
-        """Return the picture that the stream's end has cut off, if it has come to its pixels."""
+        """Return the picture that the stream's end has cut off, if its pixels have begun."""
         pictures: list[Picture] = []
         if self._has_scan and len(self._data) <= self._max_jpeg_bytes:
             self._take(len(self._data), pictures)
@@ -106,9 +86,9 @@ class JpegReader:
         return True
 
     def _take_segment(self, pictures: list[Picture]) -> bool:
-        """Go on behind the segment at the present position."""
+        """Read the segment at the current position; say whether there may be more to do."""
         head = self._data[self._position : self._position + 4]
-        if head[:2] == _END_MARK:
+        if head[:2] == END_MARK:
             self._take(self._position + 2, pictures)
             return True
         if len(head) < 4:
@@ -134,11 +114,11 @@ class JpegReader:
         return True
 
     def _take(self, length: int, pictures: list[Picture]) -> None:
-        pictures.append(Jpeg(bytes(memoryview(self._data)[:length])))
+        pictures.append(JpegPicture(bytes(memoryview(self._data)[:length])))
         self._start_over(length)
 
     def _restart(self, reason: str) -> None:
-        """Look for another start behind the one that led nowhere."""
+        """Look for the next start: what followed this one is no JPEG."""
         count_skip(self.skipped, reason)
         self._start_over(2)
 

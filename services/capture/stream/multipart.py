@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from services.capture.stream.jpegs import is_jpeg, is_whole_jpeg
-from services.capture.stream.pictures import MAX_JPEG_BYTES, Jpeg, Picture, count_skip
-from services.common.images.jpeg import end_of_image
+from services.capture.stream.picture import END_MARK, MAX_JPEG_BYTES, JpegPicture, Picture, count_skip
+from services.common.images.jpeg import START, end_of_image, scan_start
+from services.common.images.structure import MAX_PADDING_BYTES, PADDING
 
 CHUNK_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 8 * 1024
@@ -25,11 +25,33 @@ _BOUNDARY_HERE, _BOUNDARY = re.compile(_BOUNDARY_LINE), re.compile(rb"\n" + _BOU
 _LONGEST_BOUNDARY = 210
 
 
-class MultipartReader:
-    """Cuts multipart JPEG into its parts and skips, and counts, what is none.
+def is_jpeg(data: bytes | memoryview) -> bool:
+    """Say whether `data` begins as a JPEG, and has valid headers and a scan behind them.
 
-    Holds at most the largest part that it waits for, and a chunk. What is read comes straight into its place,
-    in memory that is used again: to ask the system for more each time costs more than reading it.
+    Its end is not checked: cameras leave out the end marker or append other bytes, and only decoding tells
+    whether all pixels are there.
+    """
+    return bytes(data[:3]) == START and scan_start(data) is not None
+
+
+def is_whole_jpeg(data: bytes | memoryview) -> bool:
+    """Say whether `data` is a JPEG that also ends as one, save for padding.
+
+    The scan itself is not read: a frame that is passed through may cost microseconds only.
+    """
+    if not is_jpeg(data):
+        return False
+    return bytes(data[-2:]) == END_MARK or bytes(data[-MAX_PADDING_BYTES:]).rstrip(PADDING).endswith(END_MARK)
+
+
+class MultipartReader:
+    """Cuts multipart JPEG into its parts, and skips and counts everything else.
+
+    Holds at most the largest part that it waits for, and a chunk. Bytes are read straight into their place,
+    in memory that is used again: to allocate it anew each time costs more than reading.
+
+    Args:
+        max_part_bytes: a larger part is skipped.
     """
 
     def __init__(self, max_part_bytes: int = MAX_JPEG_BYTES) -> None:
@@ -43,17 +65,17 @@ class MultipartReader:
 
     @property
     def held_bytes(self) -> int:
-        """How much is held back until more comes."""
+        """How many bytes are held until more come."""
         return self._end - self._start
 
     def buffer(self) -> "memoryview[Any]":
-        """Return where the next bytes belong."""
+        """Return the memory for the next bytes, valid until `received`."""
         if self._start or self._end + CHUNK_BYTES > len(self._data):
             self._make_room()
         return memoryview(self._data)[self._end : self._end + CHUNK_BYTES]
 
     def _make_room(self) -> None:
-        """Move what is held to the front, of more memory if that is needed."""
+        """Move the held bytes to the front, of a larger buffer if they need one."""
         held = self.held_bytes
         room = bytearray(2 * len(self._data)) if held + CHUNK_BYTES > len(self._data) else self._data
         with memoryview(self._data) as data:
@@ -61,7 +83,7 @@ class MultipartReader:
         self._data, self._start, self._end = room, 0, held
 
     def received(self, count: int) -> Sequence[Picture]:
-        """Return the pictures that are now complete."""
+        """Take `count` bytes of `buffer`; return the pictures that they complete."""
         self._end += count
         pictures: list[Picture] = []
         while self._step(pictures):
@@ -69,7 +91,7 @@ class MultipartReader:
         return pictures
 
     def ended(self) -> Sequence[Picture]:
-        """Return the picture that the stream's end has cut off from its boundary, or cut short."""
+        """Return the last picture, which the stream's end may have cut short."""
         pictures: list[Picture] = []
         if self._headers is not None and 0 < self.held_bytes <= self._max_part_bytes:
             self._finish(self._headers, self.held_bytes, pictures)
@@ -138,27 +160,28 @@ class MultipartReader:
         length = self._true_length(length)
         if length:
             end = self._start + length
-            pictures.append(Jpeg(bytes(memoryview(self._data)[self._start : end]), _taken_unix_s(headers)))
+            data = bytes(memoryview(self._data)[self._start : end])
+            pictures.append(JpegPicture(data, _taken_unix_s(headers)))
             self._drop_to(end)
             self._boundary = self._headers = None
         else:
-            # Cut short, it holds the start of the next part: what was taken for the body is looked at again.
+            # A part that is cut short holds the start of the next one: its bytes are searched again.
             self._resynchronise("not_a_jpeg")
 
     def _true_length(self, length: int) -> int:
-        """Return how much of what was announced is the picture; 0 if there is none."""
+        """Return how many of the announced bytes are the picture; 0 if there is none."""
         # The view must be gone before the array may change its size.
         with memoryview(self._data) as data, data[self._start : self._start + length] as body:
             if is_whole_jpeg(body):
                 return length
             if not is_jpeg(body):
                 return 0
-            # Something stands behind the end, or there is none.
+            # Other bytes follow the end marker, or it is missing.
             end = end_of_image(body)
         return self._before_boundary(length) if end is None else end
 
     def _before_boundary(self, length: int) -> int:
-        """Return how much of a body comes before the next part, into which it may reach."""
+        """Return how many bytes of a body come before the next part, which it may contain."""
         assert self._boundary is not None
         boundary = self._data.find(b"\n" + self._boundary, self._start, self._start + length)
         if boundary < 0:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from services.capture.stream.pictures import Picture, Plane, Planes, StreamBroken
+from services.capture.stream.picture import Picture, Plane, StreamBroken, YuvPicture
 from services.common.images.structure import MAX_PIXELS
 
 _MAX_LINE_BYTES = 512
@@ -18,7 +18,7 @@ _FRAME = b"FRAME\n"
 
 
 class Y4mReader:
-    """Cuts a YUV4MPEG2 stream of 4:2:0 pictures into planes, which are read straight into place."""
+    """Cuts a YUV4MPEG2 stream of 4:2:0 pictures into planes, which are read straight into their arrays."""
 
     def __init__(self) -> None:
         self.skipped: dict[str, int] = {}
@@ -30,13 +30,17 @@ class Y4mReader:
         self._filled = 0
 
     def buffer(self) -> "memoryview[Any]":
-        """Return where the next bytes belong: a line's next ones, or the rest of the picture."""
+        """Return the memory for the next bytes, of a line or of the picture, valid until `received`."""
         if self._pixels is None:
             return memoryview(self._piece)
         return self._pixels.data[self._filled :]
 
     def received(self, count: int) -> Sequence[Picture]:
-        """Return the picture that is now complete, if one is."""
+        """Take `count` bytes of `buffer`; return the picture that they complete, if they do.
+
+        Raises:
+            StreamBroken: this is no YUV4MPEG2, or not 4:2:0 with 8 bits.
+        """
         if self._pixels is None:
             self._add_to_line(count)
             return ()
@@ -49,7 +53,7 @@ class Y4mReader:
         return (picture,)
 
     def ended(self) -> Sequence[Picture]:
-        """Return nothing: a part of a raw picture is none."""
+        """Return no picture: a part of a raw picture cannot be used."""
         return ()
 
     def _add_to_line(self, count: int) -> None:
@@ -78,17 +82,17 @@ class Y4mReader:
     def _chroma(self) -> int:
         return -(-self._width // 2) * -(-self._height // 2)
 
-    def _planes(self, pixels: Plane) -> Planes:
+    def _planes(self, pixels: Plane) -> YuvPicture:
         y, u, v = np.split(pixels, (self._luma, self._luma + self._chroma))
         half = (-(-self._height // 2), -(-self._width // 2))
-        return Planes(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
+        return YuvPicture(y.reshape(self._height, self._width), u.reshape(half), v.reshape(half))
 
 
 def parse_header(line: bytes) -> tuple[int, int]:
     """Return width and height in pixels out of a stream's first line.
 
     Raises:
-        StreamBroken: it is no YUV4MPEG2, not 4:2:0 with 8 bits, or of an absurd size.
+        StreamBroken: it is no YUV4MPEG2, not 4:2:0 with 8 bits, or larger than `MAX_PIXELS`.
     """
     magic, *words = line.split(b" ")
     parameters = {word[:1]: word[1:] for word in reversed(words)}

@@ -46,7 +46,7 @@ class Sight:
         score: of the detector, 0..1; 1 of one that gives none.
         landmarks: x and y of the right eye, left eye, nose tip and right and left corner of the mouth, in
             pixels of the frame; empty of a detector that gives none.
-        sharpness: the variance of its Laplacian at detection scale, see `detect.pictures.sharpness`.
+        sharpness: the variance of its Laplacian at detection scale, see `detect.codec.sharpness`.
         signature: the face made 8x8 pixels in Lab: 64 bytes of lightness, 64 of a, 64 of b, row by row. It
             tells two people apart who stand in one place, no more, and never leaves the host.
     """

@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.common.errors import FaceferryError, SetupError
+from services.common.wire.topics import ROOT
 from services.forward.spool.face import later_in_row
 
 SCHEMA_VERSION = 2
+TABLES = ("faces", "quarantine", "set_aside")
+"""Those that hold faces; those of the first one wait."""
 BUSY_S = 0.5
-"""How long somebody else who holds the database is waited for at a time: the writer has more to do."""
+"""How long to wait for another process that locks the database, at a time: the writer has more to do."""
 COLUMNS = "id, topic, content_type, attributes, payload"
-"""What makes a face, the same in each table."""
+"""The columns of a face, the same in each table."""
 
 INDEX_OF_FIRSTS = "faces_first"
 IS_FIRST = f"instr(attributes, '{later_in_row()}') = 0"
-"""The condition of the index of first pictures: a query has to say it as the index does."""
+"""The condition of the index of first pictures; a query has to have the same text to use it."""
 
 SUFFIXES = ("", "-wal", "-shm")
 """Of the files that a database consists of."""
@@ -75,7 +78,7 @@ _UNWRITABLE = frozenset(
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,  # a person's shell, a back-up: it ends
+        sqlite3.SQLITE_BUSY,  # an operator's shell, a back-up: it ends
     }
 )
 
@@ -94,7 +97,11 @@ class SpoolUnwritable(FaceferryError):
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Name errors of SQLite and the disk for their cause; an unexpected one ends the process."""
+    """Raise errors of SQLite and the disk by their cause; an unexpected one passes, and ends the process.
+
+    Raises:
+        SpoolFull, SpoolDamaged, SpoolUnwritable: see there.
+    """
     try:
         yield
     except OSError as error:
@@ -117,11 +124,11 @@ def connect(path: Path, *, is_exclusive: bool = False) -> sqlite3.Connection:
 
     Args:
         path: where it is.
-        is_exclusive: keep the index of its log in memory, and everybody else out: what a disk takes that has
-            not even the room for that index.
+        is_exclusive: keep the index of its log in memory, which locks all other processes out, for a disk
+            without room for that index.
 
     Raises:
-        SetupError: it was made by a newer version.
+        SetupError: a newer version made it.
         SpoolDamaged: it is no database, or not a spool's.
         SpoolFull: there is no room to make one.
         SpoolUnwritable: the disk does not let it be opened.
@@ -129,7 +136,7 @@ def connect(path: Path, *, is_exclusive: bool = False) -> sqlite3.Connection:
     _see_magic(path)
     with translated():
         if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # faces are not for everybody
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # faces are for this user alone
         connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_S)
     try:
         with translated():
@@ -145,30 +152,38 @@ def connect(path: Path, *, is_exclusive: bool = False) -> sqlite3.Connection:
 
 
 def files(path: Path) -> list[Path]:
-    """Return the files of a database, whether there are any or not."""
+    """Return the paths of a database's files, whether they exist or not."""
     return [path.with_name(path.name + suffix) for suffix in SUFFIXES]
 
 
 def taken_bytes(path: Path) -> int:
-    """Return what a database takes on the disk."""
+    """Return how many bytes a database's files take on the disk."""
     return sum(file.stat().st_size for file in files(path) if file.exists())
 
 
 def connect_to_read(path: Path, timeout_s: float = 5.0) -> sqlite3.Connection:
-    """Open a spool's database for a look that disturbs nobody; the errors are SQLite's own."""
+    """Open a spool's database read-only, beside the forward that uses it.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
-    """Open a spool's database beside the forward that uses it, to ask for something; errors are SQLite's."""
+    """Open a spool's database beside the forward that uses it, to add a request.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
 
 
 def keep_index_of_others(connection: sqlite3.Connection, device: str) -> None:
     """Keep an index of the rows that are not on this device's topics.
 
-    It is empty nearly always, and so costs nothing; but it tells at once, at each start, what would take a
-    walk through every face. It is made anew when the device gets another name.
+    It is nearly always empty, and so costs nothing, but saves reading every face at each start. It is made
+    anew when the device gets another name.
     """
     name = f"faces_not_of_{device}"
     made = connection.execute(
@@ -183,10 +198,9 @@ def keep_index_of_others(connection: sqlite3.Connection, device: str) -> None:
 
 
 def keep_index_of_firsts(connection: sqlite3.Connection) -> None:
-    """Keep an index of the rows that may be somebody's first picture: those go before all others.
+    """Keep an index of the rows that may be a person's first picture, which are sent before all others.
 
-    Without it each later picture that stands between them would have to be looked at, and in a spool of
-    which the first ones are gone already that is every row.
+    Without it each later picture between them would have to be read; once the first ones are gone, every row.
     """
     if has_index_of_firsts(connection):
         return
@@ -196,21 +210,21 @@ def keep_index_of_firsts(connection: sqlite3.Connection) -> None:
 
 
 def has_index_of_firsts(connection: sqlite3.Connection) -> bool:
-    """Say whether there is that index, and not another one of its name."""
+    """Say whether that index exists, and is not another one of its name."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND sql = ?"
     return connection.execute(query, (_MAKE_INDEX_OF_FIRSTS,)).fetchone() is not None
 
 
 def not_of(device: str) -> str:
-    """Return the condition of the index of others' rows; a device's name needs no quoting."""
-    return f"topic NOT GLOB 'faceferry/{device}/*'"
+    """Return the SQL condition of rows of other devices; a device's name needs no quoting."""
+    return f"topic NOT GLOB '{ROOT}/{device}/*'"
 
 
 @contextlib.contextmanager
 def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit without waiting for the disk what may as well be done again after a power cut.
+    """Commit without waiting for the disk, for what may be done again after a power cut.
 
-    The order on the disk stays: whatever is committed and waited for later takes this with it.
+    The order on the disk stays: a later commit that is waited for has this one before it.
     """
     connection.execute("PRAGMA synchronous = NORMAL").fetchall()
     try:
@@ -221,7 +235,7 @@ def unsynced(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def overwriting(connection: sqlite3.Connection) -> Iterator[None]:
-    """Overwrite all that is deleted; some builds of SQLite do so anyway."""
+    """Have SQLite overwrite what it deletes (`PRAGMA secure_delete`); some builds do so anyway."""
     (usual,) = connection.execute("PRAGMA secure_delete").fetchone()
     connection.execute("PRAGMA secure_delete = ON").fetchall()
     try:
@@ -231,11 +245,12 @@ def overwriting(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def size_and_oldest(connection: sqlite3.Connection) -> tuple[int, int | None, float | None]:
-    """Return the bytes that the database uses, and of the oldest face, if there is one, its place and since.
+    """Return how many bytes the database uses, and the oldest face's place and since when it is held.
 
-    Since when it is held is what the wall clock showed then, or None where damage has put something else.
+    Place and time are None if there is no face. The time is Unix time by the wall clock of then, and None if
+    damage has put something else there.
     """
-    # In one statement: each gives up the interpreter's lock and has to get it back.
+    # In one statement, because each one releases the interpreter's lock and has to get it back.
     (size, sequence, held_since) = connection.execute(
         "SELECT (page_count - freelist_count) * page_size, sequence,"
         " CASE typeof(held_since) WHEN 'real' THEN held_since END"
@@ -260,7 +275,7 @@ _ALWAYS = (
 
 def _configure(connection: sqlite3.Connection) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    # Even to say again what is so already would write, and a full disk does not let it.
+    # Setting these anew would write, which fails on a full disk.
     for pragma in _ALWAYS if pages else (*_WHEN_NEW, *_ALWAYS):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
@@ -274,7 +289,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _see_magic(path: Path) -> None:
-    """See that a file is a database before SQLite opens it, which deletes the log of one that is none."""
+    """Check that a file is a database before SQLite opens it, which deletes the log if it is none."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
@@ -292,7 +307,7 @@ def _see_magic(path: Path) -> None:
 
 
 def _check_tables(connection: sqlite3.Connection) -> None:
-    """See that the tables have our columns: a damaged schema may still be one to SQLite."""
+    """Check that the tables have our columns: SQLite may accept a damaged schema."""
     try:
         for table, own in (
             ("faces", "sequence, held_since"),

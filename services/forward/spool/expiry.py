@@ -1,9 +1,10 @@
-"""Faces that are too old, or are to be erased, go out of the spool's tables. The caller commits."""
+"""Deletes faces that are too old, or to be erased, from the spool's tables. The caller commits."""
 
 import itertools
 import json
 import sqlite3
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -12,59 +13,61 @@ from services.common.erasure.selection import Selection
 from services.common.retention import Retention
 from services.common.wire import times
 from services.common.wire.cloudevents import UNSYNCHRONISED
+from services.common.wire.topics import ROOT
+from services.forward.spool.database import TABLES
 from services.forward.spool.face import property_in_row
 from services.forward.spool.rows import DAMAGED
 
 RIGHT_SINCE_S = 1_735_689_600.0
-"""2025-01-01, Unix time: a clock that shows less has not been set, for this program is younger."""
+"""2025-01-01, Unix time: a clock that shows less has not been set, because this program is younger."""
 _FINEST_S = 1.0
 _MOST_MARKS = 4_096
 
 
 def waited_s(since_s: float | None, wall_s: float) -> float | None:
-    """Return how long ago something was by the wall clock, or None where one of the two times is none.
+    """Return how many seconds ago something was by the wall clock, or None if one of the two times is wrong.
 
     Args:
-        since_s: when it was, as the wall clock of that time had it, Unix time.
-        wall_s: what it shows now.
+        since_s: when it was, by the wall clock of then, Unix time, or None.
+        wall_s: what the wall clock shows now, Unix time.
     """
     if since_s is None or not RIGHT_SINCE_S <= since_s <= wall_s:
         return None
     return wall_s - since_s
 
 
-class _Mark(NamedTuple):
-    """Up to this place all that is held was there at this moment of the steady clock."""
+class _AgeMark(NamedTuple):
+    """All faces up to this place were there at this time of the monotonic clock."""
 
     sequence: int
     steady_s: float
 
 
-class Ages:
-    """Knows for how long faces are held, by the steady clock.
+class FaceAges:
+    """Knows for how long faces are held, by the monotonic clock.
 
-    A wall clock is set while faces wait: by years after a boot without a battery, by an hour by people.
-    So what comes in is remembered by place and steady time, about each second, coarser when it becomes much.
-    Of what was there at the start only the wall clock can tell how long it has been; it is believed once, as
-    soon as it can be right, and never less is said than since the start.
+    A wall clock may be set while faces wait: by years after a boot without a battery, by an hour by people.
+    So places are noted with monotonic time, about once a second, and less often once there are many. For
+    faces that were there at the start only the wall clock can tell. It is read once, as soon as it can be
+    right, and their age is at least the time since the start.
 
     Args:
         last_sequence: the place of the newest face that is there at the start; 0 if there is none.
-        steady_s: now.
+        steady_s: now, by the monotonic clock.
     """
 
     def __init__(self, last_sequence: int, steady_s: float) -> None:
-        self._marks = deque([_Mark(last_sequence, steady_s)])
+        self._marks = deque([_AgeMark(last_sequence, steady_s)])
         self._fineness_s = _FINEST_S
         self._last_at_start = last_sequence
         self._started_s = steady_s
         self._wall_at_start_s: float | None = None
 
     def came(self, sequence: int, steady_s: float) -> None:
-        """Note that what stands up to this place is there now."""
+        """Note that all faces up to this place are there now."""
         if sequence <= self._marks[-1].sequence:
             return
-        self._add(_Mark(sequence, steady_s))
+        self._add(_AgeMark(sequence, steady_s))
         if len(self._marks) > _MOST_MARKS:
             self._fineness_s *= 2
             marks, self._marks = self._marks, deque([self._marks[0]])
@@ -72,15 +75,15 @@ class Ages:
                 self._add(mark)
 
     def oldest_s(self, sequence: int, held_since_s: float | None, wall_s: float, steady_s: float) -> float:
-        """Return for how long the oldest face is held, in seconds, never below 0.
+        """Return for how many seconds the oldest face is held, never less than 0.
 
-        What stood before it is forgotten.
+        What was noted of earlier places is dropped.
 
         Args:
             sequence: its place.
-            held_since_s: since when its row says, Unix time.
+            held_since_s: since when it is held according to its row, Unix time, or None.
             wall_s: what the wall clock shows.
-            steady_s: now.
+            steady_s: now, by the monotonic clock.
         """
         while len(self._marks) > 1 and self._marks[0].sequence < sequence:
             self._marks.popleft()
@@ -92,7 +95,7 @@ class Ages:
         return max(here_s, self._by_wall_clock(held_since_s, wall_s, steady_s))
 
     def _by_wall_clock(self, held_since_s: float | None, wall_s: float, steady_s: float) -> float:
-        """Return how long ago it was by the wall clock at the start, moved on by the steady one since."""
+        """Return its age by the wall clock as it was at the start, plus the monotonic time since then."""
         elapsed_s = steady_s - self._started_s
         if self._wall_at_start_s is None and waited_s(held_since_s, wall_s) is not None:
             self._wall_at_start_s = wall_s - elapsed_s
@@ -100,17 +103,17 @@ class Ages:
             return 0.0
         return waited_s(held_since_s, self._wall_at_start_s + elapsed_s) or 0.0
 
-    def _add(self, mark: _Mark) -> None:
-        """Add a mark; what comes soon after another counts as come with it."""
+    def _add(self, mark: _AgeMark) -> None:
+        """Add a mark; one soon after another is merged with it."""
         newest = self._marks[-1]
         if mark.steady_s - newest.steady_s < self._fineness_s and newest.sequence > self._last_at_start:
-            self._marks[-1] = _Mark(mark.sequence, newest.steady_s)
+            self._marks[-1] = _AgeMark(mark.sequence, newest.steady_s)
         else:
             self._marks.append(mark)
 
 
 AT_ONCE = 32
-"""Of each kind, in one commit: even on a disk that is full there is room for that."""
+"""How many of each kind in one commit: even a full disk has room for that."""
 
 _FIRST_RIGHT = times.compact(times.from_unix_s(RIGHT_SINCE_S))
 _IS_TIME_KNOWN = f"instr(attributes, '{property_in_row(UNSYNCHRONISED)}') = 0"
@@ -118,8 +121,13 @@ _SINCE = {"faces": "held_since", "quarantine": "refused_at", "set_aside": "since
 
 
 @dataclass(slots=True)
-class Expired:
-    """What went: ids of faces that waited, and how many were apart, by table."""
+class Removed:
+    """What was deleted.
+
+    Attributes:
+        ids: of faces that waited.
+        apart: how many were in quarantine or set aside, by table.
+    """
 
     ids: list[str] = field(default_factory=list)
     apart: dict[str, int] = field(default_factory=dict)
@@ -128,26 +136,26 @@ class Expired:
         return bool(self.ids) or any(self.apart.values())
 
     def take(self, table: str, found: list[str]) -> None:
-        """Add what went from a table."""
+        """Add the ids of what was deleted from a table."""
         if table == "faces":
             self.ids += found
         else:
             self.apart[table] = self.apart.get(table, 0) + len(found)
 
 
-def expire(connection: sqlite3.Connection, limit: datetime, now_s: float) -> Expired:
-    """Let go of some of what is older than a time, wherever it is; call again while there is any.
+def expire(connection: sqlite3.Connection, limit: datetime, now_s: float) -> Removed:
+    """Delete some of what is older than a time, in all tables; call again while there is any.
 
-    Whose frame was taken before it goes by its id, which begins with the time. Where the camera did not know
-    the time, where its clock had not been set and showed years ago, and where the id is damaged, what counts
-    is since when the row is there; where not even that can be right, it counts from now on.
+    The time of a face is that of its frame, with which its id begins. If the camera did not know the time, or
+    its clock showed a time before this program, or the id is damaged, what counts is since when the row is
+    held; if that cannot be right either, it is held from now on.
 
     Args:
         connection: the spool's.
-        limit: whatever is older goes, UTC.
+        limit: older faces are deleted, UTC.
         now_s: now, Unix time.
     """
-    gone = Expired()
+    gone = Removed()
     for table, since in _SINCE.items():
         gone.take(table, _by_id(connection, table, limit))
         gone.take(table, _by_row(connection, table, since, limit, now_s))
@@ -155,13 +163,13 @@ def expire(connection: sqlite3.Connection, limit: datetime, now_s: float) -> Exp
 
 
 def is_expired(face_id: str, retention: Retention, now: datetime) -> bool:
-    """Say whether a face was taken longer ago than faces are kept, by its id."""
+    """Say whether a face is older than the retention, by its id."""
     limit = retention.limit(now)
     return limit is not None and face_id < times.compact(limit)
 
 
 def _by_id(connection: sqlite3.Connection, table: str, limit: datetime) -> list[str]:
-    """Let go of what an index finds."""
+    """Delete by the time in the id, with an index."""
     values = {"first": _FIRST_RIGHT, "limit": times.compact(limit), "most": AT_ONCE}
     wheres: list[tuple[str, dict[str, object]]] = [("", {})]
     if table == "set_aside":  # its index begins with the reason
@@ -182,7 +190,7 @@ def _by_id(connection: sqlite3.Connection, table: str, limit: datetime) -> list[
 def _by_row(
     connection: sqlite3.Connection, table: str, since: str, limit: datetime, now_s: float
 ) -> list[str]:
-    """Let go of what has been there for too long, of the rows that came first."""
+    """Delete by the time since when a row is held, of the oldest rows."""
     values = {"right": RIGHT_SINCE_S, "limit": limit.timestamp(), "now": now_s, "most": AT_ONCE}
     first = f"SELECT rowid, {since} AS since FROM {table} ORDER BY rowid LIMIT :most"  # noqa: S608 - constants
     connection.execute(
@@ -200,47 +208,41 @@ def _by_row(
 
 
 def _delete(
-    connection: sqlite3.Connection, table: str, which: str, values: dict[str, object] | dict[str, float]
+    connection: sqlite3.Connection, table: str, which: str, values: Mapping[str, object]
 ) -> list[str]:
+    """Delete rows; return their ids, which are empty for damaged rows that have none."""
     found = connection.execute(
         f"DELETE FROM {table} WHERE rowid IN ({which}) RETURNING CAST(id AS BLOB)",  # noqa: S608 - constants
         values,
     ).fetchall()
-    return [face_id.decode(errors="replace") for (face_id,) in found if face_id is not None]
+    return [(face_id or b"").decode(errors="replace") for (face_id,) in found]
 
 
-TABLES = ("faces", "quarantine", "set_aside")
+def erase(connection: sqlite3.Connection, selection: Selection) -> Removed:
+    """Delete some of what a selection takes, in all tables; call again while there is any.
 
-
-def erase(connection: sqlite3.Connection, selection: Selection) -> Expired:
-    """Let go of some of what a selection takes, wherever it is; call again while there is any.
-
-    A damaged row may be anybody's, and can go nowhere: it goes with whatever is erased first.
+    A damaged row may be of any person, and cannot be delivered: it is deleted with the first erasure.
 
     Args:
-        connection: the spool's; it overwrites what it deletes (`PRAGMA secure_delete`).
-        selection: which.
+        connection: the spool's, within `database.overwriting`.
+        selection: which faces.
     """
     where, values = _condition(selection)
-    gone = Expired()
+    gone = Removed()
     for table in TABLES:
         damaged = f"reason = '{DAMAGED}' OR " if table == "set_aside" else ""
-        found = connection.execute(
-            f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table}"  # noqa: S608 - constants
-            f" WHERE {damaged}({where}) LIMIT {AT_ONCE}) RETURNING CAST(id AS BLOB)",
-            values,
-        ).fetchall()
-        gone.take(table, [(face_id or b"").decode(errors="replace") for (face_id,) in found])
+        which = f"SELECT rowid FROM {table} WHERE {damaged}({where}) LIMIT {AT_ONCE}"  # noqa: S608 - constants
+        gone.take(table, _delete(connection, table, which, values))
     return gone
 
 
 def _condition(selection: Selection) -> tuple[str, dict[str, str]]:
-    """Return what holds for a row that a selection takes; see `Selection.takes`."""
-    values = {"topic": f"faceferry/{selection.device or '*'}/{selection.camera or '*'}/face"}
+    """Return the SQL condition of rows that a selection takes, and its values; see `Selection.takes`."""
+    values = {"topic": f"{ROOT}/{selection.device or '*'}/{selection.camera or '*'}/face"}
     parts = ["topic GLOB :topic"]
     if not selection.is_range:
         values["ids"] = json.dumps(sorted(selection.ids))
-        # A visit's name stands in the attributes in one spelling only, and in no other attribute's place.
+        # A visit's id has one spelling in the attributes, which no other attribute can have.
         values["visit"] = property_in_row(("visit", selection.visit)) if selection.visit is not None else ""
         of_visit = "OR instr(attributes, :visit) > 0" if selection.visit is not None else ""
         parts.append(f"(id IN (SELECT value FROM json_each(:ids)) {of_visit})")  # noqa: S608 - constants

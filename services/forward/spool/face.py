@@ -11,7 +11,7 @@ from services.common.wire.sights import Why
 from services.common.wire.topics import parse_camera_topic
 
 LATER = ("why", Why.BETTER.value)
-"""What a picture has among its attributes of which it is known that somebody has one already."""
+"""The attribute of a picture of a person who certainly has one already."""
 _OVERHEAD_BYTES = 512
 
 
@@ -20,7 +20,7 @@ class SpooledFace:
     """A face in forward's custody.
 
     Attributes:
-        sequence: its place in the spool; grows in the order of arrival.
+        sequence: its place in the spool, which grows in the order of arrival.
         id: the face's id.
         message: as it came from detect.
     """
@@ -31,29 +31,29 @@ class SpooledFace:
 
     @property
     def camera(self) -> str:
-        """The name of the camera that it is of."""
+        """The name of its camera."""
         return parse_camera_topic(self.message.topic, "face").camera
 
     @property
     def size_bytes(self) -> int:
-        """What it weighs on the way and on disk, nearly."""
+        """About how many bytes it takes on the way and on disk."""
         return len(self.message.payload) + _OVERHEAD_BYTES
 
     @property
     def is_later(self) -> bool:
-        """Whether it is nobody's first picture; where that is in doubt it is one."""
+        """Whether it is certainly not a person's first picture; in doubt it is one."""
         return LATER in self.message.attributes
 
 
 def to_row(message: Message) -> tuple[str, str, str, bytes]:
-    """Return what is kept of a face's message beside its id: topic, content type, attributes, payload."""
+    """Return a face's columns beside its id: topic, content type, attributes as JSON, payload."""
     return message.topic, message.content_type or "", _as_json(message.attributes), message.payload
 
 
 def from_row(sequence: int, row: Sequence[object]) -> SpooledFace | None:
-    """Return the face that a row holds, if it holds one: damage puts anything into any column.
+    """Return the face that a row holds, or None if it holds none: damage puts anything into any column.
 
-    A face's id proves its content, its camera and its time, so nothing is taken for a face that is none.
+    A face's id proves its content, its camera and its time, so nothing else is taken for a face.
 
     Args:
         sequence: the row's place.
@@ -85,12 +85,12 @@ def from_row(sequence: int, row: Sequence[object]) -> SpooledFace | None:
 
 
 def property_in_row(pair: tuple[str, str]) -> str:
-    """Return what stands in the attributes of a row that has a property, and of no other."""
+    """Return the text that is in the attributes of each row with this property, and of no other."""
     return _as_json(pair)  # a quote within a value is escaped there
 
 
 def later_in_row() -> str:
-    """Return what stands in the attributes of a row whose picture is a later one, and of no other's."""
+    """Return the text that is in the attributes of each row whose picture is a later one, and of no other."""
     return property_in_row(LATER)
 
 
@@ -102,7 +102,7 @@ def _to_pairs(found: object) -> tuple[tuple[str, str], ...]:
     """Return user properties as they were.
 
     Raises:
-        ValueError: they are none. Lone surrogates among them: JSON may spell them, MQTT cannot carry them.
+        ValueError: these are none, or have lone surrogates: JSON has those, MQTT cannot carry them.
     """
     pairs: list[tuple[str, str]] = []
     match found:

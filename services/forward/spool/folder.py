@@ -1,4 +1,4 @@
-"""The spool's folder: nobody else's at the same time, and a reserve on its disk."""
+"""The spool's folder, which one process has at a time, and a reserve of room on its disk."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ from services.forward.spool.database import SpoolUnwritable
 
 
 class SpoolTaken(FaceferryError):
-    """The folder is gone, or another one than it was: what is held here is not the spool any more."""
+    """The folder is gone, or was replaced by another: the open files are not the spool any more."""
 
 
-class Folder:
+class SpoolFolder:
     """The folder of a spool, which people move and delete, and disks take with them.
 
     Args:
@@ -26,14 +26,14 @@ class Folder:
         self._identity = _identity(path)
 
     def see(self, *, is_empty: bool) -> None:
-        """See that it is still the one that is held; a new one may be another process's.
+        """Check that it is still the folder that it was; another one may be another process's.
 
         Args:
-            is_empty: nothing waits in it.
+            is_empty: whether no faces wait in it.
 
         Raises:
-            SpoolTaken: it is another one, or it is gone and nothing is lost with it.
-            SpoolUnwritable: it is gone; what is in the open files can still be sent.
+            SpoolTaken: it is another one, or it is gone and no faces are lost with it.
+            SpoolUnwritable: it is gone; faces in the open files can still be sent.
         """
         try:
             identity = _identity(self.path)
@@ -46,10 +46,10 @@ class Folder:
 
 
 def prepare(folder: Path) -> None:
-    """Make the spool's folder, and see that it can be written.
+    """Make the spool's folder, and check that it can be written.
 
     Raises:
-        SetupError: it cannot.
+        SetupError: it cannot be made or written.
     """
     try:
         make_folders(folder)
@@ -65,18 +65,18 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 DISK_FULL = "the disk is full"
-"""What is said of it, wherever it is met."""
+"""The problem of a full disk, in logs and readiness."""
 LEAST_FREE_BYTES = 2 * 1024 * 1024
-"""With less than a commit's worth left on the disk it is full, even if nobody has met that yet."""
+"""A disk with less than a commit's worth of room counts as full."""
 
 log = structlog.get_logger()
 
 
 class Reserve:
-    """Room on the disk that is kept for letting faces go, which a full disk would make fail as well.
+    """Room on the disk that is kept for deletes, which would fail on a full disk, too.
 
     Args:
-        path: the file that keeps it.
+        path: the file that takes the room.
         size_bytes: how much.
     """
 
@@ -88,18 +88,18 @@ class Reserve:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is there."""
+        """Whether the file exists, in its full size."""
         return self._path.exists() and self._path.stat().st_size >= self._size_bytes
 
     def is_room_left(self) -> bool:
-        """Say whether the disk has room for faces, beside what is kept; after it had none, clearly so."""
+        """Say whether the disk has room beside the reserve; after it had none, twice as much is asked for."""
         wanted = LEAST_FREE_BYTES if self._had_room else 2 * LEAST_FREE_BYTES
-        self._had_room = _free_bytes(self._path.parent) >= wanted
+        self._had_room = free_bytes(self._path.parent) >= wanted
         return self._had_room
 
     def keep(self) -> None:
-        """Take it, if the disk has twice as much: it shall not be full again with the next face."""
-        if self.is_kept or _free_bytes(self._path.parent) < 2 * self._size_bytes:
+        """Take the room if the disk has twice as much, so that it is not full again with the next face."""
+        if self.is_kept or free_bytes(self._path.parent) < 2 * self._size_bytes:
             return
         try:
             with open(self._path, "wb", opener=private) as file:
@@ -113,20 +113,21 @@ class Reserve:
             self._is_told = False
 
     def release(self) -> None:
-        """Give it to whoever needs room just now."""
+        """Free the room."""
         if self._path.exists():
             self._path.unlink()
 
     def touch(self) -> None:
-        """Write a byte of it, which takes no room: so a disk that takes no writes is met, before a face is.
+        """Write a byte of it, which takes no room, to notice a disk that takes no writes before a face comes.
 
         Raises:
-            OSError: it takes none.
+            OSError: the disk takes no writes.
         """
         with self._path.open("r+b", buffering=0) as file:
             file.write(b"\0")
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes a process without privileges may still write to a folder's disk."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize

@@ -1,6 +1,6 @@
-"""What a spool holds, and how what is apart is put back: `python3 -m services.forward.spool.holdings`.
+"""Shows what a spool holds, and puts faces back: `python3 -m services.forward.spool.holdings`.
 
-The image of forward has this and no more; elsewhere it is `faceferry spool`.
+The same as `faceferry spool`.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from pathlib import Path
 from services.common.errors import SetupError
 from services.common.wire.topics import is_name
 from services.forward.spool import rows
+from services.forward.spool.commands import PutBackRequest
 from services.forward.spool.database import connect_to_read, connect_to_write
+from services.forward.spool.disk import DATABASE
 from services.forward.spool.expiry import RIGHT_SINCE_S, waited_s
 from services.forward.spool.replacement import damaged_files
-from services.forward.spool.rows import Request
-from services.forward.spool.spool import DATABASE
 
 LISTED = 20
 REQUEUE = "requeue"
@@ -28,7 +28,7 @@ REQUEUE = "requeue"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A face that is apart: its id, why, the size of its image."""
+    """A face that is in quarantine or set aside: its id, the reason, the size of its image."""
 
     id: str
     reason: str
@@ -42,13 +42,13 @@ class Contents:
     Attributes:
         faces: how many wait for the store.
         bytes: of their images.
-        oldest_s: how long the oldest has waited, of those that came when the clock was right; nothing where
-            it cannot be told.
+        oldest_s: how long the oldest has waited, of those that came while the clock was right; None if that
+            is not known.
         quarantined: how many the store has refused.
         refusals: the newest of them.
-        set_aside: how many cannot be delivered as things are, by reason.
+        set_aside: how many cannot be delivered at present, by reason.
         asides: the newest of them.
-        damaged: databases that were found damaged and replaced.
+        damaged: paths of databases that were found damaged and replaced.
     """
 
     faces: int
@@ -62,14 +62,14 @@ class Contents:
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declare the command line; `default` says in words which folder is meant where none is named."""
+    """Declare the arguments; `default` is the text for the folder that is used if none is named."""
     parser.add_argument(
         "words",
         nargs="*",
         metavar=f"[{REQUEUE}] [FOLDER]",
-        help=f"{REQUEUE}: put faces that are apart back among those that wait. FOLDER by default: {default}",
+        help=f"{REQUEUE}: put faces back that are in quarantine or set aside. FOLDER by default: {default}",
     )
-    parser.add_argument("--reason", help=f"{REQUEUE} only those that are apart for it")
+    parser.add_argument("--reason", help=f"{REQUEUE} only those with this reason")
     parser.add_argument("--id", help=f"{REQUEUE} only this face")
     parser.add_argument(
         "--device",
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def run(options: argparse.Namespace, default: Path) -> int:
-    """Show what waits for the cloud, and what is apart; or put that back.
+    """Print what a spool holds, or put faces back; return the exit status.
 
     Raises:
         SetupError: there is no such spool, or it cannot be used.
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, default: Path) -> int:
     folder = Path(folders[0]) if folders else default
     if is_requeue:
         return _requeue(
-            folder, Request(options.reason, options.id, device=options.device), is_json=options.json
+            folder, PutBackRequest(options.reason, options.id, device=options.device), is_json=options.json
         )
     contents = look(folder, time.time())
     print(json.dumps(asdict(contents)) if options.json else _as_text(contents))
@@ -133,8 +133,8 @@ def _newest(database: sqlite3.Connection, table: str) -> tuple[Refusal, ...]:
     return tuple(Refusal(*row) for row in found)
 
 
-def _requeue(folder: Path, request: Request, *, is_json: bool) -> int:
-    """Ask the forward that has the spool, or the next one, to put faces back: it alone moves them."""
+def _requeue(folder: Path, request: PutBackRequest, *, is_json: bool) -> int:
+    """Ask the forward that has the spool, or has it next, to put faces back: only that one moves them."""
     if request.device is not None and not is_name(request.device):
         raise SetupError(f"--device: {request.device!r} is no device's name")
     path = folder / DATABASE
@@ -173,7 +173,7 @@ def _listed(refusals: tuple[Refusal, ...], count: int) -> list[str]:
 
 
 def main() -> int:
-    """Do it for the spool of this forward; return the exit status."""
+    """Run the command for the spool of this container; return the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m services.forward.spool.holdings", description=__doc__)
     add_arguments(parser, "FACEFERRY_SPOOL_PATH")
     try:

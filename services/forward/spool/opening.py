@@ -19,9 +19,9 @@ class Opened:
     """A database that is open.
 
     Attributes:
-        connection: to it; whoever has it closes it.
-        is_exclusive: nobody else can look into it, for the disk has no room for the index of its log.
-        knows_firsts: it has the index that tells which faces may be first pictures.
+        connection: to it; the owner of this object closes it.
+        is_exclusive: whether other processes are locked out, because there is no room for the log's index.
+        knows_firsts: whether it has the index of faces that may be first pictures.
     """
 
     connection: sqlite3.Connection
@@ -30,7 +30,7 @@ class Opened:
 
 
 def open_database(path: Path, device: str, reserve: Reserve) -> Opened:
-    """Open a database; a damaged one is written anew, and a full disk given the reserve's room.
+    """Open a database; write a damaged one anew, and release the reserve on a full disk.
 
     Args:
         path: where it is; it is made if it is missing.
@@ -38,7 +38,7 @@ def open_database(path: Path, device: str, reserve: Reserve) -> Opened:
         reserve: released if the disk is full.
 
     Raises:
-        SetupError: it was made by a newer version.
+        SetupError: a newer version made it.
         SpoolDamaged: it is damaged, and there is no room to write it anew.
         SpoolFull: there is no room to make one.
         SpoolUnwritable: the disk does not let it be opened.
@@ -46,7 +46,7 @@ def open_database(path: Path, device: str, reserve: Reserve) -> Opened:
     try:
         return _connect_or_replace(path, device)
     except SpoolFull:
-        # Even to be read a database takes room: for the index of its log.
+        # Even reading a database takes room, for the index of its log.
         log.error("spool.disk_full")  # noqa: TRY400 - foreseen
         with translated():
             replacement.bound_damaged(path.parent, 0)
@@ -58,12 +58,12 @@ def open_database(path: Path, device: str, reserve: Reserve) -> Opened:
 
 
 def connect(path: Path, device: str) -> Opened:
-    """Open a database that is whole, and see to its indexes; see `database.connect` for what is raised."""
+    """Open a database that is whole, and make its indexes; see `database.connect` for what is raised."""
     connection = database.connect(path)
-    # Without it they are met one by one, as they are read.
+    # Without it faces of others are met one by one, as they are read.
     with contextlib.suppress(SpoolFull), translated():
         database.keep_index_of_others(connection, device)
-    # Without it they go as they came.
+    # Without it faces are sent in the order in which they came.
     with contextlib.suppress(SpoolFull), translated():
         database.keep_index_of_firsts(connection)
     with translated():
@@ -71,7 +71,7 @@ def connect(path: Path, device: str) -> Opened:
 
 
 def nowhere() -> sqlite3.Connection:
-    """Return a connection to nothing, in the place of one that could not be opened: it has no tables."""
+    """Return a connection to an empty database without tables, in the place of one that cannot be opened."""
     return sqlite3.connect(":memory:", check_same_thread=False)
 
 

@@ -1,14 +1,13 @@
 """A new database in the place of a damaged one, with what can still be read of it.
 
-The copy is made whole under a name of its own first; giving it the name `COMPLETE` is the moment from which
-on it is what counts. A crash before leaves the damaged database where it was, a crash after is finished at
-the next start. Nothing else is renamed before that name is on the disk.
+The copy is first completed under a name of its own. Once it is renamed to `COMPLETE`, it is the spool. After
+a crash before that the damaged database is where it was; after a later crash the next start finishes it.
+Nothing else is renamed before that name is on the disk.
 """
 
 import contextlib
 import dataclasses
 import itertools
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -22,13 +21,14 @@ from services.common.runtime.files import sync_folder
 from services.forward.spool import database
 from services.forward.spool.database import SUFFIXES, SpoolFull, SpoolUnwritable, translated
 from services.forward.spool.face import SpooledFace, from_row
-from services.forward.spool.rescue import Row, readable
+from services.forward.spool.folder import free_bytes
+from services.forward.spool.rescue import FoundRow, readable
 from services.forward.spool.rows import DAMAGED, NO_PLACE, WAITING, insert
 
 MAKING = "replacement.db"
 COMPLETE = "replacement-complete.db"
 MOST_DAMAGED = 2
-"""Damaged databases that are kept for a look."""
+"""The most damaged databases that are kept, for a look at them."""
 
 _AT_ONCE = 64
 
@@ -47,18 +47,18 @@ def replace(
     """Put a new database in the place of one, and move that aside.
 
     Args:
-        path: the database's; it may be gone, and its connection still have it.
-        damaged: the connection to it, if it can be opened; closed here.
+        path: the database's; the file may be deleted, and the connection still have it.
+        damaged: the connection to it, closed here; None if it cannot be opened.
         why: for the log.
-        next_sequence: gives a place to faces whose own may belong to another by now; by default they come
+        next_sequence: returns a place for faces whose own place another may have by now; by default they come
             behind all others.
-        gone: ids of faces that the store has, and that need not be in it.
-        wanted_bytes: how much room it wants; by default as much as the damaged one takes.
+        gone: ids of faces that the store has, which are left out.
+        wanted_bytes: how much room the new one takes; by default as much as the damaged one.
 
     Raises:
         SpoolFull: there is no room for the copy; nothing has changed.
-        SpoolUnwritable: the disk takes none; nothing has changed.
-        OSError: the copy is complete and could not be put in its place: only another start may go on.
+        SpoolUnwritable: the disk takes no writes; nothing has changed.
+        OSError: the copy is complete and could not be put in its place; only another start can go on.
     """
     with translated():
         _remove(path.with_name(MAKING))
@@ -73,8 +73,8 @@ def replace(
             raise
     with translated():
         path.with_name(MAKING).rename(path.with_name(COMPLETE))
-    # From here on it is this one that counts. What fails now ends the process, and the next start goes on; to
-    # take it for a full disk would have another copy made, of what is gone from its place by then.
+    # From here on the copy is the spool. What fails now ends the process, and the next start goes on. Were it
+    # taken for a full disk, another copy would be made, of a database that may have been moved already.
     if damaged is not None:
         damaged.close()
     sync_folder(path.parent)
@@ -83,15 +83,15 @@ def replace(
 
 
 def finish(path: Path) -> str | None:
-    """Put a complete replacement in its place, if there is one; return the name of what stood there.
+    """Put a complete replacement in its place; return the new name of what was there, None if there is none.
 
-    One that is not complete is removed: its room is wanted for the next.
+    An incomplete one is removed, to have room for the next.
     """
     complete = path.with_name(COMPLETE)
     if not complete.exists():
         _remove(path.with_name(MAKING))
         return None
-    # Of the replacement's own time, so that a second try goes on with the same name.
+    # From the replacement's own time, so that a second try uses the same name.
     made_at = datetime.fromtimestamp(complete.stat().st_mtime, UTC)
     aside = f"damaged-{made_at:%Y%m%dT%H%M%S}-{path.name}"
     for suffix in reversed(SUFFIXES):
@@ -111,9 +111,9 @@ def damaged_files(folder: Path) -> list[Path]:
 
 
 def bound_damaged(folder: Path, most: int) -> int:
-    """Remove the oldest damaged databases: what could be read of them was rescued; return how many went."""
+    """Remove the oldest damaged databases, of which all that can be read was rescued; return how many."""
     if (folder / COMPLETE).exists():
-        return 0  # what stands there now may be what it is to replace
+        return 0  # the database may still be the damaged one
     files = damaged_files(folder)
     too_many = files[: max(0, len(files) - most)]
     for path in too_many:
@@ -123,7 +123,7 @@ def bound_damaged(folder: Path, most: int) -> int:
 
 
 def remove_damaged_before(folder: Path, time_s: float) -> None:
-    """Remove damaged databases that were moved aside before a time, Unix time: there are faces in them."""
+    """Remove damaged databases that were moved aside before a time, Unix time: faces are in them, too."""
     if (folder / COMPLETE).exists():
         return
     for path in damaged_files(folder):
@@ -141,7 +141,7 @@ def _copy(
     next_sequence: Callable[[], int] | None,
     gone: Collection[str],
 ) -> Counter[str]:
-    """Make the replacement; return how many rows it has of each table."""
+    """Make the replacement; return how many rows each of its tables has."""
     with contextlib.closing(database.connect(path.with_name(MAKING))) as new:
         copy = _Copy(new, next_sequence, gone)
         copy.take(readable(path, damaged))
@@ -159,9 +159,8 @@ def _copy_requests(damaged: sqlite3.Connection, new: sqlite3.Connection) -> None
 
 
 def has_room(path: Path, wanted_bytes: int) -> bool:
-    """Say whether there is room for a copy, before it has taken what there is."""
-    disk = os.statvfs(path.parent)
-    return disk.f_bavail * disk.f_frsize >= wanted_bytes
+    """Say whether the disk has room for a copy of this size."""
+    return free_bytes(path.parent) >= wanted_bytes
 
 
 def _remove(path: Path) -> None:
@@ -192,14 +191,14 @@ class _Copy:
         self._next_sequence = next_sequence or (lambda: self._last_sequence + 1)
         self._now_s = time.time()
 
-    def take(self, found: Iterator[Row]) -> None:
-        """Write all of it, some at a time: the log must not grow as large as the database."""
+    def take(self, found: Iterator[FoundRow]) -> None:
+        """Write all of it, some rows in a commit: the log must not become as large as the database."""
         while some := list(itertools.islice(found, _AT_ONCE)):
             with translated(), self._new:
                 for row in some:
                     self._write(row)
 
-    def _write(self, row: Row) -> None:
+    def _write(self, row: FoundRow) -> None:
         face = from_row(row.place, row.columns)
         if face is None:
             if row.is_live:
@@ -237,7 +236,7 @@ class _Copy:
 
 
 def _as_texts(columns: Sequence[object]) -> list[object]:
-    """Return a face's columns as they were: all but the image are texts, unless damage made them none."""
+    """Return a face's columns as they were: all but the image as texts, if damage has left them texts."""
     *texts, payload = columns
     return [*map(_as_text_if_it_is, texts), payload]
 

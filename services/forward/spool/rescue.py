@@ -1,4 +1,4 @@
-"""What can still be read of a damaged spool, and how its faces go out while it cannot be written anew."""
+"""What can still be read of a damaged spool, and how its faces are sent while it cannot be written anew."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,28 +7,27 @@ from functools import cached_property
 from pathlib import Path
 
 from services.common.wire.topics import is_of_device
-from services.forward.spool import salvage
-from services.forward.spool.backlog import BacklogPart, BacklogRead
-from services.forward.spool.database import taken_bytes
+from services.forward.spool import sqlite_pages
+from services.forward.spool.commands import BacklogPart, BacklogRead
+from services.forward.spool.database import TABLES, taken_bytes
 from services.forward.spool.face import SpooledFace, from_row
 from services.forward.spool.rows import AS_BYTES, NO_PLACE, WAITING
 
 MARGIN_BYTES = 2 * 1024 * 1024
-"""So much more is wanted after a try for which the room was not enough."""
-TABLES = (WAITING, "quarantine", "set_aside")
+"""So much more room is asked for after a try for which there was not enough."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FoundRow:
     """A row that was found.
 
     Attributes:
-        table: where it stands.
+        table: the table that it is of.
         place: its place there.
-        reason: why it is apart, if it is.
+        reason: why it is in quarantine or set aside; None if it waits.
         columns: those of a face.
-        is_live: whether it stands there still, as far as SQLite can tell; what its pages hold beside that may
-            have been let go long ago.
+        is_live: whether SQLite can still read it as a row of its table; what is found in the pages
+            beside that may have been deleted long ago.
     """
 
     table: str
@@ -38,12 +37,12 @@ class Row:
     is_live: bool = True
 
 
-def readable(path: Path, damaged: sqlite3.Connection | None) -> Iterator[Row]:
-    """Yield what can be read of a damaged database, first as its tables have it, then out of its pages.
+def readable(path: Path, damaged: sqlite3.Connection | None) -> Iterator[FoundRow]:
+    """Yield what can be read of a damaged database, first from its tables, then from its pages.
 
     Args:
-        path: the database; it may be gone, and its connection still have it.
-        damaged: the connection to it, if it can be opened.
+        path: the database; the file may be deleted, and the connection still have it.
+        damaged: the connection to it, or None if it cannot be opened.
     """
     readings = [_Reading(damaged, table) for table in TABLES] if damaged is not None else []
     for reading in readings:
@@ -55,17 +54,17 @@ def readable(path: Path, damaged: sqlite3.Connection | None) -> Iterator[Row]:
 class Rescue:
     """Sends from a damaged database on a disk that has no room for a new one beside it.
 
-    Nothing is written. What the store has is remembered instead, until so much of it is gone that the rest
-    finds room elsewhere on the disk; a crash before means that it is sent again.
+    Nothing is written. What the store has is remembered in memory, until what is left finds room on the disk;
+    after a crash before that it is sent again.
 
     Args:
         path: the database.
-        damaged: the connection to it, if it can be opened.
-        device: whose faces can be sent.
+        damaged: the connection to it, or None if it cannot be opened.
+        device: this device, whose faces can be sent.
 
     Attributes:
         gone: ids of faces that the store has.
-        refused: those that it has refused, with the reason.
+        refused: ids of those that it has refused, each with its reason.
         damaged: as it was given.
     """
 
@@ -82,28 +81,28 @@ class Rescue:
         self._epoch: int | None = None
 
     def waiting(self, before: int) -> int:
-        """Return how many faces are not gone.
+        """Return how many faces are left.
 
         Args:
-            before: how many there were, as far as was known before the damage was met.
+            before: how many there were according to what was known before the damage was met.
         """
         return len(self._sizes.keys() - self.gone) if self._is_all_known else max(0, before - len(self.gone))
 
     @cached_property
     def survey(self) -> tuple[int, int]:
-        """How many faces can be found, and the last of their places; reads all, once."""
+        """How many faces can be found, and the last of their places; reads all of them, once."""
         places = [face.sequence for face in self._found()]
         return len(places), max((place for place in places if place < NO_PLACE), default=0)
 
-    def let_go(self, face_ids: Iterable[str]) -> None:
-        """Remember faces that the store has; of those that are not here there is no end."""
+    def mark_gone(self, face_ids: Iterable[str]) -> None:
+        """Remember faces that the store has, but none that are not here, of which there is no bound."""
         known = self._sizes.keys()
         self.gone.update(face_id for face_id in face_ids if face_id in known or not self._is_all_known)
 
     def read(self, read: BacklogRead) -> BacklogPart:
-        """Return a part of the faces that are not gone, in no strict order; each connection begins anew.
+        """Return a part of the faces that are left, in no strict order; each connection begins anew.
 
-        Damage leaves no places to go by: nothing behind `after` counts as looked at before all is.
+        Places are not reliable after damage: nothing behind `after` counts as read before all is.
         """
         if read.epoch != self._epoch:
             self._epoch = read.epoch
@@ -121,7 +120,7 @@ class Rescue:
         return BacklogPart(faces, read.until)
 
     def wanted_bytes(self) -> int:
-        """Return about how much room a new database wants that is without what is gone."""
+        """Return about how much room a new database takes that has only what is left."""
         gone_bytes = sum(self._sizes.get(face_id, 0) for face_id in self.gone)
         all_bytes = taken_bytes(self._path)
         if self._is_all_known:
@@ -129,7 +128,7 @@ class Rescue:
         return max(0, all_bytes - gone_bytes) + self._margin_bytes
 
     def had_no_room(self) -> None:
-        """Take note that the room was not enough."""
+        """Note that the room was not enough."""
         self._margin_bytes += MARGIN_BYTES
 
     @cached_property
@@ -147,7 +146,7 @@ class Rescue:
             if face is None or face.id in seen:
                 continue
             seen.add(face.id)
-            self._sizes[face.id] = -(-face.size_bytes // salvage.PAGE_BYTES) * salvage.PAGE_BYTES
+            self._sizes[face.id] = -(-face.size_bytes // sqlite_pages.PAGE_BYTES) * sqlite_pages.PAGE_BYTES
             if is_of_device(face.message.topic, self._device):
                 yield face
 
@@ -161,12 +160,12 @@ class _Reading:
         self._found: set[int] = set()
         self.is_whole = True
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[FoundRow]:
         yield from self._read("ASC")
         if not self.is_whole:
             yield from self._read("DESC")
 
-    def _read(self, order: str) -> Iterator[Row]:
+    def _read(self, order: str) -> Iterator[FoundRow]:
         reason = "NULL" if self._table == WAITING else "CAST(reason AS BLOB)"
         query = f"SELECT rowid, {reason}, {AS_BYTES} FROM {self._table} ORDER BY rowid {order}"  # noqa: S608 - constants
         try:
@@ -174,26 +173,26 @@ class _Reading:
                 if place in self._found:
                     if order == "DESC":
                         return
-                    self.is_whole = False  # the pages lead back to what was read: others may be left out
+                    self.is_whole = False  # the pages lead in a circle: others may be left out
                     continue
                 self._found.add(place)
-                yield Row(self._table, place, why, columns)
+                yield FoundRow(self._table, place, why, columns)
         except sqlite3.ProgrammingError:
-            raise  # it is closed: that is not the disk's fault
+            raise  # the connection is closed, which is no damage
         except sqlite3.DatabaseError:
             self.is_whole = False
 
 
-def _salvaged(path: Path) -> Iterator[Row]:
-    """Yield what the pages hold, which table it is of told by its shape; what was let go may be among it."""
-    for place, values in salvage.records(path):
+def _salvaged(path: Path) -> Iterator[FoundRow]:
+    """Yield the records in the pages, deleted ones among them; their shape tells their table."""
+    for place, values in sqlite_pages.records(path):
         match values:
             case [None, face_id, _, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row(WAITING, place, None, columns, is_live=False)
+                yield FoundRow(WAITING, place, None, columns, is_live=False)
             case [bytes() as face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row("quarantine", place, reason, columns, is_live=False)
+                yield FoundRow("quarantine", place, reason, columns, is_live=False)
             case [None, face_id, _, bytes() as reason, topic, content_type, attributes, payload]:
                 columns = [face_id, topic, content_type, attributes, payload]
-                yield Row("set_aside", place, reason, columns, is_live=False)
+                yield FoundRow("set_aside", place, reason, columns, is_live=False)

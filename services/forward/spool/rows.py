@@ -1,4 +1,4 @@
-"""Faces into the spool's tables, out of them, and from one to another. The caller commits."""
+"""Inserts faces into the spool's tables, deletes, reads and moves them. The caller commits."""
 
 import contextlib
 import re
@@ -6,68 +6,42 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from services.common.wire.faces import decode_face, encode_face, mint
 from services.common.wire.topics import NAME_PATTERN, ROOT, Source, is_of_device
-from services.forward.spool.backlog import BacklogRead
-from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, not_of
+from services.forward.spool.commands import BacklogRead, PutBackRequest, RowPlace
+from services.forward.spool.database import COLUMNS, INDEX_OF_FIRSTS, IS_FIRST, TABLES, not_of
 from services.forward.spool.face import SpooledFace, from_row, to_row
 
 DAMAGED = "damaged"
-"""Why a row is set aside that holds no face any more. It does not go back, for it can go nowhere."""
+"""The reason of a row that holds no face any more. It is never put back, because it cannot be delivered."""
 UNANSWERED = "unanswered"
-"""Why a face is set aside that the store never answered for while it did for others."""
+"""The reason of a face that the store never receipted while it receipted others."""
 OTHER_DEVICE = "other_device"
-"""Why a face is set aside whose topic is not this device's: nobody here would hear of its receipt."""
+"""The reason of a face whose topic is another device's: its receipt would not come here."""
 TOO_LARGE = "packet_too_large"
-"""Why a face is set aside that is larger than the broker takes."""
+"""The reason of a face that is larger than the broker takes."""
 
 NO_PLACE = 1 << 60
-"""No face is given such a place; damage may."""
+"""No face is given this place or a larger one; damage may make one."""
 MOST_MOVED_BYTES = 1024 * 1024
 
 IS_FACE_TOPIC = re.compile(rf"{ROOT}/{NAME_PATTERN}/{NAME_PATTERN}/face")
-"""Of whichever device. What is not of this one and does not match is damaged."""
+"""A face's topic, of any device. A topic that is not this device's and does not match is damaged."""
 
 _AS_BYTES_BUT_PAYLOAD = ", ".join(f"CAST({column} AS BLOB)" for column in COLUMNS.split(", ")[:-1])
 AS_BYTES = f"{_AS_BYTES_BUT_PAYLOAD}, CAST(payload AS BLOB)"
-WAITING = "faces"
+WAITING = TABLES[0]
 _TABLES_APART = ("set_aside", "quarantine")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Which of the faces that are apart are to go back among those that wait; nothing said means any.
-
-    Attributes:
-        reason: only those that are apart for it.
-        id: only this face.
-        of: only this device's.
-        device: make them faces of this device, with new ids, for an id names its device.
-        most_bytes: only those whose image is no larger.
-    """
-
-    reason: str | None = None
-    id: str | None = None
-    of: str | None = None
-    device: str | None = None
-    most_bytes: int | None = None
-
-
-class Place(NamedTuple):
-    """Where a face is that is apart, or waits and cannot go: its table and its row."""
-
-    table: str
-    rowid: int
-
-
 def insert(connection: sqlite3.Connection, faces: Sequence[SpooledFace], now_s: float) -> int:
-    """Add faces, except those that are there; return how many were added.
+    """Add faces that are not there yet; return how many were added.
 
     Raises:
-        sqlite3.IntegrityError: another face has the same place: somebody else writes to this spool, and
-            nothing of ours is safe.
+        sqlite3.IntegrityError: another face has the same place: another process writes to this spool, and
+            nothing is safe.
     """
     return sum(_insert(connection, face, now_s) for face in faces)
 
@@ -79,7 +53,7 @@ def _insert(connection: sqlite3.Connection, face: SpooledFace, now_s: float) -> 
         (face.sequence, face.id, now_s, *row),
     ).rowcount
     if not added:
-        # What is held under this id may be damaged by now, and a receipt is for what is on the disk.
+        # The row with this id may be damaged by now, and a receipt is for what is on the disk.
         connection.execute(
             "UPDATE faces SET topic = ?, content_type = ?, attributes = ?, payload = ? WHERE id = ?"
             " AND (topic, content_type, attributes, payload) IS NOT (?, ?, ?, ?)",
@@ -89,7 +63,7 @@ def _insert(connection: sqlite3.Connection, face: SpooledFace, now_s: float) -> 
 
 
 def delete(connection: sqlite3.Connection, face_ids: Sequence[str]) -> tuple[int, int]:
-    """Let faces go that the store has; return how many waited, and how many were given up as unanswered."""
+    """Delete faces that the store has; return how many waited, and how many were set aside as unanswered."""
     ids = [(face_id,) for face_id in face_ids]
     given_up = connection.executemany(
         f"DELETE FROM set_aside WHERE reason = '{UNANSWERED}' AND id = ?",  # noqa: S608 - a constant
@@ -111,13 +85,19 @@ def quarantine(connection: sqlite3.Connection, refused: Mapping[str, str], now_s
         " SELECT id, ?, ?, topic, content_type, attributes, payload FROM faces WHERE id = ?",
         rows,
     ).rowcount
-    _delete(connection, refused)  # one that is set aside as unanswered stays: there is no other copy
+    _delete(connection, refused)  # one that is set aside as unanswered stays: it is the only copy
     return moved
 
 
 @dataclass(slots=True)
 class Moves:
-    """What was set aside: of what was asked, how many rows went, and how many came there, by reason."""
+    """The outcome of setting aside.
+
+    Attributes:
+        done: the ids and places that were dealt with.
+        gone: how many rows left the faces that wait.
+        came: how many rows were added to those set aside, by reason.
+    """
 
     done: list[str | int] = field(default_factory=list)
     gone: int = 0
@@ -127,9 +107,9 @@ class Moves:
 def set_aside(
     connection: sqlite3.Connection, faces: Mapping[str, str], bad_rows: Mapping[int, str], now_s: float
 ) -> Moves:
-    """Set faces aside by their id, and rows as they are by their place, each with the reason.
+    """Set faces aside by their id, and rows as they are by their place, each with its reason.
 
-    It stops at about `MOST_MOVED_BYTES`: the reserve has to have room for what is moved.
+    It stops at about `MOST_MOVED_BYTES`, because the reserve has to have room for what is moved.
     """
     moves = Moves()
     weight = 0
@@ -151,9 +131,9 @@ def set_aside(
 
 
 def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[str]:
-    """Let the oldest refused faces go until the rest weighs no more; return the ids of those that went.
+    """Delete the oldest refused faces until the rest takes no more bytes; return the deleted ids.
 
-    The oldest by their place, for `refused_at` is of a clock that may have been set meanwhile.
+    The oldest by their place, because `refused_at` is of a clock that may have been set meanwhile.
     """
     gone = connection.execute(
         "DELETE FROM quarantine WHERE id IN (SELECT id FROM (SELECT id, sum(length(payload))"
@@ -167,9 +147,9 @@ def bound_quarantine(connection: sqlite3.Connection, most_bytes: int) -> list[st
 def select(
     connection: sqlite3.Connection, device: str, read: BacklogRead
 ) -> Iterator[tuple[int, SpooledFace | str]]:
-    """Yield rows in order, of the part that is to be read: place, and face or why it is not sent.
+    """Yield the rows of the part that is to be read, in order: place, and face or why it is not sent.
 
-    The images of those that cannot be sent are not touched: a thousand of them must not keep others waiting.
+    Images that cannot be sent are not read, so that a thousand of them do not keep others waiting.
     """
     topics = read.unsendable.topics
     not_sent = f"({not_of(device)} OR topic IN ({', '.join('?' * len(topics))}) OR length(payload) > ?)"
@@ -188,7 +168,7 @@ def select(
 
 
 def _why_not_sent(row: Sequence[object], device: str, topics: Mapping[str, str]) -> str:
-    """Return what is wrong with a row that holds no face to be sent."""
+    """Return the reason why a row holds no face to be sent."""
     _, topic, *_, payload = row
     if payload is not None or not isinstance(topic, bytes):
         return DAMAGED
@@ -200,29 +180,29 @@ def _why_not_sent(row: Sequence[object], device: str, topics: Mapping[str, str])
     return TOO_LARGE if is_of_device(name, device) else OTHER_DEVICE
 
 
-def find_apart(connection: sqlite3.Connection, request: Request, own: str | None) -> list[Place]:
-    """Return where the faces are that a request means. Damaged rows are none of them: they can go nowhere.
+def find_apart(connection: sqlite3.Connection, request: PutBackRequest, own: str | None) -> list[RowPlace]:
+    """Return the places of the faces that a request means; damaged rows are left out.
 
     Args:
         connection: the spool's.
-        request: which are wanted.
-        own: this device. Where faces are to become its own, those of others are meant too that wait among its
-            own and were not met yet.
+        request: which faces.
+        own: this device. If faces are to become its own, those of other devices that still wait among its own
+            are meant, too.
     """
     found = [
-        Place(table, rowid)
+        RowPlace(table, rowid)
         for table in _TABLES_APART
         for (rowid,) in connection.execute(
             f"SELECT rowid FROM {table}"  # noqa: S608 - constants
             f" WHERE reason != '{DAMAGED}' AND (:reason IS NULL OR reason = :reason)"
             " AND (:id IS NULL OR id = :id) AND (:most_bytes IS NULL OR length(payload) <= :most_bytes)"
-            " AND (:of IS NULL OR topic GLOB 'faceferry/' || :of || '/*') ORDER BY rowid",
+            f" AND (:of IS NULL OR topic GLOB '{ROOT}/' || :of || '/*') ORDER BY rowid",
             asdict(request),
         )
     ]
     if own is not None and request.device == own and request.reason in (None, OTHER_DEVICE):
         found += [
-            Place(WAITING, rowid)
+            RowPlace(WAITING, rowid)
             for (rowid,) in connection.execute(
                 f"SELECT sequence FROM {WAITING} WHERE {not_of(own)} AND (:id IS NULL OR id = :id)",  # noqa: S608
                 asdict(request),
@@ -233,22 +213,22 @@ def find_apart(connection: sqlite3.Connection, request: Request, own: str | None
 
 def put_back(
     connection: sqlite3.Connection,
-    places: Iterable[Place],
+    places: Iterable[RowPlace],
     device: str | None,
     next_sequence: Callable[[], int],
     now_s: float,
 ) -> tuple[list[str], int]:
-    """Move faces that are apart back among those that wait, at most about `MOST_MOVED_BYTES` of them.
+    """Put faces back among those that wait, at most about `MOST_MOVED_BYTES` of them.
 
     Args:
         connection: the spool's.
-        places: where they are; one that is gone is left out.
-        device: see `Request`: faces of others become this one's.
-        next_sequence: gives each its place.
+        places: where they are; empty ones are left out.
+        device: the device whose faces they become (see `PutBackRequest`); None to leave them as they are.
+        next_sequence: returns a new place for each.
         now_s: since when they are held, Unix time.
 
     Returns:
-        the ids of those that are there now, and how many places were looked at.
+        the ids of those that were put back, and how many places were looked at.
     """
     back: list[str] = []
     weight = seen = 0
@@ -273,14 +253,16 @@ def put_back(
     return back, seen
 
 
-def requests(connection: sqlite3.Connection) -> list[tuple[int, Request]]:
-    """Return what people have asked to go back, by the request's number."""
+def requests(connection: sqlite3.Connection) -> list[tuple[int, PutBackRequest]]:
+    """Return operators' requests to put faces back, with their numbers."""
     found = connection.execute("SELECT number, reason, id, device FROM requests ORDER BY number")
-    return [(number, Request(reason, face_id, device=device)) for number, reason, face_id, device in found]
+    return [
+        (number, PutBackRequest(reason, face_id, device=device)) for number, reason, face_id, device in found
+    ]
 
 
-def ask(connection: sqlite3.Connection, request: Request) -> None:
-    """Ask for faces to go back, which the forward that has the spool does."""
+def ask(connection: sqlite3.Connection, request: PutBackRequest) -> None:
+    """Add a request to put faces back, for the forward that has the spool."""
     connection.execute(
         "INSERT INTO requests (reason, id, device) VALUES (?, ?, ?)",
         (request.reason, request.id, request.device),
@@ -288,17 +270,17 @@ def ask(connection: sqlite3.Connection, request: Request) -> None:
 
 
 def answer(connection: sqlite3.Connection, number: int) -> None:
-    """Forget a request: it is done."""
+    """Delete a request that is done."""
     connection.execute("DELETE FROM requests WHERE number = ?", (number,))
 
 
 def _move_aside(
     connection: sqlite3.Connection, where: tuple[str, str, Any], reason: str, now_s: float
 ) -> tuple[int, int]:
-    """Move what stands in a table, where a column has a value, to what is set aside.
+    """Set aside the rows of a table in which a column has a value; `where` is table, column and value.
 
     Returns:
-        how many came there, and how many went from the table: one that was there already only goes.
+        how many were added to those set aside, and how many left the table: one may be set aside already.
     """
     table, column, value = where
     moved = connection.execute(

@@ -1,4 +1,4 @@
-"""What is done in a spool's tables, a commit each, and how many faces they hold."""
+"""Changes of and reads from a spool's tables, a commit each, and how many faces they hold."""
 
 import contextlib
 import sqlite3
@@ -11,12 +11,10 @@ from pathlib import Path
 
 from services.common.erasure.selection import Selection
 from services.forward.spool import database, expiry, replacement, rows
-from services.forward.spool.backlog import BacklogPart, BacklogRead
+from services.forward.spool.commands import BacklogPart, BacklogRead, Changes, PutBackRequest, RowPlace
 from services.forward.spool.database import SpoolDamaged, translated
-from services.forward.spool.expiry import Expired
+from services.forward.spool.expiry import Removed
 from services.forward.spool.opening import Opened
-from services.forward.spool.orders import Changes
-from services.forward.spool.rows import Place, Request
 
 MOST_WRITTEN_ANEW_BYTES = 32 * 1024 * 1024
 _VACUUM_PAGES = 2_048
@@ -31,10 +29,10 @@ class SpoolState:
     Attributes:
         faces: how many wait for the store's receipt.
         quarantined: how many the store has refused.
-        set_aside: how many cannot be delivered as things are, by reason.
-        bytes: what all take in the database, and its log.
-        oldest_since_s: since when the one held longest is held, by the steady clock, whose start may lie
-            behind it; nothing if there is none.
+        set_aside: how many cannot be delivered at present, by reason.
+        bytes: what the database uses, and its log.
+        oldest_since_s: since when the oldest face is held, by the monotonic clock (perhaps from before its
+            start); None if there is none.
     """
 
     faces: int
@@ -43,24 +41,28 @@ class SpoolState:
     bytes: int
     oldest_since_s: float | None
 
+    def oldest_s(self, now_s: float) -> float | None:
+        """Return for how many seconds the oldest face is held, or None if there is none."""
+        return None if self.oldest_since_s is None else now_s - self.oldest_since_s
+
 
 class Tables:
     """The tables of a spool's database.
 
-    Whatever changes them raises `SpoolFull` or `SpoolUnwritable` if nothing was done, and `SpoolDamaged` if
-    nothing is safe: the database is to be replaced then (see `Spool.replace`). What looks at them raises
-    `SpoolUnwritable` if the disk does not give it, and `SpoolDamaged`.
+    Methods that change them raise `SpoolFull` or `SpoolUnwritable` if nothing was done, and `SpoolDamaged` if
+    nothing is safe: the database is to be replaced then (see `Spool.replace`). Methods that read raise
+    `SpoolUnwritable` if the disk does not give the data, and `SpoolDamaged`.
 
     Args:
         path: the database's.
         device: this device, whose faces alone can be delivered from here.
 
     Attributes:
-        opened: the database; the spool's to open and to close, before anything else is done here.
-        faces: how many wait. Like the next two it is counted once, and kept in step.
+        opened: the database; the spool opens it, before anything else is done here, and closes it.
+        faces: how many wait. Like the next two it is counted once, and updated with each change.
         quarantined: how many the store has refused.
-        aside: how many cannot be delivered as things are, by reason.
-        others: the topics, a few of them, of faces that were not this device's when stock was taken.
+        aside: how many cannot be delivered at present, by reason.
+        others: some topics of faces that were not this device's at the last `take_stock`.
     """
 
     def __init__(self, path: Path, device: str) -> None:
@@ -76,13 +78,13 @@ class Tables:
         return self.opened.connection
 
     def assume(self, faces: int) -> None:
-        """Take it that so many wait, and none is apart: nothing can be counted."""
+        """Set the counts to this many that wait and no others, where nothing can be counted."""
         self.faces = faces
         self.quarantined = 0
         self.aside = Counter[str]()
 
     def take_stock(self) -> None:
-        """Look at all that is looked at on the way, so that damage shows."""
+        """Count, and read all that is read later on, so that damage shows now."""
         with translated():
             self._count_waiting()
             self._count_apart()
@@ -121,7 +123,7 @@ class Tables:
         last = read.after
         with translated():
             for sequence, found in rows.select(self.connection, self._device, read):
-                if sequence <= last:  # else the same ones would be read for ever
+                if sequence <= last:  # else the same rows would be read for ever
                     raise SpoolDamaged("its places are out of order")
                 last = sequence
                 if isinstance(found, str):
@@ -147,38 +149,33 @@ class Tables:
         return moves.done
 
     def bound_quarantine(self, most_bytes: int) -> list[str]:
-        """Let the oldest refused faces go until the rest weighs no more; return the ids of those."""
+        """Delete the oldest refused faces; see `Spool.bound_quarantine`."""
         with translated(), self.connection:
             gone = rows.bound_quarantine(self.connection, most_bytes)
         self.quarantined -= len(gone)
         return gone
 
-    def expire(self, limit: datetime) -> Expired:
-        """Let go of some of what was taken before a time; see `Spool.expire`."""
+    def expire(self, limit: datetime) -> Removed:
+        """Delete some of what was taken before a time; see `Spool.expire`."""
         with translated(), self.connection:
             gone = expiry.expire(self.connection, limit, time.time())
-            if gone:
-                self._count_waiting()
-                self._count_apart()
+            self._count_anew(gone)
         return gone
 
-    def erase(self, selection: Selection) -> Expired:
-        """Let go of some of what is to be erased; call again while there is any, and then `scrub`."""
+    def erase(self, selection: Selection) -> Removed:
+        """Delete some of what is to be erased; call again while there is any, and then `scrub`."""
         with translated(), database.overwriting(self.connection), self.connection:
             gone = expiry.erase(self.connection, selection)
-            if gone:
-                self._count_waiting()
-                self._count_apart()
+            self._count_anew(gone)
         return gone
 
     def scrub(self) -> int | None:
-        """Have nothing left in any file of what was deleted; return how many files went for it.
+        """Remove what was deleted from all files; return how many damaged databases were removed for it.
 
-        The database is written anew, for its pages have gaps that SQLite fills with whatever was there. That
-        takes twice its room, and time; so nothing is returned while there is too much of it, and it is to be
-        tried again when most of it has been sent.
+        The database is written anew, because its pages have gaps in which old data stay. That takes time and
+        twice its room. If it is too large for that None is returned: try again when most of it was sent.
         """
-        # What could be read of these was rescued, and nobody can tell what else is in them.
+        # What could be read of these was rescued; what else they hold cannot be told.
         removed = replacement.bound_damaged(self._path.parent, 0)
         with translated():
             size, _, _ = database.size_and_oldest(self.connection)
@@ -188,20 +185,20 @@ class Tables:
             busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return None if busy else removed
 
-    def requests(self) -> list[tuple[int, Request]]:
-        """Return what people have asked to go back, by the request's number."""
+    def requests(self) -> list[tuple[int, PutBackRequest]]:
+        """Return operators' requests to put faces back, with their numbers."""
         with translated():
             return rows.requests(self.connection)
 
-    def find_apart(self, request: Request) -> list[Place]:
-        """Return where the faces are that a request means."""
+    def find_apart(self, request: PutBackRequest) -> list[RowPlace]:
+        """Return the places of the faces that a request means."""
         with translated():
             return rows.find_apart(self.connection, request, self._device)
 
     def put_back(
-        self, places: Sequence[Place], device: str | None, next_sequence: Callable[[], int]
+        self, places: Sequence[RowPlace], device: str | None, next_sequence: Callable[[], int]
     ) -> tuple[list[str], int]:
-        """Move faces that are apart back among those that wait; see `Spool.put_back`."""
+        """Put faces back among those that wait; see `Spool.put_back`."""
         with translated(), self.connection:
             ours = device if device == self._device else None
             back, seen = rows.put_back(self.connection, places, ours, next_sequence, time.time())
@@ -210,20 +207,20 @@ class Tables:
         return back, seen
 
     def answer(self, number: int) -> None:
-        """Forget a request: it is done."""
+        """Delete a request that is done."""
         with translated(), self.connection:
             rows.answer(self.connection, number)
 
     def shrink(self, *, is_tight: bool) -> None:
-        """Give some of what is free in the database back to the disk; see `Spool.tidy`."""
+        """Give some free pages of the database back to the disk; see `Spool.tidy`."""
         for _ in range(_TIGHT_STEPS if is_tight else 1):
-            # As a script, for `execute` takes a single step of it, which is a single page.
+            # As a script, because `execute` makes a single step of it, which is one page.
             pages = _VACUUM_PAGES // _TIGHT_STEPS if is_tight else _VACUUM_PAGES
             self.connection.executescript(f"PRAGMA incremental_vacuum({pages})")
             self.bring_log_in()
 
     def bring_log_in(self) -> None:
-        """Bring the log into the database, and cut it."""
+        """Move the log into the database, and truncate it."""
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _find_others(self) -> list[str]:
@@ -236,13 +233,18 @@ class Tables:
         return [topic for topic in topics if rows.IS_FACE_TOPIC.fullmatch(topic)]  # the others are damaged
 
     def _repair_places(self) -> None:
-        """Give rows a place that can be one: damage makes any number of it, and behind some are no others."""
+        """Negate places that no face is given: damage makes any number, and behind some there is no other."""
         wanted = "faces WHERE sequence >= ?"
         with translated(), self.connection:
             if self.connection.execute(f"SELECT 1 FROM {wanted} LIMIT 1", (rows.NO_PLACE,)).fetchone():  # noqa: S608
                 self.connection.execute(
                     "UPDATE faces SET sequence = -sequence WHERE sequence >= ?", (rows.NO_PLACE,)
                 )
+
+    def _count_anew(self, gone: Removed) -> None:
+        if gone:
+            self._count_waiting()
+            self._count_apart()
 
     def _count_waiting(self) -> None:
         (self.faces,) = self.connection.execute("SELECT count(*) FROM faces").fetchone()

@@ -1,214 +1,213 @@
-"""The thread that owns the spool. What it is told it does in order, many things in one commit."""
+"""The thread that owns the spool. It carries out commands in order, many in one commit."""
 
 import asyncio
 import contextlib
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from typing import TypeVarTuple
 
 import structlog
 
 from services.forward.metrics import DROPPED
-from services.forward.spool.backlog import BacklogRead
-from services.forward.spool.database import SpoolFull, SpoolUnwritable
-from services.forward.spool.face import SpooledFace
-from services.forward.spool.orderbook import OrderBook
-from services.forward.spool.orders import (
-    Answers,
-    Batch,
+from services.forward.spool.commands import (
+    BacklogListener,
+    BacklogRead,
     Changes,
     Delete,
     Erase,
     Expire,
-    Order,
+    InsertListener,
     PutBack,
     Quarantine,
     SetAside,
+    SpoolCommand,
+    WriteBatch,
 )
-from services.forward.spool.spool import Spool
+from services.forward.spool.database import SpoolFull, SpoolUnwritable
+from services.forward.spool.disk import Spool
+from services.forward.spool.erasure_log import ErasureLog
+from services.forward.spool.face import SpooledFace
+from services.forward.spool.maintenance import Maintenance
 from services.forward.spool.tables import SpoolState
-from services.forward.spool.upkeep import Upkeep
 
 MAX_BATCH = 256
 MAX_BATCH_BYTES = 2 * 1024 * 1024
 """More would let the log outgrow the reserve, which has to take it in on a full disk."""
 IDLE_S = 1.0
-BETWEEN_ERRANDS_S = 0.1
-"""Errands are run when nothing has been ordered for so long."""
-_LET_GO_AT_ONCE = 32
+BETWEEN_MOVES_S = 0.1
+"""Deferred moves are made when no command has come for so long."""
+_MOST_IN_PIECE = 32
 
 log = structlog.get_logger()
 
+Ts = TypeVarTuple("Ts")
+
 
 class SpoolWriter:
-    """Orders writes and reads of the spool and does them in a thread of its own.
+    """Takes commands for the spool, and carries them out in a thread of its own.
 
-    `put` never waits. What waits here is bounded by the caller, which holds at most the local link's receive
-    maximum of faces without an answer.
+    `put` never waits. The queue of commands is bounded by the caller, which has at most the local link's
+    receive maximum of faces without an answer.
 
-    While the disk is full or takes no writes, new faces are turned away, for they would eat the room that
-    letting go of the others needs; faces are read and sent as ever, and what cannot even be let go is tried
-    again. That ends only with the reserve restored.
+    While the disk is full or takes no writes, new faces are turned away, because they would take the room
+    that deletes need. Faces are read and sent as before, and deletes that fail are tried again. That ends
+    when the reserve is restored.
 
     Args:
         spool: owned by the writer from now on.
-        quarantine_max_bytes: what refused faces may take.
-        book: of the orders to erase, if there are any; the writer's to add to.
+        quarantine_max_bytes: how much refused faces may take.
+        erasure_log: of the orders to erase, or None if this device takes none; only the writer adds to it.
     """
 
-    def __init__(self, spool: Spool, quarantine_max_bytes: int, book: OrderBook | None = None) -> None:
+    def __init__(
+        self, spool: Spool, quarantine_max_bytes: int, erasure_log: ErasureLog | None = None
+    ) -> None:
         self._spool = spool
         self._quarantine_max_bytes = quarantine_max_bytes
-        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._upkeep = Upkeep(spool, book, self._orders.put)
-        self._errands = self._upkeep.errands
+        self._commands: queue.SimpleQueue[SpoolCommand | None] = queue.SimpleQueue()
+        self._maintenance = Maintenance(spool, erasure_log, self._commands.put, self._tell)
+        self._deferred = self._maintenance.deferred
         self._loop = asyncio.get_running_loop()
-        self._carried = Batch()
+        self._carried = WriteBatch()
 
     @property
     def state(self) -> SpoolState:
         """What the spool held after the last commit."""
-        return self._upkeep.state
+        return self._maintenance.state
 
     @property
     def problem(self) -> str | None:
-        """Why no face is taken just now; None while all is well."""
-        return self._upkeep.problem
+        """Why no face is taken at present; None while faces are."""
+        return self._maintenance.problem
 
-    def put(self, order: Order) -> None:
-        """Order a face to be inserted, let go or moved, or a part of the backlog to be read."""
-        self._orders.put(order)
+    def put(self, command: SpoolCommand) -> None:
+        """Enqueue a command; it is carried out behind all that came before it."""
+        self._commands.put(command)
 
     def next_sequence(self) -> int:
-        """Return the place of the next face."""
+        """Return the place of the next face; each one is given once."""
         return self._spool.next_sequence()
 
-    async def run(self, answers: Answers) -> None:
-        """Work until cancelled, then finish what was ordered.
+    async def run(self, receiver: InsertListener, sender: BacklogListener) -> None:
+        """Work until cancelled, then carry out the commands that are left.
 
         Args:
-            answers: where it answers.
+            receiver: is told what became of the faces that it handed over.
+            sender: is told what the spool holds.
 
         Raises:
             sqlite3.Error: the database fails in a way that only a restart may repair.
-            SpoolTaken: the folder is another's now.
+            SpoolTaken: the folder was replaced; another process may have it.
         """
-        self._answers = self._upkeep.answers = _in_loop(answers, self._loop)
+        self._receiver = receiver
+        self._maintenance.sender = sender
         with ThreadPoolExecutor(1, thread_name_prefix="spool") as pool:
             work = self._loop.run_in_executor(pool, self._work)
             try:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
-                self._orders.put(None)
+                self._commands.put(None)
                 await work
                 raise
 
     def _work(self) -> None:
         with contextlib.closing(self._spool):
-            self._upkeep.tidy_when_due()
+            self._maintenance.tidy_when_due()
             while True:
-                orders = self._next_orders()
-                batch, self._carried = self._carried, Batch()
-                for order in orders:
-                    batch = self._sort(order, batch)
+                commands = self._next_commands()
+                batch, self._carried = self._carried, WriteBatch()
+                for command in commands:
+                    batch = self._sort(command, batch)
                 self._commit(batch)
-                if None in orders:
-                    self._upkeep.run_all_errands()
+                if None in commands:
+                    self._maintenance.make_all_moves()
                     return
-                self._upkeep.run_some_errands(is_idle=not orders)
-                self._upkeep.tidy_when_due()
+                self._maintenance.make_some_moves(is_idle=not commands)
+                self._maintenance.tidy_when_due()
 
-    def _sort(self, order: Order | None, batch: Batch) -> Batch:
-        """Add an order to the batch; or commit that, and do what cannot be part of one."""
-        match order:
+    def _sort(self, command: SpoolCommand | None, batch: WriteBatch) -> WriteBatch:
+        """Add a command to the batch; if it cannot be part of one, commit the batch and carry it out."""
+        match command:
             case SpooledFace():
                 # Copies of one face too: each has a delivery that waits for its answer.
-                batch.inserts.append(order)
+                batch.inserts.append(command)
             case Delete():
-                batch.deletes[order.face_id] = None
+                batch.deletes[command.face_id] = None
             case Quarantine():
-                batch.refused[order.face_id] = order.reason
+                batch.refused[command.face_id] = command.reason
             case SetAside():
-                self._errands.add_face(order.face_id, order.reason)
+                self._deferred.add_face(command.face_id, command.reason)
             case BacklogRead() | PutBack() | Expire() | Erase():
                 self._commit(batch)
-                self._upkeep.do(order)
-                return Batch()
+                self._maintenance.carry_out(command)
+                return WriteBatch()
         return batch
 
-    def _next_orders(self) -> list[Order | None]:
-        """Return what has been ordered, in order: a commit's worth, or None for a while."""
-        orders: list[Order | None] = []
+    def _next_commands(self) -> list[SpoolCommand | None]:
+        """Return the next commands, enough for one commit; none if none came for a while."""
+        commands: list[SpoolCommand | None] = []
         size_bytes = 0
         with contextlib.suppress(queue.Empty):
-            orders.append(self._orders.get(timeout=BETWEEN_ERRANDS_S if self._errands else IDLE_S))
-            while len(orders) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
-                orders.append(self._orders.get_nowait())
-                if isinstance(orders[-1], SpooledFace):
-                    size_bytes += orders[-1].size_bytes
-        return orders
+            commands.append(self._commands.get(timeout=BETWEEN_MOVES_S if self._deferred else IDLE_S))
+            while len(commands) < MAX_BATCH and size_bytes < MAX_BATCH_BYTES:
+                commands.append(self._commands.get_nowait())
+                if isinstance(commands[-1], SpooledFace):
+                    size_bytes += commands[-1].size_bytes
+        return commands
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: WriteBatch) -> None:
         if not batch:
             return
         # What is stored before it was written need not be written at all.
         stored = [face for face in batch.inserts if face.id in batch.deletes]
         new = [face for face in batch.inserts if face.id not in batch.deletes]
-        self._errands.cross_off([*batch.deletes, *batch.refused])
+        self._deferred.cross_off([*batch.deletes, *batch.refused])
         added = self._write(batch.changes(new)) if self.problem is None else None
         if added is not None:
             stored = [*new, *stored]
             new = []
         else:
-            self._let_go(batch)
+            self._commit_in_pieces(batch)
         if stored:
-            self._answers.written(stored, added or 0)
+            self._tell(self._receiver.written, stored, added or 0)
         if new:
-            self._answers.turned_away(new)
-        self._upkeep.look()
+            self._tell(self._receiver.turned_away, new)
+        self._maintenance.update_state()
 
     def _write(self, changes: Changes) -> int | None:
-        """Return how many new faces are on disk; note what is wrong if nothing is, and return nothing."""
+        """Return how many new faces are on disk; if the commit failed note why, and return None."""
         try:
             if not self._spool.is_in_place():
-                self._upkeep.replace("missing")
-            added = self._upkeep.repaired(lambda: self._spool.write(changes))
+                self._maintenance.replace("missing")
+            added = self._maintenance.with_repair(lambda: self._spool.write(changes))
             if changes.refused:
                 self._bound_quarantine()
         except (SpoolFull, SpoolUnwritable) as error:
-            self._upkeep.note_trouble(error)
+            self._maintenance.note_trouble(error)
             return None
         return added
 
     def _bound_quarantine(self) -> None:
-        gone = self._upkeep.repaired(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
+        gone = self._maintenance.with_repair(lambda: self._spool.bound_quarantine(self._quarantine_max_bytes))
         if gone:
             DROPPED.labels("quarantine_full").inc(len(gone))
             log.error("forward.quarantine_full", gone=len(gone), ids=gone[:20])
 
-    def _let_go(self, batch: Batch) -> None:
-        """Do what lets go of faces, a little at a time; what the disk has no room for even so is carried on.
+    def _commit_in_pieces(self, batch: WriteBatch) -> None:
+        """Carry out a batch's deletes and moves in small commits; keep for later what the disk does not take.
 
-        Whatever was carried so far would be too much for one commit on a disk that has little room.
+        All of it may be too much for one commit on a disk with little room.
         """
-        pieces = batch.pieces(_LET_GO_AT_ONCE)
+        pieces = batch.pieces(_MOST_IN_PIECE)
         for number, piece in enumerate(pieces):
-            # Once more, with the room that the first try has had made.
+            # Twice: the first try, if it fails, makes room.
             if self._write(piece.changes([])) is None and self._write(piece.changes([])) is None:
                 for left in pieces[number:]:
                     self._carried.take_over(left)
                 return
 
-
-def _in_loop(answers: Answers, loop: asyncio.AbstractEventLoop) -> Answers:
-    """Return the same answers, to be called from another thread than the loop's."""
-
-    def later(answer: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is gone at the very end
-                loop.call_soon_threadsafe(answer, *arguments)
-
-        return call
-
-    return Answers(**{each.name: later(getattr(answers, each.name)) for each in fields(answers)})
+    def _tell(self, listener: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        """Call a listener's method in the event loop, from the writer's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is gone at the very end
+            self._loop.call_soon_threadsafe(listener, *arguments)

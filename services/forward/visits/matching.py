@@ -1,4 +1,4 @@
-"""Which of the faces seen now is which of those before: by place, carried on by speed, and by likeness."""
+"""Which of the faces seen now is which of those before: by place, predicted from speed, and by appearance."""
 
 import math
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from typing import Self
 from services.common.wire.sights import SIGNATURE_BYTES
 
 CHROMA = 4.0
-"""So far apart in mean colour (a and b of Lab, 8 bits) are two people, or two lights."""
+"""Mean colours (a and b of Lab, 8 bits) that are so far apart are of two people, or two lights."""
 CORRELATION = 0.4
-"""So little alike in grey are two people, or one who has turned."""
+"""Two faces whose lightness correlates by less are two people's, or one that has turned."""
 _PIXELS = SIGNATURE_BYTES // 3
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """What is compared of a signature.
+class Appearance:
+    """What two signatures are compared by.
 
     Attributes:
-        colour: its mean a and b.
-        lightness: of its pixels.
-        mean: of the lightness.
-        length: of the lightness less its mean, as a vector; 0 of one that is flat.
+        colour: the mean a and b of its pixels, Lab, 8 bits.
+        lightness: of each pixel, a byte each.
+        mean: the mean lightness.
+        length: of the vector of lightness less its mean; 0 if all pixels are alike.
     """
 
     colour: tuple[float, float]
@@ -33,21 +33,21 @@ class Likeness:
 
     @classmethod
     def of(cls, signature: bytes) -> Self | None:
-        """Read a signature, or None if there is none."""
+        """Read a signature; return None if it has not `SIGNATURE_BYTES`."""
         if len(signature) != SIGNATURE_BYTES:
             return None
         lightness = signature[:_PIXELS]
         colour = _mean(signature[_PIXELS : 2 * _PIXELS]), _mean(signature[2 * _PIXELS :])
-        # Whole numbers up to the root: a flat one is just that.
+        # In whole numbers up to the root, so that a flat signature gives exactly 0.
         squared = _PIXELS * sum(map(mul, lightness, lightness)) - sum(lightness) ** 2
         return cls(colour, lightness, _mean(lightness), math.sqrt(squared / _PIXELS))
 
 
-def difference(one: Likeness | None, other: Likeness | None) -> float:
-    """Return how unlike two faces are: 0 for the same, from 1 on they are taken for two people's.
+def difference(one: Appearance | None, other: Appearance | None) -> float:
+    """Return how unlike two faces are: 0 for the same; beyond 1 they are taken for two people's.
 
-    The larger of two: the distance of their mean colours by `CHROMA`; and what the correlation of their
-    lightness lacks of 1, by what it lacks at `CORRELATION`. 0 where nothing is known of one.
+    It is the larger of the distance of their mean colours, in units of `CHROMA`, and of 1 less the
+    correlation of their lightness, in units of 1 less `CORRELATION`. 0 if one of them is None.
     """
     if one is None or other is None:
         return 0.0
@@ -67,72 +67,72 @@ Box = tuple[float, float, float, float]
 
 LEAST_OVERLAP = 0.2
 LEAST_AREAS = 0.5
-"""Of two boxes that are near: the smaller area in parts of the larger one."""
+"""The least ratio of the areas of two boxes that are near each other."""
 NEAR = 0.8
-"""Face widths between the centres of two boxes that are near."""
+"""Boxes are near if their centres are not more than so many face widths apart."""
 REACH_NEW = 25.0
-"""How many more for each second, of a face seen once: nobody knows yet where it is going, and some run."""
+"""Face widths more for each second, for a face seen once: its speed is not known yet, and some people run."""
 REACH = 4.0
 MOST_REACH_S = 0.3
 MOST_REACH = 3.5
 MOST_CARRIED_S = 0.3
-"""For so long is a face believed to go on as it did."""
+"""A face is predicted to keep its speed for so long, and to stand then."""
 _UNLIKE = 0.5
-"""What a pair is worth less whose faces are two people's."""
+"""How much less a pair is worth if its faces are two people's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """What counts of one sight.
+class Observation:
+    """A face in one frame.
 
     Attributes:
-        box: where the face is.
-        likeness: what it looks like, if that is known.
-        quality: of the picture it would make.
-        at_s: when.
+        box: x, y, width and height in pixels of the frame.
+        appearance: what it looks like; None if it has no signature.
+        quality: of the picture that it would make, 0..1.
+        at_s: the time of the frame, Unix time.
     """
 
     box: Box
-    likeness: Likeness | None
+    appearance: Appearance | None
     quality: float
     at_s: float
 
 
 @dataclass(slots=True)
-class Course:
-    """Where a face was, and where it is going.
+class Track:
+    """Where a face was, and its speed.
 
     Attributes:
-        last: where and when it was seen last.
-        sights: how often it was seen.
+        last: its last observation.
+        sights: how many times it was seen.
         speed: of its centre, in pixels a second.
     """
 
-    last: Glance
+    last: Observation
     sights: int = 1
     speed: tuple[float, float] = (0.0, 0.0)
 
-    def follow(self, glance: Glance) -> None:
-        """Take the next sight of this face; one that comes late says nothing of where it is now."""
+    def follow(self, observation: Observation) -> None:
+        """Add an observation of this face; one that comes late does not change where it is."""
         self.sights += 1
-        if (after_s := self.unseen_s(glance.at_s)) <= 0:
+        if (after_s := self.unseen_s(observation.at_s)) <= 0:
             return
-        (x, y), (to_x, to_y) = _centre(self.last.box), _centre(glance.box)
-        # The longer ago the last sight was, the less its speed says; at the second there was none.
+        (x, y), (to_x, to_y) = _centre(self.last.box), _centre(observation.box)
+        # The longer ago the last observation was, the less the old speed counts; at the second there is none.
         new = 1.0 if self.speed == (0.0, 0.0) else min(1.0, 0.5 + after_s)
         old_x, old_y = self.speed
         self.speed = (
             new * (to_x - x) / after_s + (1 - new) * old_x,
             new * (to_y - y) / after_s + (1 - new) * old_y,
         )
-        self.last = glance
+        self.last = observation
 
     def unseen_s(self, at_s: float) -> float:
-        """Return for how long it has not been seen; less than nothing for what comes late."""
+        """Return for how many seconds it has not been seen; negative before the last observation."""
         return at_s - self.last.at_s
 
     def expected(self, at_s: float) -> Box:
-        """Return where it should be by now."""
+        """Return the box where it is predicted to be."""
         after_s = max(0.0, min(MOST_CARRIED_S, self.unseen_s(at_s)))
         x, y, width, height = self.last.box
         return x + self.speed[0] * after_s, y + self.speed[1] * after_s, width, height
@@ -143,23 +143,23 @@ class Course:
         return min(MOST_REACH, NEAR + a_second * max(0.0, min(MOST_REACH_S, self.unseen_s(at_s))))
 
 
-def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int]:
-    """Return by the index of a sight the index of its course; the best pairs first, each course once.
+def match(tracks: Sequence[Track], observations: Sequence[Observation]) -> dict[int, int]:
+    """Return the index of its track by the index of an observation; the best pairs first, each track once.
 
     Args:
-        courses: of the faces seen before.
-        glances: of one frame, so of one time. What they look like decides between two that are equally near.
+        tracks: of the faces seen before.
+        observations: of one frame. Of two that are equally near, the more similar one is chosen.
     """
-    if not glances:
+    if not observations:
         return {}
-    at_s = glances[0].at_s
+    at_s = observations[0].at_s
     pairs = []
-    for index, course in enumerate(courses):
-        expected, reach = course.expected(at_s), course.reach(at_s)
-        for number, glance in enumerate(glances):
-            strength = _strength(expected, glance.box, reach)
+    for index, track in enumerate(tracks):
+        expected, reach = track.expected(at_s), track.reach(at_s)
+        for number, observation in enumerate(observations):
+            strength = _strength(expected, observation.box, reach)
             if strength is not None:
-                unlike = min(1.0, difference(course.last.likeness, glance.likeness))
+                unlike = min(1.0, difference(track.last.appearance, observation.appearance))
                 pairs.append((strength - _UNLIKE * unlike, number, index))
     found: dict[int, int] = {}
     taken: set[int] = set()
@@ -171,7 +171,7 @@ def match(courses: Sequence[Course], glances: Sequence[Glance]) -> dict[int, int
 
 
 def _strength(expected: Box, box: Box, reach: float) -> float | None:
-    """Return how well two boxes fit: 1 to 2 if they overlap, 0 to 1 if they are near, or None if neither."""
+    """Return how well two boxes fit: 1 to 2 if they overlap, 0 to 1 if they are near, None otherwise."""
     overlap = intersection_over_union(expected, box)
     if overlap > LEAST_OVERLAP:
         return 1 + overlap

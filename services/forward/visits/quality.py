@@ -1,8 +1,8 @@
-"""How good a picture of a face is, from what is known before it is cut.
+"""How good a picture of a face would be, from what is known before it is cut.
 
     quality = (size * score * frontality * sharpness) ** (1/4) * edge
 
-Each factor is 0..1. It is a geometric mean, so that a picture which is bad in one way is a bad picture: the
+Each factor is 0..1. It is a geometric mean, so a picture that is bad in one way is a bad picture: the
 sharpest one of the back of a head is worth little.
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from services.common.wire.sights import Sight
 
 LARGE_PX = 160.0
-"""A face of this size or more is large enough for any use; half of it is half as good."""
+"""The size from which on a face is large enough for any use; half of it counts for half."""
 LEAST_SCORE = 0.5
 SHARP = 120.0
-"""Of sharpness, where it counts for half."""
+"""The sharpness at which this factor is 1."""
 PROFILE = 0.5
-"""How far the nose's tip lies beside the middle of the eyes, in distances of the eyes, in half profile."""
+"""In half profile the nose's tip is so far from the middle of the eyes, in distances of the eyes."""
 TOUCHING_PX = 2.0
 CUT_OFF = 0.6
-"""What a face is worth that touches the frame's edge, so that some of it may be missing."""
+"""The factor for a face that touches the frame's edge: part of it may be missing."""
 LEAST = 0.05
-"""Of each factor, so that one alone never makes all others count for nothing."""
+"""The least value of a factor, so that one alone does not make the others count for nothing."""
 
 
 def quality(sight: Sight, frame_width: int, frame_height: int) -> float:
@@ -30,8 +30,8 @@ def quality(sight: Sight, frame_width: int, frame_height: int) -> float:
 
     Args:
         sight: what was seen.
-        frame_width: of the frame it was seen in, in pixels.
-        frame_height: likewise.
+        frame_width: of the frame, in pixels.
+        frame_height: of the frame, in pixels.
     """
     _, _, width, height = sight.box
     factors = (
@@ -45,9 +45,9 @@ def quality(sight: Sight, frame_width: int, frame_height: int) -> float:
 
 
 def frontality(landmarks: Sequence[float]) -> float:
-    """Return how much a face looks into the camera, 0 (half profile and beyond) to 1; 1 if nobody knows.
+    """Return how much a face looks into the camera, 0 (half profile and beyond) to 1; 1 without landmarks.
 
-    Measured across, along the line of the eyes, so that a tilted head is none that looks away.
+    It is measured along the line of the eyes, so that a tilted head does not count as turned away.
     """
     if len(landmarks) != 10:
         return 1.0

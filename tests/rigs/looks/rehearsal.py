@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.capture.pace import Pace
+from services.capture.flow_control import SendSchedule
 from services.common.wire.sights import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
-from services.detect.pacing import Attention, Glimpse, next_look_s
+from services.detect.look_interval import LastFaceTimes, LookSummary, next_look_s
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.quality import quality
-from services.forward.visits.visits import Rules, Visits
 
 ANSWER_S = 0.04
 """From a frame to its answer."""
@@ -81,7 +81,7 @@ def rehearse(moments: Sequence[Moment], looks_per_s: float, lead_s: float = 0.0)
         looks_per_s: how often is usual; 0: each frame.
         lead_s: for how long before it the last look was.
     """
-    visits = Visits()
+    visits = CameraVisits()
     looked_at = list(_looked_at(moments, looks_per_s, visits, lead_s))
     sightings = tuple(each for sightings in looked_at for each in sightings)
     frames_per_s = (len(moments) - 1) / (moments[-1].at_s - moments[0].at_s)
@@ -89,32 +89,32 @@ def rehearse(moments: Sequence[Moment], looks_per_s: float, lead_s: float = 0.0)
 
 
 def _looked_at(
-    moments: Sequence[Moment], looks_per_s: float, visits: Visits, lead_s: float
+    moments: Sequence[Moment], looks_per_s: float, visits: CameraVisits, lead_s: float
 ) -> Iterator[list[Sighting]]:
-    pace, attention = Pace(), Attention(1)
+    schedule, attention = SendSchedule(), LastFaceTimes(1)
     attention.note(_CAMERA, 0, -ALONE_S)
-    pace.sent(-lead_s)
-    pace.answered(0, next_look_s(Glimpse(0, ALONE_S, is_still=moments[0].is_still), looks_per_s))
+    schedule.sent(-lead_s)
+    schedule.answered(0, next_look_s(LookSummary(0, ALONE_S, is_still=moments[0].is_still), looks_per_s))
     answers: list[tuple[float, int, float]] = []
     for number, moment in enumerate(moments, 1):
         while answers and answers[0][0] <= moment.at_s:
-            pace.answered(*answers.pop(0)[1:])
-        if not pace.is_due(moment.at_s):
+            schedule.answered(*answers.pop(0)[1:])
+        if not schedule.is_due(moment.at_s):
             continue
-        pace.sent(moment.at_s)
+        schedule.sent(moment.at_s)
         sightings, next_s = _look(moment, looks_per_s, visits, attention)
         answers.append((moment.at_s + ANSWER_S, number, next_s))
         yield sightings
 
 
 def _look(
-    moment: Moment, looks_per_s: float, visits: Visits, attention: Attention
+    moment: Moment, looks_per_s: float, visits: CameraVisits, attention: LastFaceTimes
 ) -> tuple[list[Sighting], float]:
     """Look at a frame; return what is seen, and how soon the next one is due."""
     view, sights = moment.view, moment.view.sights
     seen = Seen(_CAMERA, 0, _MIDNIGHT + timedelta(seconds=moment.at_s), view, "", b"")
-    wanted = {each.index for each in visits.look(seen, Rules())} if sights else set()
-    haste = visits.haste(seen) if sights else None
+    wanted = {each.index for each in visits.look(seen, VisitRules())} if sights else set()
+    haste = visits.look_rate(seen) if sights else None
     unseen_s = attention.unseen_s(_CAMERA, moment.at_s)
     attention.note(_CAMERA, len(sights), moment.at_s)
     sightings = [
@@ -128,4 +128,4 @@ def _look(
         for index, (person, sight) in enumerate(zip(moment.people, sights, strict=True))
         if person is not None
     ]
-    return sightings, next_look_s(Glimpse(len(sights), unseen_s, haste, moment.is_still), looks_per_s)
+    return sightings, next_look_s(LookSummary(len(sights), unseen_s, haste, moment.is_still), looks_per_s)

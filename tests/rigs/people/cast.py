@@ -8,9 +8,9 @@ import numpy as np
 
 from services.common.wire.sights import Sight, View
 from services.detect.boxes import Letterbox
-from services.detect.cutting import sight
+from services.detect.codec import BgrImage, resize
+from services.detect.cutting import sightings
 from services.detect.detectors import Detector
-from services.detect.pictures import Picture, resize
 from services.detect.settings import DetectSettings
 from services.forward.visits.matching import Box
 from tests.detect_clips import read_clip
@@ -30,19 +30,19 @@ _FACE_SIZE = (160, 200)
 _EDGE_PX = 200
 
 
-def look(detector: Detector, picture: Picture, settings: DetectSettings) -> View:
+def look(detector: Detector, picture: BgrImage, settings: DetectSettings) -> View:
     """Return what detect would see in a picture, as it would ask forward."""
     height, width = picture.shape[:2]
     letterbox = Letterbox.fit(width, height, settings.detection_size_px)
     scaled = resize(picture, letterbox.width, letterbox.height)
-    return View(width, height, sight(scaled, detector.detect(scaled), letterbox.to_source))
+    return View(width, height, sightings(scaled, detector.detect(scaled), letterbox.to_source))
 
 
-def gather(detector: Detector, settings: DetectSettings, clips: Path) -> list[list[Picture]]:
+def gather(detector: Detector, settings: DetectSettings, clips: Path) -> list[list[BgrImage]]:
     """Return of each person of the clips all pictures, with `MARGIN` around the face."""
-    cast: list[list[Picture]] = []
+    cast: list[list[BgrImage]] = []
     for name in CLIPS:
-        people: list[tuple[list[Picture], Box]] = []
+        people: list[tuple[list[BgrImage], Box]] = []
         for picture in read_clip(clips / name):
             for each in look(detector, picture, settings).sights:
                 _file(people, each, _cut(picture, each.box))
@@ -50,12 +50,12 @@ def gather(detector: Detector, settings: DetectSettings, clips: Path) -> list[li
     return cast
 
 
-def room(clips: Path, width: int = WIDTH, height: int = HEIGHT) -> Picture:
+def room(clips: Path, width: int = WIDTH, height: int = HEIGHT) -> BgrImage:
     """Return the room where they play."""
     return resize(read_clip(clips / ROOM)[0], width, height)
 
 
-def _file(people: list[tuple[list[Picture], Box]], each: Sight, face: Picture) -> None:
+def _file(people: list[tuple[list[BgrImage], Box]], each: Sight, face: BgrImage) -> None:
     """Put a face to the person who was last seen in this place: nobody in the clips moves fast."""
     for number, (faces, box) in enumerate(people):
         if _are_near(box, each.box):
@@ -70,7 +70,7 @@ def _are_near(one: Box, other: Box) -> bool:
     return abs(one[0] - x) < width and abs(one[1] - y) < height
 
 
-def _cut(picture: Picture, box: Iterable[float]) -> Picture:
+def _cut(picture: BgrImage, box: Iterable[float]) -> BgrImage:
     x, y, width, height = box
     left, top = int(x - MARGIN * width) + _EDGE_PX, int(y - MARGIN * height) + _EDGE_PX
     right, bottom = int(left + (1 + 2 * MARGIN) * width), int(top + (1 + 2 * MARGIN) * height)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from services.detect.pictures import Picture
+from services.detect.codec import BgrImage
 from services.forward.visits.matching import Box
 from tests.rigs.people.script import SCENE_S, Person, Scene
 
@@ -35,14 +35,14 @@ class Shot:
     """One frame of a scene, who is in it, and when."""
 
     at_s: float
-    picture: Picture
+    picture: BgrImage
     shown: tuple[Shown, ...]
 
 
 def stage(
     scene: Scene,
-    cast: Sequence[Sequence[Picture]],
-    room: Picture,
+    cast: Sequence[Sequence[BgrImage]],
+    room: BgrImage,
     frames_per_s: float,
     seconds: float = SCENE_S,
 ) -> Iterator[Shot]:
@@ -67,7 +67,7 @@ def stage(
 
 
 def _show(
-    picture: Picture, person: Person, faces: Sequence[Picture], at_s: float, shift: tuple[float, float]
+    picture: BgrImage, person: Person, faces: Sequence[BgrImage], at_s: float, shift: tuple[float, float]
 ) -> Shown | None:
     place = person.at(at_s)
     if place is None:
@@ -77,7 +77,7 @@ def _show(
     return None if box is None else Shown(person.name, box)
 
 
-def dressed(faces: Sequence[Picture], look: int, at_s: float) -> Picture:
+def dressed(faces: Sequence[BgrImage], look: int, at_s: float) -> BgrImage:
     """Return the face of a moment: its pictures to and fro, in colours and on a side of its own."""
     turn = (int(at_s * PICTURES_PER_S) + look) % (2 * len(faces) - 2)
     face = faces[turn if turn < len(faces) else 2 * len(faces) - 2 - turn]
@@ -87,7 +87,7 @@ def dressed(faces: Sequence[Picture], look: int, at_s: float) -> Picture:
     return np.clip(sided * gains, 0, 255).astype(np.uint8)
 
 
-def paste(picture: Picture, face: Picture, x: float, y: float, size: float) -> Box | None:
+def paste(picture: BgrImage, face: BgrImage, x: float, y: float, size: float) -> Box | None:
     """Put a face into a picture so that it is `size` high at this centre; return its box if it is in view."""
     down, across = picture.shape[:2]
     height, width = face.shape[:2]

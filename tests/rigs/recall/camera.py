@@ -10,7 +10,7 @@ import numpy as np
 from services.common.wire.frames import Frame
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
-from services.detect.pictures import Picture, encode_jpeg
+from services.detect.codec import BgrImage, encode_jpeg
 from services.forward.visits.matching import Box
 from tests.rigs.people.stage import dressed, paste
 from tests.rigs.recall.trials import FRAMES_PER_S, Trial
@@ -27,7 +27,7 @@ class Camera:
         faces: of whoever comes, one after the other.
     """
 
-    def __init__(self, trial: Trial, clip: Sequence[Picture], faces: Sequence[Picture]) -> None:
+    def __init__(self, trial: Trial, clip: Sequence[BgrImage], faces: Sequence[BgrImage]) -> None:
         self._trial = trial
         self._clip = clip
         self._faces = faces
@@ -54,6 +54,6 @@ class Camera:
         turn = (first + (0 if self._trial.is_frozen else number)) % max(1, 2 * len(self._clip) - 2)
         return turn if turn < len(self._clip) else 2 * len(self._clip) - 2 - turn
 
-    def _enlarged(self, moment: int) -> Picture:
+    def _enlarged(self, moment: int) -> BgrImage:
         picture = self._clip[moment]
         return np.asarray(cv2.resize(picture, self._trial.size, interpolation=cv2.INTER_CUBIC), np.uint8)

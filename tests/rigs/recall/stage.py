@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from services.detect.detectors import Detector
+from services.detect.motion_gate import MotionGate
 from services.detect.pipeline import Pipeline
 from services.detect.settings import DetectSettings
-from services.detect.watching import Watch
 from tests.detect_clips import read_clip
 from tests.rigs.people.cast import CLIPS, ROOM, gather
 from tests.rigs.recall.camera import Camera
@@ -16,7 +16,7 @@ from tests.support import SHARED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.detect.pictures import Picture
+    from services.detect.codec import BgrImage
 
 
 class Stage:
@@ -30,7 +30,7 @@ class Stage:
 
     def __init__(self, detector: Detector, settings: DetectSettings, *, by_parts: bool) -> None:
         folder = SHARED / "data" / "video"
-        self._clips: Sequence[Sequence[Picture]] = [read_clip(folder / name) for name in (ROOM, *CLIPS)]
+        self._clips: Sequence[Sequence[BgrImage]] = [read_clip(folder / name) for name in (ROOM, *CLIPS)]
         self._cast = gather(detector, settings, folder)
         self._pipeline = Pipeline(detector, settings)
         self._by_parts = by_parts
@@ -39,5 +39,5 @@ class Stage:
         """Return what became of a trial."""
         what = trial(number, seed, len(self._clips), len(self._cast))
         camera = Camera(what, self._clips[what.clip], self._cast[what.face])
-        sometimes = Watch(self._pipeline, 1, by_parts=self._by_parts)
+        sometimes = MotionGate(self._pipeline, 1, by_parts=self._by_parts)
         return watch(what, camera, self._pipeline.look, sometimes.look)

@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from services.capture.pace import Pace
+from services.capture.flow_control import SendSchedule
 from services.common.runtime.settings import DEFAULT_LOOKS_PER_S
 from services.common.wire.frames import Frame
 from services.common.wire.sights import seen_in
-from services.detect.pacing import Attention, Glimpse, next_look_s
+from services.detect.look_interval import LastFaceTimes, LookSummary, next_look_s
 from services.detect.pipeline import Look
+from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.matching import Box, intersection_over_union
-from services.forward.visits.visits import Rules, Visits
 from tests.rigs.recall.camera import Camera
 from tests.rigs.recall.trials import FRAMES_PER_S, Trial
 
@@ -96,9 +96,9 @@ class Asked:
     """Which frames are sent: capture, detect and forward agree on it, here without the way between them."""
 
     def __init__(self) -> None:
-        self._pace = Pace()
-        self._attention = Attention(1)
-        self._visits = Visits()
+        self._pace = SendSchedule()
+        self._attention = LastFaceTimes(1)
+        self._visits = CameraVisits()
 
     def is_due(self, at_s: float) -> bool:
         """Say whether the frame of that moment is sent."""
@@ -109,13 +109,13 @@ class Asked:
         seen = seen_in(frame, look.view, answer_to="", correlation=b"")
         faces = len(look.found)
         if faces:
-            self._visits.look(seen, Rules())
-        haste = self._visits.haste(seen) if faces else None
+            self._visits.look(seen, VisitRules())
+        haste = self._visits.look_rate(seen) if faces else None
         unseen_s = self._attention.unseen_s(frame.source, at_s)
-        glimpse = Glimpse(faces, unseen_s, haste, look.is_still, look.is_in_doubt)
+        summary = LookSummary(faces, unseen_s, haste, look.is_still, look.is_in_doubt)
         self._attention.note(frame.source, faces, at_s)
         self._pace.sent(at_s)
-        self._pace.answered(frame.sequence, next_look_s(glimpse, DEFAULT_LOOKS_PER_S))
+        self._pace.answered(frame.sequence, next_look_s(summary, DEFAULT_LOOKS_PER_S))
 
 
 def _finds(look_at: LookAt, camera: Camera, number: int) -> bool:
