@@ -121,6 +121,16 @@ def test_a_file_that_was_cut_or_changed_is_never_taken_for_whole(data: st.DataOb
         age.open_sealed(changed, KEYS, LABEL)
 
 
+def test_base64_that_spells_the_same_bytes_otherwise_is_refused() -> None:
+    whole = sealed_for(RECIPIENT)
+    end = whole.index(b"\n", whole.index(b"--- "))
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    unused_bit_set = letters[letters.index(whole[end - 1]) | 1]
+    assert unused_bit_set != whole[end - 1]
+    with pytest.raises(CannotOpen):
+        age.open_sealed(whole[: end - 1] + bytes([unused_bit_set]) + whole[end:], KEYS)
+
+
 @settings(max_examples=300)
 @given(st.binary(max_size=400), st.binary(max_size=200))
 def test_whatever_comes_is_opened_or_not_without_ado(head: bytes, body: bytes) -> None:

@@ -220,7 +220,9 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
+    """Return the bytes of canonical base64 without padding; empty for another spelling, which age refuses."""
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        found = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         return b""
+    return found if _text(found) == text else b""
