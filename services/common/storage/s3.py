@@ -140,7 +140,10 @@ class S3Store:
             with suppress(NoSuchObject):
                 return await self.fetch(key) == body
         # Some servers check before they write, so that two concurrent writers both succeed.
-        is_written, is_held = await self._write(item, self._way), await self._is_held(item)
+        is_written = await self._write(item, self._way)
+        if is_written and (is_first := await self._copies.settle(key, body)) is not None:
+            return is_first
+        is_held = await self._is_held(item)
         return is_held or (is_written and is_held is None)
 
     async def clear_unfinished(self, before: datetime) -> int:  # noqa: ARG002

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import obstore
 import structlog
@@ -17,6 +17,7 @@ from services.common.storage.objects import Copy, StoreUnavailable
 from services.common.storage.s3_admin import NOT_THERE, NotOffered, admin, code_of, reason_of, translated
 from services.common.storage.s3_client import S3Settings
 from services.common.storage.s3_requests import FOREIGN, Requests
+from services.common.wire.times import EPOCH
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -28,6 +29,13 @@ REFUSED = frozenset({"forbidden"})
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+
+class Version(NamedTuple):
+    """A version of one key: its id, and its content."""
+
+    id: str
+    body: bytes
 
 
 class Copies:
@@ -72,6 +80,28 @@ class Copies:
         for some in await Turns(REMOVALS_AT_A_TIME).each(of_key.values(), self._remove):
             refused |= some
         return refused
+
+    async def settle(self, key: str, body: bytes) -> bool | None:
+        """Say whether a key that was just written was created with this content; remove this content if not.
+
+        A server that checks before it writes lets several concurrent writers create one key. Where it keeps
+        versions the first of them decides, and each of the other writers removes its own.
+
+        Returns:
+            None where the bucket keeps no versions, or they may not be read.
+        """
+        if not await self._keeps_versions():
+            return None
+        try:
+            versions = await self._contents(f"{self._prefix}{key}")
+        except StoreUnavailable as error:
+            if error.reason == "forbidden":
+                return None
+            raise
+        if not versions or versions[-1].body == body:
+            return True
+        await self.remove([Copy(key, EPOCH, version.id) for version in versions if version.body == body])
+        return False
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,6 +148,21 @@ class Copies:
             for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
                 key = found["Key"].removeprefix(self._prefix)
                 yield Copy(key, found["LastModified"], found.get("VersionId") or "null")
+
+    async def _contents(self, name: str) -> list[Version]:
+        """Return the versions of one key, the newest first."""
+        client = await self._admin()
+        with translated():
+            listed = await client.list_object_versions(Bucket=self._bucket.name, Prefix=name)
+            ids = [
+                each.get("VersionId") or "null" for each in listed.get("Versions", []) if each["Key"] == name
+            ]
+            return [Version(each, await self._body(client, name, each)) for each in ids]
+
+    async def _body(self, client: "S3Client", name: str, version: str) -> bytes:
+        answer = await client.get_object(Bucket=self._bucket.name, Key=name, VersionId=version)
+        async with answer["Body"] as stream:
+            return bytes(await stream.read())
 
     async def _remove_plain(self, copy: Copy) -> str | None:
         try:
