@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.common.mqtt.packet_reader import read_publication
 from services.common.mqtt.packets import varint
-from services.common.mqtt.reading import read_publication
 from services.common.wire.message import Message
 from services.common.wire.receipts import encode_stored
 from tests.mqtt_rig import server

@@ -179,10 +179,10 @@ async def _cloud() -> Finding:
 
 async def _look_at(broker: "Broker") -> tuple[bool, str]:
     """Say whether a broker lets us in, and in words what it says of itself or why not."""
-    from services.common.mqtt import BrokerUnavailable, look_at  # noqa: PLC0415
+    from services.common.mqtt import BrokerUnavailable, probe  # noqa: PLC0415
 
     try:
-        limits = await look_at(broker)
+        limits = await probe(broker)
     except BrokerUnavailable as error:
         return False, f"{broker.address}: {error}"
     return True, f"{broker.address} lets us in ({limits.words})"

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from services.common.errors import SetupError
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 from services.common.runtime.settings import problems_in
 from services.common.storage.locations import DEFAULT_STORE, Folder, parse_location, store_url
 from services.common.storage.objects import StoreUnavailable

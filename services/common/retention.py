@@ -41,7 +41,7 @@ class Retention:
         return None if self.days is None else since + timedelta(days=self.days)
 
 
-KEEP = Retention()
+KEEP_FOREVER = Retention()
 """Nothing is let go of for its age."""
 
 
@@ -52,7 +52,7 @@ def parse_retention(text: str) -> Retention:
         ValueError: it is neither; says what is wanted.
     """
     if text == FOREVER:
-        return KEEP
+        return KEEP_FOREVER
     if text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST_DAYS:
         return Retention(int(text))
     raise ValueError(f"a number of days from 1 to {MOST_DAYS} is wanted, or {FOREVER}")

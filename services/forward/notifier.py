@@ -5,7 +5,7 @@ from services.common.notify import letters
 from services.common.notify.letters import Came
 from services.common.notify.messenger import Messenger
 from services.common.wire.faces import Face
-from services.common.wire.visits import News
+from services.common.wire.visits import VisitEvent
 from services.forward.settings import ForwardSettings
 
 
@@ -23,7 +23,7 @@ class VisitNotifier:
         self._messenger = messenger
         self._has_picture = has_picture
 
-    def began(self, face: Face, news: News) -> None:
+    def began(self, face: Face, news: VisitEvent) -> None:
         """Post a message of a visit that has begun, unless it is of a recording that is played."""
         if face.extensions.get("flow") != "paced":
             came = Came.of(news)

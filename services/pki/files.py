@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from services.common.errors import SetupError
 from services.common.runtime.files import sync_folder
-from services.common.runtime.lock import held
+from services.common.runtime.lock import try_hold
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Files:
         """
         if not self.path.is_dir():
             raise SetupError(f"there is no folder {self.path} (`faceferry pki init` makes it)")
-        with held(self.path) as is_ours:
+        with try_hold(self.path) as is_ours:
             if not is_ours:
                 raise SetupError(f"another `faceferry pki` is at work in {self.path}: try again")
             yield

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from services.common.errors import SetupError
 from services.common.retention import Retention, parse_retention
-from services.common.retention_settings import RetentionSettings
-from services.common.runtime.settings import problems_in
+from services.common.runtime.settings import RetentionSettings, problems_in
 from services.common.storage.backends import open_store
 from services.common.storage.index.rows import ROOT as INDEX
 from services.common.storage.locations import Bucket, parse_location

@@ -221,7 +221,7 @@ def default_source(console: Console, folder: Path, *, is_once: bool) -> tuple[st
 @contextlib.contextmanager
 def _alone(folder: Path, url: str) -> Iterator[None]:
     """Keep two runs from using one spool and one journal."""
-    with lock.held(folder) as is_ours:
+    with lock.try_hold(folder) as is_ours:
         if not is_ours:
             raise SetupError(f"another `faceferry up` is already filling {url}")
         yield

@@ -228,5 +228,5 @@ async def test_an_end_that_is_near_is_said_at_once_and_for_each_certificate(
         ("own", 10, "warning")
     ]
     late = Link("cloud", way, identity="porch")
-    late._lines.current.credentials.look((cloud.now + timedelta(days=11)).timestamp())
+    late._pool.current.credentials.look((cloud.now + timedelta(days=11)).timestamp())
     assert [line["log_level"] for line in logged if line["event"] == "mqtt.certificate_expired"] == ["error"]

@@ -21,10 +21,12 @@ from services.common.notify.letters import (
 from services.common.notify.messenger import LAST_RETRY_S, MOST, Pile
 from services.common.wire.faces import Face, mint
 from services.common.wire.topics import Source
-from services.common.wire.visits import News, Stage
+from services.common.wire.visits import Stage, VisitEvent
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
-NEWS = Came.of(News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2))
+NEWS = Came.of(
+    VisitEvent(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2)
+)
 HOOK, NTFY, TELEGRAM = (
     "https://example.org/hook?key=1",
     "ntfys://me:secret@ntfy.sh/door",

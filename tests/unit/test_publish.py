@@ -8,7 +8,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.common.mqtt.packets import PublishProperties, read_properties, to_properties, unacknowledged
+from services.common.mqtt.packets import PublishProperties, encode_qos0, read_properties, to_properties
 from services.common.wire.message import Message
 
 # paho reads no control characters, though MQTT 5 allows them.
@@ -114,10 +114,10 @@ def test_a_packet_is_the_one_that_paho_would_send(
     paho._packet_queue = lambda _command, packet, *_rest: queued.append(bytes(packet))
     paho._send_publish(1, topic.encode(), payload, 0, is_retained, properties=to_properties(message))
     paho._sock = None
-    assert queued == [unacknowledged(message)]
+    assert queued == [encode_qos0(message)]
 
 
 @pytest.mark.parametrize("topic", ["a/+/b", "a/#"])
 def test_nothing_is_published_on_a_filter(topic: str) -> None:
     with pytest.raises(ValueError, match="wildcards"):
-        unacknowledged(Message(topic=topic))
+        encode_qos0(Message(topic=topic))

@@ -207,7 +207,7 @@ def test_what_was_measured_is_left_out_where_that_is_wanted() -> None:
 def test_a_sealed_face_fits_where_one_was_to_fit() -> None:
     for size in (100, 65_536, 1_000_000):
         data = sealed_for(RECIPIENT, OTHER_RECIPIENT, picture=bytes(size))
-        assert len(data) - size <= envelope.most_more_bytes(size, 2)
+        assert len(data) - size <= envelope.most_growth_bytes(size, 2)
 
 
 def test_faceferry_opens_what_lies_in_a_folder(tmp_path: Path) -> None:

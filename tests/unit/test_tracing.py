@@ -8,8 +8,8 @@ import pytest
 
 from services.common.errors import SetupError
 from services.common.runtime import tracing
+from services.common.runtime.settings import TracesSettings
 from services.common.runtime.spans import NO_SPAN, Known, Span
-from services.common.runtime.traces_settings import TracesSettings
 from services.common.wire.faces import encode_face
 from services.common.wire.frames import Frame, decode_frame, encode_frame
 from services.common.wire.topics import Source

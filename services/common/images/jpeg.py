@@ -262,7 +262,7 @@ def read_frame_header(marker: int, content: bytes | memoryview) -> FrameHeader:
     )
 
 
-class Work:
+class DecodingCost:
     """Adds up what the scans of one picture ask for.
 
     Args:
@@ -290,7 +290,7 @@ class Work:
             self._scanned += self.frame.samples
         else:
             self._scanned += sum(map(self._samples_of, header[1 : 1 + 2 * count : 2]))
-        check_work(self.frame.samples if self._keeps(count) else 0, self._scanned)
+        check_samples(self.frame.samples if self._keeps(count) else 0, self._scanned)
 
     def _keeps(self, count: int) -> bool:
         return self.scans == 1 and self.frame.keeps_coefficients(count)
@@ -300,7 +300,7 @@ class Work:
         return max((samples for other, samples in self.frame.components if other == name), default=0)
 
 
-def check_work(kept: int, scanned: int) -> None:
+def check_samples(kept: int, scanned: int) -> None:
     """Check how many samples are kept, and how many all scans go through.
 
     Raises:

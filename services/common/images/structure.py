@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.common.errors import Refused
 from services.common.images import png
-from services.common.images.jpeg import SOS, START, START_OF_FRAME, Work, read_frame_header, walk
+from services.common.images.jpeg import SOS, START, START_OF_FRAME, DecodingCost, read_frame_header, walk
 
 MAX_PIXELS = 64_000_000
 PADDING = b"\x00\xff\r\n"
@@ -80,7 +80,7 @@ def _measure(image: bytes) -> tuple[ImageInfo, int]:
 
 
 def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
-    work: Work | None = None
+    work: DecodingCost | None = None
     last = 0
     for marker, start, end in walk(image):
         last = end
@@ -95,11 +95,11 @@ def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
     return ImageInfo("image/jpeg", work.frame.width, work.frame.height), last
 
 
-def _begun(work: Work | None, marker: int, content: bytes) -> Work:
+def _begun(work: DecodingCost | None, marker: int, content: bytes) -> DecodingCost:
     """Return the work of a picture whose frame header this is."""
     if work is not None:
         raise Refused("bad_image", "two frame headers")
     frame = read_frame_header(marker, content)
     if not 0 < frame.width * frame.height <= MAX_PIXELS:
         raise Refused("bad_dimensions", f"{frame.width}x{frame.height}")
-    return Work(frame)
+    return DecodingCost(frame)

@@ -11,18 +11,18 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from services.common.mqtt import dialling, replaced
-from services.common.mqtt.dialling import Way
-from services.common.mqtt.liveness import Pulse
+from services.common.mqtt import replaced, sockets
+from services.common.mqtt.liveness import Heartbeat
 from services.common.mqtt.packets import PUBLISH, bundle
 from services.common.mqtt.reasons import (
     KEEP_ALIVE_TIMEOUT,
     TAKEN_OVER,
-    Ear,
+    SocketErrors,
+    describe_reason,
     why_lost,
     why_refused,
-    words_of,
 )
+from services.common.mqtt.sockets import Route
 
 GOODBYE_TIMEOUT_S = 1.0
 _NO_CALL = 1
@@ -54,13 +54,15 @@ class Connection(aiomqtt.Client):
         username: str | None = None,
         password: str | None = None,
         timeout_s: float,
-        pulse: Pulse,
-        way: Way,
+        heartbeat: Heartbeat,
+        route: Route,
         **options: Any,
     ) -> None:
         self._timeout_s = timeout_s
-        self._ear = Ear()
-        super().__init__(*arguments, username=username, password=password, logger=self._ear, **options)
+        self._socket_errors = SocketErrors()
+        super().__init__(
+            *arguments, username=username, password=password, logger=self._socket_errors, **options
+        )
         self.is_taken_over = False
         self.is_silent = False
         self.code: int | None = None
@@ -71,12 +73,12 @@ class Connection(aiomqtt.Client):
         self._is_over = False
         self._awaited = "CONNACK"
         self._has_lone_password = password is not None and username is None
-        self._pulse = pulse
-        pulse.begin(time.monotonic())
+        self._heartbeat = heartbeat
+        heartbeat.begin(time.monotonic())
         self._unsent_bytes = 0
         self._is_resting = False
         self.reader = replaced.replace(
-            self._client, way, lone_password=password if self._has_lone_password else None
+            self._client, route, lone_password=password if self._has_lone_password else None
         )
 
     async def connect(self) -> None:
@@ -160,7 +162,7 @@ class Connection(aiomqtt.Client):
         paho._packet_queue(PUBLISH, publication, 0, _NO_CALL)
         return True
 
-    def take_pulse(self, *, is_asked: bool) -> None:
+    def check_alive(self, *, is_asked: bool) -> None:
         """See whether the broker is there, and end the connection if it does not answer.
 
         What the broker's side has taken of our bytes is a sign of life too: behind a large face on a slow
@@ -174,7 +176,7 @@ class Connection(aiomqtt.Client):
             self._hear()
         now_s = time.monotonic()
         self._note_answer()
-        unsent_bytes = dialling.unsent_bytes(self._client.socket())
+        unsent_bytes = sockets.unsent_bytes(self._client.socket())
         # Of a WebSocket's frame that is not whole yet paho sees nothing.
         heard_s = getattr(paho.socket(), "heard_s", 0.0)
         if 0 < unsent_bytes < self._unsent_bytes:
@@ -185,11 +187,11 @@ class Connection(aiomqtt.Client):
             paho._last_bytes_received = heard_s
             paho._ping_t = now_s if paho._ping_t else 0.0
         self._unsent_bytes = unsent_bytes
-        self._pulse.is_alive(paho._last_bytes_received)
-        if is_asked and self._pulse.asks(now_s):
+        self._heartbeat.is_alive(paho._last_bytes_received)
+        if is_asked and self._heartbeat.asks(now_s):
             paho._send_pingreq()
             self._question_s = now_s
-        if self.is_alive and self._pulse.gives_up(now_s):
+        if self.is_alive and self._heartbeat.gives_up(now_s):
             self.is_silent = True
             self._disconnected.set_exception(aiomqtt.MqttError(f"no answer for {self.silent_s():.0f} s"))
 
@@ -199,7 +201,7 @@ class Connection(aiomqtt.Client):
 
     def silent_s(self) -> float:
         """Return for how long a question has had no answer; 0 where none is open."""
-        return self._pulse.silent_s(time.monotonic())
+        return self._heartbeat.silent_s(time.monotonic())
 
     def shown_certificate(self) -> bytes | None:
         """Return the certificate that the broker has shown, in DER, or None where there is no TLS."""
@@ -263,7 +265,7 @@ class Connection(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         if reason_code.is_failure and not self._connected.done():
-            words = words_of(reason_code, properties)
+            words = describe_reason(reason_code, properties)
             why = why_refused(reason_code.value, words, has_lone_password=self._has_lone_password)
             self._note_reason(reason_code, properties)
             self._connected.set_exception(aiomqtt.MqttError(why))
@@ -284,11 +286,11 @@ class Connection(aiomqtt.Client):
         if flags.is_disconnect_packet_from_server:
             self._note_reason(reason_code, properties)
             self.is_taken_over = reason_code.value == TAKEN_OVER
-            why = f"the broker ended it: {words_of(reason_code, properties)}"
+            why = f"the broker ended it: {describe_reason(reason_code, properties)}"
         else:
             self.is_silent = reason_code.value == KEEP_ALIVE_TIMEOUT
             why = self.reader.problem or why_lost(
-                reason_code.value, self._awaited, self._ear.problem, int(self._client._keepalive)
+                reason_code.value, self._awaited, self._socket_errors.problem, int(self._client._keepalive)
             )
         self._disconnected.set_exception(aiomqtt.MqttError(why))
 
@@ -314,7 +316,7 @@ class Connection(aiomqtt.Client):
         looks at its clock first, and only then at the answer that has come meanwhile.
         """
         sock: Any = self._client.socket()
-        if not self._is_resting and dialling.has_come(sock):
+        if not self._is_resting and sockets.is_readable(sock):
             self._read()
 
     def _on_socket_register_write(self, client: Any, userdata: object, sock: Any) -> None:

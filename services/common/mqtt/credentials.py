@@ -18,8 +18,8 @@ import structlog
 
 from services.common.errors import SetupError
 from services.common.mqtt.broker import Broker
+from services.common.runtime.logging import RepeatFilter
 from services.common.runtime.metrics import CERTIFICATE_EXPIRY
-from services.common.runtime.queues import News
 from services.common.wire.times import from_unix_s, rfc3339
 
 DAY_S = 24 * 3600
@@ -158,7 +158,7 @@ class Credentials:
         self._context = broker.tls_context()
         self._expiries_s: dict[str, float] = {}
         self._reminders = Reminders()
-        self._unusable, self._unreadable = News(), News()
+        self._unusable, self._unreadable = RepeatFilter(), RepeatFilter()
 
     def context(self) -> ssl.SSLContext | None:
         """Return what a new connection is encrypted with, from the files as they are now.
@@ -173,7 +173,7 @@ class Credentials:
                 self._tell(self._unusable, str(error))
             else:
                 self._mark = mark
-                self._unusable.over()
+                self._unusable.reset()
                 log.info("mqtt.certificates_changed", link=self._link, broker=self._broker.address)
         return self._context
 
@@ -204,7 +204,7 @@ class Credentials:
             self._read("authority", self._broker.ca_file, authority_expiry_s),
         ]
         if not any(problems):
-            self._unreadable.over()
+            self._unreadable.reset()
         for which, expires_s in self._expiries_s.items():
             if self._reminders.is_due(which, expires_s, now_s):
                 self._remind(which, expires_s, now_s)
@@ -238,8 +238,8 @@ class Credentials:
             days_left = int((expires_s - now_s) // DAY_S)
             log.warning("mqtt.certificate_expires", **facts, days_left=days_left, advice=_ADVICE[which])
 
-    def _tell(self, news: News, problem: str) -> None:
-        if news.is_news(problem, time.monotonic()):
+    def _tell(self, news: RepeatFilter, problem: str) -> None:
+        if news.is_new(problem, time.monotonic()):
             log.warning(
                 "mqtt.certificates_unusable", link=self._link, broker=self._broker.address, error=problem
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from services.common.errors import Refused
 from services.common.mqtt.connection import Connection
-from services.common.mqtt.line import LARGE_BYTES
+from services.common.mqtt.endpoint import LARGE_BYTES
 from services.common.mqtt.packets import Publication
 from services.common.runtime.metrics import MQTT_DROPPED, Drops
 from services.common.wire.message import Message
@@ -49,11 +49,11 @@ class Delivery:
             Refused: `malformed`; only of a link with `wants`, others hand over no such message.
         """
         try:
-            return self.take_apart()
+            return self.parse()
         except ValueError as error:
             raise Refused("malformed", str(error)) from error
 
-    def take_apart(self) -> Message:
+    def parse(self) -> Message:
         """Return the message.
 
         Raises:
@@ -140,7 +140,7 @@ class Inbox:
             drops.count("queue_full", self._link)
         else:
             delivery = Delivery(publication, topic, self, client)
-            delivery.take_apart()
+            delivery.parse()
             self._hand_over(delivery)
             return
         if publication.qos > 0:

@@ -1,12 +1,5 @@
 """Whether the other side of a connection is still there. Pure: time is an argument."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self
-
-from services.common.mqtt.roster import Roster
-
 ASK_AFTER_S = 1.0
 """So long is nobody asked after a sign of life."""
 SILENT_S = 2.5
@@ -20,7 +13,7 @@ AGAIN_S = 60.0
 """Two that were given up within so long have the same reason, and time may be all that is wanted."""
 
 
-class Pulse:
+class Heartbeat:
     """Asks the other side for a sign of life, and says how it answers.
 
     The keep-alive asks every 15 s, for on a metered link each question costs; that is too late for whoever
@@ -68,45 +61,3 @@ class Pulse:
     def silent_s(self, now_s: float) -> float:
         """Return for how long a question has had no answer; 0 where none is open."""
         return 0.0 if self._asked_s is None else now_s - self._asked_s
-
-
-class Lookout:
-    """Looks from time to time whether a broker that we would rather use can be had, beside what goes on.
-
-    Leaving it ends a look that has begun.
-
-    Args:
-        roster: says when to look, and at which.
-        at: the broker that is used.
-        look: says of a broker whether it lets us in.
-    """
-
-    def __init__(self, roster: Roster, at: int, look: Callable[[int], Awaitable[bool]]) -> None:
-        self._roster = roster
-        self._at = at
-        self._look = look
-        self._looking: asyncio.Task[int | None] | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
-
-    def found(self, now_s: float) -> int | None:
-        """Return a better broker that can be had; nothing as long as none was found."""
-        if self._looking is None:
-            if (at := self._roster.better(self._at, now_s)) is not None:
-                self._looking = asyncio.create_task(self._see(at), name="mqtt.look")
-            return None
-        if not self._looking.done():
-            return None
-        found, self._looking = self._looking.result(), None
-        return found
-
-    async def _see(self, at: int) -> int | None:
-        return at if await self._look(at) else None

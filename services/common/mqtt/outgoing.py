@@ -10,10 +10,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from services.common.errors import FaceferryError
 from services.common.mqtt.connection import Connection
 from services.common.mqtt.delivery import drops
+from services.common.mqtt.endpoint import Endpoint
+from services.common.mqtt.in_flight import Acknowledged, InFlight
 from services.common.mqtt.limits import Limits
-from services.common.mqtt.line import Line
-from services.common.mqtt.packets import as_reason, packet_bytes, to_properties, unacknowledged
-from services.common.mqtt.unanswered import Acknowledged, Unanswered
+from services.common.mqtt.packets import as_reason, encode_qos0, packet_bytes, to_properties
 from services.common.wire.message import Message
 
 
@@ -34,37 +34,39 @@ class Outgoing:
     Attributes:
         will: the present connection's; see `Link`.
         limits: what that broker says of itself.
-        unanswered: what it has not acknowledged yet.
+        in_flight: what it has not acknowledged yet.
     """
 
     def __init__(self, link: str) -> None:
         self.will: Message | None = None
         self._standing: Message | None = None
         self.limits = Limits()
-        self.unanswered = Unanswered()
+        self.in_flight = InFlight()
         self._link = link
-        self._line: Line | None = None
+        self._endpoint: Endpoint | None = None
         self._client: Connection | None = None
 
     def know(self, limits: Limits) -> None:
         """Take note of what the broker has just said of itself."""
         self.limits = limits
 
-    def begin(self, client: Connection, line: Line) -> None:
+    def begin(self, client: Connection, endpoint: Endpoint) -> None:
         """Send over this connection from here on."""
-        self._client, self._line = client, line
+        self._client, self._endpoint = client, endpoint
         client._client.on_publish = lambda _paho, _data, mid, code, _properties: self.acknowledged(mid, code)
 
     def end(self) -> None:
         """Send nothing more: no answer comes."""
         self._client = None
-        self.unanswered.forget()
+        self.in_flight.forget()
 
     @property
     def max_packet_bytes(self) -> int:
         """The largest packet that may be sent now."""
         said = self.limits.max_packet_bytes
-        learnt = self._line.packet_limit.most_bytes(time.monotonic()) if self._line is not None else None
+        learnt = (
+            self._endpoint.packet_limit.most_bytes(time.monotonic()) if self._endpoint is not None else None
+        )
         return said if learnt is None else min(said, learnt)
 
     def note(self, message: Message) -> None:
@@ -88,7 +90,7 @@ class Outgoing:
         qos = min(message.qos, self.limits.max_qos)
         retain = message.retain and self.limits.has_retain
         if qos == 0:
-            if not client.send(unacknowledged(replace(message, qos=0, retain=retain))):
+            if not client.send(encode_qos0(replace(message, qos=0, retain=retain))):
                 raise LinkDown("the connection is over")
             if message.qos > 0 and then is not None:
                 self._take_for_acknowledged(client, then)
@@ -96,19 +98,19 @@ class Outgoing:
         info = client._client.publish(message.topic, message.payload, qos, retain, to_properties(message))
         if info.rc != 0:
             raise LinkDown(repr(info.rc))
-        self.unanswered.add(info.mid, len(message.payload), size_bytes, time.monotonic(), then)
+        self.in_flight.add(info.mid, len(message.payload), size_bytes, time.monotonic(), then)
 
     def acknowledged(self, mid: int, reason: ReasonCode) -> None:
         """Take the broker's answer to one."""
-        published = self.unanswered.answered(mid)
+        published = self.in_flight.answered(mid)
         if reason.is_failure:
             drops.count("refused_by_broker", self._link, code=str(reason))
-        if published is None or self._line is None:
+        if published is None or self._endpoint is None:
             return
-        self._line.fault = None
+        self._endpoint.fault = None
         if published.is_large:
-            self._line.path.sent()
-        self._line.packet_limit.passed(published.packet_bytes)
+            self._endpoint.path_mtu.sent()
+        self._endpoint.packet_limit.passed(published.packet_bytes)
         if published.then is not None:
             published.then(None if reason.value == 0 else as_reason(str(reason)))
 

@@ -207,7 +207,7 @@ def to_properties(message: Message) -> Any:
     )
 
 
-def unacknowledged(message: Message) -> bytes:
+def encode_qos0(message: Message) -> bytes:
     """Return a whole PUBLISH packet of QoS 0 (MQTT 5.0, section 3.3); the payload is copied once.
 
     Raises:

@@ -13,11 +13,11 @@ _NOT_LET_IN = (0x86, 0x87)
 _MOST_WORDS = 200
 
 
-class NoBroker(ConnectionError):
+class NotABroker(ConnectionError):
     """What answers is no MQTT broker."""
 
 
-class Ear(logging.Logger):
+class SocketErrors(logging.Logger):
     """Hears what went wrong with the socket, which paho tells to its log alone."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def why_lost(code: int, awaited: str, problem: OSError | None, keep_alive_s: int
         problem: what went wrong with the socket, if anything did.
         keep_alive_s: after how long a silence it is given up.
     """
-    if isinstance(problem, NoBroker):
+    if isinstance(problem, NotABroker):
         return str(problem)
     if code == PROTOCOL_ERROR:
         return "it does not speak MQTT 5"
@@ -66,7 +66,7 @@ def why_lost(code: int, awaited: str, problem: OSError | None, keep_alive_s: int
     return why if problem is None or isinstance(problem, ConnectionError) else f"{why}: {problem}"
 
 
-def words_of(reason: object, properties: object) -> str:
+def describe_reason(reason: object, properties: object) -> str:
     """Return what a reason code means, with what the broker says beside it.
 
     Args:

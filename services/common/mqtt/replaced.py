@@ -1,6 +1,6 @@
 """What stands in the place of functions of one paho client, each for a reason of ours (docs/decisions/0008).
 
-The long ones have modules of their own: `dialling` opens the socket, `reading` reads packets. All are put in
+The long ones have modules of their own: `sockets` opens the socket, `reading` reads packets. All are put in
 place here, and only where paho still has what they replace: what nobody calls any more could be set without a
 word.
 """
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from services.common.errors import SetupError
-from services.common.mqtt.dialling import Way, open_socket
-from services.common.mqtt.greeting import CONNECT, add_password, why_no_broker
-from services.common.mqtt.reading import Reader
-from services.common.mqtt.reasons import NoBroker
+from services.common.mqtt.handshake import CONNECT, add_password, why_not_a_broker
+from services.common.mqtt.packet_reader import PacketReader
+from services.common.mqtt.reasons import NotABroker
+from services.common.mqtt.sockets import Route, open_socket
 
 FUNCTIONS = (
     "_create_socket",
@@ -47,12 +47,12 @@ VARIABLES = (
 """Those that are set or read."""
 
 
-def replace(paho: Any, way: Way, lone_password: str | None) -> Reader:
+def replace(paho: Any, route: Route, lone_password: str | None) -> PacketReader:
     """Put all that is ours in the place of paho's own; return what reads in its place from here on.
 
     Args:
         paho: a client that has not begun to connect.
-        way: how its broker is reached.
+        route: how its broker is reached.
         lone_password: a password to send without a user; nothing for none.
 
     Raises:
@@ -60,8 +60,8 @@ def replace(paho: Any, way: Way, lone_password: str | None) -> Reader:
     """
     _check(paho)
     first = _FirstBytes(paho)
-    reader = Reader(paho)
-    paho._create_socket = functools.partial(open_socket, paho, way, paho._connect_timeout)
+    reader = PacketReader(paho)
+    paho._create_socket = functools.partial(open_socket, paho, route, paho._connect_timeout)
     paho._sock_send, paho._sock_recv = first.send, first.receive
     paho._packet_read = reader.read
     if lone_password is not None:
@@ -89,10 +89,10 @@ class _FirstBytes:
         data = self._receive(size)
         if data:
             del self._paho._sock_recv, self._paho._sock_send
-            if why_no_broker(data) is not None:
+            if why_not_a_broker(data) is not None:
                 with contextlib.suppress(OSError):
                     data += self._receive(31)
-                raise NoBroker(why_no_broker(data))
+                raise NotABroker(why_not_a_broker(data))
         return data
 
     def send(self, data: bytes) -> int:

@@ -13,9 +13,9 @@ from prometheus_client import Counter, Gauge
 from services.common.erasure.selection import ERASED, Selection
 from services.common.notify import letters
 from services.common.notify.letters import Letter
+from services.common.runtime.concurrency import Backoff
+from services.common.runtime.logging import RepeatFilter
 from services.common.runtime.metrics import Drops
-from services.common.runtime.queues import Backoff
-from services.common.runtime.queues import News as Reasons
 from services.common.wire.topics import Source
 
 NOTIFY_SENT = Counter("faceferry_notify_sent_total", "Messages about visits that their receiver has taken.")
@@ -132,7 +132,7 @@ class Messenger:
         self._secret = secret
         self._pile = Pile(per_minute)
         self._wake = asyncio.Event()
-        self._reasons = Reasons()
+        self._reasons = RepeatFilter()
 
     def post(self, letter: Letter) -> None:
         """Take a message; never waits. At the bound the oldest goes."""
@@ -180,7 +180,7 @@ class Messenger:
     def _answered(self, letter: Letter, status: int, retry_after_s: float | None) -> None:
         if status // 100 == 2:
             NOTIFY_SENT.inc()
-            self._reasons.over()
+            self._reasons.reset()
             self._pile.done(letter)
         elif status // 100 == 5 or status in _TRY_AGAIN:
             self._failed(f"HTTP {status}", retry_after_s)
@@ -194,7 +194,7 @@ class Messenger:
         NOTIFY_RETRIES.inc()
         self._pile.failed(now_s, retry_after_s)
         # Never what the library says: it may name the whole address, which may be a secret.
-        if self._reasons.is_news(why, now_s):
+        if self._reasons.is_new(why, now_s):
             log.warning(
                 "notify.message_waits", to=letters.address(self._url), why=why, waiting=len(self._pile)
             )

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from services.common.errors import SetupError
-from services.common.runtime.callers import MOST_CALLERS, Callers
+from services.common.runtime.http_connections import MOST_CONNECTIONS, HttpConnections
 
 GOODBYE_S = 1.0
 """For so long may answers that are under way go on when the server is told to stop."""
@@ -19,7 +19,7 @@ GOODBYE_S = 1.0
 
 @asynccontextmanager
 async def listening(
-    app: web.Application, host: str, port: int, setting: str, most_callers: int = MOST_CALLERS
+    app: web.Application, host: str, port: int, setting: str, most_connections: int = MOST_CONNECTIONS
 ) -> AsyncIterator[int]:
     """Serve an application for as long as the context lasts; yield the port.
 
@@ -28,12 +28,12 @@ async def listening(
         host: the address to listen on.
         port: the port; 0 for any free one.
         setting: the variables that name both, for the error.
-        most_callers: connections at a time.
+        most_connections: connections at a time.
 
     Raises:
         SetupError: the port is taken, or the address is not this machine's.
     """
-    callers = Callers(most_callers)
+    callers = HttpConnections(most_connections)
     app.middlewares.insert(0, callers.middleware)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_S)
     await runner.setup()
@@ -46,7 +46,7 @@ async def listening(
         except OSError as error:
             raise SetupError(f"cannot listen on {host}:{port} ({setting}): {error}") from error
         try:
-            async with callers.minded():
+            async with callers.watched():
                 yield server.sockets[0].getsockname()[1]
         finally:
             server.close()

@@ -30,7 +30,7 @@ async def hold(folder: Path, what: str) -> AsyncIterator[None]:
     """
     event, was_told = f"{what}.standing_by", False
     while True:
-        with held(folder) as is_ours:
+        with try_hold(folder) as is_ours:
             if is_ours:
                 yield
                 return
@@ -41,7 +41,7 @@ async def hold(folder: Path, what: str) -> AsyncIterator[None]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
+def try_hold(path: Path) -> Iterator[bool]:
     """Try to hold a file or a folder alone for as long as the context lasts; yield whether it is ours.
 
     Raises:

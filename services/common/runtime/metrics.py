@@ -71,7 +71,7 @@ Waiting = Mapping[str, object]
 log = structlog.get_logger()
 
 
-class Progress:
+class CountDeltas:
     """Knows what was counted when it was asked last.
 
     Args:
@@ -121,7 +121,7 @@ async def summarise(event: str, did: Callable[[], Counts], waits: Callable[[], W
         did: returns what has been counted so far.
         waits: returns what waits now.
     """
-    progress, pause_s = Progress(did()), FIRST_S
+    progress, pause_s = CountDeltas(did()), FIRST_S
     while True:
         await asyncio.sleep(pause_s)
         pause_s = EVERY_S

@@ -28,8 +28,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as TheirSpan
 from opentelemetry.trace import Tracer as TheirTracer
 
+from services.common.runtime.settings import TracesSettings
 from services.common.runtime.spans import NO_SPAN, Known, Span
-from services.common.runtime.traces_settings import TracesSettings
 from services.common.version import VERSION
 
 SEND_S = 2.0

@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from services.common.retention import FOREVER, Retention, parse_retention
 from services.common.runtime.addresses import MOST_SECRET_BYTES, Alpn, BrokerUrls, HostName, MqttUrl, ProxyUrl
 from services.common.runtime.logging import LogFormat, LogLevel
 from services.common.runtime.variables import PREFIX
@@ -230,6 +232,48 @@ class CloudSettings(Settings):
             if path is not None and not _is_readable(path):
                 raise ValueError(f"{PREFIX}{name.upper()}: {shown(str(path))} is no file that can be read")
         return self
+
+
+def _retain_days(text: str) -> str:
+    parse_retention(text)
+    return text
+
+
+class RetentionSettings(Settings):
+    """What everybody has to agree on who holds faces or shows them."""
+
+    retain_days: Annotated[str, AfterValidator(_retain_days)] = Field(
+        FOREVER,
+        description="days that a face is kept, wherever it is, from when its frame was taken; or forever",
+    )
+
+    @property
+    def retention(self) -> Retention:
+        """For how long faces are kept."""
+        return parse_retention(self.retain_days)
+
+
+def _otlp_url(text: str) -> str:
+    """Return where traces go. What lets us in there has variables of the standard's own."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("an address such as http://collector:4318 is wanted")
+    if parts.username is not None or parts.query or parts.fragment or not text.isprintable() or " " in text:
+        raise ValueError("no user, query, '#' or space belongs here: see OTEL_EXPORTER_OTLP_HEADERS")
+    return text
+
+
+class TracesSettings(Settings):
+    """What the four services share that a face goes through."""
+
+    otlp_url: Annotated[str, AfterValidator(_otlp_url)] | None = Field(
+        None,
+        description="where traces go, OTLP over HTTP, as http://collector:4318; none: there are none; OTEL_* "
+        "variables hold besides",
+    )
+    trace_share: float = Field(
+        0.1, ge=0, le=1, description="how many of the frames are traced, by capture's choice; 1: each"
+    )
 
 
 S = TypeVar("S", bound=Settings)

@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from services.common.errors import SetupError
+from services.common.runtime.settings import TracesSettings
 from services.common.runtime.spans import NO_SPAN, Known, Span, Tracer
-from services.common.runtime.traces_settings import TracesSettings
 from services.common.wire.cloudevents import TRACEPARENT
 from services.common.wire.message import Message
 

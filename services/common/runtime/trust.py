@@ -52,7 +52,7 @@ class Trust:
             raise Untrusted(f"it shows another certificate than the one that is named: {digest(certificate)}")
 
 
-ANYBODY = Trust(is_checked=False)
+ANY_CERTIFICATE = Trust(is_checked=False)
 
 
 def digest(certificate: bytes | None) -> str:

@@ -41,7 +41,7 @@ def header_of(data: bytes) -> bytes:
     return found[0]
 
 
-def most_more_bytes(image_bytes: int, keys: int) -> int:
+def most_growth_bytes(image_bytes: int, keys: int) -> int:
     """Return by how much an image grows at most when it is sealed for so many keys."""
     return 512 + 128 * keys + TAG_BYTES * (image_bytes // PIECE_BYTES + 1)
 

@@ -12,7 +12,7 @@ from services.common.wire.topics import device_topic
 MAX_IDS = 256
 """A longer list is sent as several receipts."""
 
-Answer = tuple[str, str | None]
+Outcome = tuple[str, str | None]
 """A face's id, or what its message said was one, and the reason for which it was refused, if it was."""
 
 _MAX_PAYLOAD_BYTES = 256 * 1024
@@ -62,7 +62,7 @@ def encode_stored(
     return _encode(device, "stored", ids, refused, unnamed)
 
 
-def sort_out(answers: Iterable[Answer]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
+def group_outcomes(answers: Iterable[Outcome]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
     """Return the ids that were taken, those refused with the reasons, and what was refused without an id."""
     known = dict(answer for answer in answers if is_id(answer[0]))
     return (

@@ -23,7 +23,7 @@ _WORD = re.compile(r"[a-z]{1,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Order:
+class StatusOrder:
     """When something was said.
 
     Brokers that know nothing of each other keep what was said last over each of them, and a will may come
@@ -57,18 +57,18 @@ def every_s(message: Message) -> float | None:
     return float(text) if text.isascii() and text.isdigit() and 0 < int(text) <= MOST_EVERY_S else None
 
 
-def why(message: Message) -> str | None:
+def reason_in(message: Message) -> str | None:
     """Return the word that a state says its reason with, or None where it says none, or more than a word."""
     text = dict(message.attributes).get(WHY, "")
     return text if _WORD.fullmatch(text) else None
 
 
-def because(reason: str | None) -> tuple[tuple[str, str], ...]:
+def reason_attributes(reason: str | None) -> tuple[tuple[str, str], ...]:
     """Return what a state carries that has a reason, or that has none."""
     return () if reason is None else ((WHY, reason),)
 
 
-class Sayings:
+class StatusSequence:
     """Puts a device's states into order.
 
     Args:
@@ -101,7 +101,7 @@ class Sayings:
 
     def _marked(self, message: Message, number: int) -> Message:
         assert self._since is not None, "no connection has begun"
-        marks = [(ORDER, str(Order(self._since, number)))]
+        marks = [(ORDER, str(StatusOrder(self._since, number)))]
         if self._every_s:
             marks.append((EVERY, str(self._every_s)))
         return replace(message, attributes=(*message.attributes, *marks))

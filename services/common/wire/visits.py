@@ -21,7 +21,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class VisitEvent:
     """What has happened to a visit.
 
     Attributes:
@@ -45,7 +45,7 @@ class News:
     people: int
 
 
-def encode_news(source: Source, news: News) -> Message:
+def encode_visit_event(source: Source, news: VisitEvent) -> Message:
     """Return the message that tells of a visit."""
     body = {
         "event": news.stage.value,
@@ -72,7 +72,7 @@ def encode_news(source: Source, news: News) -> Message:
     )
 
 
-def latest(face: Face) -> Message:
+def encode_latest(face: Face) -> Message:
     """Return a face as the picture that a broker keeps of its camera: whoever comes later sees it at once."""
     message = encode_face(face)
     return Message(

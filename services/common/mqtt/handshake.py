@@ -51,7 +51,7 @@ def _length_of(kind: int, packet: bytes | bytearray, at: int) -> int:
     return first + (2 + int.from_bytes(packet[at + first : at + first + 2]) if kind == _USER else 0)
 
 
-def why_no_broker(first: bytes) -> str | None:
+def why_not_a_broker(first: bytes) -> str | None:
     """Return what is wrong with the first bytes that came in, or None if a broker can have sent them.
 
     Args:

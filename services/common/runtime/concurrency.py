@@ -1,7 +1,6 @@
-"""Small things that loops wait on: batches, turns, news, and the growing waits between tries."""
+"""What loops wait for: a batch that fills, a free place among concurrent tasks, the next try."""
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
@@ -9,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Batch(Generic[T]):
+class Gatherer(Generic[T]):
     """Gathers items for a moment and hands them on together.
 
     Args:
@@ -47,7 +46,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Turns:
+class ConcurrencyLimit:
     """Keeps work that comes in numbers, and from several sides, to so many pieces at a time; the others wait.
 
     Args:
@@ -65,41 +64,6 @@ class Turns:
                 return await work(item)
 
         return await asyncio.gather(*(one(item) for item in items))
-
-
-SAY_AGAIN_S = 60.0
-_MOST = 64
-
-
-class News:
-    """Says which reasons of a trouble that goes on are worth a line: each change of them.
-
-    Two that take turns are said once a minute each, for they may do so for days.
-    """
-
-    def __init__(self) -> None:
-        self._last: str | None = None
-        self._said_s: dict[str, float] = {}
-
-    def is_news(self, reason: str, now_s: float) -> bool:
-        """Say whether to say a reason now; if so, it counts as said.
-
-        Args:
-            reason: what is wrong.
-            now_s: time that is never stepped, in seconds.
-        """
-        if reason == self._last or now_s - self._said_s.get(reason, -math.inf) < SAY_AGAIN_S:
-            return False
-        self._last = reason
-        self._said_s[reason] = now_s
-        if len(self._said_s) > _MOST:
-            del self._said_s[next(iter(self._said_s))]
-        return True
-
-    def over(self) -> None:
-        """The trouble is over; the next one's reason is news."""
-        self._last = None
-        self._said_s.clear()
 
 
 class Backoff:

@@ -13,7 +13,7 @@ from paho.mqtt.client import MQTT_LOG_ERR
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 
-from services.common.mqtt.greeting import CONNACK, why_unusable
+from services.common.mqtt.handshake import CONNACK, why_unusable
 from services.common.mqtt.packets import Publication
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class _TooLarge(ValueError):
     """A packet is larger than the broker was told that one may be."""
 
 
-class Reader:
+class PacketReader:
     """Reads all that has come: publications are handed on, whatever else it is goes to paho.
 
     Args:

@@ -17,7 +17,7 @@ from services.common.mqtt.broker import Proxy
 from services.common.mqtt.websocket import WebSocket
 
 
-def has_come(sock: Any) -> bool:
+def is_readable(sock: Any) -> bool:
     """Say whether there is something to read, or the end."""
     if sock is None or sock.fileno() < 0:
         return False
@@ -37,7 +37,7 @@ def unsent_bytes(sock: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """How a broker is reached.
 
     Attributes:
@@ -52,36 +52,36 @@ class Way:
     segment_bytes: int | None = None
 
 
-def open_socket(paho: Any, way: Way, timeout_s: float) -> Any:
+def open_socket(paho: Any, route: Route, timeout_s: float) -> Any:
     """Open what a paho client sends through, with TLS if it has a context for it; blocks.
 
     Args:
         paho: the client, which knows the host.
-        way: how the host is reached.
+        route: how the host is reached.
         timeout_s: for each of its addresses, and for all that is said before MQTT.
 
     Raises:
         OSError: there is no connection.
     """
-    connection: Any = _dial(paho._host, paho._port, way, timeout_s)
+    connection: Any = _dial(paho._host, paho._port, route, timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with _ended_in(connection, timeout_s):
         if paho._ssl:
             connection = paho._ssl_wrap_socket(connection)
-        if way.websocket is not None:
-            connection = _as_websocket(connection, way.websocket)
+        if route.websocket is not None:
+            connection = _as_websocket(connection, route.websocket)
     return connection
 
 
-def _dial(host: str, port: int, way: Way, timeout_s: float) -> socket.socket:
-    if way.proxy is None:
-        return _connect((host, port), timeout_s, way.segment_bytes)
+def _dial(host: str, port: int, route: Route, timeout_s: float) -> socket.socket:
+    if route.proxy is None:
+        return _connect((host, port), timeout_s, route.segment_bytes)
     try:
-        connection = _connect((way.proxy.host, way.proxy.port), timeout_s, way.segment_bytes)
+        connection = _connect((route.proxy.host, route.proxy.port), timeout_s, route.segment_bytes)
         with _ended_in(connection, timeout_s):
-            _ask(connection, way.proxy, host, port)
+            _ask(connection, route.proxy, host, port)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise OSError(f"the proxy {way.proxy.host}:{way.proxy.port}: {error}") from error
+        raise OSError(f"the proxy {route.proxy.host}:{route.proxy.port}: {error}") from error
     return connection
 
 

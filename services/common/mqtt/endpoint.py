@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from services.common.mqtt.broker import Broker
 from services.common.mqtt.credentials import Credentials
-from services.common.mqtt.liveness import Pulse
-from services.common.runtime.queues import News
+from services.common.mqtt.liveness import Heartbeat
+from services.common.runtime.logging import RepeatFilter
 
 SUSPECT_BYTES = 16_384
 """No broker is known that takes less; what is smaller is not the reason."""
@@ -94,7 +94,7 @@ least of IPv4 (576 bytes, RFC 9293 3.7.1), and again what the interface allows."
 _HOLE = "small packets pass, large ones {do} not: on the way something has a smaller MTU, and does not say so"
 
 
-class Path:
+class PathMtu:
     """Notices a way that swallows large packets, and asks for smaller ones.
 
     A router that drops what is too large for the next link says so by ICMP, and TCP sends less at a time;
@@ -172,14 +172,14 @@ class Path:
         )
 
 
-FIRST_S = 3.5
-MOST_S = 20.0
+FIRST_TIMEOUT_S = 3.5
+MOST_TIMEOUT_S = 20.0
 SHORT_TRIES = 3
 """So many tries are short: what swallowed the connection before may swallow the first of the new ones."""
 TIMES_USUAL = 4
 
 
-class Patience:
+class ConnectTimeout:
     """Short while a broker should be there, long where nothing has come of that, or where it is far away."""
 
     def __init__(self) -> None:
@@ -189,9 +189,9 @@ class Patience:
     def next_s(self) -> float:
         """Return how long to wait this time."""
         doublings = max(0, self._tries - SHORT_TRIES + 1)
-        wanted_s = max(FIRST_S, TIMES_USUAL * self._usual_s) * 2.0**doublings
+        wanted_s = max(FIRST_TIMEOUT_S, TIMES_USUAL * self._usual_s) * 2.0**doublings
         self._tries = min(self._tries + 1, SHORT_TRIES + 8)
-        return min(wanted_s, MOST_S)
+        return min(wanted_s, MOST_TIMEOUT_S)
 
     def worked(self, took_s: float) -> None:
         """Learn how long it takes here."""
@@ -200,15 +200,15 @@ class Patience:
 
 
 @dataclass
-class Line:
+class Endpoint:
     """One broker, and how it was to talk to it.
 
     Attributes:
         broker: where it is.
         credentials: what it is shown.
-        patience: how long it is waited for.
-        pulse: whether it is there.
-        path: whether large packets reach it.
+        connect_timeout: how long it is waited for.
+        heartbeat: whether it is there.
+        path_mtu: whether large packets reach it.
         packet_limit: how large a packet it takes, where it does not say.
         lacks: what it is known not to offer, though it does not say so when it lets us in.
         fault: what made us leave it, until it works.
@@ -219,17 +219,17 @@ class Line:
 
     broker: Broker
     credentials: Credentials
-    patience: Patience = field(default_factory=Patience)
-    pulse: Pulse = field(default_factory=Pulse)
-    path: Path = field(default_factory=Path)
+    connect_timeout: ConnectTimeout = field(default_factory=ConnectTimeout)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    path_mtu: PathMtu = field(default_factory=PathMtu)
     packet_limit: PacketLimit = field(default_factory=PacketLimit)
     lacks: frozenset[str] = frozenset()
     fault: str | None = None
-    news: News = field(default_factory=News)
+    news: RepeatFilter = field(default_factory=RepeatFilter)
     said: set[str] = field(default_factory=set)
     why_down: str = "no connection was tried yet"
 
-    def says_news(self, what: str) -> bool:
+    def is_first_time(self, what: str) -> bool:
         """Say whether something was not said yet of this broker; if so, it counts as said."""
         if what in self.said:
             return False

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aiomqtt
@@ -9,18 +10,22 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from services.common.errors import FaceferryError
+from services.common.mqtt.broker import Broker
 from services.common.mqtt.connection import Connection
-from services.common.mqtt.dialling import Way
+from services.common.mqtt.credentials import Credentials
+from services.common.mqtt.endpoint import Endpoint
 from services.common.mqtt.limits import Limits
-from services.common.mqtt.line import Line
 from services.common.mqtt.packets import to_properties
+from services.common.mqtt.sockets import Route
 from services.common.wire.message import Message
 
+KEEP_ALIVE_S = 15
 TOO_SHORT_LIVED = 3
 """So many connections in a row that were none look as if another client had our id."""
 
 
-class Identity:
+class ClientId:
     """The client id of a link: the same for all its connections, as long as nobody else has it.
 
     Args:
@@ -28,12 +33,12 @@ class Identity:
 
     Attributes:
         name: that.
-        client_id: with that end.
+        value: with that end.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.client_id = _mint(name)
+        self.value = _mint(name)
         self._short_lived = 0
 
     def ended(self, *, is_short: bool, is_taken_over: bool) -> None:
@@ -48,7 +53,7 @@ class Identity:
         """
         self._short_lived = self._short_lived + 1 if is_short else 0
         if is_taken_over or self._short_lived >= TOO_SHORT_LIVED:
-            self.client_id = _mint(self.name)
+            self.value = _mint(self.name)
             self._short_lived = 0
 
 
@@ -60,10 +65,9 @@ NO_SHARED = 0x9E
 
 
 def make_connection(
-    line: Line,
+    endpoint: Endpoint,
     client_id: str,
     *,
-    keep_alive_s: int,
     receive_maximum: int,
     most_bytes: int | None = None,
     will: Message | None,
@@ -72,15 +76,14 @@ def make_connection(
     """Return a connection to a broker, which is not begun yet.
 
     Args:
-        line: to the broker.
+        endpoint: the broker.
         client_id: whose session it is.
-        keep_alive_s: how often we say that we are there, at least.
         receive_maximum: QoS 1 messages that the broker may have unacknowledged here.
         most_bytes: the largest packet that it may send; nothing for as large as the protocol has them.
         will: see `Link`.
         on_limits: is told what the broker says of itself, before anything else comes of it.
     """
-    broker = line.broker
+    broker = endpoint.broker
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.ReceiveMaximum = receive_maximum
     properties.SessionExpiryInterval = 0
@@ -93,21 +96,21 @@ def make_connection(
         password=broker.password,
         identifier=client_id,
         protocol=aiomqtt.ProtocolVersion.V5,
-        will=_will(will, line.lacks) if will else None,
-        timeout_s=line.patience.next_s(),
-        pulse=line.pulse,
-        way=Way(broker.proxy, broker.websocket, line.path.segment_bytes),
-        keepalive=keep_alive_s,
+        will=_will(will, endpoint.lacks) if will else None,
+        timeout_s=endpoint.connect_timeout.next_s(),
+        heartbeat=endpoint.heartbeat,
+        route=Route(broker.proxy, broker.websocket, endpoint.path_mtu.segment_bytes),
+        keepalive=KEEP_ALIVE_S,
         clean_start=True,
         properties=properties,
-        tls_context=line.credentials.context(),
+        tls_context=endpoint.credentials.context(),
     )
     client.reader.most_bytes = most_bytes
     paho: Any = client._client
     if will is not None:
         paho._will_properties = to_properties(will)
     paho.manual_ack_set(True)
-    paho.on_connect = _limits_reader(paho.on_connect, keep_alive_s, line.lacks, on_limits)
+    paho.on_connect = _limits_reader(paho.on_connect, endpoint.lacks, on_limits)
     return client
 
 
@@ -161,9 +164,7 @@ def _will(will: Message, lacks: Container[str]) -> aiomqtt.Will:
     )
 
 
-def _limits_reader(
-    then: Any, keep_alive_s: int, lacks: Collection[str], on_limits: Callable[[Limits], None]
-) -> Any:
+def _limits_reader(then: Any, lacks: Collection[str], on_limits: Callable[[Limits], None]) -> Any:
     """Return an `on_connect` that notes the broker's limits before aiomqtt's own runs."""
 
     def on_connect(
@@ -171,7 +172,7 @@ def _limits_reader(
     ) -> None:
         limits = Limits.read(properties.json() if properties is not None else {})  # type: ignore[no-untyped-call]
         # A broker may ask for more signs of life than we give, not for fewer: its own are wanted too.
-        paho._keepalive = min(keep_alive_s, limits.keep_alive_s or keep_alive_s)
+        paho._keepalive = min(KEEP_ALIVE_S, limits.keep_alive_s or KEEP_ALIVE_S)
         # paho's setter refuses once the socket is open, which is the first moment the limit is known.
         paho._max_inflight_messages = limits.in_flight
         on_limits(limits.without(lacks))
@@ -183,3 +184,51 @@ def _limits_reader(
 def _without_group(topic: str) -> str:
     """Return a topic filter as it may be shown: the name of a group that shares it may be a secret."""
     return topic.split("/", 2)[2] if topic.startswith("$share/") else topic
+
+
+class BrokerUnavailable(FaceferryError):
+    """A broker does not let us in; says why."""
+
+
+async def probe(broker: Broker) -> Limits:
+    """Return what a broker says of itself.
+
+    Raises:
+        BrokerUnavailable: it does not let us in, or is not there.
+        SetupError: certificate files that cannot be used.
+    """
+    return await probe_endpoint(Endpoint(broker, Credentials("look", broker)), "doctor")
+
+
+async def probe_endpoint(endpoint: Endpoint, identity: str) -> Limits:
+    """Return what a broker says of itself, over a connection of its own, which leaves any other alone.
+
+    Args:
+        endpoint: the broker.
+        identity: `{service}-{device}`; the client id is this and a random end.
+
+    Raises:
+        BrokerUnavailable: it does not let us in, or is not there.
+    """
+    said = Limits()
+
+    def note(limits: Limits) -> None:
+        nonlocal said
+        said = limits
+
+    client = make_connection(
+        endpoint,
+        _mint(identity),
+        receive_maximum=1,
+        will=None,
+        on_limits=note,
+    )
+    try:
+        await client.connect()
+        with suppress(aiomqtt.MqttError):
+            await client.say_goodbye()
+    except aiomqtt.MqttError as error:
+        raise BrokerUnavailable(str(error)) from error
+    finally:
+        client.close()
+    return said

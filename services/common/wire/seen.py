@@ -19,7 +19,7 @@ from services.common.wire.topics import ROOT, Source, camera_topic, device_topic
 SEEN_TYPE = "faceferry.seen.v1"
 SIGNATURE_SIDE = 8
 SIGNATURE_BYTES = 3 * SIGNATURE_SIDE**2
-MAX_SIGHTS = 10_000
+MAX_FACES = 10_000
 """As many as detect can be told to find in a frame."""
 
 MOST_HASTE = 16.0
@@ -38,7 +38,7 @@ _CORRELATION = re.compile(rb"[0-9a-f-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class SeenFace:
     """One face in one frame.
 
     Attributes:
@@ -64,15 +64,15 @@ class View:
 
     Attributes:
         width, height: of the frame, in pixels.
-        sights: in the detector's order.
+        faces: in the detector's order.
     """
 
     width: int
     height: int
-    sights: tuple[Sight, ...]
+    faces: tuple[SeenFace, ...]
 
 
-NOBODY = View(1, 1, ())
+NO_FACES = View(1, 1, ())
 """What is seen in a frame that shows no face, of whatever size it is."""
 
 
@@ -108,7 +108,7 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFace:
     """A picture that is wanted.
 
     Attributes:
@@ -127,7 +127,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SeenAnswer:
     """What forward makes of a frame's faces.
 
     Attributes:
@@ -136,7 +136,7 @@ class Answer:
             `MOST_HASTE`; nothing where nobody has said.
     """
 
-    wanted: Sequence[Wanted] | None
+    wanted: Sequence[WantedFace] | None
     haste: float | None = None
 
 
@@ -145,7 +145,7 @@ def wanted_topic(device: str, instance: str) -> str:
     return device_topic(device, f"detect/{instance}/wanted")
 
 
-def seen_in(frame: Frame, view: View, *, answer_to: str, correlation: bytes) -> Seen:
+def question_about(frame: Frame, view: View, *, answer_to: str, correlation: bytes) -> Seen:
     """Return the question about a frame."""
     return Seen(
         source=frame.source,
@@ -213,7 +213,7 @@ def decode_seen(message: Message) -> Seen:
     )
 
 
-def encode_wanted(seen: Seen, answer: Answer) -> Message:
+def encode_wanted(seen: Seen, answer: SeenAnswer) -> Message:
     """Return the message that answers: these are wanted, and no others."""
     wanted = [
         {
@@ -236,7 +236,7 @@ def encode_wanted(seen: Seen, answer: Answer) -> Message:
     )
 
 
-def decode_wanted(message: Message) -> Answer:
+def decode_wanted(message: Message) -> SeenAnswer:
     """Read an answer.
 
     Raises:
@@ -246,7 +246,7 @@ def decode_wanted(message: Message) -> Answer:
         case {"refused": str(reason)} if is_reason(reason):
             raise Refused(reason, "what forward says of a question")
         case {"wanted": [*each], **rest}:
-            return Answer([_wanted(one) for one in each], _haste(rest.get("haste")))
+            return SeenAnswer([_wanted(one) for one in each], _haste(rest.get("haste")))
     raise Refused("bad_json", "says nothing of what is wanted")
 
 
@@ -258,7 +258,7 @@ def _haste(value: object) -> float | None:
     raise Refused("bad_json", "no haste that anybody can have")
 
 
-def _wanted(body: object) -> Wanted:
+def _wanted(body: object) -> WantedFace:
     match body:
         case {
             "face": int(index),
@@ -268,26 +268,26 @@ def _wanted(body: object) -> Wanted:
             "why": str(why),
         }:
             if (
-                0 <= index < MAX_SIGHTS
+                0 <= index < MAX_FACES
                 and _VISIT.fullmatch(visit)
-                and 0 < shot < MAX_SIGHTS
+                and 0 < shot < MAX_FACES
                 and 0 <= rated <= 1
                 and why in Why.__members__.values()
             ):
-                return Wanted(index, visit, shot, float(rated), Why(why))
+                return WantedFace(index, visit, shot, float(rated), Why(why))
     raise Refused("bad_json", "a picture that nobody can want")
 
 
 def _to_json(view: View) -> str:
     """Return a view as JSON; thirty times a second, for which the library takes three times as long."""
-    faces = ",".join(map(_face_json, view.sights))
+    faces = ",".join(map(_face_json, view.faces))
     return f'{{"framesize":[{view.width},{view.height}],"faces":[{faces}]}}'
 
 
-def _face_json(sight: Sight) -> str:
-    signature = base64.b64encode(sight.signature).decode()
-    known = _FACE % (*sight.box, sight.score, sight.sharpness, signature)
-    return f"{{{known}{_LANDMARKS % sight.landmarks}}}" if sight.landmarks else f"{{{known}}}"
+def _face_json(face: SeenFace) -> str:
+    signature = base64.b64encode(face.signature).decode()
+    known = _FACE % (*face.box, face.score, face.sharpness, signature)
+    return f"{{{known}{_LANDMARKS % face.landmarks}}}" if face.landmarks else f"{{{known}}}"
 
 
 def _view(payload: bytes) -> View:
@@ -295,12 +295,12 @@ def _view(payload: bytes) -> View:
         raise Refused("too_large", f"a question of {len(payload)} bytes")
     match from_json(payload):
         case {"framesize": [int(width), int(height)], "faces": [*faces]}:
-            if 0 < width < _MAX_PIXELS and 0 < height < _MAX_PIXELS and len(faces) <= MAX_SIGHTS:
-                return View(width, height, tuple(map(_sight, faces)))
+            if 0 < width < _MAX_PIXELS and 0 < height < _MAX_PIXELS and len(faces) <= MAX_FACES:
+                return View(width, height, tuple(map(_seen_face, faces)))
     raise Refused("bad_json", "not the faces of a frame")
 
 
-def _sight(body: Any) -> Sight:
+def _seen_face(body: Any) -> SeenFace:
     match body:
         case {"box": [*box], "score": score, "sharpness": sharpness, "signature": str(text), **rest}:
             landmarks: Any = rest.get("landmarks", [])
@@ -313,7 +313,9 @@ def _sight(body: Any) -> Sight:
             ):
                 left, top, width, height = (float(value) for value in box)
                 marks = tuple(float(value) for value in landmarks)
-                return Sight((left, top, width, height), float(score), marks, float(sharpness), _bytes(text))
+                return SeenFace(
+                    (left, top, width, height), float(score), marks, float(sharpness), _bytes(text)
+                )
     raise Refused("bad_json", "not a face in a frame")
 
 

@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from services.common.runtime.metrics import HTTP_CLOSED, Drops
 
-MOST_CALLERS: Final = 128
+MOST_CONNECTIONS: Final = 128
 """Connections at a time."""
 WHOLE_REQUEST_S: Final = 10.0
 """For so long is the rest of a request waited for, of its body too, however it trickles in."""
@@ -28,7 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _drops = Drops(HTTP_CLOSED, "http.connection_closed")
 
 
-class Callers:
+class HttpConnections:
     """The connections to one server; more than there may be push out whoever keeps it waiting.
 
     Args:
@@ -37,13 +37,13 @@ class Callers:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._calls: dict[asyncio.Protocol, Call] = {}
+        self._calls: dict[asyncio.Protocol, HttpConnection] = {}
 
-    def call(self, answering: asyncio.Protocol) -> "Call":
+    def call(self, answering: asyncio.Protocol) -> "HttpConnection":
         """Return what stands between a connection and aiohttp's own end of it."""
-        return Call(answering, self)
+        return HttpConnection(answering, self)
 
-    def admit(self, call: "Call") -> bool:
+    def admit(self, call: "HttpConnection") -> bool:
         """Take a connection, if there is room or somebody can go: the oldest that has asked for nothing."""
         if len(self._calls) >= self._most:
             _drops.count("too_many")
@@ -54,7 +54,7 @@ class Callers:
         self._calls[call.answering] = call
         return True
 
-    def forget(self, call: "Call") -> None:
+    def forget(self, call: "HttpConnection") -> None:
         """Let go of a connection that has ended."""
         self._calls.pop(call.answering, None)
 
@@ -76,7 +76,7 @@ class Callers:
         return minding
 
     @asynccontextmanager
-    async def minded(self) -> AsyncIterator[None]:
+    async def watched(self) -> AsyncIterator[None]:
         """End connections that are overdue for as long as the context lasts."""
         minding = asyncio.create_task(self._mind(), name="http.callers")
         try:
@@ -97,7 +97,7 @@ class Callers:
                 call.end()
 
 
-class Call(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One connection: hands on what comes, and knows what it is waited for.
 
     Args:
@@ -105,7 +105,7 @@ class Call(asyncio.Protocol):
         callers: all of them.
     """
 
-    def __init__(self, answering: asyncio.Protocol, callers: Callers) -> None:
+    def __init__(self, answering: asyncio.Protocol, callers: HttpConnections) -> None:
         self.answering = answering
         self._callers = callers
         self._transport: asyncio.Transport | None = None

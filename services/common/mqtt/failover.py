@@ -10,7 +10,7 @@ MOST_REST_S = 300.0
 """A broker that failed is let rest: so long at first, twice as long each time."""
 LEFT_REST_S = 60.0
 """The first rest of one that let us in, and then was of no use."""
-HOME_AFTER_S = 60.0
+FAILBACK_AFTER_S = 60.0
 """So long one broker serves before a better one is looked for; spread over half to one and a half of it."""
 
 
@@ -27,7 +27,7 @@ class _Standing:
         self.next_rest_s = min(2 * wait_s, MOST_REST_S)
 
 
-class Roster:
+class Failover:
     """Says which broker is next: the first in our own order that has not just failed.
 
     Each of those that share the brokers has an order of its own, by rendezvous hashing (Thaler and
@@ -47,12 +47,12 @@ class Roster:
         self._addresses = tuple(addresses)
         self._order = sorted(range(len(addresses)), key=lambda at: _weight(name, addresses[at]), reverse=True)
         self._standings = [_Standing() for _ in addresses]
-        self._home_after_s = HOME_AFTER_S * (0.5 + spread)
+        self._home_after_s = FAILBACK_AFTER_S * (0.5 + spread)
         self._asked_s = math.inf
         self._pointed_at: int | None = None
 
     @property
-    def home(self) -> int:
+    def preferred(self) -> int:
         """The first in our order."""
         return self._order[0]
 
@@ -76,7 +76,7 @@ class Roster:
 
     def connected(self, at: int, now_s: float) -> None:
         """Note that there is a connection to one."""
-        self._asked_s = now_s if at != self.home else math.inf
+        self._asked_s = now_s if at != self.preferred else math.inf
 
     def worked(self, at: int) -> None:
         """Note that a connection to one was a good one: if it fails, it is as for the first time."""
@@ -94,11 +94,11 @@ class Roster:
         before = self._order[: self._order.index(at)]
         return next((other for other in before if not self._rests(other, now_s)), None)
 
-    def point_at(self, at: int) -> None:
+    def try_next(self, at: int) -> None:
         """Try this one next, wherever it stands."""
         self._pointed_at = at
 
-    def refer(self, reference: str) -> bool:
+    def follow_reference(self, reference: str) -> bool:
         """Follow a broker's word that another serves us, if that is one of ours; say whether it is.
 
         Args:

@@ -3,19 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.common.mqtt.line import LARGE_BYTES
+from services.common.mqtt.endpoint import LARGE_BYTES
 
 Acknowledged = Callable[[str | None], None]
 """Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ...;
-or `UNHEARD`."""
-UNHEARD = "no_matching_subscribers"
+or `NO_SUBSCRIBERS`."""
+NO_SUBSCRIBERS = "no_matching_subscribers"
 """The broker has taken a message, and dropped it, for nobody has subscribed to it just now."""
 PUBACK_S = 10.0
 """A broker that has read a message, and acknowledges nothing for so long, is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
-class Publication:
+class SentMessage:
     """A message under way.
 
     Attributes:
@@ -31,11 +31,11 @@ class Publication:
     then: Acknowledged | None
 
 
-class Unanswered:
+class InFlight:
     """QoS 1 messages that are under way to the broker, by the numbers that the connection gives them."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Publication] = {}
+        self._waiting: dict[int, SentMessage] = {}
         self._read_by_s = float("inf")
 
     def __bool__(self) -> bool:
@@ -55,14 +55,14 @@ class Unanswered:
         self, mid: int, payload_bytes: int, packet_bytes: int, now_s: float, then: Acknowledged | None
     ) -> None:
         """Note a message that was handed to the connection."""
-        self._waiting[mid] = Publication(packet_bytes, now_s, payload_bytes > LARGE_BYTES, then)
+        self._waiting[mid] = SentMessage(packet_bytes, now_s, payload_bytes > LARGE_BYTES, then)
 
     def forget(self) -> None:
         """Forget all: the connection is lost, and no answer comes."""
         self._waiting.clear()
         self._read_by_s = float("inf")
 
-    def answered(self, mid: int) -> Publication | None:
+    def answered(self, mid: int) -> SentMessage | None:
         """Return the message that an answer is for, which is under way no more, or None of QoS 0."""
         if (published := self._waiting.pop(mid, None)) is not None:
             self._read_by_s = float("inf")
