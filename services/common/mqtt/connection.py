@@ -1,3 +1,5 @@
+"""One connection to a broker: aiomqtt's client, with what it lacks or does too slowly replaced."""
+
 import asyncio
 import contextlib
 import ssl
@@ -26,26 +28,33 @@ from services.common.mqtt.sockets import Route
 
 GOODBYE_TIMEOUT_S = 1.0
 _NO_CALL = 1
-"""A QoS that stands beside a packet that waits, not in it: paho calls back for those of QoS 0."""
+"""The QoS noted beside a queued packet, not in it: for packets noted as QoS 0 paho calls back once sent."""
 
 T = TypeVar("T")
 
 
 class Connection(aiomqtt.Client):
-    """One connection, which knows why it ended, at whatever moment.
+    """One connection, used once, which knows why it ended, whenever that was.
 
-    aiomqtt looks at its end only once it is connected. It leaves a socket open after a failed or cancelled
-    attempt to connect, and it connects in a thread, which goes on after a cancellation and has its socket
-    later. For each packet it asks the event loop to say when the socket can be written, which takes seven
-    system calls; but it nearly always can.
+    aiomqtt notices an end only once it is connected. It leaves a socket open after a failed or cancelled
+    attempt to connect, and it connects in a thread, which opens its socket even after a cancellation. For
+    each packet it waits until the event loop calls the socket writable: seven system calls, and nearly always
+    it is.
+
+    Args:
+        username: see `Broker.user`.
+        password: see `Broker.password`.
+        timeout_s: for each of the broker's answers, and for the socket, seconds.
+        heartbeat: the broker's; outlives the connection.
+        route: how the broker is reached. All else is for aiomqtt.
 
     Attributes:
-        reader: of the packets that come in.
-        is_taken_over: whether it ended because another has connected with its id.
-        is_silent: whether it ended because nothing more was heard.
-        code: why the broker has refused or ended it, as in CONNACK and DISCONNECT; nothing if it has not.
-        reference: where the broker sends us, if it does.
-        read_until_s: what was sent before then the broker has read, for it has answered a later question.
+        reader: reads and acknowledges incoming packets.
+        is_taken_over: whether it ended because another client has connected with its id.
+        is_silent: whether it ended because nothing was heard of the broker.
+        code: the reason code with which the broker refused or ended it; None if it did not.
+        reference: other brokers' addresses that the broker gave with that; empty: none.
+        read_until_s: what was sent before then (steady clock) was read: a later PINGREQ was answered.
     """
 
     def __init__(
@@ -82,20 +91,20 @@ class Connection(aiomqtt.Client):
         )
 
     async def connect(self) -> None:
-        """Connect, until the broker has let us in.
+        """Connect, and return once the broker has accepted the connection.
 
         Raises:
-            aiomqtt.MqttError: why there is no connection.
+            aiomqtt.MqttError: there is no connection; says why.
         """
         try:
-            # It blocks: for the name, for the connection and for TLS.
+            # Blocks for the name's lookup, the connection and the TLS handshake.
             await self._loop.run_in_executor(None, self._client_connect)
         except ssl.SSLError as error:
             raise aiomqtt.MqttError(f"TLS: {error}") from error
-        except ConnectionResetError as error:  # so early that paho has not begun to listen
+        except ConnectionResetError as error:  # before paho has begun to read
             is_plain = self._client._ssl_context is None
             raise aiomqtt.MqttError("closed before CONNACK" if is_plain else f"TLS: {error}") from error
-        except (OSError, UnicodeError) as error:  # a host's name may be none that can be asked for
+        except (OSError, UnicodeError) as error:  # the host's name may be impossible to encode
             raise aiomqtt.MqttError(str(error) or type(error).__name__) from error
         await self._answer(self._connected)
 
@@ -122,10 +131,10 @@ class Connection(aiomqtt.Client):
         if topics and self.is_alive:
             _, mid = self._client.unsubscribe([*topics])
             if mid is not None:  # else the connection is lost already
-                self._pending_unsubscribes[mid] = asyncio.Event()  # for aiomqtt, which wants somebody to wait
+                self._pending_unsubscribes[mid] = asyncio.Event()  # aiomqtt fails on an answer without one
 
     def rest(self, seconds: float) -> None:
-        """Read nothing for so long, if it is any time; what comes waits at the other side."""
+        """Read nothing for so many seconds, if more than 0: what comes waits in the broker."""
         sock: Any = self._client.socket()
         if seconds > 0 and sock is not None and not self._is_resting:
             self._is_resting = True
@@ -134,12 +143,12 @@ class Connection(aiomqtt.Client):
 
     def _read_on(self, sock: Any, fileno: int) -> None:
         self._is_resting = False
-        if self._client.socket() is sock:  # else the number may be another's by now
+        if self._client.socket() is sock:  # else the descriptor may be another socket's by now
             self._loop.add_reader(fileno, self._read)
             self._read()  # TLS may have taken more out of the socket than was read
 
     def _read(self) -> None:
-        """Do as aiomqtt's own callback, which is not to be had any more."""
+        """Do what aiomqtt's own callback does, a local function that cannot be reached."""
         try:
             self._client.loop_read()
         except (OSError, ValueError) as error:
@@ -147,14 +156,15 @@ class Connection(aiomqtt.Client):
                 self._disconnected.set_exception(error)
 
     async def ends(self, timeout_s: float | None = None) -> bool:
-        """Wait for the connection's end; say whether it came in time."""
+        """Wait for the connection's end; return whether it came in time."""
         await asyncio.wait([self._disconnected], timeout=timeout_s)
         return not self.is_alive
 
     def send(self, publication: bytes) -> bool:
-        """Queue a PUBLISH packet of QoS 0; say whether there is a socket for it.
+        """Queue a PUBLISH packet of QoS 0; return False if there is no socket.
 
-        paho's own way takes six times as long: when it is sent it makes up an answer, and calls back with it.
+        paho's `publish` takes six times as long: once the packet is sent it makes up an acknowledgement and
+        calls back with it.
         """
         paho: Any = self._client
         if paho.socket() is None:
@@ -163,13 +173,13 @@ class Connection(aiomqtt.Client):
         return True
 
     def check_alive(self, *, is_asked: bool) -> None:
-        """See whether the broker is there, and end the connection if it does not answer.
+        """Check for signs of life, and end the connection if the broker does not answer.
 
-        What the broker's side has taken of our bytes is a sign of life too: behind a large face on a slow
-        link a question waits for longer than any answer.
+        Bytes of ours that the other side's TCP has acknowledged are a sign of life too: on a slow link a
+        PINGREQ behind a large face waits longer than any answer takes.
 
         Args:
-            is_asked: somebody wants to know; else nothing is sent for it.
+            is_asked: whether a PINGREQ may be sent if nothing was heard for a while.
         """
         paho = self._client
         if self._question_s is not None:
@@ -177,13 +187,13 @@ class Connection(aiomqtt.Client):
         now_s = time.monotonic()
         self._note_answer()
         unsent_bytes = sockets.unsent_bytes(self._client.socket())
-        # Of a WebSocket's frame that is not whole yet paho sees nothing.
+        # paho sees nothing of a WebSocket frame that is not complete yet.
         heard_s = getattr(paho.socket(), "heard_s", 0.0)
         if 0 < unsent_bytes < self._unsent_bytes:
-            # It goes on. (The last of it may be taken by a kernel whose broker hangs, as our question is.)
+            # Not at 0: the last bytes may have been taken by the kernel of a broker that hangs.
             heard_s = now_s
         if heard_s > paho._last_bytes_received:
-            # For paho's keep-alive, too: a face that takes longer than that could never be sent.
+            # For paho's keep-alive too, or a face that takes longer than that could never be sent.
             paho._last_bytes_received = heard_s
             paho._ping_t = now_s if paho._ping_t else 0.0
         self._unsent_bytes = unsent_bytes
@@ -200,11 +210,11 @@ class Connection(aiomqtt.Client):
             self.read_until_s, self._question_s = self._question_s, None
 
     def silent_s(self) -> float:
-        """Return for how long a question has had no answer; 0 where none is open."""
+        """Return for how long a PINGREQ has had no answer, seconds; 0.0 if none is open."""
         return self._heartbeat.silent_s(time.monotonic())
 
     def shown_certificate(self) -> bytes | None:
-        """Return the certificate that the broker has shown, in DER, or None where there is no TLS."""
+        """Return the certificate that the broker has shown, DER, or None without TLS."""
         connection: Any = self._client.socket()
         secured = getattr(connection, "secured", connection)
         return secured.getpeercert(binary_form=True) if isinstance(secured, ssl.SSLSocket) else None
@@ -216,15 +226,15 @@ class Connection(aiomqtt.Client):
 
     @property
     def why(self) -> str:
-        """Why the connection has ended."""
+        """Why the connection has ended, in words; to be asked only once it has."""
         error = self._disconnected.exception()
         return str(error) if isinstance(error, aiomqtt.MqttError) else f"the connection broke: {error!r}"
 
     async def say_goodbye(self) -> None:
-        """Tell the broker that the end is meant, so that it leaves the will alone, and hear it out.
+        """Send DISCONNECT, so that the broker does not publish the will, and read until it closes.
 
-        A socket that is closed with something unread resets the connection; a broker that was about to write
-        to it takes us for dead then, though our goodbye waits to be read.
+        Closing a socket with unread data resets the connection. A broker that is just writing to it would
+        take us for dead and publish the will, although our DISCONNECT waits to be read.
         """
         if not self.is_alive:
             return
@@ -242,7 +252,7 @@ class Connection(aiomqtt.Client):
             self._client._sock_close()
         for future in (self._connected, self._disconnected):
             if future.done():
-                future.exception()  # else asyncio complains that nobody looked
+                future.exception()  # else asyncio logs that it was never retrieved
 
     async def _answer(self, answer: "asyncio.Future[T]") -> T:
         """Return the broker's answer, or raise why none comes."""
@@ -299,7 +309,7 @@ class Connection(aiomqtt.Client):
         self.reference = getattr(properties, "ServerReference", "")
 
     async def _misc_loop(self) -> None:
-        # Brokers wait one and a half times the keep-alive; to one of 1 s, aiomqtt's look each second is late.
+        # Brokers wait 1.5 times the keep-alive: with one of 1 s, aiomqtt's check each second comes too late.
         while self._keep_alive() == 0:  # noqa: ASYNC110 - paho looks at its clock, nothing signals
             await asyncio.sleep(min(1.0, self._client._keepalive / 4))
 
@@ -310,10 +320,10 @@ class Connection(aiomqtt.Client):
         return int(paho.loop_misc())
 
     def _hear(self) -> None:
-        """Read what has come, before the other side is judged by its silence.
+        """Read what has come, before the broker is judged by its silence.
 
-        Where this process was held up, by a model that it loaded or a machine that has no time for it, uvloop
-        looks at its clock first, and only then at the answer that has come meanwhile.
+        After this process was held up, by loading a model or on an overloaded machine, uvloop runs timers
+        before it reads the answer that has come meanwhile.
         """
         sock: Any = self._client.socket()
         if not self._is_resting and sockets.is_readable(sock):
@@ -331,7 +341,7 @@ class Connection(aiomqtt.Client):
         try:
             client.loop_write()
         finally:
-            # What is left, or what went wrong, is for aiomqtt's own callback, which ends a broken connection.
+            # The rest, or an error, is left to aiomqtt's own callback, which ends a broken connection.
             if client.socket() is sock and client.want_write():
                 super()._on_socket_register_write(client, userdata, sock)
 

@@ -1,6 +1,6 @@
-"""What is remembered of one broker, over however many connections.
+"""One broker, and what was learnt of it over all connections. Pure: time is an argument, in seconds.
 
-How large a packet it takes, whether large ones pass, how long it lets wait. Time is an argument.
+How large a packet it accepts, whether large packets reach it, and how long it takes to answer.
 """
 
 from collections.abc import Iterable
@@ -12,44 +12,44 @@ from services.common.mqtt.liveness import Heartbeat
 from services.common.runtime.logging import RepeatFilter
 
 SUSPECT_BYTES = 16_384
-"""No broker is known that takes less; what is smaller is not the reason."""
+"""Smaller packets are not suspected: no known broker has a lower limit."""
 SURE_AFTER = 2
-"""So many connections in a row that ended with something large under way have it held back, for"""
+"""After so many connections in a row that ended with a large packet in flight, such packets are held back."""
 TRIAL_S = 2.0
-"""so long, in which the connection shows whether it stands without; ending once more makes it a rule, for"""
+"""For this long at first, in which the next connection shows whether it lasts without them."""
 FIRST_HOLD_S = 60.0
-"""so long, and twice as long each time, up to"""
+"""For this long when one more connection has ended so; then twice as long each time, up to `MOST_HOLD_S`."""
 MOST_HOLD_S = 3600.0
-"""so long: limits are raised, and nobody tells us."""
+"""The longest time until a large packet is tried again: a broker's limit may be raised at any time."""
 
 
 class PacketLimit:
-    """Learns from connections that end what a broker does not take.
+    """Learns a broker's packet limit from connections that it ends.
 
-    One that is told in so many words (DISCONNECT with 0x95) is believed at once.
+    A broker that names the reason (DISCONNECT with 0x95, packet too large) is believed at once.
     """
 
     def __init__(self) -> None:
-        self._floor = 0  # the smallest that seemed to be too large
+        self._floor = 0  # the smallest packet that seemed to be too large, bytes; 0: none
         self._strikes = 0
         self._until_s = float("-inf")
 
     def most_bytes(self, now_s: float) -> int | None:
-        """Return the largest packet that may be sent now, or None where none is known to be too large."""
+        """Return the largest packet that may be sent now, bytes, or None without a limit."""
         return self._floor - 1 if self._is_held(now_s) else None
 
     def begin(self, now_s: float) -> None:
-        """Start with a new connection: it has to stand for a while before what is held is tried."""
+        """Note a new connection: it has to last for `TRIAL_S` before what is held back is tried."""
         if self._strikes == SURE_AFTER:
             self._until_s = now_s + TRIAL_S
 
     def absent(self) -> None:
-        """Note that there was no connection: who is away ended the last one for that, not for a packet."""
+        """Note a failed attempt to connect: a broker that is gone ended nothing because of a packet."""
         if self._strikes <= SURE_AFTER:
             self._forget()
 
     def passed(self, size_bytes: int) -> None:
-        """Note that a packet has come through."""
+        """Note that a packet was acknowledged."""
         if self._floor and size_bytes >= self._floor:
             self._forget()
 
@@ -57,13 +57,13 @@ class PacketLimit:
         """Note that a broker has ended a connection.
 
         Args:
-            unanswered_bytes: sizes of the packets that were under way.
+            unanswered_bytes: sizes of the packets in flight.
             now_s: when.
-            is_said: it has said that one was too large.
+            is_said: whether the broker's reason was that a packet was too large.
         """
         largest = max(unanswered_bytes, default=0)
         if not is_said and self._is_held(now_s):
-            return  # it was not that
+            return  # nothing large was sent: there was another reason
         if largest < SUSPECT_BYTES and not (is_said and largest):
             if not is_said:
                 self._forget()
@@ -82,28 +82,30 @@ class PacketLimit:
 
 
 LARGE_BYTES = 1_500
-"""A message that is larger fills a packet at least."""
+"""A larger message fills at least one network packet."""
 PROBATION_S = 5.0
-"""So long a connection is watched that follows one that fell silent."""
+"""For this long a connection is not relied on that follows one that fell silent."""
 SHORT_S = 60.0
-"""A connection on which nothing large was under way and that fell silent later says nothing of the way."""
+"""A connection that fell silent after this, with nothing large in flight, says nothing about the path."""
 SEGMENTS_BYTES = (1_220, 536, None)
-"""What is tried in turn: the least that IPv6 lets a path carry (1,280 bytes, RFC 8200, less the headers), the
+"""Segment sizes, tried in turn: the least that IPv6 guarantees (1,280 bytes, RFC 8200, less the headers), the
 least of IPv4 (576 bytes, RFC 9293 3.7.1), and again what the interface allows."""
 
-_HOLE = "small packets pass, large ones {do} not: on the way something has a smaller MTU, and does not say so"
+_BLACK_HOLE = (
+    "small packets pass, large ones {do} not: on the way something has a smaller MTU, and does not say so"
+)
 
 
 class PathMtu:
-    """Notices a way that swallows large packets, and asks for smaller ones.
+    """Notices a path MTU black hole (RFC 2923), and asks for smaller TCP segments.
 
-    A router that drops what is too large for the next link says so by ICMP, and TCP sends less at a time;
-    where that is filtered, a connection comes up, for all is small at first, and falls silent with the first
-    face. So does the next, for ever. A tunnel, PPPoE and mobile networks are where it is met.
+    A router that drops packets too large for the next link reports it by ICMP, and TCP sends smaller ones.
+    Where ICMP is filtered, a connection comes up, because all packets are small at first, and falls silent
+    with the first face; so does each later one. Tunnels, PPPoE and mobile networks are where this is seen.
 
     Attributes:
-        segment_bytes: how much TCP may put into a packet of the next connection; nothing for as much as the
-            interface allows. It holds for both directions, for it is told to the other side.
+        segment_bytes: TCP's maximum segment size for the next connection, in both directions, because it is
+            announced to the other side; None: what the interface allows.
     """
 
     def __init__(self) -> None:
@@ -114,16 +116,16 @@ class PathMtu:
         self._has_sent = self._has_received = False
 
     def begin(self) -> None:
-        """Start with a new connection, which is up."""
+        """Note a new connection that is up."""
         self._has_sent = self._has_received = False
 
     def sent(self) -> None:
-        """Note that something large of ours has come through."""
+        """Note that a large message of ours was acknowledged."""
         self._has_sent = True
         self._forget()
 
     def received(self) -> None:
-        """Note that something large has come in."""
+        """Note that a large message has come in."""
         self._has_received = True
         if not self._is_out_doubted:
             self._forget()
@@ -132,8 +134,8 @@ class PathMtu:
         """Note how a connection ended that had been up.
 
         Args:
-            is_silent: by a silence, or because one side has said so.
-            is_stuck: something large of ours was under way.
+            is_silent: whether it ended because nothing was heard of the broker.
+            is_stuck: whether a large message of ours was in flight.
             up_s: how long it had been up.
         """
         self._is_on_probation = False
@@ -146,7 +148,7 @@ class PathMtu:
             self._is_out_doubted = is_stuck
         elif not is_stuck:
             self._doubts = 0
-        # One silence of a connection that had nothing large to carry is a broker's as likely as the way's.
+        # A single silence with nothing large in flight may as well be the broker's fault as the path's.
         self._is_on_probation = is_stuck or self._doubts > 1
 
     def _forget(self) -> None:
@@ -155,11 +157,11 @@ class PathMtu:
 
     @property
     def problem(self) -> str | None:
-        """What seems to be wrong with it, or None while nothing does."""
-        return _HOLE.format(do="may" if self._doubts == 1 else "do") if self._doubts else None
+        """What seems to be wrong with the path, or None."""
+        return _BLACK_HOLE.format(do="may" if self._doubts == 1 else "do") if self._doubts else None
 
     def why_not_ready(self, up_s: float) -> str | None:
-        """Return None while it may be relied on, else why not.
+        """Return None while the connection may be relied on, else why not.
 
         Args:
             up_s: how long the connection has been up.
@@ -175,45 +177,47 @@ class PathMtu:
 FIRST_TIMEOUT_S = 3.5
 MOST_TIMEOUT_S = 20.0
 SHORT_TRIES = 3
-"""So many tries are short: what swallowed the connection before may swallow the first of the new ones."""
+"""Attempts before the timeout grows: what broke the last connection may break the first new ones."""
 TIMES_USUAL = 4
+"""The timeout is at least so many times what the last connection took."""
 
 
 class ConnectTimeout:
-    """Short while a broker should be there, long where nothing has come of that, or where it is far away."""
+    """How long to wait for a connection: longer after failed attempts, and for a broker that is far away."""
 
     def __init__(self) -> None:
         self._tries = 0
         self._usual_s = 0.0
 
     def next_s(self) -> float:
-        """Return how long to wait this time."""
+        """Return the timeout of the next attempt, seconds."""
         doublings = max(0, self._tries - SHORT_TRIES + 1)
         wanted_s = max(FIRST_TIMEOUT_S, TIMES_USUAL * self._usual_s) * 2.0**doublings
         self._tries = min(self._tries + 1, SHORT_TRIES + 8)
         return min(wanted_s, MOST_TIMEOUT_S)
 
     def worked(self, took_s: float) -> None:
-        """Learn how long it takes here."""
+        """Note that an attempt succeeded after `took_s` seconds."""
         self._usual_s = took_s
         self._tries = 0
 
 
 @dataclass
 class Endpoint:
-    """One broker, and how it was to talk to it.
+    """One broker, and what was learnt of it.
 
     Attributes:
-        broker: where it is.
-        credentials: what it is shown.
-        connect_timeout: how long it is waited for.
-        heartbeat: whether it is there.
+        broker: its address and what a connection needs.
+        credentials: its TLS context and certificates.
+        connect_timeout: how long to wait for a connection.
+        heartbeat: whether it answers.
         path_mtu: whether large packets reach it.
-        packet_limit: how large a packet it takes, where it does not say.
-        lacks: what it is known not to offer, though it does not say so when it lets us in.
-        fault: what made us leave it, until it works.
-        news: what was said of why it cannot be had.
-        said: what was said of it once and for all.
+        packet_limit: how large a packet it accepts, where it does not say so.
+        lacks: features that it turned out not to offer, although its CONNACK did not say so; names as in
+            `Limits.lacks`.
+        fault: why it was last left although it accepts connections; None once it works.
+        news: which reasons for a lost connection are logged.
+        said: what was logged of it once and for all.
         why_down: why there is no connection; out of date while there is one.
     """
 
@@ -230,7 +234,7 @@ class Endpoint:
     why_down: str = "no connection was tried yet"
 
     def is_first_time(self, what: str) -> bool:
-        """Say whether something was not said yet of this broker; if so, it counts as said."""
+        """Return whether something was not logged yet of this broker; if so, it counts as logged."""
         if what in self.said:
             return False
         self.said.add(what)

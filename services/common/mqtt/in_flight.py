@@ -1,4 +1,4 @@
-"""What was published and has no acknowledgement yet. Pure: time is an argument."""
+"""QoS 1 messages that the broker has not acknowledged yet. Pure: time is an argument, in seconds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from services.common.mqtt.endpoint import LARGE_BYTES
 
 Acknowledged = Callable[[str | None], None]
-"""Is told that the broker has a message, or why it has refused it: `not_authorized`, `quota_exceeded`, ...;
-or `NO_SUBSCRIBERS`."""
+"""Called with None when the broker has a message, or with its reason for refusing it: `not_authorized`,
+`quota_exceeded`, ..., or `NO_SUBSCRIBERS`."""
 NO_SUBSCRIBERS = "no_matching_subscribers"
-"""The broker has taken a message, and dropped it, for nobody has subscribed to it just now."""
+"""The broker has accepted a message and dropped it, because it has no subscriber at the moment."""
 PUBACK_S = 10.0
-"""A broker that has read a message, and acknowledges nothing for so long, is of no use."""
+"""A broker that has read a message and acknowledges nothing for this long is useless."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """A message under way.
+    """A message in flight.
 
     Attributes:
-        packet_bytes: how large it is.
+        packet_bytes: its packet's size.
         at_s: when it was handed to the connection.
-        is_large: whether it fills packets of the network.
-        then: is told of the answer.
+        is_large: whether it has more than `LARGE_BYTES`.
+        then: called with the broker's answer.
     """
 
     packet_bytes: int
@@ -32,7 +32,7 @@ class SentMessage:
 
 
 class InFlight:
-    """QoS 1 messages that are under way to the broker, by the numbers that the connection gives them."""
+    """QoS 1 messages in flight, by the packet identifiers that the connection gives them."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, SentMessage] = {}
@@ -43,39 +43,46 @@ class InFlight:
 
     @property
     def has_large(self) -> bool:
-        """Whether a large one is among them."""
+        """Whether a large message is among them."""
         return any(each.is_large for each in self._waiting.values())
 
     @property
     def sizes(self) -> list[int]:
-        """How large they are, in bytes."""
+        """Their packets' sizes, bytes."""
         return [each.packet_bytes for each in self._waiting.values()]
 
     def add(
         self, mid: int, payload_bytes: int, packet_bytes: int, now_s: float, then: Acknowledged | None
     ) -> None:
-        """Note a message that was handed to the connection."""
+        """Note a message that was handed to the connection.
+
+        Args:
+            mid: its packet identifier.
+            payload_bytes: its payload's size.
+            packet_bytes: its packet's size.
+            now_s: the time.
+            then: called with the broker's answer.
+        """
         self._waiting[mid] = SentMessage(packet_bytes, now_s, payload_bytes > LARGE_BYTES, then)
 
     def forget(self) -> None:
-        """Forget all: the connection is lost, and no answer comes."""
+        """Forget all messages: the connection is lost, and no answer will come."""
         self._waiting.clear()
         self._read_by_s = float("inf")
 
     def answered(self, mid: int) -> SentMessage | None:
-        """Return the message that an answer is for, which is under way no more, or None of QoS 0."""
+        """Remove and return the message that an answer is for, or None for one of QoS 0."""
         if (published := self._waiting.pop(mid, None)) is not None:
             self._read_by_s = float("inf")
         return published
 
     def is_ignored(self, answered_until_s: float, now_s: float) -> bool:
-        """Say whether the broker has read a message and acknowledged nothing for too long.
+        """Return whether the broker has read a message and acknowledged nothing for `PUBACK_S`.
 
-        Before, messages may have been in a long queue to the broker.
+        Time before it has read the message does not count: there may be a long queue to the broker.
 
         Args:
-            answered_until_s: what was sent before then the broker has read: it has answered what was asked
-                behind it.
+            answered_until_s: what was sent before then the broker has read; see `Connection.read_until_s`.
             now_s: the time.
         """
         oldest = next(iter(self._waiting.values()), None)

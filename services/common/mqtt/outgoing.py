@@ -1,4 +1,4 @@
-"""Messages on their way out, and what the broker answers to them."""
+"""Sends messages as the present broker accepts them, and handles its acknowledgements."""
 
 import asyncio
 import contextlib
@@ -18,23 +18,23 @@ from services.common.wire.message import Message
 
 
 class LinkDown(FaceferryError):
-    """There is no connection to the broker just now."""
+    """There is no connection to the broker at the moment."""
 
 
 class PacketTooLarge(FaceferryError):
-    """The broker ends the connection on such a packet, by its own word or by what was seen of it."""
+    """The packet exceeds the broker's limit, as it says or as was learnt from lost connections."""
 
 
 class Outgoing:
-    """Sends what the present broker takes, as it takes it.
+    """Sends messages within the limits of the present broker.
 
     Args:
         link: the link's name, for metrics.
 
     Attributes:
         will: the present connection's; see `Link`.
-        limits: what that broker says of itself.
-        in_flight: what it has not acknowledged yet.
+        limits: the present broker's.
+        in_flight: messages that it has not acknowledged yet.
     """
 
     def __init__(self, link: str) -> None:
@@ -47,22 +47,22 @@ class Outgoing:
         self._client: Connection | None = None
 
     def know(self, limits: Limits) -> None:
-        """Take note of what the broker has just said of itself."""
+        """Note the limits in the CONNACK of a new connection."""
         self.limits = limits
 
     def begin(self, client: Connection, endpoint: Endpoint) -> None:
-        """Send over this connection from here on."""
+        """Use this connection, to this broker, from now on."""
         self._client, self._endpoint = client, endpoint
         client._client.on_publish = lambda _paho, _data, mid, code, _properties: self.acknowledged(mid, code)
 
     def end(self) -> None:
-        """Send nothing more: no answer comes."""
+        """Send nothing more: the connection has ended, and no answer will come."""
         self._client = None
         self.in_flight.forget()
 
     @property
     def max_packet_bytes(self) -> int:
-        """The largest packet that may be sent now."""
+        """The largest packet that may be sent now, bytes."""
         said = self.limits.max_packet_bytes
         learnt = (
             self._endpoint.packet_limit.most_bytes(time.monotonic()) if self._endpoint is not None else None
@@ -70,18 +70,27 @@ class Outgoing:
         return said if learnt is None else min(said, learnt)
 
     def note(self, message: Message) -> None:
-        """Remember what was last published on the will's topic, be it sent or not."""
+        """Remember a retained message on the will's topic, whether it is sent or not; see `say_again`."""
         if self.will is not None and message.retain and message.topic == self.will.topic:
             self._standing = message
 
     def say_again(self) -> None:
-        """Publish that once more, for an earlier process's will may have come behind it."""
+        """Publish the last message on the will's topic again: an earlier process's will may follow it."""
         if self._standing is not None:
             with contextlib.suppress(LinkDown, PacketTooLarge):
                 self.publish(self._standing, None)
 
     def publish(self, message: Message, then: Acknowledged | None) -> None:
-        """Hand a message to the connection; see `Link.publish`."""
+        """Hand a message to the connection.
+
+        Args:
+            message: what to publish.
+            then: see `Link.publish`.
+
+        Raises:
+            LinkDown: there is no connection; nothing was sent.
+            PacketTooLarge: the packet exceeds the broker's limit; nothing was sent.
+        """
         client = self._client
         if client is None:
             raise LinkDown("there is no connection")
@@ -101,7 +110,12 @@ class Outgoing:
         self.in_flight.add(info.mid, len(message.payload), size_bytes, time.monotonic(), then)
 
     def acknowledged(self, mid: int, reason: ReasonCode) -> None:
-        """Take the broker's answer to one."""
+        """Handle a PUBACK, or paho's report that a QoS 0 message was sent.
+
+        Args:
+            mid: the packet identifier.
+            reason: the PUBACK's reason code.
+        """
         published = self.in_flight.answered(mid)
         if reason.is_failure:
             drops.count("refused_by_broker", self._link, code=str(reason))
@@ -115,7 +129,7 @@ class Outgoing:
             published.then(None if reason.value == 0 else as_reason(str(reason)))
 
     def _take_for_acknowledged(self, client: Connection, then: Acknowledged) -> None:
-        """Take a message that no answer comes to, for the broker has no QoS 1, for one that it has."""
+        """Report a message as acknowledged that is not: the broker has no QoS 1."""
 
         def tell() -> None:
             if self._client is client:

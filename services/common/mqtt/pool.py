@@ -1,4 +1,4 @@
-"""The brokers that a link may use, and which of them it does."""
+"""The brokers that a link may use, and which one it does use; logs and counts their state."""
 
 import asyncio
 import random
@@ -24,22 +24,22 @@ from services.common.runtime.metrics import MQTT_LINK_UP
 MOVE_ON_S = 0.2
 """The longest wait before another broker is tried."""
 SERVED_S = 15.0
-"""A broker that served for so long, and then said goodbye or broke, is tried once more before another is."""
+"""A broker whose connection lasted this long and did not end by silence is tried again before others."""
 LONG_S = 60.0
-"""One that served for so long is not blamed for what was before."""
+"""Earlier failures of a broker are forgotten once a connection has lasted this long."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a connection ended, or why there was none.
+    """How a connection ended, or why an attempt failed.
 
     Attributes:
-        why: in words.
+        why: the reason, in words.
         client: the connection.
-        unanswered_bytes: sizes of the packets that were under way.
-        is_left: whether we left it, for it was of no use.
+        unanswered_bytes: sizes of the packets in flight.
+        is_left: whether we left it, because the broker was useless.
     """
 
     why: str
@@ -49,12 +49,16 @@ class End:
 
 
 class BrokerPool:
-    """Several brokers, of which one is used.
+    """Several brokers, of which one is used at a time.
 
     Args:
         link: the link's name.
-        brokers: one at least.
-        identity: what our own order of them is made from.
+        brokers: at least one.
+        identity: `{service}-{device}`, from which the order of preference is made.
+
+    Attributes:
+        failover: decides which broker is next.
+        at: the number of the broker that is used, or was tried last.
     """
 
     def __init__(self, link: str, brokers: Sequence[Broker], identity: str) -> None:
@@ -64,7 +68,9 @@ class BrokerPool:
         self.failover = Failover(identity, [each.address for each in brokers], random.random())
         self.at = self.failover.preferred
         for endpoint in self._all:
-            MQTT_LINK_UP.labels(link, endpoint.address).set(0)  # one that never comes up is down, not unknown
+            MQTT_LINK_UP.labels(link, endpoint.address).set(
+                0
+            )  # a broker that never comes up is down, not unknown
 
     @property
     def current(self) -> Endpoint:
@@ -73,15 +79,15 @@ class BrokerPool:
 
     @property
     def why_down(self) -> str:
-        """Why there is no connection to any."""
+        """Why there is no connection to any of them, in words."""
         return "; ".join(f"{endpoint.address}: {endpoint.why_down}" for endpoint in self._all)
 
     async def watch_certificates(self) -> None:
-        """Say when a certificate of one is about to expire, until cancelled."""
+        """Log certificates that expire soon, until cancelled."""
         await asyncio.gather(*(endpoint.credentials.watch() for endpoint in self._all))
 
     async def can_be_had(self, at: int) -> bool:
-        """Say whether a broker lets us in, by a connection of another id, which the present one survives."""
+        """Return whether a broker accepts connections, by one with a client id of its own."""
         try:
             await probe_endpoint(self._all[at], self._identity)
         except BrokerUnavailable:
@@ -90,11 +96,11 @@ class BrokerPool:
         return True
 
     def turn(self, now_s: float) -> None:
-        """Go on to the one to try now."""
+        """Move on to the broker to try now."""
         self.at = self.failover.next(now_s)
 
     def up(self, now_s: float, limits: Limits) -> None:
-        """Note that there is a connection, to a broker that has said so much of itself."""
+        """Note that there is a connection, to a broker with these limits."""
         self.current.path_mtu.begin()
         self.current.packet_limit.begin(now_s)
         self.current.news.reset()
@@ -106,16 +112,16 @@ class BrokerPool:
                 log.warning("mqtt.broker_lacks", link=self._link, broker=self.current.address, lacks=words)
 
     def down(self) -> None:
-        """Note that there is none any more."""
+        """Note that the connection has ended."""
         MQTT_LINK_UP.labels(self._link, self.current.address).set(0)
 
     def ended(self, end: End, up_s: float, now_s: float) -> None:
-        """Note how a connection ended, or why there was none.
+        """Note how a connection ended, or why an attempt failed.
 
         Args:
-            end: how.
-            up_s: how long it was up; 0 if it never was.
-            now_s: the time.
+            end: how and why.
+            up_s: for how long it was up, seconds; 0 if it never was.
+            now_s: the time, steady clock.
         """
         endpoint, client = self.current, end.client
         if up_s > LONG_S and not end.is_left:
@@ -125,7 +131,7 @@ class BrokerPool:
             endpoint.fault = end.why
             self.failover.left(self.at, now_s)
         elif lacking is not None and lacking not in endpoint.lacks:
-            endpoint.lacks |= {lacking}  # it is asked for less at once
+            endpoint.lacks |= {lacking}  # the next attempt follows at once, without that feature
             self.failover.try_next(self.at)
         elif client.is_silent or up_s < SERVED_S:
             self.failover.failed(self.at, now_s)
@@ -140,19 +146,19 @@ class BrokerPool:
             log.warning("mqtt.link_down", link=self._link, broker=endpoint.address, error=end.why)
 
     def move(self, at: int) -> None:
-        """Have a broker tried next, for it is a better one."""
+        """Have a preferred broker tried next."""
         self.failover.try_next(at)
         log.info("mqtt.link_moves", link=self._link, broker=self.current.address, to=self._all[at].address)
 
     def wait_s(self, backoff: Backoff, now_s: float) -> float:
-        """Return how long to wait before the next try: hardly, if it is another's turn."""
+        """Return how long to wait before the next attempt, seconds: hardly, if it goes to another broker."""
         wait_s = backoff.next_s()
         if self.failover.has_other(self.at, now_s):
             return min(wait_s, random.uniform(MOVE_ON_S / 2, MOVE_ON_S))
         return wait_s
 
     def note_path(self, up_s: float, *, is_silent: bool, is_stuck: bool) -> None:
-        """Learn from a connection's end whether large packets reach the broker; see `Path.ended`."""
+        """Learn from a connection's end whether large packets reach the broker; see `PathMtu.ended`."""
         path = self.current.path_mtu
         before = path.segment_bytes
         path.ended(is_silent=is_silent, is_stuck=is_stuck, up_s=up_s)
@@ -166,21 +172,21 @@ class BrokerPool:
 
 
 class Failback:
-    """Looks from time to time whether a broker that we would rather use can be had, beside what goes on.
+    """Probes preferred brokers from time to time, while another one is used.
 
-    Leaving it ends a look that has begun.
+    Leaving the context cancels a probe that has begun.
 
     Args:
-        failover: says when to look, and at which.
+        failover: says when to probe, and which broker.
         at: the broker that is used.
-        look: says of a broker whether it lets us in.
+        probe: returns whether a broker accepts connections.
     """
 
-    def __init__(self, failover: Failover, at: int, look: Callable[[int], Awaitable[bool]]) -> None:
+    def __init__(self, failover: Failover, at: int, probe: Callable[[int], Awaitable[bool]]) -> None:
         self._failover = failover
         self._at = at
-        self._look = look
-        self._looking: asyncio.Task[int | None] | None = None
+        self._probe = probe
+        self._probing: asyncio.Task[int | None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,20 +194,20 @@ class Failback:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
 
     def found(self, now_s: float) -> int | None:
-        """Return a better broker that can be had; nothing as long as none was found."""
-        if self._looking is None:
+        """Begin a probe when one is due; return a preferred broker when its probe has succeeded."""
+        if self._probing is None:
             if (at := self._failover.better(self._at, now_s)) is not None:
-                self._looking = asyncio.create_task(self._see(at), name="mqtt.look")
+                self._probing = asyncio.create_task(self._accepting(at), name="mqtt.probe")
             return None
-        if not self._looking.done():
+        if not self._probing.done():
             return None
-        found, self._looking = self._looking.result(), None
+        found, self._probing = self._probing.result(), None
         return found
 
-    async def _see(self, at: int) -> int | None:
-        return at if await self._look(at) else None
+    async def _accepting(self, at: int) -> int | None:
+        return at if await self._probe(at) else None

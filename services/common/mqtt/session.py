@@ -1,4 +1,4 @@
-"""How a connection is made ready: who we are, and what we and the broker say at first."""
+"""How a session with a broker begins: client id, CONNECT, will, subscriptions; and one that only probes."""
 
 import secrets
 from collections.abc import Callable, Collection, Container, Sequence
@@ -22,18 +22,18 @@ from services.common.wire.message import Message
 
 KEEP_ALIVE_S = 15
 TOO_SHORT_LIVED = 3
-"""So many connections in a row that were none look as if another client had our id."""
+"""So many short connections in a row suggest that another client has our client id."""
 
 
 class ClientId:
-    """The client id of a link: the same for all its connections, as long as nobody else has it.
+    """The client id of a link: the same for all its connections, unless another client uses it too.
 
     Args:
-        name: `{service}-{device}`; a random end makes it unique to the process.
+        name: `{service}-{device}`; a random suffix makes the id unique to the process.
 
     Attributes:
-        name: that.
-        value: with that end.
+        name: the same.
+        value: the client id.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,14 +42,14 @@ class ClientId:
         self._short_lived = 0
 
     def ended(self, *, is_short: bool, is_taken_over: bool) -> None:
-        """Note that a connection has ended which had been up.
+        """Note that a connection that had been up has ended; make a new id if another client has this one.
 
-        We have no other that is alive: if another has taken it over, somebody else has this id, as a copy of
-        a running machine has. Taking it back would go on for ever. Not every broker says that this is it.
+        We have one connection at a time. If another took it over, a copy of this machine runs with the same
+        id, and the two would take over from each other for ever. Not every broker gives that reason.
 
         Args:
-            is_short: it was none to speak of.
-            is_taken_over: the broker says that another has connected with its id.
+            is_short: whether it was up for a few seconds only.
+            is_taken_over: whether the broker gave that reason.
         """
         self._short_lived = self._short_lived + 1 if is_short else 0
         if is_taken_over or self._short_lived >= TOO_SHORT_LIVED:
@@ -73,15 +73,15 @@ def make_connection(
     will: Message | None,
     on_limits: Callable[[Limits], None],
 ) -> Connection:
-    """Return a connection to a broker, which is not begun yet.
+    """Return a connection to a broker, not connected yet.
 
     Args:
         endpoint: the broker.
-        client_id: whose session it is.
+        client_id: the client id.
         receive_maximum: QoS 1 messages that the broker may have unacknowledged here.
-        most_bytes: the largest packet that it may send; nothing for as large as the protocol has them.
-        will: see `Link`.
-        on_limits: is told what the broker says of itself, before anything else comes of it.
+        most_bytes: the largest packet that it may send; None: the protocol's limit.
+        will: the message that the broker publishes if the connection is lost; None: none.
+        on_limits: called with the limits in the CONNACK, before all other callbacks.
     """
     broker = endpoint.broker
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -115,15 +115,15 @@ def make_connection(
 
 
 async def subscribe(client: Connection, topics: Sequence[str], *, has_shared: bool) -> bool:
-    """Subscribe to topic filters; return whether those are shared that are to be.
+    """Subscribe to topic filters; return whether shared subscriptions were used.
 
     Args:
-        client: what has just been let in.
+        client: a new connection.
         topics: the filters.
-        has_shared: whether the broker has shared subscriptions; else each is ours alone.
+        has_shared: whether the broker has shared subscriptions; without them each filter is subscribed alone.
 
     Raises:
-        aiomqtt.MqttError: one was refused, or no answer came.
+        aiomqtt.MqttError: a filter was refused, or no answer came.
     """
     wanted = topics if has_shared else [_without_group(topic) for topic in topics]
     granted = await client.ask_for(wanted)
@@ -155,7 +155,7 @@ def _code(code: int | ReasonCode) -> int:
 
 
 def _will(will: Message, lacks: Container[str]) -> aiomqtt.Will:
-    """Return a will as a broker takes it that lacks some things."""
+    """Return a will without the features that the broker lacks."""
     return aiomqtt.Will(
         will.topic,
         will.payload,
@@ -171,7 +171,7 @@ def _limits_reader(then: Any, lacks: Collection[str], on_limits: Callable[[Limit
         paho: Any, data: object, flags: object, code: ReasonCode, properties: Properties | None = None
     ) -> None:
         limits = Limits.read(properties.json() if properties is not None else {})  # type: ignore[no-untyped-call]
-        # A broker may ask for more signs of life than we give, not for fewer: its own are wanted too.
+        # A broker may ask for a shorter keep-alive, not for a longer one: we need its answers too.
         paho._keepalive = min(KEEP_ALIVE_S, limits.keep_alive_s or KEEP_ALIVE_S)
         # paho's setter refuses once the socket is open, which is the first moment the limit is known.
         paho._max_inflight_messages = limits.in_flight
@@ -182,39 +182,39 @@ def _limits_reader(then: Any, lacks: Collection[str], on_limits: Callable[[Limit
 
 
 def _without_group(topic: str) -> str:
-    """Return a topic filter as it may be shown: the name of a group that shares it may be a secret."""
+    """Return a topic filter as it may be logged: the name of a share group may be a secret."""
     return topic.split("/", 2)[2] if topic.startswith("$share/") else topic
 
 
 class BrokerUnavailable(FaceferryError):
-    """A broker does not let us in; says why."""
+    """A broker refuses the connection or cannot be reached; says why."""
 
 
 async def probe(broker: Broker) -> Limits:
-    """Return what a broker says of itself.
+    """Connect to a broker, disconnect at once, and return its limits.
 
     Raises:
-        BrokerUnavailable: it does not let us in, or is not there.
+        BrokerUnavailable: it refuses the connection or cannot be reached.
         SetupError: certificate files that cannot be used.
     """
     return await probe_endpoint(Endpoint(broker, Credentials("look", broker)), "doctor")
 
 
 async def probe_endpoint(endpoint: Endpoint, identity: str) -> Limits:
-    """Return what a broker says of itself, over a connection of its own, which leaves any other alone.
+    """Connect to a broker with a client id of its own, disconnect at once, and return the broker's limits.
 
     Args:
         endpoint: the broker.
-        identity: `{service}-{device}`; the client id is this and a random end.
+        identity: `{service}-{device}`; the client id is this and a random suffix.
 
     Raises:
-        BrokerUnavailable: it does not let us in, or is not there.
+        BrokerUnavailable: it refuses the connection or cannot be reached.
     """
-    said = Limits()
+    found = Limits()
 
     def note(limits: Limits) -> None:
-        nonlocal said
-        said = limits
+        nonlocal found
+        found = limits
 
     client = make_connection(
         endpoint,
@@ -231,4 +231,4 @@ async def probe_endpoint(endpoint: Endpoint, identity: str) -> Limits:
         raise BrokerUnavailable(str(error)) from error
     finally:
         client.close()
-    return said
+    return found
