@@ -82,7 +82,7 @@ def test_a_question_that_is_none_is_answered_to_a_detect_of_the_same_device_alon
     answer = refuse_seen(seen("faceferry/porch/front/seen", answer_to), "bad_json")
     assert answer is not None
     assert (answer.topic, answer.correlation) == (answer_to, b"12")
-    with pytest.raises(Refused, match="bad_json: what forward says"):
+    with pytest.raises(Refused, match="bad_json: forward has refused"):
         decode_wanted(answer)
     for topic, elsewhere in (
         ("faceferry/porch/front/seen", "faceferry/garden/detect/a1/wanted"),
