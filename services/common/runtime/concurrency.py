@@ -12,9 +12,9 @@ class Gatherer(Generic[T]):
     """Gathers items for a moment and hands them on together.
 
     Args:
-        flush: takes each list of items, in the event loop.
-        most: items at which the list is handed on at once.
-        delay_s: how long the first item may wait.
+        flush: called with each list of items, in the event loop.
+        most: the number of items at which the list is handed on at once.
+        delay_s: how long the first item may wait, seconds.
     """
 
     def __init__(self, flush: Callable[[list[T]], None], *, most: int, delay_s: float = 0.02) -> None:
@@ -33,7 +33,7 @@ class Gatherer(Generic[T]):
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self.flush)
 
     def flush(self) -> None:
-        """Hand on what there is, without waiting."""
+        """Hand on the items gathered so far, if any, without waiting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 
 
 class ConcurrencyLimit:
-    """Keeps work that comes in numbers, and from several sides, to so many pieces at a time; the others wait.
+    """Limits how many pieces of work run at a time, over all callers; the others wait.
 
     Args:
         most: pieces at a time.
@@ -57,7 +57,7 @@ class ConcurrencyLimit:
         self._free = asyncio.Semaphore(most)
 
     async def each(self, items: Iterable[Item], work: Callable[[Item], Awaitable[Result]]) -> list[Result]:
-        """Return what work makes of each item, in their order."""
+        """Return the results of `work` for each item, in the items' order; the first error is raised."""
 
         async def one(item: Item) -> Result:
             async with self._free:
@@ -67,9 +67,9 @@ class ConcurrencyLimit:
 
 
 class Backoff:
-    """Waiting times that double from `first_s` up to `most_s`, each spread over half to all of it.
+    """Waiting times, seconds, that double from `first_s` to `most_s`; each is random, from half of it on.
 
-    The spread keeps a fleet that lost its broker at one moment from coming back at one moment.
+    The randomness keeps a fleet that lost its broker at one moment from coming back at one moment.
     """
 
     def __init__(self, first_s: float, most_s: float) -> None:

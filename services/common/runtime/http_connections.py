@@ -1,4 +1,4 @@
-"""Whoever connects to a server of ours: how long is waited for them, and how many there may be."""
+"""The connections to an HTTP server of ours: how many there may be, and how long each may take."""
 
 import asyncio
 import time
@@ -12,13 +12,13 @@ from aiohttp.typedefs import Middleware
 from services.common.runtime.metrics import HTTP_CLOSED, Drops
 
 MOST_CONNECTIONS: Final = 128
-"""Connections at a time."""
+"""The default for connections at a time."""
 WHOLE_REQUEST_S: Final = 10.0
-"""For so long is the rest of a request waited for, of its body too, however it trickles in."""
+"""The longest time for a whole request to arrive, its body included."""
 IDLE_S: Final = 75.0
-"""For so long is a connection kept for the next request: longer than proxies keep theirs."""
+"""How long a connection is kept for the next request: longer than proxies keep theirs."""
 TAKE_S: Final = 10.0
-"""A caller that takes nothing of its answer for so long is gone, or means harm."""
+"""A client that takes nothing of its answer for this long is gone, or means harm."""
 LOOK_EVERY_S: Final = 1.0
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -29,7 +29,7 @@ _drops = Drops(HTTP_CLOSED, "http.connection_closed")
 
 
 class HttpConnections:
-    """The connections to one server; more than there may be push out whoever keeps it waiting.
+    """The connections to one server. When it is full, a new connection ends the oldest idle one.
 
     Args:
         most: connections at a time.
@@ -37,102 +37,102 @@ class HttpConnections:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._calls: dict[asyncio.Protocol, HttpConnection] = {}
+        self._open: dict[asyncio.Protocol, HttpConnection] = {}
 
-    def call(self, answering: asyncio.Protocol) -> "HttpConnection":
-        """Return what stands between a connection and aiohttp's own end of it."""
-        return HttpConnection(answering, self)
+    def wrap(self, protocol: asyncio.Protocol) -> "HttpConnection":
+        """Return a protocol that stands between a new connection and aiohttp's own protocol."""
+        return HttpConnection(protocol, self)
 
-    def admit(self, call: "HttpConnection") -> bool:
-        """Take a connection, if there is room or somebody can go: the oldest that has asked for nothing."""
-        if len(self._calls) >= self._most:
+    def admit(self, connection: "HttpConnection") -> bool:
+        """Add a connection, and end the oldest idle one if there is no room; return False if none is idle."""
+        if len(self._open) >= self._most:
             _drops.count("too_many")
-            idler = next((each for each in self._calls.values() if each.is_idle), None)
-            if idler is None:
+            idle = next((each for each in self._open.values() if each.is_idle), None)
+            if idle is None:
                 return False
-            idler.end()
-        self._calls[call.answering] = call
+            idle.end()
+        self._open[connection.protocol] = connection
         return True
 
-    def forget(self, call: "HttpConnection") -> None:
-        """Let go of a connection that has ended."""
-        self._calls.pop(call.answering, None)
+    def forget(self, connection: "HttpConnection") -> None:
+        """Remove a connection that has ended."""
+        self._open.pop(connection.protocol, None)
 
     @property
     def middleware(self) -> Middleware:
-        """Tells a connection when a request of it is under way; the outermost of an application's."""
+        """Notes on each connection when a request begins and ends; must be an application's outermost."""
 
         @web.middleware
-        async def minding(request: web.Request, handler: Handler) -> web.StreamResponse:
-            call = self._calls.get(request.protocol)
-            if call is None:
+        async def note_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+            connection = self._open.get(request.protocol)
+            if connection is None:
                 return await handler(request)
-            call.begin(request)
+            connection.begin(request)
             try:
                 return await handler(request)
             finally:
-                call.finish(time.monotonic())
+                connection.finish(time.monotonic())
 
-        return minding
+        return note_requests
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """End connections that are overdue for as long as the context lasts."""
-        minding = asyncio.create_task(self._mind(), name="http.callers")
+        """End overdue connections while the context lasts."""
+        watching = asyncio.create_task(self._watch(), name="http.connections")
         try:
             yield
         finally:
-            minding.cancel()
+            watching.cancel()
 
-    async def _mind(self) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now_s = time.monotonic()
-            for call in list(self._calls.values()):
-                reason = call.why_overdue(now_s)
+            for connection in list(self._open.values()):
+                reason = connection.why_overdue(now_s)
                 if reason is None:
                     continue
                 if reason != "idle":
                     _drops.count(reason)
-                call.end()
+                connection.end()
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection: hands on what comes, and knows what it is waited for.
+    """One connection: hands all events on to aiohttp, and measures what the client is late with.
 
     Args:
-        answering: aiohttp's own protocol.
-        callers: all of them.
+        protocol: aiohttp's own protocol.
+        connections: the server's.
     """
 
-    def __init__(self, answering: asyncio.Protocol, callers: HttpConnections) -> None:
-        self.answering = answering
-        self._callers = callers
+    def __init__(self, protocol: asyncio.Protocol, connections: HttpConnections) -> None:
+        self.protocol = protocol
+        self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._request: web.Request | None = None
         self._since_s = time.monotonic()
-        # Whether a further request has: whoever connects has something to ask. A body may end otherwise than
-        # a head and be taken for the beginning of one; the next request is then waited for less long.
+        # Whether a further request has begun; a new connection counts as one. The end of a body may be taken
+        # for the beginning of a request: then the time limit for the next request is shorter.
         self._has_begun = True
         self._untaken_bytes = 0
         self._taken_s = self._since_s
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is asked, or not yet all of it."""
+        """Whether no complete request is being answered, and no bytes wait to be sent."""
         return self._request is None and not self._unsent_bytes()
 
     def begin(self, request: web.Request) -> None:
-        """Note that all of a request but its body has come."""
+        """Note that a request has come, except for its body."""
         self._request = request
 
     def finish(self, now_s: float) -> None:
-        """Note that its answer is made."""
+        """Note that the request's handler has finished."""
         self._request = None
         self._since_s = now_s
 
     def why_overdue(self, now_s: float) -> str | None:
-        """Return why the connection is to be ended: `half_sent`, `not_taken` or `idle`; else nothing."""
+        """Return why the connection is to be ended: `half_sent`, `not_taken` or `idle`; else None."""
         unsent, self._untaken_bytes = self._untaken_bytes, self._unsent_bytes()
         if self._untaken_bytes == 0 or self._untaken_bytes < unsent:
             self._taken_s = now_s
@@ -145,43 +145,43 @@ class HttpConnection(asyncio.Protocol):
         return "idle" if now_s - self._since_s > IDLE_S else None
 
     def end(self) -> None:
-        """End the connection at once: a goodbye might not be taken."""
+        """Abort the connection: the client might not take an orderly close."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or end at once where there is no room."""
-        connection = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-        if not self._callers.admit(self):
+        """Hand the connection on, or abort it if there is no room."""
+        connection = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
+        if not self._connections.admit(self):
             connection.abort()
             return
         self._transport = connection
-        self.answering.connection_made(transport)
+        self.protocol.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what has come."""
+        """Hand on bytes."""
         if not self._has_begun and self._request is None:
             self._since_s = time.monotonic()
         self._has_begun = not data.endswith(_END_OF_HEAD)
-        self.answering.data_received(data)
+        self.protocol.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Hand on that no more will come."""
-        return self.answering.eof_received()
+        """Hand on that the client sends no more."""
+        return self.protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hand on that the connection has ended."""
-        self._callers.forget(self)
+        self._connections.forget(self)
         if self._transport is not None:
-            self.answering.connection_lost(exc)
+            self.protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Hand on that the caller takes less than it is given."""
-        self.answering.pause_writing()
+        """Hand on that the send buffer is full."""
+        self.protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hand on that it has taken it."""
-        self.answering.resume_writing()
+        """Hand on that the send buffer has room again."""
+        self.protocol.resume_writing()
 
     def _unsent_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

@@ -1,3 +1,5 @@
+"""How services log, and which repeated problems they log again."""
+
 import logging
 import math
 import sys
@@ -56,13 +58,14 @@ def _with_service(service: str) -> structlog.types.Processor:
 
 
 REPEAT_AFTER_S = 60.0
+"""A reason is logged at most once in this time."""
 _MOST_REASONS = 64
 
 
 class RepeatFilter:
-    """Says which reasons of a trouble that goes on are worth a line: each change of them.
+    """Says which reasons of an ongoing problem to log: each change of the reason.
 
-    Two that take turns are said once a minute each, for they may do so for days.
+    Two reasons that alternate are logged once in `REPEAT_AFTER_S` each, because they may alternate for days.
     """
 
     def __init__(self) -> None:
@@ -70,11 +73,11 @@ class RepeatFilter:
         self._said_s: dict[str, float] = {}
 
     def is_new(self, reason: str, now_s: float) -> bool:
-        """Say whether to say a reason now; if so, it counts as said.
+        """Return whether to log a reason now; if so, it counts as logged.
 
         Args:
             reason: what is wrong.
-            now_s: time that is never stepped, in seconds.
+            now_s: the time, steady clock, seconds.
         """
         if reason == self._last or now_s - self._said_s.get(reason, -math.inf) < REPEAT_AFTER_S:
             return False
@@ -85,6 +88,6 @@ class RepeatFilter:
         return True
 
     def reset(self) -> None:
-        """The trouble is over; the next one's reason is news."""
+        """Note that the problem is over: the next reason is new, whatever it is."""
         self._last = None
         self._said_s.clear()

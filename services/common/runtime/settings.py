@@ -1,4 +1,4 @@
-"""Settings from the environment, prefix `FACEFERRY_`; what may hold a secret also from a file, `..._FILE`."""
+"""Settings from the environment, prefix `FACEFERRY_`; secrets also from files, `..._FILE`."""
 
 import math
 import os
@@ -31,7 +31,7 @@ from services.common.runtime.variables import PREFIX
 from services.common.wire.topics import is_name
 
 MOST = 2**53
-"""No number is larger: a disk that is, is none, and beyond it a float is not exact."""
+"""The largest number in any setting: no disk is larger in bytes, and larger floats are not exact."""
 
 _MOST_SHOWN = 300
 
@@ -51,7 +51,7 @@ CommaSeparated = BeforeValidator(_split_commas)
 
 
 class MayBeInFile:
-    """Says of a setting, among its annotations, that it has a `..._FILE` too, for it may hold secrets."""
+    """Marks a setting, in its annotation, that may hold secrets and so has a `..._FILE` too."""
 
 
 def _has_file(field: FieldInfo) -> bool:
@@ -59,13 +59,13 @@ def _has_file(field: FieldInfo) -> bool:
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads a secret's value from the file that `..._FILE` names, without its last line end.
+    """Reads secrets from the files that `..._FILE` variables name, without the last line end.
 
-    An empty file says nothing, as an empty variable does.
+    An empty file counts as unset, as an empty variable does.
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the content of the field's file, if it may have one and one is named."""
+        """Return the content of the field's file, if it may have one and one is named; exit if it is bad."""
         variable = f"{PREFIX}{field_name.upper()}_FILE"
         path = os.environ.get(variable)
         if not path or not _has_file(field):
@@ -82,7 +82,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         return secret or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values of all settings whose files are named."""
+        """Return the values of all settings that have a file."""
         values = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -91,7 +91,7 @@ class SecretFiles(PydanticBaseSettingsSource):
 
 
 def _read_secret(path: Path) -> str:
-    """Return a secret from its file, of which no more is read than a secret may have: it may never end."""
+    """Return a secret from its file, reading no more than a secret may have: a file may be endless."""
     with path.open("rb") as file:
         return file.read(MOST_SECRET_BYTES + len("\r\n") + 1).decode().rstrip("\r\n")
 
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _check_kind(cls, value: object) -> object:
-        """Refuse what is of the right kind and yet cannot be meant, whichever setting it stands in."""
+        """Refuse values that have the right type and cannot be meant, in any setting."""
         match value:
             case SecretStr():
                 _check_secret(value.get_secret_value())
@@ -150,7 +150,7 @@ def _check_text(text: str) -> None:
 def _is_readable(path: Path) -> bool:
     try:
         return path.is_file() and os.access(path, os.R_OK)
-    except OSError:  # its name is too long, or a folder before it may not be searched
+    except OSError:  # the path is too long, or a folder in it may not be searched
         return False
 
 
@@ -193,7 +193,7 @@ class LooksSettings(KeepSettings):
 
     @property
     def usual_looks_per_s(self) -> float:
-        """How often a live camera is looked at where somebody is; 0: each frame."""
+        """How often a live camera is looked at where a person is, a second; 0: each frame."""
         if self.looks_per_s is not None:
             return self.looks_per_s
         return DEFAULT_LOOKS_PER_S if self.keep == "visits" else 0.0
@@ -240,7 +240,7 @@ def _retain_days(text: str) -> str:
 
 
 class RetentionSettings(Settings):
-    """What everybody has to agree on who holds faces or shows them."""
+    """What all services that hold or show faces have to agree on."""
 
     retain_days: Annotated[str, AfterValidator(_retain_days)] = Field(
         FOREVER,
@@ -249,12 +249,12 @@ class RetentionSettings(Settings):
 
     @property
     def retention(self) -> Retention:
-        """For how long faces are kept."""
+        """How long faces are kept."""
         return parse_retention(self.retain_days)
 
 
 def _otlp_url(text: str) -> str:
-    """Return where traces go. What lets us in there has variables of the standard's own."""
+    """Return the URL for traces unchanged if it is valid; its credentials have OTEL_* variables."""
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("an address such as http://collector:4318 is wanted")
@@ -264,7 +264,7 @@ def _otlp_url(text: str) -> str:
 
 
 class TracesSettings(Settings):
-    """What the four services share that a face goes through."""
+    """What the four services that a face goes through share."""
 
     otlp_url: Annotated[str, AfterValidator(_otlp_url)] | None = Field(
         None,
@@ -284,7 +284,11 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
 
     Args:
         settings: the service's class.
-        arguments: the command line without the program's name; `--help` lists the settings and exits.
+        arguments: the command line without the program's name; None: the process's. `--help` lists the
+            settings and exits.
+
+    Raises:
+        SystemExit: with status 2 for bad settings or arguments, 0 after `--help`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments in (["--help"], ["-h"]):
@@ -305,7 +309,7 @@ def variables_of(settings: type[Settings]) -> set[str]:
 
 
 def describe(settings: type[Settings]) -> str:
-    """Return the service's settings, one a line, with defaults and meaning."""
+    """Return a text about a service's settings, with defaults and meaning, as `--help` shows it."""
     doc = (settings.__doc__ or "").strip()
     lines = [doc, "", "Settings, from the environment:", ""]
     for name, field in settings.model_fields.items():
@@ -321,7 +325,7 @@ def describe(settings: type[Settings]) -> str:
 
 
 def problems_in(error: ValidationError) -> list[str]:
-    """Return what is wrong with settings, a line each."""
+    """Return what is wrong with settings, one line for each problem, for users."""
     return [_explain(dict(problem)) for problem in error.errors()]
 
 
@@ -333,7 +337,7 @@ def _explain(problem: dict[str, Any]) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text as one line that any terminal can show, and that ends: a setting may hold anything."""
+    """Return a text as one line of limited length that any terminal can show: a setting may hold anything."""
     line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."
 
