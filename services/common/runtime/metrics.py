@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 DEVICE_INFO = Gauge(
     "faceferry_device_info",
-    "The device that a process is of, for whoever puts those of several together.",
+    "The device of this process, to tell the metrics of several devices apart.",
     ["device"],
 )
 MQTT_LINK_UP = Gauge(
