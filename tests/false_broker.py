@@ -40,7 +40,7 @@ class FalseBroker:
 
     Attributes:
         properties: of CONNACK.
-        refuse: judges CONNECT, whole; a reason for which it lets nobody in, with 0 for none.
+        refuse: called with the whole CONNECT; returns the reason code to refuse it with, 0 to accept it.
         refusal_properties: of a CONNACK that refuses.
         suback: the reason for each topic filter.
         answer: to each publication.

@@ -75,7 +75,7 @@ def logged() -> Iterator[list[Any]]:
 
 
 async def refusal(way: Broker) -> str:
-    """Return why a broker lets somebody in no more; nothing if it does."""
+    """Return why a broker refuses a connection; empty if it accepts it."""
     link = Link("cloud", way, identity="who")
     async with link:
         await eventually(lambda: link.is_up or "no connection was tried" not in str(link.why_not_ready()))

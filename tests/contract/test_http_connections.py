@@ -187,7 +187,7 @@ async def test_a_stream_of_events_goes_on_and_half_a_sign_in_does_not(tmp_path: 
                 assert await ends_after_s(reader) < 2.5
 
 
-async def test_health_waits_for_nobody_either() -> None:
+async def test_health_waits_for_no_client_either() -> None:
     port = free_port()
     async with http.serve("127.0.0.1", port, {}), calling(port, HALF) as (reader, _writer):
         assert await ends_after_s(reader) < 2.5

@@ -72,13 +72,13 @@ def held_up(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[HoldUps
     hold_ups = HoldUps(seconds)
     check_alive = Connection.check_alive
 
-    def held_up_for_pulse(self: Connection, *, is_asked: bool) -> None:
+    def held_up_after_asking(self: Connection, *, is_asked: bool) -> None:
         before = self._question_s
         check_alive(self, is_asked=is_asked)
         if self._question_s not in (None, before) and self.is_alive:
             hold_ups.ask(self, lambda: not self._client._ping_t)
 
-    monkeypatch.setattr(Connection, "check_alive", held_up_for_pulse)
+    monkeypatch.setattr(Connection, "check_alive", held_up_after_asking)
     yield hold_ups
     hold_ups.close()
 

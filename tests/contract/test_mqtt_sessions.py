@@ -57,7 +57,7 @@ class Watcher:
 
 
 async def retained(url: str) -> bytes:
-    """What somebody who comes now is told."""
+    """The retained state that a new subscriber gets."""
     async with (
         Link("late", Broker(url), identity="late", subscriptions=[STATUS]) as link,
         asyncio.timeout(30),

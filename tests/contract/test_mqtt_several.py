@@ -110,7 +110,7 @@ async def test_after_a_while_it_comes_home_and_what_is_under_way_is_answered_fir
             await moved_from(link, f"127.0.0.1:{home.port}")
             away = link.address
             await asyncio.sleep(4.0)
-            assert link.address == away, "nobody goes where nobody is"
+            assert link.address == away, "no link goes to a broker that is not there"
             home.start()
             await eventually(lambda: link.is_up and used_by(link, three) is home, 20)
     assert drained == [away]

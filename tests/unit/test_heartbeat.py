@@ -7,7 +7,7 @@ def begun() -> Heartbeat:
     return heartbeat
 
 
-def test_nobody_is_asked_soon_after_a_sign_of_life() -> None:
+def test_no_question_is_asked_soon_after_a_sign_of_life() -> None:
     heartbeat = begun()
     assert not heartbeat.asks(ASK_AFTER_S - 0.1)
     heartbeat.is_alive(1.0)
@@ -45,7 +45,7 @@ def test_each_connection_that_ends_without_an_answer_gives_the_next_more_time() 
     assert waits == [6, 6, 11, 21, 41]
 
 
-def test_where_answers_are_slow_nobody_is_given_up_early() -> None:
+def test_where_answers_are_slow_no_connection_is_given_up_early() -> None:
     heartbeat = begun()
     assert heartbeat.asks(2.0)
     heartbeat.is_alive(6.0)
@@ -54,7 +54,7 @@ def test_where_answers_are_slow_nobody_is_given_up_early() -> None:
     assert heartbeat.gives_up(10.0 + 13)
 
 
-def test_trouble_that_was_long_ago_gives_nobody_more_time() -> None:
+def test_a_failure_long_ago_gives_no_connection_more_time() -> None:
     heartbeat = begun()
     for number in range(5):
         began_s = 1_000.0 * number

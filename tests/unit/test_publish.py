@@ -48,7 +48,7 @@ def test_paho_reads_what_is_packed(written: PublishProperties) -> None:
     assert getattr(theirs, "MessageExpiryInterval", None) == written.expiry_s
 
 
-def test_what_nobody_needs_is_read_over() -> None:
+def test_properties_that_no_service_needs_are_skipped() -> None:
     theirs = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     theirs.PayloadFormatIndicator = 1
     theirs.TopicAlias = 300

@@ -62,7 +62,7 @@ def test_a_clock_is_believed_when_it_has_gone_evenly_for_a_while() -> None:
     assert clock.time(wall_s + 899, 999.0) is None
     assert clock.time(wall_s + 900, 1_000.0) == NOON + timedelta(seconds=900)
     year_s = 365 * 86_400.0
-    assert clock.time(wall_s + year_s + 901, 1_001.0) is None  # somebody has set it, by a year
+    assert clock.time(wall_s + year_s + 901, 1_001.0) is None  # it was set, by a year
     assert clock.time(wall_s + 902, 1_002.0) is None  # and back
     assert clock.time(wall_s + 1_802, 1_902.0) == NOON + timedelta(seconds=1_802)
 

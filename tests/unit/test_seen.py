@@ -32,7 +32,7 @@ from services.common.wire.topics import Source
 tenths = st.integers(-10_000, 10_000).map(lambda value: value / 10)
 sizes = st.integers(1, 10_000).map(lambda value: value / 10)
 shares = st.integers(0, 1_000).map(lambda value: value / 1_000)
-sights = st.builds(
+faces = st.builds(
     SeenFace,
     box=st.tuples(tenths, tenths, sizes, sizes),
     score=shares,
@@ -50,7 +50,7 @@ SEEN = Seen(
 )
 
 
-@given(found=st.lists(sights, max_size=5), paced=st.booleans(), after=st.none() | st.integers(0, 10**9))
+@given(found=st.lists(faces, max_size=5), paced=st.booleans(), after=st.none() | st.integers(0, 10**9))
 def test_a_question_comes_as_it_went(found: list[SeenFace], paced: bool, after: int | None) -> None:
     seen = replace(SEEN, view=View(640, 480, tuple(found)), paced=paced, after=after)
     assert decode_seen(encode_seen(seen)) == seen
@@ -82,7 +82,7 @@ def test_so_does_an_answer(*, index: int, shot: int, rated: float, why: Why, has
         "",
     ],
 )
-def test_nobody_has_an_answer_published_elsewhere(answer_to: str) -> None:
+def test_no_client_has_an_answer_published_elsewhere(answer_to: str) -> None:
     with pytest.raises(Refused, match="bad_response_topic"):
         decode_seen(replace(encode_seen(SEEN), response_topic=answer_to))
 
@@ -138,7 +138,7 @@ def test_what_is_no_answer_is_refused(body: str) -> None:
         {"why": ["better"]},
     ],
 )
-def test_a_picture_that_nobody_can_want_is_refused(change: dict[str, object]) -> None:
+def test_a_wanted_face_that_cannot_be_is_refused(change: dict[str, object]) -> None:
     good = {"face": 0, "visit": "v", "shot": 1, "quality": 1, "why": "first"}
 
     def answer(body: dict[str, object]) -> Message:

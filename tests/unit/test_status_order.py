@@ -36,7 +36,7 @@ def connection(began: datetime, every: int = 10) -> dict[str, Message]:
 def test_words_of_a_connection_are_in_order_and_those_of_the_next_behind_them() -> None:
     sayings = StatusSequence(10)
     said = []
-    for began in (NOW, NOW - timedelta(days=1)):  # somebody has set the clock back
+    for began in (NOW, NOW - timedelta(days=1)):  # the clock was set back
         sayings.begin(began)
         said += [
             sayings.first(own(b"online")),

@@ -242,8 +242,8 @@ class Credentials:
             days_left = int((expires_s - now_s) // DAY_S)
             log.warning("mqtt.certificate_expires", **facts, days_left=days_left, advice=_ADVICE[which])
 
-    def _tell(self, news: RepeatFilter, problem: str) -> None:
-        if news.is_new(problem, time.monotonic()):
+    def _tell(self, log_filter: RepeatFilter, problem: str) -> None:
+        if log_filter.is_new(problem, time.monotonic()):
             log.warning(
                 "mqtt.certificates_unusable", link=self._link, broker=self._broker.address, error=problem
             )

@@ -216,7 +216,7 @@ class Endpoint:
         lacks: features that it turned out not to offer, although its CONNACK did not say so; names as in
             `Limits.lacks`.
         fault: why it was last left although it accepts connections; None once it works.
-        news: which reasons for a lost connection are logged.
+        log_filter: which reasons for a lost connection are logged.
         said: what was logged of it once and for all.
         why_down: why there is no connection; out of date while there is one.
     """
@@ -229,7 +229,7 @@ class Endpoint:
     packet_limit: PacketLimit = field(default_factory=PacketLimit)
     lacks: frozenset[str] = frozenset()
     fault: str | None = None
-    news: RepeatFilter = field(default_factory=RepeatFilter)
+    log_filter: RepeatFilter = field(default_factory=RepeatFilter)
     said: set[str] = field(default_factory=set)
     why_down: str = "no connection was tried yet"
 

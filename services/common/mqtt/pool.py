@@ -103,7 +103,7 @@ class BrokerPool:
         """Note that there is a connection, to a broker with these limits."""
         self.current.path_mtu.begin()
         self.current.packet_limit.begin(now_s)
-        self.current.news.reset()
+        self.current.log_filter.reset()
         self.failover.connected(self.at, now_s)
         MQTT_LINK_UP.labels(self._link, self.current.address).set(1)
         log.info("mqtt.link_up", link=self._link, broker=self.current.address)
@@ -142,7 +142,7 @@ class BrokerPool:
         if client.code in (USE_ANOTHER_SERVER, SERVER_MOVED):
             self.failover.follow_reference(client.reference)
         endpoint.why_down = end.why
-        if endpoint.news.is_new(end.why, now_s):
+        if endpoint.log_filter.is_new(end.why, now_s):
             log.warning("mqtt.link_down", link=self._link, broker=endpoint.address, error=end.why)
 
     def move(self, at: int) -> None:

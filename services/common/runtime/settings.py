@@ -187,7 +187,7 @@ class LooksSettings(KeepSettings):
         None,
         ge=0,
         le=1000,
-        description="how often a live camera is looked at where somebody is, about, a second; 0: each frame; "
+        description="about how often a second a live camera is looked at where a person is; 0: each frame; "
         "none: 10, or each frame where each face is kept",
     )
 
