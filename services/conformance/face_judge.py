@@ -6,7 +6,7 @@ from services.common.errors import Refused
 from services.common.storage.sidecar import numbers
 from services.common.wire.faces import Face, check_image, claimed_id, decode_face
 from services.common.wire.message import Message
-from services.common.wire.receipts import Outcome, encode_stored, encode_taken, group_outcomes
+from services.common.wire.receipts import FaceOutcome, encode_stored, encode_taken, group_outcomes
 from services.common.wire.topics import levels_of
 from services.conformance.advice import advice
 from services.conformance.verdict import Verdict
@@ -141,7 +141,7 @@ class FaceJudge:
         seen.answered_s = now_s if seen.answered_s is None else seen.answered_s
         return self._answer(device, (face_id, REASON if seen.is_refused else None))
 
-    def _answer(self, device: str, answer: Outcome) -> Message:
+    def _answer(self, device: str, answer: FaceOutcome) -> Message:
         return self._encode(device, *group_outcomes([answer]))
 
 

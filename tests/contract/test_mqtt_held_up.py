@@ -114,7 +114,7 @@ async def up_once(url: str) -> None:
         await one.wait_up()
 
 
-@pytest.mark.parametrize("asking", ["connect", "ask_for"], ids=["CONNACK", "SUBACK"])
+@pytest.mark.parametrize("asking", ["connect", "request_subscriptions"], ids=["CONNACK", "SUBACK"])
 def test_a_broker_that_has_let_us_in_is_not_said_to_be_silent(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:

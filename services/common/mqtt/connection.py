@@ -85,7 +85,7 @@ class Connection(aiomqtt.Client):
         self._heartbeat = heartbeat
         heartbeat.begin(time.monotonic())
         self._unsent_bytes = 0
-        self._is_resting = False
+        self._is_paused = False
         self.reader = replaced.replace(
             self._client, route, lone_password=password if self._has_lone_password else None
         )
@@ -108,7 +108,7 @@ class Connection(aiomqtt.Client):
             raise aiomqtt.MqttError(str(error) or type(error).__name__) from error
         await self._answer(self._connected)
 
-    async def ask_for(self, topics: Sequence[str]) -> tuple[int, ...] | list[ReasonCode]:
+    async def request_subscriptions(self, topics: Sequence[str]) -> tuple[int, ...] | list[ReasonCode]:
         """Subscribe to topic filters; return what was granted to each.
 
         Raises:
@@ -126,23 +126,23 @@ class Connection(aiomqtt.Client):
         self._awaited = ""
         return codes
 
-    def leave(self, topics: Sequence[str]) -> None:
+    def drop_subscriptions(self, topics: Sequence[str]) -> None:
         """Unsubscribe from topic filters."""
         if topics and self.is_alive:
             _, mid = self._client.unsubscribe([*topics])
             if mid is not None:  # else the connection is lost already
                 self._pending_unsubscribes[mid] = asyncio.Event()  # aiomqtt fails on an answer without one
 
-    def rest(self, seconds: float) -> None:
+    def pause_reading(self, seconds: float) -> None:
         """Read nothing for so many seconds, if more than 0: what comes waits in the broker."""
         sock: Any = self._client.socket()
-        if seconds > 0 and sock is not None and not self._is_resting:
-            self._is_resting = True
+        if seconds > 0 and sock is not None and not self._is_paused:
+            self._is_paused = True
             self._loop.remove_reader(sock.fileno())
             self._loop.call_later(seconds, self._read_on, sock, sock.fileno())
 
     def _read_on(self, sock: Any, fileno: int) -> None:
-        self._is_resting = False
+        self._is_paused = False
         if self._client.socket() is sock:  # else the descriptor may be another socket's by now
             self._loop.add_reader(fileno, self._read)
             self._read()  # TLS may have taken more out of the socket than was read
@@ -183,7 +183,7 @@ class Connection(aiomqtt.Client):
         """
         paho = self._client
         if self._question_s is not None:
-            self._hear()
+            self._read_pending()
         now_s = time.monotonic()
         self._note_answer()
         unsent_bytes = sockets.unsent_bytes(self._client.socket())
@@ -239,11 +239,11 @@ class Connection(aiomqtt.Client):
         if not self.is_alive:
             return
         self.reader.on_publication = lambda _: None
-        with replaced.closed_by_the_broker(self._client) as heard_out:
+        with replaced.closed_by_the_broker(self._client) as closed:
             if self._client.disconnect() == 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                        await heard_out.wait()
+                        await closed.wait()
 
     def close(self) -> None:
         """Close the socket, now or as soon as there is one."""
@@ -259,7 +259,7 @@ class Connection(aiomqtt.Client):
         either: list[asyncio.Future[Any]] = [answer, self._disconnected]
         done, _ = await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            self._hear()
+            self._read_pending()
         if answer.done():
             return answer.result()
         raise aiomqtt.MqttError(
@@ -316,17 +316,17 @@ class Connection(aiomqtt.Client):
     def _keep_alive(self) -> int:
         paho: Any = self._client
         if paho._ping_t:
-            self._hear()
+            self._read_pending()
         return int(paho.loop_misc())
 
-    def _hear(self) -> None:
+    def _read_pending(self) -> None:
         """Read what has come, before the broker is judged by its silence.
 
         After this process was held up, by loading a model or on an overloaded machine, uvloop runs timers
         before it reads the answer that has come meanwhile.
         """
         sock: Any = self._client.socket()
-        if not self._is_resting and sockets.is_readable(sock):
+        if not self._is_paused and sockets.is_readable(sock):
             self._read()
 
     def _on_socket_register_write(self, client: Any, userdata: object, sock: Any) -> None:

@@ -217,7 +217,7 @@ class Endpoint:
             `Limits.lacks`.
         fault: why it was last left although it accepts connections; None once it works.
         log_filter: which reasons for a lost connection are logged.
-        said: what was logged of it once and for all.
+        logged: what was logged of it once and for all.
         why_down: why there is no connection; out of date while there is one.
     """
 
@@ -230,14 +230,14 @@ class Endpoint:
     lacks: frozenset[str] = frozenset()
     fault: str | None = None
     log_filter: RepeatFilter = field(default_factory=RepeatFilter)
-    said: set[str] = field(default_factory=set)
+    logged: set[str] = field(default_factory=set)
     why_down: str = "no connection was tried yet"
 
     def is_first_time(self, what: str) -> bool:
         """Return whether something was not logged yet of this broker; if so, it counts as logged."""
-        if what in self.said:
+        if what in self.logged:
             return False
-        self.said.add(what)
+        self.logged.add(what)
         return True
 
     @property

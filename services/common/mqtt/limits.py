@@ -59,13 +59,13 @@ class Limits:
         )
 
     @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
+    def read(cls, properties: Mapping[str, Any]) -> Self:
         """Return the limits in a CONNACK's properties, given by paho's names for them, without spaces."""
         return cls(
-            max_packet_bytes=said.get("MaximumPacketSize", MAX_PACKET_BYTES),
-            in_flight=min(MAX_IN_FLIGHT, said.get("ReceiveMaximum", MAX_IN_FLIGHT)),
-            keep_alive_s=said.get("ServerKeepAlive") or 0,
-            has_retain=bool(said.get("RetainAvailable", 1)),
-            max_qos=said.get("MaximumQoS", 2),
-            has_shared=bool(said.get("SharedSubscriptionAvailable", 1)),
+            max_packet_bytes=properties.get("MaximumPacketSize", MAX_PACKET_BYTES),
+            in_flight=min(MAX_IN_FLIGHT, properties.get("ReceiveMaximum", MAX_IN_FLIGHT)),
+            keep_alive_s=properties.get("ServerKeepAlive") or 0,
+            has_retain=bool(properties.get("RetainAvailable", 1)),
+            max_qos=properties.get("MaximumQoS", 2),
+            has_shared=bool(properties.get("SharedSubscriptionAvailable", 1)),
         )

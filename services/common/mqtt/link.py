@@ -21,7 +21,7 @@ from services.common.mqtt.in_flight import PUBACK_S, Acknowledged
 from services.common.mqtt.liveness import SILENT_S
 from services.common.mqtt.outgoing import LinkDown, Outgoing, PacketTooLarge
 from services.common.mqtt.pool import BrokerPool, End, Failback
-from services.common.mqtt.session import KEEP_ALIVE_S, ClientId, granted, make_connection, subscribe
+from services.common.mqtt.session import KEEP_ALIVE_S, ClientId, make_connection, subscribe, try_subscribe
 from services.common.runtime.concurrency import Backoff
 from services.common.wire.message import Message
 
@@ -196,14 +196,14 @@ class Link:
         if self._connection is None or not self.is_up:
             raise LinkDown(self.address)
         try:
-            return await granted(self._connection, topics)
+            return await try_subscribe(self._connection, topics)
         except aiomqtt.MqttError as error:
             raise LinkDown(str(error)) from error
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """End subscriptions; deliveries under way still come. Without a connection nothing is done."""
         if self._connection is not None:
-            self._connection.leave(topics)
+            self._connection.drop_subscriptions(topics)
 
     def leave(self, why: str, *, or_anew: bool = False) -> bool:
         """Move to another broker, if there is one that has not just failed; return whether the move begins.
@@ -225,7 +225,7 @@ class Link:
     async def _keep_connected(self) -> None:
         backoff = Backoff(0.1, 5.0)
         while True:
-            self._pool.turn(time.monotonic())
+            self._pool.move_on(time.monotonic())
             if await self._connect_and_stay(backoff):
                 await asyncio.sleep(self._pool.wait_s(backoff, time.monotonic()))
 
@@ -278,7 +278,7 @@ class Link:
     async def _watch(self, client: Connection) -> int | None:
         """Return None when the connection has ended, or the number of the broker to leave it for."""
         is_said_again = False
-        async with Failback(self._pool.failover, self._pool.at, self._pool.can_be_had) as failback:
+        async with Failback(self._pool.failover, self._pool.at, self._pool.is_accepting) as failback:
             while self._why_leave is None and not await client.ends(WATCH_EVERY_S):
                 now_s = time.monotonic()
                 if self._outgoing.in_flight.is_ignored(client.read_until_s, now_s):
@@ -335,6 +335,6 @@ class Link:
             on_limits=self._outgoing.know,
         )
         if (rest_s := self._rest_s) is not None:
-            client.reader.on_more = lambda: client.rest(rest_s())
+            client.reader.on_more = lambda: client.pause_reading(rest_s())
         client.reader.on_publication = lambda publication: self._inbox.receive(client, publication)
         return client

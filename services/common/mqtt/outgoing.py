@@ -63,11 +63,11 @@ class Outgoing:
     @property
     def max_packet_bytes(self) -> int:
         """The largest packet that may be sent now, bytes."""
-        said = self.limits.max_packet_bytes
+        announced = self.limits.max_packet_bytes
         learnt = (
             self._endpoint.packet_limit.most_bytes(time.monotonic()) if self._endpoint is not None else None
         )
-        return said if learnt is None else min(said, learnt)
+        return announced if learnt is None else min(announced, learnt)
 
     def note(self, message: Message) -> None:
         """Remember a retained message on the will's topic, whether it is sent or not; see `say_again`."""
@@ -131,8 +131,8 @@ class Outgoing:
     def _take_for_acknowledged(self, client: Connection, then: Acknowledged) -> None:
         """Report a message as acknowledged that is not: the broker has no QoS 1."""
 
-        def tell() -> None:
+        def report() -> None:
             if self._client is client:
                 then(None)
 
-        asyncio.get_running_loop().call_soon(tell)
+        asyncio.get_running_loop().call_soon(report)

@@ -68,9 +68,8 @@ class BrokerPool:
         self.failover = Failover(identity, [each.address for each in brokers], random.random())
         self.at = self.failover.preferred
         for endpoint in self._all:
-            MQTT_LINK_UP.labels(link, endpoint.address).set(
-                0
-            )  # a broker that never comes up is down, not unknown
+            # A broker that never comes up is down, not unknown.
+            MQTT_LINK_UP.labels(link, endpoint.address).set(0)
 
     @property
     def current(self) -> Endpoint:
@@ -86,7 +85,7 @@ class BrokerPool:
         """Log certificates that expire soon, until cancelled."""
         await asyncio.gather(*(endpoint.credentials.watch() for endpoint in self._all))
 
-    async def can_be_had(self, at: int) -> bool:
+    async def is_accepting(self, at: int) -> bool:
         """Return whether a broker accepts connections, by one with a client id of its own."""
         try:
             await probe_endpoint(self._all[at], self._identity)
@@ -95,7 +94,7 @@ class BrokerPool:
             return False
         return True
 
-    def turn(self, now_s: float) -> None:
+    def move_on(self, now_s: float) -> None:
         """Move on to the broker to try now."""
         self.at = self.failover.next(now_s)
 

@@ -126,7 +126,7 @@ async def subscribe(client: Connection, topics: Sequence[str], *, has_shared: bo
         aiomqtt.MqttError: a filter was refused, or no answer came.
     """
     wanted = topics if has_shared else [_without_group(topic) for topic in topics]
-    granted = await client.ask_for(wanted)
+    granted = await client.request_subscriptions(wanted)
     if has_shared and any(_code(code) == NO_SHARED for code in granted):
         return await subscribe(client, topics, has_shared=False)
     for topic, code in zip(topics, granted, strict=True):
@@ -135,13 +135,13 @@ async def subscribe(client: Connection, topics: Sequence[str], *, has_shared: bo
     return has_shared
 
 
-async def granted(client: Connection, topics: Sequence[str]) -> frozenset[str]:
+async def try_subscribe(client: Connection, topics: Sequence[str]) -> frozenset[str]:
     """Subscribe to topic filters; return those that the broker has granted.
 
     Raises:
         aiomqtt.MqttError: no answer came.
     """
-    codes = await client.ask_for(topics)
+    codes = await client.request_subscriptions(topics)
     return frozenset(
         topic
         for topic, code in zip(topics, codes, strict=True)

@@ -70,5 +70,5 @@ def _is_known(name: str) -> bool:
 
 def _line(name: str) -> str:
     near = nearest(name.upper().removeprefix(PREFIX), OF_SERVICES | OF_OTHERS)
-    said = name[:100] if name.isprintable() else ascii(name[:100])
-    return f"{said}: unknown, " + (f"did you mean {PREFIX}{near}?" if near else "no service reads it")
+    shown = name[:100] if name.isprintable() else ascii(name[:100])
+    return f"{shown}: unknown, " + (f"did you mean {PREFIX}{near}?" if near else "no service reads it")

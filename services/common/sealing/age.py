@@ -57,8 +57,8 @@ class Label:
     def words(self) -> tuple[str, str, str]:
         """The arguments of our own stanza: the camera, the time, and a digest of the attributes."""
         # As a store keeps them: it collapses runs of spaces.
-        said = [f"{name}={' '.join(self.attributes.get(name, '').split())}\n" for name in MEASURED]
-        digest = hashlib.sha256("".join(said).encode()).digest()
+        lines = [f"{name}={' '.join(self.attributes.get(name, '').split())}\n" for name in MEASURED]
+        digest = hashlib.sha256("".join(lines).encode()).digest()
         return str(self.source), times.rfc3339(self.time), _text(digest)
 
 

@@ -12,7 +12,7 @@ from services.common.wire.topics import device_topic
 MAX_IDS = 256
 """A longer list is sent as several receipts."""
 
-Outcome = tuple[str, str | None]
+FaceOutcome = tuple[str, str | None]
 """A face's id, or the text that its message gave as one; and the reason of refusal, None if it was taken."""
 
 _MAX_PAYLOAD_BYTES = 256 * 1024
@@ -62,7 +62,7 @@ def encode_stored(
     return _encode(device, "stored", ids, refused, unnamed)
 
 
-def group_outcomes(answers: Iterable[Outcome]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
+def group_outcomes(answers: Iterable[FaceOutcome]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
     """Return the arguments of `encode_stored` for these outcomes: ids, refused and unnamed."""
     known = dict(answer for answer in answers if is_id(answer[0]))
     return (
