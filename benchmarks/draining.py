@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.mqtt import Broker, Link, LinkDown
-from services.common.runtime.queues import Batch
+from services.common.runtime.concurrency import Gatherer
 from services.common.wire.faces import Face, encode_face
 from services.common.wire.receipts import MAX_IDS, encode_stored
 from services.forward.spool.disk import Spool
@@ -68,7 +68,7 @@ class _Receiver:
 
     def __init__(self, broker_url: str) -> None:
         self.arrived_s: dict[str, float] = {}
-        self._receipts: Batch[str] = Batch(self._send, most=MAX_IDS)
+        self._receipts: Gatherer[str] = Gatherer(self._send, most=MAX_IDS)
         topics = [f"faceferry/{DEVICE}/+/face"]
         broker = Broker(broker_url)
         self.link = Link("cloud", broker, identity="receiver", subscriptions=topics, receive_maximum=1_000)

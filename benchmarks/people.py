@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from benchmarks.report.alone import alone
-from services.common.wire.sights import Seen, View
+from services.common.wire.seen import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.detectors import Detector, open_detector
@@ -56,8 +56,8 @@ class Theatre:
         for shot in stage(scene, self.cast, self._room, looks_per_s):
             view = look(self._detector, shot.picture, self._settings)
             wanted = {each.index for each in visits.look(_seen(view, shot.at_s), rules)}
-            people = whose(view.sights, shot.shown)
-            for index, (person, sight) in enumerate(zip(people, view.sights, strict=True)):
+            people = whose(view.faces, shot.shown)
+            for index, (person, sight) in enumerate(zip(people, view.faces, strict=True)):
                 yield Watched(person, visits.visit_at(sight.box), index in wanted)
 
 

@@ -9,8 +9,8 @@ from functools import cache
 import cv2
 import numpy as np
 
+from services.common.mqtt.packet_reader import read_publication
 from services.common.mqtt.packets import to_properties, varint
-from services.common.mqtt.reading import read_publication
 from services.common.wire.faces import Face, encode_face, mint
 from services.common.wire.message import Message
 from services.common.wire.receipts import decode_receipt

@@ -20,7 +20,7 @@ from services.common.mqtt import Broker, Link, LinkDown
 from services.common.wire.faces import mint_id
 from services.common.wire.frames import Done, Frame, decode_frame, encode_done
 from services.common.wire.message import Message
-from services.common.wire.status import why
+from services.common.wire.status import reason_in
 
 DEVICE = "porch"
 
@@ -129,7 +129,7 @@ class Detector:
             if message.topic.endswith("/status"):
                 camera = message.topic.split("/")[2]
                 self.states[camera].append(message.payload.decode())
-                self.reasons[camera].append(why(message))
+                self.reasons[camera].append(reason_in(message))
             else:
                 self._take(message)
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.common.mqtt.packet_reader import read_publication
 from services.common.mqtt.packets import varint
-from services.common.mqtt.reading import read_publication
 from services.common.wire.message import Message
 from services.common.wire.receipts import encode_stored
 from tests.mqtt_rig import server
@@ -40,7 +40,7 @@ class FalseBroker:
 
     Attributes:
         properties: of CONNACK.
-        refuse: judges CONNECT, whole; a reason for which it lets nobody in, with 0 for none.
+        refuse: called with the whole CONNECT; returns the reason code to refuse it with, 0 to accept it.
         refusal_properties: of a CONNACK that refuses.
         suback: the reason for each topic filter.
         answer: to each publication.

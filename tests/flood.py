@@ -1,4 +1,4 @@
-"""A device that floods a broker: it publishes as fast as it can, whatever anybody answers.
+"""A device that floods a broker: it publishes as fast as it can, whatever is answered.
 
     python -m tests.flood PORT DEVICE [--connections 1] [--qos 1] [--bytes 20000] [--kind faces]
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from services.common.wire.sights import Seen, Sight, View, wanted_topic
+from services.common.wire.seen import Seen, SeenFace, View, wanted_topic
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 
@@ -30,17 +30,19 @@ def sight(
     sharpness: float = 120.0,
     looks: bytes = ANN,
     aside: float = 0.0,
-) -> Sight:
+) -> SeenFace:
     """A face whose nose is `aside`, in distances of the eyes, of the middle between them."""
     eyes = size / 2
     right, left = x + size / 4, x + 3 * size / 4
     nose = (right + left) / 2 + aside * eyes
     level = y + size / 3
     marks = (right, level, left, level, nose, y + size / 2, right, y + size * 0.8, left, y + size * 0.8)
-    return Sight((x, y, size, size), score, marks, sharpness, looks)
+    return SeenFace((x, y, size, size), score, marks, sharpness, looks)
 
 
-def seen(at_s: float, *sights: Sight, number: int = 0, after: int | None = None, paced: bool = False) -> Seen:
+def seen(
+    at_s: float, *sights: SeenFace, number: int = 0, after: int | None = None, paced: bool = False
+) -> Seen:
     """What is seen in a frame of that second."""
     return Seen(
         source=FRONT,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from services.common.mqtt import Broker, Link
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
-from services.common.wire.sights import Seen, View, decode_wanted, encode_seen, wanted_topic
+from services.common.wire.seen import Seen, View, decode_wanted, encode_seen, wanted_topic
 from services.common.wire.topics import Source
 from tests.storing import jpeg
 from tests.support import MosquittoServer

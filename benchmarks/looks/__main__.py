@@ -23,7 +23,7 @@ from benchmarks.detect import REFERENCE_MODEL
 from benchmarks.looks.costs import Watched, decoding_ms, watch
 from benchmarks.report.alone import alone
 from benchmarks.ways import homework, plain
-from services.common.runtime.settings import DEFAULT_LOOKS_PER_S
+from services.common.runtime.shared_settings import DEFAULT_LOOKS_PER_S
 from services.detect.detectors import open_detector
 from services.detect.settings import DetectSettings
 from tests.rigs.clips import noisy_room, reader, shortened

@@ -141,5 +141,5 @@ class Outlet:
                 return  # published when the link is back
 
     def _status(self, state: str, why: str | None) -> Message:
-        topic, because = camera_topic(self.source, "status"), status.because(why)
+        topic, because = camera_topic(self.source, "status"), status.reason_attributes(why)
         return Message(topic=topic, payload=state.encode(), qos=1, retain=True, attributes=because)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from services.common.errors import SetupError
-from services.common.journal import Entry
+from services.common.journal import JournalEntry
 from services.common.runtime.files import private
 
 
@@ -23,21 +23,21 @@ class PlaybackJournal:
 
     def length(self, camera: str, frames: int) -> None:
         """Note how many frames of a recording will be sent."""
-        self._write(Entry(camera, frames=frames))
+        self._write(JournalEntry(camera, frames=frames))
 
     def answer(self, camera: str, frame: int, faces: Sequence[str]) -> None:
         """Note the ids of a frame's faces, all of which forward has receipted."""
-        self._write(Entry(camera, frame, tuple(faces)))
+        self._write(JournalEntry(camera, frame, tuple(faces)))
 
     def dropped(self, camera: str, frame: int, reason: str) -> None:
         """Note a frame that will never be looked at, and why, as the answer to it says."""
-        self._write(Entry(camera, frame, dropped=reason))
+        self._write(JournalEntry(camera, frame, dropped=reason))
 
     def finished(self, camera: str, frames: int) -> None:
         """Note that a recording is over, and how many of its frames were answered."""
-        self._write(Entry(camera, frames=frames, is_finished=True))
+        self._write(JournalEntry(camera, frames=frames, is_finished=True))
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, entry: JournalEntry) -> None:
         if self._file is not None:
             self._file.write(entry.line() + "\n")
             self._file.flush()

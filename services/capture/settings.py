@@ -6,8 +6,8 @@ from pydantic import BeforeValidator, Field, SecretStr
 from services.capture.cameras import Camera, parse_cameras
 from services.common.errors import SetupError
 from services.common.runtime.access import MIN_TOKEN_LENGTH
-from services.common.runtime.settings import DeviceSettings, LooksSettings, MayBeInFile, shown
-from services.common.runtime.traces_settings import TracesSettings
+from services.common.runtime.settings import MayBeInFile, shown
+from services.common.runtime.shared_settings import DeviceSettings, LooksSettings, TracesSettings
 
 
 def _cameras(value: object) -> object:

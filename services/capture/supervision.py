@@ -13,7 +13,7 @@ from services.capture.source.child import CameraUnavailable
 from services.capture.source.recording import Recording, survey
 from services.capture.source.watch import Ending
 from services.capture.stream.picture import OnPicture
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 
 # Together with a program's start and a stream's first key frame, a camera that is back is seen within 5 s.
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.25, 2.0

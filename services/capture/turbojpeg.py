@@ -8,7 +8,7 @@ import simplejpeg
 from services.capture.stream.picture import JpegPicture, Picture, YuvPicture
 from services.common.errors import Refused
 from services.common.images.jpeg import orientation, swaps_sides, with_orientation
-from services.common.shading import Hidden, hidden
+from services.common.masking import Hidden, hidden
 from services.common.wire.scope import Mask
 
 _UNTURN: Mapping[int, Callable[[Hidden], Hidden]] = {

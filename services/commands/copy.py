@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from services.commands.stores import missing_folder, patiently, settings_of
 from services.common.errors import SetupError
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 from services.common.storage.backends import open_store
 from services.common.storage.keys import FaceKey, day_in, parse_key
 from services.common.storage.objects import NoSuchObject, ObjectStore, StoreUnavailable

@@ -158,7 +158,8 @@ async def _store(url: str) -> Finding:
 
 async def _cloud() -> Finding:
     from services.common.mqtt.broker import Broker  # noqa: PLC0415
-    from services.common.runtime.settings import CloudSettings, read  # noqa: PLC0415
+    from services.common.runtime.settings import read  # noqa: PLC0415
+    from services.common.runtime.shared_settings import CloudSettings  # noqa: PLC0415
 
     if not os.environ.get("FACEFERRY_CLOUD_MQTT_URL"):
         return Finding(is_fine=True, text="FACEFERRY_CLOUD_MQTT_URL names no broker here")
@@ -174,10 +175,10 @@ async def _cloud() -> Finding:
 
 async def _look_at(broker: "Broker") -> tuple[bool, str]:
     """Return whether a broker accepts our connection, and its limits or the reason in words."""
-    from services.common.mqtt import BrokerUnavailable, look_at  # noqa: PLC0415
+    from services.common.mqtt import BrokerUnavailable, probe  # noqa: PLC0415
 
     try:
-        limits = await look_at(broker)
+        limits = await probe(broker)
     except BrokerUnavailable as error:
         return False, f"{broker.address}: {error}"
     return True, f"{broker.address} lets us in ({limits.words})"

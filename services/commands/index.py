@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from services.commands.stores import patiently, to_read
 from services.common.errors import SetupError
 from services.common.runtime.arguments import day, whole
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 from services.common.storage import keys
 from services.common.storage.backends import open_store
 from services.common.storage.index import repairs

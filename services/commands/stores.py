@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.common.errors import SetupError
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 from services.common.runtime.settings import read
 from services.common.storage.locations import DEFAULT_STORE, FolderLocation, parse_location, store_url
 from services.common.storage.objects import StoreUnavailable

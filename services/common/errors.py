@@ -1,22 +1,24 @@
+"""The errors that all services share, and reasons of refusal."""
+
 import re
 from collections.abc import Iterable
 
 
 class FaceferryError(Exception):
-    """The root of every error this project raises."""
+    """The root of this project's errors."""
 
 
 class SetupError(FaceferryError):
-    """Something that only the user can repair: said in one line, exit status 2."""
+    """Something that only the user can repair: shown in one line, exit status 2."""
 
 
 MAY_BE_ALIKE = 0.65
-"""Difflib's ratio, from which on a word may be another one misspelt."""
+"""The least ratio of similarity (`difflib`) at which a word may be another one misspelt."""
 
 
 def nearest(word: str, words: Iterable[str], least: float = MAY_BE_ALIKE) -> str | None:
-    """Return which of these words one is most like, if it is so much like any."""
-    import difflib  # noqa: PLC0415 - every service imports this module, and nearly none makes such a mistake
+    """Return the word most similar to `word`, or None if none has at least the ratio `least`."""
+    import difflib  # noqa: PLC0415 - every service imports this module, and seldom needs this
 
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=least)), None)
 
@@ -40,7 +42,7 @@ _REASON = re.compile(r"[a-z0-9_]{1,40}", re.ASCII)
 
 
 def is_reason(text: object) -> bool:
-    """Say whether `text` may be a reason: it becomes a metric's label, and comes over the network too."""
+    """Return whether `text` may be a reason of refusal: it becomes a label, and may come over the network."""
     return isinstance(text, str) and _REASON.fullmatch(text) is not None
 
 
@@ -49,7 +51,7 @@ class Refused(FaceferryError):
 
     Args:
         reason: a short constant such as `id_mismatch`; a metric label, part of the protocol.
-        detail: what exactly was wrong, for a log line. Never contains payload bytes.
+        detail: what exactly is wrong, for the log; never bytes of the payload.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The journal of a run over recordings, one JSON object a line, from capture to whoever audits the run.
+"""The journal that capture writes of a run over recordings, to be audited: one JSON object a line.
 
 `{"source": "front", "frames": 109}` when a file's length is known, `{"source": "front", "frame": 0,
 "faces": [...]}` for each answer (with `"dropped": reason` where it is no picture), `{"source": "front",
@@ -11,16 +11,16 @@ from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of it.
+class JournalEntry:
+    """A line of the journal.
 
     Attributes:
         source: the camera.
-        frame: the number of the frame that is answered; nothing of an entry about the whole file.
-        faces: the ids of the frame's faces, all of which forward has safe.
-        dropped: why nobody will ever find a face in that frame.
-        frames: how many the file has, or how many were answered in the end.
-        is_finished: every frame of the file is answered.
+        frame: the number of a frame that was answered; None: the entry is about the whole file.
+        faces: the ids of the frame's faces, all of them receipted by forward.
+        dropped: why the frame was dropped for good; None: it was processed.
+        frames: how many frames the file has or, when finished, how many were answered; None: not known.
+        is_finished: whether all frames of the file were answered.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Entry:
     is_finished: bool = False
 
     def line(self) -> str:
-        """Return it as it stands in the journal, without the line's end."""
+        """Return the entry as JSON, without a line end."""
         body: dict[str, object] = {"source": self.source}
         if self.frame is not None:
             body |= {"frame": self.frame, "faces": list(self.faces)}
@@ -45,7 +45,7 @@ class Entry:
 
     @classmethod
     def read(cls, line: str | bytes) -> Self:
-        """Read a line.
+        """Parse a line of a journal that capture has written.
 
         Raises:
             ValueError: it is no JSON.

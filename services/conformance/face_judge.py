@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from services.common.errors import Refused
 from services.common.wire.faces import Face, check_image, claimed_id, decode_face
 from services.common.wire.message import Message
-from services.common.wire.receipts import Answer, encode_stored, encode_taken, sort_out
+from services.common.wire.receipts import FaceOutcome, encode_stored, encode_taken, group_outcomes
 from services.common.wire.topics import levels_of
 from services.conformance.advice import advice, malformed_numbers
 from services.conformance.verdict import Verdict
@@ -137,8 +137,8 @@ class FaceJudge:
         seen.answered_s = now_s if seen.answered_s is None else seen.answered_s
         return self._answer(device, (face_id, REASON if seen.is_refused else None))
 
-    def _answer(self, device: str, answer: Answer) -> Message:
-        return self._encode(device, *sort_out([answer]))
+    def _answer(self, device: str, answer: FaceOutcome) -> Message:
+        return self._encode(device, *group_outcomes([answer]))
 
 
 def _device(message: Message) -> str:

@@ -15,7 +15,7 @@ import simplejpeg
 from services.common.errors import Refused
 from services.common.images.jpeg import UPRIGHT, end_of_image, orientation, swaps_sides
 from services.common.images.structure import MAX_PIXELS, inspect
-from services.common.shading import hide
+from services.common.masking import hide
 from services.common.wire.scope import WHOLE, Scope
 
 BgrImage = npt.NDArray[np.uint8]

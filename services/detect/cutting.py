@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from services.common.wire.sights import SIGNATURE_SIDE, Sight
+from services.common.wire.seen import SIGNATURE_SIDE, SeenFace
 from services.detect import codec
 from services.detect.boxes import Detections, Floats, Rectangle, clip_box, crop_rectangle
 from services.detect.codec import BgrImage, sharpness
 
 
-def sightings(picture: BgrImage, found: Detections, to_source: Floats) -> tuple[Sight, ...]:
+def sightings(picture: BgrImage, found: Detections, to_source: Floats) -> tuple[SeenFace, ...]:
     """Return the faces of a frame as forward is told of them, in the order in which they were found.
 
     Args:
@@ -38,9 +38,9 @@ def _cut(picture: BgrImage, box: Floats) -> BgrImage | None:
     return None if part is None else within(picture, part)
 
 
-def _sight(face: BgrImage | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> Sight:
+def _sight(face: BgrImage | None, box: Sequence[float], score: float, landmarks: Sequence[float]) -> SeenFace:
     left, top, wide, high = box
-    return Sight(
+    return SeenFace(
         box=(left, top, max(wide, 1.0), max(high, 1.0)),
         score=score,
         landmarks=tuple(landmarks),

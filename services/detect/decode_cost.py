@@ -13,7 +13,7 @@ from services.common.images.jpeg import (
     SOS,
     START_OF_FRAME,
     FrameHeader,
-    check_work,
+    check_samples,
     read_frame_header,
     segments,
 )
@@ -69,7 +69,7 @@ def check_cost(jpeg: bytes, width: int, height: int) -> None:
         if scans > MAX_SCANS:
             raise Refused("too_many_scans", f"up to {scans}, {MAX_SCANS} allowed") from refusal
         samples = width * height * _MOST_COMPONENTS
-        check_work(samples if scans > 1 else 0, samples * scans)
+        check_samples(samples if scans > 1 else 0, samples * scans)
 
 
 def _is_light(frame: FrameHeader, jpeg: bytes, scan_components: int) -> bool:

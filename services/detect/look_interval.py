@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from services.common.wire.frames import MOST_NEXT_S
-from services.common.wire.sights import MOST_HASTE
+from services.common.wire.seen import MOST_HASTE
 from services.common.wire.topics import Source
 
 LINGER_S = 2.0

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.common.shading import hide
+from services.common.masking import hide
 from services.common.wire.frames import Frame
-from services.common.wire.sights import View
+from services.common.wire.seen import View
 from services.detect import codec, metrics
 from services.detect.boxes import Letterbox
 from services.detect.codec import BgrImage, GreyImage, JpegImage

@@ -11,7 +11,7 @@ from services.common.wire.faces import Face
 from services.common.wire.frames import Frame
 from services.common.wire.outlines import Outlines
 from services.common.wire.scope import WHOLE, Scope
-from services.common.wire.sights import View, Wanted
+from services.common.wire.seen import View, WantedFace
 from services.detect import codec, cutting, finishing, metrics
 from services.detect.boxes import (
     NMS_OVERLAP,
@@ -39,7 +39,7 @@ MOST_KEPT_PIXELS = 512 * 1024
 """A picture that was decoded in full for the detector is kept for cutting while forward is asked, unless it
 has more pixels: many frames may wait for an answer."""
 
-Chosen = Mapping[int, Wanted | None]
+Chosen = Mapping[int, WantedFace | None]
 """The faces to cut: indices in `Look.found`, with what forward wants each for; None if it was not asked."""
 
 
@@ -66,14 +66,14 @@ class Look:
     @property
     def faces(self) -> SeenFaces:
         """The faces, as a scene keeps them."""
-        return SeenFaces(self.found, self.view.sights)
+        return SeenFaces(self.found, self.view.faces)
 
     @property
     def outlines(self) -> Outlines | None:
         """Where the faces are, for viewers of the camera; None if there are none."""
         return Outlines.of(self.view.width, self.view.height, self.found.boxes) if len(self.found) else None
 
-    def chosen(self, wanted: Sequence[Wanted] | None) -> Chosen:
+    def chosen(self, wanted: Sequence[WantedFace] | None) -> Chosen:
         """Return which faces to cut: those that are wanted, or all of them if that is None."""
         if wanted is None:
             return dict.fromkeys(range(len(self.found)))
@@ -202,7 +202,7 @@ class Pipeline:
         return boxes[~is_face]
 
     def cut(
-        self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None, most_bytes: int | None = None
+        self, frame: Frame, look: Look, wanted: Sequence[WantedFace] | None, most_bytes: int | None = None
     ) -> list[Face]:
         """Cut faces out of a frame. The same frame gives the same faces, byte for byte.
 
@@ -233,7 +233,7 @@ class Pipeline:
         bound = self.settings.max_crop_bytes
         bound = bound if most_bytes is None else min(bound, most_bytes)
         bound -= finishing.MOST_BYTES if self.settings.exif else 0
-        bound -= envelope.most_more_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
+        bound -= envelope.most_growth_bytes(bound, len(self.settings.seal_to)) if self.settings.seal_to else 0
         return CropStyle(
             self.settings.crop_margin, self.settings.crop_format, self.settings.crop_quality, bound
         )
@@ -257,7 +257,7 @@ class Pipeline:
     def _is_asked(self) -> bool:
         return self.settings.keep == "visits"
 
-    def _face(self, frame: Frame, look: Look, index: int, one: Crop, wanted: Wanted | None) -> Face:
+    def _face(self, frame: Frame, look: Look, index: int, one: Crop, wanted: WantedFace | None) -> Face:
         extensions = {
             "box": ",".join(map(str, one.box)),
             "crop": ",".join(map(str, one.crop)),
@@ -277,7 +277,7 @@ class Pipeline:
         return finish(self.settings, frame.source, frame.time, image, one.content_type, known=extensions)
 
 
-def _visit(wanted: Wanted | None) -> dict[str, str]:
+def _visit(wanted: WantedFace | None) -> dict[str, str]:
     if wanted is None:
         return {}
     return {

@@ -9,16 +9,16 @@ from collections.abc import Callable
 import structlog
 
 from services.common.mqtt import LinkDown, PacketTooLarge
-from services.common.runtime.queues import News
+from services.common.runtime.logging import RepeatFilter
 from services.common.wire.frames import Frame
 from services.common.wire.message import Message
-from services.common.wire.sights import (
-    NOBODY,
-    Answer,
+from services.common.wire.seen import (
+    NO_FACES,
+    SeenAnswer,
     View,
     decode_wanted,
     encode_seen,
-    seen_in,
+    question_about,
     wanted_topic,
 )
 from services.detect import metrics
@@ -51,16 +51,16 @@ class Questions:
         self.topic = wanted_topic(device, secrets.token_hex(4))
         self._publish = publish
         self._numbers = itertools.count(1)
-        self._open: dict[bytes, asyncio.Future[Answer]] = {}
+        self._open: dict[bytes, asyncio.Future[SeenAnswer]] = {}
         self._is_answered = True
-        self._news = News()  # on a machine that is too busy both take turns, many times a second
+        self._news = RepeatFilter()  # on a machine that is too busy both take turns, many times a second
 
     @property
     def is_full(self) -> bool:
         """Whether no further question may be asked just now."""
         return len(self._open) >= MOST_OPEN
 
-    async def ask(self, frame: Frame, view: View) -> Answer | None:
+    async def ask(self, frame: Frame, view: View) -> SeenAnswer | None:
         """Ask which faces of a frame are wanted.
 
         Args:
@@ -84,7 +84,7 @@ class Questions:
 
     def tell(self, frame: Frame) -> None:
         """Tell forward that a recording's frame shows no face, so that later frames do not wait for it."""
-        self._send(frame, NOBODY)
+        self._send(frame, NO_FACES)
 
     def take(self, message: Message) -> None:
         """Take an answer; one that comes too late is ignored.
@@ -93,15 +93,15 @@ class Questions:
             Refused: the message is no answer, or forward has refused the question.
         """
         said = decode_wanted(message)
-        if not self._is_answered and self._news.is_news("answers", time.monotonic()):
+        if not self._is_answered and self._news.is_new("answers", time.monotonic()):
             log.info("detect.forward_answers")
         self._is_answered = True
         answer = self._open.get(message.correlation or b"")
         if answer is not None and not answer.done():
             answer.set_result(said)
 
-    async def _try(self, frame: Frame, view: View) -> Answer | None:
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def _try(self, frame: Frame, view: View) -> SeenAnswer | None:
+        answer: asyncio.Future[SeenAnswer] = asyncio.get_running_loop().create_future()
         correlation = self._send(frame, view)
         self._open[correlation] = answer
         live_s = PATIENCE_S if self._is_answered else IMPATIENCE_S
@@ -115,7 +115,7 @@ class Questions:
 
     def _note_unanswered(self) -> None:
         metrics.UNANSWERED.inc()
-        if self._is_answered and self._news.is_news("silent", time.monotonic()):
+        if self._is_answered and self._news.is_new("silent", time.monotonic()):
             log.warning(
                 "detect.forward_does_not_answer",
                 advice="every face is kept meanwhile; has forward the same FACEFERRY_KEEP?",
@@ -127,7 +127,9 @@ class Questions:
         correlation = b"%d" % next(self._numbers)
         # Without a connection no answer comes, which `_try` notices by its timeout.
         try:
-            self._publish(encode_seen(seen_in(frame, view, answer_to=self.topic, correlation=correlation)))
+            self._publish(
+                encode_seen(question_about(frame, view, answer_to=self.topic, correlation=correlation))
+            )
         except (LinkDown, PacketTooLarge):
             metrics.NOT_ASKED.inc()
         return correlation

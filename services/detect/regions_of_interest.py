@@ -8,9 +8,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from services.common.shading import Hidden, hidden
+from services.common.masking import Hidden, hidden
 from services.common.wire.scope import Mask
-from services.common.wire.sights import Sight
+from services.common.wire.seen import SeenFace
 from services.detect.boxes import NMS_OVERLAP, NO_FACES, Detections, Floats, clip_box, joined, overlaps
 
 MOST_HIDDEN = 0.5
@@ -144,7 +144,7 @@ class SeenFaces:
     """
 
     found: Detections = NO_FACES
-    sights: tuple[Sight, ...] = ()
+    sights: tuple[SeenFace, ...] = ()
 
     def __len__(self) -> int:
         return len(self.found)

@@ -19,7 +19,7 @@ from services.common.wire.frames import Done, Frame, decode_frame, encode_done
 from services.common.wire.message import Message
 from services.common.wire.receipts import decode_receipt
 from services.common.wire.refusals import refuse_frame
-from services.common.wire.sights import Answer
+from services.common.wire.seen import SeenAnswer
 from services.common.wire.topics import device_topic
 from services.detect import metrics, threads
 from services.detect.custody import Custody, DueFace
@@ -234,9 +234,9 @@ class Service:
         queue.end(frame)
         self._dispatch()
 
-    async def _ask(self, frame: Frame, look: Look) -> Answer:
+    async def _ask(self, frame: Frame, look: Look) -> SeenAnswer:
         """Return forward's answer about the faces; where it gives none, the answer that all are wanted."""
-        if not look.view.sights:
+        if not look.view.faces:
             self._tell_no_faces(frame)
         elif self._questions is not None:
             style = self._pipeline.style(self._max_image_bytes())
@@ -244,9 +244,9 @@ class Service:
             self._dispatch()  # other frames are worked on meanwhile; without a question, cutting comes first
             if (said := await self._questions.ask(frame, look.view)) is not None:
                 return said
-        return Answer(None if len(look.found) else [])
+        return SeenAnswer(None if len(look.found) else [])
 
-    def _next_s(self, frame: Frame, look: Look, answer: Answer) -> float | None:
+    def _next_s(self, frame: Frame, look: Look, answer: SeenAnswer) -> float | None:
         """Return for how many seconds no further frame of a live camera is needed; None for a recording."""
         if frame.paced:
             return None

@@ -3,8 +3,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from services.common.runtime.settings import CommaSeparated, DeviceSettings, LooksSettings
-from services.common.runtime.traces_settings import TracesSettings
+from services.common.runtime.settings import CommaSeparated
+from services.common.runtime.shared_settings import DeviceSettings, LooksSettings, TracesSettings
 from services.common.sealing.keys import read_recipient
 from services.detect.detector_choice import DetectorName
 from services.detect.providers import ProviderName

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.common.wire.faces import Face
 from services.common.wire.frames import Frame
-from services.common.wire.sights import Wanted
+from services.common.wire.seen import WantedFace
 from services.detect.custody import FrameKey
 from services.detect.decoder import Decoder
 from services.detect.mailbox import Mailbox
@@ -29,7 +29,7 @@ class Work(Protocol):
             DecoderUnavailable: it cannot be decoded just now.
         """
 
-    async def cut(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
+    async def cut(self, frame: Frame, look: Look, wanted: Sequence[WantedFace] | None) -> list[Face]:
         """Return the faces of a frame that are wanted, or all of them if that is None.
 
         Raises:
@@ -65,7 +65,7 @@ class CheapWork:
         look = self._pipeline.look if self._gate is None or frame.paced else self._gate.look
         return await asyncio.get_running_loop().run_in_executor(self._pool, look, frame)
 
-    async def cut(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
+    async def cut(self, frame: Frame, look: Look, wanted: Sequence[WantedFace] | None) -> list[Face]:
         """Return the faces that are wanted; see `Work`."""
         work = partial(self._pipeline.cut, frame, look, wanted, self._max_image_bytes())
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -100,7 +100,7 @@ class CostlyWork:
         work = partial(self._pipeline.detect, seen.scaled, seen.letterbox, scope=frame.scope)
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def cut(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
+    async def cut(self, frame: Frame, look: Look, wanted: Sequence[WantedFace] | None) -> list[Face]:
         """Return the faces that are wanted; see `Work`."""
         chosen = look.chosen(wanted)
         found = look.found.selected(np.fromiter(chosen, np.intp, len(chosen)))
@@ -156,7 +156,7 @@ class WorkQueue:
         finally:
             self._idle += 1
 
-    async def cut(self, frame: Frame, look: Look, wanted: Sequence[Wanted] | None) -> list[Face]:
+    async def cut(self, frame: Frame, look: Look, wanted: Sequence[WantedFace] | None) -> list[Face]:
         """Cut a frame's faces; until that is done one worker fewer may take a frame. See `Work`."""
         self._idle -= 1
         try:

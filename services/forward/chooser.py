@@ -11,9 +11,9 @@ from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.metrics import Drops
 from services.common.wire.faces import Face
 from services.common.wire.message import Message
-from services.common.wire.sights import Answer, Seen, decode_seen, encode_wanted
+from services.common.wire.seen import Seen, SeenAnswer, decode_seen, encode_wanted
 from services.common.wire.topics import Source
-from services.common.wire.visits import News, Stage, encode_news, latest
+from services.common.wire.visits import Stage, VisitEvent, encode_latest, encode_visit_event
 from services.forward import metrics
 from services.forward.home_assistant.entities import HomeAssistant
 from services.forward.notifier import VisitNotifier
@@ -64,7 +64,7 @@ class _Camera:
 
     visits: CameraVisits = field(default_factory=CameraVisits)
     order: ReorderBuffer = field(default_factory=ReorderBuffer)
-    answers: OrderedDict[_Key, Answer] = field(default_factory=OrderedDict)
+    answers: OrderedDict[_Key, SeenAnswer] = field(default_factory=OrderedDict)
     live: _Live | None = None
 
 
@@ -140,7 +140,7 @@ class Chooser:
                 self._home.picture_changed(face.source, face.content_type)
             if self._notifier is not None and news.stage is Stage.BEGAN:
                 self._notifier.began(face, news)
-            self._send(latest(face))
+            self._send(encode_latest(face))
             self._latest.picture_kept(face.source, face.id, visit)
 
     def _camera(self, source: Source) -> _Camera:
@@ -160,22 +160,22 @@ class Chooser:
             camera.live = None if seen.paced else _Live(seen.time.timestamp(), time.monotonic())
             self._tell(seen.source, camera.visits.ended())
             self._count_people(seen.source, camera)
-            metrics.SIGHTS.inc(len(seen.view.sights))
+            metrics.SIGHTS.inc(len(seen.view.faces))
             for each in wanted:
                 metrics.WANTED.labels(each.why).inc()
-            answer = Answer(wanted, None if seen.paced else camera.visits.look_rate(seen))
+            answer = SeenAnswer(wanted, None if seen.paced else camera.visits.look_rate(seen))
             camera.answers[seen.sequence, seen.time] = answer
             if len(camera.answers) > KEPT_ANSWERS:
                 camera.answers.popitem(last=False)
             self._answer(seen, answer)
 
-    def _answer(self, seen: Seen, answer: Answer) -> None:
+    def _answer(self, seen: Seen, answer: SeenAnswer) -> None:
         # A detect that gets no answer asks again, or cuts all of them.
         self._send(encode_wanted(seen, answer))
 
-    def _tell(self, source: Source, told: Sequence[News]) -> None:
+    def _tell(self, source: Source, told: Sequence[VisitEvent]) -> None:
         for news in told:
-            self._send(encode_news(source, news))
+            self._send(encode_visit_event(source, news))
             if self._home is not None:
                 self._home.news(source, news)
 

@@ -5,7 +5,7 @@ from services.common.notify import notifications
 from services.common.notify.notifications import VisitBegan
 from services.common.notify.sender import NotificationSender
 from services.common.wire.faces import Face
-from services.common.wire.visits import News
+from services.common.wire.visits import VisitEvent
 from services.forward.settings import ForwardSettings
 
 
@@ -23,7 +23,7 @@ class VisitNotifier:
         self._sender = sender
         self._has_picture = has_picture
 
-    def began(self, face: Face, news: News) -> None:
+    def began(self, face: Face, news: VisitEvent) -> None:
         """Post a message of a visit that has begun, unless it is of a recording that is played."""
         if face.extensions.get("flow") != "paced":
             came = VisitBegan.of(news)

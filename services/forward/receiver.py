@@ -12,13 +12,13 @@ import structlog
 from services.common.errors import Refused
 from services.common.mqtt import Broker, Delivery, Link, LinkDown, PacketTooLarge
 from services.common.runtime import tracing
+from services.common.runtime.concurrency import Gatherer
 from services.common.runtime.metrics import Drops
-from services.common.runtime.queues import Batch
 from services.common.wire import bare_images, bare_topics
 from services.common.wire.bare_topics import HOMEWORK, Pattern, camera_of, find_source
 from services.common.wire.faces import Face, check_image, claimed_id, decode_face, encode_face, mint
 from services.common.wire.message import Message
-from services.common.wire.receipts import MAX_IDS, Answer, encode_taken, sort_out
+from services.common.wire.receipts import MAX_IDS, FaceOutcome, encode_taken, group_outcomes
 from services.common.wire.refusals import refuse_seen
 from services.common.wire.topics import ROOT, Source, is_own, levels_of, parse_camera_topic
 from services.forward import metrics
@@ -124,7 +124,7 @@ class Receiver:
         self._most_bytes: int | None = None
         self._bare_topics = [bare_topics.parse(text) for text in settings.bare_topics]
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
-        self._taken: Batch[Answer] = Batch(self._publish_taken, most=MAX_IDS)
+        self._taken: Gatherer[FaceOutcome] = Gatherer(self._publish_taken, most=MAX_IDS)
         self.notifier = make_notifier(settings)
         self._last_face_times = LastFaceTimes()
         self.home = HomeAssistant(settings.device, self._publish) if settings.home_assistant else None
@@ -325,8 +325,8 @@ class Receiver:
             self._unanswered_bytes -= face.size_bytes
             delivery.acknowledge()
 
-    def _publish_taken(self, answers: list[Answer]) -> None:
-        ids, refused, unnamed = sort_out(answers)
+    def _publish_taken(self, answers: list[FaceOutcome]) -> None:
+        ids, refused, unnamed = group_outcomes(answers)
         # Without a link detect gets no receipt, sends the faces again and is answered then.
         try:
             self.link.publish(

@@ -8,7 +8,7 @@ from services.common.errors import Refused
 from services.common.mqtt import LinkDown
 from services.common.wire import status
 from services.common.wire.message import Message
-from services.common.wire.status import Sayings
+from services.common.wire.status import StatusSequence
 from services.common.wire.topics import Source, camera_topic, device_topic, parse_camera_topic
 
 STATES = frozenset(state.encode() for state in (*status.STATES, ""))
@@ -35,7 +35,7 @@ class OwnStatus:
     def __init__(self, device: str, every_s: int) -> None:
         self.topic = device_topic(device, "forward/status")
         self._every_s = every_s
-        self._sayings = Sayings(every_s)
+        self._sayings = StatusSequence(every_s)
         self._said_s = 0.0
 
     def will(self, now: datetime) -> Message:
@@ -97,7 +97,7 @@ class StatusRelay:
             return  # the cloud does not know it
         if topic not in self._states and len(self._states) >= MAX_CAMERAS:
             raise Refused("too_many_cameras", topic)
-        because = status.because(status.why(message))
+        because = status.reason_attributes(status.reason_in(message))
         state = Message(topic=topic, payload=message.payload, qos=1, retain=True, attributes=because)
         if self._states.get(topic) != state:
             self._states[topic] = state

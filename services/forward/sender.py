@@ -12,12 +12,12 @@ import structlog
 from services.common.erasure.reports import Report
 from services.common.erasure.selection import ERASED
 from services.common.errors import Refused
-from services.common.mqtt import UNHEARD, Broker, Link, LinkDown, PacketTooLarge
+from services.common.mqtt import NO_SUBSCRIBERS, Broker, Link, LinkDown, PacketTooLarge
 from services.common.mqtt.reasons import RATE_TOO_HIGH
 from services.common.retention import EXPIRED
 from services.common.runtime import tracing
+from services.common.runtime.concurrency import Gatherer
 from services.common.runtime.metrics import Drops
-from services.common.runtime.queues import Batch
 from services.common.wire.message import Message
 from services.common.wire.receipts import MAX_IDS, Receipt, decode_receipt
 from services.common.wire.topics import device_topic
@@ -117,7 +117,7 @@ class Sender:
         self._wake = asyncio.Event()
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         # Deletes are not urgent: gathered, they cost one commit in a while instead of one a face.
-        self._stored: Batch[str] = Batch(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
+        self._stored: Gatherer[str] = Gatherer(self._delete, most=MAX_IDS, delay_s=DELETE_DELAY_S)
         self._is_finishing = False
         self._status = OwnStatus(settings.device, settings.status_every_s)
         self.link = Link(
@@ -279,7 +279,7 @@ class Sender:
             metrics.FACES_RESENT.inc()
 
     def _broker_answered(self, face: SpooledFace, refusal: str | None) -> None:
-        is_unheard = refusal == UNHEARD
+        is_unheard = refusal == NO_SUBSCRIBERS
         if self._undeliverable.broker_answered(face, None if is_unheard else refusal):
             self._outbox.broker_has(face.id, time.monotonic(), is_unheard=is_unheard)
         self._wake.set()

@@ -8,8 +8,8 @@ import structlog
 
 from services.common.retention import Retention, SettledClock
 from services.common.runtime import http, lock
+from services.common.runtime.concurrency import Backoff
 from services.common.runtime.metrics import DEVICE_INFO, Counts, Waiting, summarise, totals, waiting
-from services.common.runtime.queues import Backoff
 from services.forward import metrics
 from services.forward.delivered import Delivered
 from services.forward.erasures import ErasureOrders

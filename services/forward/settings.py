@@ -5,9 +5,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from services.common.erasure.settings import ErasureSettings
 from services.common.notify.settings import ReceiverSecret, ReceiverUrl
-from services.common.retention_settings import RetentionSettings
-from services.common.runtime.settings import CloudSettings, CommaSeparated, DeviceSettings, KeepSettings
-from services.common.runtime.traces_settings import TracesSettings
+from services.common.runtime.settings import CommaSeparated
+from services.common.runtime.shared_settings import (
+    CloudSettings,
+    DeviceSettings,
+    KeepSettings,
+    RetentionSettings,
+    TracesSettings,
+)
 from services.common.wire import bare_topics
 from services.common.wire.status import MOST_EVERY_S
 from services.common.wire.topics import BARE_IMAGES

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TypeVar
 
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 from services.common.storage.keys import FaceKey, camera_folder, day_folder, day_in
 from services.common.storage.listing import LISTINGS_AT_A_TIME, MOST_LISTED, last_day
 from services.common.storage.objects import ObjectStore, StoreUnavailable
@@ -93,7 +93,7 @@ class Album:
         self._objects = objects
         self._today = today
         self._day_index = day_index
-        self._turns = Turns(LISTINGS_AT_A_TIME)
+        self._turns = ConcurrencyLimit(LISTINGS_AT_A_TIME)
 
     async def calendar(self, around: date | None = None) -> Calendar:
         """Return the days with faces around a day, by default today; three listings at most."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from services.common.errors import Refused
 from services.common.wire.message import Message
-from services.common.wire.status import STATES, Order, every_s, why
+from services.common.wire.status import STATES, StatusOrder, every_s, reason_in
 from services.common.wire.topics import Source, parse_camera_topic
 from services.gallery.cameras import MOST_CAMERAS
 
@@ -93,7 +93,7 @@ class _Report:
     """
 
     state: str
-    order: Order | None
+    order: StatusOrder | None
     heard_s: float
     every_s: float | None
     is_silent: bool = False
@@ -128,15 +128,15 @@ class Presence:
         state = message.payload[:32].decode("ascii", "replace")
         if state not in STATES:
             raise Refused("bad_status", f"{message.payload[:32]!r} of {source}")
-        order = Order.of(message)
+        order = StatusOrder.of(message)
         if order is not None and order.since > now:
-            order = Order(now, order.number)
+            order = StatusOrder(now, order.number)
         known = self._reports.get(source)
         if known is None:
             self._make_room(source)
         elif not _is_later(order, known, now_s, is_kept=message.retain):
             return None
-        self._reports[source] = _Report(state, order, now_s, every_s(message), why=why(message))
+        self._reports[source] = _Report(state, order, now_s, every_s(message), why=reason_in(message))
         return None if known is not None and known.shown == state else StatusChange(source, state)
 
     def lapse(self, now_s: float) -> list[StatusChange]:
@@ -202,7 +202,7 @@ class Presence:
         return StatusChange(source, "unknown")
 
 
-def _is_later(order: Order | None, known: _Report, now_s: float, *, is_kept: bool) -> bool:
+def _is_later(order: StatusOrder | None, known: _Report, now_s: float, *, is_kept: bool) -> bool:
     """Say whether a message is newer than the known one; `is_kept`: it was retained by the broker."""
     if known.order is None or (order is not None and order >= known.order):
         return True

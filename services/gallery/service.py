@@ -14,10 +14,10 @@ from aiohttp import web
 from services.common.erasure.entries import LogEntry
 from services.common.erasure.ledger import LedgerFollower
 from services.common.errors import Refused
-from services.common.mqtt import Broker, Link, check_any, notes_of
+from services.common.mqtt import Broker, Link, any_ready, readiness_notes
 from services.common.runtime import http
-from services.common.runtime.callers import MOST_CALLERS
 from services.common.runtime.http import listening
+from services.common.runtime.http_connections import MOST_CONNECTIONS
 from services.common.runtime.metrics import Drops
 from services.common.storage.backends import open_store
 from services.common.storage.objects import WholeStore
@@ -80,10 +80,10 @@ async def serve(settings: GallerySettings) -> None:
         for broker in Broker.cloud(settings)
     ]
     health = ReadHealth()
-    checks = {"cloud": check_any(links), "store": health.why_not_ready}
+    checks = {"cloud": any_ready(links), "store": health.why_not_ready}
     async with (
         open_store(settings) as objects,
-        http.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
+        http.serve(settings.http_host, settings.http_port, checks, notes=readiness_notes(links)),
     ):
         viewers = Viewers(settings.gallery_max_viewers)
         lookup = VisitLookup(objects)
@@ -97,9 +97,11 @@ async def serve(settings: GallerySettings) -> None:
             visits=VisitReader(objects, lookup),
         )
         app = make_app(settings, context)
-        most_callers = MOST_CALLERS + settings.gallery_max_viewers  # each open page holds one connection
+        most_connections = (
+            MOST_CONNECTIONS + settings.gallery_max_viewers
+        )  # each open page holds one connection
         async with listening(
-            app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT", most_callers
+            app, settings.gallery_host, settings.gallery_port, "FACEFERRY_GALLERY_PORT", most_connections
         ) as port:
             log.info("gallery.listening", address=f"http://{settings.gallery_host}:{port}/")
             try:

@@ -4,10 +4,9 @@ from pydantic import Field, SecretStr, model_validator
 
 from services.common.erasure.entries import Sign, Verify
 from services.common.erasure.settings import ErasureSettings
-from services.common.retention_settings import RetentionSettings
 from services.common.runtime.access import MIN_TOKEN_LENGTH, is_loopback
 from services.common.runtime.addresses import HostName
-from services.common.runtime.settings import CloudSettings
+from services.common.runtime.shared_settings import CloudSettings, RetentionSettings
 from services.common.sealing.keys import read_identities
 from services.common.storage.settings import ObjectStoreSettings
 from services.gallery.live_client import read_places

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.common.errors import Refused
-from services.common.retention import EXPIRED, KEEP, Retention, kept_since
+from services.common.retention import EXPIRED, KEEP_FOREVER, Retention, kept_since
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoredObject
 from services.common.wire import bare_images, times
@@ -50,7 +50,7 @@ def admit(
     max_bytes: int,
     bare_topics: Sequence[Pattern] = HOMEWORK,
     *,
-    retention: Retention = KEEP,
+    retention: Retention = KEEP_FOREVER,
 ) -> Admitted:
     """Return the face that a message holds, and the object that it becomes.
 

@@ -11,8 +11,8 @@ from typing import Protocol, Self
 import structlog
 
 from services.common.errors import Refused
+from services.common.runtime.concurrency import Backoff
 from services.common.runtime.metrics import Waiting, waiting
-from services.common.runtime.queues import Backoff
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.wire.cloudevents import is_time_known
 from services.store import metrics

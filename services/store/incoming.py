@@ -13,7 +13,7 @@ from services.common.runtime.spans import NO_SPAN
 from services.common.wire.bare_topics import Pattern
 from services.common.wire.faces import claimed_id
 from services.common.wire.message import Message
-from services.common.wire.receipts import MAX_IDS, Answer, encode_stored, sort_out
+from services.common.wire.receipts import MAX_IDS, FaceOutcome, encode_stored, group_outcomes
 from services.common.wire.topics import levels_of
 from services.store.admission import Admitted, admit, device_of
 from services.store.metrics import DROPPED, RECEIPTED, REFUSED
@@ -38,7 +38,7 @@ class ReceiptBatches:
     def __init__(self, publish: Callable[[Message], None]) -> None:
         self._publish = publish
         # Only devices with receipts due are here: names come from the network, so they must not pile up.
-        self._due: dict[str, list[Answer]] = {}
+        self._due: dict[str, list[FaceOutcome]] = {}
 
     def stored(self, device: str, face_id: str) -> None:
         """Send a receipt: the face is durable."""
@@ -54,7 +54,7 @@ class ReceiptBatches:
         """
         self._add(device, (claimed, reason))
 
-    def _add(self, device: str, answer: Answer) -> None:
+    def _add(self, device: str, answer: FaceOutcome) -> None:
         if not self._due:
             asyncio.get_running_loop().call_later(DELAY_S, self._send_all)
         receipts = self._due.setdefault(device, [])
@@ -69,8 +69,8 @@ class ReceiptBatches:
             if receipts:
                 self._send(device, receipts)
 
-    def _send(self, device: str, receipts: list[Answer]) -> None:
-        stored, refused, unnamed = sort_out(receipts)
+    def _send(self, device: str, receipts: list[FaceOutcome]) -> None:
+        stored, refused, unnamed = group_outcomes(receipts)
         try:
             self._publish(encode_stored(device, stored, refused, unnamed))
         except LinkDown:

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from services.common.runtime.concurrency import Backoff
 from services.common.runtime.metrics import Drops
-from services.common.runtime.queues import Backoff
 from services.common.storage.index import rows
 from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey

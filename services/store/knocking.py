@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from services.common.mqtt import UNHEARD, Delivery, Link, LinkDown, PacketTooLarge
+from services.common.mqtt import NO_SUBSCRIBERS, Delivery, Link, LinkDown, PacketTooLarge
 from services.common.wire import bare_topics
 from services.common.wire.message import Message
 from services.common.wire.topics import ROOT
@@ -96,7 +96,7 @@ class Knocker:
 
     def _answered(self, refusal: str | None) -> None:
         self._knocked_s, self._strikes = None, 0
-        if refusal not in (None, UNHEARD):
+        if refusal not in (None, NO_SUBSCRIBERS):
             self._mute(f"the broker refuses it: {refusal}")
 
     def _mute(self, why: str) -> None:

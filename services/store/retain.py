@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from services.common.errors import SetupError
 from services.common.retention import Retention
-from services.common.retention_settings import RetentionSettings, checked_days
 from services.common.runtime.arguments import checked
 from services.common.runtime.settings import read
+from services.common.runtime.shared_settings import RetentionSettings, checked_days
 from services.common.storage.backends import open_store
 from services.common.storage.index.rows import ROOT as INDEX
 from services.common.storage.locations import Bucket, parse_location

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
 
-from services.common.mqtt import Broker, check_any, notes_of
+from services.common.mqtt import Broker, any_ready, readiness_notes
 from services.common.runtime import http
+from services.common.runtime.concurrency import Backoff
 from services.common.runtime.metrics import Counts, summarise, totals
-from services.common.runtime.queues import Backoff
 from services.common.storage.backends import open_store
 from services.common.storage.objects import ObjectStore, StoreUnavailable, WholeStore
 from services.store import metrics
@@ -46,10 +46,10 @@ async def serve(settings: StoreSettings) -> None:
     throttle = Throttle(settings, queue, floods)
     listeners = [Listener(settings, broker, throttle, floods) for broker in Broker.cloud(settings)]
     links = [listener.link for listener in listeners]
-    checks = {"cloud": check_any(links), "store": availability.why_not_ready}
+    checks = {"cloud": any_ready(links), "store": availability.why_not_ready}
     async with (
         open_store(settings, may_make_folder=settings.store_make_folder) as objects,
-        http.serve(settings.http_host, settings.http_port, checks, notes=notes_of(links)),
+        http.serve(settings.http_host, settings.http_port, checks, notes=readiness_notes(links)),
     ):
         await verify(objects, availability)
         erasures = await load_erasures(settings, objects, availability)

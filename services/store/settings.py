@@ -4,9 +4,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from services.common.erasure.settings import ErasureSettings
 from services.common.notify.settings import ReceiverSecret, ReceiverUrl
-from services.common.retention_settings import RetentionSettings
-from services.common.runtime.settings import CloudSettings, CommaSeparated
-from services.common.runtime.traces_settings import TracesSettings
+from services.common.runtime.settings import CommaSeparated
+from services.common.runtime.shared_settings import CloudSettings, RetentionSettings, TracesSettings
 from services.common.storage.settings import ObjectStoreSettings
 from services.common.wire import bare_topics
 

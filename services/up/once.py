@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from services.common.journal import Entry
+from services.common.journal import JournalEntry
 from services.forward.spool.database import connect_to_read
 from services.forward.spool.disk import DATABASE
 from services.up.blocked import samples_of
@@ -60,7 +60,7 @@ class JournalFollower:
         end = text.rfind(b"\n") + 1  # the last line may still be written
         self._offset += end
         for line in text[:end].splitlines():
-            self._note(Entry.read(line))
+            self._note(JournalEntry.read(line))
 
     @property
     def frames(self) -> int:
@@ -88,7 +88,7 @@ class JournalFollower:
         """Whether every source has its last answer."""
         return all(source.is_finished for source in self._sources.values())
 
-    def _note(self, entry: Entry) -> None:
+    def _note(self, entry: JournalEntry) -> None:
         source = self._sources.get(entry.source)
         if source is None:
             return

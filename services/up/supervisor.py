@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.common.errors import SetupError
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 from services.up import sweep
 from services.up.console import problem_of
 from services.up.process_guard import marked, new_mark

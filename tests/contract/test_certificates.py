@@ -75,7 +75,7 @@ def logged() -> Iterator[list[Any]]:
 
 
 async def refusal(way: Broker) -> str:
-    """Return why a broker lets somebody in no more; nothing if it does."""
+    """Return why a broker refuses a connection; empty if it accepts it."""
     link = Link("cloud", way, identity="who")
     async with link:
         await eventually(lambda: link.is_up or "no connection was tried" not in str(link.why_not_ready()))
@@ -228,5 +228,5 @@ async def test_an_end_that_is_near_is_said_at_once_and_for_each_certificate(
         ("own", 10, "warning")
     ]
     late = Link("cloud", way, identity="porch")
-    late._lines.current.credentials.look((cloud.now + timedelta(days=11)).timestamp())
+    late._pool.current.credentials.look((cloud.now + timedelta(days=11)).timestamp())
     assert [line["log_level"] for line in logged if line["event"] == "mqtt.certificate_expired"] == ["error"]

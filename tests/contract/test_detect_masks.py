@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.common.shading import Hidden, hidden
+from services.common.masking import Hidden, hidden
 from services.common.wire.faces import Face
 from services.common.wire.frames import Frame
 from services.common.wire.scope import WHOLE_SIDE, Mask, Scope, read_mask

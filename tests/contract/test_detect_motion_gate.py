@@ -138,7 +138,7 @@ def test_in_parts_everybody_is_seen_in_every_frame_for_less(
     for look, other in zip(looks, whole, strict=True):
         nearest = overlaps(look.found.boxes, other.found.boxes).max(axis=1)
         assert nearest.min() > 0.5
-        assert len(look.view.sights) == len(look.found)
+        assert len(look.view.faces) == len(look.found)
     assert shown < most_shown * detector.pixels
 
 
@@ -159,7 +159,7 @@ def test_who_does_not_move_is_told_of_in_each_frame_and_looked_at_twice_a_second
     jpegs = noisy(read_clip(clips / "book.mkv")[0], 17)
     looks = look_at(in_parts, live(jpegs, per_s=10))
     assert [len(look.found) for look in looks] == [1] * 17
-    assert [look.view.sights[0].box for look in looks[:5]] == [looks[0].view.sights[0].box] * 5
+    assert [look.view.faces[0].box for look in looks[:5]] == [looks[0].view.faces[0].box] * 5
     assert [look.is_still for look in looks] == [None, *[True] * 16]
     assert detector.looks == 4
 

@@ -12,7 +12,7 @@ from services.common.mqtt.packets import packet_bytes
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import MAX_PROPERTIES_BYTES, Message
 from services.common.wire.receipts import MAX_IDS, encode_stored
-from services.common.wire.status import Sayings
+from services.common.wire.status import StatusSequence
 from services.common.wire.times import parse_rfc3339
 from services.common.wire.topics import Source
 from services.detect.settings import DetectSettings
@@ -60,7 +60,7 @@ BROKERS = {
 def messages() -> dict[str, Message]:
     """The largest of each kind that go to a broker in the cloud, but for faces' pictures."""
     face = mint(Source(NAME, NAME), NOON, b"", "image/jpeg", {"box": "9" * 40, "landmarks": "9" * 200})
-    sayings = Sayings(10)
+    sayings = StatusSequence(10)
     sayings.begin(NOON)
     state = Message(topic=f"faceferry/{NAME}/{NAME}/status", payload=b"offline", qos=1, retain=True)
     return {

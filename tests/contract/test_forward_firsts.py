@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.wire.sights import Why
+from services.common.wire.seen import Why
 from services.forward.spool import database, rows
 from services.forward.spool.commands import BacklogPart, Changes, PutBackRequest
 from services.forward.spool.database import INDEX_OF_FIRSTS, SpoolDamaged

@@ -20,7 +20,7 @@ from services.common.storage.objects import StoreUnavailable
 from services.common.wire.faces import Face
 from services.common.wire.message import Message
 from services.common.wire.receipts import encode_stored
-from services.common.wire.status import because
+from services.common.wire.status import reason_attributes
 from services.gallery import arrivals as module
 from services.gallery.arrivals import MAX_ANNOUNCED, Arrivals
 from tests.seeing import CAMERAS, NOON, fill, gallery_process, taken
@@ -115,7 +115,7 @@ async def test_a_receipt_and_a_state_reach_an_open_page(tmp_path: Path, broker: 
                     payload=b"stalled",
                     qos=1,
                     retain=True,
-                    attributes=because("stalled"),
+                    attributes=reason_attributes("stalled"),
                 )
             )
             link.publish(Message(topic="faceferry/porch/stored", payload=b'{"ids": 1}', qos=1))

@@ -41,7 +41,7 @@ async def test_liveness_and_metrics_are_there() -> None:
         assert "# HELP process_resident_memory_bytes" in body
 
 
-async def test_metrics_are_openmetrics_for_whoever_asks_for_it() -> None:
+async def test_metrics_are_openmetrics_for_clients_that_ask_for_it() -> None:
     port = free_port()
     asked = {
         "application/openmetrics-text": True,
@@ -65,7 +65,7 @@ async def test_metrics_are_openmetrics_for_whoever_asks_for_it() -> None:
                 assert "process_start_time_seconds" in families(text)
 
 
-async def test_metrics_go_as_gzip_to_whoever_takes_it() -> None:
+async def test_metrics_go_as_gzip_to_clients_that_accept_it() -> None:
     port = free_port()
     async with http.serve("127.0.0.1", port, {}), aiohttp.ClientSession(auto_decompress=False) as session:
         for accepted, is_gzip in (

@@ -16,15 +16,15 @@ import pytest
 
 from services.common.mqtt import (
     MAX_WAITING,
-    UNHEARD,
+    NO_SUBSCRIBERS,
     Broker,
     Delivery,
     Link,
     LinkDown,
     PacketTooLarge,
-    reading,
+    packet_reader,
 )
-from services.common.mqtt import link as mqtt_link
+from services.common.mqtt import session as mqtt_session
 from services.common.runtime.metrics import MQTT_DROPPED
 from services.common.wire.message import Message
 from services.up.brokers import MAX_PACKET_BYTES
@@ -123,8 +123,8 @@ async def test_more_is_subscribed_to_and_less_again_on_a_connection_that_is_up(
 async def test_a_link_that_rests_reads_all_that_comes_and_notices_the_end(
     tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    monkeypatch.setattr(reading, "TURN_S", 0.0)
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 4_096)
+    monkeypatch.setattr(packet_reader, "TURN_S", 0.0)
+    monkeypatch.setattr(packet_reader, "CHUNK_BYTES", 4_096)
     key, cert = certificate
     tls = f"certfile {cert}\nkeyfile {key}\n" + ("user root\n" if os.geteuid() == 0 else "")
     rests: list[float] = []
@@ -186,7 +186,7 @@ async def test_an_acknowledgement_of_an_earlier_connection_hits_no_message_of_th
         assert (await received(subscriber)).message.payload == b"next"
 
 
-async def test_what_nobody_reads_at_qos_0_is_dropped_and_counted(broker: MosquittoServer) -> None:
+async def test_what_no_service_reads_at_qos_0_is_dropped_and_counted(broker: MosquittoServer) -> None:
     count = MAX_WAITING + 300
     dropped = MQTT_DROPPED.labels("contract", "queue_full")
     before = dropped._value.get()
@@ -258,11 +258,11 @@ async def test_a_link_that_goes_nowhere_is_noticed_and_replaced(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Packets vanish and nothing is ever reset: only the keep-alive, here of 2 s, can tell."""
-    monkeypatch.setattr(mqtt_link, "KEEP_ALIVE_S", 2)
+    monkeypatch.setattr(mqtt_session, "KEEP_ALIVE_S", 2)
     async with Proxy(broker.port) as proxy, link_to(f"mqtt://127.0.0.1:{proxy.port}") as link:
         await link.wait_up()
         proxy.mode = Mode.SWALLOW
-        await eventually(lambda: not link.is_up, 3 * mqtt_link.KEEP_ALIVE_S + 2)
+        await eventually(lambda: not link.is_up, 3 * mqtt_session.KEEP_ALIVE_S + 2)
         proxy.mode = Mode.PASS
         async with asyncio.timeout(30):
             await link.wait_up()
@@ -383,10 +383,10 @@ async def test_a_question_behind_a_large_face_on_a_slow_link_breaks_nothing(brok
             answered: list[str | None] = []
             link.publish(Message(topic="x", payload=bytes(700_000), qos=1), answered.append)
             await eventually(lambda: answered or not link.is_up, 40)
-            assert answered == [UNHEARD]
+            assert answered == [NO_SUBSCRIBERS]
 
 
-async def test_an_idle_link_that_nobody_asks_after_sends_nothing(broker: MosquittoServer) -> None:
+async def test_an_idle_link_without_readiness_checks_sends_nothing(broker: MosquittoServer) -> None:
     taken = 0
 
     def count(data: bytes) -> None:

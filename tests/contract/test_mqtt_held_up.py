@@ -15,8 +15,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from services.common.mqtt import Broker, Link, link, liveness
-from services.common.mqtt import line as one_broker
+from services.common.mqtt import Broker, Link, endpoint, liveness, session
 from services.common.mqtt.connection import Connection
 from tests.support import MosquittoServer, eventually
 
@@ -71,15 +70,15 @@ class HoldUps:
 def held_up(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[HoldUps]:
     """Have the process held up whenever it has asked whether the broker is there."""
     hold_ups = HoldUps(seconds)
-    take_pulse = Connection.take_pulse
+    check_alive = Connection.check_alive
 
-    def held_up_for_pulse(self: Connection, *, is_asked: bool) -> None:
+    def held_up_after_asking(self: Connection, *, is_asked: bool) -> None:
         before = self._question_s
-        take_pulse(self, is_asked=is_asked)
+        check_alive(self, is_asked=is_asked)
         if self._question_s not in (None, before) and self.is_alive:
             hold_ups.ask(self, lambda: not self._client._ping_t)
 
-    monkeypatch.setattr(Connection, "take_pulse", held_up_for_pulse)
+    monkeypatch.setattr(Connection, "check_alive", held_up_after_asking)
     yield hold_ups
     hold_ups.close()
 
@@ -94,13 +93,13 @@ async def asked_twice(url: str, hold_ups: HoldUps) -> None:
         await eventually(lambda: one.is_up)
 
 
-@pytest.mark.parametrize("case", [Case(1.0, 0.5, 15), Case(2.4, 60.0, 2)], ids=["pulse", "keep_alive"])
+@pytest.mark.parametrize("case", [Case(1.0, 0.5, 15), Case(2.4, 60.0, 2)], ids=["heartbeat", "keep_alive"])
 def test_a_broker_that_has_answered_is_not_said_to_be_silent(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
     monkeypatch.setattr(liveness, "ASK_AFTER_S", 0.02)
     monkeypatch.setattr(liveness, "GIVE_UP_S", case.give_up_s)
-    monkeypatch.setattr(link, "KEEP_ALIVE_S", case.keep_alive_s)
+    monkeypatch.setattr(session, "KEEP_ALIVE_S", case.keep_alive_s)
     with (
         held_up(monkeypatch, case.held_up_s) as hold_ups,
         capture_logs() as lines,
@@ -115,12 +114,12 @@ async def up_once(url: str) -> None:
         await one.wait_up()
 
 
-@pytest.mark.parametrize("asking", ["connect", "ask_for"], ids=["CONNACK", "SUBACK"])
+@pytest.mark.parametrize("asking", ["connect", "request_subscriptions"], ids=["CONNACK", "SUBACK"])
 def test_a_broker_that_has_let_us_in_is_not_said_to_be_silent(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch, asking: str
 ) -> None:
     """On a slow machine a service still loads what it needs while the broker answers its first packets."""
-    monkeypatch.setattr(one_broker, "FIRST_S", 1.0)
+    monkeypatch.setattr(endpoint, "FIRST_TIMEOUT_S", 1.0)
     hold_ups = HoldUps(1.2)
     ask, answer = getattr(Connection, asking), Connection._answer
 

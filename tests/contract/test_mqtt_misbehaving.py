@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from services.common.mqtt import Broker, Link, LinkDown, PacketTooLarge
-from services.common.mqtt import unanswered as mqtt_unanswered
-from services.common.mqtt.roster import Roster
+from services.common.mqtt import in_flight as mqtt_in_flight
+from services.common.mqtt.failover import Failover
 from services.common.wire.message import Message
 from services.up.brokers import free_port
 from tests.false_broker import FalseBroker, false_broker, goodbye, number, text
@@ -27,7 +27,7 @@ def names(first: str, others: list[str]) -> str:
     return next(
         name
         for name in map("forward-{}".format, range(1_000))
-        if Roster(name, [first, *others], 0.5).home == 0
+        if Failover(name, [first, *others], 0.5).preferred == 0
     )
 
 
@@ -77,7 +77,7 @@ async def until_up(link: Link) -> None:
 async def test_one_that_acknowledges_nothing_is_left(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_unanswered, "PUBACK_S", 2.0)
+    monkeypatch.setattr(mqtt_in_flight, "PUBACK_S", 2.0)
     async with stage(broker, answer=lambda _message, _size: None) as on:
         await until_up(on.link)
         on.publish()
@@ -87,7 +87,7 @@ async def test_one_that_acknowledges_nothing_is_left(
 
 
 async def test_alone_it_is_not_ready_until_it_acknowledges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mqtt_unanswered, "PUBACK_S", 1.0)
+    monkeypatch.setattr(mqtt_in_flight, "PUBACK_S", 1.0)
     async with stage(answer=lambda _message, _size: None) as on:
         await until_up(on.link)
         on.publish()
@@ -101,7 +101,7 @@ async def test_alone_it_is_not_ready_until_it_acknowledges(monkeypatch: pytest.M
 
 async def test_a_slow_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has not read yet it need not acknowledge."""
-    monkeypatch.setattr(mqtt_unanswered, "PUBACK_S", 1.0)
+    monkeypatch.setattr(mqtt_in_flight, "PUBACK_S", 1.0)
     async with stage(answer=lambda _message, _size: None, answers_pings=False) as on:
         await until_up(on.link)
         on.publish()

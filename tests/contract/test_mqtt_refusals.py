@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.mqtt import Broker, Link, line
-from services.common.mqtt import link as mqtt_link
+from services.common.mqtt import Broker, Link, endpoint
+from services.common.mqtt import session as mqtt_session
 from tests.mqtt_rig import CLOSE, RESET, SILENCE, acting, downs, server
 from tests.support import MosquittoServer, eventually
 
@@ -83,7 +83,7 @@ async def test_a_reason_is_said_at_once_and_once_and_it_is_tried_again_after_gro
 async def test_one_that_says_nothing_is_given_up_after_a_while(
     steps: list[bytes], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "FIRST_S", 0.5)
+    monkeypatch.setattr(endpoint, "FIRST_TIMEOUT_S", 0.5)
     async with server(acting(*steps)) as port, downs(port) as reasons:
         await eventually(lambda: reasons, 3.0)
     assert words in reasons[0]
@@ -179,7 +179,7 @@ async def test_a_broker_that_wants_to_hear_more_often_does(keep_alive_s: int) ->
 async def test_a_broker_that_wants_to_hear_less_often_is_still_known_to_be_dead(
     keep_alive_s: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_link, "KEEP_ALIVE_S", 1)
+    monkeypatch.setattr(mqtt_session, "KEEP_ALIVE_S", 1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)

@@ -9,6 +9,7 @@ import structlog
 
 from services.common.mqtt import Broker, Link
 from services.common.mqtt import link as mqtt_link
+from services.common.mqtt import session as mqtt_session
 from services.common.wire.message import Message
 from tests.custody.proxy import Proxy
 from tests.support import MosquittoServer, eventually
@@ -56,7 +57,7 @@ class Watcher:
 
 
 async def retained(url: str) -> bytes:
-    """What somebody who comes now is told."""
+    """The retained state that a new subscriber gets."""
     async with (
         Link("late", Broker(url), identity="late", subscriptions=[STATUS]) as link,
         asyncio.timeout(30),
@@ -93,7 +94,7 @@ async def test_two_links_of_one_identity_leave_each_other_alone(broker: Mosquitt
 async def test_a_connection_that_died_without_a_word_speaks_its_will_before_the_next_says_anything(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_link, "KEEP_ALIVE_S", 2)
+    monkeypatch.setattr(mqtt_session, "KEEP_ALIVE_S", 2)
     async with (
         Watcher(broker.url).watching() as watcher,
         Proxy(broker.port) as proxy,
@@ -103,7 +104,7 @@ async def test_a_connection_that_died_without_a_word_speaks_its_will_before_the_
         proxy.strand()
         await eventually(lambda: not link.is_up)
         await link.wait_up()
-        await asyncio.sleep(4 * mqtt_link.KEEP_ALIVE_S)  # the broker waits one and a half times as long
+        await asyncio.sleep(4 * mqtt_session.KEEP_ALIVE_S)  # the broker waits one and a half times as long
         assert watcher.said == [b"online", b"offline", b"online"]
         assert await retained(broker.url) == b"online"
         assert link.is_up
@@ -113,7 +114,7 @@ async def test_the_will_of_a_process_that_died_without_a_word_is_taken_back(
     broker: MosquittoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A power cut: the next process has another id, and the old will comes behind its first word."""
-    monkeypatch.setattr(mqtt_link, "KEEP_ALIVE_S", 2)
+    monkeypatch.setattr(mqtt_session, "KEEP_ALIVE_S", 2)
     monkeypatch.setattr(mqtt_link, "OLD_WILL_S", 6)
     async with Watcher(broker.url).watching() as watcher, Proxy(broker.port) as proxy:
         async with device(f"mqtt://127.0.0.1:{proxy.port}") as before:
@@ -129,7 +130,7 @@ async def test_the_will_of_a_process_that_died_without_a_word_is_taken_back(
 async def test_two_with_one_client_id_part_instead_of_taking_turns(broker: MosquittoServer) -> None:
     """A copy of a running machine has its process's id too."""
     async with device(broker.url) as one, device(broker.url) as copy:
-        copy._identity.client_id = one._identity.client_id
+        copy._client_id.value = one._client_id.value
         await eventually(lambda: one.is_up and copy.is_up and client_id(one) != client_id(copy))
         await asyncio.sleep(1.0)
         assert one.is_up

@@ -12,8 +12,8 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from services.common.mqtt import Broker, Link, check_any, notes_of
-from services.common.mqtt import roster as mqtt_roster
+from services.common.mqtt import Broker, Link, any_ready, readiness_notes
+from services.common.mqtt import failover as mqtt_failover
 from services.common.wire.message import Message
 from services.up.brokers import free_port
 from tests.support import MosquittoServer, eventually, running_broker
@@ -92,8 +92,8 @@ async def test_one_that_is_back_in_a_moment_is_not_left(three: list[MosquittoSer
 async def test_after_a_while_it_comes_home_and_what_is_under_way_is_answered_first(
     three: list[MosquittoServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt_roster, "HOME_AFTER_S", 2.0)
-    monkeypatch.setattr(mqtt_roster, "FIRST_REST_S", 0.5)
+    monkeypatch.setattr(mqtt_failover, "FAILBACK_AFTER_S", 2.0)
+    monkeypatch.setattr(mqtt_failover, "FIRST_REST_S", 0.5)
     drained: list[str] = []
 
     async def drain() -> None:
@@ -110,7 +110,7 @@ async def test_after_a_while_it_comes_home_and_what_is_under_way_is_answered_fir
             await moved_from(link, f"127.0.0.1:{home.port}")
             away = link.address
             await asyncio.sleep(4.0)
-            assert link.address == away, "nobody goes where nobody is"
+            assert link.address == away, "no link goes to a broker that is not there"
             home.start()
             await eventually(lambda: link.is_up and used_by(link, three) is home, 20)
     assert drained == [away]
@@ -149,8 +149,8 @@ async def test_readiness_log_and_metrics_name_each_broker(three: list[MosquittoS
 async def test_who_listens_on_all_is_ready_with_one_and_tells_of_each() -> None:
     broken = Link("cloud", Broker(f"mqtt://127.0.0.1:{free_port()}"), identity="a")
     fine = Link("cloud", Broker(f"mqtt://127.0.0.1:{free_port()}"), identity="b")
-    assert "; " in str(check_any([broken, fine])())
+    assert "; " in str(any_ready([broken, fine])())
     fine.why_not_ready = lambda: None  # type: ignore[method-assign]
-    assert check_any([broken, fine])() is None
-    assert [note() is None for note in notes_of([broken, fine]).values()] == [False, True]
-    assert notes_of([fine]) == {}
+    assert any_ready([broken, fine])() is None
+    assert [note() is None for note in readiness_notes([broken, fine]).values()] == [False, True]
+    assert readiness_notes([fine]) == {}

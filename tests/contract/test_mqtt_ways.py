@@ -169,7 +169,7 @@ async def test_rubbish_in_its_place_is_one_too(answer: bytes) -> None:
 
 
 async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drop: bytes) -> None:
-    """Say a little each second, for as long as somebody listens."""
+    """Send a little each second while the client is connected."""
     end = asyncio.create_task(reader.read(1))
     while not end.done():
         writer.write(drop)
@@ -365,6 +365,6 @@ async def test_a_large_frame_that_takes_its_time_is_waited_for(broker: Mosquitto
                 coming = asyncio.ensure_future(anext(far))
                 while not coming.done():
                     assert far.is_up
-                    far.why_not_ready()  # somebody asks
+                    far.why_not_ready()  # a readiness check
                     await asyncio.wait([coming], timeout=0.2)
             assert coming.result().message.payload == payload(400_000)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.retention import KEEP, Retention
+from services.common.retention import KEEP_FOREVER, Retention
 from services.common.storage import s3_lifecycle
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import StoreUnavailable
@@ -66,14 +66,14 @@ async def test_rules_of_others_stay_whatever_is_done_to_ours(server: BucketRules
     await applied(server, Retention(7))
     assert "<Days>7</Days>" in server.rules
     assert "<Days>30</Days>" not in server.rules
-    await applied(server, KEEP)
+    await applied(server, KEEP_FOREVER)
     assert "<Key>a</Key>" in server.rules
     assert "home/dt=" not in server.rules
 
 
 async def test_forever_leaves_no_rules_where_there_were_ours_alone(server: BucketRules) -> None:
     await applied(server)
-    await applied(server, KEEP)
+    await applied(server, KEEP_FOREVER)
     assert server.rules == ""
 
 

@@ -6,7 +6,7 @@ import random
 from services.common.sealing.age import Label, seal
 from services.common.sealing.keys import read_recipient
 from services.common.wire.faces import Face, mint
-from services.common.wire.sights import Sight, View
+from services.common.wire.seen import SeenFace, View
 from services.common.wire.times import from_unix_s
 from services.common.wire.topics import Source
 from tests.storing import jpeg
@@ -55,7 +55,7 @@ def seen_as(number: int) -> View:
     """Return what a frame shows whose only face is this one: each four in a row are one person, who stays."""
     person, look = divmod(number, len(REASONS))
     place = person % 8
-    sight = Sight((20.0 + 230 * place, 100.0, 80.0, 90.0), 0.9, (), 30.0 * 2**look, b"")
+    sight = SeenFace((20.0 + 230 * place, 100.0, 80.0, 90.0), 0.9, (), 30.0 * 2**look, b"")
     return View(1920, 1080, (sight,))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.common.journal import Entry
+from services.common.journal import JournalEntry
 from tests.custody.comparison import objects_in
 from tests.custody.faults import deck
 from tests.custody.report import Event
@@ -92,6 +92,6 @@ async def _finished(stage: Rig, cameras: set[str]) -> frozenset[str]:
 def _read(journal: Path) -> tuple[set[str], frozenset[str]]:
     """Return which cameras have finished, and all ids answered; a half-written last line is left out."""
     lines = journal.read_text().split("\n")[:-1] if journal.exists() else []
-    entries = [Entry.read(line) for line in lines]
+    entries = [JournalEntry.read(line) for line in lines]
     finished = {entry.source for entry in entries if entry.is_finished}
     return finished, frozenset(face_id for entry in entries for face_id in entry.faces)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.mqtt import Broker, Link
-from services.common.wire.sights import Seen, Why, decode_seen
+from services.common.wire.seen import Seen, Why, decode_seen
 from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.quality import quality
 from tests.rigs.pipeline import running
@@ -38,7 +38,7 @@ def watch(clip: Path) -> list[Moment]:
         # The same questions get the same answers: so which visit a face is of can be had, too.
         whys = {each.index: each.why for each in visits.look(seen, VisitRules())}
         at_s = (seen.time - questions[0].time).total_seconds()
-        for index, sight in enumerate(seen.view.sights):
+        for index, sight in enumerate(seen.view.faces):
             rated = quality(sight, seen.view.width, seen.view.height)
             moments.append(Moment(visits.visit_at(sight.box), at_s, rated, whys.get(index)))
     return moments

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.common.wire.faces import Face, mint
-from services.common.wire.sights import Why
+from services.common.wire.seen import Why
 from services.common.wire.times import from_unix_s
 from tests.custody.faces import with_comment
 from tests.custody.proxy import Proxy, Shape

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.mqtt.roster import Roster
+from services.common.mqtt.failover import Failover
 from services.common.wire.message import Message
 from tests.false_broker import FalseBroker, false_broker, goodbye
 from tests.support import MosquittoServer, ServiceProcess, eventually
@@ -60,7 +60,7 @@ async def between(
         false = await stack.enter_async_context(false_broker(**behaviour))
         urls = [false.url, *([cloud.url] if cloud else [])]
         addresses = [false.address, *([f"127.0.0.1:{cloud.port}"] if cloud else [])]
-        while Roster(f"forward-{DEVICE}", addresses, 0.5).home != 0:
+        while Failover(f"forward-{DEVICE}", addresses, 0.5).preferred != 0:
             false = await stack.enter_async_context(false_broker(**behaviour))
             urls[0], addresses[0] = false.url, false.address
         environment = {**settings(folder, local, local), "FACEFERRY_CLOUD_MQTT_URL": ",".join(urls)}

@@ -23,7 +23,7 @@ import pytest
 
 from services.common.mqtt import Broker, Link, LinkDown
 from services.common.wire.frames import Done, Frame, decode_done, encode_frame
-from services.common.wire.sights import seen_in
+from services.common.wire.seen import question_about
 from services.common.wire.topics import Source
 from services.detect.detectors import open_detector
 from services.detect.pipeline import Pipeline
@@ -118,10 +118,10 @@ def test_each_visits_best_picture_is_nearly_the_best_of_all(clips: Path, environ
             )
             for number, jpeg in enumerate(clip_jpegs(clips / clip)):
                 view = pipeline.look(frame(jpeg, number)).view
-                asked = seen_in(frame(jpeg, number), view, answer_to="", correlation=b"")
+                asked = question_about(frame(jpeg, number), view, answer_to="", correlation=b"")
                 for wanted in visits.look(asked, VisitRules()):
                     kept[wanted.visit].append(wanted.quality)
-                for sight in view.sights:
+                for sight in view.faces:
                     visit = visits.visit_at(sight.box)
                     best[visit] = max(best[visit], quality(sight, view.width, view.height))
             shares += [max(kept[visit]) / best[visit] for visit in best]

@@ -6,8 +6,8 @@ import sys
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from services.common.runtime.concurrency import Backoff, Gatherer
 from services.common.runtime.metrics import Drops
-from services.common.runtime.queues import Backoff, Batch
 
 
 def test_waits_double_up_to_a_bound_and_start_over() -> None:
@@ -20,7 +20,7 @@ def test_waits_double_up_to_a_bound_and_start_over() -> None:
 
 async def test_a_batch_goes_when_it_is_full_or_has_waited() -> None:
     flushed: list[list[int]] = []
-    batch = Batch(flushed.append, most=3, delay_s=0.01)
+    batch = Gatherer(flushed.append, most=3, delay_s=0.01)
     for number in range(4):
         batch.add(number)
     assert flushed == [[0, 1, 2]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from services.common.wire.sights import SIGNATURE_BYTES
+from services.common.wire.seen import SIGNATURE_BYTES
 from services.detect.boxes import Detections
 from services.detect.cutting import sightings
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.wire.frames import MOST_NEXT_S
-from services.common.wire.sights import LEAST_HASTE, MOST_HASTE
+from services.common.wire.seen import LEAST_HASTE, MOST_HASTE
 from services.common.wire.topics import Source
 from services.detect.look_interval import (
     LINGER_S,

@@ -9,7 +9,7 @@ import structlog
 from services.common.errors import Refused
 from services.common.mqtt import LinkDown
 from services.common.wire.message import Message
-from services.common.wire.sights import Answer, Seen, View, Wanted, Why, decode_seen, encode_wanted
+from services.common.wire.seen import Seen, SeenAnswer, View, WantedFace, Why, decode_seen, encode_wanted
 from services.detect import questions
 from services.detect.questions import Questions
 from tests.detect_clips import frame
@@ -18,7 +18,7 @@ from tests.visits_rig import sight
 VIEW = View(640, 480, (sight(size=60),))
 FRAME = frame(b"a picture", 3)
 LIVE = replace(FRAME, paced=False)
-WANTED = Answer([Wanted(0, "20260314T120000.000000Z-0123456789abcdef", 1, 0.5, Why.FIRST)], 2.0)
+WANTED = SeenAnswer([WantedFace(0, "20260314T120000.000000Z-0123456789abcdef", 1, 0.5, Why.FIRST)], 2.0)
 
 
 class Forward:
@@ -41,7 +41,7 @@ class Forward:
 
     def publish(self, message: Message) -> None:
         self.asked.append(decode_seen(message))
-        if self.answers and self.asked[-1].view.sights:
+        if self.answers and self.asked[-1].view.faces:
             answer = encode_wanted(self.asked[-1], WANTED)
             asyncio.get_running_loop().call_soon(self.questions.take, answer)
 
@@ -122,7 +122,7 @@ async def test_of_a_frame_without_faces_forward_is_told_and_not_asked() -> None:
     forward = Forward()
     forward.questions.tell(replace(FRAME, after=2))
     [told] = forward.asked
-    assert (told.sequence, told.after, told.view.sights, told.paced) == (3, 2, (), True)
+    assert (told.sequence, told.after, told.view.faces, told.paced) == (3, 2, (), True)
 
 
 async def test_a_forward_that_answers_now_and_then_is_said_to_once() -> None:

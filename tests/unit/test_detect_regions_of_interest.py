@@ -1,6 +1,6 @@
 import numpy as np
 
-from services.common.wire.sights import Sight
+from services.common.wire.seen import SeenFace
 from services.detect.boxes import Detections
 from services.detect.regions_of_interest import AFTER_FACE_S, MOST_LOST, LostFace, SeenFaces, lost_after
 
@@ -14,7 +14,7 @@ def detections(*boxes: tuple[float, ...], scores: tuple[float, ...] = ()) -> Det
 
 
 def faces(*boxes: tuple[float, float, float, float], scores: tuple[float, ...] = ()) -> SeenFaces:
-    sights = tuple(Sight(box, 0.9, (), 100.0, b"") for box in boxes)
+    sights = tuple(SeenFace(box, 0.9, (), 100.0, b"") for box in boxes)
     return SeenFaces(detections(*boxes, scores=scores), sights)
 
 

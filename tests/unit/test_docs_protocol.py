@@ -20,7 +20,7 @@ SAID_BY = [
     "services/store/admission.py",
 ]
 NEVER_TOLD = {"repeated", "mailbox_full", "bad_boxes"}
-"""Of frames that are sent again, and answered then; and of detect's own answers, which nobody answers."""
+"""Of frames that are sent again, and answered then; and of detect's own answers, which are not answered."""
 
 
 def test_each_reason_that_a_client_can_be_told_is_on_the_page() -> None:

@@ -15,7 +15,7 @@ import pytest
 from services import forward
 from services.common.wire.faces import encode_face, mint
 from services.common.wire.message import Message
-from services.common.wire.sights import decode_wanted, encode_seen
+from services.common.wire.seen import decode_wanted, encode_seen
 from services.common.wire.times import from_unix_s
 from services.forward import receiver, sender
 from services.forward.delivered import Delivered

@@ -81,7 +81,7 @@ def test_an_answer_that_asks_for_an_impossible_pause_is_refused(next_s: str) -> 
 
 
 @pytest.mark.parametrize("next_s", ["2.5", "100000", "1e300", "9" * 400])
-def test_nobody_can_have_a_camera_held_back_for_long(next_s: str) -> None:
+def test_no_answer_holds_a_camera_back_for_long(next_s: str) -> None:
     payload = f'{{"faces": [], "next_s": {next_s}}}'.encode()
     done = decode_done(dataclasses.replace(encode_done(Done(FRONT, 7)), payload=payload))
     assert done.next_s == MOST_NEXT_S

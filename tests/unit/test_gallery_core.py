@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.common.errors import Refused
-from services.common.retention import KEEP, Retention
+from services.common.retention import KEEP_FOREVER, Retention
 from services.common.runtime import access
 from services.common.runtime.access import SESSION_S, Guard, Sessions, is_loopback, is_own_name
 from services.common.storage.objects import StoredObject
@@ -164,7 +164,7 @@ def test_bars_stand_in_their_slots_and_none_is_too_low_to_see(counts: list[int])
 
 def test_a_portrait_says_what_is_known_in_words() -> None:
     known = {"box": "10,20,30,40", "framesize": "640x480", "score": "0.9123", "detector": "yunet", "id": "x"}
-    portrait = describe(StoredObject("k", jpeg(), "image/jpeg", known), NOON, KEEP)
+    portrait = describe(StoredObject("k", jpeg(), "image/jpeg", known), NOON, KEEP_FOREVER)
     assert portrait.place is not None
     assert portrait.place.replace("\N{MULTIPLICATION SIGN}", "by") == (
         "30 by 40 px at 10, 20 in a frame of 640 by 480 px"
@@ -172,13 +172,13 @@ def test_a_portrait_says_what_is_known_in_words() -> None:
     assert portrait.score == "91.2 %"
     assert portrait.others == {"detector": "yunet"}
     odd = StoredObject("k", b"", "image/jpeg", {"score": "high", "box": "?"})
-    assert describe(odd, NOON, KEEP).score == "high"
+    assert describe(odd, NOON, KEEP_FOREVER).score == "high"
 
 
 def test_a_portrait_says_until_when_it_is_kept() -> None:
     face = StoredObject("k", jpeg(), "image/jpeg", {})
     assert describe(face, NOON, Retention(30)).kept == "until 2026-04-13 12:00 UTC, and a day longer at most"
-    assert describe(face, NOON, KEEP).kept == "until it is deleted"
+    assert describe(face, NOON, KEEP_FOREVER).kept == "until it is deleted"
     unknown = StoredObject("k", jpeg(), "image/jpeg", {"clock": "unsynchronised"})
     assert describe(unknown, NOON, Retention(1)).kept.startswith("for 1 day from when it came")
 

@@ -16,7 +16,7 @@ from services.common.errors import Refused
 from services.common.storage.visit_lookup import Known
 from services.common.storage.visits import Part
 from services.common.wire.message import Message
-from services.common.wire.status import because, why
+from services.common.wire.status import reason_attributes, reason_in
 from services.common.wire.topics import Source
 from services.gallery.archive import Archive
 from services.gallery.day import rows_of
@@ -73,13 +73,13 @@ def test_what_pages_offer_can_be_read() -> None:
 
 @pytest.mark.parametrize("text", ["", "Stalled", "two words", "<b>", "a" * 33, "é", "x\n"])
 def test_a_reason_is_a_word_or_none(text: str) -> None:
-    assert why(Message(topic="t", payload=b"", attributes=(("why", text),))) is None
-    assert why(Message(topic="t", payload=b"", attributes=because("stalled"))) == "stalled"
-    assert because(None) == ()
+    assert reason_in(Message(topic="t", payload=b"", attributes=(("why", text),))) is None
+    assert reason_in(Message(topic="t", payload=b"", attributes=reason_attributes("stalled"))) == "stalled"
+    assert reason_attributes(None) == ()
 
 
 def say(presence: Presence, topic: str, state: bytes, reason: str | None) -> None:
-    message = Message(topic=f"faceferry/{topic}/status", payload=state, attributes=because(reason))
+    message = Message(topic=f"faceferry/{topic}/status", payload=state, attributes=reason_attributes(reason))
     presence.note(message, NOON, 0.0)
 
 

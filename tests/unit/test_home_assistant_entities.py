@@ -9,7 +9,7 @@ from services.common.errors import Refused
 from services.common.mqtt import LinkDown
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
-from services.common.wire.visits import News, Stage
+from services.common.wire.visits import Stage, VisitEvent
 from services.forward.home_assistant.days import Day, read_day
 from services.forward.home_assistant.entities import COMES_BACK_S, DEVICE_EVERY_S, MOST_CAMERAS, HomeAssistant
 
@@ -59,8 +59,8 @@ def state(payload: bytes, camera: str = "front") -> Message:
     return Message(topic=f"faceferry/porch/{camera}/status", payload=payload)
 
 
-def news(stage: Stage, at: datetime = NOON) -> News:
-    return News(stage, "v", began=at, seen=at, picture="p", shot=1, quality=0.5, people=1)
+def news(stage: Stage, at: datetime = NOON) -> VisitEvent:
+    return VisitEvent(stage, "v", began=at, seen=at, picture="p", shot=1, quality=0.5, people=1)
 
 
 def test_a_camera_is_announced_as_soon_as_it_has_a_state(home: HomeAssistant, world: World) -> None:

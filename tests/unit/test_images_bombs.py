@@ -1,4 +1,4 @@
-"""Images that would cost whoever looks at them; and odd ones that cost nobody anything."""
+"""Images that would cost much to decode, and odd ones that do not."""
 
 import cv2
 import numpy as np

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.retention import KEEP, Retention
+from services.common.retention import KEEP_FOREVER, Retention
 from services.common.storage.s3_lifecycle import Rule, clashes, faces_prefix, is_kept, plan_rules, rules_for
 
 MONTH = Retention(30)
@@ -61,7 +61,7 @@ def test_a_rule_of_ours_that_says_something_else_is_noticed(change: dict[str, An
 
 def test_forever_takes_ours_away_and_leaves_the_others() -> None:
     before = [*rules_for("home", MONTH, is_versioned=True), FOREIGN]
-    target = plan_rules(before, rules_for("home", KEEP, is_versioned=True), "home")
+    target = plan_rules(before, rules_for("home", KEEP_FOREVER, is_versioned=True), "home")
     assert not target.is_so
     assert target.rules == [FOREIGN]
 
@@ -85,4 +85,4 @@ def test_others_rules_that_reach_our_faces_are_told_of() -> None:
     later = {**everything, "Expiration": {"Days": 30}}
     disabled = {**everything, "Status": "Disabled"}
     assert clashes([FOREIGN, later, disabled], "home", MONTH) == []
-    assert clashes([later], "home", KEEP)
+    assert clashes([later], "home", KEEP_FOREVER)

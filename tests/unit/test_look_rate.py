@@ -2,13 +2,13 @@
 
 import pytest
 
-from services.common.wire.sights import MOST_HASTE, Sight
+from services.common.wire.seen import MOST_HASTE, SeenFace
 from services.forward.visits.camera_visits import CameraVisits, VisitRules
 from services.forward.visits.look_rate import LEAVING, RESTING
 from tests.visits_rig import WIDTH, seen, sight
 
 
-def haste_after(looks: list[tuple[float, list[Sight]]]) -> float:
+def haste_after(looks: list[tuple[float, list[SeenFace]]]) -> float:
     """The haste that the last of a camera's frames is answered with."""
     visits = CameraVisits()
     for at_s, sights in looks:
@@ -16,7 +16,7 @@ def haste_after(looks: list[tuple[float, list[Sight]]]) -> float:
     return visits.look_rate(seen(looks[-1][0], *looks[-1][1]))
 
 
-def walking(widths_per_s: float, *, x: float = 300.0, count: int = 12) -> list[tuple[float, list[Sight]]]:
+def walking(widths_per_s: float, *, x: float = 300.0, count: int = 12) -> list[tuple[float, list[SeenFace]]]:
     size = 80.0
     return [(each / 10, [sight(x + widths_per_s * size * each / 10, size=size)]) for each in range(count)]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.common.wire.sights import Sight, View
+from services.common.wire.seen import SeenFace, View
 from tests.rigs.looks.rehearsal import Moment, Rehearsal, Sighting, rehearse
 from tests.rigs.looks.script import STREET_S, street
 from tests.rigs.looks.verdict import Outcome, compare
@@ -19,7 +19,7 @@ def scene(seconds: float, *, comes_s: float = 0.0, goes_s: float = 99.0) -> list
 
 
 def _moment(at_s: float, comes_s: float, goes_s: float) -> Moment:
-    sights: tuple[Sight, ...] = (sight(),) if comes_s <= at_s < goes_s else ()
+    sights: tuple[SeenFace, ...] = (sight(),) if comes_s <= at_s < goes_s else ()
     return Moment(at_s, View(WIDTH, HEIGHT, sights), ("ann",) * len(sights))
 
 

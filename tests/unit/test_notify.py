@@ -21,11 +21,11 @@ from services.common.notify.notifications import (
 from services.common.notify.sender import LAST_RETRY_S, MOST, NotificationQueue
 from services.common.wire.faces import Face, mint
 from services.common.wire.topics import Source
-from services.common.wire.visits import News, Stage
+from services.common.wire.visits import Stage, VisitEvent
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 NEWS = VisitBegan.of(
-    News(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2)
+    VisitEvent(Stage.BEGAN, "v-1", began=NOON, seen=NOON, picture="p", shot=1, quality=0.5, people=2)
 )
 HOOK, NTFY, TELEGRAM = (
     "https://example.org/hook?key=1",

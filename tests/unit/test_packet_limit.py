@@ -1,4 +1,4 @@
-from services.common.mqtt.line import FIRST_HOLD_S, MOST_HOLD_S, SUSPECT_BYTES, TRIAL_S, PacketLimit
+from services.common.mqtt.endpoint import FIRST_HOLD_S, MOST_HOLD_S, SUSPECT_BYTES, TRIAL_S, PacketLimit
 
 
 def ended(limit: PacketLimit, *sizes: int, at_s: float = 0.0, is_said: bool = False) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 
 from services.common.errors import SetupError
-from services.common.runtime.lock import held
+from services.common.runtime.lock import try_hold
 from services.pki import certificates, register
 from services.pki.files import Owner
 from services.pki.folder import PkiFolder
@@ -449,7 +449,7 @@ def test_two_commands_at_once_lose_no_entry_of_the_list(pki: PkiFolder) -> None:
 
 def test_a_command_waits_for_no_other_and_says_so(pki: PkiFolder) -> None:
     before = contents(pki.path)
-    with held(pki.path) as is_ours:
+    with try_hold(pki.path) as is_ours:
         assert is_ours
         with pytest.raises(SetupError, match="another `faceferry pki` is at work"):
             pki.revoke("_store", NOW)

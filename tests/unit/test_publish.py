@@ -8,7 +8,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.common.mqtt.packets import PublishProperties, read_properties, to_properties, unacknowledged
+from services.common.mqtt.packets import PublishProperties, encode_qos0, read_properties, to_properties
 from services.common.wire.message import Message
 
 # paho reads no control characters, though MQTT 5 allows them.
@@ -48,7 +48,7 @@ def test_paho_reads_what_is_packed(written: PublishProperties) -> None:
     assert getattr(theirs, "MessageExpiryInterval", None) == written.expiry_s
 
 
-def test_what_nobody_needs_is_read_over() -> None:
+def test_properties_that_no_service_needs_are_skipped() -> None:
     theirs = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     theirs.PayloadFormatIndicator = 1
     theirs.TopicAlias = 300
@@ -114,10 +114,10 @@ def test_a_packet_is_the_one_that_paho_would_send(
     paho._packet_queue = lambda _command, packet, *_rest: queued.append(bytes(packet))
     paho._send_publish(1, topic.encode(), payload, 0, is_retained, properties=to_properties(message))
     paho._sock = None
-    assert queued == [unacknowledged(message)]
+    assert queued == [encode_qos0(message)]
 
 
 @pytest.mark.parametrize("topic", ["a/+/b", "a/#"])
 def test_nothing_is_published_on_a_filter(topic: str) -> None:
     with pytest.raises(ValueError, match="wildcards"):
-        unacknowledged(Message(topic=topic))
+        encode_qos0(Message(topic=topic))

@@ -9,9 +9,9 @@ from services.common.errors import Refused
 from services.common.wire import faces
 from services.common.wire.frames import Done, decode_done
 from services.common.wire.message import Message
-from services.common.wire.receipts import Receipt, decode_receipt, encode_stored, sort_out
+from services.common.wire.receipts import Receipt, decode_receipt, encode_stored, group_outcomes
 from services.common.wire.refusals import refuse_frame, refuse_seen
-from services.common.wire.sights import decode_wanted
+from services.common.wire.seen import decode_wanted
 from services.common.wire.topics import Source, levels_of
 from tests.storing import face
 
@@ -52,7 +52,7 @@ def test_what_a_message_says_is_its_id_comes_back_as_far_as_an_id_goes() -> None
 
 def test_what_has_no_id_stands_beside_what_has_one_and_each_reason_is_said() -> None:
     answers = [(ID, None), ("x", "bad_time"), ("", "no_properties"), ("", "bad_type"), ("x", "bad_time")]
-    ids, refused, unnamed = sort_out(answers)
+    ids, refused, unnamed = group_outcomes(answers)
     message = encode_stored("porch", ids, refused, unnamed)
     assert decode_receipt(message) == Receipt(frozenset({ID}))
     assert json.loads(message.payload)["unnamed"] == [
@@ -82,7 +82,7 @@ def test_a_question_that_is_none_is_answered_to_a_detect_of_the_same_device_alon
     answer = refuse_seen(seen("faceferry/porch/front/seen", answer_to), "bad_json")
     assert answer is not None
     assert (answer.topic, answer.correlation) == (answer_to, b"12")
-    with pytest.raises(Refused, match="bad_json: what forward says"):
+    with pytest.raises(Refused, match="bad_json: forward has refused"):
         decode_wanted(answer)
     for topic, elsewhere in (
         ("faceferry/porch/front/seen", "faceferry/garden/detect/a1/wanted"),

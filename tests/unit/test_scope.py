@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import Refused
-from services.common.shading import hidden, hide
+from services.common.masking import hidden, hide
 from services.common.wire.frames import Frame, decode_frame, encode_frame
 from services.common.wire.scope import (
     WHOLE,

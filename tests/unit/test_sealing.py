@@ -23,7 +23,7 @@ from services.forward.receiver import admit as forward_admit
 from services.store.admission import admit as store_admit
 from tests.storing import PORCH, TIME, jpeg, with_attribute
 
-# Made by age-keygen's own rules: keys of nobody.
+# Made by age-keygen's own rules; not in use.
 IDENTITY, RECIPIENT = age.new_identity()
 OTHER_IDENTITY, OTHER_RECIPIENT = age.new_identity()
 KEYS, OTHER_KEYS = read_identities(IDENTITY), read_identities(OTHER_IDENTITY)
@@ -162,7 +162,7 @@ def test_keys_are_those_of_age() -> None:
 
 
 def test_age_itself_opens_what_we_seal_and_the_other_way_round() -> None:
-    pyrage = pytest.importorskip("pyrage", reason="pyrage, an age of somebody else's, is not installed")
+    pyrage = pytest.importorskip("pyrage", reason="pyrage, another implementation of age, is not installed")
     identity = pyrage.x25519.Identity.from_str(IDENTITY)
     assert str(identity.to_public()) == RECIPIENT
     for size in (0, 20_000, 65_536, 200_000):
@@ -217,7 +217,7 @@ def test_what_was_measured_is_left_out_where_that_is_wanted() -> None:
 def test_a_sealed_face_fits_where_one_was_to_fit() -> None:
     for size in (100, 65_536, 1_000_000):
         data = sealed_for(RECIPIENT, OTHER_RECIPIENT, picture=bytes(size))
-        assert len(data) - size <= envelope.most_more_bytes(size, 2)
+        assert len(data) - size <= envelope.most_growth_bytes(size, 2)
 
 
 def test_faceferry_opens_what_lies_in_a_folder(tmp_path: Path) -> None:

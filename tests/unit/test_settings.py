@@ -5,7 +5,8 @@ from pydantic import Field, SecretStr
 
 from services.capture.settings import CaptureSettings
 from services.common.mqtt.broker import Broker
-from services.common.runtime.settings import CloudSettings, DeviceSettings, Settings, describe, load
+from services.common.runtime.settings import Settings, describe, load
+from services.common.runtime.shared_settings import CloudSettings, DeviceSettings
 
 
 class Example(DeviceSettings, CloudSettings):

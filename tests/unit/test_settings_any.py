@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from services.capture.settings import CaptureSettings
 from services.common.mqtt.broker import Broker
-from services.common.runtime.settings import CloudSettings, DeviceSettings, Settings, load
+from services.common.runtime.settings import Settings, load
+from services.common.runtime.shared_settings import CloudSettings, DeviceSettings
 from services.detect.settings import DetectSettings
 from services.forward.settings import ForwardSettings
 from services.gallery.settings import GallerySettings

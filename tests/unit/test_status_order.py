@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.wire.message import Message
-from services.common.wire.status import LAST, Order, Sayings, every_s
+from services.common.wire.status import LAST, StatusOrder, StatusSequence, every_s
 from services.common.wire.topics import Source
 from services.gallery.presence import SETTLED_S, SILENT_TIMES, Presence, StatusChange
 
@@ -23,7 +23,7 @@ def own(state: bytes, *, kept: bool = False) -> Message:
 
 def connection(began: datetime, every: int = 10) -> dict[str, Message]:
     """What one connection says: at first, of a camera, and at last."""
-    sayings = Sayings(every)
+    sayings = StatusSequence(every)
     sayings.begin(began)
     camera = Message(topic="faceferry/porch/front/status", payload=b"online")
     return {
@@ -34,16 +34,16 @@ def connection(began: datetime, every: int = 10) -> dict[str, Message]:
 
 
 def test_words_of_a_connection_are_in_order_and_those_of_the_next_behind_them() -> None:
-    sayings = Sayings(10)
+    sayings = StatusSequence(10)
     said = []
-    for began in (NOW, NOW - timedelta(days=1)):  # somebody has set the clock back
+    for began in (NOW, NOW - timedelta(days=1)):  # the clock was set back
         sayings.begin(began)
         said += [
             sayings.first(own(b"online")),
             *(sayings.next(own(b"x")) for _ in range(3)),
             sayings.last(own(b"offline")),
         ]
-    orders = [Order.of(message) for message in said]
+    orders = [StatusOrder.of(message) for message in said]
     assert None not in orders
     assert all(a < b for a, b in itertools.pairwise(orders))  # type: ignore[operator]
     assert {every_s(message) for message in said} == {10.0}
@@ -53,17 +53,17 @@ def test_words_of_a_connection_are_in_order_and_those_of_the_next_behind_them() 
     "text", ["", "/", "x/1", "2026-11-30T12:00:00.000000Z", "2026-11-30T12:00:00.000000Z/x", "9/9"]
 )
 def test_an_order_that_is_none_is_none(text: str) -> None:
-    assert Order.of(Message(topic="t", attributes=(("order", text),))) is None
+    assert StatusOrder.of(Message(topic="t", attributes=(("order", text),))) is None
 
 
 @given(st.text(max_size=60))
 def test_whatever_stands_there_it_is_read(text: str) -> None:
     message = Message(topic="t", attributes=(("order", text), ("every", text)))
-    Order.of(message)
+    StatusOrder.of(message)
     assert (every_s(message) or 1) > 0
-    assert Order.of(
+    assert StatusOrder.of(
         Message(topic="t", attributes=(("order", f"2026-11-30T12:00:00.000000Z/{10**30}"),))
-    ) == Order(NOW, LAST)
+    ) == StatusOrder(NOW, LAST)
 
 
 def test_whichever_broker_is_heard_first_the_device_is_as_it_last_was() -> None:

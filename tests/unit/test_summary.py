@@ -7,11 +7,11 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from services.common.runtime import metrics
-from services.common.runtime.metrics import Progress, summarise, total, waiting
+from services.common.runtime.metrics import CountDeltas, summarise, total, waiting
 
 
 def test_what_was_added_is_said_and_what_was_not_is_left_out() -> None:
-    progress = Progress({"frames": 3.0, "dropped": 1.0})
+    progress = CountDeltas({"frames": 3.0, "dropped": 1.0})
     assert progress.since({"frames": 10.0, "dropped": 1.0}) == {"frames": 7}
     assert progress.since({"frames": 10.0, "dropped": 1.0}) == {}
 

@@ -8,8 +8,8 @@ import pytest
 
 from services.common.errors import SetupError
 from services.common.runtime import tracing
+from services.common.runtime.shared_settings import TracesSettings
 from services.common.runtime.spans import NO_SPAN, Known, Span
-from services.common.runtime.traces_settings import TracesSettings
 from services.common.wire.faces import encode_face
 from services.common.wire.frames import Frame, decode_frame, encode_frame
 from services.common.wire.topics import Source
@@ -121,7 +121,7 @@ def test_a_send_is_a_trace_of_its_own_that_is_linked_and_goes_out_with_the_face(
     assert told.told == [follow, ("end", "link_lost"), follow, ("end", None)]
 
 
-def test_faces_that_nobody_traced_go_out_as_they_came(told: Told) -> None:
+def test_faces_that_are_not_traced_go_out_as_they_came(told: Told) -> None:
     spooled = SpooledFace(1, face().id, encode_face(face()))
     assert SendSpans().begin(spooled) == spooled.message.attributes
     assert told.told == []

@@ -1,4 +1,4 @@
-"""Variables that nobody reads are named; the list of those that somebody reads is complete."""
+"""Variables that no service reads are named; the list of those that one reads is complete."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_every_variable_of_compose_files_scripts_and_commands_is_known() -> None
     named = {name for name in named if not name.startswith("TEST_") or name == "TEST_TOPIC"}
     missing = named - variables.OF_SERVICES - variables.OF_OTHERS
     assert not missing, f"add to OF_OTHERS in services/common/runtime/variables.py: {sorted(missing)}"
-    assert not variables.OF_OTHERS - named, "nobody names these any more"
+    assert not variables.OF_OTHERS - named, "nothing names these any more"
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,10 @@ def test_every_variable_of_compose_files_scripts_and_commands_is_known() -> None
         ("FACEFERRY_CAMERA", "FACEFERRY_CAMERA: unknown, did you mean FACEFERRY_CAMERAS?"),
         ("FACEFERRY_DEVICE_FILE", "FACEFERRY_DEVICE_FILE: unknown, did you mean FACEFERRY_DEVICE?"),
         ("faceferry_stor_url", "faceferry_stor_url: unknown, did you mean FACEFERRY_STORE_URL?"),
-        ("FACEFERRY_XYZZY", "FACEFERRY_XYZZY: unknown, nobody reads it"),
+        ("FACEFERRY_XYZZY", "FACEFERRY_XYZZY: unknown, no service reads it"),
     ],
 )
-def test_a_variable_that_nobody_reads_is_named_with_the_one_that_was_meant(name: str, said: str) -> None:
+def test_a_variable_that_no_service_reads_is_named_with_the_one_that_was_meant(name: str, said: str) -> None:
     assert variables.unknown({name: "x"}) == {name: said}
 
 
@@ -58,7 +58,7 @@ def test_a_variable_that_nobody_reads_is_named_with_the_one_that_was_meant(name:
         "HOME",
     ],
 )
-def test_a_variable_that_somebody_reads_is_fine_for_all(name: str) -> None:
+def test_a_variable_that_one_service_reads_is_fine_for_all(name: str) -> None:
     assert not variables.unknown({name: "x"})
 
 

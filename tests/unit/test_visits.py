@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.wire.sights import Sight, Wanted, Why
+from services.common.wire.seen import SeenFace, WantedFace, Why
 from services.common.wire.visits import Stage
 from services.forward.visits.camera_visits import MAX_OPEN, CameraVisits, VisitRules, rules_at_fill
 from services.forward.visits.matching import Appearance, difference
@@ -19,17 +19,17 @@ from tests.visits_rig import ANN, BOB, HEIGHT, WIDTH, seen, sight
 RULES = VisitRules()
 
 
-def watch(looks: list[tuple[float, list[Sight]]], rules: VisitRules = RULES) -> list[Wanted]:
+def watch(looks: list[tuple[float, list[SeenFace]]], rules: VisitRules = RULES) -> list[WantedFace]:
     """What is wanted of a camera's frames, one after the other."""
     visits = CameraVisits()
     return [choice for at_s, sights in looks for choice in visits.look(seen(at_s, *sights), rules)]
 
 
-def whys(choices: list[Wanted]) -> list[Why]:
+def whys(choices: list[WantedFace]) -> list[Why]:
     return [choice.why for choice in choices]
 
 
-def still(seconds: float, first_s: float = 0.0, each_s: float = 0.1) -> list[tuple[float, list[Sight]]]:
+def still(seconds: float, first_s: float = 0.0, each_s: float = 0.1) -> list[tuple[float, list[SeenFace]]]:
     return [(first_s + number * each_s, [sight()]) for number in range(round(seconds / each_s))]
 
 

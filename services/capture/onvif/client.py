@@ -13,7 +13,7 @@ from services.capture.onvif.messages import Profile
 from services.capture.source.http_address import HttpAddress, NoSnapshot
 from services.capture.source.redaction import without_named
 from services.common.errors import FaceferryError
-from services.common.runtime.trust import ANYBODY
+from services.common.runtime.trust import ANY_CERTIFICATE
 
 _INSTEAD = "PASSWORD"
 _SOAP = "application/soap+xml; charset=utf-8"
@@ -111,7 +111,7 @@ class _Client:
     def _post(self, service: tuple[str, str], question: str, security: str = "") -> Element:
         namespace, address = service
         try:
-            asked = HttpAddress(self._with_login(address), ANYBODY, is_basic_fine=False)
+            asked = HttpAddress(self._with_login(address), ANY_CERTIFICATE, is_basic_fine=False)
             status, data = asked.post(messages.envelope(namespace, question, security), _SOAP, MOST_BYTES + 1)
         except NoSnapshot as error:
             raise OnvifFailed(str(error)) from None

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from services.capture.cameras import Camera
 from services.capture.source.child import CameraUnavailable
 from services.capture.source.facts import RelayAddress
-from services.common.runtime.trust import ANYBODY, Untrusted, advice, digest
+from services.common.runtime.trust import ANY_CERTIFICATE, Untrusted, advice, digest
 
 TIMEOUT_S = 5.0
 """To connect to the camera, TLS included."""
@@ -140,7 +140,7 @@ class CameraRelay(abc.ABC):
         """Return the digest of the certificate that a server shows, for the user to compare; empty: none."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                _, writer = await asyncio.open_connection(host, port, ssl=ANYBODY.context())
+                _, writer = await asyncio.open_connection(host, port, ssl=ANY_CERTIFICATE.context())
         except (OSError, TimeoutError):
             return ""
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from services.common.erasure.selection import Selection
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 from services.common.storage.index import rows as index_names
 from services.common.storage.index.reading import RowQuery
 from services.common.storage.index.reading import find as find_rows
@@ -87,7 +87,7 @@ async def with_members(store: WholeStore, selection: Selection) -> Selection:
         is_one = part is not None and selection.takes(key.source, key.id, part.visit)
         return key.id if is_one else None
 
-    asked = await Turns(ASKED_AT_A_TIME).each(keys, ask)
+    asked = await ConcurrencyLimit(ASKED_AT_A_TIME).each(keys, ask)
     return replace(selection, ids=frozenset(ids | {face_id for face_id in asked if face_id is not None}))
 
 

@@ -1,4 +1,4 @@
-"""What a JPEG says before its pixels, where it ends, and what decoding it would take; nothing is decoded."""
+"""A JPEG's segments, its end, and what decoding it would cost; no pixel is decoded (ITU-T T.81, annex B)."""
 
 import itertools
 import re
@@ -17,11 +17,11 @@ _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _HEAD = struct.Struct(">BBH")
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8), EOI})
 WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - _WITHOUT_LENGTH - {SOI}
-"""Markers of the segments that stand before a scan's data. (Those below 0xC0 are reserved.)"""
+"""Markers of segments with a length. (Those below 0xC0 are reserved.)"""
 
 UPRIGHT = 1
-"""Of Exif's orientations the one that asks for nothing. 3, 6 and 8: turned by 180, 90 and 270 degrees
-clockwise it is upright. 2, 4, 5 and 7 are mirrored as well. From 5 on width and height change places.
+"""The Exif orientation of an upright picture. With 3, 6 and 8 it has to be turned by 180, 90 and 270 degrees
+clockwise; with 2, 4, 5 and 7 it is mirrored as well. From 5 on width and height are exchanged.
 """
 
 _APP0, _APP1 = 0xE0, 0xE1
@@ -36,7 +36,7 @@ _VALUE_FORMATS = {3: "H", 4: "I", 1: "B"}
 
 
 class Segment(NamedTuple):
-    """A marker's code, and where what belongs to it starts and ends, its length field left out."""
+    """A segment: its marker's second byte, and where its content after the length field starts and ends."""
 
     marker: int
     start: int
@@ -44,13 +44,13 @@ class Segment(NamedTuple):
 
 
 def segment_at(jpeg: bytes | memoryview, position: int) -> Segment | None:
-    """Return the segment that begins at `position`, or None if it is not all there.
+    """Return the segment that begins at `position`, or None if it is incomplete.
 
     Raises:
-        Refused: `bad_image`: no marker stands there; `truncated_image`: its length is none.
+        Refused: `bad_image`: there is no marker; `truncated_image`: its length is less than 2.
     """
     if position + 4 <= len(jpeg):
-        # Nearly all are like this; microseconds count where a frame is passed through.
+        # The fast path of nearly all segments: microseconds count for frames that are passed through.
         fill, marker, length = _HEAD.unpack_from(jpeg, position)
         end = position + 2 + length
         if fill == 0xFF and marker in WITH_LENGTH and length >= 2 and end <= len(jpeg):
@@ -59,7 +59,7 @@ def segment_at(jpeg: bytes | memoryview, position: int) -> Segment | None:
 
 
 def _odd_segment_at(jpeg: bytes | memoryview, position: int) -> Segment | None:
-    """Do as `segment_at`, whatever stands there: fill bytes, markers that no header has, an end."""
+    """Do as `segment_at`, for the rare cases: fill bytes, markers without a length, the end."""
     found = _MARKER.match(jpeg, position)
     if found is None:
         if jpeg[position : position + 1] in (b"", b"\xff"):  # nothing, or nothing but fill bytes
@@ -81,7 +81,7 @@ def _odd_segment_at(jpeg: bytes | memoryview, position: int) -> Segment | None:
 
 
 def segments(jpeg: bytes | memoryview) -> Iterator[Segment]:
-    """Yield the segments up to the first scan's header; of a broken JPEG those that are sound."""
+    """Yield the segments up to the first scan's header; of a broken JPEG those before the defect."""
     position = 2
     for _ in range(_MOST_HEADERS):
         try:
@@ -97,10 +97,10 @@ def segments(jpeg: bytes | memoryview) -> Iterator[Segment]:
 
 
 def walk(jpeg: bytes | memoryview) -> Iterator[Segment]:
-    """Yield all segments, those between scans too, and the end marker as the last; scans' data are passed.
+    """Yield all segments, those between scans too, and the end marker last; the scans' data are skipped.
 
     Raises:
-        Refused: `bad_image` or `truncated_image`: it goes no further, and there was no end marker.
+        Refused: `bad_image` or `truncated_image`: there is a defect before the end marker, or no end marker.
     """
     position = 2
     for number in itertools.count():
@@ -131,10 +131,10 @@ def scan_start(jpeg: bytes | memoryview) -> int | None:
 
 
 def end_of_image(jpeg: bytes | memoryview) -> int | None:
-    """Return where the picture ends, just behind its end marker, or None if it does not.
+    """Return where the picture ends, just after its end marker, or None without one.
 
-    Behind the first scan's header it bears what `walk` does not: from a segment that is broken the next
-    marker is looked for, as decoders do.
+    After the first scan's header it tolerates what `walk` refuses: after a broken segment it searches for the
+    next marker, as decoders do.
     """
     position = scan_start(jpeg)
     for _ in range(_MOST_HEADERS):
@@ -143,13 +143,13 @@ def end_of_image(jpeg: bytes | memoryview) -> int | None:
         position = found.start()
         if jpeg[position + 1] == EOI:
             return position + 2
-        # Between scans a progressive picture has further segments; T.81, B.2.1.
+        # A progressive picture has further segments between its scans; T.81, B.2.1.
         position += 2 + int.from_bytes(jpeg[position + 2 : position + 4])
     return None
 
 
 def orientation(jpeg: bytes | memoryview) -> int:
-    """Return how the picture has to be turned, as Exif numbers it; 1 where nothing sensible is said."""
+    """Return the Exif orientation, 1 to 8; `UPRIGHT` without a valid one."""
     for marker, start, end in segments(jpeg):
         if marker == _APP1 and jpeg[start : start + len(_EXIF)] == _EXIF:
             return _orientation_in(bytes(jpeg[start + len(_EXIF) : end]))
@@ -157,12 +157,12 @@ def orientation(jpeg: bytes | memoryview) -> int:
 
 
 def swaps_sides(turn: int) -> bool:
-    """Say whether an orientation makes the width the height."""
+    """Return whether an Exif orientation exchanges width and height."""
     return turn >= 5
 
 
 def with_orientation(jpeg: bytes, turn: int) -> bytes:
-    """Return a JPEG that says of itself how to turn it; `jpeg` says nothing yet."""
+    """Return a JPEG with this Exif orientation; `jpeg` must have none."""
     if turn == UPRIGHT:
         return jpeg
     directory = struct.pack(">HHHIHHI", 1, _ORIENTATION_TAG, 3, 1, turn, 0, 0)
@@ -170,10 +170,10 @@ def with_orientation(jpeg: bytes, turn: int) -> bytes:
 
 
 def with_exif(jpeg: bytes, tiff: bytes) -> bytes:
-    """Return a JPEG with Exif's data in it; `jpeg` has none yet."""
+    """Return a JPEG with Exif data, given as a TIFF structure; `jpeg` must have none."""
     content = _EXIF + tiff
     first = next(segments(jpeg), None)
-    # JFIF and Exif each want to be first; readers take them in this order.
+    # JFIF and Exif each demand to be first; readers accept this order.
     place = first.end if first is not None and first.marker == _APP0 else 2
     return jpeg[:place] + struct.pack(">BBH", 0xFF, _APP1, 2 + len(content)) + content + jpeg[place:]
 
@@ -197,25 +197,25 @@ def _orientation_in(tiff: bytes) -> int:
 
 
 MAX_SCANS = 100
-"""Encoders make about ten, some up to 65. LibreOffice draws the line here, libjpeg-turbo's fuzzers at 500."""
+"""Encoders make about ten, some up to 65. LibreOffice has this limit too, libjpeg-turbo's fuzzers 500."""
 MAX_KEPT_SAMPLES = 96_000_000
-"""64 megapixels with halved colours, 192 MB of coefficients."""
+"""64 megapixels with halved colours: 192 MB of coefficients."""
 MAX_SCANNED_SAMPLES = 1_000_000_000
-"""What all scans go through together: ten scans of the largest picture that is kept. Half a second, about."""
+"""Samples of all scans together: ten scans of the largest picture that is kept. About half a second."""
 
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _BLOCK_PX = 8
 
 
 class FrameHeader(NamedTuple):
-    """What a frame header says; ITU-T T.81, B.2.2.
+    """A frame header; ITU-T T.81, B.2.2.
 
     Attributes:
-        marker: the second byte of its marker, which names the coding.
+        marker: the second byte of its marker, which tells the coding.
         precision: bits of a sample.
         width: in pixels.
-        height: likewise.
-        components: each component's identifier and its samples, those that fill up the last blocks included.
+        height: in pixels.
+        components: each component's identifier and number of samples, with those that fill the last blocks.
     """
 
     marker: int
@@ -226,23 +226,23 @@ class FrameHeader(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """All components' together."""
+        """The samples of all components."""
         return sum(samples for _, samples in self.components)
 
     def keeps_coefficients(self, first_scan_components: int) -> bool:
-        """Say whether a decoder has to keep all coefficients, by how many components the first scan has."""
+        """Return whether a decoder keeps all coefficients, given the first scan's number of components."""
         return self.marker not in _SEQUENTIAL or first_scan_components < len(self.components)
 
 
 def read_frame_header(marker: int, content: bytes | memoryview) -> FrameHeader:
-    """Read a frame header.
+    """Parse a frame header.
 
     Args:
         marker: its marker's second byte.
-        content: what follows its length.
+        content: the segment without marker and length.
 
     Raises:
-        Refused: `bad_image`: no decoder of JPEGs with one to four components takes it.
+        Refused: `bad_image`: it is not a valid one of one to four components.
     """
     if len(content) < 6:
         raise Refused("bad_image", "short frame header")
@@ -262,11 +262,15 @@ def read_frame_header(marker: int, content: bytes | memoryview) -> FrameHeader:
     )
 
 
-class Work:
-    """Adds up what the scans of one picture ask for.
+class DecodingCost:
+    """Adds up what decoding the scans of one picture costs.
 
     Args:
         frame: the picture's frame header.
+
+    Attributes:
+        frame: the same.
+        scans: the number of scans so far.
     """
 
     def __init__(self, frame: FrameHeader) -> None:
@@ -275,10 +279,13 @@ class Work:
         self._scanned = 0
 
     def add_scan(self, header: bytes | memoryview) -> None:
-        """Take a scan's header, what follows its length, into account.
+        """Add a scan.
+
+        Args:
+            header: the scan's header without marker and length.
 
         Raises:
-            Refused: `too_many_scans`, `too_much_to_decode`, or `bad_image` for a header that is none.
+            Refused: `too_many_scans`, `too_much_to_decode`, or `bad_image`: the header is not valid.
         """
         count = header[0] if header else 0
         if not 1 <= count <= 4 or len(header) != 4 + 2 * count:
@@ -290,18 +297,22 @@ class Work:
             self._scanned += self.frame.samples
         else:
             self._scanned += sum(map(self._samples_of, header[1 : 1 + 2 * count : 2]))
-        check_work(self.frame.samples if self._keeps(count) else 0, self._scanned)
+        check_samples(self.frame.samples if self._keeps(count) else 0, self._scanned)
 
     def _keeps(self, count: int) -> bool:
         return self.scans == 1 and self.frame.keeps_coefficients(count)
 
     def _samples_of(self, name: int) -> int:
-        """Return a component's samples, the most of those that share its name."""
+        """Return a component's samples; if several share the identifier, the most; 0 if none has it."""
         return max((samples for other, samples in self.frame.components if other == name), default=0)
 
 
-def check_work(kept: int, scanned: int) -> None:
-    """Check how many samples are kept, and how many all scans go through.
+def check_samples(kept: int, scanned: int) -> None:
+    """Check what decoding a picture costs.
+
+    Args:
+        kept: samples whose coefficients the decoder keeps.
+        scanned: samples of all scans together.
 
     Raises:
         Refused: `too_much_to_decode`.

@@ -1,4 +1,4 @@
-"""Checks a PNG's structure, after the W3C's recommendation (third edition), without decoding a pixel."""
+"""Checks a PNG's structure and size, without decoding a pixel (PNG, third edition, W3C)."""
 
 import itertools
 import struct
@@ -12,27 +12,28 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_DECODED_BYTES = 256 * 1024 * 1024
 """64 megapixels of 8 bits and four channels."""
 MAX_NOTES_BYTES = 4 * 1024 * 1024
-"""What colour profile and texts may inflate to, all together. Profiles of printers have a megabyte."""
+"""The most that colour profile and texts may inflate to, together. Printers' profiles have a megabyte."""
 MAX_COUNTED_BYTES = 16 * 1024 * 1024
-"""Pixels are inflated up to here to count them, in hundredths of a second: to do more would be an attack on
-ourselves. Larger pictures are believed."""
+"""Up to here pixels are inflated to count them, which takes hundredths of a second. For larger pictures the
+header is trusted: to inflate them would be a denial of service of our own.
+"""
 
 _MAX_CHUNKS = 10_000
 """Nothing real has as many; a large image made of nothing else would keep the reader busy for seconds."""
 _MOST_INFLATED = 1032
-"""Deflate makes no more of a byte; see zlib's technical notes."""
+"""Deflate's highest ratio; see zlib's technical notes."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 
 
 class Header(NamedTuple):
-    """What a PNG says of itself.
+    """A PNG's header.
 
     Attributes:
         width: in pixels.
-        height: likewise.
-        decoded_bytes: what its pixels inflate to at most, each line's filter included.
+        height: in pixels.
+        decoded_bytes: the most that its pixels inflate to, with each line's filter byte.
     """
 
     width: int
@@ -41,7 +42,11 @@ class Header(NamedTuple):
 
 
 def measure(image: bytes, max_pixels: int) -> tuple[Header, int]:
-    """Return what a PNG says of itself, and where it ends.
+    """Return a PNG's header, and where the image ends, just after its end chunk.
+
+    Args:
+        image: the PNG; what follows its end is ignored.
+        max_pixels: the most that width times height may be.
 
     Raises:
         Refused: `bad_image`, `truncated_image`, `bad_dimensions`, `animated_image`, or `too_much_to_decode`.
@@ -69,7 +74,7 @@ def measure(image: bytes, max_pixels: int) -> tuple[Header, int]:
 
 
 def _chunks(image: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
-    """Yield each whole chunk's kind and content, and where it ends."""
+    """Yield the type and the content of each complete chunk, and where the chunk ends."""
     view = memoryview(image)
     position = len(SIGNATURE)
     for number in itertools.count():
@@ -96,7 +101,7 @@ def _header(kind: bytes, content: memoryview, max_pixels: int) -> Header:
     if depth not in _DEPTHS.get(colour, ()):
         raise Refused("bad_image", f"no colour of type {colour} and {depth} bits")
     line_bytes = 1 + -(-width * depth * _CHANNELS[colour] // 8)
-    # The seven passes of an interlaced picture have less than twice the lines, each rounded up by itself.
+    # The seven passes of an interlaced picture have less than twice the lines, each rounded up separately.
     decoded_bytes = height * line_bytes + (4 * (height + 8) if interlaced else 0)
     if decoded_bytes > MAX_DECODED_BYTES:
         raise Refused("too_much_to_decode", f"{decoded_bytes} bytes of pixels")
@@ -104,7 +109,7 @@ def _header(kind: bytes, content: memoryview, max_pixels: int) -> Header:
 
 
 def _check_pixels(header: Header, parts: list[memoryview]) -> None:
-    """Check that pixels are there, and not far more than the header says."""
+    """Check that there are pixels, and not many more than the header says."""
     if not parts:
         raise Refused("bad_image", "no pixels")
     if sum(map(len, parts)) * _MOST_INFLATED <= MAX_DECODED_BYTES or header.decoded_bytes > MAX_COUNTED_BYTES:
@@ -114,7 +119,7 @@ def _check_pixels(header: Header, parts: list[memoryview]) -> None:
 
 
 def _compressed_note(kind: bytes, content: memoryview) -> memoryview | None:
-    """Return what a chunk holds compressed beside the pixels, if it is one of those that do."""
+    """Return the compressed data of a colour profile or a text, or None for other chunks."""
     if kind not in (b"iCCP", b"zTXt", b"iTXt"):
         return None
     start = bytes(content[:80]).find(0) + 1
@@ -127,14 +132,14 @@ def _compressed_note(kind: bytes, content: memoryview) -> memoryview | None:
 
 
 def _inflated_bytes(parts: list[memoryview], most: int) -> int:
-    """Return how many bytes these inflate to; beyond `most` it is not counted further."""
+    """Return how many bytes these inflate to; counting stops beyond `most`."""
     inflater = zlib.decompressobj()
     count = 0
     for part in parts:
         try:
             count += len(inflater.decompress(part, most + 1 - count))
         except zlib.error:
-            # What came before the fault is not told: as much as there may have been.
+            # zlib does not say how much came before the error: count the most that is possible.
             return count + len(part) * _MOST_INFLATED
         if count > most or inflater.eof:
             break

@@ -1,24 +1,21 @@
-"""Checks an image's structure, and what decoding it would take, without decoding a pixel.
-
-JPEG after ITU-T T.81 annex B; PNG: see `png`.
-"""
+"""Checks the structure of a JPEG or a PNG, and what decoding it would cost, without decoding a pixel."""
 
 from dataclasses import dataclass
 
 from services.common.errors import Refused
 from services.common.images import png
-from services.common.images.jpeg import SOS, START, START_OF_FRAME, Work, read_frame_header, walk
+from services.common.images.jpeg import SOS, START, START_OF_FRAME, DecodingCost, read_frame_header, walk
 
 MAX_PIXELS = 64_000_000
 PADDING = b"\x00\xff\r\n"
 MAX_PADDING_BYTES = 64 * 1024
-"""What cameras and their drivers leave behind an image's end: the rest of a buffer, a protocol's line end.
-Capture lets the same pass."""
+"""What cameras and their drivers leave after an image's end: the rest of a buffer, a protocol's line end.
+Capture accepts the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image says of itself: content type, width and height in pixels."""
+    """An image's content type, and its width and height in pixels as stored (not turned by Exif)."""
 
     content_type: str
     width: int
@@ -26,7 +23,7 @@ class ImageInfo:
 
 
 def is_image(data: bytes) -> bool:
-    """Say whether this begins as a JPEG or a PNG does."""
+    """Return whether this begins like a JPEG or a PNG."""
     return data.startswith((START, png.SIGNATURE))
 
 
@@ -35,32 +32,32 @@ def inspect(image: bytes) -> ImageInfo:
 
     Raises:
         Refused: `not_an_image`, `bad_image` (broken structure), `truncated_image`, `trailing_bytes`
-            (more than padding follows its end), `bad_dimensions` (nothing, or more than `MAX_PIXELS`),
-            `animated_image`, and `too_many_scans` or `too_much_to_decode`: whoever looks at it would pay.
+            (more than padding follows its end), `bad_dimensions` (0, or more than `MAX_PIXELS`),
+            `animated_image`, and `too_many_scans` or `too_much_to_decode` (decoding would cost too much).
     """
     info, end = _measure(image)
     behind_bytes = len(image) - end
     if behind_bytes > MAX_PADDING_BYTES or image[end:].strip(PADDING):
-        raise Refused("trailing_bytes", f"{behind_bytes} bytes behind the end")
+        raise Refused("trailing_bytes", f"{behind_bytes} bytes after the end")
     return info
 
 
 def trim(image: bytes) -> tuple[bytes, ImageInfo]:
-    """Return an image without what follows its end, whatever that is, with its type and size.
+    """Return an image without the bytes that follow its end, whatever they are, and its type and size.
 
-    For images that have no id yet: one picture is to be one object, however its buffer was filled. Besides
-    padding these are a telephone's further pictures (MPF), its film of the moment, a maker's own notes: none
-    of them is the picture that a viewer shows.
+    For images that have no id yet: the same picture must become the same object, however its buffer was
+    filled. Besides padding, a telephone's further pictures (MPF), its motion photo or a maker's notes may
+    follow: none of these is the picture that a viewer shows.
 
     Raises:
-        Refused: as `inspect`, but for `trailing_bytes`.
+        Refused: as `inspect`, except for `trailing_bytes`.
     """
     info, end = _measure(image)
     return image[:end], info
 
 
 def check(image: bytes, content_type: str) -> None:
-    """Check that a face's image is whole, harmless, and what it claims to be.
+    """Check that a face's image is complete, harmless, and of the type that its message gives.
 
     Raises:
         Refused: as `inspect`, or `bad_content_type`.
@@ -80,7 +77,7 @@ def _measure(image: bytes) -> tuple[ImageInfo, int]:
 
 
 def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
-    work: Work | None = None
+    work: DecodingCost | None = None
     last = 0
     for marker, start, end in walk(image):
         last = end
@@ -95,11 +92,11 @@ def _jpeg(image: bytes) -> tuple[ImageInfo, int]:
     return ImageInfo("image/jpeg", work.frame.width, work.frame.height), last
 
 
-def _begun(work: Work | None, marker: int, content: bytes) -> Work:
-    """Return the work of a picture whose frame header this is."""
+def _begun(work: DecodingCost | None, marker: int, content: bytes) -> DecodingCost:
+    """Return the cost of a picture with this frame header; `work` must be None, a second one is refused."""
     if work is not None:
         raise Refused("bad_image", "two frame headers")
     frame = read_frame_header(marker, content)
     if not 0 < frame.width * frame.height <= MAX_PIXELS:
         raise Refused("bad_dimensions", f"{frame.width}x{frame.height}")
-    return Work(frame)
+    return DecodingCost(frame)

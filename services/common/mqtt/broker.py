@@ -1,4 +1,4 @@
-"""Where a broker is, and how to be let in."""
+"""Where a broker is, and what it is shown: address, credentials, TLS, proxy."""
 
 import ssl
 from base64 import b64encode
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from services.common.errors import SetupError
 from services.common.runtime.addresses import ENCRYPTED, MQTT_PORTS, PROXY_PORT, WEBSOCKETS
-from services.common.runtime.settings import CloudSettings, DeviceSettings
+from services.common.runtime.shared_settings import CloudSettings, DeviceSettings
 from services.common.runtime.trust import Trust, Untrusted
 
 _FILES = "FACEFERRY_CLOUD_CA_FILE, FACEFERRY_CLOUD_CERT_FILE, FACEFERRY_CLOUD_KEY_FILE"
@@ -19,7 +19,7 @@ _AWS_PORT, _AWS_HOSTS = 443, (".amazonaws.com", ".amazonaws.com.cn")
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """A socket that is not left open by a handshake that fails, which paho forgets."""
+    """A socket that closes itself when its TLS handshake fails: paho leaves it open."""
 
     trust = Trust()
 
@@ -37,12 +37,12 @@ class _TlsSocket(ssl.SSLSocket):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy, which connects to others when it is asked to (CONNECT, RFC 9110 9.3.6).
+    """An HTTP proxy that opens tunnels (CONNECT, RFC 9110 9.3.6).
 
     Attributes:
-        host: where it is.
-        port: on which port.
-        user: who asks; nobody if empty.
+        host: its name or address.
+        port: its port.
+        user: the user's name; empty: the proxy asks for none.
         password: the user's.
     """
 
@@ -53,7 +53,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What lets us use it."""
+        """The header that authenticates the user; empty without one."""
         if not self.user:
             return {}
         return {"Proxy-Authorization": f"Basic {b64encode(f'{self.user}:{self.password}'.encode()).decode()}"}
@@ -61,19 +61,20 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where a broker is and how to be let in.
+    """A broker's address and what a connection to it needs.
 
     Attributes:
         url: `mqtt://[user@]host[:port]` or `mqtts://...`; `ws://[user@]host[:port][/path]` or `wss://...`
-            where only what looks like the web is let out.
-        password: for the URL's user; without one it is sent alone, as brokers want that take tokens.
-        ca_file: who vouches for the broker; the system's authorities by default.
-        cert_file: our certificate, for mutual TLS, and
-        key_file: its key.
-        alpn: protocols of which the broker is to choose one while TLS begins: where several share a port.
-        proxy: connects to it in our place.
-        trust: whose certificate it has to show, in place of `ca_file`: a camera's broker is as little
-            official as a camera.
+            for networks that let only web traffic out.
+        password: the password of the URL's user. Without a user it is sent alone, as brokers expect that
+            take tokens.
+        ca_file: PEM file of the authorities that may sign the broker's certificate; None: the system's.
+        cert_file: PEM file of our certificate, for mutual TLS.
+        key_file: PEM file of that certificate's key.
+        alpn: protocols to offer in the TLS handshake, for brokers that share a port with other servers.
+        proxy: the HTTP proxy to connect through.
+        trust: which certificate the broker has to show, in place of `ca_file`, for a camera's broker: such
+            certificates are seldom signed by a public authority.
     """
 
     url: str
@@ -87,13 +88,13 @@ class Broker:
 
     @classmethod
     def local(cls, settings: DeviceSettings) -> Self:
-        """Return the broker on this device."""
+        """Return the device's own broker."""
         secret = settings.local_mqtt_password
         return cls(settings.local_mqtt_url, secret.get_secret_value() if secret else None)
 
     @classmethod
     def cloud(cls, settings: CloudSettings) -> tuple[Self, ...]:
-        """Return the brokers in the cloud, one at least, in the order in which they are named."""
+        """Return the cloud's brokers, at least one, in the order of the setting."""
         secret = settings.cloud_mqtt_password
         return tuple(
             cls(
@@ -121,7 +122,7 @@ class Broker:
 
     @property
     def websocket(self) -> str | None:
-        """Where WebSockets are spoken, as `wss://host:443/mqtt`, or None where it is bare MQTT."""
+        """The URL of its WebSocket, as `wss://host:443/mqtt`, or None for plain MQTT over TCP."""
         parts = urlsplit(self.url)
         if parts.scheme not in WEBSOCKETS:
             return None
@@ -131,7 +132,7 @@ class Broker:
 
     @property
     def user(self) -> str | None:
-        """Whom the password is for."""
+        """The URL's user, unquoted, or None without one."""
         name = urlsplit(self.url).username
         return unquote(name) if name else None
 
@@ -141,7 +142,7 @@ class Broker:
         return f"{self.host}:{self.port}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return what connections to it are encrypted with, or None for `mqtt://` and `ws://`.
+        """Return a new TLS context for connections to it, or None for `mqtt://` and `ws://`.
 
         Raises:
             SetupError: certificate files that cannot be used.
@@ -151,7 +152,7 @@ class Broker:
         try:
             context = self._trusting_context()
             if self.cert_file is not None:
-                # A key with a password would be asked for it on the terminal.
+                # For a key with a password OpenSSL would ask on the terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
             if self.alpn:
                 context.set_alpn_protocols(list(self.alpn))
@@ -166,14 +167,14 @@ class Broker:
             context.sslsocket_class = _TlsSocket
         else:
             context = self.trust.context()
-            # Before the password is sent, which stands in the first packet.
+            # The check comes before the password is sent, which is in the first packet.
             context.sslsocket_class = type("_CheckingSocket", (_TlsSocket,), {"trust": self.trust})
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
 
 
 def _usual_alpn(url: str) -> tuple[str, ...]:
-    """Return what AWS IoT wants to hear on the port that it shares with HTTPS, if the address is its own."""
+    """Return the protocol that AWS IoT requires on port 443, which it shares with HTTPS; else none."""
     parts = urlsplit(url)
     is_aws = (
         parts.scheme == "mqtts" and parts.port == _AWS_PORT and (parts.hostname or "").endswith(_AWS_HOSTS)

@@ -1,7 +1,7 @@
-"""The certificates of a link: read again when they change, and watched so that none expires unsaid.
+"""The certificates of a link: read again when their files change, and watched for their expiry.
 
-The standard library reads a date only out of a certificate that a peer has shown, and this one field is not
-worth a package to the services (X.509: RFC 5280, 4.1; its encoding, DER: X.690).
+The standard library reads dates only from a certificate that a peer has shown, so the one field is read here
+rather than with a package for it (X.509: RFC 5280, 4.1; its encoding, DER: X.690).
 """
 
 import asyncio
@@ -18,13 +18,13 @@ import structlog
 
 from services.common.errors import SetupError
 from services.common.mqtt.broker import Broker
+from services.common.runtime.logging import RepeatFilter
 from services.common.runtime.metrics import CERTIFICATE_EXPIRY
-from services.common.runtime.queues import News
 from services.common.wire.times import from_unix_s, rfc3339
 
 DAY_S = 24 * 3600
 SOON_S = 30 * DAY_S
-"""So long before its end a certificate is worth a word, in seconds."""
+"""Warnings begin this long before a certificate expires, seconds."""
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0xA0, 0x17, 0x18
@@ -33,27 +33,30 @@ _CENTURY = 2000
 
 
 def chain_expiry_s(pem: bytes) -> float:
-    """Return when somebody's own certificates in a PEM file are of no more use, Unix time: with the first.
+    """Return when a certificate chain in a PEM file expires: with its first certificate. Unix time, seconds.
 
     Raises:
-        ValueError: there is none, or what looks like one is none.
+        ValueError: it holds no certificate, or a broken one.
     """
     return min(_expiries_s(pem))
 
 
 def authority_expiry_s(pem: bytes) -> float:
-    """Return when the authorities in a PEM file are of no more use, Unix time: with the last.
+    """Return when the last of the authorities in a PEM file expires, Unix time, seconds.
 
-    A file with those of the whole web always has some that are over.
+    A bundle of all public authorities always holds some that have expired.
 
     Raises:
-        ValueError: there is none, or what looks like one is none.
+        ValueError: it holds no certificate, or a broken one.
     """
     return max(_expiries_s(pem))
 
 
 def expiry_s(der: bytes) -> float:
-    """Return when a certificate expires, Unix time.
+    """Return when a certificate expires, Unix time, seconds.
+
+    Args:
+        der: the certificate, DER.
 
     Raises:
         ValueError: it is no certificate.
@@ -70,23 +73,23 @@ def expiry_s(der: bytes) -> float:
 
 
 class Reminders:
-    """Says when an end that is near is worth a line: at first, and then once a day."""
+    """Says when to warn of a certificate that expires soon: once, and then once a day."""
 
     def __init__(self) -> None:
         self._said_s: dict[str, tuple[float, float]] = {}
 
     def is_due(self, which: str, expires_s: float, now_s: float) -> bool:
-        """Say whether to speak of a certificate's end now; if so, it counts as said.
+        """Return whether to warn of a certificate now; if so, it counts as done.
 
         Args:
-            which: the certificate.
+            which: names the certificate.
             expires_s: when it expires, Unix time.
             now_s: Unix time.
         """
         if expires_s - now_s > SOON_S:
             return False
         of_s, said_s = self._said_s.get(which, (0.0, 0.0))
-        # A clock that was set back does not make us silent until it is as late again.
+        # A clock that was set back must not suppress warnings until it has caught up.
         if of_s == expires_s and 0 <= now_s - said_s < DAY_S:
             return False
         self._said_s[which] = (expires_s, now_s)
@@ -96,7 +99,7 @@ class Reminders:
 def _expiries_s(pem: bytes) -> list[float]:
     found = [expiry_s(base64.b64decode(text)) for text in _PEM.findall(pem)]
     if not found:
-        raise ValueError("no certificate is in it")
+        raise ValueError("it holds no certificate")
     return found
 
 
@@ -104,16 +107,16 @@ def _time_s(tag: int, text: str) -> float:
     if tag not in _TIMES:
         raise ValueError("it has no time at which it expires")
     time = datetime.strptime(text, _TIMES[tag]).replace(tzinfo=UTC)
-    # To strptime two digits go to 2068, in certificates to 2049.
+    # Two digits of a year mean up to 2068 to strptime, up to 2049 in certificates.
     is_last_century = tag == _UTC_TIME and time.year >= _CENTURY + 50
     return (time.replace(year=time.year - 100) if is_last_century else time).timestamp()
 
 
 def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the elements that stand one behind the other, each with its tag.
+    """Return the DER elements in `data`, in order, each as its tag and its content.
 
     Raises:
-        ValueError: the last is cut off.
+        ValueError: the last one is cut off.
     """
     elements, at = [], 0
     while at < len(data):
@@ -141,7 +144,7 @@ log = structlog.get_logger()
 
 
 class Credentials:
-    """What a link shows a broker, and what it believes of it.
+    """The TLS context and certificates of the connections to one broker.
 
     Args:
         link: the link's name, for logs and metrics.
@@ -158,12 +161,13 @@ class Credentials:
         self._context = broker.tls_context()
         self._expiries_s: dict[str, float] = {}
         self._reminders = Reminders()
-        self._unusable, self._unreadable = News(), News()
+        self._unusable, self._unreadable = RepeatFilter(), RepeatFilter()
 
     def context(self) -> ssl.SSLContext | None:
-        """Return what a new connection is encrypted with, from the files as they are now.
+        """Return the TLS context for a new connection, from the files as they are now, or None without TLS.
 
-        While they cannot be used, as between the first half of a new pair and the second, it is as before.
+        While they cannot be used, for instance when only one file of a new pair has been written, the context
+        from before is returned.
         """
         mark = self._fingerprint()
         if mark != self._mark:
@@ -173,12 +177,12 @@ class Credentials:
                 self._tell(self._unusable, str(error))
             else:
                 self._mark = mark
-                self._unusable.over()
+                self._unusable.reset()
                 log.info("mqtt.certificates_changed", link=self._link, broker=self._broker.address)
         return self._context
 
     def note_broker(self, certificate: bytes | None) -> None:
-        """Take note of the certificate that the broker has shown, in DER, if it has shown one."""
+        """Note when the certificate expires that the broker has shown, DER; None: it has shown none."""
         if certificate is not None:
             try:
                 self._note("broker", expiry_s(certificate))
@@ -186,13 +190,13 @@ class Credentials:
                 self._tell(self._unusable, f"the broker's certificate: {error}")
 
     async def watch(self) -> None:
-        """Say when an end is near, until cancelled."""
+        """Log certificates that expire soon, until cancelled."""
         while True:
             self.look(time.time())
             await asyncio.sleep(LOOK_EVERY_S)
 
     def look(self, now_s: float) -> None:
-        """Read when our files expire, and say what ends soon.
+        """Read when our files' certificates expire, and log what expires soon.
 
         Args:
             now_s: Unix time.
@@ -204,13 +208,13 @@ class Credentials:
             self._read("authority", self._broker.ca_file, authority_expiry_s),
         ]
         if not any(problems):
-            self._unreadable.over()
+            self._unreadable.reset()
         for which, expires_s in self._expiries_s.items():
             if self._reminders.is_due(which, expires_s, now_s):
                 self._remind(which, expires_s, now_s)
 
     def _read(self, which: str, path: Path | None, parse: Callable[[bytes], float]) -> str | None:
-        """Note when a file's certificate ends; return what is wrong with the file."""
+        """Note when a file's certificate expires; return what is wrong with the file, or None."""
         if path is None:
             return None
         try:
@@ -238,14 +242,14 @@ class Credentials:
             days_left = int((expires_s - now_s) // DAY_S)
             log.warning("mqtt.certificate_expires", **facts, days_left=days_left, advice=_ADVICE[which])
 
-    def _tell(self, news: News, problem: str) -> None:
-        if news.is_news(problem, time.monotonic()):
+    def _tell(self, log_filter: RepeatFilter, problem: str) -> None:
+        if log_filter.is_new(problem, time.monotonic()):
             log.warning(
                 "mqtt.certificates_unusable", link=self._link, broker=self._broker.address, error=problem
             )
 
     def _fingerprint(self) -> bytes | None:
-        """Return what differs when a file does, or None while one cannot be read."""
+        """Return a digest of the files' contents, or None while one cannot be read."""
         paths = (self._broker.ca_file, self._broker.cert_file, self._broker.key_file)
         try:
             each = [hashlib.sha256(path.read_bytes()).digest() for path in paths if path is not None]

@@ -1,32 +1,38 @@
-"""Messages that have come in, until the service takes them."""
+"""Messages that have come in and wait for the service, and their acknowledgement."""
 
 import asyncio
 from collections.abc import Callable
 
 from services.common.errors import Refused
 from services.common.mqtt.connection import Connection
-from services.common.mqtt.line import LARGE_BYTES
+from services.common.mqtt.endpoint import LARGE_BYTES
 from services.common.mqtt.packets import Publication
 from services.common.runtime.metrics import MQTT_DROPPED, Drops
 from services.common.wire.message import Message
 
 PACKET_BYTES = 2_048
-"""What a packet that waits takes of memory besides itself."""
+"""Memory that a waiting packet takes besides its own bytes."""
 MAX_WAITING = 512
-"""QoS 0 messages that wait for the service; beyond it they are dropped and counted. QoS 1 messages are
+"""QoS 0 messages that may wait for the service; further ones are dropped and counted. QoS 1 messages are
 bounded by the receive maximum instead."""
 Wants = Callable[[str, int], bool]
-"""Says of a topic, and of a message's size in bytes, whether it is wanted."""
+"""Says whether a message is wanted, by its topic and its size in bytes."""
 
 drops = Drops(MQTT_DROPPED, "mqtt.message_dropped")
 
 
 class Delivery:
-    """A message that has come in, and its acknowledgement, which is due once.
+    """A message that has come in, to be acknowledged once.
+
+    Args:
+        publication: the packet.
+        topic: its topic name.
+        inbox: where it waits.
+        client: the connection that it came by.
 
     Attributes:
         topic: the message's.
-        size_bytes: what it takes, taken apart or not.
+        size_bytes: the memory that it takes, parsed or not.
     """
 
     __slots__ = ("_client", "_inbox", "_message", "_packet_id", "_publication", "_qos", "size_bytes", "topic")
@@ -43,18 +49,18 @@ class Delivery:
 
     @property
     def message(self) -> Message:
-        """The message, which is taken apart when it is asked for first.
+        """The message, parsed at the first access.
 
         Raises:
-            Refused: `malformed`; only of a link with `wants`, others hand over no such message.
+            Refused: `malformed`; only on a link with `wants`: others end the connection on such a message.
         """
         try:
-            return self.take_apart()
+            return self.parse()
         except ValueError as error:
             raise Refused("malformed", str(error)) from error
 
-    def take_apart(self) -> Message:
-        """Return the message.
+    def parse(self) -> Message:
+        """Return the message, parsed once.
 
         Raises:
             ValueError: it is malformed.
@@ -62,30 +68,30 @@ class Delivery:
         if self._message is None:
             assert self._publication is not None
             self._message = self._publication.message()
-            self._publication = None  # the picture is in memory once
+            self._publication = None  # so that the picture is in memory once
         return self._message
 
     def acknowledge(self) -> None:
-        """Tell the broker that it may send another; nothing more is promised by it.
+        """Let the broker send another message: this is flow control and promises nothing about custody.
 
         The acknowledgement belongs to the connection that delivered the message and is dropped with it: a
-        restarted broker numbers from 1 again, and an old number would hit a new message.
+        restarted broker counts from 1 again, and an old packet identifier would hit a new message.
         """
         if self._qos > 0 and self._inbox.connection is self._client:
             self._client.reader.acknowledge(self._packet_id)
 
 
 class Inbox:
-    """What waits for the service.
+    """The messages that wait for the service.
 
     Args:
         link: the link's name, for metrics.
         wants: see `Link`.
-        on_large: called for each message that fills packets of the network.
+        on_large: called for each message of more than `LARGE_BYTES`.
 
     Attributes:
-        connection: the one that messages may be acknowledged to.
-        waiting_bytes: what those take that wait for the service.
+        connection: the present one; deliveries of others are not acknowledged any more.
+        waiting_bytes: the memory of the waiting messages.
     """
 
     def __init__(self, link: str, wants: Wants | None, on_large: Callable[[], None]) -> None:
@@ -99,15 +105,15 @@ class Inbox:
         self._early: list[Delivery] = []
 
     async def get(self) -> Delivery:
-        """Return the next message that came in, over however many connections."""
+        """Return the next delivery, whichever connection it came by."""
         delivery = await self._deliveries.get()
         self.waiting_bytes -= delivery.size_bytes
         return delivery
 
     def open(self) -> None:
-        """Hand over what comes from here on, and what has come together with the answer to subscriptions.
+        """Hand over what comes from now on, and retained messages that came with the SUBACK.
 
-        That is what is retained: nobody is to hear of a message while the link seems to be down.
+        These were kept back, because a service must not see a message while the link is not up.
         """
         self._is_open = True
         for delivery in self._early:
@@ -115,17 +121,17 @@ class Inbox:
         self._early.clear()
 
     def close(self) -> None:
-        """Keep what comes from here on until the next `open`."""
+        """Keep back what comes from now on until the next `open`; drop what was kept back before."""
         self.connection = None
         self._is_open = False
         self.waiting_bytes -= sum(delivery.size_bytes for delivery in self._early)
         self._early.clear()
 
     def receive(self, client: Connection, publication: Publication) -> None:
-        """Take in what has come over a connection.
+        """Put what has come by a connection into the queue, or drop and acknowledge it.
 
         Raises:
-            ValueError: it is malformed.
+            ValueError: it is malformed; not on a link with `wants`.
         """
         size_bytes = len(publication.packet) + PACKET_BYTES
         if size_bytes > LARGE_BYTES:
@@ -133,14 +139,14 @@ class Inbox:
         if (topic := publication.topic) is None:
             drops.count("bad_topic", self._link)
         elif self._wants is not None:
-            if self._wants(topic, size_bytes):  # whoever does not want it counts it, and bounds what waits
+            if self._wants(topic, size_bytes):  # `wants` counts what it rejects, and bounds what waits
                 self._hand_over(Delivery(publication, topic, self, client))
                 return
         elif publication.qos == 0 and self._deliveries.qsize() >= MAX_WAITING:
             drops.count("queue_full", self._link)
         else:
             delivery = Delivery(publication, topic, self, client)
-            delivery.take_apart()
+            delivery.parse()
             self._hand_over(delivery)
             return
         if publication.qos > 0:

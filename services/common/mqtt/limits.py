@@ -1,4 +1,4 @@
-"""What a broker says of itself when it lets us in (MQTT 5.0, section 3.2.2.3). Pure."""
+"""A broker's limits, as its CONNACK gives them (MQTT 5.0, section 3.2.2.3). Pure."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Any, Self
 MAX_PACKET_BYTES = 268_435_460
 """The protocol's own limit."""
 MAX_IN_FLIGHT = 2_000
-"""QoS 1 messages sent and not yet acknowledged by the broker, if the broker allows as many."""
+"""QoS 1 messages that may be unacknowledged by the broker, if it allows as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,11 @@ class Limits:
     """A broker's limits.
 
     Attributes:
-        max_packet_bytes: the largest packet it takes.
+        max_packet_bytes: the largest packet it accepts.
         in_flight: QoS 1 messages that it may have unacknowledged.
-        keep_alive_s: how often it wants to hear of us; 0 for never.
-        has_retain: whether it keeps messages for who comes later.
-        max_qos: the highest quality of service it takes.
+        keep_alive_s: the keep-alive that it asks for; 0: it leaves that to the client.
+        has_retain: whether it keeps retained messages.
+        max_qos: the highest quality of service it accepts.
         has_shared: whether clients may share a subscription.
     """
 
@@ -32,13 +32,13 @@ class Limits:
 
     @property
     def words(self) -> str:
-        """What it comes to, in words."""
+        """A summary for users."""
         lacks = "".join(f", {words}" for words in self.lacks.values())
         return f"packets of up to {self.max_packet_bytes / 1000:,.0f} kB{lacks}"
 
     @property
     def lacks(self) -> dict[str, str]:
-        """What the broker does not offer of what we use, by name, and in words what comes of it."""
+        """Features that we use and the broker lacks: by name, what follows from it, in words."""
         return {
             name: words
             for name, (is_there, words) in {
@@ -50,7 +50,7 @@ class Limits:
         }
 
     def without(self, names: Collection[str]) -> Self:
-        """Return the limits of a broker that is known to lack these things besides."""
+        """Return the limits with these features lacking too; see `lacks` for their names."""
         return replace(
             self,
             has_retain=self.has_retain and "retain" not in names,
@@ -59,13 +59,13 @@ class Limits:
         )
 
     @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
-        """Return the limits out of a CONNACK's properties, by their names without spaces."""
+    def read(cls, properties: Mapping[str, Any]) -> Self:
+        """Return the limits in a CONNACK's properties, given by paho's names for them, without spaces."""
         return cls(
-            max_packet_bytes=said.get("MaximumPacketSize", MAX_PACKET_BYTES),
-            in_flight=min(MAX_IN_FLIGHT, said.get("ReceiveMaximum", MAX_IN_FLIGHT)),
-            keep_alive_s=said.get("ServerKeepAlive") or 0,
-            has_retain=bool(said.get("RetainAvailable", 1)),
-            max_qos=said.get("MaximumQoS", 2),
-            has_shared=bool(said.get("SharedSubscriptionAvailable", 1)),
+            max_packet_bytes=properties.get("MaximumPacketSize", MAX_PACKET_BYTES),
+            in_flight=min(MAX_IN_FLIGHT, properties.get("ReceiveMaximum", MAX_IN_FLIGHT)),
+            keep_alive_s=properties.get("ServerKeepAlive") or 0,
+            has_retain=bool(properties.get("RetainAvailable", 1)),
+            max_qos=properties.get("MaximumQoS", 2),
+            has_shared=bool(properties.get("SharedSubscriptionAvailable", 1)),
         )

@@ -1,33 +1,27 @@
-"""Whether the other side of a connection is still there. Pure: time is an argument."""
-
-import asyncio
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self
-
-from services.common.mqtt.roster import Roster
+"""Whether the broker at the other end of a connection still answers. Pure: time is an argument."""
 
 ASK_AFTER_S = 1.0
-"""So long is nobody asked after a sign of life."""
+"""No question is asked within this time after a sign of life."""
 SILENT_S = 2.5
-"""Without an answer for so long the other side is silent."""
+"""A broker that has not answered for this long counts as silent: the link is not ready."""
 GIVE_UP_S = 5.0
-"""Without an answer for so long it is gone, and another connection is tried; but"""
+"""A connection without an answer for this long is given up, but not before `TIMES_LONGEST` times what
+the last answer took."""
 TIMES_LONGEST = 3
-"""no sooner than after so many times what an answer has taken before."""
 MOST_GIVE_UP_S = 60.0
+"""The longest wait for an answer."""
 AGAIN_S = 60.0
-"""Two that were given up within so long have the same reason, and time may be all that is wanted."""
+"""Two connections given up within this time are assumed to have needed only more time."""
 
 
-class Pulse:
-    """Asks the other side for a sign of life, and says how it answers.
+class Heartbeat:
+    """Decides when to ask the broker for a sign of life (PINGREQ), and when to give the connection up.
 
-    The keep-alive asks every 15 s, for on a metered link each question costs; that is too late for whoever
-    waits for an answer, or wants to know whether there would be one.
+    The keep-alive asks only every 15 s, because on a metered link each question costs. That is too late for a
+    caller that waits for an answer, or asks whether the link is ready.
 
-    It lasts longer than a connection: where a hop in between keeps seconds of our bytes, each would end
-    before the first answer, and so waits twice as long as the one before if that was given up, too.
+    It outlives a connection: where a hop in between buffers seconds of our bytes, each connection would be
+    given up before its first answer. So the wait doubles if the connection before was given up too.
     """
 
     def __init__(self) -> None:
@@ -37,12 +31,12 @@ class Pulse:
         self._gave_up_s = float("-inf")
 
     def begin(self, now_s: float) -> None:
-        """Start with a new connection."""
+        """Note a new connection."""
         self._alive_s = now_s
         self._asked_s = None
 
     def is_alive(self, at_s: float) -> None:
-        """Note a sign of life: something came, or something of ours was taken."""
+        """Note a sign of life at a time: bytes came in, or the other side acknowledged bytes of ours."""
         self._alive_s = max(self._alive_s, at_s)
         if self._asked_s is not None and self._alive_s > self._asked_s:
             took_s = self._alive_s - self._asked_s
@@ -50,14 +44,14 @@ class Pulse:
             self._asked_s = None
 
     def asks(self, now_s: float) -> bool:
-        """Say whether it is time to ask, which is noted as done."""
+        """Return whether to ask now; if so, it counts as done."""
         if self._asked_s is not None or now_s - self._alive_s < ASK_AFTER_S:
             return False
         self._asked_s = now_s
         return True
 
     def gives_up(self, now_s: float) -> bool:
-        """Say whether the other side is to be taken for gone; the next is given more time."""
+        """Return whether to give the connection up; if so, the next one is given more time."""
         if self.silent_s(now_s) <= self._give_up_s:
             return False
         is_again = now_s - self._gave_up_s < AGAIN_S + self._give_up_s
@@ -66,47 +60,5 @@ class Pulse:
         return True
 
     def silent_s(self, now_s: float) -> float:
-        """Return for how long a question has had no answer; 0 where none is open."""
+        """Return for how long a question has had no answer; 0.0 if none is open."""
         return 0.0 if self._asked_s is None else now_s - self._asked_s
-
-
-class Lookout:
-    """Looks from time to time whether a broker that we would rather use can be had, beside what goes on.
-
-    Leaving it ends a look that has begun.
-
-    Args:
-        roster: says when to look, and at which.
-        at: the broker that is used.
-        look: says of a broker whether it lets us in.
-    """
-
-    def __init__(self, roster: Roster, at: int, look: Callable[[int], Awaitable[bool]]) -> None:
-        self._roster = roster
-        self._at = at
-        self._look = look
-        self._looking: asyncio.Task[int | None] | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
-
-    def found(self, now_s: float) -> int | None:
-        """Return a better broker that can be had; nothing as long as none was found."""
-        if self._looking is None:
-            if (at := self._roster.better(self._at, now_s)) is not None:
-                self._looking = asyncio.create_task(self._see(at), name="mqtt.look")
-            return None
-        if not self._looking.done():
-            return None
-        found, self._looking = self._looking.result(), None
-        return found
-
-    async def _see(self, at: int) -> int | None:
-        return at if await self._look(at) else None

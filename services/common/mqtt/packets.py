@@ -1,7 +1,7 @@
-"""MQTT 5 publications as packets, read and written in paho's place (docs/decisions/0008), some together.
+"""MQTT 5 publications as packets, read and written in paho's place (docs/decisions/0008).
 
-paho-mqtt looks each property up by its name, and copies what is left of the packet, the picture included,
-up to four times for each. Format: MQTT 5.0, sections 1.5 and 3.3.2.3.
+paho-mqtt looks each property up by its name, and for each copies the rest of the packet, picture included, up
+to four times. Format: MQTT 5.0, sections 1.5 and 3.3.2.3.
 """
 
 import math
@@ -14,6 +14,9 @@ from services.common.wire.message import Message
 if TYPE_CHECKING:
     from collections import deque
 
+CONNECT, CONNACK, PUBLISH, PUBACK, DISCONNECT = 0x10, 0x20, 0x30, 0x40, 0xE0
+"""The first byte of packets, flags left out (2.1.2)."""
+
 _PAYLOAD_FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION = 1, 2, 3, 8, 9
 _SUBSCRIPTION_ID, _TOPIC_ALIAS, _USER = 11, 35, 38
 _MOST_VARINT_BYTES = 4
@@ -24,7 +27,7 @@ Buffer = bytes | bytearray
 
 @dataclass(frozen=True, slots=True)
 class PublishProperties:
-    """What a publication carries beside topic and payload; see `message.Message` for the attributes."""
+    """A publication's properties; see `message.Message` for their meaning."""
 
     content_type: str | None = None
     attributes: tuple[tuple[str, str], ...] = ()
@@ -33,10 +36,10 @@ class PublishProperties:
     expiry_s: int | None = None
 
     def pack(self) -> bytes:
-        """Return the properties as they stand in a packet, their length first.
+        """Return the properties as in a packet, with their length first.
 
         Raises:
-            OverflowError: a text is longer than 65,535 bytes, or the expiry than 32 bits.
+            OverflowError: a text has more than 65,535 bytes, or the expiry more than 32 bits.
         """
         body = bytearray()
         if self.expiry_s is not None:
@@ -55,9 +58,10 @@ class PublishProperties:
 def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]:
     """Read the properties that begin at `start` of a packet; return them and where the payload begins.
 
-    Properties that nobody here needs are read over. More than 64 KiB of them are not looked at: no message
-    of ours has as many, and they would take seconds. U+FEFF is welcome in texts: MQTT 5 allows it (1.5.4),
-    brokers pass it on, and paho would drop the connection over it, for ever if the message is retained.
+    Properties that no service needs are skipped. More than 64 KiB of properties are not parsed, which would
+    take seconds, and none are returned: no message of ours has as many. U+FEFF is accepted in texts: MQTT 5
+    allows it (1.5.4), brokers pass it on, and paho would drop the connection over it, each time if the
+    message is retained.
 
     Raises:
         ValueError: the packet is malformed.
@@ -81,7 +85,7 @@ def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]
         if (read := _READERS.get(kind)) is None:
             raise ValueError(f"property {kind} is none of a publication's")
         if kind in found and kind != _SUBSCRIPTION_ID:
-            raise ValueError(f"property {kind} stands there twice")
+            raise ValueError(f"property {kind} occurs twice")
         found[kind], at = read(block, at + 1)
     properties = PublishProperties(
         content_type=found.get(_CONTENT_TYPE),
@@ -94,7 +98,7 @@ def read_properties(packet: Buffer, start: int) -> tuple[PublishProperties, int]
 
 
 def read_binary(block: Buffer, at: int) -> tuple[bytes, int]:
-    """Read bytes behind their length, of 16 bits; return them and where they end.
+    """Read bytes after their 16-bit length; return them and where they end.
 
     Raises:
         ValueError: they are longer than the packet.
@@ -145,7 +149,7 @@ def _binary(data: bytes) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    """Return a number as MQTT writes lengths: seven bits a byte, the least first (1.5.5)."""
+    """Return a number as MQTT encodes lengths: seven bits a byte, the lowest first (1.5.5)."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -153,18 +157,15 @@ def varint(value: int) -> bytes:
     return bytes(encoded) + value.to_bytes()
 
 
-PUBLISH = 0x30
-
-
 @dataclass(slots=True)
 class Publication:
-    """A PUBLISH packet of which no more was looked at than whose it is (MQTT 5.0, section 3.3).
+    """A PUBLISH packet of which only the topic and the identifier were read (MQTT 5.0, section 3.3).
 
     Attributes:
-        topic: the topic name; nothing if it is not UTF-8, which brokers may let pass.
+        topic: the topic name; None if it is not UTF-8, which brokers may let pass.
         header: the packet's first byte.
-        packet_id: what it is acknowledged by; 0 for QoS 0.
-        packet: what stands behind its length.
+        packet_id: the packet identifier that acknowledges it; 0 for QoS 0.
+        packet: the packet without header and length; owned by this.
         at: where in it the properties begin.
     """
 
@@ -176,11 +177,11 @@ class Publication:
 
     @property
     def qos(self) -> int:
-        """At what quality of service it was delivered."""
+        """The quality of service with which it was delivered."""
         return (self.header >> 1) & 3
 
     def message(self) -> Message:
-        """Return the message that it carries.
+        """Return the message that it carries; its topic must be UTF-8. The payload is copied once.
 
         Raises:
             ValueError: the packet is malformed.
@@ -200,19 +201,19 @@ class Publication:
 
 
 def to_properties(message: Message) -> Any:
-    """Return what a message has beside topic and payload, as paho packs it."""
+    """Return a message's properties, with the `pack` that paho calls; an expiry is at least 1 s."""
     expiry_s = None if message.expiry_s is None else max(1, math.ceil(message.expiry_s))
     return PublishProperties(
         message.content_type, message.attributes, message.response_topic, message.correlation, expiry_s
     )
 
 
-def unacknowledged(message: Message) -> bytes:
+def encode_qos0(message: Message) -> bytes:
     """Return a whole PUBLISH packet of QoS 0 (MQTT 5.0, section 3.3); the payload is copied once.
 
     Raises:
-        ValueError: the topic is none that can be published on.
-        OverflowError: topic or properties are longer than the protocol allows.
+        ValueError: the topic has wildcards.
+        OverflowError: the topic or the properties are longer than the protocol allows.
     """
     if "+" in message.topic or "#" in message.topic:
         raise ValueError(f"wildcards in the topic {message.topic!r}")
@@ -228,22 +229,21 @@ def as_reason(name: str) -> str:
 
 
 def packet_bytes(message: Message) -> int:
-    """Return at least how large the packet will be."""
+    """Return an upper estimate of a message's packet size, bytes."""
     attributes = sum(len(name) + len(value) + 5 for name, value in message.attributes)
     return len(message.payload) + len(message.topic) + attributes + 256
 
 
 MOST_BYTES = 16_384
-"""Of what is sent at once."""
-_PUBLISH, _PUBACK = 0x30, 0x40
+"""The most that is sent at once."""
 
 
 def bundle(packets: "deque[Any]") -> None:
-    """Put packets together that stand one behind the other, as far as they are small.
+    """Join small packets that follow each other, so that they are sent together.
 
     Args:
-        packets: those that wait, as paho keeps them; publications of QoS 1, and acknowledgements, of which
-            paho wants to know no more when they are sent. One that is under way already is left.
+        packets: paho's queue; modified. Only publications of QoS 1 and acknowledgements are joined: paho does
+            nothing once these are sent. A packet that is partly sent is left alone.
     """
     if len(packets) < 2:
         return
@@ -260,6 +260,6 @@ def bundle(packets: "deque[Any]") -> None:
 
 def _is_small(packet: Any, more_bytes: int) -> bool:
     kind = packet["command"] & 0xF0
-    is_plain = kind == _PUBACK or (kind == _PUBLISH and packet["qos"] > 0)
+    is_plain = kind == PUBACK or (kind == PUBLISH and packet["qos"] > 0)
     size_bytes: int = packet["to_process"]
     return is_plain and packet["pos"] == 0 and size_bytes + more_bytes <= MOST_BYTES

@@ -1,4 +1,4 @@
-"""Why a connection to a broker ended, or did not come to be, in words for people."""
+"""Why a connection to a broker ended or could not be made, in words for users."""
 
 import logging
 from typing import Any
@@ -7,36 +7,40 @@ KEEP_ALIVE_TIMEOUT, PROTOCOL_ERROR, TAKEN_OVER = 0x8D, 0x82, 0x8E
 PACKET_TOO_LARGE, RATE_TOO_HIGH = 0x95, 0x96
 USE_ANOTHER_SERVER, SERVER_MOVED = 0x9C, 0x9D
 LACKING = {0x9A: "retain", 0x9B: "qos", 0x9E: "shared"}
-"""What a broker does not offer, by the reason with which it refuses it; see `limits.Limits.lacks`."""
+"""Features that a broker lacks, by the reason code that says so; see `limits.Limits.lacks`."""
 _UNSUPPORTED_VERSION = 0x84
 _NOT_LET_IN = (0x86, 0x87)
 _MOST_WORDS = 200
 
 
-class NoBroker(ConnectionError):
-    """What answers is no MQTT broker."""
+class NotABroker(ConnectionError):
+    """The server that answers is not an MQTT broker."""
 
 
-class Ear(logging.Logger):
-    """Hears what went wrong with the socket, which paho tells to its log alone."""
+class SocketErrors(logging.Logger):
+    """A logger that remembers the socket's last error, which paho only logs; writes nothing.
+
+    Attributes:
+        problem: that error, or None.
+    """
 
     def __init__(self) -> None:
         super().__init__("paho", logging.CRITICAL)
         self.problem: OSError | None = None
 
     def log(self, level: int, msg: object, *args: object, **_: Any) -> None:  # noqa: ARG002
-        """Remember an error of the socket; nothing is written anywhere."""
+        """Remember an error of the socket."""
         if level >= logging.ERROR and args and isinstance(args[-1], OSError):
             self.problem = args[-1]
 
 
 def why_refused(code: int, words: str, *, has_lone_password: bool) -> str:
-    """Return why the broker did not let us in.
+    """Return why the broker refused the connection.
 
     Args:
-        code: of its CONNACK.
-        words: what the code means, and what the broker says beside it.
-        has_lone_password: whether it was sent a password and no user.
+        code: its CONNACK's reason code.
+        words: what the code means, and the broker's own text.
+        has_lone_password: whether it was sent a password without a user.
     """
     why = f"the broker refuses: {words}"
     if code == _UNSUPPORTED_VERSION:
@@ -47,31 +51,31 @@ def why_refused(code: int, words: str, *, has_lone_password: bool) -> str:
 
 
 def why_lost(code: int, awaited: str, problem: OSError | None, keep_alive_s: int) -> str:
-    """Return why a connection is over that the broker did not say goodbye to.
+    """Return why a connection ended for which the broker sent no DISCONNECT.
 
     Args:
-        code: paho's own word for it, one of DISCONNECT's.
-        awaited: the packet that was due; empty if none was.
-        problem: what went wrong with the socket, if anything did.
-        keep_alive_s: after how long a silence it is given up.
+        code: the reason code that paho gives it.
+        awaited: the packet that was due; empty: none.
+        problem: the socket's error, if there was one.
+        keep_alive_s: the keep-alive, seconds.
     """
-    if isinstance(problem, NoBroker):
+    if isinstance(problem, NotABroker):
         return str(problem)
     if code == PROTOCOL_ERROR:
         return "it does not speak MQTT 5"
     if code == KEEP_ALIVE_TIMEOUT:
         return f"nothing was heard of it for longer than the keep-alive of {keep_alive_s} s"
     why = f"closed before {awaited}" if awaited else "the connection was lost"
-    # A reset is no more than that: which of the two is seen is a matter of microseconds.
+    # A reset adds nothing: whether it or an orderly close is seen is a matter of microseconds.
     return why if problem is None or isinstance(problem, ConnectionError) else f"{why}: {problem}"
 
 
-def words_of(reason: object, properties: object) -> str:
-    """Return what a reason code means, with what the broker says beside it.
+def describe_reason(reason: object, properties: object) -> str:
+    """Return what a reason code means, with the broker's own text.
 
     Args:
-        reason: whose text is its meaning.
-        properties: of the packet that brought it, as attributes; nothing for none.
+        reason: the code; its `str` is its meaning.
+        properties: paho's properties of the packet that brought it, or None.
     """
     told = [getattr(properties, name, None) for name in ("ReasonString", "ServerReference")]
     return ", ".join([str(reason), *(str(text)[:_MOST_WORDS] for text in told if text)])

@@ -1,8 +1,16 @@
-"""What stands in the place of functions of one paho client, each for a reason of ours (docs/decisions/0008).
+"""Everything of paho's and aiomqtt's own that is replaced, called or overridden (docs/decisions/0008).
 
-The long ones have modules of their own: `dialling` opens the socket, `reading` reads packets. All are put in
-place here, and only where paho still has what they replace: what nobody calls any more could be set without a
-word.
+| of paho | is replaced by | because paho |
+|---|---|---|
+| `_create_socket` | `sockets.open_socket` | knows no proxy and no segment size; its WebSocket loses data |
+| `_packet_read` | `PacketReader.read` | reads byte by byte and copies each packet several times |
+| `_sock_send`, `_sock_recv` | `_FirstBytes`, until the first byte | does not say that a server is no broker |
+| `_packet_queue` | `_queue_with_password` | sends no password without a user |
+| `_sock_close` | `closed_by_the_broker`, during DISCONNECT | closes before the broker has read it |
+
+These are set on one client, not on paho's class. An attribute that paho does not use any more could be set
+without any effect, so each connection first checks that paho and aiomqtt still have every name in
+`FUNCTIONS`, `VARIABLES` and `OVERRIDDEN`. Tests compare these with the sources and with paho's signatures.
 """
 
 import asyncio
@@ -11,11 +19,14 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aiomqtt
+
 from services.common.errors import SetupError
-from services.common.mqtt.dialling import Way, open_socket
-from services.common.mqtt.greeting import CONNECT, add_password, why_no_broker
-from services.common.mqtt.reading import Reader
-from services.common.mqtt.reasons import NoBroker
+from services.common.mqtt.handshake import add_password, why_not_a_broker
+from services.common.mqtt.packet_reader import PacketReader
+from services.common.mqtt.packets import CONNECT
+from services.common.mqtt.reasons import NotABroker
+from services.common.mqtt.sockets import Route, open_socket
 
 FUNCTIONS = (
     "_create_socket",
@@ -29,7 +40,7 @@ FUNCTIONS = (
     "_sock_send",
     "_ssl_wrap_socket",
 )
-"""Those of paho's own that are replaced or called, here and in the modules beside this one."""
+"""paho's own functions that are replaced or called, here and in the modules beside this one."""
 VARIABLES = (
     "_connect_timeout",
     "_host",
@@ -44,24 +55,32 @@ VARIABLES = (
     "_ssl_context",
     "_will_properties",
 )
-"""Those that are set or read."""
+"""paho's own variables that are set or read."""
+OVERRIDDEN = (
+    "_client_connect",
+    "_misc_loop",
+    "_on_connect",
+    "_on_disconnect",
+    "_on_socket_register_write",
+)
+"""aiomqtt's own methods that `Connection` overrides: were one renamed, its override would never run."""
 
 
-def replace(paho: Any, way: Way, lone_password: str | None) -> Reader:
-    """Put all that is ours in the place of paho's own; return what reads in its place from here on.
+def replace(paho: Any, route: Route, lone_password: str | None) -> PacketReader:
+    """Replace functions of a paho client, and return the reader that reads in its place from now on.
 
     Args:
-        paho: a client that has not begun to connect.
-        way: how its broker is reached.
-        lone_password: a password to send without a user; nothing for none.
+        paho: a client that has not begun to connect; modified.
+        route: how its broker is reached.
+        lone_password: a password to send without a user; None: none.
 
     Raises:
-        SetupError: this paho lacks something that is replaced, called, set or read.
+        SetupError: this paho or aiomqtt lacks something that is replaced, called, overridden, set or read.
     """
     _check(paho)
     first = _FirstBytes(paho)
-    reader = Reader(paho)
-    paho._create_socket = functools.partial(open_socket, paho, way, paho._connect_timeout)
+    reader = PacketReader(paho)
+    paho._create_socket = functools.partial(open_socket, paho, route, paho._connect_timeout)
     paho._sock_send, paho._sock_recv = first.send, first.receive
     paho._packet_read = reader.read
     if lone_password is not None:
@@ -73,11 +92,13 @@ def _check(paho: Any) -> None:
     missing = [name for name in FUNCTIONS if not callable(getattr(paho, name, None))]
     missing += [name for name in VARIABLES if not hasattr(paho, name)]
     if missing:
-        raise SetupError(f"this paho-mqtt is none that Faceferry knows: it has no {', '.join(missing)}")
+        raise SetupError(f"this version of paho-mqtt is not supported: it has no {', '.join(missing)}")
+    if lacking := [name for name in OVERRIDDEN if not hasattr(aiomqtt.Client, name)]:
+        raise SetupError(f"this version of aiomqtt is not supported: it has no {', '.join(lacking)}")
 
 
 class _FirstBytes:
-    """Sends and receives until the first byte has come, which tells whether this is a broker."""
+    """Sends and receives until the first byte has come, which shows whether the server is a broker."""
 
     def __init__(self, paho: Any) -> None:
         self._paho = paho
@@ -85,18 +106,26 @@ class _FirstBytes:
         self._receive: Callable[[int], bytes] = paho._sock_recv
 
     def receive(self, size: int) -> bytes:
-        """Receive, and leave the place with the first byte."""
+        """Receive; with the first byte give paho its own functions back.
+
+        Raises:
+            NotABroker: a broker cannot have sent these bytes.
+        """
         data = self._receive(size)
         if data:
             del self._paho._sock_recv, self._paho._sock_send
-            if why_no_broker(data) is not None:
+            if why_not_a_broker(data) is not None:
                 with contextlib.suppress(OSError):
                     data += self._receive(31)
-                raise NoBroker(why_no_broker(data))
+                raise NotABroker(why_not_a_broker(data))
         return data
 
     def send(self, data: bytes) -> int:
-        """Send; who closes on what is sent may have said why before."""
+        """Send; if the server has closed the connection, first read the reason that it may have sent.
+
+        Raises:
+            NotABroker: it sent what a broker cannot have sent.
+        """
         try:
             return self._send(data)
         except BlockingIOError:
@@ -108,15 +137,15 @@ class _FirstBytes:
 
 
 def _queue_with_password(queue: Any, password: str, command: int, packet: bytearray, *rest: Any) -> Any:
-    """Queue a packet for paho, which sends a password only beside a user."""
+    """Queue a packet as `queue` does; a CONNECT gets the password."""
     return queue(command, add_password(packet, password) if command == CONNECT else packet, *rest)
 
 
 @contextlib.contextmanager
 def closed_by_the_broker(paho: Any) -> Iterator[asyncio.Event]:
-    """Keep the socket open over paho's goodbye, until the broker closes it; tell when that is.
+    """Keep the socket open after DISCONNECT until the broker closes it; yield an event that is set then.
 
-    paho closes right after its goodbye, and again when the broker does.
+    paho closes the socket right after DISCONNECT, and again when the broker has closed it.
     """
     closed = asyncio.Event()
 
@@ -132,4 +161,4 @@ def closed_by_the_broker(paho: Any) -> Iterator[asyncio.Event]:
     try:
         yield closed
     finally:
-        vars(paho).pop("_sock_close", None)  # from here on a close is one
+        vars(paho).pop("_sock_close", None)  # from now on a close closes

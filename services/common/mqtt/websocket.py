@@ -1,7 +1,7 @@
-"""MQTT in WebSockets (RFC 6455; MQTT 5.0, section 6), as a socket in paho's place.
+"""MQTT over WebSockets (RFC 6455; MQTT 5.0, section 6), with a socket's interface, in paho's place.
 
-paho's own forgets a packet that the socket takes only a part of, answers a ping in the midst of another
-frame, and puts the mask on byte by byte.
+paho's own WebSocket loses a packet that the socket takes only in part, answers a ping in the middle of
+another frame, and masks byte by byte.
 """
 
 import contextlib
@@ -16,23 +16,25 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.uri import parse_uri
 
-MOST_BYTES = 268_435_460 + 14
-"""The largest packet that MQTT has."""
+from services.common.mqtt.limits import MAX_PACKET_BYTES
+
+MOST_BYTES = MAX_PACKET_BYTES + 14
+"""The largest message: a packet of MQTT, with a frame's header."""
 _READ_BYTES = 65_536
 
 
 class WebSocket:
-    """A connected socket on which the other side has agreed to speak MQTT in WebSockets.
+    """A connected socket that carries MQTT in WebSocket frames.
 
     Args:
-        connection: to the server, blocking, with TLS if there is any; closed with this.
+        connection: a blocking socket to the server, with TLS if there is any; owned and closed by this.
         url: `ws://host:port/path` or `wss://...`.
 
     Attributes:
-        heard_s: when something last came, by the steady clock: a frame is seen when it is whole only.
+        heard_s: when bytes last came in, steady clock: paho sees only complete frames.
 
     Raises:
-        OSError: the server does not agree; the connection is closed.
+        OSError: the server refuses the handshake; the connection is closed.
     """
 
     def __init__(self, connection: socket.socket, url: str) -> None:
@@ -49,11 +51,11 @@ class WebSocket:
             raise
 
     def send(self, data: bytes | bytearray) -> int:
-        """Send a packet, in a frame of its own; to be called with the same one until it is all gone.
+        """Send a packet in a frame of its own and return its size; to be repeated with it until then.
 
         Raises:
-            BlockingIOError: it is not, yet; so do TLS's errors of this kind say.
-            OSError: the connection is over.
+            BlockingIOError: the socket has not taken all of it; or TLS's errors of the same meaning.
+            OSError: the connection has ended.
         """
         if not self._sending:
             if not self._is_open:
@@ -65,11 +67,11 @@ class WebSocket:
         return sent
 
     def recv(self, most_bytes: int) -> bytes:
-        """Return what has come of the packets; nothing at the end.
+        """Return bytes of packets that have come; empty at the end.
 
         Raises:
-            BlockingIOError: nothing has come just now; so do TLS's errors of this kind say.
-            OSError: the connection is over, or this is no WebSocket any more.
+            BlockingIOError: nothing has come; or TLS's errors of the same meaning.
+            OSError: the connection has ended, or the other side breaks the protocol.
         """
         if not self._received and self._is_open:
             self._take_in()
@@ -80,24 +82,24 @@ class WebSocket:
         return data
 
     def pending(self) -> int:
-        """Return how many bytes can be had of which the socket does not tell whoever waits for it.
+        """Return how many bytes can be read although the socket below may not become readable.
 
-        The end is one: it may have come behind the last of them.
+        The end counts as one byte: it may have come together with the last of them.
         """
         below = self._connection.pending() if isinstance(self._connection, ssl.SSLSocket) else 0
         return len(self._received) + below + (not self._is_open)
 
     @property
     def secured(self) -> socket.socket:
-        """The socket below, which knows about TLS if there is any."""
+        """The socket below: an `ssl.SSLSocket` if there is TLS."""
         return self._connection
 
     def fileno(self) -> int:
-        """Return the socket's number."""
+        """Return the socket's file descriptor."""
         return self._connection.fileno()
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - a socket's own
-        """Make the socket wait, or not."""
+        """Make the socket blocking, or not."""
         self._connection.setblocking(flag)
 
     def close(self) -> None:
@@ -117,7 +119,7 @@ class WebSocket:
         if (problem := self._protocol.handshake_exc) is not None:
             raise OSError(str(problem)) from problem
         if not self._is_open:
-            raise OSError("it is closed at once")
+            raise OSError("it was closed at once")
 
     @property
     def _is_open(self) -> bool:
@@ -132,7 +134,7 @@ class WebSocket:
         else:
             self._protocol.receive_eof()
         self._sort(self._protocol.events_received())
-        with contextlib.suppress(OSError):  # the next to send or to read hears of it, behind what has come
+        with contextlib.suppress(OSError):  # the next send or read fails too, once what has come is read
             self._flush()  # a ping's answer
         if isinstance(problem := self._protocol.parser_exc, WebSocketException):
             raise OSError(f"the WebSocket is broken: {problem}") from problem
@@ -145,7 +147,7 @@ class WebSocket:
                 self._received += event.data
 
     def _flush(self) -> None:
-        # In order, and behind what a frame left: what begins is sent to its end.
+        # In order, after the rest of an earlier frame: a frame that has begun is sent to its end.
         self._unsent += b"".join(self._protocol.data_to_send())
         while self._unsent:
             del self._unsent[: self._connection.send(self._unsent)]

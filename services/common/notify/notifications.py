@@ -12,7 +12,7 @@ from services.common.wire import times
 from services.common.wire.faces import Face
 from services.common.wire.message import to_json
 from services.common.wire.topics import Source
-from services.common.wire.visits import News
+from services.common.wire.visits import VisitEvent
 
 SCHEMES = frozenset({"http", "https", "ntfy", "ntfys", "tgram"})
 MOST_PICTURE_BYTES = 1024 * 1024
@@ -60,7 +60,7 @@ class VisitBegan:
     link: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, news: News) -> Self:
+    def of(cls, news: VisitEvent) -> Self:
         """Return it from a device's news of a visit."""
         return cls(news.visit, news.began, news.quality, news.people)
 

@@ -13,9 +13,9 @@ from prometheus_client import Counter, Gauge
 from services.common.erasure.selection import ERASED, Selection
 from services.common.notify import notifications
 from services.common.notify.notifications import Notification
+from services.common.runtime.concurrency import Backoff
+from services.common.runtime.logging import RepeatFilter
 from services.common.runtime.metrics import Drops
-from services.common.runtime.queues import Backoff
-from services.common.runtime.queues import News as Reasons
 from services.common.wire.topics import Source
 
 NOTIFY_SENT = Counter("faceferry_notify_sent_total", "Messages about visits that their receiver has taken.")
@@ -132,7 +132,7 @@ class NotificationSender:
         self._secret = secret
         self._queue = NotificationQueue(per_minute)
         self._wake = asyncio.Event()
-        self._reasons = Reasons()
+        self._reasons = RepeatFilter()
 
     def post(self, notification: Notification) -> None:
         """Queue a notification; never waits. At the bound the oldest is dropped and counted."""
@@ -186,7 +186,7 @@ class NotificationSender:
     def _answered(self, notification: Notification, status: int, retry_after_s: float | None) -> None:
         if status // 100 == 2:
             NOTIFY_SENT.inc()
-            self._reasons.over()
+            self._reasons.reset()
             self._queue.done(notification)
         elif status // 100 == 5 or status in _TRY_AGAIN:
             self._failed(f"HTTP {status}", retry_after_s)
@@ -200,7 +200,7 @@ class NotificationSender:
         NOTIFY_RETRIES.inc()
         self._queue.failed(now_s, retry_after_s)
         # Not the library's message: it may have the whole address, which may be a secret.
-        if self._reasons.is_news(why, now_s):
+        if self._reasons.is_new(why, now_s):
             log.warning(
                 "notify.message_waits", to=notifications.address(self._url), why=why, waiting=len(self._queue)
             )

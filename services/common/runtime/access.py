@@ -1,4 +1,4 @@
-"""Who may look: who has the token, or a session that it was exchanged for. No clock is read here."""
+"""Access by a token, or by a session that was given for it. Pure: time is an argument, Unix time."""
 
 import base64
 import hashlib
@@ -10,9 +10,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 SESSION_S: Final = 30 * 24 * 3600
-"""For so long is a session good, in seconds: a month."""
+"""How long a session is valid: 30 days, in seconds."""
 MOST_SIGNED_OUT: Final = 10_000
-"""Sessions that have signed out and are not over yet, by which they would still be let in."""
+"""The most sessions to remember that have signed out and not expired."""
 MIN_TOKEN_LENGTH: Final = 16
 """A shorter token could be guessed."""
 
@@ -21,27 +21,27 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Knows the token, and compares in constant time.
+    """Compares tokens in constant time.
 
     Attributes:
-        token: what one has to know.
+        token: the right one.
     """
 
     token: str = field(repr=False)
 
     def knows(self, token: str) -> bool:
-        """Say whether this is the token."""
+        """Return whether this is the token."""
         return hmac.compare_digest(_digest(token), _digest(self.token))
 
     def bears(self, authorization: str) -> bool:
-        """Say whether an `Authorization` header bears the token (RFC 6750)."""
+        """Return whether an `Authorization` header has the token as a bearer token (RFC 6750)."""
         scheme, _, token = authorization.partition(" ")
         return scheme.lower() == "bearer" and self.knows(token.strip())
 
     def accepts(self, authorization: str) -> bool:
-        """Say whether an `Authorization` header has the token: as a bearer, or as a password (RFC 7617).
+        """Return whether an `Authorization` header has the token, as a bearer token or a password (RFC 7617).
 
-        Browsers and players know how to ask for a password; whose it is does not matter.
+        Browsers and players can ask for a password; the user's name does not matter.
         """
         scheme, _, encoded = authorization.partition(" ")
         if scheme.lower() != "basic":
@@ -54,14 +54,14 @@ class Guard:
 
 
 class Sessions:
-    """What browsers keep instead of the token, until it is over or they sign out.
+    """Sessions, which browsers keep instead of the token until they expire or sign out.
 
-    Sessions are this process's own: its key dies with it, so that what has signed out stays out after a
-    restart too, although nothing is written down. Where the list of those that have signed out is full, all
-    of them end.
+    Sessions are valid in this process only: its key is lost with it, so that a session that has signed out
+    stays invalid after a restart, although nothing is stored. When the list of those that have signed out is
+    full, all sessions end.
 
     Args:
-        token: what they were given for.
+        token: the token that they are given for.
     """
 
     def __init__(self, token: str) -> None:
@@ -70,18 +70,18 @@ class Sessions:
         self._signed_out: dict[str, int] = {}
 
     def begin(self, now_s: float) -> str:
-        """Return a new one, good for `SESSION_S` from `now_s` (Unix time)."""
+        """Return a new session, valid for `SESSION_S` from `now_s`."""
         words = f"{int(now_s) + SESSION_S}.{secrets.token_hex(16)}"
         return f"{words}.{self._signature(words)}"
 
     def admits(self, session: str, now_s: float) -> bool:
-        """Say whether a session is ours, not over, and has not signed out."""
+        """Return whether a session is valid: it is one of ours, has not expired and has not signed out."""
         words, _, signature = session.rpartition(".")
         is_ours = hmac.compare_digest(_digest(signature), _digest(self._signature(words)))
         return is_ours and now_s < int(words.partition(".")[0]) and words not in self._signed_out
 
     def end(self, session: str, now_s: float) -> None:
-        """Sign a session out, whoever else has it by now."""
+        """Sign a session out; copies of it become invalid too."""
         if not self.admits(session, now_s):
             return
         words = session.rpartition(".")[0]
@@ -97,7 +97,7 @@ class Sessions:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach a server that listens on `host`."""
+    """Return whether only this machine can reach a server that listens on `host`."""
     if host == "localhost":
         return True
     try:
@@ -107,10 +107,10 @@ def is_loopback(host: str) -> bool:
 
 
 def is_own_name(host_header: str) -> bool:
-    """Say whether a `Host` header names this machine's loopback.
+    """Return whether a `Host` header names this machine's loopback.
 
-    Without a token it must: a page of anybody's could have its own name point to 127.0.0.1 and read what is
-    served there (DNS rebinding).
+    A server without a token requires it: otherwise any web page could have its own name resolve to 127.0.0.1
+    and read what is served there (DNS rebinding).
     """
     try:
         return urlsplit(f"//{host_header}").hostname in _LOOPBACK_NAMES

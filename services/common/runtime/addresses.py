@@ -1,4 +1,4 @@
-"""Addresses of brokers, proxies and hosts as settings hold them: checked when they are read."""
+"""Addresses of brokers, proxies and hosts in settings, checked when these are read."""
 
 from typing import Annotated
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -13,14 +13,14 @@ WEBSOCKETS = frozenset({"ws", "wss"})
 ENCRYPTED = frozenset({"mqtts", "wss"})
 PROXY_PORT = 3128
 MOST_SECRET_BYTES = 65_535
-"""MQTT counts the bytes of a user's name, and of a password, with 16 bits."""
+"""MQTT's limit for a user's name, and for a password: their length has 16 bits."""
 MOST_ALPN_BYTES = 255
 MOST_BROKERS = 16
-"""Each is a label of metrics, and to the store and the gallery a connection that stays."""
+"""Each broker is a label value of metrics, and a permanent connection of the store and the gallery."""
 
 
 def _host(text: str) -> str:
-    """Return a host's name or address that can be looked up, whatever comes of it."""
+    """Return a host's name or address unchanged if its form allows to look it up."""
     _check_one_word(text)
     try:
         text.encode("idna")
@@ -30,7 +30,7 @@ def _host(text: str) -> str:
 
 
 def _check_one_word(text: str) -> None:
-    """Refuse what `urlsplit` would cut out in silence, and what no address has."""
+    """Refuse characters that `urlsplit` would drop silently, and others that no address has."""
     if not text.isprintable() or " " in text:
         raise ValueError("no spaces, line ends or control characters belong here, nor what is not UTF-8")
 
@@ -47,10 +47,10 @@ def _check_place(parts: SplitResult) -> None:
 
 
 def mqtt_url(text: str) -> str:
-    """Return a broker's address, which is one.
+    """Return a broker's URL unchanged if it is valid.
 
     Raises:
-        ValueError: it is none; says what is wanted.
+        ValueError: it is not; the message says what is wanted, for users.
     """
     _check_one_word(text)
     parts = urlsplit(text)
@@ -84,7 +84,7 @@ def _alpn(protocol: str) -> str:
 
 
 def _split_brokers(value: object) -> object:
-    """Return what stands between commas; a line end is none that would be meant, and is refused later."""
+    """Return the parts between commas. Only spaces are stripped: a line end is refused later."""
     return (
         [part.strip(" ") for part in value.split(",") if part.strip(" ")] if isinstance(value, str) else value
     )

@@ -1,4 +1,4 @@
-"""HTTP servers: how they listen, answers in gzip, and every service's `/healthz`, `/readyz`, `/metrics`."""
+"""HTTP servers: listening, gzip, and the `/healthz`, `/readyz` and `/metrics` of every service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -11,42 +11,42 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from services.common.errors import SetupError
-from services.common.runtime.callers import MOST_CALLERS, Callers
+from services.common.runtime.http_connections import MOST_CONNECTIONS, HttpConnections
 
 GOODBYE_S = 1.0
-"""For so long may answers that are under way go on when the server is told to stop."""
+"""How long unfinished answers may go on once the server is stopped, seconds."""
 
 
 @asynccontextmanager
 async def listening(
-    app: web.Application, host: str, port: int, setting: str, most_callers: int = MOST_CALLERS
+    app: web.Application, host: str, port: int, setting: str, most_connections: int = MOST_CONNECTIONS
 ) -> AsyncIterator[int]:
     """Serve an application for as long as the context lasts; yield the port.
 
     Args:
-        app: what answers.
+        app: the application; a middleware is added to it.
         host: the address to listen on.
-        port: the port; 0 for any free one.
-        setting: the variables that name both, for the error.
-        most_callers: connections at a time.
+        port: the port; 0: any free one.
+        setting: the variables that name both, for the error message.
+        most_connections: connections at a time.
 
     Raises:
-        SetupError: the port is taken, or the address is not this machine's.
+        SetupError: the port is taken, or the address is not one of this machine.
     """
-    callers = Callers(most_callers)
-    app.middlewares.insert(0, callers.middleware)
+    connections = HttpConnections(most_connections)
+    app.middlewares.insert(0, connections.middleware)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_S)
     await runner.setup()
-    answer = runner.server
-    assert answer is not None
+    make_protocol = runner.server
+    assert make_protocol is not None
     loop = asyncio.get_running_loop()
     try:
         try:
-            server = await loop.create_server(lambda: callers.call(answer()), host, port)
+            server = await loop.create_server(lambda: connections.wrap(make_protocol()), host, port)
         except OSError as error:
             raise SetupError(f"cannot listen on {host}:{port} ({setting}): {error}") from error
         try:
-            async with callers.minded():
+            async with connections.watched():
                 yield server.sockets[0].getsockname()[1]
         finally:
             server.close()
@@ -55,11 +55,11 @@ async def listening(
 
 
 LEAST_BYTES = 1_024
-"""Less than this fits into one packet anyway."""
+"""Smaller answers fit into one packet uncompressed."""
 
 
 def compressed(request: web.Request, response: web.Response) -> web.Response:
-    """Return an answer that will be sent as gzip, if it is wanted so and worth it."""
+    """Return the same answer; it will be sent as gzip if the client accepts that and it is large enough."""
     response.headers["Vary"] = ", ".join([*response.headers.getall("Vary", []), "Accept-Encoding"])
     if (
         takes_gzip(request.headers.get("Accept-Encoding", ""))
@@ -70,7 +70,7 @@ def compressed(request: web.Request, response: web.Response) -> web.Response:
 
 
 def takes_gzip(accepted: str) -> bool:
-    """Say whether an `Accept-Encoding` header names gzip, and not as what is unwanted (RFC 9110, 12.5.3)."""
+    """Return whether an `Accept-Encoding` header accepts gzip (RFC 9110, 12.5.3)."""
     for each in accepted.lower().replace(" ", "").split(","):
         name, _, weight = each.partition(";q=")
         if name == "gzip":
@@ -79,7 +79,7 @@ def takes_gzip(accepted: str) -> bool:
 
 
 Check = Callable[[], str | None]
-"""Returns nothing while a dependency is fine, else why it is not."""
+"""Returns None while a dependency works, else why it does not, in words."""
 OPENMETRICS = "application/openmetrics-text"
 
 log = structlog.get_logger()
@@ -93,17 +93,17 @@ async def serve(
     routes: Iterable[web.RouteDef] = (),
     notes: Mapping[str, Check] = MappingProxyType({}),
 ) -> AsyncIterator[None]:
-    """Answer `/healthz` (is the loop alive), `/readyz` (are the dependencies) and `/metrics`.
+    """Serve `/healthz` (is the loop alive), `/readyz` (do the dependencies work) and `/metrics`.
 
     Args:
         host: the address to listen on.
-        port: the port; 0 for any free one, which the log tells.
-        checks: each dependency by name.
-        routes: what the service answers besides.
-        notes: what `/readyz` tells besides, by name, and does not depend on.
+        port: the port; 0: any free one, which is logged.
+        checks: the dependencies' checks by name.
+        routes: the service's further routes.
+        notes: further checks that `/readyz` shows by name; readiness does not depend on them.
 
     Raises:
-        SetupError: nobody can listen there.
+        SetupError: the port is taken, or the address is not one of this machine.
     """
     app = web.Application()
     app.router.add_get("/healthz", _healthz)
@@ -144,6 +144,6 @@ async def _metrics(request: web.Request) -> web.Response:
 
 
 def _takes_openmetrics(accept: str) -> bool:
-    """Say whether an `Accept` header names OpenMetrics, in whichever version: 1.0 is read by all."""
-    # prometheus_client has this too, and fails where a version is no number.
+    """Return whether an `Accept` header names OpenMetrics, in any version: all clients read 1.0."""
+    # prometheus_client's own check fails if the version is not a number.
     return any(each.partition(";")[0].strip() == OPENMETRICS for each in accept.lower().split(","))

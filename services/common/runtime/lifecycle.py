@@ -1,3 +1,5 @@
+"""Runs a service: signals, the event loop, and exit statuses."""
+
 import asyncio
 import os
 import signal
@@ -20,10 +22,10 @@ T = TypeVar("T")
 
 
 def run(service: Coroutine[Any, Any, None]) -> int:
-    """Run a service until it ends, crashes or is told to stop; return the exit status.
+    """Run a service until it ends, crashes or is stopped; return the exit status.
 
-    Whatever escapes a service ends it here, is logged whole, and its supervisor starts it again. First the
-    settings that nobody reads are named, for somebody has meant something by them.
+    Any error that a service raises ends it here and is logged with its traceback; the supervisor restarts it.
+    First, variables that no service reads are logged: they are probably misspelt.
     """
     for line in variables.unknown(os.environ).values():
         log.warning("settings.unknown_variable", problem=line)
@@ -39,17 +41,17 @@ def run(service: Coroutine[Any, Any, None]) -> int:
 
 
 def run_until_stopped(main: Coroutine[Any, Any, T]) -> T | None:
-    """Run to the end and return the result, or None when told to stop before.
+    """Run a coroutine to its end and return its result, or None if a signal stopped it.
 
-    SIGTERM, SIGINT and, unless it is ignored (`nohup`), SIGHUP cancel it once, so that it can say goodbye; a
-    second one ends the process at once.
+    The first SIGTERM, SIGINT or, unless it is ignored (`nohup`), SIGHUP cancels it, so that it can clean up.
+    A second signal ends the process at once.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_stopped(main))
 
 
 def setup_error_in(error: BaseException) -> SetupError | None:
-    """Return the setup error within an error or a group of them, if there is one."""
+    """Return the setup error that an error is, or that is in a group of errors; else None."""
     if isinstance(error, SetupError):
         return error
     if isinstance(error, BaseExceptionGroup):

@@ -1,3 +1,5 @@
+"""Exclusive use of a folder or a file by one process, with the kernel's locks."""
+
 import asyncio
 import fcntl
 import os
@@ -16,21 +18,21 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def hold(folder: Path, what: str) -> AsyncIterator[None]:
-    """Hold a folder alone; wait while another process does, as its standby.
+    """Lock a folder for as long as the context lasts; wait as a standby while another process holds the lock.
 
-    It is the folder itself that is locked, not a file in it: somebody could delete that, and the next process
-    would make another and hold it too. The kernel lets go of the lock when the process ends, however it ends.
+    The folder itself is locked, not a file in it: if that were deleted, the next process would create another
+    one and lock that too. The kernel releases the lock when the process ends, in whatever way.
 
     Args:
-        folder: it must exist.
-        what: is held with it, for the log: `spool` makes `spool.standing_by`.
+        folder: an existing folder.
+        what: the folder's name in the log: `spool` makes `spool.standing_by`.
 
     Raises:
-        SetupError: the folder is not there, or its file system has no locks.
+        SetupError: the folder does not exist, or its file system has no locks.
     """
     event, was_told = f"{what}.standing_by", False
     while True:
-        with held(folder) as is_ours:
+        with try_hold(folder) as is_ours:
             if is_ours:
                 yield
                 return
@@ -51,18 +53,18 @@ def alone(path: Path, problem: str) -> Iterator[None]:
     Raises:
         SetupError: another process holds it, it is not there, or its file system has no locks.
     """
-    with held(path) as is_ours:
+    with try_hold(path) as is_ours:
         if not is_ours:
             raise SetupError(problem)
         yield
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
+def try_hold(path: Path) -> Iterator[bool]:
     """Try to hold a file or a folder alone for as long as the context lasts; yield whether it is ours.
 
     Raises:
-        SetupError: it is not there, or its file system has no locks.
+        SetupError: the path does not exist, or its file system has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)

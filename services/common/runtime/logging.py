@@ -1,4 +1,7 @@
+"""How services log, and which repeated problems they log again."""
+
 import logging
+import math
 import sys
 from typing import Literal
 
@@ -52,3 +55,39 @@ def _with_service(service: str) -> structlog.types.Processor:
         return {"service": service, **event}
 
     return add
+
+
+REPEAT_AFTER_S = 60.0
+"""A reason is logged at most once in this time."""
+_MOST_REASONS = 64
+
+
+class RepeatFilter:
+    """Says which reasons of an ongoing problem to log: each change of the reason.
+
+    Two reasons that alternate are logged once in `REPEAT_AFTER_S` each, because they may alternate for days.
+    """
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+        self._said_s: dict[str, float] = {}
+
+    def is_new(self, reason: str, now_s: float) -> bool:
+        """Return whether to log a reason now; if so, it counts as logged.
+
+        Args:
+            reason: what is wrong.
+            now_s: the time, steady clock, seconds.
+        """
+        if reason == self._last or now_s - self._said_s.get(reason, -math.inf) < REPEAT_AFTER_S:
+            return False
+        self._last = reason
+        self._said_s[reason] = now_s
+        if len(self._said_s) > _MOST_REASONS:
+            del self._said_s[next(iter(self._said_s))]
+        return True
+
+    def reset(self) -> None:
+        """Note that the problem is over: the next reason is new, whatever it is."""
+        self._last = None
+        self._said_s.clear()

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 DEVICE_INFO = Gauge(
     "faceferry_device_info",
-    "The device that a process is of, for whoever puts those of several together.",
+    "The device of this process, to tell the metrics of several devices apart.",
     ["device"],
 )
 MQTT_LINK_UP = Gauge(
@@ -33,7 +33,7 @@ REPEAT_EVERY = 1_000
 
 
 class Drops:
-    """Counts what is dropped or refused on purpose, and says so at the first of each reason.
+    """Counts what is dropped or refused on purpose, and logs the first of each reason.
 
     Args:
         counter: a Prometheus counter whose last label is the reason.
@@ -47,8 +47,16 @@ class Drops:
         self._counts: dict[str, int] = {}
 
     def count(self, reason: str, *labels: str, **context: object) -> None:
-        """Count one; log the first of its reason, and every thousandth after it."""
-        if (counter := self._counters.get((*labels, reason))) is None:  # a flood is counted one by one
+        """Count one drop; log the first of its reason, and then every thousandth.
+
+        Args:
+            reason: why, the counter's last label.
+            labels: the counter's other labels.
+            context: further keys of the log line.
+        """
+        if (
+            counter := self._counters.get((*labels, reason))
+        ) is None:  # looked up once: floods are counted one by one
             counter = self._counters[*labels, reason] = self._counter.labels(*labels, reason)
         counter.inc()
         count = self._counts.get(reason, 0) + 1
@@ -58,12 +66,12 @@ class Drops:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many, by reason; a copy."""
+        """The drops so far, by reason; a copy."""
         return dict(self._counts)
 
 
 FIRST_S = 10.0
-"""The first one comes soon, for whoever has just started it and wants to see that it works."""
+"""The first summary comes soon after the start, so that the user sees that the service works."""
 EVERY_S = 60.0
 
 Counts = Mapping[str, float]
@@ -72,41 +80,41 @@ Waiting = Mapping[str, object]
 log = structlog.get_logger()
 
 
-class Progress:
-    """Knows what was counted when it was asked last.
+class CountDeltas:
+    """Differences between successive counts.
 
     Args:
-        counts: what has been counted so far, by name.
+        counts: the counts so far, by name.
     """
 
     def __init__(self, counts: Counts) -> None:
         self._before = counts
 
     def since(self, counts: Counts) -> dict[str, int]:
-        """Return what has been added to each since, if anything; counts never fall."""
+        """Return how much each count has grown since the last call, without those that have not grown."""
         added = {name: round(count - self._before.get(name, 0.0)) for name, count in counts.items()}
         self._before = counts
         return {name: count for name, count in added.items() if count}
 
 
 def total(counter: Collector) -> float:
-    """Return what a metric has counted, under all of its labels together."""
+    """Return the sum of a metric over all its labels."""
     samples = (sample for family in counter.collect() for sample in family.samples)
     return sum(sample.value for sample in samples if not sample.name.endswith("_created"))
 
 
 def totals(counters: Mapping[str, Collector]) -> Counts:
-    """Return what each of some metrics has counted; see `total`."""
+    """Return the `total` of each metric, by the same names."""
     return {name: total(counter) for name, counter in counters.items()}
 
 
 def waiting(count: int, oldest_s: float | None, why: str | None) -> dict[str, object]:
-    """Return what a summary says of what waits; nothing if nothing does.
+    """Return a summary's fields about what waits; empty if nothing does.
 
     Args:
-        count: how much waits.
-        oldest_s: for how long the oldest has.
-        why: what is in its way, if something is.
+        count: how many wait.
+        oldest_s: for how long the oldest has waited, seconds; None: not known.
+        why: what they wait for; None: not known.
     """
     if not count:
         return {}
@@ -115,14 +123,14 @@ def waiting(count: int, oldest_s: float | None, why: str | None) -> dict[str, ob
 
 
 async def summarise(event: str, did: Callable[[], Counts], waits: Callable[[], Waiting]) -> None:
-    """Log what was done and what waits, once a minute, where there is something to say; for ever.
+    """Log what was done and what waits, once a minute unless there is neither, until cancelled.
 
     Args:
-        event: the line's name.
-        did: returns what has been counted so far.
-        waits: returns what waits now.
+        event: the log event's name.
+        did: returns the counts so far.
+        waits: returns the fields about what waits now; see `waiting`.
     """
-    progress, pause_s = Progress(did()), FIRST_S
+    progress, pause_s = CountDeltas(did()), FIRST_S
     while True:
         await asyncio.sleep(pause_s)
         pause_s = EVERY_S

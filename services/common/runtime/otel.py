@@ -1,8 +1,8 @@
-"""Spans by OpenTelemetry's own library, the extra `otel`; nothing else in this project knows it.
+"""Spans made with OpenTelemetry's library, the extra `otel`; no other module imports it.
 
-Sent as OTLP over HTTP, by a thread of the library's, some seconds' worth at a time. What a collector does not
-take in time is lost and logged: faces wait for no trace. The standard's own variables hold, such as
-`OTEL_EXPORTER_OTLP_HEADERS`.
+They are sent as OTLP over HTTP by a thread of the library, every few seconds. Spans that the collector does
+not accept in time are lost, which is logged: faces never wait for traces. The variables of the OpenTelemetry
+standard apply, such as `OTEL_EXPORTER_OTLP_HEADERS`.
 """
 
 import contextlib
@@ -28,43 +28,43 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as TheirSpan
 from opentelemetry.trace import Tracer as TheirTracer
 
+from services.common.runtime.shared_settings import TracesSettings
 from services.common.runtime.spans import NO_SPAN, Known, Span
-from services.common.runtime.traces_settings import TracesSettings
 from services.common.version import VERSION
 
 SEND_S = 2.0
-"""So long may sending take; a service that ends waits no longer for what is left."""
+"""The longest time that sending may take, seconds, also at the end of a service."""
 
 
 class OtelSpan:
-    """See `tracing.Span`."""
+    """See `spans.Span`."""
 
     def __init__(self, span: TheirSpan) -> None:
         self._span = span
 
     @property
     def traceparent(self) -> str:
-        """Its place."""
+        """Its trace context (W3C)."""
         place = self._span.get_span_context()
         return f"00-{place.trace_id:032x}-{place.span_id:016x}-01"
 
     def note(self, **known: Known) -> None:
-        """Say what is known about it by now."""
+        """Add attributes."""
         self._span.set_attributes(_named(known))
 
     def end(self, problem: str | None = None) -> None:
-        """Say that it is done."""
+        """End it, as failed if there was a problem."""
         if problem is not None:
             self._span.set_status(Status(StatusCode.ERROR, problem))
         self._span.end()
 
 
 class OtelTracer:
-    """See `tracing.Tracer`.
+    """See `spans.Tracer`.
 
     Args:
         tracer: the library's.
-        share: how many of the traces that could be begun are, 0..1.
+        share: which part of the traces to begin is made, 0..1, chosen at random.
     """
 
     def __init__(self, tracer: TheirTracer, share: float) -> None:
@@ -72,7 +72,7 @@ class OtelTracer:
         self._share = share
 
     def begin(self, name: str, start_s: float | None, known: dict[str, Known]) -> Span:
-        """Begin a trace, or not."""
+        """See `spans.Tracer.begin`."""
         if random.random() >= self._share:
             return NO_SPAN
         start_ns = None if start_s is None else int(start_s * 1e9)
@@ -83,12 +83,12 @@ class OtelTracer:
         )
 
     def go_on(self, name: str, parent: str, known: dict[str, Known]) -> Span:
-        """Go on with a trace."""
+        """See `spans.Tracer.go_on`."""
         context = set_span_in_context(NonRecordingSpan(_place(parent)))
         return OtelSpan(self._tracer.start_span(name, context, SpanKind.CONSUMER, _named(known)))
 
     def follow(self, name: str, earlier: str, known: dict[str, Known]) -> Span:
-        """Begin a trace that is linked with an earlier one."""
+        """See `spans.Tracer.follow`."""
         links = [Link(_place(earlier))]
         return OtelSpan(
             self._tracer.start_span(name, kind=SpanKind.PRODUCER, attributes=_named(known), links=links)
@@ -97,15 +97,15 @@ class OtelTracer:
 
 @contextlib.contextmanager
 def open_tracer(service: str, settings: TracesSettings) -> Iterator[OtelTracer]:
-    """Open what makes spans, and send what is left at the end."""
+    """Open a tracer for a service; at the end of the context send the remaining spans."""
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"faceferry.{service}", "service.version": VERSION}),
-        sampler=ALWAYS_ON,  # whoever begins a trace decides; see `OtelTracer.begin`
+        sampler=ALWAYS_ON,  # sampling is decided where a trace begins; see `OtelTracer.begin`
         shutdown_on_exit=False,
     )
     exporter = OTLPSpanExporter(endpoint=f"{(settings.otlp_url or '').rstrip('/')}/v1/traces", timeout=SEND_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    # What the library is made of stays, and is not to be looked at by each collection of what does not.
+    # The library's many objects live for ever; frozen, they do not slow down each garbage collection.
     gc.collect()
     gc.freeze()
     try:

@@ -1,20 +1,17 @@
-"""Settings from the environment, prefix `FACEFERRY_`; what may hold a secret also from a file, `..._FILE`."""
+"""Settings from the environment, prefix `FACEFERRY_`; secrets also from files, `..._FILE`."""
 
 import math
 import os
-import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -24,33 +21,25 @@ from pydantic_settings import (
 )
 
 from services.common.errors import SetupError
-from services.common.runtime.addresses import MOST_SECRET_BYTES, Alpn, BrokerUrls, HostName, MqttUrl, ProxyUrl
+from services.common.runtime.addresses import MOST_SECRET_BYTES, HostName
 from services.common.runtime.logging import LogFormat, LogLevel
 from services.common.runtime.variables import PREFIX
-from services.common.wire.topics import is_name
 
 MOST = 2**53
-"""No number is larger: a disk that is, is none, and beyond it a float is not exact."""
+"""The largest number in any setting: no disk is larger in bytes, and larger floats are not exact."""
 
 _MOST_SHOWN = 300
-
-
-def _device_name(text: str) -> str:
-    if not is_name(text):
-        raise ValueError(f"{text[:80]!r} is no device name: lower-case letters, digits and '-', at most 63")
-    return text
 
 
 def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-DeviceName = Annotated[str, AfterValidator(_device_name)]
 CommaSeparated = BeforeValidator(_split_commas)
 
 
 class MayBeInFile:
-    """Says of a setting, among its annotations, that it has a `..._FILE` too, for it may hold secrets."""
+    """Marks a setting, in its annotation, that may hold secrets and so has a `..._FILE` too."""
 
 
 def _has_file(field: FieldInfo) -> bool:
@@ -58,13 +47,13 @@ def _has_file(field: FieldInfo) -> bool:
 
 
 class SecretFiles(PydanticBaseSettingsSource):
-    """Reads a secret's value from the file that `..._FILE` names, without its last line end.
+    """Reads secrets from the files that `..._FILE` variables name, without the last line end.
 
-    An empty file says nothing, as an empty variable does.
+    An empty file counts as unset, as an empty variable does.
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the content of the field's file, if it may have one and one is named."""
+        """Return the content of the field's file, if it may have one and one is named; exit if it is bad."""
         variable = f"{PREFIX}{field_name.upper()}_FILE"
         path = os.environ.get(variable)
         if not path or not _has_file(field):
@@ -81,7 +70,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         return secret or None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values of all settings whose files are named."""
+        """Return the values of all settings that have a file."""
         values = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -90,7 +79,7 @@ class SecretFiles(PydanticBaseSettingsSource):
 
 
 def _read_secret(path: Path) -> str:
-    """Return a secret from its file, of which no more is read than a secret may have: it may never end."""
+    """Return a secret from its file, reading no more than a secret may have: a file may be endless."""
     with path.open("rb") as file:
         return file.read(MOST_SECRET_BYTES + len("\r\n") + 1).decode().rstrip("\r\n")
 
@@ -122,7 +111,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _check_kind(cls, value: object) -> object:
-        """Refuse what is of the right kind and yet cannot be meant, whichever setting it stands in."""
+        """Refuse values that have the right type and cannot be meant, in any setting."""
         match value:
             case SecretStr():
                 _check_secret(value.get_secret_value())
@@ -146,91 +135,12 @@ def _check_text(text: str) -> None:
         raise ValueError("is not UTF-8") from None
 
 
-def _is_readable(path: Path) -> bool:
+def is_readable(path: Path) -> bool:
+    """Say whether a path is a file that this process may read."""
     try:
         return path.is_file() and os.access(path, os.R_OK)
-    except OSError:  # its name is too long, or a folder before it may not be searched
+    except OSError:  # the path is too long, or a folder in it may not be searched
         return False
-
-
-class DeviceSettings(Settings):
-    """What the services at the edge share."""
-
-    device: DeviceName = Field(
-        default_factory=socket.gethostname,
-        validate_default=True,
-        description="this device's name; default: the host's",
-    )
-    local_mqtt_url: MqttUrl = Field("mqtt://127.0.0.1:1883", description="the broker on this device")
-    local_mqtt_password: SecretStr | None = Field(
-        None, description="its password, if it asks for one; sent alone where the address names no user"
-    )
-
-
-class KeepSettings(Settings):
-    """What detect and forward have to agree on."""
-
-    keep: Literal["visits", "every"] = Field(
-        "visits",
-        description="visits: a few good pictures of each visit; every: each face of each frame",
-    )
-
-
-DEFAULT_LOOKS_PER_S = 10.0
-
-
-class LooksSettings(KeepSettings):
-    """What capture and detect have to agree on."""
-
-    looks_per_s: float | None = Field(
-        None,
-        ge=0,
-        le=1000,
-        description="how often a live camera is looked at where somebody is, about, a second; 0: each frame; "
-        "none: 10, or each frame where each face is kept",
-    )
-
-    @property
-    def usual_looks_per_s(self) -> float:
-        """How often a live camera is looked at where somebody is; 0: each frame."""
-        if self.looks_per_s is not None:
-            return self.looks_per_s
-        return DEFAULT_LOOKS_PER_S if self.keep == "visits" else 0.0
-
-
-class CloudSettings(Settings):
-    """What the services at both ends of the uplink share."""
-
-    cloud_mqtt_url: BrokerUrls = Field(
-        ...,
-        description="the broker in the cloud, or several with commas between (one in an address is %2C): "
-        "forward uses one of them, the store and the gallery listen on all",
-    )
-    cloud_mqtt_password: SecretStr | None = Field(
-        None, description="its password, if it asks for one; sent alone where the address names no user"
-    )
-    cloud_mqtt_alpn: Annotated[tuple[Alpn, ...], CommaSeparated] = Field(
-        (),
-        description="protocols to offer while TLS begins, where the broker shares a port with others; "
-        "default: x-amzn-mqtt-ca for AWS IoT's own addresses on port 443",
-    )
-    cloud_proxy_url: ProxyUrl | None = Field(
-        None, description="an HTTP proxy that lets us out, as http://user@proxy:3128; for MQTT alone"
-    )
-    cloud_proxy_password: SecretStr | None = Field(None, description="its user's password")
-    cloud_ca_file: Path | None = Field(None, description="who vouches for the broker; default: the system's")
-    cloud_cert_file: Path | None = Field(None, description="our certificate (mutual TLS)")
-    cloud_key_file: Path | None = Field(None, description="its key")
-
-    @model_validator(mode="after")
-    def _check_tls(self) -> Self:
-        if (self.cloud_cert_file is None) != (self.cloud_key_file is None):
-            raise ValueError("FACEFERRY_CLOUD_CERT_FILE and FACEFERRY_CLOUD_KEY_FILE go together")
-        for name in ("cloud_ca_file", "cloud_cert_file", "cloud_key_file"):
-            path = getattr(self, name)
-            if path is not None and not _is_readable(path):
-                raise ValueError(f"{PREFIX}{name.upper()}: {shown(str(path))} is no file that can be read")
-        return self
 
 
 S = TypeVar("S", bound=Settings)
@@ -241,7 +151,11 @@ def load(settings: type[S], arguments: list[str] | None = None) -> S:
 
     Args:
         settings: the service's class.
-        arguments: the command line without the program's name; `--help` lists the settings and exits.
+        arguments: the command line without the program's name; None: the process's. `--help` lists the
+            settings and exits.
+
+    Raises:
+        SystemExit: with status 2 for bad settings or arguments, 0 after `--help`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments in (["--help"], ["-h"]):
@@ -290,7 +204,7 @@ def variables_of(settings: type[Settings]) -> set[str]:
 
 
 def describe(settings: type[Settings]) -> str:
-    """Return the service's settings, one a line, with defaults and meaning."""
+    """Return a text about a service's settings, with defaults and meaning, as `--help` shows it."""
     doc = (settings.__doc__ or "").strip()
     lines = [doc, "", "Settings, from the environment:", ""]
     for name, field in settings.model_fields.items():
@@ -313,7 +227,7 @@ def _explain(problem: dict[str, Any]) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text as one line that any terminal can show, and that ends: a setting may hold anything."""
+    """Return a text as one line of limited length that any terminal can show: a setting may hold anything."""
     line = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."
 

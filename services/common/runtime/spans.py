@@ -1,4 +1,4 @@
-"""Spans of traces: what is done with a frame or a face at one place, by whichever library they are made."""
+"""Spans of traces, as interfaces: `otel` implements them, and `NO_SPAN` does nothing."""
 
 from typing import Protocol
 
@@ -6,33 +6,33 @@ Known = str | int | float | bool
 
 
 class Span(Protocol):
-    """What is done with a frame or a face at one place.
+    """One step in the processing of a frame or a face.
 
     Attributes:
-        traceparent: what is told to whoever goes on with it; nothing if that is not traced.
+        traceparent: the trace context to send along to the next step (W3C); None: it is not traced.
     """
 
     @property
     def traceparent(self) -> str | None: ...  # noqa: D102
 
     def note(self, **known: Known) -> None:
-        """Say what is known about it by now."""
+        """Add attributes to the span."""
 
     def end(self, problem: str | None = None) -> None:
-        """Say that it is done; or why it came to nothing."""
+        """End the span; with a problem it counts as failed."""
 
 
 class Tracer(Protocol):
-    """Makes spans."""
+    """Makes spans; `known` are their attributes."""
 
     def begin(self, name: str, start_s: float | None, known: dict[str, Known]) -> Span:
-        """Begin a trace, or not: not each is made."""
+        """Begin a trace, or return `NO_SPAN`: only a share is made. `start_s` is Unix time; None: now."""
 
     def go_on(self, name: str, parent: str, known: dict[str, Known]) -> Span:
-        """Go on with a trace."""
+        """Continue the trace of the `traceparent` given as parent, which must be a sampled one."""
 
     def follow(self, name: str, earlier: str, known: dict[str, Known]) -> Span:
-        """Begin a trace that another, which ended long ago perhaps, has led to."""
+        """Begin a trace linked to an earlier one, given by its `traceparent`, which must be a sampled one."""
 
 
 class _NoSpan:

@@ -1,7 +1,7 @@
-"""Traces: which way a face took, and where it waited. Off unless it is asked for, and then nothing is loaded.
+"""Traces: which steps a face went through, and where it waited. Off by default, and then nothing is loaded.
 
-A span's place among others travels as `traceparent` (W3C Trace Context, level 1), which CloudEvents knows as
-an extension. So long as nobody has said where traces go, there is one span, which does nothing.
+A span's trace context travels as `traceparent` (W3C Trace Context, level 1), an extension of CloudEvents.
+While traces are off, all spans are `NO_SPAN`, which does nothing.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from services.common.errors import SetupError
+from services.common.runtime.shared_settings import TracesSettings
 from services.common.runtime.spans import NO_SPAN, Known, Span, Tracer
-from services.common.runtime.traces_settings import TracesSettings
 from services.common.wire.cloudevents import TRACEPARENT
 from services.common.wire.message import Message
 
@@ -20,7 +20,7 @@ _tracer: Tracer | None = None
 
 
 def is_on() -> bool:
-    """Say whether anybody wants traces."""
+    """Return whether traces are on."""
     return _tracer is not None
 
 
@@ -28,20 +28,20 @@ def begin(name: str, *, start_s: float | None = None, **known: Known) -> Span:
     """Begin a trace of a frame.
 
     Args:
-        name: what is done.
-        start_s: since when, Unix time; default: now.
-        known: what is known about it.
+        name: the step's name.
+        start_s: when it began, Unix time; None: now.
+        known: attributes of the span.
     """
     return NO_SPAN if _tracer is None else _tracer.begin(name, start_s, known)
 
 
 def go_on(name: str, parent: str | None, **known: Known) -> Span:
-    """Go on with the trace that a message brought along, if it did.
+    """Continue the trace of a message; without one return `NO_SPAN`.
 
     Args:
-        name: what is done.
-        parent: its `traceparent`.
-        known: what is known about it.
+        name: the step's name.
+        parent: the message's `traceparent`; None: it has none.
+        known: attributes of the span.
     """
     if _tracer is None or parent is None or not is_sampled(parent):
         return NO_SPAN
@@ -49,26 +49,26 @@ def go_on(name: str, parent: str | None, **known: Known) -> Span:
 
 
 def follow(name: str, earlier: str | None, **known: Known) -> Span:
-    """Begin a trace that is linked with the one before a wait; see `go_on`."""
+    """Begin a trace that is linked to the one before a wait; arguments as of `go_on`."""
     if _tracer is None or earlier is None or not is_sampled(earlier):
         return NO_SPAN
     return _tracer.follow(name, earlier, known)
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Say whether this is a place in a trace that is made."""
+    """Return whether a trace context is valid and its trace is recorded."""
     return _SAMPLED.fullmatch(traceparent) is not None
 
 
 def in_message(message: Message) -> str | None:
-    """Return what a message brought along, if anybody wants it."""
+    """Return a message's `traceparent`, or None without one or while traces are off."""
     if _tracer is None:
         return None
     return next((value for name, value in message.attributes if name == TRACEPARENT), None)
 
 
 def with_place(message: Message, span: Span) -> tuple[tuple[str, str], ...]:
-    """Return a message's attributes with a span's place in the stead of the one that it brought."""
+    """Return a message's attributes with a span's `traceparent` in place of its own."""
     if span.traceparent is None:
         return message.attributes
     rest = (pair for pair in message.attributes if pair[0] != TRACEPARENT)
@@ -76,10 +76,10 @@ def with_place(message: Message, span: Span) -> tuple[tuple[str, str], ...]:
 
 
 async def traced(work: Coroutine[Any, Any, None], service: str, settings: TracesSettings) -> None:
-    """Run a service, with traces if they are wanted.
+    """Run a service, with traces if the settings say so.
 
     Raises:
-        SetupError: they are wanted, and what makes them is not installed.
+        SetupError: they do, and the extra `otel` is not installed.
     """
     try:
         tracing = _to(service, settings)
@@ -94,7 +94,7 @@ def _to(service: str, settings: TracesSettings) -> contextlib.AbstractContextMan
     if settings.otlp_url is None:
         return contextlib.nullcontext()
     try:
-        from services.common.runtime.otel import open_tracer  # noqa: PLC0415 - only who wants traces pays for them
+        from services.common.runtime.otel import open_tracer  # noqa: PLC0415 - loaded only if traces are on
     except ImportError as error:
         raise SetupError(
             f"FACEFERRY_OTLP_URL: traces want `pip install 'faceferry[otel]'` ({error.name} is missing)"

@@ -1,4 +1,4 @@
-"""Whose certificate a camera, or a broker that one publishes to, has to show."""
+"""Which certificate a camera, or a camera's broker, has to show."""
 
 import hashlib
 import ssl
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 
 class Untrusted(Exception):
-    """A camera's certificate is not the one that was named."""
+    """A server's certificate is not the one that was named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What makes a certificate good; by default what makes any web server's: who signed it, and its name.
+    """Which certificates are accepted; by default as for any web server: by authority and name.
 
     Attributes:
-        is_checked: whether it is looked at at all.
-        ca_file: who may have signed it, in place of those whom the system trusts: PEM.
-        sha256: the digest of the one certificate that will do, in hexadecimal digits. Nothing else counts
-            then.
+        is_checked: whether the certificate is checked at all.
+        ca_file: path of a PEM file of the authorities to trust instead of the system's, or of the server's
+            own certificate; None: the system's.
+        sha256: digest of the only certificate to accept, lower-case hexadecimal; nothing else counts then.
     """
 
     is_checked: bool = True
@@ -25,47 +25,47 @@ class Trust:
     sha256: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Return what to speak TLS with; `check` has to follow.
+        """Return a new TLS context; after the handshake `check` has to be called.
 
         Raises:
-            OSError: the file cannot be read, or holds no certificate.
+            OSError: `ca_file` cannot be read, or holds no certificate.
         """
         if self.sha256 or not self.is_checked:
             return _lenient()
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.ca_file:
-            # Whoever names a certificate means it, be it the camera's own or made with little care.
+            # A certificate that the user names is accepted, even a leaf, or one that is badly made.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
     def check(self, certificate: bytes | None) -> None:
-        """Return if a server that was reached shows the certificate that is named, if one is.
+        """Check the certificate that a server has shown against `sha256`, if that is set.
 
         Args:
-            certificate: what it shows, DER.
+            certificate: the certificate, DER; None: it has shown none.
 
         Raises:
-            Untrusted: it does not.
+            Untrusted: it is another one.
         """
         if self.is_checked and self.sha256 and digest(certificate) != self.sha256:
             raise Untrusted(f"it shows another certificate than the one that is named: {digest(certificate)}")
 
 
-ANYBODY = Trust(is_checked=False)
+ANY_CERTIFICATE = Trust(is_checked=False)
 
 
 def digest(certificate: bytes | None) -> str:
-    """Return the SHA-256 of a certificate, DER, in hexadecimal digits."""
+    """Return the SHA-256 of a certificate, DER, in lower-case hexadecimal."""
     return hashlib.sha256(certificate or b"").hexdigest()
 
 
 def advice(error: ssl.SSLCertVerificationError, shows: str) -> str:
-    """Return what is wrong with a certificate, and what to do.
+    """Return what is wrong with a camera's certificate and what to do, for users.
 
     Args:
-        error: what is wrong.
-        shows: the digest of what the camera shows; empty: not known.
+        error: the failed verification.
+        shows: the digest of the certificate that the camera shows; empty: not known.
     """
     this_one = f"add ?tls_sha256={shows} if its SHA-256 is that of your camera, or " if shows else "add "
     return (
@@ -75,7 +75,7 @@ def advice(error: ssl.SSLCertVerificationError, shows: str) -> str:
 
 
 def _lenient() -> ssl.SSLContext:
-    """Return what takes any certificate, and the old protocols and short keys of old cameras."""
+    """Return a context that accepts any certificate, and the old protocols and short keys of old cameras."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

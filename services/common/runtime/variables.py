@@ -1,6 +1,6 @@
-"""Which variables there are, of all services and of what starts them: one environment may be everybody's.
+"""The names of all variables, of all services and of what starts them: they may share one environment.
 
-A service's image holds no other's settings, so their names stand here; a test compares.
+A service's image does not hold the settings of others, so their names are listed here; a test compares.
 """
 
 import re
@@ -43,17 +43,17 @@ VIDEO_GID WEBSOCKET_ADDRESS WEBSOCKET_PORT
 """
 OF_SERVICES: Final = frozenset(_SERVICES.split())
 OF_OTHERS: Final = frozenset(_OTHERS.split())
-"""Of Compose files, scripts and commands."""
+"""Variables of Compose files, scripts and commands."""
 
 _OF_TESTS = "TEST_"
 _OF_KUBERNETES = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_(TCP|UDP)\w*)", re.ASCII)
-"""It names its Services to all pods, each by the name that somebody gave it; ours begin as we are called."""
+"""Kubernetes sets these in all pods, from the names of its Services; those of ours begin with `FACEFERRY`."""
 
 
 def unknown(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with our prefix that nobody reads, each with a line that says so.
+    """Return the variables with our prefix that no service reads, each with a message for users.
 
-    What is empty says nothing, as everywhere in our settings.
+    Empty variables count as unset, as everywhere in our settings.
     """
     names = (name for name, value in environment.items() if value and name.upper().startswith(PREFIX))
     return {name: _line(name) for name in names if not _is_known(name.upper().removeprefix(PREFIX))}
@@ -71,4 +71,4 @@ def _is_known(name: str) -> bool:
 def _line(name: str) -> str:
     said = name[:100] if name.isprintable() else ascii(name[:100])
     meant = did_you_mean(name.upper().removeprefix(PREFIX), OF_SERVICES | OF_OTHERS, PREFIX)
-    return f"{said}: unknown{meant or ', nobody reads it'}"
+    return f"{said}: unknown{meant or ', no service reads it'}"

@@ -1,9 +1,9 @@
-"""Sealing pictures for the holders of keys, and opening them: age's format, version 1, with X25519.
+"""Seals pictures for the holders of keys, and opens them: age's format, version 1, with X25519.
 
-Whoever seals the same picture of the same camera and moment again gets the same bytes: what age leaves to
-chance is derived from the picture itself. So an id still names the bytes that it is the id of, and a replay
-stores nothing twice. The price: who has the very same picture can tell that it is this one that is sealed,
-unless a secret goes into it, too.
+The same picture of the same camera and time is always sealed to the same bytes: what age chooses at random is
+derived from the picture. So an id, which is made from the sealed bytes, stays the same, and a replay stores
+nothing twice. The price: a reader who has the very same picture can tell that this one is sealed, unless a
+secret goes into the derivation.
 """
 
 import base64
@@ -36,17 +36,17 @@ _NO_NONCE = bytes(12)
 
 
 class CannotOpen(FaceferryError):
-    """A sealed picture that cannot be opened, or is not what it is said to be; says why, in words."""
+    """A sealed picture cannot be opened, or does not match what is said of it; says why, for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a seal vouches for beside the picture.
+    """What a seal authenticates besides the picture.
 
     Attributes:
         source: the camera.
         time: when the frame was taken, UTC.
-        attributes: what is said of the face; of these, those in `MEASURED`.
+        attributes: the face's attributes, of which only those in `MEASURED` count.
     """
 
     source: Source
@@ -55,27 +55,27 @@ class Label:
 
     @property
     def words(self) -> tuple[str, str, str]:
-        """What stands in the header: the camera, the time, and a digest of the attributes."""
-        # As a store keeps them: runs of spaces are one there.
-        said = [f"{name}={' '.join(self.attributes.get(name, '').split())}\n" for name in MEASURED]
-        digest = hashlib.sha256("".join(said).encode()).digest()
+        """The arguments of our own stanza: the camera, the time, and a digest of the attributes."""
+        # As a store keeps them: it collapses runs of spaces.
+        lines = [f"{name}={' '.join(self.attributes.get(name, '').split())}\n" for name in MEASURED]
+        digest = hashlib.sha256("".join(lines).encode()).digest()
         return str(self.source), times.rfc3339(self.time), _text(digest)
 
 
 def new_identity() -> tuple[str, str]:
-    """Return a new private key, and the public one that belongs to it."""
+    """Return a new private key and its public key, as text; see `keys`."""
     private = X25519PrivateKey.generate()
     return write_keys(private.private_bytes_raw(), private.public_key().public_bytes_raw())
 
 
 def seal(picture: bytes, recipients: Sequence[bytes], label: Label, secret: bytes = b"") -> bytes:
-    """Return a picture sealed so that only holders of these keys can open it.
+    """Return a picture sealed so that only the holders of these keys can open it.
 
     Args:
-        picture: any bytes.
-        recipients: public keys, one or more.
-        label: what else is vouched for.
-        secret: see the module; the same for all who may seal the same picture.
+        picture: any bytes; not modified.
+        recipients: public keys of 32 bytes, one or more.
+        label: what else is authenticated.
+        secret: see the module; must be the same wherever the same picture may be sealed. Empty: none.
     """
     chance = _chance(picture, recipients, label, secret)
     file_key = chance("file key")[:_FILE_KEY_BYTES]
@@ -88,15 +88,15 @@ def seal(picture: bytes, recipients: Sequence[bytes], label: Label, secret: byte
 
 
 def open_sealed(data: bytes, identities: Sequence[bytes], label: Label | None = None) -> bytes:
-    """Return the picture within.
+    """Return the picture inside.
 
     Args:
         data: a sealed picture.
-        identities: private keys, of which one has to fit.
-        label: what is said of it, to be checked against what it was sealed with; nothing: not checked.
+        identities: private keys of 32 bytes; one has to fit.
+        label: what is said of it, which has to match the seal; None: not checked.
 
     Raises:
-        CannotOpen: no key fits, it was cut or changed, or something else is said of it.
+        CannotOpen: no key fits, it was cut off or changed, or the label does not match.
     """
     try:
         header = header_of(data)
@@ -118,7 +118,7 @@ def open_sealed(data: bytes, identities: Sequence[bytes], label: Label | None = 
 def _check_label(stanzas: Sequence[Sequence[str]], label: Label) -> None:
     sealed_with = next((words[1:-1] for words in stanzas if words[0] == OWN_STANZA), None)
     if sealed_with is None:
-        raise CannotOpen("it was not sealed by Faceferry, and nothing vouches for what is said of it")
+        raise CannotOpen("it was not sealed by Faceferry, and nothing authenticates what is said of it")
     names = ("its camera", "its time", "what is known of the face (box, score, ...)")
     for name, was, says in zip(names, sealed_with, label.words, strict=False):
         if was != says:
@@ -130,7 +130,7 @@ def _check_label(stanzas: Sequence[Sequence[str]], label: Label) -> None:
 def _chance(
     picture: bytes, recipients: Sequence[bytes], label: Label, secret: bytes
 ) -> Callable[[str], bytes]:
-    """Return what gives bytes for a purpose that nobody can foresee who does not have the picture."""
+    """Return a function from a purpose to 32 bytes that cannot be predicted without the picture."""
     parts = [b"faceferry seal v1", *recipients, *(word.encode() for word in label.words)]
     parts.append(hashlib.sha256(picture).digest())
     root = hmac.digest(secret or b"faceferry", b"\0".join(parts), "sha256")
@@ -162,12 +162,12 @@ def _unwrapped(words: Sequence[str], private: X25519PrivateKey, own: bytes) -> b
     try:
         shared = private.exchange(X25519PublicKey.from_public_bytes(share))
         return ChaCha20Poly1305(_wrap_key(shared, share, own)).decrypt(_NO_NONCE, wrapped, None)
-    except (InvalidTag, ValueError):  # for somebody else; or a share that no key has
+    except (InvalidTag, ValueError):  # for another recipient; or an invalid share
         return None
 
 
 def _stanzas(header: bytes) -> list[list[str]]:
-    """Return each stanza's words, and behind them its body."""
+    """Return each stanza's arguments, and as the last item its body."""
     found: list[list[str]] = []
     for line in header.decode("ascii").split("\n")[1:]:
         if line.startswith("---"):
@@ -197,7 +197,7 @@ def _decrypted(body: bytes, file_key: bytes, nonce: bytes) -> bytes:
 
 
 def _pieces(data: bytes, most_bytes: int) -> list[bytes]:
-    """Return data in pieces; nothing is one that is empty."""
+    """Return data in pieces of at most so many bytes; empty data is one empty piece."""
     return [data[start : start + most_bytes] for start in range(0, max(len(data), 1), most_bytes)]
 
 
@@ -210,7 +210,7 @@ def _wrap_key(shared: bytes, share: bytes, recipient: bytes) -> bytes:
 
 
 def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
-    """HKDF with SHA-256, RFC 5869, for the 32 bytes that are wanted each time."""
+    """Return 32 bytes by HKDF with SHA-256 (RFC 5869)."""
     root = hmac.digest(salt or bytes(32), key, "sha256")
     return hmac.digest(root, info + b"\x01", "sha256")
 

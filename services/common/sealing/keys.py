@@ -1,4 +1,4 @@
-"""Keys for sealed pictures, as `age` writes them: as text with a checksum (BIP 173, of any length)."""
+"""Keys of sealed pictures as text with a checksum, in `age`'s format (Bech32, BIP 173, of any length)."""
 
 _LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _VALUE_OF = {letter: value for value, letter in enumerate(_LETTERS)}
@@ -7,7 +7,7 @@ _CHECKSUM_LETTERS = 6
 
 
 def encode(prefix: str, data: bytes) -> str:
-    """Return data as text, in lower case."""
+    """Return data as Bech32 text, in lower case."""
     values = _regroup(data, 8, 5, is_padded=True)
     check = _polymod([*_expanded(prefix), *values, *[0] * _CHECKSUM_LETTERS]) ^ 1
     values += [(check >> 5 * (5 - index)) & 31 for index in range(_CHECKSUM_LETTERS)]
@@ -15,10 +15,10 @@ def encode(prefix: str, data: bytes) -> str:
 
 
 def decode(text: str) -> tuple[str, bytes]:
-    """Return the prefix, in lower case, and the data.
+    """Return the prefix, in lower case, and the data of a Bech32 text.
 
     Raises:
-        ValueError: a letter is wrong, or one is missing.
+        ValueError: its form or its checksum is wrong.
     """
     if text not in (text.lower(), text.upper()):
         raise ValueError("letters of both cases")
@@ -65,19 +65,19 @@ _RECIPIENT, _IDENTITY = "age", "age-secret-key-"
 
 
 def read_recipient(text: str) -> bytes:
-    """Read a public key, `age1...`.
+    """Return the 32 bytes of a public key, `age1...`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a public key.
     """
     return _read(text, _RECIPIENT, "a public key such as age1... is wanted")
 
 
 def read_identities(text: str) -> list[bytes]:
-    """Read a file of private keys, `AGE-SECRET-KEY-1...`, one a line; `#` begins a comment.
+    """Return the private keys, 32 bytes each, in a file of `AGE-SECRET-KEY-1...` lines; `#` begins a comment.
 
     Raises:
-        ValueError: there is none in it, or something else; never says what.
+        ValueError: it holds no key, or something else; the message never repeats its content.
     """
     lines = [line.strip() for line in text.splitlines()]
     keys = [
@@ -91,7 +91,7 @@ def read_identities(text: str) -> list[bytes]:
 
 
 def write_keys(identity: bytes, recipient: bytes) -> tuple[str, str]:
-    """Return a private and a public key as text."""
+    """Return a private and a public key, 32 bytes each, as text."""
     return encode(_IDENTITY, identity).upper(), encode(_RECIPIENT, recipient)
 
 

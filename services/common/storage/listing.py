@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import structlog
 
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey, day_folder, day_in, parse_key, source_folder
@@ -130,7 +130,7 @@ async def _indexed(
 
 
 async def _listed(objects: ObjectStore, folder: str) -> AsyncIterator[StoredFace]:
-    turns = Turns(LISTINGS_AT_A_TIME)
+    turns = ConcurrencyLimit(LISTINGS_AT_A_TIME)
     of_devices = await turns.each(await objects.folders(folder), objects.folders)
     cameras = [from_end(objects, camera) for of_device in of_devices for camera in of_device]
     heads: list[_Head] = []

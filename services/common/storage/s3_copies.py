@@ -10,7 +10,7 @@ import obstore
 import structlog
 from botocore.exceptions import ClientError
 
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 from services.common.storage import s3_errors
 from services.common.storage.locations import Bucket
 from services.common.storage.objects import Copy, StoreUnavailable
@@ -77,7 +77,7 @@ class Copies:
         for copy in copies:
             of_key[copy.key].append(copy)
         refused: dict[Copy, str] = {}
-        for some in await Turns(REMOVALS_AT_A_TIME).each(of_key.values(), self._remove):
+        for some in await ConcurrencyLimit(REMOVALS_AT_A_TIME).each(of_key.values(), self._remove):
             refused |= some
         return refused
 

@@ -16,7 +16,7 @@ from aiobotocore.credentials import AioProcessProvider
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
-from services.common.runtime.queues import Backoff
+from services.common.runtime.concurrency import Backoff
 from services.common.storage.objects import StoreUnavailable
 
 _FOREIGN = (

@@ -1,4 +1,4 @@
-"""What clients that know nothing of Faceferry publish: a plain image, or one in base64."""
+"""Payloads of clients that know nothing of Faceferry: a plain image, or one in base64."""
 
 import binascii
 import re
@@ -9,12 +9,12 @@ from services.common.images import structure
 from services.common.images.structure import ImageInfo
 
 MAX_TOPIC = 200
-"""Characters of a topic that are kept with an image; those beyond ASCII are written as in an address."""
+"""Characters of a topic that are kept with an image; those beyond ASCII are percent-encoded first."""
 
 _DATA_URI = re.compile(rb"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 _IMAGES_IN_BASE64 = (b"/9j/", b"iVBORw0KGgo")
-"""How a JPEG and a PNG begin there: their first bytes are always the same."""
+"""How base64 of a JPEG and of a PNG begins."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 _SPACE = b" \t\r\n"
 _KINDS = (
@@ -28,18 +28,18 @@ _KINDS = (
     ("compressed", re.compile(rb"\x1f\x8b|\x78[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd")),
     ("json", re.compile(rb'\s*[\[{"]')),
 )
-"""By their first bytes, those that tell more first. None of them is read, a pickle least of all: it may hold
-a program."""
+"""Kinds of payload by their first bytes, the most specific first. None of them is parsed: a pickle could
+run a program."""
 
 
 def read(payload: bytes) -> tuple[bytes, ImageInfo]:
-    """Return the image that a payload is, without what follows its end, and its type and size.
+    """Return the image in a payload, without the bytes that follow its end, and its type and size.
 
-    Base64 of a JPEG or PNG is taken as what it is, with line ends or without, and with a `data:` prefix.
+    Base64 of a JPEG or PNG is decoded, with or without line ends and a `data:` prefix.
 
     Raises:
-        Refused: what came is named: `base64`, `json`, `pickle`, `webp`, `text`, ... (see docs/protocol.md),
-            or as in `images.inspect`.
+        Refused: the reason names what came: `base64`, `json`, `pickle`, `webp`, `text`, ... (see
+            docs/protocol.md), or is one of `structure.trim`.
     """
     text = payload.lstrip(_SPACE)
     if (prefix := _DATA_URI.match(text)) is not None:
@@ -52,7 +52,7 @@ def read(payload: bytes) -> tuple[bytes, ImageInfo]:
 
 
 def describe(topic: str, info: ImageInfo) -> dict[str, str]:
-    """Return the attributes of an image that came without any: the topic it came by, and its size."""
+    """Return the attributes of an image that came without any: its topic and its size in pixels."""
     written = quote(topic, safe=_PRINTABLE)[:MAX_TOPIC]
     return {"framesize": f"{info.width}x{info.height}", "topic": written}
 

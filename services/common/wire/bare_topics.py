@@ -1,7 +1,7 @@
-"""Topics on which somebody publishes plain images, and what such a topic says of its camera.
+"""Topics of bare images, and the device and camera that such a topic names.
 
 A pattern is an MQTT topic filter (MQTT 5.0, section 4.7) in which `{device}` and `{camera}` may stand for a
-whole level, as `+` does, and whose end may name the camera: `cam/{camera}/faces`, `edge/+/snapshot`,
+whole level, as `+` does, and which may end in the camera's name: `cam/{camera}/faces`, `edge/+/snapshot`,
 `faces=front`, `hall/faces=hall/front`.
 """
 
@@ -15,22 +15,22 @@ from services.common.wire.topics import BARE_IMAGES, NAME_PATTERN, RESERVED_CAME
 
 MAX_NAME = 63
 _MOST_FILTER_BYTES = 65_000
-"""MQTT allows 65,535, and the name of a group that shares it may stand before it."""
+"""MQTT allows 65,535, and the name of a share group may be prepended."""
 _PLACES = ("{device}", "{camera}")
 _GIVEN = re.compile(rf"(.+)=(?:({NAME_PATTERN})/)?({NAME_PATTERN})", re.ASCII)
 _NOT_IN_NAMES = re.compile("[^a-z0-9]+")
 _OUR_TOPICS = (f"{ROOT}/+/+/+", f"{ROOT}/+/detect/+/wanted", f"{ROOT}/+/taken", f"{ROOT}/+/stored")
-"""What services say to one another; see docs/protocol.md."""
+"""Filters of all topics between services; see docs/protocol.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What is subscribed to, and what is known of whatever comes on it.
+    """A topic filter, and how to name the source of its images.
 
     Attributes:
-        levels: of the topic, with `{device}` and `{camera}` where those are named.
-        device: the device that is given for all of them.
-        camera: the camera that is given for all of them.
+        levels: the filter's levels, with `{device}` and `{camera}` where a level names them.
+        device: the name for all images; None: the topic's, or the caller's.
+        camera: likewise.
     """
 
     levels: tuple[str, ...]
@@ -39,25 +39,25 @@ class Pattern:
 
     @property
     def filter(self) -> str:
-        """The topic filter that a broker understands."""
+        """The MQTT topic filter."""
         return "/".join("+" if level in _PLACES else level for level in self.levels)
 
     def source(self, topic: str) -> tuple[str | None, str | None]:
-        """Return the names of device and camera that a topic which matches stands for, as far as it says."""
+        """Return the device and the camera of a matching topic, each None where nothing names it."""
         named = dict(zip(self.levels, topic.split("/"), strict=False))
         device, camera = (to_name(named[place]) if place in named else None for place in _PLACES)
         return self.device or device, self.camera or camera
 
 
 HOMEWORK = (Pattern((BARE_IMAGES,)),)
-"""The original homework's topic alone."""
+"""The default: only the topic of the homework that this project grew from."""
 
 
 def parse(text: str) -> Pattern:
-    """Read a pattern.
+    """Parse a pattern.
 
     Raises:
-        ValueError: it is none, or a broker would not take its filter; the text says what is wrong.
+        ValueError: it is no pattern, or its filter is not valid; the message is for users.
     """
     given = _GIVEN.fullmatch(text)
     body, device, camera = given.groups() if given is not None else (text, None, None)
@@ -72,7 +72,7 @@ def parse(text: str) -> Pattern:
 
 
 def find_source(patterns: Sequence[Pattern], topic: str, otherwise: Source) -> Source:
-    """Return whose image a topic carries, by the first pattern that matches it and says so."""
+    """Return the source of a topic's images by the first matching pattern; `otherwise` fills the gaps."""
     for pattern in patterns:
         if is_match(pattern.filter, topic):
             device, camera = pattern.source(topic)
@@ -81,9 +81,9 @@ def find_source(patterns: Sequence[Pattern], topic: str, otherwise: Source) -> S
 
 
 def to_name(text: str) -> str | None:
-    """Return the name that a camera or a device called so elsewhere has here, or None if none is left.
+    """Return any text as a valid name of a camera or a device, or None if no character of it can stay.
 
-    Names are of lower-case letters, digits and hyphens: `Haustür 2` is `haustur-2`.
+    Names have lower-case letters, digits and hyphens: `Haustür 2` becomes `haustur-2`.
     """
     plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
     name = _NOT_IN_NAMES.sub("-", plain).strip("-")[:MAX_NAME].rstrip("-")
@@ -91,10 +91,10 @@ def to_name(text: str) -> str | None:
 
 
 def camera_of(topic: str) -> str:
-    """Return a camera's name made of a whole topic.
+    """Return a camera's name made from a whole topic.
 
     Raises:
-        Refused: `bad_topic`, for nothing in it can stand in a name.
+        Refused: `bad_topic`: it has no character that may stand in a name.
     """
     if (name := to_name(topic)) is None:
         raise Refused("bad_topic", topic[:200])
@@ -102,18 +102,18 @@ def camera_of(topic: str) -> str:
 
 
 def is_match(topic_filter: str, topic: str) -> bool:
-    """Say whether a topic matches a filter."""
+    """Return whether a topic matches a filter."""
     levels, names = topic_filter.split("/"), topic.split("/")
     if levels[-1] == "#":
         levels.pop()
-        names = names[: len(levels)]  # "faces/#" is "faces" itself, too
+        names = names[: len(levels)]  # "faces/#" matches "faces" too
     return len(levels) == len(names) and all(
         level in ("+", name) for level, name in zip(levels, names, strict=True)
     )
 
 
 def overlap(one: str, other: str) -> bool:
-    """Say whether there is a topic that both filters match."""
+    """Return whether there is a topic that both filters match."""
     ours, theirs = one.split("/"), other.split("/")
     for mine, its in zip(ours, theirs, strict=False):
         if "#" in (mine, its):
@@ -125,10 +125,10 @@ def overlap(one: str, other: str) -> bool:
 
 
 def check_apart(patterns: Sequence[Pattern]) -> None:
-    """Check that no message can come twice, and none of our own as a bare image.
+    """Check that no topic matches two patterns, and none of our own topics matches any.
 
     Raises:
-        ValueError: it can; the text names the filters.
+        ValueError: one does; the message names the filters.
     """
     filters = [pattern.filter for pattern in patterns]
     for number, one in enumerate(filters):

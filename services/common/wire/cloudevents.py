@@ -1,4 +1,4 @@
-"""Attributes after the CloudEvents 1.0 MQTT binding, binary mode.
+"""Attributes of messages, after the CloudEvents 1.0 MQTT binding in binary mode.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/mqtt-protocol-binding.md
 """
@@ -14,13 +14,13 @@ _VALUE = re.compile(r"[\x20-\x7e]{1,512}", re.ASCII)
 
 
 TRACEPARENT = "traceparent"
-"""The extension that says a message's place in a trace; see `tracing`."""
+"""The extension with a message's trace context; see `tracing`."""
 UNSYNCHRONISED = ("clock", "unsynchronised")
-"""What a frame or a face has among its attributes whose camera did not know the time."""
+"""The attribute of a frame or a face whose camera's clock was not synchronised."""
 
 
 def is_time_known(attributes: Mapping[str, str]) -> bool:
-    """Say whether the camera knew the time that a frame or a face has, by its attributes."""
+    """Return whether the time in a frame's or a face's attributes came from a synchronised clock."""
     name, value = UNSYNCHRONISED
     return attributes.get(name) != value
 

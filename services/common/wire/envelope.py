@@ -1,7 +1,7 @@
-"""Sealed pictures, as far as they can be looked at without a key: files that the `age` program opens.
+"""Sealed pictures, as far as they can be checked without a key: files that the `age` program opens.
 
-The format is that of C2SP's age.md, version 1: a header of text lines, whose stanzas say for whom the file
-is, and a body of authenticated pieces.
+The format is C2SP's age.md, version 1: a header of text lines, with a stanza for each recipient, and a body
+of authenticated chunks.
 """
 
 import re
@@ -11,9 +11,10 @@ from services.common.errors import Refused
 
 CONTENT_TYPE = "application/x-age"
 INSIDE = "sealed"
-"""The attribute that says what is inside, `image/jpeg` or `image/png`, and so that it is sealed."""
+"""The attribute that marks a sealed picture. Its value is the picture's type: `image/jpeg`, `image/png`."""
 MEASURED = ("box", "clock", "crop", "detector", "framesize", "landmarks", "score", "sharpness")
-"""Attributes that a seal vouches for. Those of a visit may be others when the same face is cut again."""
+"""Attributes that a seal authenticates. Those of a visit are not among them: they may differ when the same
+face is cut again."""
 
 INTRO = b"age-encryption.org/v1\n"
 OWN_STANZA = "faceferry/v1"
@@ -26,14 +27,14 @@ _HEADER = re.compile(
     rb"((?:-> [\x21-\x7e]+(?: [\x21-\x7e]+)*\n(?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{0,63}\n)+)"
     rb"--- [A-Za-z0-9+/]{43}\n"
 )
-_FOR_SOMEBODY = re.compile(rb"^-> X25519 [A-Za-z0-9+/]{43}\n[A-Za-z0-9+/]{43}\n", re.MULTILINE)
+_RECIPIENT = re.compile(rb"^-> X25519 [A-Za-z0-9+/]{43}\n[A-Za-z0-9+/]{43}\n", re.MULTILINE)
 
 
 def header_of(data: bytes) -> bytes:
-    """Return a sealed picture's header, up to where its body begins.
+    """Return a sealed picture's header, all bytes before its body.
 
     Raises:
-        Refused: `not_sealed`: it is none.
+        Refused: `not_sealed`: it is no age file.
     """
     found = _HEADER.match(data[:_MOST_HEADER_BYTES])
     if found is None:
@@ -41,20 +42,20 @@ def header_of(data: bytes) -> bytes:
     return found[0]
 
 
-def most_more_bytes(image_bytes: int, keys: int) -> int:
-    """Return by how much an image grows at most when it is sealed for so many keys."""
+def most_growth_bytes(image_bytes: int, keys: int) -> int:
+    """Return by how many bytes at most an image grows when it is sealed for so many keys."""
     return 512 + 128 * keys + TAG_BYTES * (image_bytes // PIECE_BYTES + 1)
 
 
 def check(data: bytes, attributes: Mapping[str, str]) -> None:
-    """Check what can be checked of a sealed picture by those who cannot open it.
+    """Check a sealed picture as far as that is possible without its key.
 
     Raises:
-        Refused: `not_sealed`; `bad_content_type`, if nobody says what is inside.
+        Refused: `not_sealed`; `bad_content_type`: the attribute `INSIDE` is missing or wrong.
     """
     header = header_of(data)
-    if _FOR_SOMEBODY.search(header) is None:
-        raise Refused("not_sealed", "it is for nobody's key")
+    if _RECIPIENT.search(header) is None:
+        raise Refused("not_sealed", "it has no recipient")
     body_bytes = len(data) - len(header) - NONCE_BYTES
     rest_bytes = body_bytes % (PIECE_BYTES + TAG_BYTES)
     if body_bytes <= TAG_BYTES or 0 < rest_bytes <= TAG_BYTES:

@@ -15,7 +15,7 @@ from services.common.wire.topics import Source, camera_topic, parse_camera_topic
 FACE_TYPE = "faceferry.face.v1"
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", envelope.CONTENT_TYPE: ".age"}
 MAX_ATTRIBUTES_BYTES = 1_800
-"""S3 takes 2 KB of metadata, names and values together; the rest is the store's own."""
+"""Names and values together. S3 allows 2 KB of metadata; the rest is for the store's own."""
 
 ID_LENGTH = 56
 
@@ -31,8 +31,8 @@ class Face:
         source: the camera that took the frame.
         time: when the frame was taken, UTC.
         id: see `mint_id`.
-        image: the encoded crop.
-        content_type: `image/jpeg`, `image/png`, or of a sealed picture that of `sealed`.
+        image: the encoded crop, or a sealed one.
+        content_type: `image/jpeg`, `image/png`, or `envelope.CONTENT_TYPE` of a sealed picture.
         extensions: what is known about it, by attribute name: `box`, `framesize`, `score`, `landmarks`,
             `sharpness`, `detector`, ...
     """
@@ -46,11 +46,11 @@ class Face:
 
     @property
     def traceparent(self) -> str | None:
-        """Its place in a trace, if there is one; see `tracing`."""
+        """Its trace context, or None without one; see `tracing`."""
         return self.extensions.get(cloudevents.TRACEPARENT)
 
     def traced(self, traceparent: str | None) -> "Face":
-        """Return it with another place in a trace, or with none."""
+        """Return it with this trace context, or with none."""
         if traceparent == self.traceparent:
             return self
         known = {name: each for name, each in self.extensions.items() if name != cloudevents.TRACEPARENT}
@@ -59,10 +59,10 @@ class Face:
 
 
 def mint_id(source: Source, time: datetime, image: bytes) -> str:
-    """Return the id of a face: the time, and a digest that proves content and camera.
+    """Return the id of a face: the frame's time, and a digest of the camera and the image.
 
-    It sorts by time, and is the same however often it is minted. Byte-identical crops out of one frame
-    are one face; out of two cameras they are two.
+    It sorts by time, and is the same however often it is minted. Byte-identical crops of one frame are one
+    face; of two cameras they are two.
     """
     digest = hashlib.sha256(f"{source}\n".encode() + image).hexdigest()
     return f"{times.compact(time)}-{digest[:32]}"
@@ -76,12 +76,12 @@ def mint(
 
 
 def is_id(text: object) -> bool:
-    """Say whether `text` has the shape of a face's id."""
+    """Return whether `text` has the form of a face's id."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def encode_face(face: Face, *, expiry_s: int | None = None) -> Message:
-    """Return the message that carries a face, to be forgotten by brokers after `expiry_s` seconds."""
+    """Return the message that carries a face; brokers discard it after `expiry_s` seconds, None: never."""
     return Message(
         topic=camera_topic(face.source, "face"),
         payload=face.image,
@@ -100,11 +100,11 @@ def encode_face(face: Face, *, expiry_s: int | None = None) -> Message:
 
 
 def decode_face(message: Message) -> Face:
-    """Read a face and check all that can be checked without looking at its pixels.
+    """Parse a face and check everything but its image; see `check_image`.
 
     Raises:
-        Refused: the message is not a face of the camera whose topic it came on, or its id does not
-            name its content.
+        Refused: the message is not a face of the camera whose topic it came on, or its id does not match its
+            content; the reasons are in docs/protocol.md.
     """
     source = parse_camera_topic(message.topic, "face")
     attributes = unique_attributes(message)
@@ -123,10 +123,10 @@ def decode_face(message: Message) -> Face:
 
 
 def check_image(face: Face) -> None:
-    """Check that a face's image is whole and harmless; of a sealed one, what can be told without its key.
+    """Check that a face's image is complete and harmless, or that a sealed one is a complete age file.
 
     Raises:
-        Refused: see `images.check` and `sealed.check`.
+        Refused: see `structure.check` and `envelope.check`.
     """
     if face.content_type == envelope.CONTENT_TYPE:
         envelope.check(face.image, face.extensions)
@@ -135,5 +135,5 @@ def check_image(face: Face) -> None:
 
 
 def claimed_id(message: Message) -> str:
-    """Return what a refused message says is its id, which may be anything, or as much of it as an id has."""
+    """Return the `id` attribute of a refused message, cut to an id's length; it may be any text, or empty."""
     return next((value[:ID_LENGTH] for name, value in message.attributes if name == "id"), "")

@@ -1,4 +1,4 @@
-"""Frames on their way to detect, and its answers."""
+"""Frames on their way to detect, and detect's answers."""
 
 import math
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from services.common.wire.topics import Source, camera_topic, parse_camera_topic
 FRAME_TYPE = "faceferry.frame.v1"
 JPEG = "image/jpeg"
 MOST_NEXT_S = 2.0
-"""For longer nobody can have a camera's frames held back."""
+"""The longest time for which an answer can hold back a camera's frames."""
 PASSING = frozenset({"custody_full", "decoder_unavailable", "mailbox_full", "too_many_cameras"})
-"""Reasons to drop a frame that say nothing of the frame: of a live camera a later one may be looked at, and a
-paced one is sent again. Any other would come again for ever.
+"""Temporary reasons to drop a frame: a paced frame is sent again, and a later frame of a live camera may be
+processed. With any other reason the same frame would be dropped again.
 """
 _MAX_SEQUENCE_DIGITS = 20
 
@@ -29,18 +29,19 @@ class Frame:
     """One picture of a camera.
 
     Attributes:
-        source: which camera took it.
-        sequence: its number, unique within a run of capture; echoed in the answer.
+        source: the camera.
+        sequence: its number, unique within a run of capture; the answer repeats it.
         time: when it was taken, UTC.
         jpeg: the picture as the camera or capture encoded it.
         paced: whether the source waits for the answer. A paced frame never goes stale, and its answer
             comes only when forward has receipted all its faces.
-        after: of a paced frame the sequence number of the one before it, for not every number is sent;
-            nothing of the first. By it what several replicas of detect see is put into order again.
-        is_clock_synchronised: whether the clock behind `time` was right, as far as the kernel knew. On the
-            wire only a clock that was not is mentioned: `clock` `unsynchronised`.
-        scope: what of it is looked at.
-        traceparent: its place in a trace, if there is one; see `tracing`.
+        after: of a paced frame the sequence number of the one before it, because not every number is sent;
+            None: of a live frame, and of a recording's first. Forward uses it to put the frames that several
+            replicas of detect have seen into order.
+        is_clock_synchronised: whether `time` comes from a synchronised clock, as far as the kernel knows. On
+            the wire only the contrary is said: `clock` `unsynchronised`.
+        scope: which part of it detect may look at, and the least size of a face.
+        traceparent: its trace context, or None without one; see `tracing`.
     """
 
     source: Source
@@ -60,11 +61,11 @@ class Done:
 
     Attributes:
         source, sequence: the frame's.
-        faces: their ids.
-        dropped: why it was.
-        next_s: how long after it no further frame of its camera is worth sending, at most `MOST_NEXT_S`;
-            nothing where detect does not say, as of a recording.
-        outlines: where faces are in it; nothing of a recording, nor where there are none.
+        faces: the ids of its faces.
+        dropped: why it was dropped; None: it was processed.
+        next_s: for how long after it no further frame of the camera is worth sending, seconds, at most
+            `MOST_NEXT_S`; None: detect does not say, for instance of a recording.
+        outlines: where its faces are; None: of a recording, or without faces.
     """
 
     source: Source
@@ -108,14 +109,13 @@ def encode_frame(frame: Frame) -> Message:
 
 
 def decode_frame(message: Message) -> Frame:
-    """Read a frame.
+    """Parse a frame.
 
-    The answer goes to the camera's own `done` topic whatever the message says, so that nobody can have
-    detect publish elsewhere.
+    The answer goes to the camera's own `done` topic whatever response topic the message has, so that no
+    client can make detect publish elsewhere.
 
     Raises:
-        Refused: the message is not a frame of the camera whose topic it came on, or it cannot be read what
-            of it may be looked at.
+        Refused: the message is not a frame of the camera whose topic it came on, or its scope cannot be read.
     """
     source = parse_camera_topic(message.topic, "frame")
     attributes = unique_attributes(message)
@@ -150,7 +150,7 @@ def encode_done(done: Done) -> Message:
 
 
 def decode_done(message: Message) -> Done:
-    """Read an answer.
+    """Parse an answer.
 
     Raises:
         Refused: `bad_topic`, `bad_correlation`, `bad_json` or `bad_boxes`.

@@ -1,4 +1,4 @@
-"""A message as MQTT 5 carries it, without any library's types, and JSON in it."""
+"""An MQTT 5 message without any library's types, and JSON payloads."""
 
 import json
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Message:
         qos: 0 or 1.
         retain: whether the broker keeps it for later subscribers.
         content_type: the MQTT property of that name.
-        attributes: user properties in order; names may repeat on the wire.
-        response_topic: where an answer is expected.
-        correlation: what an answer must carry.
-        expiry_s: whole seconds after which the broker may discard it.
+        attributes: the user properties, in order; a name may occur more than once.
+        response_topic: the topic for an answer.
+        correlation: the correlation data, which an answer has to repeat.
+        expiry_s: whole seconds after which the broker may discard it; None: never.
     """
 
     topic: str
@@ -55,15 +55,15 @@ def unique_attributes(message: Message) -> dict[str, str]:
 
 
 def to_json(body: object) -> bytes:
-    """Return a message's body, without a byte too many."""
+    """Return a payload: compact JSON."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
 def from_json(payload: bytes) -> object:
-    """Read a message's body, of which nothing is known yet.
+    """Parse a JSON payload of any shape.
 
     Raises:
-        Refused: `bad_json`.
+        Refused: `bad_json`: it is no JSON.
     """
     try:
         return json.loads(payload)

@@ -1,4 +1,4 @@
-"""Where faces are in a picture, for whoever draws boxes around them: no more is told than their places."""
+"""Where faces are in a picture, for drawing boxes around them; nothing else about the faces."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Self
 from services.common.errors import Refused
 
 MOST = 64
-"""Boxes of one picture; others are left out."""
+"""The most boxes of one picture; further ones are left out."""
 MOST_PX = 65_535
 
 Box = tuple[int, int, int, int]
@@ -29,13 +29,13 @@ class Outlines:
 
     @classmethod
     def of(cls, width: int, height: int, boxes: Iterable[Iterable[float]]) -> Self:
-        """Return the outlines of faces that a detector found."""
+        """Return the outlines of a detector's boxes: left, top, width, height in pixels, best first."""
         whole = (_box(round(float(number)) for number in box) for box in boxes)
         return cls(width, height, tuple(whole)[:MOST])
 
     @classmethod
     def read(cls, body: object) -> Self:
-        """Read what `body` wrote.
+        """Parse parsed JSON as `body` returns it.
 
         Raises:
             Refused: `bad_boxes`.
@@ -49,7 +49,7 @@ class Outlines:
 
     @property
     def body(self) -> Mapping[str, Any]:
-        """As JSON says it."""
+        """The outlines as an object for JSON."""
         return {"size": [self.width, self.height], "boxes": [list(box) for box in self.boxes]}
 
 

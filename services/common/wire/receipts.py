@@ -1,4 +1,4 @@
-"""Receipts: the next custodian says which faces it has safe."""
+"""Receipts: a custodian tells the one before it which faces it holds durably."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ from services.common.wire.topics import device_topic
 MAX_IDS = 256
 """A longer list is sent as several receipts."""
 
-Answer = tuple[str, str | None]
-"""A face's id, or what its message said was one, and the reason for which it was refused, if it was."""
+FaceOutcome = tuple[str, str | None]
+"""A face's id, or the text that its message gave as one; and the reason of refusal, None if it was taken."""
 
 _MAX_PAYLOAD_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Ids that the sender has safe, and those that it will never take, with the reason.
+    """The faces that the sender holds durably, and those that it will never take.
 
     Attributes:
-        ids: of those that are safe.
-        refused: the reason for which each of the others is not taken.
-        most_bytes: of `taken`: the largest image that forward's broker takes; nothing where any may go.
+        ids: the ids of the faces that it holds.
+        refused: the reason of refusal by the id of each of the others.
+        most_bytes: of `taken`: the largest image that forward's broker accepts; None: no limit.
     """
 
     ids: frozenset[str] = frozenset()
@@ -43,7 +43,7 @@ def encode_taken(
 ) -> Message:
     """Return forward's receipt: these faces are on its disk, and those never will be.
 
-    See `encode_stored`, and of `most_bytes` see `Receipt`.
+    The arguments are those of `encode_stored`; for `most_bytes` see `Receipt`.
     """
     return _encode(device, "taken", ids, refused, unnamed, most_bytes=most_bytes)
 
@@ -54,16 +54,16 @@ def encode_stored(
     """Return the store's receipt: these faces are in the bucket, and those never will be.
 
     Args:
-        device: whose they are.
+        device: the device that the faces are from.
         ids: the faces that are stored.
-        refused: those that never will be, and why.
-        unnamed: what their messages said was their id, and is none, and why.
+        refused: the reason of refusal by the id of each face that never will be.
+        unnamed: the same for messages without a valid id: the text that they gave as one, and the reason.
     """
     return _encode(device, "stored", ids, refused, unnamed)
 
 
-def sort_out(answers: Iterable[Answer]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
-    """Return the ids that were taken, those refused with the reasons, and what was refused without an id."""
+def group_outcomes(answers: Iterable[FaceOutcome]) -> tuple[list[str], dict[str, str], list[tuple[str, str]]]:
+    """Return the arguments of `encode_stored` for these outcomes: ids, refused and unnamed."""
     known = dict(answer for answer in answers if is_id(answer[0]))
     return (
         [face_id for face_id, reason in known.items() if reason is None],
@@ -73,7 +73,7 @@ def sort_out(answers: Iterable[Answer]) -> tuple[list[str], dict[str, str], list
 
 
 def decode_receipt(message: Message) -> Receipt:
-    """Read a receipt of either kind.
+    """Parse a receipt, `taken` or `stored`.
 
     Raises:
         Refused: `too_large` or `bad_json`.
@@ -101,9 +101,9 @@ def _encode(
     most_bytes: int | None = None,
 ) -> Message:
     body: dict[str, object] = {"ids": list(ids), "refused": dict(refused)}
-    # Beside the others: who knows nothing of it reads the rest all the same.
-    if nobody := [{"id": text, "reason": reason} for text, reason in unnamed]:
-        body["unnamed"] = nobody
+    # A field of its own: clients that do not know it can still read the rest.
+    if without_id := [{"id": text, "reason": reason} for text, reason in unnamed]:
+        body["unnamed"] = without_id
     if most_bytes is not None:
         body["most_bytes"] = most_bytes
     return Message(

@@ -1,7 +1,7 @@
-"""Answers to what was refused before it could be read, so that whoever sent it hears why.
+"""Answers to messages that were refused before they could be parsed, so that their sender learns the reason.
 
-They go to where an answer would have gone, and nowhere that a message could choose. What it said comes back
-as it came: names need not be proper ones, nor numbers numbers.
+They go to the topic where an answer belongs, never to one that the message could choose. Names and
+correlation data of the message are repeated as they came, valid or not.
 """
 
 from services.common.wire.message import Message, to_json
@@ -11,7 +11,7 @@ _JSON = "application/json"
 
 
 def refuse_frame(message: Message, reason: str) -> Message | None:
-    """Return what tells a camera that its frame is none, or None where nobody listens."""
+    """Return the answer to a message that is no frame, or None if its topic is not a frame's."""
     if (levels := levels_of(message.topic, "frame")) is None:
         return None
     return Message(
@@ -23,7 +23,10 @@ def refuse_frame(message: Message, reason: str) -> Message | None:
 
 
 def refuse_seen(message: Message, reason: str) -> Message | None:
-    """Return what tells a detect that its question is none, or None where it is not of the same device."""
+    """Return the answer to a message that is no question, or None if its response topic is not a valid one.
+
+    Valid are those of a detect of the same device.
+    """
     levels = levels_of(message.topic, "seen")
     match (message.response_topic or "").split("/"):
         case [root, device, "detect", instance, "wanted"] if (

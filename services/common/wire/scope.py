@@ -1,8 +1,7 @@
-"""What of a camera's picture is looked at: regions that never are, and how small a face may be.
+"""Which part of a camera's picture detect may look at: masked regions, and the least size of a face.
 
-Capture knows it, for it stands among a camera's options; it goes with each frame, so that whichever detect
-looks at the frame knows it too. On the wire a place is in ten-thousandths of the upright picture's width or
-height, so that it holds for every size that the picture is given.
+It is set among a camera's options in capture and sent with each frame, so that any detect knows it. On the
+wire coordinates are ten-thousandths of the upright picture's width and height, which hold for any scale.
 """
 
 import functools
@@ -16,6 +15,7 @@ Polygon = tuple[Point, ...]
 Mask = tuple[Polygon, ...]
 
 WHOLE_SIDE = 10_000
+"""The picture's width, and its height, in the unit of a mask."""
 MOST_POLYGONS = 16
 MOST_POINTS = 64
 MOST_FACE_PX = 16_384
@@ -24,12 +24,12 @@ _WIRE = re.compile(r"\d{1,5}(?:[,;]\d{1,5})*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is looked at of one camera's pictures.
+    """Which part of one camera's pictures is looked at.
 
     Attributes:
-        mask: polygons that never are, corners in ten-thousandths of width and height, clockwise or not. What
-            they go round more than once is hidden, too.
-        min_face_px: the least width and height of a face, in pixels of the frame; 0: what detect is set to.
+        mask: hidden polygons; corners in ten-thousandths of width and height, clockwise or not. Where a
+            polygon overlaps itself is hidden too.
+        min_face_px: the least width and height of a face, in pixels of the frame; 0: detect's own setting.
     """
 
     mask: Mask = ()
@@ -37,14 +37,14 @@ class Scope:
 
 
 WHOLE = Scope()
-"""All of it."""
+"""The whole picture, and detect's own least size of a face."""
 
 
 def read_mask(text: str) -> Mask:
-    """Read `x,y,x,y,x,y...`, from 0 to 1 of the picture's width and height; a `;` before the next polygon.
+    """Parse `x,y,x,y,x,y...`, from 0 to 1 of the picture's width and height, with `;` between polygons.
 
     Raises:
-        ValueError: it is none, or one that hides nothing.
+        ValueError: it is no mask, or a polygon of it hides nothing.
     """
     polygons = [[float(number) for number in part.split(",")] for part in text.split(";")]
     if any(not 0 <= number <= 1 for polygon in polygons for number in polygon):
@@ -53,30 +53,30 @@ def read_mask(text: str) -> Mask:
 
 
 def mask_to_wire(mask: Mask) -> str:
-    """Return a mask as frames carry it."""
+    """Return a mask as the attribute of a frame."""
     return ";".join(",".join(f"{x},{y}" for x, y in polygon) for polygon in mask)
 
 
 @functools.lru_cache(maxsize=64)
 def mask_from_wire(text: str) -> Mask:
-    """Read what `mask_to_wire` wrote.
+    """Parse the attribute that `mask_to_wire` returns.
 
     Raises:
-        Refused: `bad_mask`. A frame whose mask cannot be read is not looked at.
+        Refused: `bad_mask`. A frame whose mask cannot be read must not be looked at.
     """
     if not _WIRE.fullmatch(text):
         raise Refused("bad_mask", repr(text[:80]))
     polygons = [[int(number) for number in part.split(",")] for part in text.split(";")]
     try:
         if any(number > WHOLE_SIDE for polygon in polygons for number in polygon):
-            raise ValueError(text)  # noqa: TRY301 - one way out for all that is wrong
+            raise ValueError(text)  # noqa: TRY301 - all errors leave here
         return _checked(polygons)
     except ValueError as error:
         raise Refused("bad_mask", repr(text[:80])) from error
 
 
 def least_face_from_wire(text: str) -> int:
-    """Read the least side of a face.
+    """Parse the attribute with the least width and height of a face, pixels.
 
     Raises:
         Refused: `bad_mask`.

@@ -1,4 +1,4 @@
-"""UTC times in the two shapes that messages use. No clock is read here."""
+"""UTC times in the two forms that messages use. No clock is read here."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +15,7 @@ def from_unix_s(seconds: float) -> datetime:
 
 
 def midnight(day: date) -> datetime:
-    """Return when a day begins, UTC."""
+    """Return the beginning of a day, UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
@@ -25,12 +25,12 @@ def rfc3339(time: datetime) -> str:
 
 
 def compact(time: datetime) -> str:
-    """Return `time` (UTC) in the shape that face ids start with: `20260131T120000.000001Z`."""
+    """Return `time` (UTC) in the form that face ids start with: `20260131T120000.000001Z`."""
     return rfc3339(time).replace("-", "").replace(":", "")
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """Read what `rfc3339` wrote; other spellings of a time are refused, for ids must be canonical.
+    """Parse what `rfc3339` returns; other forms of a time are refused, because ids must be canonical.
 
     Raises:
         Refused: `bad_time`.

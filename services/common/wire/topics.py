@@ -8,7 +8,7 @@ from services.common.errors import Refused
 NAME_PATTERN = "[a-z0-9][a-z0-9-]{0,62}"
 ROOT = "faceferry"
 BARE_IMAGES = "test_topic"
-"""The original homework's topic: plain images without any properties."""
+"""The topic of the homework that this project grew from: plain images without any properties."""
 RESERVED_CAMERAS = frozenset({"forward", "detect"})
 """`faceferry/{device}/forward/status` and `faceferry/{device}/detect/...` are services' own, not cameras'."""
 
@@ -26,25 +26,25 @@ class Source(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Say whether `text` may name a device or a camera."""
+    """Return whether `text` is a valid name of a device or a camera."""
     return _NAME.fullmatch(text) is not None
 
 
 def camera_topic(source: Source, kind: str) -> str:
-    """Return the topic of one of a camera's streams: `frame`, `done`, `face` or `status`."""
+    """Return a camera's topic of a kind: `frame`, `done`, `face`, `status`, ..."""
     return f"{ROOT}/{source.device}/{source.camera}/{kind}"
 
 
 def device_topic(device: str, kind: str) -> str:
-    """Return the topic of one of a device's streams: `taken`, `stored` or `forward/status`."""
+    """Return a device's topic of a kind: `taken`, `stored`, `forward/status`, ..."""
     return f"{ROOT}/{device}/{kind}"
 
 
 def parse_camera_topic(topic: str, kind: str) -> Source:
-    """Return whose stream a topic is.
+    """Return the camera of a topic.
 
     Raises:
-        Refused: `bad_topic`, for anything but `faceferry/{device}/{camera}/{kind}` with proper names.
+        Refused: `bad_topic`: it is not `faceferry/{device}/{camera}/{kind}` with valid names.
     """
     match topic.split("/"):
         case [root, device, camera, end] if (
@@ -55,9 +55,9 @@ def parse_camera_topic(topic: str, kind: str) -> Source:
 
 
 def levels_of(topic: str, kind: str) -> tuple[str, str] | None:
-    """Return what stands where a camera's stream has its device and its camera, be it a proper name or not.
+    """Return the device's and the camera's level of a camera's topic, valid names or not.
 
-    Nothing where the topic has another shape. Whoever publishes on such a topic hears what is said beside it.
+    None if the topic has another shape.
     """
     match topic.split("/"):
         case [root, device, camera, end] if root == ROOT and end == kind:
@@ -66,10 +66,10 @@ def levels_of(topic: str, kind: str) -> tuple[str, str] | None:
 
 
 def is_of_device(topic: str, device: str) -> bool:
-    """Say whether a topic is one of a device's."""
+    """Return whether a topic belongs to a device."""
     return topic.startswith(device_topic(device, ""))
 
 
 def is_own(topic: str) -> bool:
-    """Say whether a topic has the shape of ours, on which properties are required."""
+    """Return whether a topic is one of Faceferry's own, on which properties are required."""
     return topic.startswith(f"{ROOT}/")

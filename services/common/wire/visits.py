@@ -1,4 +1,4 @@
-"""What is told of visits on the broker of a device, for whoever wants to know when somebody comes."""
+"""Events of visits, published on the device's broker for other clients."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ VISIT_TYPE = "faceferry.visit.v1"
 
 
 class Stage(StrEnum):
-    """How far a visit is."""
+    """What has happened to a visit."""
 
     BEGAN = "began"
     BETTER = "better"
@@ -21,18 +21,18 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What has happened to a visit.
+class VisitEvent:
+    """An event of a visit.
 
     Attributes:
-        stage: its first picture is here, or a better one; or it is over.
-        visit: its id.
-        began: when it began, by the camera's frames, UTC.
-        seen: when it was last seen.
+        stage: what has happened: its first picture has come, or a better one, or it has ended.
+        visit: the visit's id.
+        began: the time of its first frame, UTC.
+        seen: the time of its last frame, UTC.
         picture: the id of the last picture that came.
-        shot: that picture's number in the visit.
-        quality: of the best one, 0..1.
-        people: open visits before this camera, this one included.
+        shot: that picture's number within the visit, from 1 on.
+        quality: of the best picture, 0..1.
+        people: visits that are open at this camera, this one included.
     """
 
     stage: Stage
@@ -45,8 +45,8 @@ class News:
     people: int
 
 
-def encode_news(source: Source, news: News) -> Message:
-    """Return the message that tells of a visit."""
+def encode_visit_event(source: Source, news: VisitEvent) -> Message:
+    """Return the message about an event of a camera's visit."""
     body = {
         "event": news.stage.value,
         "visit": news.visit,
@@ -72,8 +72,8 @@ def encode_news(source: Source, news: News) -> Message:
     )
 
 
-def latest(face: Face) -> Message:
-    """Return a face as the picture that a broker keeps of its camera: whoever comes later sees it at once."""
+def encode_latest(face: Face) -> Message:
+    """Return a face as its camera's latest picture: retained, so that new subscribers get it at once."""
     message = encode_face(face)
     return Message(
         topic=camera_topic(face.source, "latest"),

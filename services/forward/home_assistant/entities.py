@@ -9,7 +9,7 @@ from services.common.mqtt import LinkDown, PacketTooLarge
 from services.common.runtime.metrics import Drops
 from services.common.wire.message import Message
 from services.common.wire.topics import Source, device_topic, parse_camera_topic
-from services.common.wire.visits import News, Stage
+from services.common.wire.visits import Stage, VisitEvent
 from services.forward import metrics
 from services.forward.home_assistant import discovery
 from services.forward.home_assistant.days import Day, device_message, read_day
@@ -127,7 +127,7 @@ class HomeAssistant:
             camera.content_type = content_type
             self._announce(source, camera)
 
-    def news(self, source: Source, news: News) -> None:
+    def news(self, source: Source, news: VisitEvent) -> None:
         """Count what has happened to a visit."""
         if (camera := self._camera(source)) is None:
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.common.errors import Refused
 from services.common.wire.faces import decode_face
 from services.common.wire.message import Message
-from services.common.wire.sights import Why
+from services.common.wire.seen import Why
 from services.common.wire.topics import parse_camera_topic
 
 LATER = ("why", Why.BETTER.value)

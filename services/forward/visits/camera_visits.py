@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from services.common.wire import times
-from services.common.wire.sights import Seen, Sight, View, Wanted, Why
-from services.common.wire.visits import News, Stage
+from services.common.wire.seen import Seen, SeenFace, View, WantedFace, Why
+from services.common.wire.visits import Stage, VisitEvent
 from services.forward.visits.look_rate import look_rate
 from services.forward.visits.matching import Appearance, Box, Observation, Track, difference, match
 from services.forward.visits.quality import quality
@@ -128,12 +128,12 @@ class CameraVisits:
     def __init__(self) -> None:
         self._open: list[_OpenVisit] = []
         self._newest_s = float("-inf")
-        self._ended: list[News] = []
+        self._ended: list[VisitEvent] = []
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def look(self, seen: Seen, rules: VisitRules) -> list[Wanted]:
+    def look(self, seen: Seen, rules: VisitRules) -> list[WantedFace]:
         """Take the faces of a frame; return which of them are wanted.
 
         Args:
@@ -141,7 +141,7 @@ class CameraVisits:
             rules: those that hold now.
         """
         self._end(seen.time.timestamp(), rules)
-        observations = [_observation(sight, seen) for sight in seen.view.sights]
+        observations = [_observation(sight, seen) for sight in seen.view.faces]
         going_on = list(self._open)
         found = match([visit.track for visit in going_on], observations)
         wanted = []
@@ -153,7 +153,7 @@ class CameraVisits:
             else:
                 visit, why = self._begin(seen, observation), Why.FIRST
             if why is not None:
-                wanted.append(Wanted(index, visit.id, visit.shots, observation.quality, why))
+                wanted.append(WantedFace(index, visit.id, visit.shots, observation.quality, why))
         return wanted
 
     def look_rate(self, seen: Seen) -> float:
@@ -166,7 +166,7 @@ class CameraVisits:
         """Return the id of the open visit that was last seen just here; empty if there is none."""
         return next((visit.id for visit in self._open if visit.track.last.box == box), "")
 
-    def picture_arrived(self, visit_id: str, shot: str, picture: str) -> News | None:
+    def picture_arrived(self, visit_id: str, shot: str, picture: str) -> VisitEvent | None:
         """Note that a wanted picture has come; return the news of it, or None if there is none.
 
         Args:
@@ -184,17 +184,17 @@ class CameraVisits:
         visit.shown = (picture, int(shot))
         return self._news(visit, stage)
 
-    def end(self, at_s: float, rules: VisitRules) -> list[News]:
+    def end(self, at_s: float, rules: VisitRules) -> list[VisitEvent]:
         """End the visits of faces that were not seen for too long; return the news of them, once."""
         self._end(at_s, rules)
         return self.ended()
 
-    def ended(self) -> list[News]:
+    def ended(self) -> list[VisitEvent]:
         """Return the news of visits that have ended, once."""
         ended, self._ended = self._ended, []
         return ended
 
-    def close(self) -> list[News]:
+    def close(self) -> list[VisitEvent]:
         """End all visits, and forget the time of the last frame; return the news of them."""
         self._close(self._open)
         self._newest_s = float("-inf")
@@ -223,9 +223,9 @@ class CameraVisits:
         self._open.append(visit)
         return visit
 
-    def _news(self, visit: _OpenVisit, stage: Stage) -> News:
+    def _news(self, visit: _OpenVisit, stage: Stage) -> VisitEvent:
         picture, shot = visit.shown or ("", 0)
-        return News(
+        return VisitEvent(
             stage,
             visit.id,
             began=datetime.fromtimestamp(visit.began_s, UTC),
@@ -237,7 +237,7 @@ class CameraVisits:
         )
 
 
-def _observation(sight: Sight, seen: Seen) -> Observation:
+def _observation(sight: SeenFace, seen: Seen) -> Observation:
     rated = quality(sight, seen.view.width, seen.view.height)
     return Observation(sight.box, Appearance.of(sight.signature), rated, seen.time.timestamp())
 

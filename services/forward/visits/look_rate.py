@@ -2,7 +2,7 @@
 
 import math
 
-from services.common.wire.sights import MOST_HASTE
+from services.common.wire.seen import MOST_HASTE
 from services.forward.visits.matching import Box, Track
 
 USUAL_S = 0.1

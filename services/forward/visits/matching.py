@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Self
 
-from services.common.wire.sights import SIGNATURE_BYTES
+from services.common.wire.seen import SIGNATURE_BYTES
 
 CHROMA = 4.0
 """Mean colours (a and b of Lab, 8 bits) that are so far apart are of two people, or two lights."""

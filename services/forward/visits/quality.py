@@ -9,7 +9,7 @@ sharpest one of the back of a head is worth little.
 import math
 from collections.abc import Sequence
 
-from services.common.wire.sights import Sight
+from services.common.wire.seen import SeenFace
 
 LARGE_PX = 160.0
 """The size from which on a face is large enough for any use; half of it counts for half."""
@@ -25,7 +25,7 @@ LEAST = 0.05
 """The least value of a factor, so that one alone does not make the others count for nothing."""
 
 
-def quality(sight: Sight, frame_width: int, frame_height: int) -> float:
+def quality(sight: SeenFace, frame_width: int, frame_height: int) -> float:
     """Return how good a picture of this sight would be, 0..1.
 
     Args:
@@ -61,7 +61,7 @@ def frontality(landmarks: Sequence[float]) -> float:
     return max(0.0, 1.0 - aside / PROFILE)
 
 
-def _touches_edge(sight: Sight, frame_width: int, frame_height: int) -> bool:
+def _touches_edge(sight: SeenFace, frame_width: int, frame_height: int) -> bool:
     left, top, width, height = sight.box
     return (
         min(left, top) < TOUCHING_PX

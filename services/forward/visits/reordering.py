@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from services.common.wire.sights import Seen
+from services.common.wire.seen import Seen
 
 MOST_WAITING = 64
 """The most questions of a camera that wait; capture has far fewer frames unanswered."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.capture.flow_control import SendSchedule
-from services.common.wire.sights import Seen, View
+from services.common.wire.seen import Seen, View
 from services.common.wire.times import EPOCH
 from services.common.wire.topics import Source
 from services.detect.look_interval import LastFaceTimes, LookSummary, next_look_s
@@ -111,7 +111,7 @@ def _look(
     moment: Moment, looks_per_s: float, visits: CameraVisits, attention: LastFaceTimes
 ) -> tuple[list[Sighting], float]:
     """Look at a frame; return what is seen, and how soon the next one is due."""
-    view, sights = moment.view, moment.view.sights
+    view, sights = moment.view, moment.view.faces
     seen = Seen(_CAMERA, 0, _MIDNIGHT + timedelta(seconds=moment.at_s), view, "", b"")
     wanted = {each.index for each in visits.look(seen, VisitRules())} if sights else set()
     haste = visits.look_rate(seen) if sights else None

@@ -49,4 +49,4 @@ class Theatre:
 
     def _moment(self, shot: Shot) -> Moment:
         view = look(self._detector, shot.picture, self._settings)
-        return Moment(shot.at_s, view, tuple(whose(view.sights, shot.shown)))
+        return Moment(shot.at_s, view, tuple(whose(view.faces, shot.shown)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from services.common.wire.sights import Sight, View
+from services.common.wire.seen import SeenFace, View
 from services.detect.boxes import Letterbox
 from services.detect.codec import BgrImage, resize
 from services.detect.cutting import sightings
@@ -44,7 +44,7 @@ def gather(detector: Detector, settings: DetectSettings, clips: Path) -> list[li
     for name in CLIPS:
         people: list[tuple[list[BgrImage], Box]] = []
         for picture in read_clip(clips / name):
-            for each in look(detector, picture, settings).sights:
+            for each in look(detector, picture, settings).faces:
                 _file(people, each, _cut(picture, each.box))
         cast += [faces for faces, _ in people if len(faces) >= LEAST_PICTURES]
     return cast
@@ -55,7 +55,7 @@ def room(clips: Path, width: int = WIDTH, height: int = HEIGHT) -> BgrImage:
     return resize(read_clip(clips / ROOM)[0], width, height)
 
 
-def _file(people: list[tuple[list[BgrImage], Box]], each: Sight, face: BgrImage) -> None:
+def _file(people: list[tuple[list[BgrImage], Box]], each: SeenFace, face: BgrImage) -> None:
     """Put a face to the person who was last seen in this place: nobody in the clips moves fast."""
     for number, (faces, box) in enumerate(people):
         if _are_near(box, each.box):

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.common.wire.sights import Sight
+from services.common.wire.seen import SeenFace
 from services.forward.visits.matching import intersection_over_union
 from tests.rigs.people.stage import Shown
 
@@ -60,7 +60,7 @@ class Watched:
     is_wanted: bool
 
 
-def whose(sights: Sequence[Sight], shown: Iterable[Shown]) -> list[str | None]:
+def whose(sights: Sequence[SeenFace], shown: Iterable[Shown]) -> list[str | None]:
     """Return of each sight whose face it is, the best fitting first, or None of what is nobody's."""
     pairs = [
         (intersection_over_union(sight.box, face.box), index, face.person)

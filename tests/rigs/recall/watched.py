@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from services.capture.flow_control import SendSchedule
-from services.common.runtime.settings import DEFAULT_LOOKS_PER_S
+from services.common.runtime.shared_settings import DEFAULT_LOOKS_PER_S
 from services.common.wire.frames import Frame
-from services.common.wire.sights import seen_in
+from services.common.wire.seen import question_about
 from services.detect.look_interval import LastFaceTimes, LookSummary, next_look_s
 from services.detect.pipeline import Look
 from services.forward.visits.camera_visits import CameraVisits, VisitRules
@@ -106,7 +106,7 @@ class Asked:
 
     def answer(self, frame: Frame, look: Look, at_s: float) -> None:
         """Take what was seen in a frame that was sent."""
-        seen = seen_in(frame, look.view, answer_to="", correlation=b"")
+        seen = question_about(frame, look.view, answer_to="", correlation=b"")
         faces = len(look.found)
         if faces:
             self._visits.look(seen, VisitRules())

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import takewhile
 
 from services.common.parquet import tables
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 from services.common.storage.index import rows
 from services.common.storage.index.files import IdRange, newest_first, oldest_first, read_all, read_some
 from services.common.storage.index.rows import Hour, IndexFile, IndexRow, sorted_unique
@@ -62,7 +62,7 @@ class Index:
 
     def __init__(self, files: FileStore) -> None:
         self._files = files
-        self._turns = Turns(READS_AT_A_TIME)
+        self._turns = ConcurrencyLimit(READS_AT_A_TIME)
 
     async def days(self) -> list[date]:
         """Return the days in the index, sorted."""

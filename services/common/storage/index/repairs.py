@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 from services.common.storage.index import rows
 from services.common.storage.index.files import read_all
 from services.common.storage.index.reading import READS_AT_A_TIME, Index, RowBuffer
@@ -120,7 +120,7 @@ async def _rewrite(files: FileStore, held: Sequence[IndexFile], right: Iterable[
         if all(file.key != new_key for file in held):
             await files.keep(new_key, body)
     removed = tuple(file.key for file in held if file.key != new_key)
-    await Turns(REMOVED_AT_A_TIME).each(removed, files.remove)
+    await ConcurrencyLimit(REMOVED_AT_A_TIME).each(removed, files.remove)
     return Repaired(faces=len(in_order), files=int(bool(in_order)), removed=removed)
 
 
@@ -137,7 +137,7 @@ async def _rows(files: FileStore, held: Sequence[IndexFile]) -> list[IndexRow]:
         except NoSuchObject:
             return []
 
-    found = await Turns(READS_AT_A_TIME).each(held, those_of)
+    found = await ConcurrencyLimit(READS_AT_A_TIME).each(held, those_of)
     return rows.sorted_unique(row for some in found for row in some)
 
 
@@ -168,5 +168,5 @@ async def _asked(store: WholeStore, found: Sequence[IndexRow]) -> AsyncIterator[
             yield row
     unknown = [row for row in found if not row.known]
     for start in range(0, len(unknown), ASKED_AT_ONCE):
-        for row in await Turns(READS_AT_A_TIME).each(unknown[start : start + ASKED_AT_ONCE], ask):
+        for row in await ConcurrencyLimit(READS_AT_A_TIME).each(unknown[start : start + ASKED_AT_ONCE], ask):
             yield row

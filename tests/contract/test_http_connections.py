@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from services.common.runtime import callers, http
+from services.common.runtime import http, http_connections
 from services.common.runtime.http import listening
 from services.gallery.service import make_app
 from services.up.brokers import free_port
@@ -26,10 +26,10 @@ BODY = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become tenths."""
-    monkeypatch.setattr(callers, "WHOLE_REQUEST_S", 1.0)
-    monkeypatch.setattr(callers, "TAKE_S", 1.0)
-    monkeypatch.setattr(callers, "IDLE_S", 3.0)
-    monkeypatch.setattr(callers, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(http_connections, "WHOLE_REQUEST_S", 1.0)
+    monkeypatch.setattr(http_connections, "TAKE_S", 1.0)
+    monkeypatch.setattr(http_connections, "IDLE_S", 3.0)
+    monkeypatch.setattr(http_connections, "LOOK_EVERY_S", 0.1)
 
 
 @asynccontextmanager
@@ -148,7 +148,7 @@ async def test_who_takes_nothing_is_ended_and_who_takes_it_slowly_is_not() -> No
 
 
 async def test_those_who_keep_it_waiting_make_room_for_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "WHOLE_REQUEST_S", 60.0)
+    monkeypatch.setattr(http_connections, "WHOLE_REQUEST_S", 60.0)
     async with serving(most=8) as port, contextlib.AsyncExitStack() as stack:
         waiting = [await stack.enter_async_context(calling(port, HALF)) for _ in range(30)]
         await asyncio.sleep(0.2)
@@ -187,7 +187,7 @@ async def test_a_stream_of_events_goes_on_and_half_a_sign_in_does_not(tmp_path: 
                 assert await ends_after_s(reader) < 2.5
 
 
-async def test_health_waits_for_nobody_either() -> None:
+async def test_health_waits_for_no_client_either() -> None:
     port = free_port()
     async with http.serve("127.0.0.1", port, {}), calling(port, HALF) as (reader, _writer):
         assert await ends_after_s(reader) < 2.5

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import MQTTErrorCode
 
+from services.common.mqtt.packet_reader import PacketReader
 from services.common.mqtt.packets import Publication
-from services.common.mqtt.reading import Reader
 from services.common.wire.message import Message
 from tests.flood import packet
 
@@ -43,7 +43,7 @@ class Paho:
 def read(*chunks: bytes) -> tuple[MQTTErrorCode, list[Publication], Paho]:
     """Feed a reader until there is nothing more, or it objects."""
     paho = Paho(iter(chunks))
-    reader = Reader(paho)
+    reader = PacketReader(paho)
     found: list[Publication] = []
     reader.on_publication = found.append
     for _ in range(len(chunks) + 1):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.mqtt.greeting import add_password, why_no_broker, why_unusable
+from services.common.mqtt.handshake import add_password, why_not_a_broker, why_unusable
 from services.common.mqtt.packets import read_binary, varint
 
 
@@ -21,12 +21,12 @@ def test_a_password_is_added_to_a_packet_of_any_length(client_id: str, password:
 
 @pytest.mark.parametrize("first", [b"\x20", b"\x20\x03\x00\x00\x00", b"\xe0\x01\x8b"])
 def test_what_a_broker_can_say_first_is_welcome(first: bytes) -> None:
-    assert why_no_broker(first) is None
+    assert why_not_a_broker(first) is None
 
 
 @given(st.binary(min_size=1, max_size=32).filter(lambda data: data[0] not in (0x20, 0xE0)))
 def test_all_else_is_no_broker(first: bytes) -> None:
-    assert why_no_broker(first)
+    assert why_not_a_broker(first)
 
 
 @given(st.binary(max_size=40))

@@ -1,22 +1,21 @@
-"""What is said to and by a broker before it lets us in. Format: MQTT 5.0, sections 2.1, 3.1 and 3.2."""
+"""CONNECT and CONNACK as bytes, and the first bytes of an answer. MQTT 5.0, sections 2.1, 3.1 and 3.2."""
 
-from services.common.mqtt.packets import varint
+from services.common.mqtt.packets import CONNACK, DISCONNECT, varint
 
-CONNECT, CONNACK, DISCONNECT = 0x10, 0x20, 0xE0
 _TLS_RECORDS = (0x15, 0x16)
 _PASSWORD_FLAG = 0x40
 _MAXIMUM_PACKET_SIZE, _USER = 0x27, 0x26
 _NUMBERS = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
-_FLAGS_AT = 7  # behind the protocol's name and its version
+_FLAGS_AT = 7  # after the protocol's name and version
 
 
 def add_password(connect: bytes | bytearray, password: str) -> bytes:
-    """Return a CONNECT packet that has no password with one at its end.
+    """Return a CONNECT packet with a password appended.
 
-    paho sends a password only beside a user; MQTT 5 allows it alone (3.1.2.9).
+    paho sends a password only together with a user; MQTT 5 allows it alone (3.1.2.9).
 
     Args:
-        connect: the whole packet.
+        connect: the whole packet, without a password; not modified.
         password: at most 65,535 bytes as UTF-8.
     """
     start = next(at for at in range(1, len(connect)) if connect[at] < 0x80) + 1
@@ -27,12 +26,12 @@ def add_password(connect: bytes | bytearray, password: str) -> bytes:
 
 
 def why_unusable(connack: bytes | bytearray) -> str | None:
-    """Return what is wrong with what a broker says of itself, or None where that can be read, or is not ours.
+    """Return what is wrong with a CONNACK's packet limit, or None. Other defects are left to paho.
 
-    paho takes an answer that says such a thing for no MQTT at all.
+    paho takes a CONNACK with such a limit for something that is not MQTT.
 
     Args:
-        connack: the packet behind its length.
+        connack: the packet without its header and length.
     """
     at, end = 3, min(3 + connack[2], len(connack)) if len(connack) > 2 else 0
     while at < end:
@@ -44,18 +43,18 @@ def why_unusable(connack: bytes | bytearray) -> str | None:
 
 
 def _length_of(kind: int, packet: bytes | bytearray, at: int) -> int:
-    """Return how many bytes a property's value takes (MQTT 5.0, section 2.2.2.2)."""
+    """Return the size of a property's value, bytes (MQTT 5.0, section 2.2.2.2)."""
     if kind in _NUMBERS:
         return _NUMBERS[kind]
     first = 2 + int.from_bytes(packet[at : at + 2])
     return first + (2 + int.from_bytes(packet[at + first : at + first + 2]) if kind == _USER else 0)
 
 
-def why_no_broker(first: bytes) -> str | None:
-    """Return what is wrong with the first bytes that came in, or None if a broker can have sent them.
+def why_not_a_broker(first: bytes) -> str | None:
+    """Return what is wrong with the first bytes of an answer, or None if a broker can have sent them.
 
     Args:
-        first: at least one byte; more make a better sentence.
+        first: at least one byte; more of them are shown in the message.
     """
     if first[0] in (CONNACK, DISCONNECT):
         return None

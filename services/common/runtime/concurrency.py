@@ -1,7 +1,6 @@
-"""Small things that loops wait on: batches, turns, news, and the growing waits between tries."""
+"""What loops wait for: a batch that fills, a free place among concurrent tasks, the next try."""
 
 import asyncio
-import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
@@ -9,13 +8,13 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Batch(Generic[T]):
+class Gatherer(Generic[T]):
     """Gathers items for a moment and hands them on together.
 
     Args:
-        flush: takes each list of items, in the event loop.
-        most: items at which the list is handed on at once.
-        delay_s: how long the first item may wait.
+        flush: called with each list of items, in the event loop.
+        most: the number of items at which the list is handed on at once.
+        delay_s: how long the first item may wait, seconds.
     """
 
     def __init__(self, flush: Callable[[list[T]], None], *, most: int, delay_s: float = 0.02) -> None:
@@ -34,7 +33,7 @@ class Batch(Generic[T]):
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self.flush)
 
     def flush(self) -> None:
-        """Hand on what there is, without waiting."""
+        """Hand on the items gathered so far, if any, without waiting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -47,8 +46,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Turns:
-    """Keeps work that comes in numbers, and from several sides, to so many pieces at a time; the others wait.
+class ConcurrencyLimit:
+    """Limits how many pieces of work run at a time, over all callers; the others wait.
 
     Args:
         most: pieces at a time.
@@ -58,7 +57,7 @@ class Turns:
         self._free = asyncio.Semaphore(most)
 
     async def each(self, items: Iterable[Item], work: Callable[[Item], Awaitable[Result]]) -> list[Result]:
-        """Return what work makes of each item, in their order."""
+        """Return the results of `work` for each item, in the items' order; the first error is raised."""
 
         async def one(item: Item) -> Result:
             async with self._free:
@@ -67,45 +66,10 @@ class Turns:
         return await asyncio.gather(*(one(item) for item in items))
 
 
-SAY_AGAIN_S = 60.0
-_MOST = 64
-
-
-class News:
-    """Says which reasons of a trouble that goes on are worth a line: each change of them.
-
-    Two that take turns are said once a minute each, for they may do so for days.
-    """
-
-    def __init__(self) -> None:
-        self._last: str | None = None
-        self._said_s: dict[str, float] = {}
-
-    def is_news(self, reason: str, now_s: float) -> bool:
-        """Say whether to say a reason now; if so, it counts as said.
-
-        Args:
-            reason: what is wrong.
-            now_s: time that is never stepped, in seconds.
-        """
-        if reason == self._last or now_s - self._said_s.get(reason, -math.inf) < SAY_AGAIN_S:
-            return False
-        self._last = reason
-        self._said_s[reason] = now_s
-        if len(self._said_s) > _MOST:
-            del self._said_s[next(iter(self._said_s))]
-        return True
-
-    def over(self) -> None:
-        """The trouble is over; the next one's reason is news."""
-        self._last = None
-        self._said_s.clear()
-
-
 class Backoff:
-    """Waiting times that double from `first_s` up to `most_s`, each spread over half to all of it.
+    """Waiting times, seconds, that double from `first_s` to `most_s`; each is random, from half of it on.
 
-    The spread keeps a fleet that lost its broker at one moment from coming back at one moment.
+    The randomness keeps a fleet that lost its broker at one moment from coming back at one moment.
     """
 
     def __init__(self, first_s: float, most_s: float) -> None:

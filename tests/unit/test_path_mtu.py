@@ -1,10 +1,10 @@
 """When a way is taken for one that swallows large packets."""
 
-from services.common.mqtt.line import PROBATION_S, SEGMENTS_BYTES, SHORT_S, Path
+from services.common.mqtt.endpoint import PROBATION_S, SEGMENTS_BYTES, SHORT_S, PathMtu
 
 
 def test_a_way_on_which_large_messages_pass_is_left_alone() -> None:
-    path = Path()
+    path = PathMtu()
     for _ in range(3):
         path.begin()
         path.sent()
@@ -13,7 +13,7 @@ def test_a_way_on_which_large_messages_pass_is_left_alone() -> None:
 
 
 def test_an_end_that_was_said_says_nothing_of_the_way() -> None:
-    path = Path()
+    path = PathMtu()
     for _ in range(3):
         path.begin()
         path.ended(is_silent=False, is_stuck=True, up_s=9.0)
@@ -21,7 +21,7 @@ def test_an_end_that_was_said_says_nothing_of_the_way() -> None:
 
 
 def test_the_connection_after_a_silence_is_not_relied_on_before_something_large_has_passed() -> None:
-    path = Path()
+    path = PathMtu()
     path.begin()
     path.sent()
     path.ended(is_silent=True, is_stuck=True, up_s=9.0)
@@ -33,7 +33,7 @@ def test_the_connection_after_a_silence_is_not_relied_on_before_something_large_
 
 
 def test_smaller_segments_are_tried_in_turn_until_something_large_passes() -> None:
-    path = Path()
+    path = PathMtu()
     tried = []
     for _ in range(5):
         path.begin()
@@ -48,7 +48,7 @@ def test_smaller_segments_are_tried_in_turn_until_something_large_passes() -> No
 
 
 def test_after_a_silence_with_nothing_large_under_way_the_next_connection_is_relied_on() -> None:
-    path = Path()
+    path = PathMtu()
     path.begin()
     path.ended(is_silent=True, is_stuck=False, up_s=9.0)
     path.begin()
@@ -56,7 +56,7 @@ def test_after_a_silence_with_nothing_large_under_way_the_next_connection_is_rel
 
 
 def test_silences_far_apart_with_nothing_large_under_way_say_nothing() -> None:
-    path = Path()
+    path = PathMtu()
     for _ in range(5):
         path.begin()
         path.ended(is_silent=True, is_stuck=False, up_s=SHORT_S + 1)
@@ -64,7 +64,7 @@ def test_silences_far_apart_with_nothing_large_under_way_say_nothing() -> None:
 
 
 def test_what_comes_in_is_no_sign_that_what_goes_out_passes() -> None:
-    path = Path()
+    path = PathMtu()
     for _ in range(2):
         path.begin()
         path.received()
@@ -74,7 +74,7 @@ def test_what_comes_in_is_no_sign_that_what_goes_out_passes() -> None:
 
 
 def test_one_that_only_receives_is_believed_when_something_large_has_come_in() -> None:
-    path = Path()
+    path = PathMtu()
     path.begin()
     path.ended(is_silent=True, is_stuck=False, up_s=9.0)
     assert path.segment_bytes == SEGMENTS_BYTES[0]

@@ -1,4 +1,4 @@
-"""How a socket to a broker comes to be: straight or through a proxy, in small segments, as a WebSocket."""
+"""Sockets to brokers: opened directly or through a proxy, with small segments, or as WebSockets."""
 
 import contextlib
 import fcntl
@@ -17,8 +17,8 @@ from services.common.mqtt.broker import Proxy
 from services.common.mqtt.websocket import WebSocket
 
 
-def has_come(sock: Any) -> bool:
-    """Say whether there is something to read, or the end."""
+def is_readable(sock: Any) -> bool:
+    """Return whether something can be read from a socket, its end included."""
     if sock is None or sock.fileno() < 0:
         return False
     ready = select.poll()
@@ -27,7 +27,7 @@ def has_come(sock: Any) -> bool:
 
 
 def unsent_bytes(sock: Any) -> int:
-    """Return how many of our bytes the other side has not taken yet; 0 where nobody knows."""
+    """Return how many of our bytes the other side's TCP has not acknowledged; 0 where that is not known."""
     if sock is None:
         return 0
     try:
@@ -37,14 +37,13 @@ def unsent_bytes(sock: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """How a broker is reached.
 
     Attributes:
-        proxy: connects in our place.
-        websocket: where WebSockets are spoken, as `wss://host:443/mqtt`; nothing where it is bare MQTT.
-        segment_bytes: how much TCP puts into a packet at most, in both directions; nothing for as much as the
-            interface allows.
+        proxy: the HTTP proxy to connect through; None: directly.
+        websocket: the WebSocket's URL, as `wss://host:443/mqtt`; None: plain MQTT over TCP.
+        segment_bytes: TCP's maximum segment size, in both directions; None: what the interface allows.
     """
 
     proxy: Proxy | None = None
@@ -52,41 +51,41 @@ class Way:
     segment_bytes: int | None = None
 
 
-def open_socket(paho: Any, way: Way, timeout_s: float) -> Any:
-    """Open what a paho client sends through, with TLS if it has a context for it; blocks.
+def open_socket(paho: Any, route: Route, timeout_s: float) -> Any:
+    """Return a paho client's new socket, with TLS if the client has a context; blocks.
 
     Args:
         paho: the client, which knows the host.
-        way: how the host is reached.
-        timeout_s: for each of its addresses, and for all that is said before MQTT.
+        route: how the host is reached.
+        timeout_s: for each of the host's addresses, and for the TLS and WebSocket handshakes together.
 
     Raises:
         OSError: there is no connection.
     """
-    connection: Any = _dial(paho._host, paho._port, way, timeout_s)
+    connection: Any = _dial(paho._host, paho._port, route, timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with _ended_in(connection, timeout_s):
         if paho._ssl:
             connection = paho._ssl_wrap_socket(connection)
-        if way.websocket is not None:
-            connection = _as_websocket(connection, way.websocket)
+        if route.websocket is not None:
+            connection = _as_websocket(connection, route.websocket)
     return connection
 
 
-def _dial(host: str, port: int, way: Way, timeout_s: float) -> socket.socket:
-    if way.proxy is None:
-        return _connect((host, port), timeout_s, way.segment_bytes)
+def _dial(host: str, port: int, route: Route, timeout_s: float) -> socket.socket:
+    if route.proxy is None:
+        return _connect((host, port), timeout_s, route.segment_bytes)
     try:
-        connection = _connect((way.proxy.host, way.proxy.port), timeout_s, way.segment_bytes)
+        connection = _connect((route.proxy.host, route.proxy.port), timeout_s, route.segment_bytes)
         with _ended_in(connection, timeout_s):
-            _ask(connection, way.proxy, host, port)
+            _ask(connection, route.proxy, host, port)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise OSError(f"the proxy {way.proxy.host}:{way.proxy.port}: {error}") from error
+        raise OSError(f"the proxy {route.proxy.host}:{route.proxy.port}: {error}") from error
     return connection
 
 
 def _ask(connection: socket.socket, proxy: Proxy, host: str, port: int) -> None:
-    """Ask a proxy to connect us; the connection is closed if it does not."""
+    """Ask a proxy for a tunnel; the connection is closed if it refuses."""
     tunnel = http.client.HTTPConnection(proxy.host, proxy.port)
     tunnel._create_connection = lambda *_: connection  # type: ignore[attr-defined]
     try:
@@ -106,7 +105,7 @@ def _connect(address: tuple[str, int], timeout_s: float, segment_bytes: int | No
     for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
         connection = socket.socket(family, kind, protocol)
         try:
-            # Only before the connection is made is the other side told, and heeded by our own.
+            # To be announced to the other side, and heeded by our own, it has to be set before connecting.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
             connection.settimeout(timeout_s)
             connection.connect(place)
@@ -120,13 +119,13 @@ def _connect(address: tuple[str, int], timeout_s: float, segment_bytes: int | No
 
 @contextlib.contextmanager
 def _ended_in(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """Cut a connection off that is not done in time: a limit for each byte lets one go on for ever."""
+    """Shut a connection down if the context takes too long: a timeout for each read could go on for ever."""
 
     def cut() -> None:
         with contextlib.suppress(OSError):
             same.shutdown(socket.SHUT_RDWR)
 
-    with connection.dup() as same:  # for TLS takes the connection out of its object
+    with connection.dup() as same:  # because TLS detaches the original object from the connection
         timer = threading.Timer(seconds, cut)
         timer.daemon = True
         timer.start()

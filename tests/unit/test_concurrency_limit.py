@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from services.common.runtime.queues import Turns
+from services.common.runtime.concurrency import ConcurrencyLimit
 
 
 class Counted:
@@ -22,21 +22,21 @@ class Counted:
 
 
 async def test_results_come_in_the_order_of_the_items() -> None:
-    assert await Turns(3).each(range(10), Counted().double) == list(range(0, 20, 2))
-    assert await Turns(3).each([], Counted().double) == []
+    assert await ConcurrencyLimit(3).each(range(10), Counted().double) == list(range(0, 20, 2))
+    assert await ConcurrencyLimit(3).each([], Counted().double) == []
 
 
-async def test_no_more_goes_on_at_a_time_than_may_from_whatever_side() -> None:
-    turns, counted = Turns(4), Counted()
-    await asyncio.gather(*(turns.each(range(20), counted.double) for _ in range(5)))
+async def test_no_more_work_runs_at_a_time_than_may_over_all_callers() -> None:
+    limit, counted = ConcurrencyLimit(4), Counted()
+    await asyncio.gather(*(limit.each(range(20), counted.double) for _ in range(5)))
     assert counted.most == 4
 
 
-async def test_an_error_is_the_callers_and_gives_the_turn_back() -> None:
+async def test_an_error_is_the_caller_s_and_frees_the_place() -> None:
     async def fail(number: int) -> int:
         raise ValueError(number)
 
-    turns = Turns(1)
+    limit = ConcurrencyLimit(1)
     with pytest.raises(ValueError, match="1"):
-        await turns.each([1], fail)
-    assert await turns.each([1], Counted().double) == [2]
+        await limit.each([1], fail)
+    assert await limit.each([1], Counted().double) == [2]

@@ -1,8 +1,8 @@
-"""Packets as they come in, read and acknowledged in paho's place (docs/decisions/0008).
+"""Incoming packets, read and acknowledged in paho's place (docs/decisions/0008).
 
-paho asks the system for the first byte of a packet, for each byte of its length and for the rest; it takes
-all of it apart, and sends each acknowledgement alone. Who is sent what anybody likes to send has to get past
-what is too much in less time than a broker takes to hand it over. Format: MQTT 5.0, sections 2.1, 3.3, 3.4.
+paho makes a system call for the first byte of a packet, one for each byte of its length and one for the rest;
+it parses all of it, and sends each acknowledgement alone. A service on topics that anyone may publish to has
+to discard a flood in less time than the broker takes to deliver it. Format: MQTT 5.0, sections 2.1, 3.3, 3.4.
 """
 
 import asyncio
@@ -13,37 +13,36 @@ from paho.mqtt.client import MQTT_LOG_ERR
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 
-from services.common.mqtt.greeting import CONNACK, why_unusable
-from services.common.mqtt.packets import Publication
+from services.common.mqtt.handshake import why_unusable
+from services.common.mqtt.packets import CONNACK, PUBACK, PUBLISH, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK_BYTES = 64 * 1024
 TURN_S = 0.002
-"""So long is read at one turn of the event loop, for others want theirs."""
+"""The longest time spent reading in one turn of the event loop, so that other tasks have theirs."""
 
-_PUBLISH, _PUBACK = 0x30, 0x40
 _MOST_LENGTH_BYTES = 4
 
 
 class _TooLarge(ValueError):
-    """A packet is larger than the broker was told that one may be."""
+    """A packet exceeds the maximum that was announced to the broker."""
 
 
-class Reader:
-    """Reads all that has come: publications are handed on, whatever else it is goes to paho.
+class PacketReader:
+    """Reads all that has come: publications are handed on, other packets go to paho.
 
     Args:
-        paho: whose `_packet_read` this stands in for.
+        paho: the client whose `_packet_read` is replaced by `read`.
 
     Attributes:
-        on_publication: takes each publication; raises `ValueError` for one that is malformed, which ends the
-            connection.
-        on_more: is called where there is more than could be read in a moment.
-        problem: what is wrong with what the broker says of itself, if it is that.
-        most_bytes: the largest packet that is read, as the broker was told; one that sends a larger one
-            ends the connection.
+        on_publication: called with each publication; raises `ValueError` for a malformed one, which ends
+            the connection.
+        on_more: called when more has come than was read in `TURN_S`.
+        problem: a defect of the broker's packets, in words; None: none was found.
+        most_bytes: the largest packet that is accepted, as announced to the broker; a larger one ends the
+            connection. None: any.
     """
 
     def __init__(self, paho: Any) -> None:
@@ -56,7 +55,7 @@ class Reader:
         self.on_more: Callable[[], None] = lambda: None
 
     def read(self) -> MQTTErrorCode:
-        """Read for a moment, and handle each packet that is whole by then."""
+        """Read for `TURN_S` at most, and handle each complete packet; return paho's code for the result."""
         until_s = time.monotonic() + TURN_S
         while True:
             code = self._read_chunk()
@@ -88,7 +87,7 @@ class Reader:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
 
     def acknowledge(self, packet_id: int) -> None:
-        """Acknowledge a publication, together with the others of this turn of the event loop."""
+        """Acknowledge a publication, in one write with the others of this turn of the event loop."""
         if not self._acknowledged:
             asyncio.get_running_loop().call_soon(self._send_acknowledged)
         self._acknowledged += b"\x40\x02" + packet_id.to_bytes(2)
@@ -97,7 +96,7 @@ class Reader:
         packets = bytes(self._acknowledged)
         self._acknowledged.clear()
         if self._paho.socket() is not None:
-            self._paho._packet_queue(_PUBACK, packets, 0, 0)
+            self._paho._packet_queue(PUBACK, packets, 0, 0)
 
     def _handle_all(self) -> MQTTErrorCode:
         received, at = self._received, 0
@@ -114,7 +113,7 @@ class Reader:
         paho = self._paho
         if paho.socket() is None:
             return MQTTErrorCode.MQTT_ERR_NO_CONN
-        if header & 0xF0 == _PUBLISH:
+        if header & 0xF0 == PUBLISH:
             self.on_publication(read_publication(header, packet))
             return MQTTErrorCode.MQTT_ERR_SUCCESS
         if header & 0xF0 == CONNACK:
@@ -134,16 +133,20 @@ class Reader:
 
 
 def read_publication(header: int, packet: bytearray) -> Publication:
-    """Return a PUBLISH packet, of which nothing is read beyond its topic and its identifier.
+    """Return a PUBLISH packet, of which only the topic and the packet identifier are read.
+
+    Args:
+        header: the packet's first byte.
+        packet: the rest, without the length; kept, not copied.
 
     Raises:
-        ValueError: it is malformed, or of QoS 2, which we never ask for.
+        ValueError: it is malformed, or of QoS 2, which we never subscribe with.
     """
     has_identifier = header & 0x06 != 0
     topic_end = 2 + int.from_bytes(packet[:2])
     at = topic_end + 2 * has_identifier
     if at > len(packet) or header & 0x04:
-        raise ValueError("a publication that is none")
+        raise ValueError("a malformed publication")
     try:
         topic = packet[2:topic_end].decode()
     except UnicodeDecodeError:
@@ -153,10 +156,10 @@ def read_publication(header: int, packet: bytearray) -> Publication:
 
 
 def _body(received: bytearray, at: int, most_bytes: int | None) -> tuple[int, int] | None:
-    """Return where the body of the packet at `at` begins and ends, or None if it is not all there yet.
+    """Return where the body of the packet at `at` begins and ends, or None while it is incomplete.
 
     Raises:
-        ValueError: its length has no end, or is more than is taken.
+        ValueError: its length field is malformed, or exceeds `most_bytes`.
     """
     length = 0
     for index in range(_MOST_LENGTH_BYTES):

@@ -1,4 +1,4 @@
-"""Which pixels a mask hides."""
+"""The pixels that a camera's mask hides; see `wire.scope`."""
 
 import functools
 
@@ -12,15 +12,15 @@ Hidden = npt.NDArray[np.bool_]
 """(H, W) bool: which pixels are hidden."""
 
 MOST_KEPT_PIXELS = 1920 * 1088
-"""Of a larger picture it is found out anew each time: who sends frames may name any size and mask."""
+"""Results for larger pictures are not cached: clients may send frames of any size, with any mask."""
 
 
 def hide(picture: Pixels, mask: Mask) -> Pixels:
-    """Return a picture with what a mask hides in black; the same where it hides nothing.
+    """Return a picture with its hidden pixels black; the picture itself if the mask is empty.
 
     Args:
         picture: (H, W, 3) or (H, W) uint8, upright; not modified.
-        mask: polygons.
+        mask: see `Scope`.
     """
     if not mask:
         return picture
@@ -32,12 +32,12 @@ def hide(picture: Pixels, mask: Mask) -> Pixels:
 
 
 def hidden(mask: Mask, width: int, height: int) -> Hidden:
-    """Return which pixels of a picture of this size a mask hides, those that its edges touch included."""
+    """Return the pixels of an upright picture that a mask hides, with those at its edges; read-only."""
     return _kept(mask, width, height) if width * height <= MOST_KEPT_PIXELS else _draw(mask, width, height)
 
 
 def _veil(mask: Mask, width: int, height: int) -> Pixels:
-    """Return what is left of each value of each pixel: all of it, or nothing. (H, W, 3) uint8."""
+    """Return (H, W, 3) uint8 to be and-ed with a picture: 255 where it is shown, 0 where it is hidden."""
     shown = np.where(hidden(mask, width, height), np.uint8(0), np.uint8(255))
     return np.repeat(shown[:, :, None], 3, axis=2)
 
@@ -60,12 +60,12 @@ def _draw(mask: Mask, width: int, height: int) -> Hidden:
 
 
 def _inside(corners: npt.NDArray[np.float64], width: int, height: int) -> Hidden:
-    """Return which pixels lie within a polygon, a pixel's width around it included.
+    """Return the pixels inside a polygon, and those within one pixel of it.
 
-    What counts is how often the polygon goes round a pixel's centre: with one that crosses itself no hole is
-    left that somebody may have meant to hide.
+    Inside means a winding number other than 0, so that a polygon that crosses itself leaves no hole that the
+    user may have meant to hide.
     """
-    # How often it goes round what lies between two columns: each edge counts from where it is crossed on.
+    # The winding number changes at each edge: sum the changes along each row.
     turns = np.zeros((height, width + 1), np.int16)
     for (x, y), (to_x, to_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         first, last = sorted((y, to_y))
@@ -79,7 +79,7 @@ def _inside(corners: npt.NDArray[np.float64], width: int, height: int) -> Hidden
 
 
 def _widened(inside: Hidden, corners: npt.NDArray[np.float64]) -> Hidden:
-    """Return pixels with their neighbours, and those at the corners: where an edge runs, more is hidden."""
+    """Return pixels with their neighbours and those at the corners, so that edges are hidden generously."""
     wide = inside.copy()
     height, width = inside.shape
     for x, y in corners:

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from services.common.errors import Refused
 from services.common.wire.message import Message
-from services.common.wire.sights import (
+from services.common.wire.seen import (
     LEAST_HASTE,
     MOST_HASTE,
     SIGNATURE_BYTES,
-    Answer,
     Seen,
-    Sight,
+    SeenAnswer,
+    SeenFace,
     View,
-    Wanted,
+    WantedFace,
     Why,
     decode_seen,
     decode_wanted,
@@ -32,8 +32,8 @@ from services.common.wire.topics import Source
 tenths = st.integers(-10_000, 10_000).map(lambda value: value / 10)
 sizes = st.integers(1, 10_000).map(lambda value: value / 10)
 shares = st.integers(0, 1_000).map(lambda value: value / 1_000)
-sights = st.builds(
-    Sight,
+faces = st.builds(
+    SeenFace,
     box=st.tuples(tenths, tenths, sizes, sizes),
     score=shares,
     landmarks=st.one_of(st.just(()), st.tuples(*[tenths] * 10)),
@@ -44,14 +44,14 @@ SEEN = Seen(
     source=Source("porch", "front"),
     sequence=7,
     time=EPOCH + timedelta(days=20_000),
-    view=View(640, 480, (Sight((1.0, 2.0, 30.0, 40.0), 0.9, (), 80.0, bytes(SIGNATURE_BYTES)),)),
+    view=View(640, 480, (SeenFace((1.0, 2.0, 30.0, 40.0), 0.9, (), 80.0, bytes(SIGNATURE_BYTES)),)),
     answer_to=wanted_topic("porch", "a1"),
     correlation=b"7",
 )
 
 
-@given(found=st.lists(sights, max_size=5), paced=st.booleans(), after=st.none() | st.integers(0, 10**9))
-def test_a_question_comes_as_it_went(found: list[Sight], paced: bool, after: int | None) -> None:
+@given(found=st.lists(faces, max_size=5), paced=st.booleans(), after=st.none() | st.integers(0, 10**9))
+def test_a_question_comes_as_it_went(found: list[SeenFace], paced: bool, after: int | None) -> None:
     seen = replace(SEEN, view=View(640, 480, tuple(found)), paced=paced, after=after)
     assert decode_seen(encode_seen(seen)) == seen
 
@@ -64,7 +64,9 @@ def test_a_question_comes_as_it_went(found: list[Sight], paced: bool, after: int
     haste=st.none() | st.sampled_from([LEAST_HASTE, 0.5, 1.0, 2.25, MOST_HASTE]),
 )
 def test_so_does_an_answer(*, index: int, shot: int, rated: float, why: Why, haste: float | None) -> None:
-    given = Answer([Wanted(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated, why)], haste)
+    given = SeenAnswer(
+        [WantedFace(index, "20260314T120000.000000Z-0123456789abcdef", shot, rated, why)], haste
+    )
     answer = encode_wanted(SEEN, given)
     assert decode_wanted(answer) == given
     assert (answer.topic, answer.correlation) == (SEEN.answer_to, SEEN.correlation)
@@ -80,7 +82,7 @@ def test_so_does_an_answer(*, index: int, shot: int, rated: float, why: Why, has
         "",
     ],
 )
-def test_nobody_has_an_answer_published_elsewhere(answer_to: str) -> None:
+def test_no_client_has_an_answer_published_elsewhere(answer_to: str) -> None:
     with pytest.raises(Refused, match="bad_response_topic"):
         decode_seen(replace(encode_seen(SEEN), response_topic=answer_to))
 
@@ -136,13 +138,13 @@ def test_what_is_no_answer_is_refused(body: str) -> None:
         {"why": ["better"]},
     ],
 )
-def test_a_picture_that_nobody_can_want_is_refused(change: dict[str, object]) -> None:
+def test_a_wanted_face_that_cannot_be_is_refused(change: dict[str, object]) -> None:
     good = {"face": 0, "visit": "v", "shot": 1, "quality": 1, "why": "first"}
 
     def answer(body: dict[str, object]) -> Message:
         return Message(topic=SEEN.answer_to, payload=json.dumps({"wanted": [body]}).encode())
 
-    assert decode_wanted(answer(good)) == Answer([Wanted(0, "v", 1, 1.0, Why.FIRST)])
+    assert decode_wanted(answer(good)) == SeenAnswer([WantedFace(0, "v", 1, 1.0, Why.FIRST)])
     with pytest.raises(Refused, match="bad_json"):
         decode_wanted(answer({**good, **change}))
 
@@ -164,7 +166,7 @@ def test_a_picture_that_nobody_can_want_is_refused(change: dict[str, object]) ->
 def test_haste_is_bounded_and_what_is_none_is_refused(haste: object, read: float | None) -> None:
     message = Message(topic=SEEN.answer_to, payload=json.dumps({"wanted": [], "haste": haste}).encode())
     if read is not None:
-        assert decode_wanted(message) == Answer([], read)
+        assert decode_wanted(message) == SeenAnswer([], read)
         return
     with pytest.raises(Refused, match="bad_json"):
         decode_wanted(message)

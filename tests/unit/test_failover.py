@@ -3,18 +3,18 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.mqtt.roster import FIRST_REST_S, HOME_AFTER_S, LEFT_REST_S, MOST_REST_S, Roster
+from services.common.mqtt.failover import FAILBACK_AFTER_S, FIRST_REST_S, LEFT_REST_S, MOST_REST_S, Failover
 
 ADDRESSES = ["a:1883", "b:1883", "c:1883"]
 
 
-def roster(name: str = "forward-porch", addresses: list[str] = ADDRESSES) -> Roster:
-    return Roster(name, addresses, 0.5)
+def failover(name: str = "forward-porch", addresses: list[str] = ADDRESSES) -> Failover:
+    return Failover(name, addresses, 0.5)
 
 
 def order(name: str, addresses: list[str] = ADDRESSES) -> list[str]:
     """The addresses as they are tried when each fails."""
-    tried = roster(name, addresses)
+    tried = failover(name, addresses)
     found = []
     for _ in addresses:
         found.append(addresses[at := tried.next(0.0)])
@@ -48,7 +48,7 @@ def test_one_more_broker_moves_none_but_those_that_are_now_its_own() -> None:
 
 
 def test_one_that_failed_rests_for_longer_each_time() -> None:
-    tried = roster()
+    tried = failover()
     home = tried.next(0.0)
     now_s, rests_s = 0.0, []
     for _ in range(9):
@@ -64,14 +64,14 @@ def test_one_that_failed_rests_for_longer_each_time() -> None:
 
 
 def test_one_that_was_of_no_use_rests_longer() -> None:
-    tried = roster()
-    tried.left(tried.home, 0.0)
-    assert tried.next(LEFT_REST_S - 1) != tried.home
-    assert tried.next(LEFT_REST_S) == tried.home
+    tried = failover()
+    tried.left(tried.preferred, 0.0)
+    assert tried.next(LEFT_REST_S - 1) != tried.preferred
+    assert tried.next(LEFT_REST_S) == tried.preferred
 
 
 def test_where_all_have_failed_they_take_turns() -> None:
-    tried = roster()
+    tried = failover()
     turns = []
     for now_s in range(30):
         turns.append(at := tried.next(now_s))
@@ -81,51 +81,51 @@ def test_where_all_have_failed_they_take_turns() -> None:
 
 
 def test_a_better_one_is_looked_for_after_a_while_and_only_from_elsewhere() -> None:
-    tried = roster()
-    home = tried.home
+    tried = failover()
+    home = tried.preferred
     tried.connected(home, 0.0)
-    assert tried.better(home, 10 * HOME_AFTER_S) is None
+    assert tried.better(home, 10 * FAILBACK_AFTER_S) is None
     tried.failed(home, 0.0)
     other = tried.next(0.0)
     tried.connected(other, 0.0)
-    assert tried.better(other, HOME_AFTER_S - 1) is None
-    assert tried.better(other, HOME_AFTER_S) == home
-    assert tried.better(other, HOME_AFTER_S + 1) is None, "asked for once a while"
+    assert tried.better(other, FAILBACK_AFTER_S - 1) is None
+    assert tried.better(other, FAILBACK_AFTER_S) == home
+    assert tried.better(other, FAILBACK_AFTER_S + 1) is None, "asked for once a while"
 
 
 def test_when_is_spread_so_that_a_fleet_does_not_come_home_at_one_moment() -> None:
     def first_look_s(spread: float) -> float:
-        tried = Roster("forward-porch", ADDRESSES, spread)
-        tried.failed(tried.home, 0.0)
+        tried = Failover("forward-porch", ADDRESSES, spread)
+        tried.failed(tried.preferred, 0.0)
         tried.connected(at := tried.next(0.0), 0.0)
         return next(float(seconds) for seconds in range(1_000) if tried.better(at, seconds) is not None)
 
-    assert first_look_s(0.0) == HOME_AFTER_S / 2
-    assert first_look_s(1.0) == HOME_AFTER_S * 1.5
+    assert first_look_s(0.0) == FAILBACK_AFTER_S / 2
+    assert first_look_s(1.0) == FAILBACK_AFTER_S * 1.5
 
 
 def test_a_broker_s_word_is_followed_within_the_list_only() -> None:
-    tried = roster()
-    other = next(at for at in range(3) if at != tried.home)
-    assert not tried.refer("d:1883 e:1883")
-    assert tried.next(0.0) == tried.home
-    assert tried.refer(f"d:1883 {ADDRESSES[other]}")
+    tried = failover()
+    other = next(at for at in range(3) if at != tried.preferred)
+    assert not tried.follow_reference("d:1883 e:1883")
+    assert tried.next(0.0) == tried.preferred
+    assert tried.follow_reference(f"d:1883 {ADDRESSES[other]}")
     assert tried.next(0.0) == other
-    assert tried.next(0.0) == tried.home, "once"
+    assert tried.next(0.0) == tried.preferred, "once"
 
 
 def test_whether_there_is_another_to_go_to() -> None:
-    assert not roster(addresses=["a:1883"]).has_other(0, 0.0)
-    tried = roster()
-    assert tried.has_other(tried.home, 0.0)
+    assert not failover(addresses=["a:1883"]).has_other(0, 0.0)
+    tried = failover()
+    assert tried.has_other(tried.preferred, 0.0)
     for at in range(3):
         tried.failed(at, 0.0)
-    assert not tried.has_other(tried.home, 1.0)
+    assert not tried.has_other(tried.preferred, 1.0)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["failed", "left", "worked"]), st.floats(0, 100)), max_size=40))
 def test_whatever_happens_there_is_one_to_try(events: list[tuple[str, float]]) -> None:
-    tried = roster()
+    tried = failover()
     now_s = 0.0
     for what, pause_s in events:
         at = tried.next(now_s)

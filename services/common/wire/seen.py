@@ -1,4 +1,7 @@
-"""What detect sees in a frame, and what forward wants of it: asked before anything is cut."""
+"""The faces that detect has seen in a frame, and forward's answer: which of them to cut.
+
+`seen` asks, `wanted` answers; detect cuts nothing before.
+"""
 
 import base64
 import binascii
@@ -19,11 +22,11 @@ from services.common.wire.topics import ROOT, Source, camera_topic, device_topic
 SEEN_TYPE = "faceferry.seen.v1"
 SIGNATURE_SIDE = 8
 SIGNATURE_BYTES = 3 * SIGNATURE_SIDE**2
-MAX_SIGHTS = 10_000
-"""As many as detect can be told to find in a frame."""
+MAX_FACES = 10_000
+"""The most faces that detect can be set to find in a frame."""
 
 MOST_HASTE = 16.0
-"""Times as often as usual; no camera has more frames."""
+"""`haste` is a factor on how often a live camera is looked at; 16 times as often is each frame."""
 LEAST_HASTE = 0.25
 
 _JSON = "application/json"
@@ -38,17 +41,17 @@ _CORRELATION = re.compile(rb"[0-9a-f-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """One face in one frame.
+class SeenFace:
+    """One face that was seen in a frame.
 
     Attributes:
-        box: left, top, width and height in pixels of the frame; it may reach beyond.
-        score: of the detector, 0..1; 1 of one that gives none.
-        landmarks: x and y of the right eye, left eye, nose tip and right and left corner of the mouth, in
-            pixels of the frame; empty of a detector that gives none.
+        box: left, top, width and height in pixels of the frame; it may reach beyond the frame.
+        score: the detector's, 0..1; 1 if it gives none.
+        landmarks: x and y of the right eye, left eye, nose tip, right and left corner of the mouth, in pixels
+            of the frame; empty if the detector gives none.
         sharpness: the variance of its Laplacian at detection scale, see `detect.codec.sharpness`.
-        signature: the face made 8x8 pixels in Lab: 64 bytes of lightness, 64 of a, 64 of b, row by row. It
-            tells two people apart who stand in one place, no more, and never leaves the host.
+        signature: the face scaled to 8x8 pixels in Lab: 64 bytes of lightness, 64 of a, 64 of b, row by row;
+            or empty. It can tell apart two people in the same place, no more, and never leaves the host.
     """
 
     box: tuple[float, float, float, float]
@@ -60,31 +63,31 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The faces of one frame.
+    """The faces that were seen in one frame.
 
     Attributes:
-        width, height: of the frame, in pixels.
-        sights: in the detector's order.
+        width, height: the frame's, pixels.
+        faces: in the detector's order.
     """
 
     width: int
     height: int
-    sights: tuple[Sight, ...]
+    faces: tuple[SeenFace, ...]
 
 
-NOBODY = View(1, 1, ())
-"""What is seen in a frame that shows no face, of whatever size it is."""
+NO_FACES = View(1, 1, ())
+"""The view of a frame of any size in which no face was seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is seen in a frame, and whose question it is which of the faces to cut.
+    """A question: which of the faces seen in a frame to cut.
 
     Attributes:
         source, sequence, time, paced, after: the frame's.
-        view: what is seen.
-        answer_to: the topic that the answer goes to.
-        correlation: what the answer carries.
+        view: the faces.
+        answer_to: the topic for the answer.
+        correlation: the correlation data that the answer repeats.
     """
 
     source: Source
@@ -98,7 +101,7 @@ class Seen:
 
 
 class Why(StrEnum):
-    """Why a picture is wanted. All but a better one may be the first of whoever it shows."""
+    """Why a picture is wanted. For all reasons but `BETTER` it may be the first picture of a person."""
 
     FIRST = "first"
     BETTER = "better"
@@ -108,15 +111,15 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A picture that is wanted.
+class WantedFace:
+    """A face that is to be cut.
 
     Attributes:
-        index: of its sight.
+        index: its place among the question's faces.
         visit: the visit's id.
-        shot: which picture of the visit it is, from 1 on.
-        quality: 0..1.
-        why: it is wanted.
+        shot: the picture's number within the visit, from 1 on.
+        quality: of the picture, 0..1.
+        why: the reason.
     """
 
     index: int
@@ -127,25 +130,25 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What forward makes of a frame's faces.
+class SeenAnswer:
+    """Forward's answer to a question.
 
     Attributes:
-        wanted: the pictures that are; nothing for all of them, where nobody has said which.
-        haste: how many times as often as usual the camera's visits need a look, `LEAST_HASTE` to
-            `MOST_HASTE`; nothing where nobody has said.
+        wanted: the faces to cut; None: all of them, because forward has not answered.
+        haste: how many times as often as usual the camera should be looked at, `LEAST_HASTE` to
+            `MOST_HASTE`; None: not said.
     """
 
-    wanted: Sequence[Wanted] | None
+    wanted: Sequence[WantedFace] | None
     haste: float | None = None
 
 
 def wanted_topic(device: str, instance: str) -> str:
-    """Return where one detect of a device is answered."""
+    """Return the topic for answers to one instance of detect of a device."""
     return device_topic(device, f"detect/{instance}/wanted")
 
 
-def seen_in(frame: Frame, view: View, *, answer_to: str, correlation: bytes) -> Seen:
+def question_about(frame: Frame, view: View, *, answer_to: str, correlation: bytes) -> Seen:
     """Return the question about a frame."""
     return Seen(
         source=frame.source,
@@ -183,11 +186,11 @@ def encode_seen(seen: Seen) -> Message:
 
 
 def decode_seen(message: Message) -> Seen:
-    """Read a question.
+    """Parse a question.
 
     Raises:
-        Refused: the message is no question of the camera whose topic it came on, or wants its answer
-            somewhere else than a detect of the same device is answered.
+        Refused: the message is no question about the camera whose topic it came on, or its response topic is
+            not a valid one (see `wanted_topic`) of the same device.
     """
     source = parse_camera_topic(message.topic, "seen")
     attributes = unique_attributes(message)
@@ -213,8 +216,8 @@ def decode_seen(message: Message) -> Seen:
     )
 
 
-def encode_wanted(seen: Seen, answer: Answer) -> Message:
-    """Return the message that answers: these are wanted, and no others."""
+def encode_wanted(seen: Seen, answer: SeenAnswer) -> Message:
+    """Return the message that answers a question: cut these faces, and no others."""
     wanted = [
         {
             "face": each.index,
@@ -236,18 +239,18 @@ def encode_wanted(seen: Seen, answer: Answer) -> Message:
     )
 
 
-def decode_wanted(message: Message) -> Answer:
-    """Read an answer.
+def decode_wanted(message: Message) -> SeenAnswer:
+    """Parse an answer.
 
     Raises:
-        Refused: `bad_json`, or what forward has refused the question for.
+        Refused: `bad_json`, or the reason for which forward has refused the question.
     """
     match from_json(message.payload):
         case {"refused": str(reason)} if is_reason(reason):
-            raise Refused(reason, "what forward says of a question")
+            raise Refused(reason, "forward has refused the question")
         case {"wanted": [*each], **rest}:
-            return Answer([_wanted(one) for one in each], _haste(rest.get("haste")))
-    raise Refused("bad_json", "says nothing of what is wanted")
+            return SeenAnswer([_wanted(one) for one in each], _haste(rest.get("haste")))
+    raise Refused("bad_json", "it does not say which faces are wanted")
 
 
 def _haste(value: object) -> float | None:
@@ -255,10 +258,10 @@ def _haste(value: object) -> float | None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(min(MOST_HASTE, max(LEAST_HASTE, value)))
-    raise Refused("bad_json", "no haste that anybody can have")
+    raise Refused("bad_json", "haste is not a factor")
 
 
-def _wanted(body: object) -> Wanted:
+def _wanted(body: object) -> WantedFace:
     match body:
         case {
             "face": int(index),
@@ -268,26 +271,26 @@ def _wanted(body: object) -> Wanted:
             "why": str(why),
         }:
             if (
-                0 <= index < MAX_SIGHTS
+                0 <= index < MAX_FACES
                 and _VISIT.fullmatch(visit)
-                and 0 < shot < MAX_SIGHTS
+                and 0 < shot < MAX_FACES
                 and 0 <= rated <= 1
                 and why in Why.__members__.values()
             ):
-                return Wanted(index, visit, shot, float(rated), Why(why))
-    raise Refused("bad_json", "a picture that nobody can want")
+                return WantedFace(index, visit, shot, float(rated), Why(why))
+    raise Refused("bad_json", "not a wanted face")
 
 
 def _to_json(view: View) -> str:
-    """Return a view as JSON; thirty times a second, for which the library takes three times as long."""
-    faces = ",".join(map(_face_json, view.sights))
+    """Return a view as JSON. The json module takes three times as long, and this runs for each frame."""
+    faces = ",".join(map(_face_json, view.faces))
     return f'{{"framesize":[{view.width},{view.height}],"faces":[{faces}]}}'
 
 
-def _face_json(sight: Sight) -> str:
-    signature = base64.b64encode(sight.signature).decode()
-    known = _FACE % (*sight.box, sight.score, sight.sharpness, signature)
-    return f"{{{known}{_LANDMARKS % sight.landmarks}}}" if sight.landmarks else f"{{{known}}}"
+def _face_json(face: SeenFace) -> str:
+    signature = base64.b64encode(face.signature).decode()
+    known = _FACE % (*face.box, face.score, face.sharpness, signature)
+    return f"{{{known}{_LANDMARKS % face.landmarks}}}" if face.landmarks else f"{{{known}}}"
 
 
 def _view(payload: bytes) -> View:
@@ -295,12 +298,12 @@ def _view(payload: bytes) -> View:
         raise Refused("too_large", f"a question of {len(payload)} bytes")
     match from_json(payload):
         case {"framesize": [int(width), int(height)], "faces": [*faces]}:
-            if 0 < width < _MAX_PIXELS and 0 < height < _MAX_PIXELS and len(faces) <= MAX_SIGHTS:
-                return View(width, height, tuple(map(_sight, faces)))
+            if 0 < width < _MAX_PIXELS and 0 < height < _MAX_PIXELS and len(faces) <= MAX_FACES:
+                return View(width, height, tuple(map(_seen_face, faces)))
     raise Refused("bad_json", "not the faces of a frame")
 
 
-def _sight(body: Any) -> Sight:
+def _seen_face(body: Any) -> SeenFace:
     match body:
         case {"box": [*box], "score": score, "sharpness": sharpness, "signature": str(text), **rest}:
             landmarks: Any = rest.get("landmarks", [])
@@ -313,7 +316,9 @@ def _sight(body: Any) -> Sight:
             ):
                 left, top, width, height = (float(value) for value in box)
                 marks = tuple(float(value) for value in landmarks)
-                return Sight((left, top, width, height), float(score), marks, float(sharpness), _bytes(text))
+                return SeenFace(
+                    (left, top, width, height), float(score), marks, float(sharpness), _bytes(text)
+                )
     raise Refused("bad_json", "not a face in a frame")
 
 
@@ -321,7 +326,7 @@ def _are_numbers(values: object, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count
-        # What is no number is not between two either; true and false are of a type of their own.
+        # NaN fails the comparison; true and false have another type.
         and all(type(value) in _NUMBERS and -_MOST < value < _MOST for value in values)
     )
 
