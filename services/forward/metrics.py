@@ -51,7 +51,7 @@ MOST_CAMERAS = 256
 """Their names come from the local broker; beyond this no new label is made."""
 
 
-class LastFaceTimes:
+class LastFaceGauge:
     """Sets the metric of each camera's last face, of a bounded number of cameras."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from services.forward.chooser import Chooser
 from services.forward.delivered import Delivered
 from services.forward.erasures import ErasureOrders
 from services.forward.home_assistant.entities import HomeAssistant
-from services.forward.metrics import LastFaceTimes
+from services.forward.metrics import LastFaceGauge
 from services.forward.notifier import make_notifier
 from services.forward.relay import LatestPictures
 from services.forward.sender import Sender
@@ -126,7 +126,7 @@ class Receiver:
         self._drops = Drops(metrics.DROPPED, "forward.message_dropped")
         self._taken: Gatherer[FaceOutcome] = Gatherer(self._publish_taken, most=MAX_IDS)
         self.notifier = make_notifier(settings)
-        self._last_face_times = LastFaceTimes()
+        self._last_face_times = LastFaceGauge()
         self.home = HomeAssistant(settings.device, self._publish) if settings.home_assistant else None
         self.latest = LatestPictures(self._publish)
         if erasures is not None:

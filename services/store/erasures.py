@@ -122,7 +122,7 @@ MOST_DEVICES = 100_000
 log = structlog.get_logger()
 
 
-class ErasureOrders:
+class ErasurePublisher:
     """Publishes the orders for each device, retained, when it comes online at a broker; takes its reports.
 
     Nothing depends on the broker's memory: a device that reconnects says that it is online, and is sent its
@@ -218,7 +218,7 @@ def _topic(device: str, order: str) -> str:
     return device_topic(device, f"erase/{order}")
 
 
-async def follow(erasures: KnownErasures, all_orders: list[ErasureOrders], every_s: float) -> None:
+async def follow(erasures: KnownErasures, all_orders: list[ErasurePublisher], every_s: float) -> None:
     """Read the log every `every_s` seconds and send devices what is new, until cancelled."""
     is_told = False
     known: list[LogEntry] = []

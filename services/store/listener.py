@@ -26,7 +26,7 @@ from services.store.lanes import Lanes
 from services.store.settings import StoreSettings
 
 
-class Throttle:
+class DeviceLimits:
     """Decides by a message's topic and size, before any other work, whether it is accepted.
 
     Two bounds hold for each device: the rates in the settings, and its fair share of the queue when that is
@@ -115,7 +115,7 @@ class Listener:
     Args:
         settings: of this service.
         broker: where to connect.
-        throttle: decides what is accepted; shared by the listeners of all brokers.
+        limits: decides what is accepted; shared by the listeners of all brokers.
         floods: says which devices flood; shared likewise.
 
     Attributes:
@@ -124,7 +124,7 @@ class Listener:
     """
 
     def __init__(
-        self, settings: StoreSettings, broker: Broker, throttle: Throttle, floods: FloodMonitor
+        self, settings: StoreSettings, broker: Broker, limits: DeviceLimits, floods: FloodMonitor
     ) -> None:
         self._max_face_bytes = settings.store_max_face_bytes
         self._retention = settings.retention
@@ -132,7 +132,7 @@ class Listener:
         self._knocker = Knocker([topic.filter for topic in self._topics], settings.store_knock_s)
         filters = shared_filters(settings)
         lanes = Lanes(
-            broker, floods, filters, receive_maximum=settings.store_receive_maximum, wants=throttle.allows
+            broker, floods, filters, receive_maximum=settings.store_receive_maximum, wants=limits.allows
         )
         self.link = Link(
             "cloud",
@@ -147,7 +147,7 @@ class Listener:
         )
         self.links = (lanes.link, self.link)
         self._lanes = lanes
-        self._throttle = throttle
+        self._limits = limits
         self._receipts = ReceiptBatches(self._send_receipt)
 
     async def listen(self, writer: FaceWriter) -> None:
@@ -169,7 +169,7 @@ class Listener:
                 self._receipts,
                 self._max_face_bytes,
                 self._topics,
-                self._throttle.note_refused,
+                self._limits.note_refused,
                 retention=self._retention,
             )
             if delivery.size_bytes > most_bytes:
@@ -182,7 +182,7 @@ class Listener:
         self._knocker.note_message()
         if topic == KNOCK:
             return size_bytes < MAX_KNOCK_BYTES
-        return not self._lanes.is_copy(topic) and self._throttle.allows(topic, size_bytes)
+        return not self._lanes.is_copy(topic) and self._limits.allows(topic, size_bytes)
 
     def _send_receipt(self, message: Message) -> None:
         quiet = self._lanes.link

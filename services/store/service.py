@@ -14,12 +14,12 @@ from services.common.storage.objects import ObjectStore, StoreUnavailable, Whole
 from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
-from services.store.erasures import ErasureOrders, KnownErasures, follow
+from services.store.erasures import ErasurePublisher, KnownErasures, follow
 from services.store.face_writer import FIRST_RETRY_S, FaceWriter, Job
 from services.store.fair_queue import FairQueue
 from services.store.floods import FloodMonitor
 from services.store.indexing import indexing
-from services.store.listener import MAX_OVERHEAD_BYTES, Listener, Throttle
+from services.store.listener import MAX_OVERHEAD_BYTES, DeviceLimits, Listener
 from services.store.notifications import notifying
 from services.store.settings import StoreSettings
 from services.store.sweep_job import sweep_regularly
@@ -43,8 +43,8 @@ async def serve(settings: StoreSettings) -> None:
         settings.store_max_waiting_bytes + MAX_OVERHEAD_BYTES,
         floods.most_at_work,
     )
-    throttle = Throttle(settings, queue, floods)
-    listeners = [Listener(settings, broker, throttle, floods) for broker in Broker.cloud(settings)]
+    limits = DeviceLimits(settings, queue, floods)
+    listeners = [Listener(settings, broker, limits, floods) for broker in Broker.cloud(settings)]
     links = [listener.link for listener in listeners]
     checks = {"cloud": any_ready(links), "store": availability.why_not_ready}
     async with (
@@ -132,7 +132,7 @@ async def load_erasures(
 
 async def announce_erasures(settings: StoreSettings, erasures: KnownErasures) -> None:
     """Follow the log of erasures, and pass its orders on to devices at each broker, until cancelled."""
-    all_orders = [ErasureOrders(broker, erasures) for broker in Broker.cloud(settings)]
+    all_orders = [ErasurePublisher(broker, erasures) for broker in Broker.cloud(settings)]
     async with AsyncExitStack() as stack:
         for orders in all_orders:
             await stack.enter_async_context(orders.link)

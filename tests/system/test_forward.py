@@ -200,7 +200,7 @@ async def test_faces_arrive_as_they_were_and_leave_the_spool(
         assert list(store.arrived.values()) == sorted(store.arrived.values(), key=lambda each: each.id)
         assert {each.id: each for each in faces} == store.arrived
         await eventually(lambda: spooled(tmp_path / "spool") == set())
-    assert forward.metric("faceferry_forward_taken_total") == 300
+        await eventually(lambda: forward.metric("faceferry_forward_taken_total") == 300)
     assert forward.stop() == 0
 
 

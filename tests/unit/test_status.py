@@ -8,7 +8,7 @@ import pytest
 from services.commands.status import duration, screen
 from services.commands.status_facts import ServiceAnswer, Status, put_together
 from services.common.runtime.metrics import Samples
-from services.forward.metrics import LAST_FACE_AT, MOST_CAMERAS, LastFaceTimes
+from services.forward.metrics import LAST_FACE_AT, MOST_CAMERAS, LastFaceGauge
 
 NOW_S = 1_800_000_000.0
 INFO = 'faceferry_device_info{device="porch"} 1\n'
@@ -154,7 +154,7 @@ def test_the_last_faces_are_told_newest_first_and_of_replicas_the_newest() -> No
 
 
 def test_the_cameras_whose_last_face_is_told_are_bounded() -> None:
-    lasts = LastFaceTimes()
+    lasts = LastFaceGauge()
     for number in range(MOST_CAMERAS + 9):
         lasts.note(f"lasts-{number}", 1.0 + number)
     lasts.note("lasts-0", 999.0)
