@@ -14,11 +14,11 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def part(clips: Path) -> Part:
-    """What two minutes with everything that an hour has come to."""
+    """The result of one minute with everything that an hour has."""
     assert clips.is_dir()
     parser = argparse.ArgumentParser()
     verdict.add_options(parser)
-    short = "--minutes 2 --warm-minutes 0.5 --sample-every-s 2 --restart-every-s 40 --camera-dies-after-s 10"
+    short = "--minutes 1 --warm-minutes 0.25 --sample-every-s 1 --restart-every-s 20 --camera-dies-after-s 5"
     return verdict.measure(parser.parse_args(short.split()))
 
 
