@@ -16,6 +16,8 @@ _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 _LOWEST_PORT = 10_000
 _TRIES = 100
 _CONNECTIONS_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_GIVEN: set[int] = set()
+"""Ports that this process has given away: free until their service listens, and not to be given twice."""
 
 
 def find_mosquitto() -> str:
@@ -68,14 +70,15 @@ def loopback_config(port: int, passwords: Path | None = None) -> str:
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return a free loopback port: the preferred one, if it is free.
+    """Return a free loopback port, each time another one: the preferred one, if it is free.
 
     Else it is below the range from which the system takes ports of outgoing connections, because a service
     that connects to its broker could be given the port before it is used.
     """
     below = range(_LOWEST_PORT, _first_of_connections())
     for port in (preferred, *random.sample(below, min(_TRIES, len(below)))):
-        if port and _is_free(port):
+        if port and port not in _GIVEN and _is_free(port):
+            _GIVEN.add(port)
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

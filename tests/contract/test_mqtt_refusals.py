@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import time
 from pathlib import Path
@@ -70,9 +69,8 @@ async def test_a_reason_is_said_at_once_and_once_and_it_is_tried_again_after_gro
     async with server(serve) as port, downs(port) as reasons:
         await eventually(lambda: reasons, 3.0)
         await eventually(lambda: len(tries_s) >= 4, 6.0)
-    waits_s = [later - earlier for earlier, later in itertools.pairwise(tries_s)]
-    assert tries_s[-1] - began_s < 6.0
-    assert waits_s[2] > waits_s[0]
+    # Three waits of at least 0.05 s, 0.1 s and 0.2 s: a busy machine makes them longer, never shorter.
+    assert 0.35 <= tries_s[-1] - began_s < 6.0
     assert len(reasons) == 1, reasons
     assert words in reasons[0]
 

@@ -309,3 +309,11 @@ def test_the_end_of_a_recording_is_news_only_to_who_waits_for_more(*, is_once: b
     event = {"event": "capture.camera_offline", "camera": "front", "why": "ended"}
     run.tell(Console(said), "capture", json.dumps(event), is_once=is_once)
     assert ("front is played to its end" in said.getvalue()) is not is_once
+
+
+def test_no_port_is_given_twice_though_nothing_listens_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = brokers.free_port()
+    monkeypatch.setattr(brokers, "_LOWEST_PORT", first)
+    monkeypatch.setattr(brokers, "_first_of_connections", lambda: first + 20)
+    given = [brokers.free_port(first), *(brokers.free_port() for _ in range(8))]
+    assert len({first, *given}) == 10
