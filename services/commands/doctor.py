@@ -77,7 +77,7 @@ async def _run(store: str) -> int:
     status = 0
     for name, check in checks.items():
         finding = await _carefully(check)
-        mark = "ok  " if finding.is_fine else ("MEND" if finding.is_needed else "note")
+        mark = "ok  " if finding.is_fine else ("FIX " if finding.is_needed else "note")
         print(f"{mark} {name:12} {finding.text}")
         if finding.is_needed and not finding.is_fine:
             status = 1

@@ -86,7 +86,7 @@ class _Findings:
         print(f"note {what:10} {text}")
 
     def repair(self, what: str, text: str) -> None:
-        print(f"MEND {what:10} {text}")
+        print(f"FIX  {what:10} {text}")
         self.is_fine = False
 
 

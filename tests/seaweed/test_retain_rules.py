@@ -66,7 +66,7 @@ async def test_the_servers_own_rules_take_the_faces_with_all_versions_and_nothin
         await s3.put_object(Bucket="faces", Key="home/other.txt", Body=b"mine")
         await _put_faces()
         checked = retain("faces", "--check")
-        assert (checked.returncode, "MEND rules" in checked.stdout) == (1, True), checked.stdout
+        assert (checked.returncode, "FIX  rules" in checked.stdout) == (1, True), checked.stdout
         for what in ("--apply", "--check"):
             told = retain("faces", what)
             assert told.returncode == 0, told.stdout + told.stderr

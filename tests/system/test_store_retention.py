@@ -97,7 +97,7 @@ async def test_the_command_says_what_is_too_old_and_removes_it_when_it_is_told_t
     await put(url, taken(31), taken(29, 1))
     checked = retain(url, "--check", FACEFERRY_RETAIN_DAYS="30")
     assert checked.returncode == 1
-    assert "MEND too old" in checked.stdout
+    assert "FIX  too old" in checked.stdout
     assert "has none: the store removes" in checked.stdout
     assert len(await keys(url)) == 2
     applied = retain(url, "--apply", FACEFERRY_RETAIN_DAYS="30")

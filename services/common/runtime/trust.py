@@ -70,7 +70,7 @@ def advice(error: ssl.SSLCertVerificationError, shows: str) -> str:
     this_one = f"add ?tls_sha256={shows} if its SHA-256 is that of your camera, or " if shows else "add "
     return (
         f"its certificate is not trusted ({error.verify_message.rstrip('.')}): {this_one}"
-        "?ca_file=FILE with whoever signed it; ?tls_verify=0 trusts anybody who answers"
+        "?ca_file=FILE with the authority that signed it; ?tls_verify=0 trusts any server"
     )
 
 

@@ -136,7 +136,7 @@ def _is_header_value(text: str) -> bool:
 
 def silence(timeout_s: float) -> str:
     """Return the message for a provider of keys that does not answer."""
-    return f"whoever gives them has not answered for {timeout_s:g} s"
+    return f"their provider has not answered for {timeout_s:g} s"
 
 
 log = structlog.get_logger()
