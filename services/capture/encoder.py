@@ -134,12 +134,13 @@ class JpegEncoder:
             Refused: `too_large` or `not_a_jpeg`.
         """
         level = self._control.level
-        jpeg = await asyncio.get_running_loop().run_in_executor(
-            self._threads, encode_within, picture, self._quality, self._control, limit_bytes, self._mask
-        )
-        if self._control.level != level:
-            self._note_change(limit_bytes)
-        return jpeg
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, encode_within, picture, self._quality, self._control, limit_bytes, self._mask
+            )
+        finally:  # also where even the worst was too large
+            if self._control.level != level:
+                self._note_change(limit_bytes)
 
     def _note_change(self, limit_bytes: int) -> None:
         level = self._control.level

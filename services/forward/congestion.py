@@ -130,8 +130,8 @@ class TokenBucket:
             self._tokens -= size_bytes
 
 
-FIRST_GAP_S = 0.01
-MOST_GAP_S = 1.0
+FIRST_SPACING_S = 0.01
+MOST_SPACING_S = 1.0
 EASE_EVERY_S = 60.0
 
 
@@ -148,13 +148,13 @@ class MessageSpacing:
 
     def slower(self, now_s: float) -> None:
         """Note that the broker has complained."""
-        self._gap_s = min(max(FIRST_GAP_S, 2 * self._gap_s), MOST_GAP_S)
+        self._gap_s = min(max(FIRST_SPACING_S, 2 * self._gap_s), MOST_SPACING_S)
         self._changed_s = now_s
 
     def wait_s(self, now_s: float) -> float:
         """Return for how many seconds to wait before the next face; 0 for none."""
         while self._gap_s and now_s - self._changed_s > EASE_EVERY_S:
-            self._gap_s = self._gap_s / 2 if self._gap_s > FIRST_GAP_S else 0.0
+            self._gap_s = self._gap_s / 2 if self._gap_s > FIRST_SPACING_S else 0.0
             self._changed_s += EASE_EVERY_S
         return max(0.0, self._sent_s + self._gap_s - now_s)
 

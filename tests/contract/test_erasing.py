@@ -21,6 +21,7 @@ from services.common.storage.index.reading import Index
 from services.common.storage.index.rows import IndexRow
 from services.common.storage.keys import FaceKey
 from services.common.storage.objects import StoreUnavailable, WholeStore
+from services.common.storage.s3 import S3Store
 from services.common.wire import faces
 from services.common.wire.faces import Face
 from services.common.wire.topics import Source
@@ -212,6 +213,31 @@ async def test_several_who_write_into_the_log_write_one_line_after_the_other(pla
         log = await second.ledger.entries()
         assert [entry.number for entry in log] == [1, 2, 3, 4]
         assert entries.check_log([entry.line for entry in log], VERIFY) == log
+
+
+async def test_of_two_that_a_server_lets_create_a_line_the_first_has_it(place: Place) -> None:  # noqa: F811
+    async with opened(place) as site, opened(place) as late:
+        if not isinstance(site.store, S3Store) or not isinstance(late.store, S3Store):
+            pytest.skip("a folder lets only one")
+        if not await late.store._copies._keeps_versions():
+            pytest.skip("only versions tell who was first")
+        assert await site.store.create("line", b"first")
+        await _write_over(place, b"second")
+        assert await late.store._copies.settle("line", b"second") is False
+        assert await site.store.fetch("line") == b"first"
+        assert await site.store._copies.settle("line", b"first") is True
+        # What was there before it was deleted decides nothing any more.
+        await site.store.remove("line")
+        await _write_over(place, b"third")
+        assert await late.store._copies.settle("line", b"third") is None
+        assert await site.store.fetch("line") == b"third"
+
+
+async def _write_over(place: Place, body: bytes) -> None:  # noqa: F811
+    """Write as a server does that has looked before whether the key is free."""
+    assert place.server is not None
+    async with client(place.server) as s3:
+        await s3.put_object(Bucket="faces", Key="some/prefix/line", Body=body)
 
 
 async def test_nothing_is_ordered_on_top_of_a_log_that_was_changed(place: Place) -> None:  # noqa: F811

@@ -1,4 +1,4 @@
-from services.forward.congestion import EASE_EVERY_S, FIRST_GAP_S, MOST_GAP_S, MessageSpacing
+from services.forward.congestion import EASE_EVERY_S, FIRST_SPACING_S, MOST_SPACING_S, MessageSpacing
 
 
 def test_nobody_waits_before_a_complaint() -> None:
@@ -14,8 +14,8 @@ def test_each_complaint_doubles_the_gap_up_to_a_bound() -> None:
         pace.slower(1.0)
         pace.sent(1.0)
         gaps.append(round(pace.wait_s(1.0), 3))
-    assert gaps[:3] == [FIRST_GAP_S, 2 * FIRST_GAP_S, 4 * FIRST_GAP_S]
-    assert gaps[-1] == MOST_GAP_S
+    assert gaps[:3] == [FIRST_SPACING_S, 2 * FIRST_SPACING_S, 4 * FIRST_SPACING_S]
+    assert gaps[-1] == MOST_SPACING_S == 1.0
 
 
 def test_it_eases_while_nobody_complains_and_ends() -> None:
@@ -25,6 +25,6 @@ def test_it_eases_while_nobody_complains_and_ends() -> None:
     now_s = EASE_EVERY_S + 1
     pace.wait_s(now_s)
     pace.sent(now_s)
-    assert round(pace.wait_s(now_s), 3) == FIRST_GAP_S
+    assert round(pace.wait_s(now_s), 3) == FIRST_SPACING_S
     pace.sent(3 * EASE_EVERY_S)
     assert pace.wait_s(3 * EASE_EVERY_S) == 0.0

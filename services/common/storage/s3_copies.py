@@ -88,17 +88,21 @@ class Copies:
         versions the first of them decides, and each of the other writers removes its own.
 
         Returns:
-            None where the bucket keeps no versions, or they may not be read.
+            None where versions do not tell: none are kept or may be read, or the key was deleted meanwhile.
         """
         if not await self._keeps_versions():
             return None
         try:
             versions = await self._contents(f"{self._prefix}{key}")
+        except NotOffered:
+            return None
         except StoreUnavailable as error:
             if error.reason == "forbidden":
                 return None
             raise
-        if not versions or versions[-1].body == body:
+        if not versions:
+            return None
+        if versions[-1].body == body:
             return True
         await self.remove([Copy(key, EPOCH, version.id) for version in versions if version.body == body])
         return False
@@ -150,17 +154,26 @@ class Copies:
                 yield Copy(key, found["LastModified"], found.get("VersionId") or "null")
 
     async def _contents(self, name: str) -> list[Version]:
-        """Return the versions of one key, the newest first."""
+        """Return the versions of one key, the newest first; none if it was ever deleted."""
         client = await self._admin()
         with translated():
             listed = await client.list_object_versions(Bucket=self._bucket.name, Prefix=name)
+            if any(mark["Key"] == name for mark in listed.get("DeleteMarkers", [])):
+                return []
             ids = [
                 each.get("VersionId") or "null" for each in listed.get("Versions", []) if each["Key"] == name
             ]
-            return [Version(each, await self._body(client, name, each)) for each in ids]
+            bodies = [await self._body(client, name, version) for version in ids]
+        return [Version(id_, body) for id_, body in zip(ids, bodies, strict=True) if body is not None]
 
-    async def _body(self, client: "S3Client", name: str, version: str) -> bytes:
-        answer = await client.get_object(Bucket=self._bucket.name, Key=name, VersionId=version)
+    async def _body(self, client: "S3Client", name: str, version: str) -> bytes | None:
+        """Return a version's content; None where its writer has removed it meanwhile."""
+        try:
+            answer = await client.get_object(Bucket=self._bucket.name, Key=name, VersionId=version)
+        except ClientError as error:
+            if code_of(error) in NOT_THERE:
+                return None
+            raise
         async with answer["Body"] as stream:
             return bytes(await stream.read())
 
