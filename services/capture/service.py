@@ -89,7 +89,7 @@ async def serve(settings: CaptureSettings) -> None:
                 forgetting = forget_removed_cameras(
                     Broker.local(settings), settings.device, {pipeline.name for pipeline in pipelines}
                 )
-                tasks.create_task(forgetting, name="capture.departed")
+                tasks.create_task(forgetting, name="capture.removed_cameras")
                 for pipeline in pipelines:
                     tasks.create_task(pipeline.run(), name=f"capture.{pipeline.name}")
 

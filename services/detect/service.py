@@ -120,7 +120,7 @@ class Service:
         log.info("detect.threads", threads=count)
 
     def why_not_ready(self) -> str | None:
-        """Return None while faces are receipted, else what is wrong (see `health.Check`)."""
+        """Return None while faces are receipted, else what is wrong (see `http.Check`)."""
         if self._custody.is_full:
             return f"full: forward has not receipted {len(self._custody)} faces"
         return None

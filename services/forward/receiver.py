@@ -100,7 +100,7 @@ class Receiver:
         chooser: decides which faces detect should cut; None if each face is kept (`FACEFERRY_KEEP=every`).
         home: publishes for Home Assistant; None if that is off.
         latest: the pictures that the local broker keeps, of each camera the latest.
-        notifier: sends a message when a visit begins; None if there is no receiver of messages.
+        notifier: sends a message when a visit begins; None without FACEFERRY_NOTIFY_URL.
         link: the connection to the local broker; to be entered before `run`.
     """
 

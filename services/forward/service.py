@@ -83,9 +83,9 @@ async def ferry(settings: ForwardSettings, spool: Spool, checks: dict[str, http.
         tasks.create_task(sender.receive_receipts(), name="forward.receipts")
         tasks.create_task(sender.run(), name="forward.send")
         tasks.create_task(sender.try_again(), name="forward.try_again")
-        tasks.create_task(delete_expired(settings.retention, writer), name="forward.keep")
+        tasks.create_task(delete_expired(settings.retention, writer), name="forward.expire")
         tasks.create_task(sender.watch_broker(), name="forward.watch_broker")
-        tasks.create_task(update_gauges(settings, writer, receiver, sender), name="forward.measure")
+        tasks.create_task(update_gauges(settings, writer, receiver, sender), name="forward.gauges")
         summary = functools.partial(waiting_faces, writer, receiver, sender)
         tasks.create_task(summarise("forward.summary", counted, summary), name="forward.summary")
         if receiver.notifier is not None:

@@ -128,7 +128,7 @@ class Album:
         return limited(dict(zip(devices, found, strict=False)), has_more=has_more)
 
     async def sources(self, day: date, device: str | None = None) -> tuple[Source, ...]:
-        """Return those cameras, sorted."""
+        """Return the cameras of `camera_list`, sorted."""
         return (await self.camera_list(day, device)).sources
 
     async def page(self, selection: PageSelection, count: int) -> Page:

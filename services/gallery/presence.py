@@ -14,9 +14,11 @@ from services.gallery.cameras import MOST_CAMERAS
 
 _OF_CAMERA: Final[Mapping[str, str]] = {
     "broken": "What comes from it is no picture.",
+    "busy": "Another program has it.",
     "changed": "Its pictures changed their size; it is being started again.",
     "ended": "The recording is over.",
     "exited": "Its program ended, or it was unplugged.",
+    "lost": "The connection to its broker was lost.",
     "silent": "It was opened, and gave no picture in time.",
     "stalled": "Its pictures stopped.",
     "stopped": "capture is not running.",

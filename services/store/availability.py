@@ -31,7 +31,7 @@ class Availability:
         self._health = StoreHealth(AVAILABLE, "store.available", "store.unavailable", "not tried yet")
 
     def why_not_ready(self) -> str | None:
-        """Return None while all is well, else what is wrong (see `health.Check`)."""
+        """Return None while all is well, else what is wrong (see `http.Check`)."""
         return self._health.why_not_ready()
 
     def verify_failed(self, error: StoreUnavailable) -> None:

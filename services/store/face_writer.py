@@ -15,13 +15,13 @@ from services.common.runtime.concurrency import Backoff
 from services.common.runtime.metrics import Waiting, waiting
 from services.common.storage.objects import ObjectStore, StoreUnavailable
 from services.common.wire.cloudevents import is_time_known
-from services.store import metrics
 from services.store.admission import Admitted
 from services.store.availability import Availability
 from services.store.fair_queue import FairQueue, Queued
 from services.store.metrics import (
     CAPTURE_TO_STORE_SECONDS,
     COPIES,
+    FACE_DROPS,
     LAST_FACE_AT,
     PUT_SECONDS,
     PUTS,
@@ -108,7 +108,7 @@ class FaceWriter:
         self,
         objects: ObjectStore,
         availability: Availability,
-        waiting: FairQueue[Job],
+        queue: FairQueue[Job],
         *,
         concurrency: int,
         on_stored: Callable[[Admitted], None] = _ignore,
@@ -116,7 +116,7 @@ class FaceWriter:
     ) -> None:
         self._objects = objects
         self._availability = availability
-        self._queue = waiting
+        self._queue = queue
         self._free = concurrency
         self._on_stored = on_stored
         self._check_erased = check_erased
@@ -239,7 +239,7 @@ class FaceWriter:
         self._wake.set()
 
     def _evict(self, job: Job, for_device: str) -> None:
-        metrics.FACE_DROPS.count(
+        FACE_DROPS.count(
             "over_share", device=job.device, for_device=for_device, waiting_bytes=self._queue.bytes
         )
         del self._since_s[job]

@@ -138,7 +138,7 @@ async def announce_erasures(settings: StoreSettings, erasures: KnownErasures) ->
             await stack.enter_async_context(orders.link)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         for orders in all_orders:
-            tasks.create_task(orders.listen(), name="store.hear_reports")
+            tasks.create_task(orders.listen(), name="store.erasure_reports")
         await follow(erasures, all_orders, settings.store_erasures_s)
 
 

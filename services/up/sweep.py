@@ -42,14 +42,6 @@ def end(mark: str) -> None:
         time.sleep(_ROUND_S)
 
 
-def carriers(mark: str) -> set[int]:
-    """Return the ids of the processes with a mark and of all their descendants, without this one.
-
-    A process shows the environment it was started with, so one that only marks its children is left out.
-    """
-    return _look(mark)[0]
-
-
 def _look(mark: str) -> tuple[set[int], set[int]]:
     """Return the processes with a mark, and those that show no environment.
 

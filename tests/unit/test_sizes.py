@@ -1,4 +1,4 @@
-"""How large modules and functions are: signs of what wants a split, or a join, before it is too late."""
+"""How large modules and functions are, signs of what wants a split or a join; and what a join may break."""
 
 import ast
 from collections.abc import Iterator
@@ -20,6 +20,12 @@ def functions(text: str) -> Iterator[int]:
             yield (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+def constants(text: str) -> list[str]:
+    """Return the names in capitals that a module gives values to, as often as it does."""
+    targets = [node.targets[0] for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+    return [target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()]
+
+
 def test_modules_of_services_are_read_in_one_sitting() -> None:
     lines = [len(text.splitlines()) for text in sources("services")]
     assert max(lines) <= 350
@@ -30,6 +36,14 @@ def test_functions_of_services_are_short() -> None:
     lines = [length for text in sources("services") for length in functions(text)]
     assert median(lines) <= 7
     assert quantiles(lines, n=10)[-1] <= 17
+
+
+def test_no_module_has_two_constants_of_one_name() -> None:
+    """The second one hides the first, where two modules were joined."""
+    for folder in ("services", "benchmarks"):
+        for text in sources(folder):
+            names = constants(text)
+            assert sorted(set(names)) == sorted(names)
 
 
 def test_benchmarks_carry_claims_and_little_else() -> None:

@@ -51,7 +51,7 @@ class CameraProgram:
         self.has_another_way = False
 
     async def run(self, on_picture: OnPicture) -> Ending:
-        """Run the program until it ends or is stopped; return how that came.
+        """Run the program until it ends or is stopped; return how it ended.
 
         Raises:
             CameraUnavailable: it cannot be started, or the camera cannot be asked what it delivers.

@@ -88,8 +88,8 @@ class Ending:
 
     Attributes:
         reason: `exited`, `silent` (no first frame in time), `stalled` (none after others), `broken` (its
-            output cannot be read), `changed` (the pictures' size did), `busy` (another has the device) or
-            `lost` (a topic's broker was).
+            output cannot be read), `changed` (the pictures' size did), `busy` (another has the device),
+            `lost` (a topic's broker was) or `unavailable` (it could not be started or reached).
         status: its exit status, if it ended by itself.
         pictures: how many it delivered.
         message: the last that it wrote to standard error, redacted, or why there is no program.
@@ -111,7 +111,7 @@ async def watch(
     relay_url: str = "",
     may_change: bool = False,
 ) -> Ending:
-    """Run a camera's program until it ends, falls silent or makes no sense; it is gone when this returns.
+    """Run a camera's program until it ends, falls silent or writes rubbish; it is gone when this returns.
 
     Args:
         command: the program.

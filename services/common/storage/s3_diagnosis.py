@@ -86,7 +86,7 @@ class WriteDiagnosis:
 
 
 def unavailable(failure: WriteFailure | None) -> StoreUnavailable:
-    """Return the error to raise for a failure; None as `WriteDiagnosis.understand` returns it."""
+    """Return the error to raise for a failure; None as `WriteDiagnosis.diagnose` returns it."""
     if failure is None:
         return StoreUnavailable("unreachable", "an answer was lost, and the next one was good")
     return StoreUnavailable(failure.reason, failure.detail, failure.retry_after_s)

@@ -1,4 +1,4 @@
-"""The commands to the spool's writer, who is told of their outcome, and what they are made of."""
+"""The commands to the spool's writer, and the listeners that are told of their outcome."""
 
 import itertools
 import sys
@@ -31,7 +31,7 @@ class Unsendable:
 
 @dataclass(frozen=True, slots=True)
 class BacklogRead:
-    """A part of the spool to read: faces after one sequence up to and with another.
+    """A part of the spool to read: the faces after one sequence, up to and including another.
 
     Attributes:
         epoch: the connection that asks; the answer to an earlier one is ignored.

@@ -57,7 +57,7 @@ class Tell(Protocol):
 class Maintenance:
     """Keeps a spool usable and tidy, reads it, and puts back, expires, erases and sets aside faces.
 
-    A damaged database is written anew, in whichever step the damage is met. What a disk in trouble refuses
+    A damaged database is replaced, whichever step finds the damage. What a disk in trouble refuses
     is tried again when the disk is looked at next. For the writer's thread; `state` and `problem` may be
     read in any thread.
 

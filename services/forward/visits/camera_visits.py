@@ -22,8 +22,8 @@ class VisitRules:
 
     Attributes:
         gap_s: a visit ends when its face was not seen for longer.
-        better: a picture is better if its quality is so many times that of the best one,
-        apart_s: and if it comes at least so long after the last one.
+        better: a better picture has so many times the quality of the best one.
+        apart_s: the least time from the last picture to a better one.
         most_shots: pictures of a visit at most; where it may be another person there are more.
         away_s: a face that was not seen for longer may be another person's when it is seen again.
         changed: the difference from one look to the next beyond which it may be another person's.

@@ -5,8 +5,6 @@ import math
 from services.common.wire.seen import MOST_HASTE
 from services.forward.visits.matching import Box, Track
 
-USUAL_S = 0.1
-"""Seconds from look to look, about, at the usual rate."""
 NEW_SIGHTS = 3
 """A face is new until it was seen so many times: its speed is known then, and it is likely to have been sharp
 once."""
