@@ -5,8 +5,6 @@ Not counted is what dataclasses generate: a picture is what goes that way, not w
 
 import asyncio
 import os
-import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -26,6 +24,7 @@ from services.common.mqtt import Broker
 from services.common.wire.message import Message
 from services.common.wire.topics import Source
 from tests.storing import jpeg
+from tests.tracing import traced
 
 PATIENCE_S = 20
 FOLDER = Path(capture.__file__).parent
@@ -100,14 +99,8 @@ def crossed() -> Iterator[set[str]]:
         if path.is_relative_to(FOLDER):
             found.add(str(path.relative_to(FOLDER).with_suffix("")))
 
-    before = sys.getprofile()
-    sys.setprofile(note)
-    threading.setprofile(note)
-    try:
+    with traced(note):
         yield found
-    finally:
-        sys.setprofile(before)
-        threading.setprofile(None)
 
 
 async def test_a_frame_that_is_passed_through_crosses_five_modules_of_capture_at_most() -> None:

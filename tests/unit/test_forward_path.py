@@ -1,7 +1,6 @@
 """Which modules of forward are handed a face, on its way to the cloud and to the disk."""
 
 import asyncio
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from services.forward.spool.folder import prepare
 from services.forward.spool.writer import SpoolWriter
 from tests.storing import jpeg
 from tests.support import eventually
+from tests.tracing import traced
 from tests.visits_rig import FRONT, seen, sight
 
 CODE = Path(forward.__file__).parent
@@ -94,13 +94,8 @@ def handed(image: bytes) -> Iterator[dict[bool, set[str]]]:
             name = str(Path(code.co_filename).relative_to(CODE))
             modules[threading.get_ident() == loop].add(name)
 
-    threading.setprofile(note)
-    sys.setprofile(note)
-    try:
+    with traced(note):
         yield modules
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
 
 
 async def test_a_face_crosses_six_modules_to_the_cloud_and_six_to_the_disk(
