@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from services.common import canonical_base64
 from services.common.erasure.selection import Selection, from_body
 from services.common.errors import FaceferryError, Refused
 from services.common.wire import times
@@ -151,7 +152,7 @@ def read(line: bytes, verify: Verify) -> LogEntry:
         case _:
             raise Refused("bad_entry", "not a line of a log")
     unsigned = {name: value for name, value in body.items() if name != "signature"}
-    if _spell(body) != line or not verify(_unpacked(signature), DOMAIN + _spell(unsigned)):
+    if _spell(body) != line or not verify(canonical_base64.decode(signature), DOMAIN + _spell(unsigned)):
         raise Refused("bad_signature", f"line {number}")
     return LogEntry(number, times.parse_rfc3339(time), EntryKind(kind), body["about"], previous, line)
 
@@ -189,12 +190,3 @@ def unfinished(entries: Iterable[LogEntry]) -> list[LogEntry]:
 
 def _spell(body: Mapping[str, object]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _unpacked(signature: str) -> bytes:
-    """Return the bytes of a signature in canonical base64; empty for another spelling."""
-    try:
-        found = base64.b64decode(signature, validate=True)
-    except ValueError:
-        return b""
-    return found if base64.b64encode(found).decode() == signature else b""

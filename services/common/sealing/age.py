@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from services.common import canonical_base64
 from services.common.errors import FaceferryError, Refused
 from services.common.sealing.keys import KEY_BYTES, write_keys
 from services.common.wire import times
@@ -220,9 +221,5 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """Return the bytes of canonical base64 without padding; empty for another spelling, which age refuses."""
-    try:
-        found = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        return b""
-    return found if _text(found) == text else b""
+    """Return what age's base64 spells, empty for what it refuses: padding, and any spelling but one."""
+    return canonical_base64.decode(text, is_padded=False)

@@ -163,6 +163,7 @@ class Copies:
             ids = [
                 each.get("VersionId") or "null" for each in listed.get("Versions", []) if each["Key"] == name
             ]
+            # A single one is read, too: the server may list another writer's alone while it moves ours.
             bodies = [await self._body(client, name, version) for version in ids]
         return [Version(id_, body) for id_, body in zip(ids, bodies, strict=True) if body is not None]
 
